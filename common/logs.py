@@ -1,0 +1,15 @@
+"""How programs log: one line per event on stderr, and nothing else there from libraries."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+def configure_logs(level: str) -> None:
+    """Send records of `level` and above to stderr. Call once, before gRPC is used."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # gRPC's core writes its own log to stderr; what matters of it reaches us as statuses.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

@@ -1,0 +1,27 @@
+"""Serves a registry of Prometheus series over HTTP on loopback."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, start_http_server
+
+from common.errors import AddressInUse
+
+HOST = "127.0.0.1"
+
+
+class MetricsPage:
+    """A /metrics page in a thread of its own."""
+
+    def __init__(self, registry: CollectorRegistry, port: int) -> None:
+        """Listen on loopback; port 0 lets the system choose. Raises: AddressInUse."""
+        try:
+            self._server, self._thread = start_http_server(port, addr=HOST, registry=registry)
+        except OSError as error:
+            raise AddressInUse(f"cannot serve metrics on {HOST}:{port}: {error.strerror}; choose another "
+                               "--metrics-port") from error  # fmt: skip
+        self.port = int(self._server.server_address[1])
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,48 @@
+"""Tensors to protobuf and back, with distrust: the receiver states dtype and shape, the message must agree.
+
+Does not cover: which dtype goes over the wire (the caller's choice).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from common.errors import ShapeError
+from protos.shardmesh.v1 import tensor_pb2
+
+_TO_WIRE = {
+    torch.float32: tensor_pb2.TENSOR_DTYPE_FLOAT32,
+    torch.bfloat16: tensor_pb2.TENSOR_DTYPE_BFLOAT16,
+    torch.float16: tensor_pb2.TENSOR_DTYPE_FLOAT16,
+}
+_FROM_WIRE = {wire: dtype for dtype, wire in _TO_WIRE.items()}
+
+
+def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
+    """Write a CPU tensor of a wire dtype into the message `into`, row-major and little-endian."""
+    into.dtype = _TO_WIRE[tensor.dtype]
+    into.shape.extend(tensor.shape)
+    contiguous = tensor.contiguous()
+    if contiguous.dtype is torch.bfloat16:
+        contiguous = contiguous.view(torch.int16)
+    into.data = contiguous.numpy().tobytes()
+
+
+def decode_tensor(message: tensor_pb2.Tensor, *, shape: tuple[int, ...]) -> torch.Tensor:
+    """Return the float tensor in `message`, which must have exactly `shape`; it owns its memory.
+
+    Raises: ShapeError: unknown dtype, another shape, or a byte count that does not fit.
+    """
+    dtype = _FROM_WIRE.get(message.dtype)
+    if dtype is None:
+        raise ShapeError(f"a tensor arrived with the unknown dtype {message.dtype}")
+    if tuple(message.shape) != shape:
+        raise ShapeError(f"a tensor arrived with shape {list(message.shape)[:8]}, expected {list(shape)}")
+    data = message.data
+    expected_bytes = math.prod(shape) * dtype.itemsize
+    if len(data) != expected_bytes or not data:
+        raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
+    # bytearray: torch warns of memory that must not be written, which the message's bytes are.
+    return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)

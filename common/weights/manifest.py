@@ -1,0 +1,199 @@
+"""What a slice directory says of itself: model, plan, rank, dtype, and the digest of every file and tile.
+
+Covers: the text of manifest.json, reading it with distrust, telling what differs from what was asked for.
+Does not cover: making slices (coordinator/slicing/splitter.py), reading weights (reader.py).
+
+A digest per tile lets a node check each tile when it first reads it, so that no flipped byte is ever
+computed with; the digest per file is for shipping. A digest of the manifest's own body, stored in it,
+finds a flipped byte there too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import InputError, ModelError, SliceCorrupt, SliceError, SliceMismatch
+from common.model_spec import ModelSpec, canonical_json
+from common.plan import Plan, RankShare
+from common.weights.slice_format import (
+    BLOCK_KINDS,
+    FORMAT_VERSION,
+    FileLayout,
+    block_file_name,
+    block_layout,
+    embedding_layout,
+    head_layout,
+    norms_layout,
+)
+
+MANIFEST_NAME = "manifest.json"
+MAX_MANIFEST_BYTES = 64 << 20
+COORDINATOR_RANK = -1
+"""Rank of the slice that the coordinator keeps for itself: embedding, norms and head."""
+
+EMBEDDING_FILE = "embedding.safetensors"
+NORMS_FILE = "norms.safetensors"
+HEAD_FILE = "head.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """Size and digests (SHA-256, hex) of one file."""
+
+    size_bytes: int
+    sha256: str
+    tile_sha256: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SliceManifest:
+    """Everything a reader must know of one slice directory."""
+
+    model_identity: str
+    spec: ModelSpec
+    plan: Plan
+    rank: int
+    dtype: str
+    tile_bytes: int
+    files: dict[str, FileEntry]
+
+    @property
+    def share(self) -> RankShare:
+        return self.plan.shares[self.rank]
+
+    def layout(self, kind: str) -> FileLayout:
+        """Return the layout that all blocks of `kind` in this slice have."""
+        return block_layout(self.spec, self.share, kind, self.dtype, self.tile_bytes)
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "format_version": FORMAT_VERSION,
+            "model_identity": self.model_identity,
+            "spec": self.spec.to_json(),
+            "plan": self.plan.to_json(),
+            "plan_digest": self.plan.digest,
+            "rank": self.rank,
+            "dtype": self.dtype,
+            "tile_bytes": self.tile_bytes,
+            "files": {
+                name: {"size_bytes": f.size_bytes, "sha256": f.sha256, "tile_sha256": list(f.tile_sha256)}
+                for name, f in sorted(self.files.items())
+            },
+        }
+        return {**body, "body_sha256": _body_digest(body)}
+
+
+def file_layouts(spec: ModelSpec, plan: Plan, rank: int, dtype: str, tile_bytes: int) -> dict[str, FileLayout]:
+    """Return the layout of every file of one slice, in the order in which a sweep uses them.
+
+    Blocks that this rank has no part of are left out.
+    """
+    if rank == COORDINATOR_RANK:
+        return {
+            EMBEDDING_FILE: embedding_layout(spec, dtype, tile_bytes),
+            NORMS_FILE: norms_layout(spec),
+            HEAD_FILE: head_layout(spec, dtype, tile_bytes),
+        }
+    blocks = {kind: block_layout(spec, plan.shares[rank], kind, dtype, tile_bytes) for kind in BLOCK_KINDS}
+    return {
+        block_file_name(layer, kind): blocks[kind]
+        for layer in range(spec.layer_count)
+        for kind in BLOCK_KINDS
+        if blocks[kind].tiles
+    }
+
+
+def read_manifest(directory: Path) -> SliceManifest:
+    """Read and check a slice directory's manifest and the sizes of its files.
+
+    Raises: SliceError: there is none; SliceMismatch: another format version;
+    SliceCorrupt: not readable, or files are missing or of another size.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise SliceCorrupt(f"{path} is larger than any manifest; slice the model again with --split-bin")
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise SliceError(f"{directory} holds no slice (no {MANIFEST_NAME}); slice the model with --split-bin") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise SliceCorrupt(f"{path} cannot be read ({error}); slice the model again with --split-bin") from error
+    manifest = _parse(path, value)
+    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    _check_files(directory, manifest, layouts)
+    return manifest
+
+
+def check_belongs(
+    manifest: SliceManifest, directory: Path, *, model_identity: str, plan: Plan, rank: int, dtype: str
+) -> None:
+    """Raise SliceMismatch, saying what differs, unless the slice is the one asked for."""
+    differences = []
+    if manifest.model_identity != model_identity:
+        differences.append(f"another model ({manifest.model_identity[:12]} instead of {model_identity[:12]})")
+    if manifest.plan.digest != plan.digest:
+        differences.append(f"plan {_plan_name(manifest.plan)} instead of {_plan_name(plan)}")
+    if manifest.rank != rank:
+        differences.append(f"rank {manifest.rank} instead of {rank}")
+    if manifest.dtype != dtype:
+        differences.append(f"{manifest.dtype} weights instead of {dtype}")
+    if differences:
+        raise SliceMismatch(f"the slice in {directory} is for {', '.join(differences)}; "
+                            f"slice again with --split-bin, or keep both with another --save-dir")  # fmt: skip
+
+
+def _plan_name(plan: Plan) -> str:
+    return f"'{plan.strategy}' on {plan.world_size} node{'s' if plan.world_size > 1 else ''}"
+
+
+def _body_digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(body).encode()).hexdigest()
+
+
+def _parse(path: Path, value: Any) -> SliceManifest:
+    again = "slice the model again with --split-bin"
+    if not isinstance(value, dict):
+        raise SliceCorrupt(f"{path} is not a manifest; {again}")
+    if value.get("format_version") != FORMAT_VERSION:
+        raise SliceMismatch(f"{path} has slice format {value.get('format_version')!r}, "
+                            f"this program reads {FORMAT_VERSION}; {again}")  # fmt: skip
+    body = dict(value)
+    if body.pop("body_sha256", None) != _body_digest(body):
+        raise SliceCorrupt(f"{path} is damaged (its digest differs); {again}")
+    try:
+        spec = ModelSpec.from_json(body["spec"])
+        plan = Plan.from_json(body["plan"], spec)
+        rank = int(body["rank"])
+        if not COORDINATOR_RANK <= rank < plan.world_size:
+            raise ValueError(f"rank {rank} of {plan.world_size}")
+        return SliceManifest(
+            model_identity=str(body["model_identity"]), spec=spec, plan=plan, rank=rank,
+            dtype=str(body["dtype"]), tile_bytes=int(body["tile_bytes"]),
+            files={str(name): _parse_file(entry) for name, entry in body["files"].items()},
+        )  # fmt: skip
+    except (KeyError, TypeError, ValueError, AttributeError, InputError, ModelError) as error:
+        raise SliceCorrupt(f"{path} makes no sense ({error}); {again}") from error
+
+
+def _parse_file(entry: Any) -> FileEntry:
+    tiles = tuple(str(digest) for digest in entry["tile_sha256"])
+    return FileEntry(size_bytes=int(entry["size_bytes"]), sha256=str(entry["sha256"]), tile_sha256=tiles)
+
+
+def _check_files(directory: Path, manifest: SliceManifest, layouts: dict[str, FileLayout]) -> None:
+    if set(layouts) != set(manifest.files):
+        raise SliceCorrupt(f"{directory / MANIFEST_NAME} does not list the files that its plan needs; "
+                           "slice the model again with --split-bin")  # fmt: skip
+    for name, layout in layouts.items():
+        path, entry = directory / name, manifest.files[name]
+        try:
+            found = path.stat().st_size
+        except OSError:
+            raise SliceCorrupt(f"{path} is missing; slice the model again with --split-bin") from None
+        if not found == entry.size_bytes == layout.file_bytes or len(entry.tile_sha256) != len(layout.tiles):
+            raise SliceCorrupt(f"{path} has {found} bytes where {layout.file_bytes} belong; "
+                               "slice the model again with --split-bin")  # fmt: skip

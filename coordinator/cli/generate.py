@@ -1,0 +1,97 @@
+"""`coordinator-cli generate`: one prompt in, text out. Flags only; generation.py does the work."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Annotated
+
+import typer
+
+from common.errors import InputError
+from common.logs import configure_logs
+from coordinator.cli.options import (
+    LogLevelOption,
+    ModelOption,
+    SaveDirOption,
+    SplitBinOption,
+    StrategyOption,
+    WeightsDtypeOption,
+    WorldSizeOption,
+)
+from coordinator.local import LocalNodes
+
+
+def generate(
+    model: ModelOption,
+    prompt: Annotated[str, typer.Option(help="The text to go on from; empty starts from the model's BOS.")] = "",
+    prefix: Annotated[str, typer.Option(help="Text put before the prompt, for context.")] = "",
+    length: Annotated[int, typer.Option(help="Most tokens to generate.")] = 20,
+    chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template to the prompt.")] = False,
+    temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 1.0,
+    k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens only; 0: from all.")] = 0,
+    p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that together reach p; 1: from all.")] = 0.9,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 42,
+    ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past an end token.")] = False,
+    world_size: WorldSizeOption = 4,
+    split_strategy: StrategyOption = "uniform",
+    split_bin: SplitBinOption = False,
+    save_dir: SaveDirOption = "split",
+    weights_dtype: WeightsDtypeOption = None,
+    memory_window: Annotated[
+        int, typer.Option(help="Room for this many of the largest blocks, at least 2; 0 keeps all weights in memory.")
+    ] = 2,
+    kv_budget_bytes: Annotated[int, typer.Option(help="Most bytes of keys and values on each local node.")] = 1 << 30,
+    nodes: Annotated[
+        str | None, typer.Option(help="Use these running shardnodes, host:port,host:port, instead of starting some.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
+    ] = False,
+    use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
+    master_ip: Annotated[str, typer.Option(help="Where this run's own gRPC health service listens.")] = "127.0.0.1",
+    master_port: Annotated[
+        int | None, typer.Option(help="Port of that service (29500 by convention); none is opened without this option.")
+    ] = None,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1 meanwhile.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")] = False,
+    log_level: LogLevelOption = "warning",
+) -> None:
+    """Generate text with a model cut over several nodes.
+
+    Without --nodes the nodes are processes of this machine that start now and end with the answer. The model is
+    sliced on first use. Text goes to stdout; a short report goes to stderr.
+
+    Example: coordinator-cli generate --model models/my-model --world-size 4 --chat --prompt "Why is the sky blue?"
+    """
+    configure_logs(log_level)
+    if nodes is not None and use_gpu:
+        raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
+    with ExitStack() as closing:
+        local = None
+        if nodes is None:
+            # First of all: its imports take a second, on the other core, while ours go on.
+            local = LocalNodes()
+            closing.callback(local.close)
+        # Here and not at the top: they import torch, and --help must not wait for that.
+        from coordinator.cli.generation import GenerateRequest, run_request  # noqa: PLC0415
+        from coordinator.conversation import ModelOptions, RunOptions  # noqa: PLC0415
+        from coordinator.nodes import parse_node_list  # noqa: PLC0415
+        from coordinator.sampler import SamplingParams  # noqa: PLC0415
+
+        addresses = parse_node_list(nodes, insecure=insecure) if nodes is not None else []
+        request = GenerateRequest(
+            prompt=prefix + prompt, chat=chat, length=length, seed=seed, ignore_eos=ignore_eos, json_output=json_output,
+            sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p),
+            model=ModelOptions(
+                model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
+                save_dir=save_dir, split_bin=split_bin, weights_dtype=weights_dtype,
+            ),
+            run=RunOptions(
+                memory_window=memory_window, kv_budget_bytes=kv_budget_bytes, node_addresses=addresses, use_gpu=use_gpu
+            ),
+            master_address=None if master_port is None else f"{master_ip}:{master_port}",
+            metrics_port=metrics_port,
+        )  # fmt: skip
+        run_request(request, local)

@@ -1,0 +1,23 @@
+"""Options that several verbs share, each defined once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[
+    Path, typer.Option(help="A Hugging Face model directory, a .gguf file, or a directory with one .gguf.")
+]
+WorldSizeOption = Annotated[int, typer.Option(help="How many nodes the model is cut for.")]
+StrategyOption = Annotated[
+    str, typer.Option(help="How the model is shared out: uniform, or ratio:3,1,1 with a number per node.")
+]
+SaveDirOption = Annotated[str, typer.Option(help="Where slices are kept; relative to the model's directory.")]
+SplitBinOption = Annotated[bool, typer.Option("--split-bin", help="Slice again even if slices are there.")]
+WeightsDtypeOption = Annotated[
+    str | None,
+    typer.Option(help="Stored dtype: float32, float16 or bfloat16; the source's own by default. Computed in float32."),
+]
+LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning or error.")]

@@ -1,0 +1,52 @@
+"""`coordinator-cli split`: cut a model into slices, without running it."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from common.logs import configure_logs
+from coordinator.cli.options import (
+    LogLevelOption,
+    ModelOption,
+    SaveDirOption,
+    SplitBinOption,
+    StrategyOption,
+    WeightsDtypeOption,
+    WorldSizeOption,
+)
+
+
+def split(
+    model: ModelOption,
+    world_size: WorldSizeOption = 4,
+    split_strategy: StrategyOption = "uniform",
+    save_dir: SaveDirOption = "split",
+    split_bin: SplitBinOption = False,
+    weights_dtype: WeightsDtypeOption = None,
+    log_level: LogLevelOption = "warning",
+) -> None:
+    """Cut a model into one slice per node, and one for the coordinator.
+
+    Slices that are there already are kept unless --split-bin is given.
+    Example: coordinator-cli split --model models/my-model --world-size 3 --split-strategy ratio:3,1,1
+    """
+    configure_logs(log_level)
+    # Here and not at the top: they import torch, and --help must not wait for that.
+    from coordinator.cli.progress import byte_progress  # noqa: PLC0415
+    from coordinator.conversation import Model, ModelOptions  # noqa: PLC0415
+
+    options = ModelOptions(
+        model=model, world_size=world_size, split_strategy=split_strategy, save_dir=save_dir,
+        split_bin=split_bin, weights_dtype=weights_dtype,
+    )  # fmt: skip
+    started = time.monotonic()
+    opened = Model(options)
+    try:
+        with byte_progress("slicing") as progress:
+            made = opened.slice(progress)
+    finally:
+        opened.close()
+    seconds = time.monotonic() - started
+    what = f"made in {seconds:.1f} s" if made else "there already"
+    print(f"slices for {world_size} nodes in {options.split_directory}: {what}", file=sys.stderr)

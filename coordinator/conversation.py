@@ -1,0 +1,221 @@
+"""Puts a coordinator together: model, plan, slices, nodes, engine; and runs one request through it.
+
+Covers: the order in which things are opened, checked and closed. Does not cover: flags and output (cli/).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from common.errors import InputError
+from common.operating_system import own_memory
+from common.plan import Plan, make_plan
+from common.weights.manifest import COORDINATOR_RANK, read_manifest
+from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
+from coordinator.ends import Ends
+from coordinator.engine import Engine
+from coordinator.head import Head
+from coordinator.local import LocalNodes, LocalOptions
+from coordinator.mesh import Mesh, MeshIdentity
+from coordinator.metrics import CoordinatorMetrics
+from coordinator.nodes import ConnectedNode, connect_nodes
+from coordinator.sequence import Sequence as TokenSequence
+from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
+from coordinator.slicing.splitter import Progress, SplitRequest, ensure_slices
+from protos.shardmesh.v1 import shard_pb2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and how it is cut."""
+
+    model: Path
+    world_size: int = 4
+    split_strategy: str = "uniform"
+    save_dir: str = "split"
+    """Where slices go; relative to the model's directory."""
+    split_bin: bool = False
+    """Slice again even if slices are there."""
+    weights_dtype: str | None = None
+    """Stored dtype; None for the source's own."""
+
+    def __post_init__(self) -> None:
+        if self.weights_dtype is not None and self.weights_dtype not in ITEM_BYTES:
+            raise InputError(f"--weights-dtype is '{self.weights_dtype}'; use {', '.join(ITEM_BYTES)}")
+
+    @property
+    def split_directory(self) -> Path:
+        base = self.model if self.model.is_dir() else self.model.parent
+        return base / self.save_dir
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the coordinator and its local nodes run."""
+
+    memory_window: int = 2
+    kv_budget_bytes: int
+    node_addresses: Sequence[str] = ()
+    """Nodes that run already; none: start them on this machine."""
+    use_gpu: bool = False
+    read_timeout_seconds: float = 60.0
+
+    def __post_init__(self) -> None:
+        if self.memory_window < 0 or self.memory_window == 1:
+            raise InputError(f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory")
+        if self.use_gpu and not torch.cuda.is_available():
+            raise InputError(f"--use-gpu: torch {torch.__version__} finds no CUDA device on this machine; leave the "
+                             "option out to compute on the CPU")  # fmt: skip
+
+
+class Model:
+    """An opened checkpoint with its plan; slices on demand. Close it."""
+
+    def __init__(self, options: ModelOptions) -> None:
+        """Raises: ModelError and its kinds; InputError: the strategy does not fit."""
+        self.options = options
+        self.checkpoint: Checkpoint = open_checkpoint(options.model)
+        try:
+            self.plan: Plan = make_plan(self.checkpoint.spec, options.split_strategy, options.world_size)
+        except BaseException:
+            self.checkpoint.close()
+            raise
+        self.dtype = options.weights_dtype or self.checkpoint.dtype
+        self.split = SplitRequest(
+            plan=self.plan, dtype=self.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=options.split_directory
+        )
+
+    def slice(self, progress: Progress) -> bool:
+        """Make the slices unless they are there; return whether they had to be made."""
+        return ensure_slices(self.checkpoint, self.split, redo=self.options.split_bin, progress=progress)
+
+    @property
+    def identity(self) -> MeshIdentity:
+        checkpoint = self.checkpoint
+        return MeshIdentity(
+            model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype
+        )
+
+    def close(self) -> None:
+        self.checkpoint.close()
+
+
+@dataclass(kw_only=True)
+class Timings:
+    """Seconds of one request."""
+
+    ttft_seconds: float = 0.0
+    """From the request to its first token."""
+    seconds_per_token: list[float] = field(default_factory=list)
+    """Between one token and the next; one entry fewer than tokens."""
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Rate after the first token; 0 with fewer than two tokens."""
+        total = sum(self.seconds_per_token)
+        return len(self.seconds_per_token) / total if total else 0.0
+
+
+class Conversation:
+    """An engine over connected nodes, ready for requests. Use as a context manager."""
+
+    def __init__(
+        self, model: Model, run: RunOptions, local: LocalNodes | None, metrics: CoordinatorMetrics | None = None
+    ) -> None:
+        """Start or connect nodes and open everything. `local` is started here, and closed by whoever made it.
+
+        Raises: SliceError, NodeError, ResourceError and their kinds.
+        """
+        self.metrics = metrics or CoordinatorMetrics()
+        self._closing = ExitStack()
+        self._next_sequence_id = 1
+        with ExitStack() as opening:
+            directory = model.split.slice_directory(COORDINATOR_RANK)
+            manifest = read_manifest(directory)
+            device = torch.device("cuda" if run.use_gpu else "cpu")
+            ends = Ends(directory, manifest)
+            opening.callback(ends.close)
+            head = Head(directory, manifest, run.memory_window, run.read_timeout_seconds, device)
+            opening.callback(head.close)
+            self.nodes = self._connect(model, run, local)
+            for node in self.nodes:
+                opening.callback(node.close)
+            mesh = Mesh(clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics)
+            mesh.open()
+            self.engine = Engine(mesh, ends, head)
+            self._closing = opening.pop_all()
+        self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
+        self.metrics.window_bytes.set_function(lambda: head.stats.window_bytes)
+        self.metrics.resident_bytes.set_function(lambda: head.stats.resident_bytes + ends.resident_bytes)
+
+    def _connect(self, model: Model, run: RunOptions, local: LocalNodes | None) -> list[ConnectedNode]:
+        addresses = list(run.node_addresses)
+        if local is not None:
+            started = local.start(LocalOptions(
+                slice_directories=[model.split.slice_directory(rank) for rank in range(model.plan.world_size)],
+                memory_window=run.memory_window, kv_budget_bytes=run.kv_budget_bytes,
+                use_gpu=run.use_gpu, read_timeout_seconds=run.read_timeout_seconds,
+            ))  # fmt: skip
+            addresses = [node.address for node in started]
+        return connect_nodes(addresses)
+
+    def new_sequence_id(self) -> int:
+        """Return a number that no sequence of this conversation has had."""
+        self._next_sequence_id += 1
+        return self._next_sequence_id
+
+    def answer(
+        self, sequence: TokenSequence, timings: Timings, started: float | None = None
+    ) -> Iterator[int]:
+        """Run one sequence alone and yield its tokens as they come; fills `timings`.
+
+        Args: started: when the request came (time.perf_counter); now if not given.
+        Raises: NodeError and what nodes report; the conversation is of no more use then.
+        """
+        last = started if started is not None else time.perf_counter()
+        outcome = "error"
+        try:
+            self.engine.add(sequence)
+            while sequence.finish_reason is None:
+                for new in self.engine.step():
+                    now = time.perf_counter()
+                    self._count_token(timings, now - last, is_first=len(sequence.generated_ids) == 1)
+                    last = now
+                    yield new.token_id
+            outcome = sequence.finish_reason
+        except GeneratorExit:
+            outcome = "cancelled"
+            self.engine.remove(sequence)
+            raise
+        finally:
+            self.metrics.requests.labels(outcome=outcome).inc()
+
+    def node_stats(self) -> list[shard_pb2.GetStatsResponse]:
+        """Ask every node for its state, in rank order."""
+        return [node.stats() for node in self.nodes]
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.close()
+
+    def _count_token(self, timings: Timings, seconds: float, *, is_first: bool) -> None:
+        self.metrics.tokens.labels(kind="answer").inc()
+        if is_first:
+            timings.ttft_seconds = seconds
+            self.metrics.time_to_first_token_seconds.observe(seconds)
+        else:
+            timings.seconds_per_token.append(seconds)
+            self.metrics.time_per_token_seconds.observe(seconds)
+
+

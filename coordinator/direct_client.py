@@ -1,0 +1,89 @@
+"""A session over a Unix socket in frames, without gRPC; for nodes on this host.
+
+Covers: connecting, deadlines by silence, failures in-band. Does not cover: the other end (shardnode/direct.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from google.protobuf.message import DecodeError
+
+from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
+from common.framing import receive_frame, send_frame
+from common.rpc import MAX_MESSAGE_BYTES, Status, error_from
+from coordinator.shard_client import ROUND_LIMIT_SECONDS, SILENCE_SECONDS
+from protos.shardmesh.v1 import shard_pb2
+
+
+class DirectShardClient:
+    """See ShardClient."""
+
+    def __init__(self, path: str, name: str, *, silence_seconds: float = SILENCE_SECONDS) -> None:
+        """Connect. Raises: NodeLost: nobody listens there."""
+        self.name = name
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._connection.settimeout(silence_seconds)
+        try:
+            self._connection.connect(path)
+        except OSError as error:
+            self._connection.close()
+            raise NodeLost(f"{name} does not answer on {path}: {error.strerror or error}") from error
+
+    def submit(self, message: bytes) -> None:
+        """See ShardClient."""
+        try:
+            send_frame(self._connection, message)
+        except TimeoutError:
+            raise NodeTimeout(f"{self.name} takes no more messages") from None
+        except OSError as error:
+            # The node may have said why before it hung up.
+            raise self._last_words() or self._lost(error) from error
+
+    def collect(self) -> shard_pb2.RoundsResponse:
+        """See ShardClient."""
+        limit = time.monotonic() + ROUND_LIMIT_SECONDS
+        while True:
+            response = self._receive()
+            if response.HasField("failure"):
+                failure = response.failure
+                raise error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+            if response.WhichOneof("body") is not None:
+                return response
+            if time.monotonic() > limit:
+                raise NodeTimeout(f"{self.name} has worked on one block for more than {ROUND_LIMIT_SECONDS:.0f} s")
+
+    def close(self) -> None:
+        """See ShardClient."""
+        self._connection.close()
+
+    def _receive(self) -> shard_pb2.RoundsResponse:
+        try:
+            frame = receive_frame(self._connection, MAX_MESSAGE_BYTES)
+        except TimeoutError:
+            waited = self._connection.gettimeout()
+            raise NodeTimeout(f"{self.name} gave no sign of life for {waited} s; it is frozen or overloaded") from None
+        except OSError as error:
+            raise self._lost(error) from error
+        except ProtocolError as error:
+            raise NodeLost(f"{self.name} broke off: {error}") from error
+        if frame is None:
+            raise NodeLost(f"{self.name} closed the connection; its process has ended")
+        try:
+            return shard_pb2.RoundsResponse.FromString(bytes(frame))
+        except DecodeError as error:
+            raise NodeFault(f"{self.name} sent a message that cannot be read") from error
+
+    def _last_words(self) -> Exception | None:
+        try:
+            response = self._receive()
+        except (NodeLost, NodeTimeout, NodeFault):
+            return None
+        if not response.HasField("failure"):
+            return None
+        failure = response.failure
+        return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+
+    def _lost(self, error: OSError) -> NodeLost:
+        return NodeLost(f"{self.name} is gone ({error.strerror or error})")

@@ -1,0 +1,130 @@
+"""The ends of the model that never leave this device: embedding rows and norms from the coordinator's slice.
+
+Covers: rows read from disk one by one, RMS norms, biases that must be added once, not once per rank.
+Does not cover: the head (head.py).
+Source of the norm: arXiv:1910.07467.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from common.errors import InputError, SliceCorrupt, SliceReadError
+from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, file_layouts
+from common.weights.slice_format import ATTENTION, TileLayout
+from common.weights.tile_tensors import TORCH_DTYPES
+
+
+class Ends:
+    """Embedding, norms and late biases of one model. Close it to close its file."""
+
+    def __init__(self, directory: Path, manifest: SliceManifest) -> None:
+        spec = manifest.spec
+        layouts = file_layouts(spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+        self._spec = spec
+        self._dtype = TORCH_DTYPES[manifest.dtype]
+        self._row_bytes = spec.hidden_size * self._dtype.itemsize
+        self._layout = layouts[EMBEDDING_FILE]
+        self._tile_digests = manifest.files[EMBEDDING_FILE].tile_sha256
+        self._verified_tiles: set[int] = set()
+        self._path = directory / EMBEDDING_FILE
+        norms = _read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
+                            layouts[NORMS_FILE].tile_offsets[0], manifest.files[NORMS_FILE].tile_sha256[0])  # fmt: skip
+        self._attention_norms = list(norms["attention_norm"])
+        self._ffn_norms = list(norms["ffn_norm"])
+        self._final_norm = norms["final_norm"]
+        self._late_biases = {ATTENTION: norms.get("output_bias"), "ffn": norms.get("down_bias")}
+        self.resident_bytes = sum(tensor.numel() * tensor.itemsize for tensor in norms.values())
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SliceReadError(f"cannot open {self._path}: {error.strerror}") from error
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Return the embedding rows of `token_ids`: float32 [token_count, hidden_size].
+
+        Raises: InputError: an id outside the vocabulary; SliceReadError, SliceCorrupt: the file fails.
+        """
+        rows = torch.empty((len(token_ids), self._spec.hidden_size), dtype=torch.float32)
+        for row, token_id in zip(rows, token_ids, strict=True):
+            row.copy_(torch.frombuffer(self._read_row(token_id), dtype=self._dtype))
+        return rows
+
+    def block_input(self, kind: str, layer: int, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the normed input of a block, float32 [token_count, hidden_size]."""
+        norms = self._attention_norms if kind == ATTENTION else self._ffn_norms
+        return self._norm(hidden, norms[layer])
+
+    def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the normed input of the head."""
+        return self._norm(hidden, self._final_norm)
+
+    def add_late_bias(self, kind: str, layer: int, output: torch.Tensor) -> None:
+        """Add, in place, the bias of a block's last projection, if the model has one."""
+        biases = self._late_biases[kind]
+        if biases is not None:
+            output += biases[layer]
+
+    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        return functional.rms_norm(hidden, (self._spec.hidden_size,), weight, self._spec.norm_epsilon)
+
+    def _read_row(self, token_id: int) -> bytearray:
+        if not 0 <= token_id < self._spec.vocab_size:
+            raise InputError(f"token {token_id} is outside this model's vocabulary of {self._spec.vocab_size}")
+        tile_index = next(i for i, tile in enumerate(self._layout.tiles) if token_id < tile.first + tile.count)
+        tile, offset = self._layout.tiles[tile_index], self._layout.tile_offsets[tile_index]
+        if tile_index not in self._verified_tiles:
+            data = _read(self._descriptor, self._path, offset, tile.byte_count)
+            _check(data, self._tile_digests[tile_index], self._path)
+            self._verified_tiles.add(tile_index)
+        row_offset = offset + (token_id - tile.first) * self._row_bytes
+        return _read(self._descriptor, self._path, row_offset, self._row_bytes)
+
+
+def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, torch.Tensor]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SliceReadError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        data = _read(descriptor, path, offset, layout.byte_count)
+    finally:
+        os.close(descriptor)
+    _check(data, digest, path)
+    return {
+        place.name: torch.frombuffer(
+            data, dtype=torch.float32, count=math.prod(place.shape), offset=place.offset
+        ).view(place.shape)
+        for place in layout.tensors
+    }
+
+
+def _read(descriptor: int, path: Path, offset: int, byte_count: int) -> bytearray:
+    buffer = bytearray(byte_count)
+    view = memoryview(buffer)
+    while view:
+        try:
+            count = os.preadv(descriptor, [view], offset + byte_count - len(view))
+        except OSError as error:
+            raise SliceReadError(f"cannot read {path}: {error.strerror}") from error
+        if not count:
+            raise SliceCorrupt(f"{path} is cut short; slice the model again with --split-bin")
+        view = view[count:]
+    return buffer
+
+
+def _check(data: bytearray, digest: str, path: Path) -> None:
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise SliceCorrupt(f"{path} is damaged (its SHA-256 differs); slice the model again with --split-bin")

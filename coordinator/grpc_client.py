@@ -1,0 +1,101 @@
+"""A session over one long-lived bidirectional gRPC stream; for nodes on other hosts.
+
+Covers: the stream, what ends it, a limit on silence. Does not cover: channels (nodes.py makes them).
+Threads: gRPC's own, one that feeds requests to the stream, and one watchdog that cancels a stream whose
+round takes too long. A frozen or unreachable host is found by HTTP/2 pings (common/rpc.py).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Iterator
+
+import grpc
+
+from common.errors import NodeLost, NodeTimeout
+from common.rpc import error_from_rpc
+from coordinator.shard_client import ROUND_LIMIT_SECONDS
+from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
+
+ROUNDS_METHOD = "/shardmesh.v1.ShardService/Rounds"
+WATCH_SECONDS = 1.0
+
+
+class GrpcShardClient:
+    """See ShardClient."""
+
+    def __init__(
+        self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS
+    ) -> None:
+        self.name = name
+        self._round_limit_seconds = round_limit_seconds
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        # One serialized message goes to all ranks, so the stream takes bytes as they are.
+        self._stream = channel.stream_stream(
+            ROUNDS_METHOD, request_serializer=None, response_deserializer=shard_pb2.RoundsResponse.FromString
+        )(self._feed())
+        self._waiting_since: float | None = None
+        self._is_over = threading.Event()
+        self._timed_out = False
+        self._watchdog = threading.Thread(target=self._watch, name="round-watchdog", daemon=True)
+        self._watchdog.start()
+
+    def submit(self, message: bytes) -> None:
+        """See ShardClient."""
+        self._requests.put(message)
+
+    def collect(self) -> shard_pb2.RoundsResponse:
+        """See ShardClient."""
+        self._waiting_since = time.monotonic()
+        try:
+            response: shard_pb2.RoundsResponse = next(self._stream)
+            return response
+        except StopIteration:
+            raise NodeLost(f"{self.name} ended the session") from None
+        except grpc.RpcError as error:
+            if self._timed_out:
+                raise NodeTimeout(
+                    f"{self.name} has worked on one block for more than {self._round_limit_seconds:.0f} s"
+                ) from error
+            raise error_from_rpc(error, self.name) from error
+        finally:
+            self._waiting_since = None
+
+    def close(self) -> None:
+        """See ShardClient."""
+        self._is_over.set()
+        self._requests.put(None)
+        self._stream.cancel()
+        self._watchdog.join()
+
+    def _feed(self) -> Iterator[bytes]:
+        while (message := self._requests.get()) is not None:
+            yield message
+
+    def _watch(self) -> None:
+        while not self._is_over.wait(WATCH_SECONDS):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > self._round_limit_seconds:
+                self._timed_out = True
+                self._stream.cancel()
+                return
+
+
+def get_stats(channel: grpc.Channel, name: str, timeout_seconds: float) -> shard_pb2.GetStatsResponse:
+    """Ask a node for its state, waiting for it to be reachable within the limit.
+
+    Raises: NodeError: it is not reachable, or answers with an error.
+    """
+    stub = shard_pb2_grpc.ShardServiceStub(channel)
+    try:
+        stats: shard_pb2.GetStatsResponse = stub.GetStats(
+            shard_pb2.GetStatsRequest(), timeout=timeout_seconds, wait_for_ready=True
+        )
+        return stats
+    except grpc.RpcError as error:
+        failure = error_from_rpc(error, name)
+        if isinstance(failure, NodeTimeout):
+            raise NodeLost(f"{name} is not reachable; is its shardnode running and the address right?") from error
+        raise failure from error

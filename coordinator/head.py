@@ -1,0 +1,58 @@
+"""The head: hidden states to logits, tile by tile through the coordinator's own window.
+
+Covers: reading the head's tiles, matrix times rows, the window's size.
+Does not cover: the norm before it (ends.py), sampling (sampler.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from common.weights.manifest import HEAD_FILE, SliceManifest, file_layouts
+from common.weights.open_tiles import open_tiles
+from common.weights.tile_source import TileStats
+from common.weights.tile_tensors import TileTensors
+
+TILES_PER_BLOCK = 2
+"""What counts as one block of the head for --memory-window: the whole head would be most of a small model."""
+
+
+class Head:
+    """The last matrix of the model. Close it to end its reader threads."""
+
+    def __init__(
+        self, directory: Path, manifest: SliceManifest, memory_window: int, timeout_seconds: float, device: torch.device
+    ) -> None:
+        layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+        self._layouts = layouts[HEAD_FILE].tiles
+        self._vocab_size = manifest.spec.vocab_size
+        largest_bytes = max(layout.byte_count for layout in self._layouts)
+        window_bytes = memory_window * TILES_PER_BLOCK * largest_bytes
+        self._tiles = open_tiles(directory, manifest, window_bytes, timeout_seconds)
+        self._device = device
+        self._tensors = TileTensors(manifest.dtype, device, self._layouts, resident=window_bytes == 0)
+
+    @property
+    def stats(self) -> TileStats:
+        return self._tiles.stats
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return float32 [row_count, vocab_size] for normed rows, float32 [row_count, hidden_size].
+
+        Raises: SliceReadError, SliceCorrupt: a tile cannot be had.
+        """
+        rows = rows.to(self._device)
+        logits = torch.empty((rows.shape[0], self._vocab_size), dtype=torch.float32)
+        for tile_index, layout in enumerate(self._layouts):
+            buffer = self._tiles.acquire(tile_index)
+            try:
+                head = self._tensors.view(tile_index, layout, buffer)["head"]
+                logits[:, layout.first : layout.first + layout.count] = torch.mm(rows, head)
+            finally:
+                self._tiles.release(tile_index)
+        return logits
+
+    def close(self) -> None:
+        self._tiles.close()

@@ -1,0 +1,140 @@
+"""Shard nodes as child processes on this machine, from start to the last one's end.
+
+Covers: starting the pool, learning addresses or the first error, ending everything however we end.
+Does not cover: what the pool does (shardnode/pool.py; it is started as a program, never imported).
+
+The pool's stdin is the lifeline: we hold the only writing end, so the kernel closes it even on kill -9.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import NodeLost, NodeTimeout
+from common.operating_system import usable_core_count
+from common.rpc import Status, error_from
+
+START_LIMIT_SECONDS = 120.0
+END_LIMIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalNode:
+    """One child."""
+
+    rank: int
+    process_id: int
+    address: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalOptions:
+    """How the nodes of this machine are to run."""
+
+    slice_directories: Sequence[Path]
+    memory_window: int
+    kv_budget_bytes: int
+    use_gpu: bool = False
+    read_timeout_seconds: float = 60.0
+
+
+class LocalNodes:
+    """The pool and its nodes. Close it; if this process dies first, they end by themselves.
+
+    Making one starts the pool's imports, so make it early and do other things before `start`.
+    """
+
+    def __init__(self) -> None:
+        # A Unix socket's path may have 108 bytes at most, so it lies in the system's own short temporary directory.
+        self._run_directory = Path(tempfile.mkdtemp(prefix="shardmesh-"))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "shardnode.pool"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+
+    def start(self, options: LocalOptions) -> tuple[LocalNode, ...]:
+        """Start one node per slice directory and wait until every one listens.
+
+        Raises: NodeLost, NodeTimeout: the pool ended or hangs; whatever a node failed with, its rank named.
+        """
+        self._send_order(options)
+        return self._collect_nodes(len(options.slice_directories))
+
+    def close(self) -> None:
+        """End every node and wait for it. May be called twice."""
+        with contextlib.suppress(OSError):
+            self._stdin.close()
+        try:
+            self._process.wait(END_LIMIT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # its children end with it: PDEATHSIG, or the lifeline that is closed
+            self._process.wait()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        shutil.rmtree(self._run_directory, ignore_errors=True)
+
+    @property
+    def _stdin(self) -> Any:
+        return self._process.stdin
+
+    def _send_order(self, options: LocalOptions) -> None:
+        threads = max(1, usable_core_count() // len(options.slice_directories))
+        nodes = [
+            {
+                "slice_directory": str(directory),
+                "listen": f"unix:{self._run_directory}/node{rank}.sock",
+                "memory_window": options.memory_window,
+                "kv_budget_bytes": options.kv_budget_bytes,
+                "thread_count": threads,
+                "use_gpu": options.use_gpu,
+                "read_timeout_seconds": options.read_timeout_seconds,
+            }
+            for rank, directory in enumerate(options.slice_directories)
+        ]
+        order = {"run_directory": str(self._run_directory), "nodes": nodes}
+        try:
+            self._stdin.write(json.dumps(order).encode() + b"\n")
+            self._stdin.flush()
+        except OSError as error:
+            raise NodeLost(f"the shard nodes did not start: {error.strerror}") from error
+
+    def _collect_nodes(self, count: int) -> tuple[LocalNode, ...]:
+        limit = time.monotonic() + START_LIMIT_SECONDS
+        buffered = b""
+        found: dict[int, LocalNode] = {}
+        assert self._process.stdout is not None  # Popen was asked for a pipe
+        descriptor = self._process.stdout.fileno()
+        with selectors.DefaultSelector() as selector:
+            selector.register(descriptor, selectors.EVENT_READ)
+            while len(found) < count:
+                if not selector.select(limit - time.monotonic()):
+                    raise NodeTimeout(f"{count - len(found)} of {count} shard nodes did not start within "
+                                      f"{START_LIMIT_SECONDS:.0f} s")  # fmt: skip
+                data = os.read(descriptor, 65536)
+                if not data:
+                    raise NodeLost(f"{count - len(found)} of {count} shard nodes ended while they started; "
+                                   "the lines above may say why")  # fmt: skip
+                *lines, buffered = (buffered + data).split(b"\n")
+                for line in lines:
+                    node = _read_line(json.loads(line))
+                    found[node.rank] = node
+        return tuple(found[rank] for rank in range(count))
+
+
+def _read_line(value: dict[str, Any]) -> LocalNode:
+    if "reason" in value:
+        status = Status(code=value["code"], reason=value["reason"], message=value["message"])
+        raise error_from(status, f"node {value['rank']}")
+    return LocalNode(rank=value["rank"], process_id=value["process_id"], address=value["address"])

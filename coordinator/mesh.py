@@ -1,0 +1,197 @@
+"""All ranks as one: opens sessions, sends each round to every rank that has a part in it, adds the parts.
+
+Covers: the order of messages, which ranks take part, telling whose numbers are not finite, times.
+Does not cover: transports (shard_client.py), addition itself (reduction.py), what to run (engine.py).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from common.errors import NodeFault, ShardmeshError
+from common.model_spec import ModelSpec
+from common.plan import Plan
+from common.tensor_codec import decode_tensor, encode_tensor
+from common.weights.slice_format import ATTENTION, FFN
+from coordinator.metrics import CoordinatorMetrics
+from coordinator.reduction import reduce_partials
+from coordinator.shard_client import ShardClient
+from protos.shardmesh.v1 import shard_pb2
+
+PROTOCOL_VERSION = 1
+_KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
+
+
+@dataclass(kw_only=True)
+class RoundTimes:
+    """Where the time of rounds has gone so far, seconds; a bench reads the differences."""
+
+    round_count: int = 0
+    total: float = 0.0
+    """From the first byte sent to the sum."""
+    tile_wait: float = 0.0
+    """Of the slowest rank in each round: waiting for weights."""
+    kernel: float = 0.0
+    """Of the slowest rank in each round: computing."""
+    reduction: float = 0.0
+    """Decoding and adding the parts."""
+
+    @property
+    def wire(self) -> float:
+        """What is left: encoding, sending, waiting for messages, being scheduled."""
+        return max(0.0, self.total - self.tile_wait - self.kernel - self.reduction)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshIdentity:
+    """What every node must agree that it holds."""
+
+    model_identity: str
+    spec: ModelSpec
+    plan: Plan
+    dtype: str
+
+
+@dataclass(kw_only=True)
+class Mesh:
+    """One session with every rank. After any error it is of no more use: close it and make another."""
+
+    clients: Sequence[ShardClient]
+    identity: MeshIdentity
+    metrics: CoordinatorMetrics
+    times: RoundTimes = field(default_factory=RoundTimes)
+    _call_id: int = 0
+
+    def open(self) -> None:
+        """Open a session on every rank.
+
+        Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
+        """
+        identity = self.identity
+        for rank, client in enumerate(self.clients):
+            request = self._request()
+            opening = request.open_session
+            opening.protocol_version = PROTOCOL_VERSION
+            opening.model_identity = identity.model_identity
+            opening.plan_digest = identity.plan.digest
+            opening.rank = rank
+            opening.weights_dtype = identity.dtype
+            client.submit(request.SerializeToString())
+        for client in self.clients:
+            self._collect(client, "session_opened")
+
+    def open_sequence(self, sequence_id: int, position_capacity: int) -> None:
+        """Reserve a sequence's keys and values on every rank.
+
+        Raises: KvBudgetExceeded: a rank has no room (named); NodeError.
+        """
+
+        def fill(request: shard_pb2.RoundsRequest) -> None:
+            request.open_sequence.sequence_id = sequence_id
+            request.open_sequence.position_capacity = position_capacity
+
+        self._tell_all(fill, "sequence_opened")
+
+    def close_sequence(self, sequence_id: int) -> None:
+        """Give a sequence's room back on every rank. Raises: NodeError."""
+
+        def fill(request: shard_pb2.RoundsRequest) -> None:
+            request.close_sequence.sequence_id = sequence_id
+
+        self._tell_all(fill, "sequence_closed")
+
+    def run_block(
+        self, kind: str, layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], rows: torch.Tensor
+    ) -> torch.Tensor:
+        """Run one round and return the block's output, float32 [row_count, hidden_size].
+
+        Args: rows: the block's normed input, float32 [row_count, hidden_size].
+        Raises: NodeError and what a node reports, the node named; NodeFault: its numbers are not finite.
+        """
+        started = time.perf_counter()
+        request = self._request()
+        block = request.run_block
+        block.sweep_id = sweep_id
+        block.layer = layer
+        block.kind = _KINDS[kind]
+        block.segments.extend(segments)
+        encode_tensor(rows, block.input)
+        message = request.SerializeToString()
+        taking_part = self._taking_part(kind)
+        for rank in taking_part:
+            self.clients[rank].submit(message)
+        responses = []
+        for rank in taking_part:
+            responses.append(self._collect(self.clients[rank], "block_result").block_result)
+            self.metrics.round_trip_seconds.labels(rank=str(rank)).observe(time.perf_counter() - started)
+        collected = time.perf_counter()
+        shape = tuple(rows.shape)
+        partials = [decode_tensor(response.partial, shape=shape) for response in responses]
+        total = reduce_partials(partials)
+        if not math.isfinite(total.sum().item()):
+            self._name_who_is_not_finite(taking_part, partials, layer, kind)
+        self._count(started, collected, taking_part, responses)
+        return total
+
+    def close(self) -> None:
+        """End every session; what the nodes hold for us is freed."""
+        for client in self.clients:
+            client.close()
+
+    def _taking_part(self, kind: str) -> list[int]:
+        """Return the ranks that hold some of a block; one that holds nothing is not asked."""
+        shares = self.identity.plan.shares
+        if kind == ATTENTION:
+            return [rank for rank, share in enumerate(shares) if share.query_head_count]
+        return [rank for rank, share in enumerate(shares) if share.ffn_column_count]
+
+    def _request(self) -> shard_pb2.RoundsRequest:
+        self._call_id += 1
+        return shard_pb2.RoundsRequest(call_id=self._call_id)
+
+    def _tell_all(self, fill: Callable[[shard_pb2.RoundsRequest], None], expected: str) -> None:
+        request = self._request()
+        fill(request)
+        message = request.SerializeToString()
+        for client in self.clients:
+            client.submit(message)
+        for client in self.clients:
+            self._collect(client, expected)
+
+    def _collect(self, client: ShardClient, expected: str) -> shard_pb2.RoundsResponse:
+        try:
+            response = client.collect()
+        except ShardmeshError as error:
+            self.metrics.node_failures.labels(reason=error.reason).inc()
+            raise
+        if response.WhichOneof("body") != expected:
+            raise NodeFault(f"{client.name} answered {response.WhichOneof('body')} where {expected} belongs")
+        return response
+
+    def _name_who_is_not_finite(
+        self, ranks: Sequence[int], partials: Sequence[torch.Tensor], layer: int, kind: str
+    ) -> None:
+        for rank, partial in zip(ranks, partials, strict=True):
+            if not torch.isfinite(partial).all():
+                raise NodeFault(f"{self.clients[rank].name} computed numbers that are not finite in the {kind} "
+                                f"block of layer {layer}; its weights or its memory are damaged")  # fmt: skip
+        if not torch.isfinite(reduce_partials(partials)).all():
+            raise NodeFault(f"the {kind} block of layer {layer} adds up to numbers that are not finite")
+
+    def _count(
+        self, started: float, collected: float, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult]
+    ) -> None:
+        slowest = max(range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds)
+        self.metrics.slowest_rounds.labels(rank=str(ranks[slowest])).inc()
+        ended = time.perf_counter()
+        times = self.times
+        times.round_count += 1
+        times.total += ended - started
+        times.tile_wait += results[slowest].tile_wait_nanoseconds / 1e9
+        times.kernel += results[slowest].compute_nanoseconds / 1e9
+        times.reduction += ended - collected

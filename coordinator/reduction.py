@@ -1,0 +1,34 @@
+"""The star reduction: one partial sum per rank, added in rank order. Pure.
+
+Float addition is not associative: in arrival order the same prompt would give different tokens on different runs.
+Source: row-parallel projection, arXiv:1909.08053 section 3; star all-reduce, arXiv:2410.00531 section 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from common.errors import ShapeError
+
+
+def reduce_partials(partials: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Add one partial sum per rank, rank 0 first, and return the block's output.
+
+    Args: partials: one float32 tensor per rank, each [token_count, hidden_size].
+    Returns: new float32 [token_count, hidden_size]; inputs unchanged.
+    Raises: ShapeError: no partials, or shapes or dtypes differ.
+    """
+    if not partials:
+        raise ShapeError("there is no partial sum to reduce")
+    first = partials[0]
+    for partial in partials:
+        if partial.shape != first.shape or partial.dtype is not torch.float32:
+            raise ShapeError(f"partial sums differ: {list(partial.shape)} {partial.dtype}, {list(first.shape)} float32")
+    if len(partials) == 1:
+        return first.clone()
+    total = partials[0] + partials[1]
+    for partial in partials[2:]:
+        total += partial
+    return total

@@ -1,0 +1,94 @@
+"""Chooses the next token of one sequence from its logits.
+
+Covers: greedy, temperature, top-k, top-p, in the order and meaning of transformers' logits processors.
+Does not cover: logits (head.py), when to stop (the engine).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from common.errors import InputError, NodeFault, ShapeError
+
+SEED_LIMITS = (-(1 << 63), (1 << 64) - 1)
+"""Least and greatest seed of a torch.Generator."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How freely the next token is chosen; checked at birth.
+
+    Raises: InputError: a value outside its range, named by its option.
+    """
+
+    temperature: float = 1.0
+    """Logits are divided by it; 0 takes the most likely token always."""
+    top_k: int = 0
+    """Only the k most likely tokens stay; 0 for all."""
+    top_p: float = 0.9
+    """Only the fewest most likely tokens stay whose probabilities reach p together; 1 for all."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < math.inf:
+            raise InputError(f"--temperature is {self.temperature}; a number of 0 (greedy) or more is needed")
+        if self.top_k < 0:
+            raise InputError(f"--k is {self.top_k}; a whole number of 0 (off) or more is needed")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"--p is {self.top_p}; a number above 0 and up to 1 (off) is needed")
+
+
+class Sampler:
+    """The choices of one sequence: same parameters, seed and logits, same tokens."""
+
+    def __init__(self, params: SamplingParams, seed: int) -> None:
+        """Raises: InputError: the seed does not fit 64 bits."""
+        if not SEED_LIMITS[0] <= seed <= SEED_LIMITS[1]:
+            raise InputError(f"--seed is {seed}; it must fit 64 bits")
+        self._params = params
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def sample(self, logits: torch.Tensor) -> int:
+        """Return the next token's id.
+
+        Args: logits: float32 [vocab_size]; unchanged.
+        Raises: ShapeError: of another shape or dtype. NodeFault: a logit is not a number.
+        """
+        if logits.ndim != 1 or not logits.numel() or logits.dtype != torch.float32:
+            raise ShapeError(f"logits are {logits.dtype} {list(logits.shape)}; float32 [vocab_size] is needed")
+        # The sum is cheaper to look at than every value: it is finite unless one of them is not.
+        if not math.isfinite(logits.sum().item()) and not bool(torch.isfinite(logits).all()):
+            raise NodeFault("the logits hold numbers that are not finite: a node or the head computed them wrongly")
+        if self._params.temperature == 0:
+            return int(logits.argmax())
+        # The highest score becomes 0 first: no temperature, however small, overflows.
+        scores = (logits - logits.max()) / self._params.temperature
+        kept_ids, scores = _keep_top_k(scores, self._params.top_k)
+        scores = _mask_below_top_p(scores, self._params.top_p)
+        position = torch.multinomial(scores.softmax(dim=-1), 1, generator=self._generator)
+        return int(position if kept_ids is None else kept_ids[position])
+
+
+def _keep_top_k(scores: torch.Tensor, top_k: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Return the ids that stay (None for all) and their scores; what ties with the k-th stays too."""
+    if not 0 < top_k < scores.numel():
+        return None, scores
+    least_kept = scores.topk(top_k).values[-1]
+    kept_ids = (scores >= least_kept).nonzero().squeeze(-1)
+    return kept_ids, scores[kept_ids]
+
+
+def _mask_below_top_p(scores: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Return the scores with -inf for every token outside the top-p set; the likeliest always stays.
+
+    From the least likely up, tokens go as long as their running sum is at most 1 - p: not the same
+    as counting from the top where tokens tie, and what transformers does.
+    """
+    if top_p == 1:
+        return scores
+    ascending, ids = scores.sort()
+    removed = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+    removed[-1] = False
+    return scores.masked_fill(torch.empty_like(removed).scatter(0, ids, removed), -torch.inf)

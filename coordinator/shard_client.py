@@ -1,0 +1,39 @@
+"""The seam between the engine and one rank: session messages out, responses back, in order.
+
+Covers: the contract that every transport keeps (one conformance suite runs over all of them).
+Does not cover: tensors (mesh.py), the transports themselves (grpc_client.py, direct_client.py).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from protos.shardmesh.v1 import shard_pb2
+
+SILENCE_SECONDS = 4.0
+"""How long a node may give no sign of life before it counts as lost; below the 5 s that we promise."""
+ROUND_LIMIT_SECONDS = 120.0
+"""How long one round may take even while the node says that it is working."""
+
+
+class ShardClient(Protocol):
+    """One session with one shard node. Not safe for several threads."""
+
+    name: str
+    """The node as a person knows it: rank and address."""
+
+    def submit(self, message: bytes) -> None:
+        """Send one serialized RoundsRequest without waiting for its response.
+
+        Raises: NodeError: the node is gone.
+        """
+
+    def collect(self) -> shard_pb2.RoundsResponse:
+        """Return the response to the oldest request that has none yet.
+
+        Raises: NodeLost, NodeTimeout: no answer within SILENCE_SECONDS of the last sign of life, or
+        ROUND_LIMIT_SECONDS in all; any other ShardmeshError: what the node answered instead. The session is over then.
+        """
+
+    def close(self) -> None:
+        """End the session. May be called twice, and after a failure."""

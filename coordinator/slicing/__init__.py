@@ -1,0 +1,1 @@
+"""Turns a checkpoint into slices: readers for each file format, families, and the splitter."""

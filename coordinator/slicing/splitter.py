@@ -1,0 +1,195 @@
+"""Cuts a checkpoint into slices on disk: one directory per rank, and one for the coordinator itself.
+
+Covers: reuse of slices that fit, building in a hidden directory and renaming into place, one builder
+at a time, a full disk, a kill at any instant (the next run starts over, never from a half slice).
+Does not cover: reading checkpoints (checkpoint.py), where tensors lie (common/weights/slice_format.py).
+
+Peak memory is one source tensor (`o_proj` or `down_proj`, which are cut by column) plus two tiles.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+from common.errors import DiskFull, InputError, SliceError
+from common.plan import Plan
+from common.weights.manifest import (
+    COORDINATOR_RANK,
+    EMBEDDING_FILE,
+    HEAD_FILE,
+    MANIFEST_NAME,
+    NORMS_FILE,
+    FileEntry,
+    SliceManifest,
+    check_belongs,
+    file_layouts,
+    read_manifest,
+)
+from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
+from coordinator.slicing.checkpoint import Checkpoint
+from coordinator.slicing.tiles import BlockTiles, TileWriter, coordinator_tile
+
+BUILDING = ".building"
+INCOMPLETE = ".incomplete"
+LOCK = ".lock"
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all) as a split goes on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRequest:
+    """What slices are wanted, and where."""
+
+    plan: Plan
+    dtype: str
+    tile_bytes: int
+    directory: Path
+
+    def slice_directory(self, rank: int) -> Path:
+        return self.directory / ("coordinator" if rank == COORDINATOR_RANK else f"node{rank}")
+
+    @property
+    def ranks(self) -> range:
+        return range(COORDINATOR_RANK, self.plan.world_size)
+
+
+def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, progress: Progress) -> bool:
+    """Make sure that all slices are on disk; return whether they had to be made.
+
+    Slices that are there and belong are reused. `redo` makes them again in any case.
+
+    Raises: SliceMismatch, SliceCorrupt: what is there is of another kind or damaged, and not `redo`;
+    DiskFull: no room (nothing is left behind); CheckpointError: the source cannot be read.
+    """
+    try:
+        request.directory.mkdir(parents=True, exist_ok=True)
+        lock = os.open(request.directory / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise InputError(f"cannot write slices to {request.directory}: {error.strerror}; "
+                         "name another place with --save-dir") from error  # fmt: skip
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not redo and _are_complete(request):
+            for rank in request.ranks:
+                directory = request.slice_directory(rank)
+                check_belongs(
+                    read_manifest(directory), directory,
+                    model_identity=checkpoint.identity, plan=request.plan, rank=rank, dtype=request.dtype,
+                )  # fmt: skip
+            return False
+        _build(checkpoint, request, progress)
+        return True
+    finally:
+        os.close(lock)
+
+
+def _are_complete(request: SplitRequest) -> bool:
+    """Tell whether an earlier split ran to its end; after one that did not, nothing there counts."""
+    if (request.directory / INCOMPLETE).exists():
+        return False
+    return any(request.slice_directory(rank).exists() for rank in request.ranks)
+
+
+def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) -> None:
+    building = request.directory / BUILDING
+    shutil.rmtree(building, ignore_errors=True)
+    layouts = {
+        rank: file_layouts(checkpoint.spec, request.plan, rank, request.dtype, request.tile_bytes)
+        for rank in request.ranks
+    }
+    total_bytes = sum(layout.file_bytes for files in layouts.values() for layout in files.values())
+    _check_room(request.directory, total_bytes)
+    try:
+        for rank in request.ranks:
+            (building / request.slice_directory(rank).name).mkdir(parents=True)
+        entries = _write_files(checkpoint, request, layouts, building, lambda done: progress(done, total_bytes))
+        for rank in request.ranks:
+            manifest = SliceManifest(
+                model_identity=checkpoint.identity, spec=checkpoint.spec, plan=request.plan, rank=rank,
+                dtype=request.dtype, tile_bytes=request.tile_bytes, files=entries[rank],
+            )  # fmt: skip
+            _write_durably(building / request.slice_directory(rank).name / MANIFEST_NAME, manifest)
+        _publish(request, building)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"no room left in {request.directory}: the slices need "
+                           f"{total_bytes / 1e9:.2f} GB; free some, or name another place with --save-dir") from error  # fmt: skip
+        raise SliceError(f"cannot write slices to {request.directory}: {error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _check_room(directory: Path, total_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(directory).free
+    if free_bytes < total_bytes:
+        raise DiskFull(f"the slices need {total_bytes / 1e9:.2f} GB and {directory} has {free_bytes / 1e9:.2f} GB "
+                       "free; free some, or name another place with --save-dir")  # fmt: skip
+
+
+def _publish(request: SplitRequest, building: Path) -> None:
+    """Rename the new slices into place; a kill in between leaves the INCOMPLETE marker, so all is done again."""
+    marker = request.directory / INCOMPLETE
+    marker.touch()
+    _sync_directory(request.directory)
+    for old in request.directory.glob("node*"):
+        if old.name[4:].isdigit():
+            shutil.rmtree(old)
+    for rank in request.ranks:
+        final = request.slice_directory(rank)
+        shutil.rmtree(final, ignore_errors=True)
+        os.rename(building / final.name, final)
+    _sync_directory(request.directory)
+    marker.unlink()
+
+
+def _write_durably(path: Path, manifest: SliceManifest) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(manifest.to_json(), file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_directory(path.parent)
+
+
+def _sync_directory(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_files(
+    checkpoint: Checkpoint,
+    request: SplitRequest,
+    layouts: dict[int, dict[str, FileLayout]],
+    building: Path,
+    progress: Callable[[int], None],
+) -> dict[int, dict[str, FileEntry]]:
+    """Write every block file of every rank, layer by layer, so that each source tensor is read once."""
+    entries: dict[int, dict[str, FileEntry]] = {rank: {} for rank in request.ranks}
+    writer = TileWriter(progress)
+    for name in (EMBEDDING_FILE, NORMS_FILE, HEAD_FILE):
+        layout = layouts[COORDINATOR_RANK][name]
+        directory = building / request.slice_directory(COORDINATOR_RANK).name
+        tiles = (coordinator_tile(checkpoint, name, tile) for tile in layout.tiles)
+        entries[COORDINATOR_RANK][name] = writer.write(directory / name, layout, tiles)
+    for layer in range(checkpoint.spec.layer_count):
+        for kind in BLOCK_KINDS:
+            name = block_file_name(layer, kind)
+            block = BlockTiles(checkpoint, layer, kind)
+            for rank in range(request.plan.world_size):
+                rank_layout = layouts[rank].get(name)
+                if rank_layout is not None:
+                    directory = building / request.slice_directory(rank).name
+                    tiles = (block.tile(tile) for tile in rank_layout.tiles)
+                    entries[rank][name] = writer.write(directory / name, rank_layout, tiles)
+    return entries

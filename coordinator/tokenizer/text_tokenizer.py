@@ -1,0 +1,88 @@
+"""Turns text into tokens and back with one `tokenizers` pipeline, however it was assembled.
+
+Does not cover: assembling it (hf_directory.py, sentencepiece_model.py, gguf_vocab.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tokenizers import Tokenizer as Pipeline
+from tokenizers import processors
+
+from common.errors import CheckpointError, InputError
+
+
+class TextTokenizer:
+    """The `Tokenizer` of every model format: a pipeline, its ends, and a chat template."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        bos_id: int | None,
+        eos_ids: frozenset[int],
+        chat_template: str | None,
+        special_tokens: Mapping[str, str],
+        source: str,
+    ) -> None:
+        """Args: special_tokens: what the template may name, e.g. bos_token; source: the place errors point to."""
+        # A file may ask for truncation or padding of training batches; a prompt is never cut silently.
+        pipeline.no_truncation()
+        pipeline.no_padding()
+        self._pipeline = pipeline
+        self._chat_template = chat_template
+        self._special_tokens = dict(special_tokens)
+        self._source = source
+        self.bos_id = bos_id
+        self.eos_ids = eos_ids
+        self.vocab_size: int = pipeline.get_vocab_size(with_added_tokens=True)
+        self.byte_token_ids: frozenset[int] = _byte_token_ids(pipeline)
+        """Byte-fallback tokens: the text of a run of them is known only when the run has ended."""
+
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Return the token ids of `text`.
+
+        Raises: InputError: not valid Unicode (a lone surrogate). CheckpointError: the vocabulary cannot write it.
+        """
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise InputError(f"the prompt is not valid Unicode: character {error.start} is half a pair") from None
+        try:
+            ids: list[int] = self._pipeline.encode(text, add_special_tokens=add_special_tokens).ids
+        except Exception as error:  # tokenizers raises nothing narrower.
+            raise CheckpointError(f"the tokenizer in '{self._source}' cannot encode this text: {error}") from error
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of `ids`, special tokens left out."""
+        text: str = self._pipeline.decode(list(ids), skip_special_tokens=True)
+        return text
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """Render the model's chat template, ready for the assistant's answer.
+
+        Raises: InputError: there is no template, or it fails on these messages.
+        """
+        if self._chat_template is None:
+            raise InputError(f"the model in '{self._source}' has no chat template: ask without --chat")
+        # Imported here: most runs have no chat, and jinja2 costs every start some 50 ms.
+        from coordinator.tokenizer.chat_template import render_chat
+
+        return render_chat(self._chat_template, messages, self._special_tokens)
+
+
+def add_ends(pipeline: Pipeline, *, bos: tuple[str, int] | None, eos: tuple[str, int] | None) -> None:
+    """Make `pipeline` put the (token, id) of BOS before and of EOS after every text; None adds nothing."""
+    template = [*([f"{bos[0]}:0"] if bos else []), "$A:0", *([f"{eos[0]}:0"] if eos else [])]
+    pipeline.post_processor = processors.TemplateProcessing(
+        single=template, pair=[*template, "$B:1"], special_tokens=[end for end in (bos, eos) if end]
+    )
+
+
+def _byte_token_ids(pipeline: Pipeline) -> frozenset[int]:
+    if "ByteFallback" not in repr(pipeline.decoder):
+        return frozenset()
+    names = (f"<0x{value:02X}>" for value in range(256))
+    return frozenset(i for i in map(pipeline.token_to_id, names) if i is not None)

@@ -1,0 +1,1 @@
+"""Generated stubs and their sources; `make protos` remakes the stubs."""

@@ -1,0 +1,190 @@
+from protos.shardmesh.v1 import tensor_pb2 as _tensor_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    BLOCK_KIND_UNSPECIFIED: _ClassVar[BlockKind]
+    BLOCK_KIND_ATTENTION: _ClassVar[BlockKind]
+    BLOCK_KIND_FFN: _ClassVar[BlockKind]
+BLOCK_KIND_UNSPECIFIED: BlockKind
+BLOCK_KIND_ATTENTION: BlockKind
+BLOCK_KIND_FFN: BlockKind
+
+class RoundsRequest(_message.Message):
+    __slots__ = ("call_id", "open_session", "open_sequence", "run_block", "close_sequence")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    RUN_BLOCK_FIELD_NUMBER: _ClassVar[int]
+    CLOSE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    call_id: int
+    open_session: OpenSession
+    open_sequence: OpenSequence
+    run_block: RunBlock
+    close_sequence: CloseSequence
+    def __init__(self, call_id: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., open_sequence: _Optional[_Union[OpenSequence, _Mapping]] = ..., run_block: _Optional[_Union[RunBlock, _Mapping]] = ..., close_sequence: _Optional[_Union[CloseSequence, _Mapping]] = ...) -> None: ...
+
+class RoundsResponse(_message.Message):
+    __slots__ = ("call_id", "session_opened", "sequence_opened", "block_result", "sequence_closed", "failure")
+    CALL_ID_FIELD_NUMBER: _ClassVar[int]
+    SESSION_OPENED_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_OPENED_FIELD_NUMBER: _ClassVar[int]
+    BLOCK_RESULT_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    call_id: int
+    session_opened: SessionOpened
+    sequence_opened: SequenceOpened
+    block_result: BlockResult
+    sequence_closed: SequenceClosed
+    failure: Failure
+    def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., sequence_opened: _Optional[_Union[SequenceOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequence_closed: _Optional[_Union[SequenceClosed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class OpenSession(_message.Message):
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    model_identity: str
+    plan_digest: str
+    rank: int
+    weights_dtype: str
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., weights_dtype: _Optional[str] = ...) -> None: ...
+
+class SessionOpened(_message.Message):
+    __slots__ = ("incarnation", "kv_budget_bytes", "thread_count", "process_id")
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    THREAD_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    incarnation: int
+    kv_budget_bytes: int
+    thread_count: int
+    process_id: int
+    def __init__(self, incarnation: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., thread_count: _Optional[int] = ..., process_id: _Optional[int] = ...) -> None: ...
+
+class OpenSequence(_message.Message):
+    __slots__ = ("sequence_id", "position_capacity")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    POSITION_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    position_capacity: int
+    def __init__(self, sequence_id: _Optional[int] = ..., position_capacity: _Optional[int] = ...) -> None: ...
+
+class SequenceOpened(_message.Message):
+    __slots__ = ("reserved_bytes",)
+    RESERVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    reserved_bytes: int
+    def __init__(self, reserved_bytes: _Optional[int] = ...) -> None: ...
+
+class Segment(_message.Message):
+    __slots__ = ("sequence_id", "first_position", "row_count", "rotary_length")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_POSITION_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROTARY_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    first_position: int
+    row_count: int
+    rotary_length: int
+    def __init__(self, sequence_id: _Optional[int] = ..., first_position: _Optional[int] = ..., row_count: _Optional[int] = ..., rotary_length: _Optional[int] = ...) -> None: ...
+
+class RunBlock(_message.Message):
+    __slots__ = ("sweep_id", "layer", "kind", "segments", "input")
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    sweep_id: int
+    layer: int
+    kind: BlockKind
+    segments: _containers.RepeatedCompositeFieldContainer[Segment]
+    input: _tensor_pb2.Tensor
+    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class BlockResult(_message.Message):
+    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds")
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    partial: _tensor_pb2.Tensor
+    compute_nanoseconds: int
+    tile_wait_nanoseconds: int
+    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ...) -> None: ...
+
+class CloseSequence(_message.Message):
+    __slots__ = ("sequence_id",)
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    def __init__(self, sequence_id: _Optional[int] = ...) -> None: ...
+
+class SequenceClosed(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("status", "reason", "message")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    status: str
+    reason: str
+    message: str
+    def __init__(self, status: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+
+class GetStatsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetStatsResponse(_message.Message):
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path")
+    PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
+    RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RESIDENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_WEIGHT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_BYTES_FIELD_NUMBER: _ClassVar[int]
+    READ_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    OPEN_SEQUENCE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    DIRECT_PATH_FIELD_NUMBER: _ClassVar[int]
+    protocol_version: int
+    model_identity: str
+    plan_digest: str
+    rank: int
+    incarnation: int
+    process_id: int
+    rss_bytes: int
+    peak_rss_bytes: int
+    pss_bytes: int
+    window_bytes: int
+    resident_bytes: int
+    peak_weight_bytes: int
+    kv_bytes: int
+    read_bytes: int
+    compute_nanoseconds: int
+    tile_wait_nanoseconds: int
+    open_sequence_count: int
+    weights_dtype: str
+    direct_path: str
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""One device: holds a slice, streams it through a memory window, computes its part of every block."""

@@ -1,0 +1,139 @@
+"""READ FIRST. One block: wait for its tiles, run a kernel over each, add up, let each tile go.
+
+    tile in the window? -> views over its bytes -> kernel -> partial += ... -> release -> next tile
+                ^                                                                |
+                `----- the reader fills the room with the tiles that come next --'
+
+Covers: the order of tiles, which weights a kernel gets, upcasting of 16-bit weights, time spent.
+Does not cover: reading (common/weights), maths (kernels.py, rotary.py), messages (session.py).
+Threads: one caller at a time; the node's lock sees to it (node.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from common.weights.manifest import SliceManifest
+from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
+from common.weights.tile_source import TileSource
+from common.weights.tile_tensors import TileTensors
+from shardnode import kernels
+from shardnode.kv_cache import SequenceKv
+from shardnode.rotary import Rotary
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Neighbouring rows of one sequence in a round."""
+
+    sequence: SequenceKv
+    first_position: int
+    row_count: int
+    rotary_length: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BlockOutput:
+    """A rank's partial sum, float32 [row_count, hidden_size], and where its time went."""
+
+    partial: torch.Tensor
+    compute_nanoseconds: int
+    tile_wait_nanoseconds: int
+
+
+class Executor:
+    """Computes the blocks of one slice in float32."""
+
+    def __init__(self, manifest: SliceManifest, tiles: TileSource, device: torch.device) -> None:
+        self._spec = manifest.spec
+        self._tiles = tiles
+        self._device = device
+        self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
+        self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
+        self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
+        self._rotary = Rotary(manifest.spec.rope, manifest.spec.head_size, device)
+        self._tables: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
+        all_layouts = [layout for layouts in self._layouts.values() for layout in layouts]
+        self._tensors = TileTensors(manifest.dtype, device, all_layouts, resident=tiles.stats.window_bytes == 0)
+
+    @torch.inference_mode()
+    def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: torch.Tensor) -> BlockOutput:
+        """Compute one block for all rows of a sweep.
+
+        Args: rows: float32 [row_count, hidden_size], the segments' rows one after another.
+        Raises: SliceReadError, SliceCorrupt: a tile cannot be had; ProtocolError, InputError: positions.
+        """
+        started = time.perf_counter_ns()
+        waited = 0
+        rows = rows.to(self._device)
+        if kind == ATTENTION:
+            for segment in segments:
+                segment.sequence.extend(layer, segment.first_position, segment.row_count)
+        partial: torch.Tensor | None = None
+        first_tile = layer * self._tiles_per_layer + (0 if kind == ATTENTION else len(self._layouts[ATTENTION]))
+        for tile_index, layout in enumerate(self._layouts[kind], start=first_tile):
+            wait_started = time.perf_counter_ns()
+            buffer = self._tiles.acquire(tile_index)
+            waited += time.perf_counter_ns() - wait_started
+            try:
+                weights = self._tensors.view(tile_index, layout, buffer)
+                if kind == ATTENTION:
+                    part = self._attention(layer, layout, weights, segments, rows)
+                else:
+                    part = kernels.feed_forward(rows, self._ffn_weights(weights))
+            finally:
+                self._tiles.release(tile_index)
+            partial = part if partial is None else partial.add_(part)
+        if partial is None:
+            partial = torch.zeros_like(rows)
+        elapsed = time.perf_counter_ns() - started
+        return BlockOutput(partial=partial.cpu(), compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
+
+    def _attention(
+        self,
+        layer: int,
+        layout: TileLayout,
+        tensors: dict[str, torch.Tensor],
+        segments: Sequence[Segment],
+        rows: torch.Tensor,
+    ) -> torch.Tensor:
+        spec = self._spec
+        weights = kernels.AttentionWeights(
+            qkv=tensors["qkv"], qkv_bias=tensors.get("qkv_bias"),
+            query_norm=tensors.get("query_norm"), key_norm=tensors.get("key_norm"), output=tensors["output"],
+            query_count=layout.count, kv_count=layout.kv_count,
+            head_size=spec.head_size, norm_epsilon=spec.norm_epsilon,
+        )  # fmt: skip
+        queries, keys, values = kernels.project_heads(rows, weights, *self._rotary_tables(segments))
+        contexts = []
+        first_row = 0
+        for segment in segments:
+            stop_row = first_row + segment.row_count
+            all_keys, all_values = segment.sequence.write(
+                layer, layout.kv_first - self._first_kv_head, segment.first_position,
+                keys[first_row:stop_row], values[first_row:stop_row],
+            )  # fmt: skip
+            contexts.append(kernels.attend(
+                queries[first_row:stop_row], all_keys, all_values,
+                segment.first_position, spec.sliding_windows[layer],
+            ))  # fmt: skip
+            first_row = stop_row
+        context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        return torch.mm(context, weights.output)
+
+    def _rotary_tables(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the sweep's tables; all layers of a sweep have the same rows, so the last ones are kept."""
+        runs = tuple((s.first_position, s.row_count, s.rotary_length) for s in segments)
+        if self._tables is None or self._tables[0] != runs:
+            self._tables = (runs, self._rotary.tables(runs))
+        return self._tables[1]
+
+    def _ffn_weights(self, tensors: dict[str, torch.Tensor]) -> kernels.FfnWeights:
+        return kernels.FfnWeights(
+            gate_up=tensors["gate_up"], gate_up_bias=tensors.get("gate_up_bias"), down=tensors["down"],
+            activation=self._spec.activation,
+        )  # fmt: skip

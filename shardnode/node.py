@@ -1,0 +1,110 @@
+"""One shard node's state: its slice, tiles, executor and KV cache, built from a NodeConfig.
+
+Covers: opening the slice, devices and threads, sizes of the window, stats.
+Does not cover: sessions (session.py), listeners (service.py), flags (cli.py).
+Threads: `lock` is held by the session that computes a block; blocks of several sessions take turns.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+
+import torch
+
+from common.errors import InputError
+from common.operating_system import own_memory, usable_core_count
+from common.weights.manifest import COORDINATOR_RANK, read_manifest
+from common.weights.open_tiles import open_tiles, window_bytes_for
+from protos.shardmesh.v1 import shard_pb2
+from shardnode.config import NodeConfig
+from shardnode.executor import BlockOutput, Executor
+from shardnode.kv_cache import KvCache
+from shardnode.metrics import NodeMetrics
+
+PROTOCOL_VERSION = 1
+
+
+class ShardNode:
+    """The slice at work. Close it to end its reader threads."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.config = config
+        self.manifest = read_manifest(config.slice_directory)
+        if self.manifest.rank == COORDINATOR_RANK:
+            raise InputError(f"{config.slice_directory} is the coordinator's own slice; name one of the node directories")
+        self.thread_count = config.thread_count or usable_core_count()
+        torch.set_num_threads(self.thread_count)
+        device = select_device(config.use_gpu)
+        window_bytes = window_bytes_for(self.manifest, config.memory_window)
+        self.tiles = open_tiles(config.slice_directory, self.manifest, window_bytes, config.read_timeout_seconds)
+        self.executor = Executor(self.manifest, self.tiles, device)
+        kv_head_count = len(self.manifest.share.kv_heads(self.manifest.spec))
+        self.kv_cache = KvCache(self.manifest.spec, kv_head_count, config.kv_budget_bytes, device)
+        self.metrics = NodeMetrics()
+        self.lock = threading.Lock()
+        self.incarnation = secrets.randbits(62)
+        self.open_sequence_count = 0
+        self.compute_nanoseconds = 0
+        self.tile_wait_nanoseconds = 0
+        self._watch_sizes()
+
+    def close(self) -> None:
+        self.tiles.close()
+
+    def count(self, kind: str, output: BlockOutput) -> None:
+        """Add one block's times to the totals."""
+        self.compute_nanoseconds += output.compute_nanoseconds
+        self.tile_wait_nanoseconds += output.tile_wait_nanoseconds
+        self.metrics.compute_seconds.labels(kind=kind).observe(output.compute_nanoseconds / 1e9)
+        self.metrics.tile_wait_seconds.inc(output.tile_wait_nanoseconds / 1e9)
+
+    def stats(self) -> shard_pb2.GetStatsResponse:
+        """Return what the node holds and has used."""
+        tiles = self.tiles.stats
+        memory = own_memory()
+        return shard_pb2.GetStatsResponse(
+            protocol_version=PROTOCOL_VERSION,
+            model_identity=self.manifest.model_identity,
+            plan_digest=self.manifest.plan.digest,
+            rank=self.manifest.rank,
+            weights_dtype=self.manifest.dtype,
+            incarnation=self.incarnation,
+            process_id=os.getpid(),
+            rss_bytes=memory.rss_bytes,
+            peak_rss_bytes=memory.peak_rss_bytes,
+            pss_bytes=memory.pss_bytes,
+            window_bytes=tiles.window_bytes,
+            resident_bytes=tiles.resident_bytes,
+            peak_weight_bytes=tiles.peak_held_bytes,
+            kv_bytes=self.kv_cache.reserved_bytes,
+            read_bytes=tiles.bytes_read_total,
+            compute_nanoseconds=self.compute_nanoseconds,
+            tile_wait_nanoseconds=self.tile_wait_nanoseconds,
+            open_sequence_count=self.open_sequence_count,
+        )
+
+    def _watch_sizes(self) -> None:
+        metrics = self.metrics
+        metrics.kv_budget_bytes.set(self.kv_cache.budget_bytes)
+        metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
+        metrics.window_bytes.set_function(lambda: self.tiles.stats.window_bytes)
+        metrics.resident_bytes.set_function(lambda: self.tiles.stats.resident_bytes)
+        metrics.peak_weight_bytes.set_function(lambda: self.tiles.stats.peak_held_bytes)
+        metrics.kv_bytes.set_function(lambda: self.kv_cache.reserved_bytes)
+        metrics.sequences.set_function(lambda: self.open_sequence_count)
+
+
+def select_device(use_gpu: bool) -> torch.device:
+    """Return where kernels run.
+
+    Raises: InputError: a GPU is asked for and torch has none.
+    """
+    if not use_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        build = torch.version.cuda or "CPU only"
+        raise InputError(f"--use-gpu: torch finds no CUDA device here (torch {torch.__version__}, CUDA build: {build}); "
+                         "leave the option out to compute on the CPU")  # fmt: skip
+    return torch.device("cuda")

@@ -1,0 +1,56 @@
+"""A node with its listeners, from start to drain: gRPC, direct rounds, the metrics page.
+
+Covers: the order in which they start and end. Does not cover: flags (cli.py), forking (pool.py).
+"""
+
+from __future__ import annotations
+
+import threading
+
+from common.metrics_page import MetricsPage
+from shardnode.config import NodeConfig
+from shardnode.direct import DirectServer
+from shardnode.node import ShardNode
+from shardnode.service import NodeServer
+
+DRAIN_SECONDS = 5.0
+
+
+class RunningNode:
+    """A node that answers. Raises on construction what its parts raise, with nothing left running."""
+
+    def __init__(self, config: NodeConfig, *, direct_path: str = "") -> None:
+        self._stopping = threading.Event()
+        self._closers = []
+        try:
+            node = ShardNode(config)
+            self._closers.append(node.close)
+            if direct_path:
+                direct = DirectServer(node, direct_path)
+                self._closers.append(direct.close)
+            self.metrics_port = 0
+            if config.metrics_port is not None:
+                page = MetricsPage(node.metrics.registry, config.metrics_port)
+                self._closers.append(page.close)
+                self.metrics_port = page.port
+            server = NodeServer(node, direct_path)
+            server.start()
+            self._closers.append(lambda: server.stop(DRAIN_SECONDS))
+            self.address = server.address
+        except BaseException:
+            self.close()
+            raise
+
+    def stop(self) -> None:
+        """Ask `wait` to return; callable from a signal handler."""
+        self._stopping.set()
+
+    def wait(self) -> None:
+        """Serve until `stop`, then drain and close."""
+        self._stopping.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, let running calls end, free everything. May be called twice."""
+        while self._closers:
+            self._closers.pop()()

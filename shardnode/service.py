@@ -1,0 +1,75 @@
+"""The node's gRPC face: sessions, stats, health, reflection. Messages in and out, no maths.
+
+Covers: ShardService over Unix sockets and TCP, standard health and reflection.
+Does not cover: what a session does (session.py), rounds without gRPC on one host (direct.py).
+Threads: gRPC's pool; the thread of a Rounds call computes inline, since a hop costs 0.1 ms a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.rpc import bind, check_listen_address, guarded_stream, make_server
+from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
+from shardnode.node import ShardNode
+from shardnode.session import Session
+
+WORKER_COUNT = 16
+SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
+
+
+class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
+    """Answers for one node."""
+
+    def __init__(self, node: ShardNode, direct_path: str) -> None:
+        self._node = node
+        self._direct_path = direct_path
+
+    def Rounds(  # noqa: N802 - the name is the contract's
+        self, request_iterator: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
+    ) -> Iterator[shard_pb2.RoundsResponse]:
+        session = Session(self._node)
+        try:
+            yield from guarded_stream(context, request_iterator, session.handle)
+        finally:
+            session.close()
+
+    def GetStats(  # noqa: N802 - the name is the contract's
+        self, request: shard_pb2.GetStatsRequest, context: grpc.ServicerContext
+    ) -> shard_pb2.GetStatsResponse:
+        stats = self._node.stats()
+        stats.direct_path = self._direct_path
+        return stats
+
+
+class NodeServer:
+    """The listening server of one node."""
+
+    def __init__(self, node: ShardNode, direct_path: str = "") -> None:
+        """Listen on the node's address.
+
+        Raises: InputError: an address that needs TLS; AddressInUse.
+        """
+        config = node.config
+        check_listen_address(config.listen, insecure=config.insecure)
+        self._server = make_server(WORKER_COUNT)
+        shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(node, direct_path), self._server)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self.address = bind(self._server, config.listen)
+        for name in ("", SERVICE_NAME):
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, let running ones end within the grace time, then cancel them."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace_seconds).wait(grace_seconds + 5)

@@ -1,0 +1,138 @@
+"""One coordinator's session with this node: checks every message, runs blocks, forgets sequences at the end.
+
+Covers: the order of messages, distrust of what arrives, the sequences opened here.
+Does not cover: transports (service.py, direct.py), maths (executor.py).
+Each transport makes a Session, passes it every request in order, and closes it however the stream ends.
+"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from common.errors import InputError, ProtocolError, ShapeError, SliceMismatch
+from common.tensor_codec import decode_tensor, encode_tensor
+from common.weights.slice_format import ATTENTION, FFN
+from protos.shardmesh.v1 import shard_pb2
+from shardnode.executor import Segment
+from shardnode.kv_cache import SequenceKv
+from shardnode.node import PROTOCOL_VERSION, ShardNode
+
+MAX_ROWS = 8192
+MAX_SEQUENCES = 1024
+_KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
+
+
+class Session:
+    """The messages of one stream, in order. Not safe for several threads."""
+
+    def __init__(self, node: ShardNode) -> None:
+        self._node = node
+        self._sequences: dict[int, SequenceKv] = {}
+        self._last_call_id = 0
+        self._last_sweep_id = -1
+        self._is_open = False
+
+    def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
+        """Do what one request asks and return its response.
+
+        Raises: ShardmeshError: the request is refused or failed; the session is over then.
+        """
+        if request.call_id <= self._last_call_id:
+            raise ProtocolError(f"call {request.call_id} came after call {self._last_call_id}")
+        self._last_call_id = request.call_id
+        response = shard_pb2.RoundsResponse(call_id=request.call_id)
+        body = request.WhichOneof("body")
+        if body is None:
+            raise InputError("a request without a body")
+        if not self._is_open and body != "open_session":
+            raise ProtocolError(f"{body} came before open_session")
+        if body == "run_block":
+            self._run_block(request.run_block, response)
+        elif body == "open_sequence":
+            self._open_sequence(request.open_sequence, response)
+        elif body == "close_sequence":
+            self._close_sequence(request.close_sequence.sequence_id)
+            response.sequence_closed.SetInParent()
+        else:
+            self._open_session(request.open_session, response)
+        return response
+
+    def close(self) -> None:
+        """Forget every sequence of this session."""
+        for sequence_id in list(self._sequences):
+            self._close_sequence(sequence_id)
+
+    def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
+        if self._is_open:
+            raise ProtocolError("open_session came twice")
+        manifest = self._node.manifest
+        pairs = [
+            ("protocol version", request.protocol_version, PROTOCOL_VERSION),
+            ("model", request.model_identity, manifest.model_identity),
+            ("plan", request.plan_digest, manifest.plan.digest),
+            ("rank", request.rank, manifest.rank),
+            ("weights dtype", request.weights_dtype, manifest.dtype),
+        ]
+        differences = [f"{name} {_short(mine)} instead of {_short(theirs)}" for name, theirs, mine in pairs if theirs != mine]
+        if differences:
+            raise SliceMismatch(f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan")
+        self._is_open = True
+        opened = response.session_opened
+        opened.incarnation = self._node.incarnation
+        opened.kv_budget_bytes = self._node.kv_cache.budget_bytes
+        opened.thread_count = self._node.thread_count
+        opened.process_id = os.getpid()
+
+    def _open_sequence(self, request: shard_pb2.OpenSequence, response: shard_pb2.RoundsResponse) -> None:
+        if request.sequence_id in self._sequences:
+            raise ProtocolError(f"sequence {request.sequence_id} is open already")
+        if len(self._sequences) >= MAX_SEQUENCES:
+            raise InputError(f"more than {MAX_SEQUENCES} sequences in one session")
+        cache = self._node.kv_cache
+        self._sequences[request.sequence_id] = cache.open(request.position_capacity)
+        self._node.open_sequence_count += 1
+        response.sequence_opened.reserved_bytes = cache.sequence_bytes(request.position_capacity)
+
+    def _close_sequence(self, sequence_id: int) -> None:
+        sequence = self._sequences.pop(sequence_id, None)
+        if sequence is not None:
+            self._node.kv_cache.close(sequence)
+            self._node.open_sequence_count -= 1
+
+    def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
+        spec = self._node.manifest.spec
+        kind = _KINDS.get(request.kind)
+        if kind is None or not 0 <= request.layer < spec.layer_count:
+            raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
+        segments = [self._segment(segment) for segment in request.segments]
+        row_count = sum(segment.row_count for segment in segments)
+        if not 1 <= row_count <= MAX_ROWS:
+            raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
+        rows = decode_tensor(request.input, shape=(row_count, spec.hidden_size)).to(torch.float32)
+        with self._node.lock:
+            output = self._node.executor.run(kind, request.layer, segments, rows)
+        self._node.count(kind, output)
+        if request.sweep_id != self._last_sweep_id:
+            self._last_sweep_id = request.sweep_id
+            self._node.metrics.sweeps.inc()
+        result = response.block_result
+        encode_tensor(output.partial, result.partial)
+        result.compute_nanoseconds = output.compute_nanoseconds
+        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+
+    def _segment(self, segment: shard_pb2.Segment) -> Segment:
+        sequence = self._sequences.get(segment.sequence_id)
+        if sequence is None:
+            raise ProtocolError(f"sequence {segment.sequence_id} is not open")
+        if segment.row_count < 1 or segment.first_position < 0 or segment.rotary_length < 0:
+            raise InputError(f"sequence {segment.sequence_id} has {segment.row_count} rows at {segment.first_position}")
+        return Segment(
+            sequence=sequence, first_position=segment.first_position,
+            row_count=segment.row_count, rotary_length=segment.rotary_length,
+        )  # fmt: skip
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]

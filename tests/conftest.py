@@ -1,0 +1,114 @@
+"""What every test gets: no leaks unnoticed, one torch thread, no hub, and the demo model.
+
+Covers: failing the run when child processes, threads or listening ports outlive it.
+Does not cover: models, meshes and peers for tests (tests/support).
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# Before anything imports huggingface_hub, which reads it once. Child processes inherit it.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import hypothesis
+import psutil
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+DEMO_MODEL = REPOSITORY / "models" / "smollm2-135m-instruct"
+LEAK_GRACE_SECONDS = 5.0
+"""What has been told to end may take this long to do so."""
+POLL_SECONDS = 0.05
+
+# A deadline for each example would fail on a busy machine; pytest-timeout guards the whole test.
+hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("house")
+
+
+class LeakWatch:
+    """What this process holds beyond what it held at the start, and after which test each was first seen."""
+
+    def __init__(self) -> None:
+        self._process = psutil.Process()
+        self._first_seen: dict[str, str] = {}
+        self._at_start = frozenset(self.held())
+
+    def held(self) -> list[str]:
+        """Name every child process, thread that would block the exit, and listening port."""
+        children = [_process_name(child) for child in self._process.children(recursive=True)]
+        threads = [
+            f"thread '{thread.name}' ({thread.ident})"
+            for thread in threading.enumerate()
+            if thread is not threading.main_thread() and not thread.daemon
+        ]
+        ports = [
+            f"listening port {connection.laddr.port}"
+            for connection in self._process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        return children + threads + ports
+
+    def leaks(self) -> list[str]:
+        """Name what is held now and was not at the start."""
+        return [name for name in self.held() if name not in self._at_start]
+
+    def note(self, test_name: str) -> None:
+        """Remember `test_name` as the first after which something new was held."""
+        for name in self.leaks():
+            self._first_seen.setdefault(name, test_name)
+
+    def leaks_after_grace(self) -> list[str]:
+        """Wait until nothing is left or the grace is over; name what is left and where it was first seen."""
+        deadline = time.monotonic() + LEAK_GRACE_SECONDS
+        gc.collect()
+        while (names := self.leaks()) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return [f"{name}, first seen after {self._first_seen.get(name, 'the last test')}" for name in names]
+
+
+def _process_name(child: psutil.Process) -> str:
+    try:
+        return f"process {child.pid}: {' '.join(child.cmdline()) or child.name()}"
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return f"process {child.pid}: ended, but nobody has waited for it"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def leak_watch() -> Iterator[LeakWatch]:
+    """Fail the run when something outlives it. Set up first and so torn down last, after every other fixture."""
+    watch = LeakWatch()
+    yield watch
+    leaks = watch.leaks_after_grace()
+    if leaks:
+        pytest.fail("the tests left behind:\n  " + "\n  ".join(leaks), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _leaks_have_a_name(leak_watch: LeakWatch, request: pytest.FixtureRequest) -> Iterator[None]:
+    """Note what is new after each test, its own fixtures torn down."""
+    yield
+    leak_watch.note(request.node.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def _one_torch_thread() -> None:
+    """Give every in-process test one torch thread, whatever the test before it set; never import torch for that."""
+    torch = sys.modules.get("torch")
+    set_thread_count: Callable[[int], None] | None = getattr(torch, "set_num_threads", None)
+    if set_thread_count is not None:
+        set_thread_count(1)
+
+
+@pytest.fixture(scope="session")
+def demo_model() -> Path:
+    """Return the demo model's directory."""
+    if not (DEMO_MODEL / "model.gguf").is_file():
+        pytest.fail(f"no demo model in {DEMO_MODEL}; run `make model` first", pytrace=False)
+    return DEMO_MODEL

@@ -1,0 +1,260 @@
+"""Does every file format give the same tensors, under the same names, as transformers put into it?
+
+Does not cover: damaged and hostile files (test_checkpoints_hostile.py), configurations (test_families.py).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from common.errors import InternalError
+from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
+from coordinator.slicing.tensor_names import expected_shapes
+from tests.support.gguf_models import gguf_name, llama3_frequency_factors
+from tests.support.random_models import FAMILIES, FORMATS, ROPES, Format, build, save
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+QUERY = "model.layers.1.self_attn.q_proj.weight"
+MEBIBYTE = 1 << 20
+
+
+def assert_holds(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+    """Fail unless the checkpoint has exactly the model's tensors; a tied head may be there or not."""
+    state = model.state_dict()
+    names = set(expected_shapes(checkpoint.spec))
+    assert names == set(state)
+    for name in names:
+        if name == "lm_head.weight" and checkpoint.spec.tied_embeddings:
+            continue
+        assert checkpoint.shape(name) == tuple(state[name].shape), name
+        read = checkpoint.read(name)
+        assert read.is_contiguous()
+        assert torch.equal(read.to(state[name].dtype), state[name]), name
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_tensor_of_every_family_reads_back_from_every_format(tmp_path: Path, family: str, fmt: Format) -> None:
+    """Names, shapes and values are those of transformers, whatever the format."""
+    model = build(family, layers=2)
+    checkpoint = open_checkpoint(save(model, tmp_path, fmt))
+    assert_holds(checkpoint, model)
+    assert checkpoint.dtype == "float32"
+    assert not checkpoint.spec.tied_embeddings
+    checkpoint.close()
+    checkpoint.close()
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_a_tied_model_may_lack_its_head(tmp_path: Path, fmt: Format) -> None:
+    """Tied embeddings stay tied, whether the file has the head under its own name (.bin) or not."""
+    model = build("qwen2", tied=True, layers=1)
+    checkpoint = open_checkpoint(save(model, tmp_path, fmt))
+    assert checkpoint.spec.tied_embeddings
+    assert_holds(checkpoint, model)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_biases_of_a_llama_read_back(tmp_path: Path, fmt: Format) -> None:
+    """Attention and FFN biases are tensors like others; GGUF permutes those of q and k too."""
+    model = build("llama", layers=1, kv_heads=4, attention_bias=True, mlp_bias=True)
+    checkpoint = open_checkpoint(save(model, tmp_path, fmt))
+    assert checkpoint.spec.qkv_bias and checkpoint.spec.output_bias and checkpoint.spec.ffn_bias
+    assert_holds(checkpoint, model)
+
+
+@pytest.mark.parametrize("fmt", ["safetensors", "bin", "gguf"])
+def test_a_head_size_of_its_own_reads_back(tmp_path: Path, fmt: Format) -> None:
+    """Heads need not add up to the hidden size."""
+    model = build("qwen3", layers=1, query_heads=3, kv_heads=1, head_size=32, attention_bias=True)
+    assert_holds(open_checkpoint(save(model, tmp_path, fmt)), model)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_rows_read_alone_are_rows_of_the_whole(tmp_path: Path, fmt: Format) -> None:
+    """read_rows gives any range, across the heads that GGUF permutes, empty ones too, in memory of its own."""
+    checkpoint = open_checkpoint(save(build(layers=2), tmp_path, fmt))
+    whole = checkpoint.read(QUERY)
+    for start, stop in ((0, 64), (0, 1), (5, 6), (13, 41), (16, 32), (63, 64), (7, 7)):
+        rows = checkpoint.read_rows(QUERY, start, stop)
+        assert torch.equal(rows, whole[start:stop])
+        assert rows.untyped_storage().nbytes() == rows.numel() * rows.element_size()
+    assert torch.equal(checkpoint.read_rows("model.norm.weight", 3, 9), checkpoint.read("model.norm.weight")[3:9])
+
+
+def test_rows_that_are_not_there_are_a_bug_of_the_caller(tmp_path: Path) -> None:
+    """A range beyond the tensor never reads its neighbour in the file."""
+    checkpoint = open_checkpoint(save(build(layers=1), tmp_path))
+    for start, stop in ((-1, 2), (60, 65), (9, 8)):
+        with pytest.raises(InternalError, match="q_proj"):
+            checkpoint.read_rows("model.layers.0.self_attn.q_proj.weight", start, stop)
+    assert checkpoint.shape("model.layers.9.self_attn.q_proj.weight") is None
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_stays_as_stored(tmp_path: Path, fmt: Format, dtype: torch.dtype) -> None:
+    """Projections come in the dtype of the file, and the checkpoint says which it is."""
+    model = build(layers=1, dtype=dtype)
+    checkpoint = open_checkpoint(save(model, tmp_path, fmt))
+    assert checkpoint.dtype == str(dtype).removeprefix("torch.")
+    assert checkpoint.read("model.layers.0.mlp.up_proj.weight").dtype is dtype
+    assert_holds(checkpoint, model)
+
+
+def test_projections_of_several_dtypes_count_as_float32(tmp_path: Path) -> None:
+    """Only float32 holds float16 and bfloat16 exactly."""
+    model = build(layers=1, dtype=torch.float16)
+    model.get_submodule("model.layers.0.mlp.up_proj").to(torch.bfloat16)
+    assert open_checkpoint(save(model, tmp_path, "bin")).dtype == "float32"
+
+
+@pytest.mark.parametrize("quantization", ["Q8_0", "Q4_1"])
+def test_quantized_tensors_become_the_float32_they_stand_for(tmp_path: Path, quantization: str) -> None:
+    """Dequantized rows equal the gguf package's own, heads put back in order."""
+    model = build(layers=2, dtype=torch.float32)
+    path = save(model, tmp_path, "gguf", quantization=quantization)
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.dtype == "float32"
+    stored = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    down = stored["blk.1.ffn_down.weight"]
+    wanted = torch.from_numpy(gguf.dequantize(down.data, down.tensor_type))
+    assert torch.equal(checkpoint.read("model.layers.1.mlp.down_proj.weight"), wanted)
+    query = checkpoint.read(QUERY)
+    assert query.dtype is torch.float32
+    assert (query - model.state_dict()[QUERY]).abs().max() < 0.1 * query.abs().max()
+
+
+def test_a_gguf_file_reads_as_transformers_reads_it(tmp_path: Path) -> None:
+    """transformers' own GGUF loader, where it covers the format, gives the same bits."""
+    path = save(build(layers=2), tmp_path, "gguf", quantization="Q8_0")
+    with torch.device("meta"):
+        skeleton = LlamaForCausalLM(LlamaConfig(**load_gguf_checkpoint(str(path))["config"]))
+    loaded = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=skeleton)["tensors"]
+    checkpoint = open_checkpoint(path)
+    assert set(loaded) == set(expected_shapes(checkpoint.spec))
+    for name, tensor in loaded.items():
+        assert torch.equal(checkpoint.read(name), tensor), name
+
+
+def test_rope_freqs_of_a_gguf_become_frequency_factors(tmp_path: Path) -> None:
+    """Llama 3 scaling arrives as one divisor per frequency."""
+    model = build(layers=1, rope=ROPES["llama3"])
+    rope = open_checkpoint(save(model, tmp_path, "gguf")).spec.rope
+    assert rope.rope_type == "factors"
+    wanted = llama3_frequency_factors(model.config.rope_parameters, 16)
+    assert rope.frequency_factors == pytest.approx(wanted)
+    assert max(wanted) == 8.0 and min(wanted) == 1.0
+
+
+def test_the_demo_model_opens(demo_model: Path) -> None:
+    """SmolLM2-135M: a quantized GGUF, named by its directory or by its file."""
+    checkpoint = open_checkpoint(demo_model)
+    spec = checkpoint.spec
+    assert (spec.family, spec.layer_count, spec.query_head_count, spec.kv_head_count) == ("llama", 30, 9, 3)
+    assert (spec.hidden_size, spec.ffn_size, spec.vocab_size, spec.rope.theta) == (576, 1536, 49152, 100000.0)
+    assert spec.tied_embeddings and checkpoint.dtype == "float32"
+    assert checkpoint.identity == open_checkpoint(demo_model / "model.gguf").identity
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_identity_follows_the_files_and_not_the_place(tmp_path: Path, fmt: Format) -> None:
+    """A copy elsewhere is the same model."""
+    path = save(build(layers=1), tmp_path / "here", fmt)
+    identity = open_checkpoint(path).identity
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert open_checkpoint(tmp_path / "there" / path.relative_to(tmp_path / "here")).identity == identity
+    assert len(identity) == 64
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_identity_tells_models_apart(tmp_path: Path, fmt: Format) -> None:
+    """Other weights under equal headers (fine-tuning) are another model, and so is another configuration."""
+    variants = {
+        "base": build(layers=1),
+        "fine-tuned": build(layers=1, seed=1),
+        "theta": build(layers=1, theta=20000.0),
+        "half": build(layers=1, dtype=torch.float16),
+    }
+    identities = {open_checkpoint(save(model, tmp_path / name, fmt)).identity for name, model in variants.items()}
+    assert len(identities) == len(variants)
+
+
+def test_a_head_that_differs_from_the_embedding_is_not_tied(tmp_path: Path) -> None:
+    """The file is right where config.json says tied and two matrices are there, as in transformers."""
+    model = build("llama", tied=False, layers=1)
+    model.config.tie_word_embeddings = True
+    checkpoint = open_checkpoint(save(model, tmp_path, "bin"))
+    assert not checkpoint.spec.tied_embeddings
+    assert torch.equal(checkpoint.read("lm_head.weight"), model.state_dict()["lm_head.weight"])
+
+
+def test_stored_rotary_buffers_are_ignored(tmp_path: Path) -> None:
+    """Old files hold inv_freq, which follows from the configuration."""
+    model = build(layers=1)
+    state = {**model.state_dict(), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
+    save(model, tmp_path, "bin")
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    assert_holds(open_checkpoint(tmp_path), model)
+
+
+def test_shards_may_be_links(tmp_path: Path) -> None:
+    """A download cache keeps its files elsewhere and links to them."""
+    model = build(layers=1)
+    directory = save(model, tmp_path / "model", "sharded")
+    for number, shard in enumerate(sorted(directory.glob("*.safetensors"))):
+        blob = tmp_path / f"blob{number}"
+        shard.rename(blob)
+        shard.symlink_to(blob)
+    assert_holds(open_checkpoint(directory), model)
+
+
+MEMORY_PROBE = """
+import resource, sys
+from pathlib import Path
+import torch
+from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.slicing.tensor_names import expected_shapes
+torch.set_num_threads(1)
+scale = 1 if sys.platform == "darwin" else 1024
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+before = peak()
+checkpoint = open_checkpoint(Path(sys.argv[1]))
+total = largest = 0
+for name in expected_shapes(checkpoint.spec):
+    tensor = checkpoint.read(name)
+    total += tensor.nbytes
+    largest = max(largest, tensor.nbytes)
+    del tensor
+print(total, largest, peak() - before)
+"""
+
+
+@pytest.mark.parametrize("fmt", ["safetensors", "bin", "gguf"])
+def test_reading_a_whole_model_takes_the_memory_of_a_few_tensors(tmp_path: Path, fmt: Format) -> None:
+    """Memory follows the largest tensor, not the file: nothing read or mapped piles up."""
+    model = build(layers=12, hidden_size=1024, intermediate_size=3072, query_heads=8, kv_heads=8, head_size=128)
+    path = save(model, tmp_path, fmt)
+    result = subprocess.run(
+        [sys.executable, "-c", MEMORY_PROBE, str(path)],
+        capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True,
+    )  # fmt: skip
+    total, largest, grown = (int(word) for word in result.stdout.split())
+    assert total > 600 * MEBIBYTE
+    assert grown < 64 * MEBIBYTE + 6 * largest
+
+
+def test_gguf_names_have_no_second_meaning() -> None:
+    """The test writer's names are what the GGUF specification calls them."""
+    assert gguf_name("model.layers.12.post_attention_layernorm.weight") == "blk.12.ffn_norm.weight"
+    assert gguf_name("model.layers.0.self_attn.o_proj.weight") == "blk.0.attn_output.weight"
