@@ -1,6 +1,7 @@
 """What all our programs do alike on the command line: spellings, errors as one line, exit codes.
 
 Covers: `--split_bin` for `--split-bin`, ShardmeshError to exit code, Ctrl-C, a closed pipe, bugs.
+An error is one line and printable, whatever a file name or a peer puts into it.
 Does not cover: any program's own options.
 """
 
@@ -9,44 +10,64 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
-import click
 import typer
 
-from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, ShardmeshError
+from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
 
 
 def _with_dashes(word: str) -> str:
-    """Return an option with dashes for underscores; words that are not options stay as they are."""
-    return word.replace("_", "-") if word.startswith("--") else word
+    """Return the name of an option or a verb with dashes for underscores; it comes without its leading dashes."""
+    return word.replace("_", "-")
 
 
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "token_normalize_func": _with_dashes}
 
 
+# Typer has carried its own copy of click since 0.26 or so, and before that used click itself; both have
+# ClickException (a flag that is refused) as the grandparent of BadParameter, which is public in both.
+_REFUSED_FLAG: Any = typer.BadParameter.__mro__[2]
+
+
 def run_program(app: typer.Typer, name: str) -> None:
     """Run a typer program and exit: 0, or the exit code of the error that ended it (common/errors.py)."""
     try:
-        app(prog_name=name, standalone_mode=False)
-    except click.ClickException as error:
-        # A flag that click refuses: its own text, then where help is, on one line.
-        print(f"{name}: {' '.join(error.format_message().split())} (--help explains)", file=sys.stderr)
-        sys.exit(EXIT_INPUT)
-    except click.exceptions.Exit as error:
+        # A number comes back from typer.Exit, and from Ctrl-C, which typer catches before we can.
+        code = app(prog_name=name, standalone_mode=False)
+        if code == EXIT_INTERRUPTED:
+            raise KeyboardInterrupt
+        sys.stdout.flush()
+        sys.exit(code if isinstance(code, int) else EXIT_OK)
+    except _REFUSED_FLAG as error:
+        _end(name, f"{error.format_message()} (--help explains)", EXIT_INPUT)
+    except typer.Exit as error:
         sys.exit(error.exit_code)
     except ShardmeshError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        print(f"\n{name}: interrupted", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        _end(name, str(error), error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _end(name, "interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has gone, as in `... | head -1`; that is no error of anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except Exception as error:
+        _end_without_reader()
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # typer caught it and made an exit code 1 of it
+            _end_without_reader()
+        raise
+    except Exception as error:  # noqa: BLE001 - the edge of the program: a bug is one line too
         logging.getLogger(name).debug("internal error", exc_info=error)
-        print(f"{name}: internal error: {type(error).__name__}: {error}; this is a bug, please report it "
-              "(--log-level debug shows where)", file=sys.stderr)  # fmt: skip
-        sys.exit(EXIT_INTERNAL)
+        _end(name, f"internal error: {type(error).__name__}: {error}; this is a bug, please report it "
+             "(--log-level debug shows where)", EXIT_INTERNAL)  # fmt: skip
+
+
+def _end(name: str, message: str, code: int) -> NoReturn:
+    line = " ".join(message.split())
+    # A name or a peer's message may hold control characters, which a terminal would obey.
+    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
+    print(f"{name}: {printable}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _end_without_reader() -> NoReturn:
+    """Exit quietly: whoever read our output has gone, as in `... | head -1`, and that is no error of anybody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail again at exit
+    sys.exit(EXIT_OK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, start_http_server
 
-from common.errors import AddressInUse
+from common.errors import AddressInUse, InputError
 
 HOST = "127.0.0.1"
 
@@ -13,7 +13,9 @@ class MetricsPage:
     """A /metrics page in a thread of its own."""
 
     def __init__(self, registry: CollectorRegistry, port: int) -> None:
-        """Listen on loopback; port 0 lets the system choose. Raises: AddressInUse."""
+        """Listen on loopback; port 0 lets the system choose. Raises: InputError: no such port; AddressInUse."""
+        if not 0 <= port <= 65535:
+            raise InputError(f"--metrics-port is {port}; it must be from 0 to 65535")
         try:
             self._server, self._thread = start_http_server(port, addr=HOST, registry=registry)
         except OSError as error:

@@ -35,14 +35,14 @@ def usable_core_count() -> int:
     return os.cpu_count() or 1
 
 
-def end_with_parent() -> None:
-    """Ask the kernel to kill this process when the thread that started it ends.
+def end_with_parent(signal_number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal, SIGKILL by default, when the thread that started it ends.
 
     Linux only, and quicker there than watching a pipe; elsewhere the lifeline (common/lifecycle.py) alone does it.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
-        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal_number), 0, 0, 0)
 
 
 def own_memory() -> ProcessMemory:
@@ -60,13 +60,16 @@ def process_memory(process_id: int) -> ProcessMemory:
 def _from_proc(process_id: int) -> ProcessMemory:
     try:
         status = _kilobyte_lines(Path(f"/proc/{process_id}/status").read_text())
-        rollup = _kilobyte_lines(Path(f"/proc/{process_id}/smaps_rollup").read_text())
     except (FileNotFoundError, ProcessLookupError):
         raise psutil.NoSuchProcess(process_id) from None
     except PermissionError:
         return _from_psutil(process_id)
+    try:
+        pss_bytes = _kilobyte_lines(Path(f"/proc/{process_id}/smaps_rollup").read_text()).get("Pss", 0)
+    except OSError:  # another user's process, or a kernel that does not have the file
+        pss_bytes = 0
     return ProcessMemory(
-        rss_bytes=status.get("VmRSS", 0), peak_rss_bytes=status.get("VmHWM", 0), pss_bytes=rollup.get("Pss", 0)
+        rss_bytes=status.get("VmRSS", 0), peak_rss_bytes=status.get("VmHWM", 0), pss_bytes=pss_bytes
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
@@ -39,8 +40,12 @@ MAX_MESSAGE_BYTES = 64 << 20
 PING_SECONDS = 2.0
 """How often an idle or waiting connection is probed, and how long an answer may take."""
 
+MAX_SOCKET_PATH_BYTES = 103
+"""macOS has room for 104 with the final zero, Linux for 108."""
+
 _BY_REASON = {cls.reason: cls for cls in all_error_classes()}
-_MAX_TEXT = 2000
+_MAX_TEXT = 500
+"""Letters of a message; percent-encoded they take up to 12 bytes each, and a trailer may have 8,192 bytes."""
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -58,7 +63,7 @@ class Status:
 def status_of(error: Exception) -> Status:
     """Return how an error travels; what is not ours is logged under an id and sent without its text."""
     if isinstance(error, ShardmeshError):
-        return Status(code=error.status, reason=error.reason, message=" ".join(str(error).split()))
+        return Status(code=error.status, reason=error.reason, message=_one_line(str(error)))
     error_id = secrets.token_hex(4)
     log.error("internal error %s", error_id, exc_info=error)
     return Status(
@@ -71,12 +76,13 @@ def error_from(status: Status, peer: str) -> ShardmeshError:
 
     A reason we know gives its class; an INTERNAL error of a peer is the peer's fault, not ours.
     """
-    message = f"{peer}: {status.message[:_MAX_TEXT]}"
+    text = _one_line(status.message)
+    message = f"{peer}: {text}"
     cls = _BY_REASON.get(status.reason)
     if cls is not None and cls is not InternalError:
         return cls(message)
     if status.code == "UNAVAILABLE" or status.code == "CANCELLED":
-        return NodeLost(f"{peer} is gone ({status.message[:_MAX_TEXT] or 'connection closed'})")
+        return NodeLost(f"{peer} is gone ({text or 'connection closed'})")
     if status.code == "DEADLINE_EXCEEDED":
         return NodeTimeout(f"{peer} did not answer in time")
     if status.code == "RESOURCE_EXHAUSTED":
@@ -90,7 +96,13 @@ def error_from_rpc(error: grpc.RpcError, peer: str) -> ShardmeshError:
     trailing = dict(error.trailing_metadata() or ()) if hasattr(error, "trailing_metadata") else {}
     reason = str(trailing.get(REASON_KEY, ""))
     details = (error.details() or "") if hasattr(error, "details") else str(error)
-    return error_from(Status(code=code, reason=reason, message=" ".join(details.split())), peer)
+    return error_from(Status(code=code, reason=reason, message=details), peer)
+
+
+def _one_line(text: str) -> str:
+    """Return what a peer is told, or told us: one line, printable, and short enough for a gRPC trailer."""
+    words = " ".join(text[: 4 * _MAX_TEXT].split())
+    return "".join(letter if letter.isprintable() else "?" for letter in words)[:_MAX_TEXT]
 
 
 def abort_with(context: grpc.ServicerContext, error: Exception) -> NoReturn:
@@ -187,7 +199,7 @@ def split_host_port(address: str) -> tuple[str, int]:
     Raises: InputError: it is something else.
     """
     host, separator, port = address.rpartition(":")
-    if not separator or not host or not port.isdigit() or int(port) > 65535:
+    if not separator or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise InputError(f"'{address}' is not an address; write host:port or unix:/path")
     if ":" in host and not (host.startswith("[") and host.endswith("]")):
         raise InputError(f"'{address}' is not an address; write an IPv6 host in brackets, [::1]:50051")
@@ -197,8 +209,10 @@ def split_host_port(address: str) -> tuple[str, int]:
 def bind(server: grpc.Server, address: str) -> str:
     """Listen on `address` and return it with the port that it got.
 
-    Raises: AddressInUse: another process has it, or it is not ours to listen on.
+    Raises: AddressInUse: another process has it, or it is not ours to listen on; InputError: no socket can lie there.
     """
+    if address.startswith("unix:"):
+        _check_socket_path(address.removeprefix("unix:"))
     try:
         port = server.add_insecure_port(address)
     except RuntimeError as error:
@@ -207,3 +221,12 @@ def bind(server: grpc.Server, address: str) -> str:
     if address.startswith("unix:"):
         return address
     return f"{split_host_port(address)[0]}:{port}"
+
+
+def _check_socket_path(path: str) -> None:
+    """Raise InputError, with the reason that gRPC does not tell, when no Unix socket can be made at `path`."""
+    if len(os.fsencode(path)) > MAX_SOCKET_PATH_BYTES:
+        raise InputError(f"cannot listen on {path}: a Unix socket's path has at most {MAX_SOCKET_PATH_BYTES} bytes; "
+                         "choose a shorter one")  # fmt: skip
+    if not os.path.isdir(os.path.dirname(path) or "."):
+        raise InputError(f"cannot listen on {path}: there is no directory {os.path.dirname(path)}; make it first")

@@ -17,7 +17,6 @@ _TO_WIRE = {
     torch.bfloat16: tensor_pb2.TENSOR_DTYPE_BFLOAT16,
     torch.float16: tensor_pb2.TENSOR_DTYPE_FLOAT16,
 }
-_FROM_WIRE = {wire: dtype for dtype, wire in _TO_WIRE.items()}
 
 
 def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
@@ -30,19 +29,26 @@ def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
     into.data = contiguous.numpy().tobytes()
 
 
-def decode_tensor(message: tensor_pb2.Tensor, *, shape: tuple[int, ...]) -> torch.Tensor:
-    """Return the float tensor in `message`, which must have exactly `shape`; it owns its memory.
+def decode_tensor(
+    message: tensor_pb2.Tensor, *, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> torch.Tensor:
+    """Return the tensor in `message`, which must have exactly `shape` and `dtype`; it owns its memory.
 
-    Raises: ShapeError: unknown dtype, another shape, or a byte count that does not fit.
+    Raises: ShapeError: another dtype, another shape, or a byte count that does not fit.
     """
-    dtype = _FROM_WIRE.get(message.dtype)
-    if dtype is None:
-        raise ShapeError(f"a tensor arrived with the unknown dtype {message.dtype}")
-    if tuple(message.shape) != shape:
-        raise ShapeError(f"a tensor arrived with shape {list(message.shape)[:8]}, expected {list(shape)}")
+    if message.dtype != _TO_WIRE[dtype]:
+        raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
+    if len(message.shape) != len(shape) or tuple(message.shape) != shape:
+        raise ShapeError(f"a tensor arrived with shape {list(message.shape[:8])}, expected {list(shape)}")
     data = message.data
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(data) != expected_bytes or not data:
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
     # bytearray: torch warns of memory that must not be written, which the message's bytes are.
     return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)
+
+
+def _wire_name(number: int) -> str:
+    """Return what a person calls a dtype of the wire, which a peer may have made up."""
+    names = {wire: str(dtype) for dtype, wire in _TO_WIRE.items()}
+    return names.get(number, f"number {number}")

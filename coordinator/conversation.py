@@ -70,6 +70,8 @@ class RunOptions:
     def __post_init__(self) -> None:
         if self.memory_window < 0 or self.memory_window == 1:
             raise InputError(f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory")
+        if not 0 < self.kv_budget_bytes < 1 << 63:
+            raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.use_gpu and not torch.cuda.is_available():
             raise InputError(f"--use-gpu: torch {torch.__version__} finds no CUDA device on this machine; leave the "
                              "option out to compute on the CPU")  # fmt: skip
@@ -154,6 +156,7 @@ class Conversation:
         self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
         self.metrics.window_bytes.set_function(lambda: head.stats.window_bytes)
         self.metrics.resident_bytes.set_function(lambda: head.stats.resident_bytes + ends.resident_bytes)
+        self.metrics.read_bytes.set_function(lambda: head.stats.bytes_read_total + ends.bytes_read_total)
 
     def _connect(self, model: Model, run: RunOptions, local: LocalNodes | None) -> list[ConnectedNode]:
         addresses = list(run.node_addresses)

@@ -20,9 +20,17 @@ from protos.shardmesh.v1 import shard_pb2
 class DirectShardClient:
     """See ShardClient."""
 
-    def __init__(self, path: str, name: str, *, silence_seconds: float = SILENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        *,
+        silence_seconds: float = SILENCE_SECONDS,
+        round_limit_seconds: float = ROUND_LIMIT_SECONDS,
+    ) -> None:
         """Connect. Raises: NodeLost: nobody listens there."""
         self.name = name
+        self._round_limit_seconds = round_limit_seconds
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._connection.settimeout(silence_seconds)
         try:
@@ -43,7 +51,7 @@ class DirectShardClient:
 
     def collect(self) -> shard_pb2.RoundsResponse:
         """See ShardClient."""
-        limit = time.monotonic() + ROUND_LIMIT_SECONDS
+        limit = time.monotonic() + self._round_limit_seconds
         while True:
             response = self._receive()
             if response.HasField("failure"):
@@ -52,7 +60,7 @@ class DirectShardClient:
             if response.WhichOneof("body") is not None:
                 return response
             if time.monotonic() > limit:
-                raise NodeTimeout(f"{self.name} has worked on one block for more than {ROUND_LIMIT_SECONDS:.0f} s")
+                raise NodeTimeout(f"{self.name} has worked on one block for more than {self._round_limit_seconds:g} s")
 
     def close(self) -> None:
         """See ShardClient."""

@@ -42,6 +42,7 @@ class Ends:
         self._final_norm = norms["final_norm"]
         self._late_biases = {ATTENTION: norms.get("output_bias"), "ffn": norms.get("down_bias")}
         self.resident_bytes = sum(tensor.numel() * tensor.itemsize for tensor in norms.values())
+        self.bytes_read_total = layouts[NORMS_FILE].tiles[0].byte_count
         try:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -89,6 +90,8 @@ class Ends:
             data = _read(self._descriptor, self._path, offset, tile.byte_count)
             _check(data, self._tile_digests[tile_index], self._path)
             self._verified_tiles.add(tile_index)
+            self.bytes_read_total += tile.byte_count
+        self.bytes_read_total += self._row_bytes
         row_offset = offset + (token_id - tile.first) * self._row_bytes
         return _read(self._descriptor, self._path, row_offset, self._row_bytes)
 

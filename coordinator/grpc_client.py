@@ -57,7 +57,7 @@ class GrpcShardClient:
         except grpc.RpcError as error:
             if self._timed_out:
                 raise NodeTimeout(
-                    f"{self.name} has worked on one block for more than {self._round_limit_seconds:.0f} s"
+                    f"{self.name} has worked on one block for more than {self._round_limit_seconds:g} s"
                 ) from error
             raise error_from_rpc(error, self.name) from error
         finally:
@@ -75,7 +75,7 @@ class GrpcShardClient:
             yield message
 
     def _watch(self) -> None:
-        while not self._is_over.wait(WATCH_SECONDS):
+        while not self._is_over.wait(min(WATCH_SECONDS, self._round_limit_seconds)):
             since = self._waiting_since
             if since is not None and time.monotonic() - since > self._round_limit_seconds:
                 self._timed_out = True

@@ -59,8 +59,9 @@ class LocalNodes:
     def __init__(self) -> None:
         # A Unix socket's path may have 108 bytes at most, so it lies in the system's own short temporary directory.
         self._run_directory = Path(tempfile.mkdtemp(prefix="shardmesh-"))
+        self._has_order = False
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "shardnode.pool"],
+            [sys.executable, "-m", "shardnode.pool", str(self._run_directory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
@@ -74,6 +75,8 @@ class LocalNodes:
 
     def close(self) -> None:
         """End every node and wait for it. May be called twice."""
+        if not self._has_order:
+            self._process.kill()  # it has no children yet, and may be in the middle of seconds of imports
         with contextlib.suppress(OSError):
             self._stdin.close()
         try:
@@ -103,9 +106,9 @@ class LocalNodes:
             }
             for rank, directory in enumerate(options.slice_directories)
         ]
-        order = {"run_directory": str(self._run_directory), "nodes": nodes}
+        self._has_order = True
         try:
-            self._stdin.write(json.dumps(order).encode() + b"\n")
+            self._stdin.write(json.dumps({"nodes": nodes}).encode() + b"\n")
             self._stdin.flush()
         except OSError as error:
             raise NodeLost(f"the shard nodes did not start: {error.strerror}") from error

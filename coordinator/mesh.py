@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from common.errors import NodeFault, ShardmeshError
+from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model_spec import ModelSpec
 from common.plan import Plan
 from common.tensor_codec import decode_tensor, encode_tensor
@@ -73,15 +73,15 @@ class Mesh:
         Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
         """
         identity = self.identity
+        request = self._request()
         for rank, client in enumerate(self.clients):
-            request = self._request()
             opening = request.open_session
             opening.protocol_version = PROTOCOL_VERSION
             opening.model_identity = identity.model_identity
             opening.plan_digest = identity.plan.digest
             opening.rank = rank
             opening.weights_dtype = identity.dtype
-            client.submit(request.SerializeToString())
+            self._submit(client, request.SerializeToString())
         for client in self.clients:
             self._collect(client, "session_opened")
 
@@ -124,14 +124,17 @@ class Mesh:
         message = request.SerializeToString()
         taking_part = self._taking_part(kind)
         for rank in taking_part:
-            self.clients[rank].submit(message)
+            self._submit(self.clients[rank], message)
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
             self.metrics.round_trip_seconds.labels(rank=str(rank)).observe(time.perf_counter() - started)
         collected = time.perf_counter()
         shape = tuple(rows.shape)
-        partials = [decode_tensor(response.partial, shape=shape) for response in responses]
+        partials = [
+            self._decode(self.clients[rank], response, shape)
+            for rank, response in zip(taking_part, responses, strict=True)
+        ]
         total = reduce_partials(partials)
         if not math.isfinite(total.sum().item()):
             self._name_who_is_not_finite(taking_part, partials, layer, kind)
@@ -159,27 +162,48 @@ class Mesh:
         fill(request)
         message = request.SerializeToString()
         for client in self.clients:
-            client.submit(message)
+            self._submit(client, message)
         for client in self.clients:
             self._collect(client, expected)
+
+    def _submit(self, client: ShardClient, message: bytes) -> None:
+        try:
+            client.submit(message)
+        except ShardmeshError as error:
+            raise self._counted(error) from error.__cause__
 
     def _collect(self, client: ShardClient, expected: str) -> shard_pb2.RoundsResponse:
         try:
             response = client.collect()
         except ShardmeshError as error:
-            self.metrics.node_failures.labels(reason=error.reason).inc()
-            raise
-        if response.WhichOneof("body") != expected:
-            raise NodeFault(f"{client.name} answered {response.WhichOneof('body')} where {expected} belongs")
+            raise self._counted(error) from error.__cause__
+        body = response.WhichOneof("body")
+        if body != expected:
+            raise self._counted(NodeFault(f"{client.name} answered {body} where {expected} belongs"))
+        if response.call_id != self._call_id:
+            raise self._counted(NodeFault(f"{client.name} answered call {response.call_id} instead of {self._call_id}"))
         return response
+
+    def _decode(self, client: ShardClient, result: shard_pb2.BlockResult, shape: tuple[int, ...]) -> torch.Tensor:
+        try:
+            return decode_tensor(result.partial, shape=shape)
+        except ShapeError as error:
+            raise self._counted(NodeFault(f"{client.name} answered with no partial sum: {error}")) from error
+
+    def _counted(self, error: ShardmeshError) -> ShardmeshError:
+        """Count a failure of a node and return it, to be raised."""
+        self.metrics.node_failures.labels(reason=error.reason).inc()
+        return error
 
     def _name_who_is_not_finite(
         self, ranks: Sequence[int], partials: Sequence[torch.Tensor], layer: int, kind: str
     ) -> None:
         for rank, partial in zip(ranks, partials, strict=True):
             if not torch.isfinite(partial).all():
-                raise NodeFault(f"{self.clients[rank].name} computed numbers that are not finite in the {kind} "
-                                f"block of layer {layer}; its weights or its memory are damaged")  # fmt: skip
+                raise self._counted(NodeFault(
+                    f"{self.clients[rank].name} computed numbers that are not finite in the {kind} "
+                    f"block of layer {layer}; its weights or its memory are damaged"
+                ))  # fmt: skip
         if not torch.isfinite(reduce_partials(partials)).all():
             raise NodeFault(f"the {kind} block of layer {layer} adds up to numbers that are not finite")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from common.scraped_counter import ScrapedCounter
+
 ROUND_BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 TOKEN_BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)
 
@@ -19,7 +21,9 @@ class CoordinatorMetrics:
         self.resident_bytes = Gauge(
             "shardmesh_coordinator_resident_bytes", "Head, norms and biases that stay in memory.", registry=r
         )
-        self.read_bytes = Counter("shardmesh_coordinator_read_bytes", "Weight bytes read from disk.", registry=r)
+        self.read_bytes = ScrapedCounter(
+            "shardmesh_coordinator_read_bytes", "Weight bytes read from disk.", registry=r
+        )
         self.round_trip_seconds = Histogram(
             "shardmesh_coordinator_round_trip_seconds", "One round with one node, from send to collected.", ["rank"],
             buckets=ROUND_BUCKETS, registry=r,

@@ -65,30 +65,38 @@ class Sampler:
             return int(logits.argmax())
         # The highest score becomes 0 first: no temperature, however small, overflows.
         scores = (logits - logits.max()) / self._params.temperature
-        kept_ids, scores = _keep_top_k(scores, self._params.top_k)
-        scores = _mask_below_top_p(scores, self._params.top_p)
-        position = torch.multinomial(scores.softmax(dim=-1), 1, generator=self._generator)
-        return int(position if kept_ids is None else kept_ids[position])
+        ids = _top_k(scores, self._params.top_k)
+        if ids is not None:
+            scores = scores[ids]
+        probabilities = scores.softmax(dim=-1)
+        kept = _top_p(probabilities, self._params.top_p)
+        if kept is not None:
+            probabilities = probabilities[kept]
+            ids = kept if ids is None else ids[kept]
+        position = torch.multinomial(probabilities, 1, generator=self._generator)
+        return int(position if ids is None else ids[position])
 
 
-def _keep_top_k(scores: torch.Tensor, top_k: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """Return the ids that stay (None for all) and their scores; what ties with the k-th stays too."""
+def _top_k(scores: torch.Tensor, top_k: int) -> torch.Tensor | None:
+    """Return the indices that stay, None for all; what ties with the k-th stays too."""
     if not 0 < top_k < scores.numel():
-        return None, scores
-    least_kept = scores.topk(top_k).values[-1]
-    kept_ids = (scores >= least_kept).nonzero().squeeze(-1)
-    return kept_ids, scores[kept_ids]
+        return None
+    return (scores >= scores.topk(top_k).values[-1]).nonzero().squeeze(-1)
 
 
-def _mask_below_top_p(scores: torch.Tensor, top_p: float) -> torch.Tensor:
-    """Return the scores with -inf for every token outside the top-p set; the likeliest always stays.
+def _top_p(probabilities: torch.Tensor, top_p: float) -> torch.Tensor | None:
+    """Return the indices that stay, None for all; the likeliest always stays.
 
     From the least likely up, tokens go as long as their running sum is at most 1 - p: not the same
-    as counting from the top where tokens tie, and what transformers does.
+    as counting from the top where tokens tie, and what transformers does (to within the rounding of a
+    float32 sum: a token at the very edge may fall on either side).
     """
     if top_p == 1:
-        return scores
-    ascending, ids = scores.sort()
-    removed = ascending.softmax(dim=-1).cumsum(dim=-1) <= 1 - top_p
+        return None
+    # All tokens below this together stay under 1 - p, and so all of them go: most of a vocabulary needs no sorting.
+    rare = probabilities < (1 - top_p) / (2 * probabilities.numel())
+    candidates = (~rare).nonzero().squeeze(-1)
+    ascending, order = probabilities[candidates].sort()
+    removed = probabilities[rare].sum() + ascending.cumsum(dim=-1) <= 1 - top_p
     removed[-1] = False
-    return scores.masked_fill(torch.empty_like(removed).scatter(0, ids, removed), -torch.inf)
+    return candidates[order[~removed]]

@@ -12,7 +12,6 @@ from common.command_line import CONTEXT_SETTINGS, run_program
 from common.lifecycle import stop_on_signals
 from common.logs import configure_logs
 from shardnode.config import DEFAULT_KV_BUDGET_BYTES, NodeConfig
-from shardnode.run import RunningNode
 
 app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 
@@ -47,11 +46,15 @@ def serve(
     Example: shardnode --slice-dir models/my-model/split/node0 --listen 127.0.0.1:50051
     """
     configure_logs(log_level)
-    node = RunningNode(NodeConfig(
+    config = NodeConfig(
         slice_directory=slice_dir, listen=listen, memory_window=memory_window, kv_budget_bytes=kv_budget_bytes,
         thread_count=threads, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
         read_timeout_seconds=read_timeout_seconds,
-    ))  # fmt: skip
+    )  # fmt: skip
+    # Here and not at the top: it imports torch, and --help must not wait for that.
+    from shardnode.run import RunningNode
+
+    node = RunningNode(config)
     stop_on_signals(node.stop)
     if insecure:
         print("shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from common.errors import InputError
 
 DEFAULT_KV_BUDGET_BYTES = 1 << 30
+MAX_READ_TIMEOUT_SECONDS = 3600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,12 @@ class NodeConfig:
     def __post_init__(self) -> None:
         if self.memory_window < 0 or self.memory_window == 1:
             raise InputError(f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory")
-        if self.kv_budget_bytes <= 0:
-            raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0")
+        if not 0 < self.kv_budget_bytes < 1 << 63:
+            raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.thread_count < 0:
             raise InputError(f"--threads is {self.thread_count}; it must be 0 or more")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
             raise InputError(f"--metrics-port is {self.metrics_port}; it must be from 0 to 65535")
-        if not self.read_timeout_seconds > 0:
-            raise InputError(f"--read-timeout-seconds is {self.read_timeout_seconds}; it must be above 0")
+        if not 0 < self.read_timeout_seconds <= MAX_READ_TIMEOUT_SECONDS:
+            raise InputError(f"--read-timeout-seconds is {self.read_timeout_seconds}; it must be above 0 and at most "
+                             f"{MAX_READ_TIMEOUT_SECONDS}")  # fmt: skip

@@ -20,7 +20,7 @@ import threading
 
 from google.protobuf.message import DecodeError
 
-from common.errors import AddressInUse, InputError
+from common.errors import AddressInUse, InputError, ShardmeshError
 from common.framing import receive_frame, send_frame
 from common.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
@@ -84,6 +84,9 @@ class DirectServer:
                 signs.send(response)
                 if is_last:
                     return
+        except ShardmeshError as error:  # no message at all: longer than any may be, or cut short
+            with contextlib.suppress(OSError):
+                signs.send(self._refusal(error))
         except OSError:
             log.info("a coordinator went away")
         except Exception as error:  # the edge of a thread: log it, end the connection
@@ -100,20 +103,19 @@ class DirectServer:
         try:
             request = shard_pb2.RoundsRequest.FromString(bytes(frame))
         except DecodeError:
-            return self._failure(InputError("a message that cannot be read")), True
+            return self._refusal(InputError("a message that cannot be read")), True
         signs.begin(request.call_id)
         try:
             return session.handle(request).SerializeToString(), False
         except Exception as error:
-            return self._failure(error), True
+            return _failure(error), True
         finally:
             signs.end()
 
-    def _failure(self, error: Exception) -> bytes:
-        status = status_of(error)
-        self._node.metrics.failures.labels(reason=status.reason).inc()
-        failure = shard_pb2.Failure(status=status.code, reason=status.reason, message=status.message)
-        return shard_pb2.RoundsResponse(failure=failure).SerializeToString()
+    def _refusal(self, error: ShardmeshError) -> bytes:
+        """Return the failure that answers what never reached the session, which counts its own."""
+        self._node.metrics.failures.labels(reason=error.reason).inc()
+        return _failure(error)
 
 
 class _SignsOfLife:
@@ -150,6 +152,12 @@ class _SignsOfLife:
                     if self._call_id == current:
                         send_frame(self._connection, shard_pb2.RoundsResponse(call_id=current).SerializeToString())
             seen = current
+
+
+def _failure(error: Exception) -> bytes:
+    status = status_of(error)
+    failure = shard_pb2.Failure(status=status.code, reason=status.reason, message=status.message)
+    return shard_pb2.RoundsResponse(failure=failure).SerializeToString()
 
 
 def _listen(path: str) -> socket.socket:

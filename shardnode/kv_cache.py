@@ -62,6 +62,7 @@ class KvCache:
         self._lock = threading.Lock()
         self.budget_bytes = budget_bytes
         self.reserved_bytes = 0
+        self.sequence_count = 0
 
     def sequence_bytes(self, position_capacity: int) -> int:
         """Return what a sequence of that many positions takes on this rank."""
@@ -84,12 +85,16 @@ class KvCache:
                     f"{self.budget_bytes - self.reserved_bytes} of {self.budget_bytes} are free: ask for a shorter "
                     "answer (--length) or raise --kv-budget-bytes"
                 )
+            spec = self._spec
+            shape = (spec.layer_count, 2, self._kv_head_count, position_capacity, spec.head_size)
+            store = torch.empty(shape, dtype=torch.float32, device=self._device)
+            # Counted last: where the system refuses the memory, nothing is reserved.
             self.reserved_bytes += wanted_bytes
-        spec = self._spec
-        shape = (spec.layer_count, 2, self._kv_head_count, position_capacity, spec.head_size)
-        return SequenceKv(torch.empty(shape, dtype=torch.float32, device=self._device), position_capacity)
+            self.sequence_count += 1
+        return SequenceKv(store, position_capacity)
 
     def close(self, sequence: SequenceKv) -> None:
         """Give a sequence's room back."""
         with self._lock:
             self.reserved_bytes -= self.sequence_bytes(sequence.capacity)
+            self.sequence_count -= 1

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from common.scraped_counter import ScrapedCounter
+
 ROUND_SECONDS_BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 
 
@@ -26,7 +28,7 @@ class NodeMetrics:
         self.kv_bytes = Gauge("shardmesh_node_kv_bytes", "Keys and values reserved.", registry=r)
         self.kv_budget_bytes = Gauge("shardmesh_node_kv_budget_bytes", "Most that may be reserved.", registry=r)
         self.sequences = Gauge("shardmesh_node_sequences", "Sequences open now.", registry=r)
-        self.read_bytes = Counter("shardmesh_node_read_bytes", "Weight bytes read from disk.", registry=r)
+        self.read_bytes = ScrapedCounter("shardmesh_node_read_bytes", "Weight bytes read from disk.", registry=r)
         self.tile_wait_seconds = Counter(
             "shardmesh_node_tile_wait_seconds", "Time that kernels waited for weights.", registry=r
         )

@@ -45,7 +45,6 @@ class ShardNode:
         self.metrics = NodeMetrics()
         self.lock = threading.Lock()
         self.incarnation = secrets.randbits(62)
-        self.open_sequence_count = 0
         self.compute_nanoseconds = 0
         self.tile_wait_nanoseconds = 0
         self._watch_sizes()
@@ -54,7 +53,7 @@ class ShardNode:
         self.tiles.close()
 
     def count(self, kind: str, output: BlockOutput) -> None:
-        """Add one block's times to the totals."""
+        """Add one block's times to the totals; call with `lock` held."""
         self.compute_nanoseconds += output.compute_nanoseconds
         self.tile_wait_nanoseconds += output.tile_wait_nanoseconds
         self.metrics.compute_seconds.labels(kind=kind).observe(output.compute_nanoseconds / 1e9)
@@ -82,7 +81,7 @@ class ShardNode:
             read_bytes=tiles.bytes_read_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,
-            open_sequence_count=self.open_sequence_count,
+            open_sequence_count=self.kv_cache.sequence_count,
         )
 
     def _watch_sizes(self) -> None:
@@ -93,7 +92,8 @@ class ShardNode:
         metrics.resident_bytes.set_function(lambda: self.tiles.stats.resident_bytes)
         metrics.peak_weight_bytes.set_function(lambda: self.tiles.stats.peak_held_bytes)
         metrics.kv_bytes.set_function(lambda: self.kv_cache.reserved_bytes)
-        metrics.sequences.set_function(lambda: self.open_sequence_count)
+        metrics.read_bytes.set_function(lambda: self.tiles.stats.bytes_read_total)
+        metrics.sequences.set_function(lambda: self.kv_cache.sequence_count)
 
 
 def select_device(use_gpu: bool) -> torch.device:

@@ -1,95 +1,101 @@
 """Several shard nodes on one machine: one process imports everything once, then forks a child for each node.
 
 Covers: starting, telling the parent about each child, ending them all. Started by coordinator/local.py, not by
-people: `python -m shardnode.pool`, one JSON line of instructions on stdin, one JSON line per node on stdout.
+people: `python -m shardnode.pool DIRECTORY`, one JSON line of instructions on stdin, one JSON line per node on stdout.
 Does not cover: what a node does (run.py).
 
 Five processes that each import torch hold 1,100 MB together; forked from one parent they hold 324 MB. The parent
 runs no torch operation and no gRPC before it forks: neither survives a fork once it has threads.
-Stdin stays open as the lifeline: when whoever started the pool ends, the pool and its children end.
+Stdin stays open as the lifeline: when whoever started the pool ends, the pool and its children end, and DIRECTORY, which
+holds their sockets, is removed. While the imports take their seconds nobody reads stdin; on Linux the kernel sends SIGTERM.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import os
 import shutil
 import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from common.errors import InputError
 from common.lifecycle import watch_lifeline
 from common.logs import configure_logs
 from common.operating_system import end_with_parent
-from common.rpc import status_of
 from shardnode.config import NodeConfig
-from shardnode.run import RunningNode
 
 STDIN, STDOUT = 0, 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class PoolOrder:
-    """What the parent asks for."""
-
-    run_directory: Path
-    """Holds the sockets; removed at the end."""
-    nodes: tuple[NodeConfig, ...]
-
-
 def main() -> int:
     """Start the nodes that stdin names, wait until they are told to end, and return the exit code."""
-    configure_logs("warning")
-    end_with_parent()
-    order = _read_order()
-    gc.freeze()  # pages that the collector never touches stay shared with the children
-    children: dict[int, int] = {}
-    for rank, config in enumerate(order.nodes):
-        child = os.fork()
-        if child == 0:
-            os._exit(_run_child(rank, config, order.run_directory))
-        children[child] = rank
+    run_directory = Path(sys.argv[1])
+    children: list[int] = []
 
     def end_all() -> None:
         for child in children:
             _kill(child)
-        shutil.rmtree(order.run_directory, ignore_errors=True)
+        shutil.rmtree(run_directory, ignore_errors=True)
         os._exit(0)
 
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        end_all()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    end_with_parent(signal.SIGTERM)
+    configure_logs("warning")
+    _import_everything()
+    configs = _read_order()
+    gc.freeze()  # pages that the collector never touches stay shared with the children
+    for rank, config in enumerate(configs):
+        child = os.fork()
+        if child == 0:
+            os._exit(_run_child(rank, config, run_directory))
+        children.append(child)
     watch_lifeline(STDIN, end_all)
-    while children:
+    running = set(children)
+    while running:
         child, _ = os.wait()
-        children.pop(child, None)
-    shutil.rmtree(order.run_directory, ignore_errors=True)
+        running.discard(child)
+    end_all()
     return 0
 
 
-def _read_order() -> PoolOrder:
-    """Read one line from stdin without reading beyond it: what follows is the lifeline."""
+def _import_everything() -> None:
+    """Import what nodes need, here and so only once, after the parent's end has begun to be noticed."""
+    import shardnode.run  # noqa: F401 - for those who import it after the fork
+
+
+def _read_order() -> tuple[NodeConfig, ...]:
+    """Read one line from stdin without reading beyond it: what follows is the lifeline. No line: no nodes."""
     line = bytearray()
     while (byte := os.read(STDIN, 1)) not in (b"", b"\n"):
         line += byte
+    if not line:
+        return ()
     try:
-        value: dict[str, Any] = json.loads(line)
-        nodes = tuple(
-            NodeConfig(**{**node, "slice_directory": Path(node["slice_directory"])}) for node in value["nodes"]
-        )
-        return PoolOrder(run_directory=Path(value["run_directory"]), nodes=nodes)
+        nodes: list[dict[str, Any]] = json.loads(line)["nodes"]
+        return tuple(NodeConfig(**{**node, "slice_directory": Path(node["slice_directory"])}) for node in nodes)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"the pool's order cannot be read: {error}") from error
 
 
 def _run_child(rank: int, config: NodeConfig, run_directory: Path) -> int:
     """Run one node until the lifeline ends; tell its address, or why there is none, on stdout."""
+    from common.rpc import status_of
+    from shardnode.run import RunningNode
+
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         node = RunningNode(config, direct_path=str(run_directory / f"rounds{rank}.sock"))
-    except Exception as error:  # the edge of a process: the parent hears of it
+    except Exception as error:  # noqa: BLE001 - the edge of a process: the parent hears of it
         status = status_of(error)
         _tell({"rank": rank, "reason": status.reason, "code": status.code, "message": status.message})
         return 1
@@ -100,14 +106,13 @@ def _run_child(rank: int, config: NodeConfig, run_directory: Path) -> int:
 
 
 def _tell(value: dict[str, Any]) -> None:
-    os.write(STDOUT, json.dumps(value).encode() + b"\n")  # one write below PIPE_BUF: lines do not mix
+    with contextlib.suppress(BrokenPipeError):  # nobody listens any more: the lifeline is about to end us
+        os.write(STDOUT, json.dumps(value).encode() + b"\n")  # one write below PIPE_BUF: lines do not mix
 
 
 def _kill(process_id: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(process_id, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 if __name__ == "__main__":

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 
-import torch
-
-from common.errors import InputError, ProtocolError, ShapeError, SliceMismatch
+from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.tensor_codec import decode_tensor, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
@@ -39,6 +37,19 @@ class Session:
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
+        try:
+            return self._handle(request)
+        except Exception as error:
+            reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
+            self._node.metrics.failures.labels(reason=reason).inc()
+            raise
+
+    def close(self) -> None:
+        """Forget every sequence of this session."""
+        for sequence_id in list(self._sequences):
+            self._close_sequence(sequence_id)
+
+    def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         if request.call_id <= self._last_call_id:
             raise ProtocolError(f"call {request.call_id} came after call {self._last_call_id}")
         self._last_call_id = request.call_id
@@ -58,11 +69,6 @@ class Session:
         else:
             self._open_session(request.open_session, response)
         return response
-
-    def close(self) -> None:
-        """Forget every sequence of this session."""
-        for sequence_id in list(self._sequences):
-            self._close_sequence(sequence_id)
 
     def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
         if self._is_open:
@@ -92,14 +98,12 @@ class Session:
             raise InputError(f"more than {MAX_SEQUENCES} sequences in one session")
         cache = self._node.kv_cache
         self._sequences[request.sequence_id] = cache.open(request.position_capacity)
-        self._node.open_sequence_count += 1
         response.sequence_opened.reserved_bytes = cache.sequence_bytes(request.position_capacity)
 
     def _close_sequence(self, sequence_id: int) -> None:
         sequence = self._sequences.pop(sequence_id, None)
         if sequence is not None:
             self._node.kv_cache.close(sequence)
-            self._node.open_sequence_count -= 1
 
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
         spec = self._node.manifest.spec
@@ -110,10 +114,10 @@ class Session:
         row_count = sum(segment.row_count for segment in segments)
         if not 1 <= row_count <= MAX_ROWS:
             raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
-        rows = decode_tensor(request.input, shape=(row_count, spec.hidden_size)).to(torch.float32)
+        rows = decode_tensor(request.input, shape=(row_count, spec.hidden_size))
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
-        self._node.count(kind, output)
+            self._node.count(kind, output)
         if request.sweep_id != self._last_sweep_id:
             self._last_sweep_id = request.sweep_id
             self._node.metrics.sweeps.inc()

@@ -1,7 +1,7 @@
 """Reads tiles from disk into given buffers, on a few threads; never decides what to read.
 
 Covers: opening and checking the files, short reads, a tile's digest at its first read, errors with a file's name.
-Does not cover: order and addresses (window.py), waiting for a tile (tile_source.py), where digests come from (manifest.py).
+Does not cover: order and addresses (window.py), waiting (tile_source.py), where digests come from (manifest.py).
 
 Threads: each reader thread takes one job at a time from a queue and owns that job's buffer until it has called `ended`.
 The files belong to all readers together; the last reader to end closes them, so no read ever meets a reused descriptor.
@@ -80,7 +80,8 @@ class TileFiles:
     def read(self, tile: TileRange, buffer: memoryview) -> None:
         """Fill `buffer` with the whole tile.
 
-        Raises: SliceReadError: the disk reports an error, or `stop` was called. SliceCorrupt: the file ends too early.
+        Raises: SliceReadError: the disk reports an error, or `stop` was called.
+                SliceCorrupt: the file ends too early, or its digest differs.
         """
         fd = self._fds[tile.path]
         done_bytes = 0

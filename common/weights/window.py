@@ -9,7 +9,7 @@ tile is released or dropped. Invariants, restated by `check_invariants`:
 
 - live places lie within the run of the next place to be used, so their bytes are disjoint;
 - a place whose read was abandoned by a seek is not live, but its bytes go to nobody before that read has ended;
-- no place between the next to be used and the next to be read is missing, so reads follow the order of use, and what
+- the next read is the first place from the next use on that is not live, so reads follow the order of use, and what
   is waited for is either live or the next read: nothing waits for ever;
 - at most `reads_in_flight` reads run, abandoned ones included.
 """
@@ -161,7 +161,10 @@ class MemoryWindow:
         assert all(one.region_end <= other.region_offset for one, other in pairwise(busy))
         assert self.held_bytes == sum(place.byte_count for place in busy)
         assert self.held_bytes <= self.peak_held_bytes <= self.placement.region_bytes
-        assert all((self._next_use + step) % count in self._live for step in range(self._missing_distance()))
+        if len(self._live) < count:
+            assert self._next_read not in self._live
+            distance_to_read = (self._next_read - self._next_use) % count
+            assert all((self._next_use + step) % count in self._live for step in range(distance_to_read))
         assert len(self._in_flight) <= self._reads_in_flight
         reading = {index for index, state in self._live.items() if state is _State.READING}
         assert reading == self._live.keys() & set(self._in_flight.values())
@@ -173,13 +176,20 @@ class MemoryWindow:
     def _start_reads(self) -> list[StartRead]:
         """Start reads in the order of use while the window, and the limit in flight, have room."""
         started: list[StartRead] = []
-        while len(self._in_flight) < self._reads_in_flight and len(self._live) < self._place_count:
-            while self._next_read in self._live:
-                self._next_read = (self._next_read + 1) % self._place_count
-            if not self._has_room():
-                break
+        while self._find_missing() and len(self._in_flight) < self._reads_in_flight and self._has_room():
             started.append(self._begin_read())
         return started
+
+    def _find_missing(self) -> bool:
+        """Move _next_read to the first place that is not live; False when all are.
+
+        After every event, also when nothing can be read: a pointer left behind _next_use would never be reached.
+        """
+        if len(self._live) == self._place_count:
+            return False
+        while self._next_read in self._live:
+            self._next_read = (self._next_read + 1) % self._place_count
+        return True
 
     def _has_room(self) -> bool:
         """Whether the next read's bytes are free: within the run, and no abandoned read still writes there."""
@@ -224,9 +234,6 @@ class MemoryWindow:
 
     def _busy_places(self) -> set[int]:
         return self._live.keys() | set(self._in_flight.values())
-
-    def _missing_distance(self) -> int:
-        return (self._next_read - self._next_use) % self._place_count if self._place_count else 0
 
     def _situation(self) -> str:
         state = "in use" if self._acquired else "next"

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from common.errors import InputError
+from common.errors import InputError, ResourceError
 from common.metrics_page import MetricsPage
 from common.operating_system import own_memory
 from coordinator.cli.progress import byte_progress
@@ -66,7 +66,7 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         text = _stream(conversation, sequence, tokenizer, timings, echo=not request.json_output)
         memory = _memory(conversation)
     if request.json_output:
-        print(json.dumps(_document(sequence, text, timings, memory), ensure_ascii=False))
+        _write(json.dumps(_document(sequence, text, timings, memory), ensure_ascii=False) + "\n")
     else:
         _report(sequence, timings, memory)
 
@@ -99,13 +99,22 @@ def _stream(
             continue
         pieces.append(detokenizer.push(token_id))
         if echo:
-            sys.stdout.write(pieces[-1])
-            sys.stdout.flush()
+            _write(pieces[-1])
     pieces.append(detokenizer.finish())
     if echo:
-        sys.stdout.write(pieces[-1] + "\n")
-        sys.stdout.flush()
+        _write(pieces[-1] + "\n")
     return "".join(pieces)
+
+
+def _write(text: str) -> None:
+    """Write to stdout at once. Raises: BrokenPipeError: the reader has gone; ResourceError: it cannot be written."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise ResourceError(f"cannot write the text to stdout: {error.strerror}; nothing more was generated") from error
 
 
 def _memory(conversation: Conversation) -> dict[str, dict[str, int]]:

@@ -9,20 +9,22 @@ from coordinator.cli.generate import generate
 from coordinator.cli.split import split
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None,
+    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None,
     help="Run a language model larger than any of your devices on the devices you own.",
 )  # fmt: skip
 app.command()(generate)
 app.command()(split)
 
 
-@app.callback()
-def coordinator_cli() -> None:
+@app.callback(invoke_without_command=True)
+def coordinator_cli(context: typer.Context) -> None:
     """Run a language model larger than any of your devices on the devices you own.
 
     Exit codes: 0 done; 2 bad input; 3 the model; 4 the slices on disk; 5 a node; 6 not enough of something;
     70 a bug; 130 interrupted.
     """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def main() -> None:

@@ -1,15 +1,18 @@
-"""Reads checkpoints of `pytorch_model*.bin` files, one shard open at a time, and never runs code from them.
+"""Reads checkpoints of `pytorch_model*.bin` files, one tensor at a time, and never runs code from them.
 
-Covers: files of torch.save since PyTorch 1.6 (a zip archive), loaded with weights_only=True and mapped.
-Does not cover: the older format, which can only be loaded whole and is refused; which files a directory offers
-(weight_files.py).
+torch reads each file's pickle once, with weights_only=True and onto the meta device: shapes and places, no data. The
+bytes are then read by offset. (Mapping them instead, as torch can, leaves the mapped pages counted against this
+process until some later garbage collection, and a file cut short while mapped kills it.)
+Covers: files of torch.save since PyTorch 1.6 (a zip archive).
+Does not cover: the older format, which is refused; which files a directory offers (weight_files.py).
 """
 
 from __future__ import annotations
 
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -18,16 +21,26 @@ from common.errors import CheckpointError
 from common.model_spec import ModelSpec
 from coordinator.slicing.config_values import shown
 from coordinator.slicing.identity import model_identity, projection_dtype, settled_spec
-from coordinator.slicing.source_tensor import SourceTensor, checked_rows
+from coordinator.slicing.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
 from coordinator.slicing.tensor_names import check_tensors
 from coordinator.slicing.weight_files import WeightFiles, check_index
 
-_MAPPED_BYTES = 64 << 20
-"""A shard is closed and opened again when this much of it was touched: mapped pages count as our memory."""
+_LOCAL_HEADER_BYTES = 30
+"""Of a zip archive's entry, before its name and its extra field, whose lengths are the last four bytes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Strided:
+    """A tensor whose values do not lie in its own order: how they lie in which bytes of the file."""
+
+    storage_offset_bytes: int
+    storage_bytes: int
+    first_value: int
+    stride: tuple[int, ...]
 
 
 class BinCheckpoint:
-    """A `Checkpoint` (checkpoint.py) of one or more `.bin` files; for one thread."""
+    """A `Checkpoint` (checkpoint.py) of one or more `.bin` files; holds no file open."""
 
     def __init__(self, spec: ModelSpec, files: WeightFiles) -> None:
         """Read and check what every shard holds.
@@ -35,18 +48,13 @@ class BinCheckpoint:
         Raises: CheckpointError, UnsupportedModel: see check_tensors; a file is missing, cut short, malformed, in the
             old format, or has code in it.
         """
-        self._open_path: Path | None = None
-        self._open_shard: Mapping[str, torch.Tensor] = {}
-        self._touched_bytes = 0
-        try:
-            tensors = [tensor for path in files.paths for tensor in _describe(path, self._shard(path))]
-            check_index(files, {(tensor.path.name, tensor.stored_name) for tensor in tensors})
-            self._tensors = check_tensors(spec, tensors, str(files.directory))
-            self.spec = settled_spec(spec, self._tensors, self.read_rows)
-            self.dtype = projection_dtype(self._tensors)
-            self.identity = model_identity(self.spec, self._tensors, self.read_rows)
-        finally:
-            self.close()
+        self._strided: dict[tuple[Path, str], _Strided] = {}
+        tensors = [tensor for path in files.paths for tensor in self._describe(path)]
+        check_index(files, {(tensor.path.name, tensor.stored_name) for tensor in tensors})
+        self._tensors = check_tensors(spec, tensors, str(files.directory))
+        self.spec = settled_spec(spec, self._tensors, self.read_rows)
+        self.dtype = projection_dtype(self._tensors)
+        self.identity = model_identity(self.spec, self._tensors, self.read_rows)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         tensor = self._tensors.get(name)
@@ -58,26 +66,51 @@ class BinCheckpoint:
     def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
         tensor = self._tensors[name]
         start, stop = checked_rows(tensor, start, stop)
-        if self._touched_bytes >= _MAPPED_BYTES:
-            self.close()
-        rows = self._shard(tensor.path)[tensor.stored_name][start:stop]
-        self._touched_bytes += (stop - start) * tensor.row_bytes
-        return rows.clone(memory_format=torch.contiguous_format)
+        strided = self._strided.get((tensor.path, tensor.stored_name))
+        if strided is None:
+            return read_stored_rows(tensor, start, stop)
+        storage = torch.empty(strided.storage_bytes, dtype=torch.uint8)
+        read_into(tensor.path, strided.storage_offset_bytes, storage.numpy().data)
+        values = storage.view(tensor.dtype).as_strided(tensor.shape, strided.stride, strided.first_value)
+        return values[start:stop].clone(memory_format=torch.contiguous_format)
 
     def close(self) -> None:
-        """Let go of the shard that is mapped; reading opens it again."""
-        self._open_path, self._open_shard, self._touched_bytes = None, {}, 0
+        """Nothing is open between two reads."""
 
-    def _shard(self, path: Path) -> Mapping[str, torch.Tensor]:
-        if path != self._open_path:
-            self.close()
-            self._open_shard = _load_shard(path)
-            self._open_path = path
-        return self._open_shard
+    def _describe(self, path: Path) -> Iterator[SourceTensor]:
+        """Yield the tensors of one shard, each known to lie within one uncompressed record of the archive."""
+        shapes = _load_shapes(path)
+        records = _data_records(path)
+        for name, tensor in shapes.items():
+            storage = tensor.untyped_storage()
+            storage_offset, storage_bytes = getattr(storage, "_checkpoint_offset", None), storage.nbytes()
+            first, size = int(tensor.storage_offset()), tensor.element_size()
+            last = first + sum((count - 1) * step for count, step in zip(tensor.shape, tensor.stride(), strict=True))
+            if storage_offset is None or records.get(storage_offset) != storage_bytes:
+                raise CheckpointError(f"{path} is damaged: {shown(name)} is not where it should be; download it again")
+            if tensor.numel() and (last + 1) * size > storage_bytes:
+                raise CheckpointError(f"{path} is damaged: {shown(name)} is larger than its data; download it again")
+            if not tensor.is_contiguous():
+                self._strided[path, name] = _Strided(
+                    storage_offset_bytes=storage_offset,
+                    storage_bytes=storage_bytes // size * size,
+                    first_value=first,
+                    stride=tuple(tensor.stride()),
+                )
+            yield SourceTensor(
+                name=name,
+                shape=tuple(tensor.shape),
+                dtype=tensor.dtype,
+                encoding=str(tensor.dtype).removeprefix("torch."),
+                path=path,
+                offset_bytes=storage_offset + first * size,
+                size_bytes=tensor.numel() * size,
+                stored_name=name,
+            )
 
 
-def _load_shard(path: Path) -> dict[str, torch.Tensor]:
-    """Return one shard's tensors, mapped, not read.
+def _load_shapes(path: Path) -> dict[str, torch.Tensor]:
+    """Return one shard's tensors without data; each storage knows its offset in the file.
 
     Raises: CheckpointError: the file is not an archive of torch.save, is damaged, or would execute code.
     """
@@ -87,7 +120,7 @@ def _load_shard(path: Path) -> dict[str, torch.Tensor]:
                                   "or save it anew as safetensors")  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch finds odd in a file is either refused below or no matter
-            value = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            value = torch.load(path, map_location="meta", weights_only=True)
     except CheckpointError:
         raise
     except Exception as error:  # the loader is fed hostile bytes and raises whatever it stumbles over
@@ -100,23 +133,37 @@ def _load_shard(path: Path) -> dict[str, torch.Tensor]:
     for name, tensor in value.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise CheckpointError(f"{path}: {shown(name)} is not a named tensor")
-        if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        if tensor.layout is not torch.strided or tensor.device.type != "meta" or tensor.is_quantized:
             raise CheckpointError(f"{path}: {shown(name)} is not a plain tensor")
     return value
 
 
-def _describe(path: Path, shard: Mapping[str, torch.Tensor]) -> Iterator[SourceTensor]:
-    for name, tensor in shard.items():
-        yield SourceTensor(
-            name=name,
-            shape=tuple(tensor.shape),
-            dtype=tensor.dtype,
-            encoding=str(tensor.dtype).removeprefix("torch."),
-            path=path,
-            offset_bytes=int(tensor.storage_offset()) * tensor.element_size(),
-            size_bytes=tensor.numel() * tensor.element_size(),
-            stored_name=name,
-        )
+def _data_records(path: Path) -> dict[int, int]:
+    """Return where the archive's uncompressed records start in the file, and their sizes, all in bytes.
+
+    Raises: CheckpointError: a record reaches beyond the file, or the values are big-endian.
+    """
+    records: dict[int, int] = {}
+    try:
+        with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+            file_bytes = path.stat().st_size
+            for entry in archive.infolist():
+                if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
+                    raise CheckpointError(f"{path} holds big-endian values, which cannot be read")
+                file.seek(entry.header_offset)
+                header = file.read(_LOCAL_HEADER_BYTES)
+                name_bytes, extra_bytes = (
+                    int.from_bytes(header[26:28], "little"),
+                    int.from_bytes(header[28:30], "little"),
+                )
+                start = entry.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
+                if start + entry.compress_size > file_bytes:
+                    raise CheckpointError(f"{path} ends before its record {shown(entry.filename)}; download it again")
+                if entry.compress_type == zipfile.ZIP_STORED:
+                    records[start] = entry.file_size
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise CheckpointError(f"{path} is damaged: {_first_line(error)}; download it again") from error
+    return records
 
 
 def _first_line(error: Exception) -> str:

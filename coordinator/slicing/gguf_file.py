@@ -142,13 +142,17 @@ class _HeaderParser:
 
     def _layout(self, kind: int) -> str:
         if kind not in _SCALARS:
-            raise CheckpointError(f"{self._path} is damaged: a value of kind {kind} at byte {self._position}; download it again")
+            raise CheckpointError(
+                f"{self._path} is damaged at byte {self._position}, a value of kind {kind}; download it again"
+            )
         return _SCALARS[kind]
 
     def _text(self) -> str:
         size = self._number("<Q")
         if size > _MAX_STRING_BYTES:
-            raise CheckpointError(f"{self._path} is damaged: a text of {size} bytes at byte {self._position}; download it again")
+            raise CheckpointError(
+                f"{self._path} is damaged at byte {self._position}, a text of {size} bytes; download it again"
+            )
         return self._take(size).decode("utf-8", errors="replace")
 
     def _number(self, layout: str) -> Any:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import CheckpointError, UnsupportedModel
-from common.model_spec import ModelSpec
+from common.model_spec import MAX_LAYER_COUNT, ModelSpec
 from coordinator.slicing.config_keys import COMPUTED, check_config_keys
 from coordinator.slicing.config_values import ConfigValues, shown
 from coordinator.slicing.families import FAMILIES, Family, family_of_architecture
@@ -41,7 +41,7 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
     values = ConfigValues(config, "config.json")
     hidden_size = values.whole("hidden_size")
     query_head_count = _positive(values, "num_attention_heads")
-    layer_count = values.whole("num_hidden_layers")
+    layer_count = _layer_count(values)
     rope, max_position_count = rope_from_config(config, _positive(values, "max_position_embeddings"))
     return ModelSpec(
         family=family.name,
@@ -86,6 +86,15 @@ def _positive(values: ConfigValues, key: str) -> int:
     if value < 1:
         raise CheckpointError(f"{values.place}: '{key}' is 0")
     return value
+
+
+def _layer_count(values: ConfigValues) -> int:
+    layer_count = _positive(values, "num_hidden_layers")
+    if layer_count > MAX_LAYER_COUNT:
+        raise UnsupportedModel(
+            f"{values.place}: 'num_hidden_layers' is {layer_count}; at most {MAX_LAYER_COUNT} can be"
+        )
+    return layer_count
 
 
 def _norm_epsilon(values: ConfigValues) -> float:

@@ -33,7 +33,7 @@ class IncrementalDetokenizer:
         self._printed_count = 0
         self._in_byte_run = False
         self._finished = False
-        for token_id in _context(prompt_ids, self._decode, self._byte_token_ids):
+        for token_id in _context(prompt_ids, self._decode):
             self.push(token_id)
         # The answer begins where the prompt's last whole character ends.
         self._printed_count = len(self._window_text.rstrip(REPLACEMENT))
@@ -73,17 +73,15 @@ class IncrementalDetokenizer:
         for token_count in range(1, min(LONGEST_CHARACTER_BYTES, len(self._window) - 1) + 1):
             tail = self._window[-token_count:]
             text = self._decode(tail)
-            if text and REPLACEMENT not in text and tail[0] not in self._byte_token_ids:
+            if text and REPLACEMENT not in text:
                 self._window, self._window_text, self._printed_count = tail, text, len(text)
                 return
 
 
-def _context(
-    prompt_ids: Sequence[int], decode: Callable[[Sequence[int]], str], byte_token_ids: frozenset[int]
-) -> Sequence[int]:
+def _context(prompt_ids: Sequence[int], decode: Callable[[Sequence[int]], str]) -> Sequence[int]:
     """Return the end of the prompt, from the last token that is whole characters by itself."""
     for start in range(len(prompt_ids) - 1, -1, -1):
         text = decode(prompt_ids[start : start + 1])
-        if text and REPLACEMENT not in text and prompt_ids[start] not in byte_token_ids:
+        if text and REPLACEMENT not in text:
             return prompt_ids[start:]
     return prompt_ids

@@ -88,6 +88,14 @@ def byte_level_tokenizer_json() -> str:
     return str(tokenizer.to_str())
 
 
+@functools.cache
+def transformers_tokenizer(gguf_file: Path) -> Any:
+    """Return what transformers makes of a GGUF file: seconds for a real vocabulary, so once. Not to be changed."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(gguf_file.parent), gguf_file=gguf_file.name)
+
+
 def write_gguf(path: Path, tokenizer_keys: Mapping[str, Any]) -> Path:
     """Write a GGUF file of a Llama without tensors; a key's value may be a bool, int, str or list."""
     writer = gguf.GGUFWriter(path, "llama")

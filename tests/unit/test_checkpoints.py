@@ -20,7 +20,7 @@ from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 from common.errors import InternalError
 from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.tensor_names import expected_shapes
-from tests.support.gguf_models import gguf_name, llama3_frequency_factors
+from tests.support.gguf_models import llama3_frequency_factors
 from tests.support.random_models import FAMILIES, FORMATS, ROPES, Format, build, save
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -69,7 +69,9 @@ def test_biases_of_a_llama_read_back(tmp_path: Path, fmt: Format) -> None:
     """Attention and FFN biases are tensors like others; GGUF permutes those of q and k too."""
     model = build("llama", layers=1, kv_heads=4, attention_bias=True, mlp_bias=True)
     checkpoint = open_checkpoint(save(model, tmp_path, fmt))
-    assert checkpoint.spec.qkv_bias and checkpoint.spec.output_bias and checkpoint.spec.ffn_bias
+    assert checkpoint.spec.qkv_bias
+    assert checkpoint.spec.output_bias
+    assert checkpoint.spec.ffn_bias
     assert_holds(checkpoint, model)
 
 
@@ -154,7 +156,8 @@ def test_rope_freqs_of_a_gguf_become_frequency_factors(tmp_path: Path) -> None:
     assert rope.rope_type == "factors"
     wanted = llama3_frequency_factors(model.config.rope_parameters, 16)
     assert rope.frequency_factors == pytest.approx(wanted)
-    assert max(wanted) == 8.0 and min(wanted) == 1.0
+    assert max(wanted) == 8.0
+    assert min(wanted) == 1.0
 
 
 def test_the_demo_model_opens(demo_model: Path) -> None:
@@ -163,7 +166,8 @@ def test_the_demo_model_opens(demo_model: Path) -> None:
     spec = checkpoint.spec
     assert (spec.family, spec.layer_count, spec.query_head_count, spec.kv_head_count) == ("llama", 30, 9, 3)
     assert (spec.hidden_size, spec.ffn_size, spec.vocab_size, spec.rope.theta) == (576, 1536, 49152, 100000.0)
-    assert spec.tied_embeddings and checkpoint.dtype == "float32"
+    assert spec.tied_embeddings
+    assert checkpoint.dtype == "float32"
     assert checkpoint.identity == open_checkpoint(demo_model / "model.gguf").identity
 
 
@@ -220,41 +224,43 @@ def test_shards_may_be_links(tmp_path: Path) -> None:
 
 
 MEMORY_PROBE = """
-import resource, sys
+import sys
 from pathlib import Path
-import torch
+import psutil, torch
 from coordinator.slicing.checkpoint import open_checkpoint
 from coordinator.slicing.tensor_names import expected_shapes
 torch.set_num_threads(1)
-scale = 1 if sys.platform == "darwin" else 1024
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-before = peak()
+resident_bytes = lambda: psutil.Process().memory_info().rss
+before = resident_bytes()
 checkpoint = open_checkpoint(Path(sys.argv[1]))
-total = largest = 0
+total = largest = highest = 0
 for name in expected_shapes(checkpoint.spec):
     tensor = checkpoint.read(name)
     total += tensor.nbytes
     largest = max(largest, tensor.nbytes)
+    highest = max(highest, resident_bytes())
     del tensor
-print(total, largest, peak() - before)
+print(total, largest, highest - before)
 """
+# Sampled, because the peak that getrusage knows is inherited from the process that started this one.
+
+
+@pytest.fixture(scope="module")
+def large_model() -> PreTrainedModel:
+    """Return a model of 416 MiB whose largest tensor has 12."""
+    return build(layers=8, hidden_size=1024, intermediate_size=3072, query_heads=8, kv_heads=8, head_size=128)
 
 
 @pytest.mark.parametrize("fmt", ["safetensors", "bin", "gguf"])
-def test_reading_a_whole_model_takes_the_memory_of_a_few_tensors(tmp_path: Path, fmt: Format) -> None:
+def test_reading_a_whole_model_takes_the_memory_of_a_few_tensors(
+    tmp_path: Path, fmt: Format, large_model: PreTrainedModel
+) -> None:
     """Memory follows the largest tensor, not the file: nothing read or mapped piles up."""
-    model = build(layers=12, hidden_size=1024, intermediate_size=3072, query_heads=8, kv_heads=8, head_size=128)
-    path = save(model, tmp_path, fmt)
+    path = save(large_model, tmp_path, fmt)
     result = subprocess.run(
         [sys.executable, "-c", MEMORY_PROBE, str(path)],
         capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True,
     )  # fmt: skip
     total, largest, grown = (int(word) for word in result.stdout.split())
-    assert total > 600 * MEBIBYTE
+    assert total > 400 * MEBIBYTE
     assert grown < 64 * MEBIBYTE + 6 * largest
-
-
-def test_gguf_names_have_no_second_meaning() -> None:
-    """The test writer's names are what the GGUF specification calls them."""
-    assert gguf_name("model.layers.12.post_attention_layernorm.weight") == "blk.12.ffn_norm.weight"
-    assert gguf_name("model.layers.0.self_attn.o_proj.weight") == "blk.0.attn_output.weight"

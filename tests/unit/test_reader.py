@@ -1,164 +1,36 @@
-"""Do tiles come from real files whole, in time, or with an error that names the file?
+"""Do faults of the disk and of the files end in an error that names the file, and pass when the fault does?
 
-Covers: reader.py and tile_source.py with real files, injected faults, ending.
-Does not cover: the order of reads under every sequence of events (tests/property/test_window.py).
+Covers: reader.py through tile_source.py, with real files and injected faults.
+Does not cover: waiting, closing, counting (test_tile_source.py).
 """
 
 from __future__ import annotations
 
-import errno
-import gc
-import mmap
+import hashlib
 import os
-import random
-import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from common.errors import InternalError, SliceCorrupt, SliceReadError, WindowTooSmall
+from common.errors import InternalError, SliceCorrupt, SliceReadError
 from common.weights.reader import TileRange, read_into
-from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
-
-PAGE = 4096
-SIZES = (2, 5, 1, 5, 2, 3, 4)
-"""Pages of the tiles, in order."""
-LEAST_BYTES = 7 * PAGE
+from common.weights.tile_source import ResidentTiles, StreamedTiles
+from tests.support.tiles_on_disk import LEAST_BYTES, PAGE, FaultyDisk, content, nothing_leaks, sweep, use, write_tiles
 
 
 @pytest.fixture
 def tiles(tmp_path: Path) -> list[TileRange]:
-    """Seven tiles of random bytes in two files, one of them not at its file's start."""
-    source = random.Random(5)
-    ranges: list[TileRange] = []
-    for name, sizes in (("first.bin", SIZES[:4]), ("second.bin", SIZES[4:])):
-        path = tmp_path / name
-        path.write_bytes(source.randbytes((1 + sum(sizes)) * PAGE))
-        offset = PAGE
-        for size in sizes:
-            ranges.append(TileRange(path=path, offset=offset, byte_count=size * PAGE))
-            offset += size * PAGE
-    return ranges
+    """Seven tiles in two files."""
+    return write_tiles(tmp_path)
 
 
 @pytest.fixture(autouse=True)
 def _nothing_leaks() -> Iterator[None]:
     """Fail a test after which a reader thread or a file descriptor is left."""
-    fd_directory = next(path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path))
-    threads_before, fds_before = threading.active_count(), len(os.listdir(fd_directory))
-    yield
-    for thread in threading.enumerate():
-        if thread.name.startswith("tile-reader"):
-            thread.join(10)
-    assert threading.active_count() == threads_before
-    assert len(os.listdir(fd_directory)) == fds_before
-
-
-def content(tile: TileRange) -> bytes:
-    """Return what the tile's file says."""
-    return tile.path.read_bytes()[tile.offset : tile.offset + tile.byte_count]
-
-
-def sweep(source: TileSource, tiles: list[TileRange]) -> None:
-    """Use every tile in order and compare it with its file."""
-    for index, tile in enumerate(tiles):
-        assert bytes(source.acquire(index)) == content(tile)
-        source.release(index)
-
-
-def use(source: TileSource, tile_count: int, sweep_count: int) -> None:
-    """Use every tile in order, without a look at the bytes."""
-    for index in list(range(tile_count)) * sweep_count:
-        source.acquire(index)
-        source.release(index)
-
-
-class FaultyDisk:
-    """A read_into that fails at one file offset, so many times."""
-
-    def __init__(self, offset: int, *, failure_count: int) -> None:
-        self.offset = offset
-        self.failures_left = failure_count
-
-    def read(self, fd: int, buffer: memoryview, offset: int) -> int:
-        if offset == self.offset and self.failures_left:
-            self.failures_left -= 1
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        return read_into(fd, buffer, offset)
-
-
-class HangingDisk:
-    """A read_into that hangs in every read until `answer` is set."""
-
-    def __init__(self) -> None:
-        self.answer = threading.Event()
-        self.asked = threading.Event()
-
-    def read(self, fd: int, buffer: memoryview, offset: int) -> int:
-        self.asked.set()
-        assert self.answer.wait(60)
-        return read_into(fd, buffer, offset)
-
-
-def test_three_sweeps_through_the_least_window_give_the_files_bytes(tiles: list[TileRange]) -> None:
-    """Every tile is right each time, and no more than the window is ever held or allocated."""
-    with StreamedTiles(tiles, window_bytes=LEAST_BYTES) as source:
-        for _ in range(3):
-            sweep(source, tiles)
-        stats = source.stats
-    assert stats.peak_held_bytes <= stats.window_bytes <= LEAST_BYTES
-    assert stats.resident_bytes == 0
-    assert stats.reads_total >= 3 * len(tiles)
-    assert stats.bytes_read_total >= 3 * sum(SIZES) * PAGE
-
-
-def test_a_window_that_holds_the_cycle_reads_each_tile_once(tiles: list[TileRange]) -> None:
-    """After the first sweep the files are closed and nothing is read again."""
-    with StreamedTiles(tiles, window_bytes=1 << 20) as source:
-        for _ in range(3):
-            sweep(source, tiles)
-        assert source.stats.reads_total == len(tiles)
-        assert source.stats.window_bytes == sum(SIZES) * PAGE
-
-
-def test_resident_tiles_are_read_once_and_counted_as_resident(tiles: list[TileRange]) -> None:
-    """With everything in memory there is no window, and reading ends by itself."""
-    source = ResidentTiles(tiles)
-    for _ in range(3):
-        sweep(source, tiles)
-    stats = source.stats
-    assert (stats.window_bytes, stats.resident_bytes) == (0, sum(SIZES) * PAGE)
-    assert stats.reads_total == len(tiles)
-    for thread in threading.enumerate():
-        if thread.name.startswith("tile-reader"):
-            thread.join(10)
-            assert not thread.is_alive()
-    source.close()
-
-
-def test_the_same_place_gives_the_same_view(tiles: list[TileRange]) -> None:
-    """A tile has at most two addresses, page-aligned ones, so what is built over a view can be cached."""
-    seen: dict[int, set[int]] = {}
-    with StreamedTiles(tiles, window_bytes=LEAST_BYTES) as source:
-        for _ in range(6):
-            for index in range(len(tiles)):
-                view = source.acquire(index)
-                assert not view.readonly
-                assert view.contiguous
-                seen.setdefault(index, set()).add(id(view))
-                source.release(index)
-    assert all(len(views) <= 2 for views in seen.values())
-
-
-def test_tiles_may_be_acquired_out_of_order(tiles: list[TileRange]) -> None:
-    """An abandoned sweep, a skipped tile and a step back all give the right bytes."""
-    order = random.Random(7).choices(range(len(tiles)), k=200)
-    for window_bytes in (LEAST_BYTES, 2 * LEAST_BYTES, 1 << 20):
-        with StreamedTiles(tiles, window_bytes=window_bytes) as source:
-            for index in order:
-                assert bytes(source.acquire(index)) == content(tiles[index])
-                source.release(index)
+    with nothing_leaks():
+        yield
 
 
 def test_short_reads_are_continued(tiles: list[TileRange]) -> None:
@@ -232,76 +104,6 @@ def test_a_file_cut_short_is_corrupt(tiles: list[TileRange]) -> None:
         sweep(source, tiles)
 
 
-def test_a_disk_that_hangs_is_an_error_in_time_and_recovers(tiles: list[TileRange]) -> None:
-    """Each acquire ends with an error after the limit; when the disk answers again, tiles come right."""
-    disk = HangingDisk()
-    with StreamedTiles(tiles, window_bytes=LEAST_BYTES, timeout_seconds=0.01, read_into=disk.read) as source:
-        for index in (0, 1, 5, 0):
-            with pytest.raises(SliceReadError, match=r"no answer from the disk within 0\.01 s"):
-                source.acquire(index)
-        assert source.stats.wait_seconds_total >= 0.04
-        assert source.stats.peak_held_bytes <= LEAST_BYTES
-        source._timeout_seconds = 60.0
-        disk.answer.set()
-        sweep(source, tiles)
-
-
-def test_closing_wakes_who_waits(tiles: list[TileRange]) -> None:
-    """An acquire that waits when the source is closed ends with an error that says so."""
-    disk = HangingDisk()
-    source = StreamedTiles(tiles, window_bytes=LEAST_BYTES, read_into=disk.read)
-    errors: list[BaseException] = []
-
-    def wait_for_the_first_tile() -> None:
-        try:
-            source.acquire(0)
-        except SliceReadError as error:
-            errors.append(error)
-            disk.answer.set()
-
-    waiter = threading.Thread(target=wait_for_the_first_tile)
-    waiter.start()
-    assert disk.asked.wait(60)
-    source.close()
-    waiter.join(60)
-    assert "closed" in str(errors[0])
-    source.close()
-    with pytest.raises(SliceReadError, match="closed"):
-        source.acquire(0)
-
-
-def test_closing_while_the_disk_hangs_does_not_wait_for_it(
-    tiles: list[TileRange], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The hanging reader closes the files itself when its read ends."""
-    monkeypatch.setattr("common.weights.tile_source.CLOSE_LIMIT_SECONDS", 0.01)
-    disk = HangingDisk()
-    source = StreamedTiles(tiles, window_bytes=LEAST_BYTES, read_into=disk.read)
-    assert disk.asked.wait(60)
-    source.close()
-    assert "hangs in a read" in caplog.text
-    disk.answer.set()
-
-
-def test_a_view_outlives_close_until_it_is_dropped(tiles: list[TileRange]) -> None:
-    """A tensor over a view never points to memory that is gone; without one the memory is freed at once."""
-    source = StreamedTiles(tiles, window_bytes=LEAST_BYTES)
-    view = source.acquire(0)
-    source.release(0)
-    source.close()
-    assert len(bytes(view)) == tiles[0].byte_count
-    owner = view.obj
-    assert isinstance(owner, mmap.mmap)
-    with pytest.raises(BufferError):
-        owner.close()
-    gc.disable()
-    try:
-        del view
-        owner.close()
-    finally:
-        gc.enable()
-
-
 def test_files_that_are_not_plain_files_are_refused(tiles: list[TileRange], tmp_path: Path) -> None:
     """A missing file, a link, a directory and a pipe are errors that name them; none blocks or leaks."""
     (tmp_path / "link.bin").symlink_to(tiles[0].path)
@@ -320,16 +122,21 @@ def test_a_tile_that_is_not_whole_pages_is_corrupt(tmp_path: Path) -> None:
             TileRange(path=tmp_path / "x.bin", offset=offset, byte_count=byte_count)
 
 
-def test_a_window_too_small_opens_nothing(tiles: list[TileRange]) -> None:
-    """The error comes before any file is opened or thread started."""
-    with pytest.raises(WindowTooSmall, match=f"at least {LEAST_BYTES} bytes"):
-        StreamedTiles(tiles, window_bytes=LEAST_BYTES - 1)
-    with pytest.raises(InternalError):
-        StreamedTiles(tiles, window_bytes=LEAST_BYTES, reader_count=0)
-
-
-def test_a_rank_without_tiles_needs_nothing() -> None:
-    """An empty slice opens, closes and holds no bytes."""
-    for source in (StreamedTiles([], window_bytes=0), ResidentTiles([])):
-        assert source.stats.peak_held_bytes == 0
-        source.close()
+def test_a_flipped_byte_is_found_at_the_first_read(tiles: list[TileRange]) -> None:
+    """A tile whose digest differs is never handed out, however often it is asked for; a whole one is."""
+    digests = [hashlib.sha256(content(tile)).hexdigest() for tile in tiles]
+    signed = [replace(tile, sha256=digest) for tile, digest in zip(tiles, digests, strict=True)]
+    with StreamedTiles(signed, window_bytes=LEAST_BYTES) as source:
+        for _ in range(2):
+            sweep(source, signed)
+    with open(tiles[1].path, "r+b") as file:
+        file.seek(tiles[1].offset + 4321)
+        flipped = file.read(1)[0] ^ 1
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([flipped]))
+    with StreamedTiles(signed, window_bytes=LEAST_BYTES) as source:
+        sweep(source, signed[:1])
+        for _ in range(3):
+            with pytest.raises(SliceCorrupt, match=r"first\.bin is damaged"):
+                source.acquire(1)
+        sweep(source, signed[:1])

@@ -17,7 +17,13 @@ from transformers import AutoTokenizer
 from common.errors import InputError
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 from coordinator.tokenizer.chat_template import render_chat
-from tests.support.tokenizer_files import CHATS, byte_level_keys, byte_level_tokenizer_json, write_gguf
+from tests.support.tokenizer_files import (
+    CHATS,
+    byte_level_keys,
+    byte_level_tokenizer_json,
+    transformers_tokenizer,
+    write_gguf,
+)
 
 CHATML = (
     "{%- for message in messages %}\n"
@@ -48,7 +54,7 @@ EVERYTHING = (
 CONFIG = {"bos_token": "<|im_start|>", "eos_token": "<|im_end|>", "unk_token": "<|endoftext|>"}
 HOSTILE = {
     "class of a string": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "globals of a function": "{{ raise_exception.__globals__ }}",
+    "globals of a function": "{{ raise_exception.__globals__['json'] }}",
     "attr filter": "{{ ''|attr('__class__') }}{{ (''|attr('__class__')).x }}",
     "format string": "{{ '{0.__class__.__mro__}'.format('') + undefined.x }}",
     "jinja's own globals": "{{ lipsum.__globals__['os'].popen('id') }}",
@@ -97,7 +103,7 @@ def test_template_renders_as_in_transformers(template: str, messages: list[dict[
 def test_demo_model_chats_as_in_transformers(messages: list[dict[str, str]], demo_model: Path) -> None:
     """A GGUF file's template comes from its metadata; the prompt's token ids agree too."""
     ours = load_tokenizer(demo_model)
-    reference = AutoTokenizer.from_pretrained(str(demo_model), gguf_file="model.gguf")
+    reference = transformers_tokenizer(demo_model / "model.gguf")
     prompt = ours.chat_prompt(messages)
     assert prompt == rendered(reference, messages)
     ids = reference.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)

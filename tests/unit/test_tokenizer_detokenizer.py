@@ -16,6 +16,8 @@ from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer, load_tokeni
 from tests.support.tokenizer_files import TEXTS, sentencepiece_keys, write_gguf
 
 HALF = "\N{REPLACEMENT CHARACTER}"
+LAST_BYTE_ID = 300
+"""The demo vocabulary begins with its special tokens and the single bytes."""
 MIXED = [text for text in TEXTS if HALF not in text]
 
 
@@ -38,13 +40,10 @@ def pieces(tokenizer: Tokenizer, ids: list[int], prompt_ids: list[int]) -> list[
 
 
 def assert_streams(tokenizer: Tokenizer, ids: list[int], split: int) -> None:
-    """Check that prompt and pieces are the whole text, and that a piece never ends in half a character."""
+    """Check that prompt and pieces are the whole text: then no piece showed half a character as a whole one."""
     prompt_ids, answer_ids = ids[:split], ids[split:]
     printed = pieces(tokenizer, answer_ids, prompt_ids)
-    whole = tokenizer.decode(ids)
-    assert tokenizer.decode(prompt_ids).rstrip(HALF) + "".join(printed) == whole
-    assert not any(piece.endswith(HALF) for piece in printed[:-1])
-    assert "".join(printed).count(HALF) <= whole.count(HALF)
+    assert tokenizer.decode(prompt_ids).rstrip(HALF) + "".join(printed) == tokenizer.decode(ids)
 
 
 @settings(max_examples=300)
@@ -59,8 +58,7 @@ def test_random_tokens_join_to_their_text(byte_level: Tokenizer, data: st.DataOb
 @given(data=st.data())
 def test_random_bytes_join_to_their_text(byte_level: Tokenizer, data: st.DataObject) -> None:
     """Single bytes and special tokens only: nearly every character comes in parts."""
-    alphabet = [i for i in range(byte_level.vocab_size) if len(byte_level.decode([i]).encode()) <= 3][:400]
-    ids = data.draw(st.lists(st.sampled_from([*alphabet, 0, 1, 2]), max_size=30))
+    ids = data.draw(st.lists(st.integers(0, LAST_BYTE_ID), max_size=30))
     assert_streams(byte_level, ids, data.draw(st.integers(0, len(ids))))
 
 

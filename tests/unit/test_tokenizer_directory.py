@@ -14,7 +14,7 @@ from transformers import AutoTokenizer
 
 from common.errors import CheckpointError, InputError, ModelNotFound, UnsupportedModel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
-from tests.support.tokenizer_files import TEXTS, byte_level_tokenizer_json, sentencepiece_model
+from tests.support.tokenizer_files import TEXTS, byte_level_tokenizer_json, sentencepiece_model, transformers_tokenizer
 
 LLAMA = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 ADDED = {
@@ -124,7 +124,7 @@ def test_llama_2_tokenizer_json_encodes_as_transformers_does(
 
 def test_demo_vocabulary_saved_by_transformers_encodes_the_same(demo_model: Path, tmp_path: Path) -> None:
     """What save_pretrained writes is read back to the same tokens."""
-    AutoTokenizer.from_pretrained(str(demo_model), gguf_file="model.gguf").save_pretrained(tmp_path)
+    transformers_tokenizer(demo_model / "model.gguf").save_pretrained(tmp_path)
     assert_same(write_directory(tmp_path, "llama", {}))
 
 

@@ -6,6 +6,7 @@ Where transformers' own reading of a GGUF file departs from the model's tokenize
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 from pathlib import Path
@@ -14,16 +15,17 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer as Pipeline
 from tokenizers import normalizers, pre_tokenizers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
-from tests.support.tokenizer_files import TEXTS, byte_level_keys, sentencepiece_keys, write_gguf
-
-
-def theirs(path: Path) -> PreTrainedTokenizerFast:
-    """Return what transformers makes of the file."""
-    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+from tests.support.tokenizer_files import (
+    TEXTS,
+    byte_level_keys,
+    sentencepiece_keys,
+    transformers_tokenizer,
+    write_gguf,
+)
 
 
 def assert_same(ours: Tokenizer, reference: PreTrainedTokenizerFast) -> None:
@@ -38,7 +40,7 @@ def assert_same(ours: Tokenizer, reference: PreTrainedTokenizerFast) -> None:
 
 def test_demo_model_encodes_as_transformers_with_its_own_pre_tokenizer(demo_model: Path) -> None:
     """SmolLM2 splits every digit and then uses GPT-2's words; transformers ignores the first half in a GGUF."""
-    reference = theirs(demo_model / "model.gguf")
+    reference = copy.deepcopy(transformers_tokenizer(demo_model / "model.gguf"))
     reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
@@ -49,7 +51,7 @@ def test_demo_model_encodes_as_transformers_with_its_own_pre_tokenizer(demo_mode
 def test_byte_level_vocabulary_is_cut_as_its_pre_tokenizer_says(pre: str, tmp_path: Path) -> None:
     """tokenizer.ggml.pre chooses the words; Qwen also composes characters, as its tokenizer.json says."""
     path = write_gguf(tmp_path / "model.gguf", byte_level_keys(pre))
-    reference = theirs(path)
+    reference = transformers_tokenizer(path)
     if pre == "qwen2":
         reference.backend_tokenizer.normalizer = normalizers.NFC()
     assert_same(load_tokenizer(path), reference)
@@ -90,7 +92,7 @@ def test_sentencepiece_vocabulary_encodes_as_transformers_does(tmp_path: Path) -
     """Merges follow the scores; BOS is added where no flag says otherwise."""
     path = write_gguf(tmp_path / "model.gguf", sentencepiece_keys())
     ours = load_tokenizer(path)
-    assert_same(ours, theirs(path))
+    assert_same(ours, transformers_tokenizer(path))
     assert ours.encode("hello")[0] == ours.bos_id
 
 

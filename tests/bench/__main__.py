@@ -1,0 +1,95 @@
+"""How fast is shardmesh on this machine? `make bench` runs this; ARGS="--quick" takes less than a minute.
+
+Covers: which benchmarks run, printing, the files in results/.
+Does not cover: measuring (one file per benchmark: speed.py, star_floor.py, slicing.py).
+Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
+
+A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported anywhere; workers inherit it
+os.environ["TQDM_DISABLE"] = "1"
+
+from common.errors import ShardmeshError
+from common.operating_system import usable_core_count
+from tests.bench import slicing, speed, star_floor
+from tests.bench.inputs import check_model
+from tests.bench.report import BenchBroken, Result, Settings, machine_facts
+
+BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
+    "slicing": slicing.measure,
+    "star": star_floor.measure,
+    "speed": speed.measure,
+}
+RESULTS = Path(__file__).resolve().parent / "results"
+CORES = 2
+"""What the bars are stated for."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmarks that are asked for and return the exit code."""
+    options = _parse(arguments)
+    settings = Settings(
+        rounds=options.rounds or (2 if options.quick else 5), length=24 if options.quick else 64, is_quick=options.quick
+    )
+    facts = {**machine_facts(), "cores_used": _use_two_cores(), "rounds": settings.rounds, "tokens": settings.length}
+    names = [options.only] if options.only else list(BENCHMARKS)
+    results = []
+    try:
+        check_model()
+        for name in names:
+            print(f"measuring {name}", flush=True)
+            results.append(BENCHMARKS[name](settings))
+            print("\n" + "\n".join(results[-1].lines()), flush=True)
+    except (BenchBroken, ShardmeshError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    stem = "-".join(["quick" if options.quick else "latest", *([options.only] if options.only else [])])
+    _write(stem, facts, results)
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description="Measure shardmesh on this machine.")
+    parser.add_argument("--quick", action="store_true", help="less of everything: under a minute, rougher numbers")
+    parser.add_argument("--rounds", type=int, help="how often each contender has its turn (5; quick: 2)")
+    parser.add_argument("--only", choices=BENCHMARKS, help="run one benchmark")
+    options = parser.parse_args(arguments)
+    if options.rounds is not None and options.rounds < 1:
+        parser.error("--rounds: at least 1 is needed")
+    return options
+
+
+def _use_two_cores() -> int:
+    """Keep this process and its children on two cores where the system allows it; return how many are used."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    return usable_core_count()
+
+
+def _write(stem: str, facts: dict[str, Any], results: Sequence[Result]) -> None:
+    """Write the numbers as JSON and the tables as markdown; only a full run replaces latest.md."""
+    RESULTS.mkdir(exist_ok=True)
+    document = {"machine": facts, "results": {result.name: result.numbers for result in results}}
+    (RESULTS / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    lines = ["# What `make bench` measured", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
+    for result in results:
+        lines += result.lines()
+    (RESULTS / f"{stem}.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    print(f"written: {RESULTS / stem}.md and .json")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

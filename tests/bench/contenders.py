@@ -1,0 +1,151 @@
+"""Who generates the same tokens from the same weights, and how is one turn of each timed?
+
+Covers: transformers in one process; our mesh as `coordinator-cli generate` builds it, on real node processes.
+Does not cover: taking turns (speed.py). Each opener here runs inside a worker (workers.py).
+The clock starts after the first token: loading and the prompt do not count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+import torch
+
+from coordinator.conversation import Conversation, Model, ModelOptions, RunOptions, Timings
+from coordinator.local import LocalNodes
+from coordinator.sampler import Sampler, SamplingParams
+from coordinator.sequence import Sequence as TokenSequence
+
+KV_BUDGET_BYTES = 1 << 28
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What one turn of a contender gave; seconds are totals over all tokens after the first."""
+
+    token_ids: tuple[int, ...]
+    seconds_per_token: tuple[float, ...]
+    parts: dict[str, float] = field(default_factory=dict)
+    """Where the time went."""
+    processor: dict[str, float] = field(default_factory=dict)
+    """Processor time by role; the system counts it in hundredths of a second."""
+
+    @property
+    def seconds(self) -> float:
+        return sum(self.seconds_per_token)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return len(self.seconds_per_token) / self.seconds
+
+    def milliseconds_per_token(self, seconds: float) -> float:
+        """Return a total of this turn as milliseconds for each token."""
+        return 1000 * seconds / len(self.seconds_per_token)
+
+
+RunTurn = Callable[[int], Turn]
+"""Generates so many tokens."""
+
+
+@contextmanager
+def open_transformers(directory: Path, prompt_ids: Sequence[int], thread_count: int) -> Iterator[RunTurn]:
+    """Load the model in float32; a hand-written greedy loop, because `generate` is slower than what it calls."""
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(thread_count)
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
+
+    @torch.inference_mode()
+    def run(length: int) -> Turn:
+        output = model(input_ids=torch.tensor([list(prompt_ids)]), use_cache=True, logits_to_keep=1)
+        token_ids = [int(output.logits[0, -1].argmax())]
+        processor = _processor_seconds([])
+        stamps = [time.perf_counter()]
+        while len(token_ids) < length:
+            output = model(
+                input_ids=torch.tensor([token_ids[-1:]]), past_key_values=output.past_key_values, use_cache=True
+            )
+            token_ids.append(int(output.logits[0, -1].argmax()))
+            stamps.append(time.perf_counter())
+        return Turn(
+            token_ids=tuple(token_ids), seconds_per_token=differences(stamps),
+            processor=_subtract(_processor_seconds([]), processor),
+        )  # fmt: skip
+
+    yield run
+
+
+@contextmanager
+def open_mesh(
+    model_directory: Path, split_directory: Path, world_size: int, memory_window: int, prompt_ids: Sequence[int]
+) -> Iterator[RunTurn]:
+    """Start node processes over slices that are there, and connect to them."""
+    options = ModelOptions(
+        model=model_directory, world_size=world_size, save_dir=str(split_directory), weights_dtype="float32"
+    )
+    local = LocalNodes()
+    model = Model(options)
+    run_options = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES)
+    try:
+        with Conversation(model, run_options, local) as conversation:
+            nodes = [psutil.Process(stats.process_id) for stats in conversation.node_stats()]
+
+            def run(length: int) -> Turn:
+                answer = conversation.answer(_greedy(conversation, prompt_ids, length), Timings())
+                token_ids = [next(answer)]
+                parts, processor = _parts(conversation), _processor_seconds(nodes)
+                stamps = [time.perf_counter()]
+                for token_id in answer:
+                    token_ids.append(token_id)
+                    stamps.append(time.perf_counter())
+                parts = _subtract(_parts(conversation), parts)
+                parts["rest"] = stamps[-1] - stamps[0] - sum(parts.values())
+                return Turn(
+                    token_ids=tuple(token_ids), seconds_per_token=differences(stamps), parts=parts,
+                    processor=_subtract(_processor_seconds(nodes), processor),
+                )  # fmt: skip
+
+            yield run
+    finally:
+        local.close()
+        model.close()
+
+
+def _greedy(conversation: Conversation, prompt_ids: Sequence[int], length: int) -> TokenSequence:
+    return TokenSequence(
+        sequence_id=conversation.new_sequence_id(), prompt_ids=tuple(prompt_ids), max_new_tokens=length,
+        eos_ids=frozenset(), sampler=Sampler(SamplingParams(temperature=0), 0),
+    )  # fmt: skip
+
+
+def _parts(conversation: Conversation) -> dict[str, float]:
+    rounds = conversation.engine.mesh.times
+    return {
+        "wait for tiles": rounds.tile_wait,
+        "kernel": rounds.kernel,
+        "wire": rounds.wire,
+        "reduction": rounds.reduction,
+        "head": conversation.engine.times.head,
+    }
+
+
+def _processor_seconds(nodes: Sequence[psutil.Process]) -> dict[str, float]:
+    """Return the processor time of this process and of all nodes so far."""
+    own = psutil.Process().cpu_times()
+    times = [node.cpu_times() for node in nodes]
+    return {"here": own.user + own.system, "nodes": sum(t.user + t.system for t in times)}
+
+
+def _subtract(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:
+    return {name: value - before[name] for name, value in after.items()}
+
+
+def differences(stamps: Sequence[float]) -> tuple[float, ...]:
+    """Return the seconds between one moment and the next."""
+    return tuple(later - earlier for earlier, later in pairwise(stamps))

@@ -1,0 +1,150 @@
+"""How fast is the mesh beside transformers, and where does a token's time go?
+
+Covers: taking turns (A B C D A B C D ...), so that what else the machine does falls on all alike; medians of the
+ratios of each round; that all of them say the same tokens.
+Does not cover: one turn (contenders.py), the floor's own transports (star_floor.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+
+from common.operating_system import usable_core_count
+from tests.bench.contenders import Turn, open_mesh, open_transformers
+from tests.bench.inputs import MODEL_DIRECTORY, prompt_ids, sliced, transformers_directory
+from tests.bench.report import Bar, BenchBroken, Result, Settings, Spread, Table
+from tests.bench.star import DIRECT, open_star
+from tests.bench.workers import Worker
+
+TRANSFORMERS = "A transformers, 1 process"
+MESH = "B mesh of 4, window 0"
+WINDOWED = "C mesh of 4, window 2"
+ONE_NODE = "D mesh of 1, window 0"
+TWO_NODES = "E mesh of 2, window 0"
+FLOOR = "F mesh of 4, no kernels"
+WARM_UP_LENGTH = 4
+
+Turns = dict[str, list[Turn]]
+
+
+def measure(settings: Settings) -> Result:
+    """Run all contenders in turns. Raises: BenchBroken: one fails, or says other tokens."""
+    with ExitStack() as closing:
+        workers = _start_workers(settings, closing)
+        for name, worker in workers.items():
+            worker.wait_until_ready()
+            worker.ask(*_request(name, WARM_UP_LENGTH))
+        turns: Turns = {name: [] for name in workers}
+        for number in range(settings.rounds):
+            print(f"speed: round {number + 1} of {settings.rounds}", flush=True)
+            for name, worker in workers.items():
+                turns[name].append(worker.ask(*_request(name, settings.length)))
+    floors = turns.pop(FLOOR)
+    _check_tokens(turns)
+    return _result(turns, floors)
+
+
+def _start_workers(settings: Settings, closing: ExitStack) -> dict[str, Worker]:
+    prompt, cores = prompt_ids(), usable_core_count()
+    meshes = {MESH: (4, 0), WINDOWED: (4, 2), ONE_NODE: (1, 0)}
+    if not settings.is_quick:
+        meshes[TWO_NODES] = (2, 0)
+    splits = {world_size: sliced(world_size) for world_size, _ in meshes.values()}
+    workers = {TRANSFORMERS: Worker(TRANSFORMERS, open_transformers, transformers_directory(), prompt, cores)}
+    closing.callback(workers[TRANSFORMERS].close)
+    for name, (world_size, memory_window) in meshes.items():
+        workers[name] = Worker(name, open_mesh, MODEL_DIRECTORY, splits[world_size], world_size, memory_window, prompt)
+        closing.callback(workers[name].close)
+    workers[FLOOR] = Worker(FLOOR, open_star, splits[4], 4)
+    closing.callback(workers[FLOOR].close)
+    return workers
+
+
+def _request(name: str, length: int) -> tuple[object, ...]:
+    return (DIRECT, length) if name == FLOOR else (length,)
+
+
+def _check_tokens(turns: Turns) -> None:
+    expected = turns[TRANSFORMERS][0].token_ids
+    for name, own in turns.items():
+        for turn in own:
+            if turn.token_ids != expected:
+                raise BenchBroken(f"{name} says {turn.token_ids}\nand {TRANSFORMERS} says {expected}")
+
+
+def _result(turns: Turns, floors: Sequence[Turn]) -> Result:
+    result = Result(name="Speed: SmolLM2-135M, float32, greedy, after a short prompt")
+    result.tables = [_rates(turns), _ratios(turns), _parts(turns, (MESH, WINDOWED))]
+    result.bars = [
+        Bar(name="B / A, mesh of 4 beside transformers", measured=_ratio(turns, MESH, TRANSFORMERS).median, needed=0.7),
+        Bar(
+            name="C / B, window 2 beside everything resident", measured=_ratio(turns, WINDOWED, MESH).median, needed=0.5
+        ),
+    ]
+    lengths = {len(turn.token_ids) for own in turns.values() for turn in own}
+    floor = Spread.of([turn.milliseconds_per_token(turn.seconds) for turn in floors])
+    overhead = Spread.of(
+        [turn.milliseconds_per_token(turn.parts["wire"] + turn.parts["reduction"]) for turn in turns[MESH]]
+    )
+    result.notes = [
+        f"all say the same {lengths.pop()} tokens in every round",
+        (
+            f"the star without kernels ({DIRECT}, in the same rounds) takes {floor.median:.1f} ms a token, from "
+            f"{floor.least:.1f} to {floor.most:.1f}; wire and reduction of B take {overhead.median:.1f}, from "
+            f"{overhead.least:.1f} to {overhead.most:.1f}: what is above the floor is nodes waiting for a free core"
+        ),
+    ]
+    result.numbers = {name: [asdict(turn) for turn in own] for name, own in {**turns, FLOOR: list(floors)}.items()}
+    return result
+
+
+def _rates(turns: Turns) -> Table:
+    rows = []
+    for name, own in turns.items():
+        rate = Spread.of([turn.tokens_per_second for turn in own])
+        wall = Spread.of([turn.milliseconds_per_token(turn.seconds) for turn in own])
+        here = Spread.of([turn.milliseconds_per_token(turn.processor["here"]) for turn in own])
+        nodes = Spread.of([turn.milliseconds_per_token(turn.processor["nodes"]) for turn in own])
+        rows.append((name, *rate.cells(1), f"{wall.median:.1f}", f"{here.median:.1f}", f"{nodes.median:.1f}"))
+    return Table(
+        title=f"Tokens a second, and milliseconds a token (processor time: all of {usable_core_count()} cores)",
+        header=("contender", "tokens/s", "least", "most", "ms", "processor ms here", "processor ms, nodes"), rows=rows,
+    )  # fmt: skip
+
+
+def _ratios(turns: Turns) -> Table:
+    pairs = [(MESH, TRANSFORMERS), (WINDOWED, MESH), (ONE_NODE, TRANSFORMERS), (MESH, ONE_NODE)]
+    if TWO_NODES in turns:
+        pairs.append((TWO_NODES, TRANSFORMERS))
+    rows = [(f"{one[0]} / {other[0]}", *_ratio(turns, one, other).cells(2)) for one, other in pairs]
+    return Table(
+        title="Ratios of tokens a second within each round", header=("ratio", "median", "least", "most"), rows=rows
+    )
+
+
+def _ratio(turns: Turns, one: str, other: str) -> Spread:
+    pairs = zip(turns[one], turns[other], strict=True)
+    return Spread.of([mine.tokens_per_second / theirs.tokens_per_second for mine, theirs in pairs])
+
+
+def _parts(turns: Turns, names: Sequence[str]) -> Table:
+    """Return the parts of each contender's middle round, so that they add up."""
+    middle = {name: sorted(turns[name], key=lambda turn: turn.seconds)[len(turns[name]) // 2] for name in names}
+    rows = []
+    for part in middle[names[0]].parts:
+        cells = [part]
+        for turn in middle.values():
+            cells += [
+                f"{turn.milliseconds_per_token(turn.parts[part]):.2f}",
+                f"{100 * turn.parts[part] / turn.seconds:.0f} %",
+            ]
+        rows.append(tuple(cells))
+    total = ["together"]
+    for turn in middle.values():
+        total += [f"{turn.milliseconds_per_token(turn.seconds):.2f}", "100 %"]
+    rows.append(tuple(total))
+    header = ("part", *(cell for name in names for cell in (f"{name[0]}, ms", "share")))
+    return Table(title="Where a token's time goes (middle round of each; tiles and kernel: the slowest node's)",
+                 header=header, rows=rows)  # fmt: skip

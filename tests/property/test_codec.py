@@ -1,0 +1,122 @@
+"""Does a tensor cross the wire bit for bit, and is every message that is not that tensor refused?
+
+Covers: common/tensor_codec.py. Does not cover: messages around tensors (tests/contract).
+"""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import ShapeError
+from common.tensor_codec import decode_tensor, encode_tensor
+from protos.shardmesh.v1 import tensor_pb2
+
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+shapes = st.lists(st.integers(1, 9), min_size=1, max_size=3).map(tuple)
+
+
+def any_bits(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> torch.Tensor:
+    """Return a tensor of random bit patterns: NaNs with payloads, infinities, subnormals, negative zeros too."""
+    byte_count = math.prod(shape) * dtype.itemsize
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (byte_count,), dtype=torch.uint8, generator=generator).view(dtype).view(shape)
+
+
+def bits(tensor: torch.Tensor) -> bytes:
+    """Return a tensor's memory, row-major."""
+    return tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+
+
+@given(shape=shapes, dtype=st.sampled_from(DTYPES), seed=st.integers(0, 1000))
+def test_a_tensor_comes_back_bit_for_bit(shape: tuple[int, ...], dtype: torch.dtype, seed: int) -> None:
+    """Every dtype of the wire, every bit pattern, through the serialized message."""
+    tensor = any_bits(shape, dtype, seed)
+    message = tensor_pb2.Tensor()
+    encode_tensor(tensor, message)
+    again = tensor_pb2.Tensor.FromString(message.SerializeToString())
+    decoded = decode_tensor(again, shape=shape, dtype=dtype)
+    assert (decoded.dtype, tuple(decoded.shape)) == (dtype, shape)
+    assert bits(decoded) == bits(tensor)
+
+
+@given(rows=st.integers(1, 6), columns=st.integers(1, 6), dtype=st.sampled_from(DTYPES))
+def test_a_view_is_sent_row_by_row(rows: int, columns: int, dtype: torch.dtype) -> None:
+    """Transposed and cut tensors travel as what they look like, not as they lie in memory."""
+    whole = torch.arange(2 * rows * columns).view(columns, 2 * rows).to(dtype)
+    view = whole.t()[::2]
+    message = tensor_pb2.Tensor()
+    encode_tensor(view, message)
+    assert torch.equal(decode_tensor(message, shape=(rows, columns), dtype=dtype), view)
+
+
+def test_the_bytes_are_little_endian_and_the_shape_is_outermost_first() -> None:
+    """What tensor.proto says of the wire is what lies on it."""
+    message = tensor_pb2.Tensor()
+    encode_tensor(torch.tensor([[1.0, -2.0, 0.5]]), message)
+    assert message.dtype == tensor_pb2.TENSOR_DTYPE_FLOAT32
+    assert list(message.shape) == [1, 3]
+    assert message.data == bytes.fromhex("0000803f 000000c0 0000003f")
+
+
+def test_a_decoded_tensor_owns_its_memory() -> None:
+    """Adding partial sums in place must not write into a message."""
+    message = tensor_pb2.Tensor()
+    encode_tensor(torch.ones(4), message)
+    before = message.SerializeToString()
+    decode_tensor(message, shape=(4,)).add_(1)
+    assert message.SerializeToString() == before
+
+
+def test_encoding_leaves_the_tensor_as_it_was() -> None:
+    """The same rows go to every rank."""
+    tensor = torch.ones(4, dtype=torch.bfloat16)
+    encode_tensor(tensor, tensor_pb2.Tensor())
+    assert tensor.dtype is torch.bfloat16
+    assert torch.equal(tensor, torch.ones(4, dtype=torch.bfloat16))
+
+
+@given(
+    dtype=st.integers(-(2**31), 2**31 - 1) | st.sampled_from([0, 1, 2, 3]),
+    shape=st.lists(st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 4), max_size=4),
+    data=st.binary(max_size=40) | st.just(bytes(24)),
+)
+def test_a_message_that_is_not_the_expected_tensor_is_refused(dtype: int, shape: list[int], data: bytes) -> None:
+    """Only dtype, shape and byte count all as expected give a tensor; anything else is ShapeError, whatever it says."""
+    message = tensor_pb2.Tensor(dtype=dtype, shape=shape, data=data)
+    is_right = dtype == tensor_pb2.TENSOR_DTYPE_FLOAT32 and shape == [2, 3] and len(data) == 24
+    if is_right:
+        assert decode_tensor(message, shape=(2, 3)).shape == (2, 3)
+    else:
+        with pytest.raises(ShapeError):
+            decode_tensor(message, shape=(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        ({"dtype": tensor_pb2.TENSOR_DTYPE_BFLOAT16}, "torch.bfloat16, expected torch.float32"),
+        ({"dtype": 77}, "number 77"),
+        ({"shape": [3, 2]}, r"shape \[3, 2\], expected \[2, 3\]"),
+        ({"shape": [6]}, r"shape \[6\]"),
+        ({"shape": [2, 3, 1]}, r"shape \[2, 3, 1\]"),
+        ({"data": bytes(23)}, "23 bytes, expected 24"),
+        ({"data": bytes(25)}, "25 bytes, expected 24"),
+        ({"data": b""}, "0 bytes"),
+    ],
+)
+def test_each_difference_is_named(spoil: dict[str, object], words: str) -> None:
+    """Exactly one field differs from a right message, and the error says which and how."""
+    fields = {"dtype": tensor_pb2.TENSOR_DTYPE_FLOAT32, "shape": [2, 3], "data": bytes(24)}
+    with pytest.raises(ShapeError, match=words):
+        decode_tensor(tensor_pb2.Tensor(**{**fields, **spoil}), shape=(2, 3))
+
+
+def test_an_empty_tensor_is_no_tensor() -> None:
+    """No round has zero rows."""
+    with pytest.raises(ShapeError):
+        decode_tensor(tensor_pb2.Tensor(dtype=1, shape=[0, 3]), shape=(0, 3))

@@ -1,0 +1,67 @@
+"""Is the star reduction the sum in rank order, bit for bit, and nothing else?
+
+Covers: coordinator/reduction.py. Does not cover: in which order parts arrive (coordinator/mesh.py collects by rank).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import ShapeError
+from coordinator.reduction import reduce_partials
+
+
+def partials_of(rank_count: int, rows: int, columns: int, seed: int) -> list[torch.Tensor]:
+    """Return partial sums whose sizes differ so much that the order of addition shows."""
+    generator = torch.Generator().manual_seed(seed)
+    scales = torch.tensor([1.0, 1e4, 1e-4, 3e7])
+    return [torch.randn(rows, columns, generator=generator) * scales[rank % len(scales)] for rank in range(rank_count)]
+
+
+@given(ranks=st.integers(1, 12), rows=st.integers(1, 4), columns=st.integers(1, 70), seed=st.integers(0, 10_000))
+def test_the_result_is_the_sequential_sum_bit_for_bit(ranks: int, rows: int, columns: int, seed: int) -> None:
+    """Rank 0 first, one float32 addition after another, as numpy adds them."""
+    partials = partials_of(ranks, rows, columns, seed)
+    expected = functools.reduce(numpy.add, [partial.numpy() for partial in partials])
+    assert reduce_partials(partials).numpy().tobytes() == expected.tobytes()
+
+
+@given(ranks=st.integers(1, 6), seed=st.integers(0, 10_000))
+def test_inputs_stay_as_they_were_and_the_result_is_new(ranks: int, seed: int) -> None:
+    """The residual stream is added to the result in place: that must never reach a partial sum."""
+    partials = partials_of(ranks, 2, 5, seed)
+    copies = [partial.clone() for partial in partials]
+    reduce_partials(partials).fill_(7)
+    assert all(torch.equal(a, b) for a, b in zip(partials, copies, strict=True))
+
+
+def test_the_order_matters_which_is_why_it_is_fixed() -> None:
+    """Float addition is not associative: the orders of four partial sums give more than one result."""
+    partials = partials_of(4, 1, 64, seed=3)
+    results = {reduce_partials(order).numpy().tobytes() for order in itertools.permutations(partials)}
+    assert len(results) > 1
+
+
+@pytest.mark.parametrize(
+    "partials",
+    [
+        [],
+        [torch.zeros(2, 3), torch.zeros(3, 2)],
+        [torch.zeros(2, 3), torch.zeros(1, 3)],
+        [torch.zeros(2, 3), torch.zeros(3)],
+        [torch.zeros(2, 3, dtype=torch.float64)],
+        [torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bfloat16)],
+    ],
+    ids=["none", "transposed", "broadcastable", "flat", "float64", "mixed"],
+)
+def test_what_does_not_fit_together_is_refused(partials: list[torch.Tensor]) -> None:
+    """Nothing is broadcast or widened silently."""
+    with pytest.raises(ShapeError):
+        reduce_partials(partials)

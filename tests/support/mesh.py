@@ -1,0 +1,127 @@
+"""Runs token sequences through a whole mesh: nodes in threads of this process, or real processes.
+
+    with sliced(path, directory, world_size=3) as model, thread_mesh(model, memory_window=2) as conversation:
+        sequence = new_sequence(conversation, [5, 6, 7], length=8)
+        run_together(conversation, [sequence])       # sequence.generated_ids
+
+Covers: everything of the product between token ids in and token ids out; only text is left out.
+Threads start in milliseconds, so they are for small models; processes are what a person runs.
+Does not cover: what the answer should be (transformers_answers.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from coordinator.conversation import Conversation, Model, ModelOptions, RunOptions
+from coordinator.local import LocalNodes
+from coordinator.sampler import Sampler, SamplingParams
+from coordinator.sequence import Sequence as TokenSequence
+from shardnode.config import NodeConfig
+from shardnode.run import RunningNode
+
+GREEDY = SamplingParams(temperature=0)
+KV_BUDGET_BYTES = 1 << 28
+
+
+class RecordingSampler(Sampler):
+    """A sampler that keeps the logits it was shown."""
+
+    def __init__(self, params: SamplingParams = GREEDY, seed: int = 0) -> None:
+        super().__init__(params, seed)
+        self._rows: list[torch.Tensor] = []
+
+    def sample(self, logits: torch.Tensor) -> int:
+        """See Sampler."""
+        self._rows.append(logits.clone())
+        return super().sample(logits)
+
+    @property
+    def logits(self) -> torch.Tensor:
+        """Every row so far: float32 [token_count, vocab_size]."""
+        return torch.stack(self._rows)
+
+
+@contextmanager
+def sliced(
+    path: Path, directory: Path, *, world_size: int, strategy: str = "uniform", tile_bytes: int | None = None
+) -> Iterator[Model]:
+    """Open the model at `path` with its slices in `directory`; made there unless they are there already.
+
+    Args: tile_bytes: small ones cut the blocks of a small model into several tiles; None takes the product's own.
+    """
+    model = Model(ModelOptions(
+        model=path, world_size=world_size, split_strategy=strategy, save_dir=str(directory.absolute())
+    ))  # fmt: skip
+    try:
+        if tile_bytes is not None:
+            model.split = dataclasses.replace(model.split, tile_bytes=tile_bytes)
+        model.slice(lambda done, total: None)
+        yield model
+    finally:
+        model.close()
+
+
+@contextmanager
+def thread_mesh(
+    model: Model, *, memory_window: int, transport: Literal["direct", "grpc"] = "direct"
+) -> Iterator[Conversation]:
+    """Run every node of a sliced model in threads of this process, over real sockets, and connect to them."""
+    with ExitStack() as closing:
+        # Not pytest's directory: a Unix socket's path has 108 bytes at most.
+        sockets = closing.enter_context(tempfile.TemporaryDirectory(prefix="shardmesh-"))
+        addresses = []
+        for rank in range(model.plan.world_size):
+            config = NodeConfig(
+                slice_directory=model.split.slice_directory(rank), listen=f"unix:{sockets}/node{rank}.sock",
+                memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES, thread_count=1,
+            )  # fmt: skip
+            node = RunningNode(config, direct_path=f"{sockets}/rounds{rank}.sock" if transport == "direct" else "")
+            closing.callback(node.close)
+            addresses.append(node.address)
+        run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=addresses)
+        yield closing.enter_context(Conversation(model, run, None))
+
+
+@contextmanager
+def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
+    """Run every node of a sliced model as a process of its own, as `generate` does."""
+    with ExitStack() as closing:
+        local = LocalNodes()
+        closing.callback(local.close)
+        run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES)
+        yield closing.enter_context(Conversation(model, run, local))
+
+
+def new_sequence(
+    conversation: Conversation, prompt_ids: Sequence[int], *, length: int, sampler: Sampler | None = None
+) -> TokenSequence:
+    """Return a sequence that goes on past end tokens; greedy without a sampler."""
+    return TokenSequence(
+        sequence_id=conversation.new_sequence_id(), prompt_ids=tuple(prompt_ids), max_new_tokens=length,
+        eos_ids=frozenset(), sampler=sampler or Sampler(GREEDY, 0),
+    )  # fmt: skip
+
+
+def run_together(conversation: Conversation, sequences: Sequence[TokenSequence]) -> None:
+    """Add the sequences at once and run until all have ended."""
+    for sequence in sequences:
+        conversation.engine.add(sequence)
+    while any(sequence.finish_reason is None for sequence in sequences):
+        conversation.engine.step()
+
+
+def run_alone(
+    conversation: Conversation, prompt_ids: Sequence[int], *, length: int, sampler: Sampler | None = None
+) -> list[int]:
+    """Return the answer to one prompt that has the mesh to itself."""
+    sequence = new_sequence(conversation, prompt_ids, length=length, sampler=sampler)
+    run_together(conversation, [sequence])
+    return sequence.generated_ids
