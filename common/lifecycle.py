@@ -10,6 +10,7 @@ closes it, the child's read returns, and the child exits. Threads: one daemon th
 from __future__ import annotations
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable
@@ -25,6 +26,13 @@ def watch_lifeline(descriptor: int, on_end: Callable[[], None]) -> None:
         on_end()
 
     threading.Thread(target=wait, name="lifeline", daemon=True).start()
+
+
+def is_cut(descriptor: int) -> bool:
+    """Tell whether the other end of the lifeline `descriptor` is closed; never waits and reads nothing."""
+    poll = select.poll()
+    poll.register(descriptor, 0)  # a hang-up is reported in any case
+    return any(events & select.POLLHUP for _, events in poll.poll(0))
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:

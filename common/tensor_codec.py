@@ -6,6 +6,7 @@ Does not cover: which dtype goes over the wire (the caller's choice).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -36,6 +37,25 @@ def decode_tensor(
 
     Raises: ShapeError: another dtype, another shape, or a byte count that does not fit.
     """
+    data = _checked_data(message, shape, dtype)
+    # bytearray: torch warns of memory that must not be written, which the message's bytes are.
+    return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)
+
+
+def decode_tensors(
+    messages: Sequence[tensor_pb2.Tensor], *, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+) -> tuple[torch.Tensor, ...]:
+    """Return several tensors that must all have `shape` and `dtype`, cheaper than one by one.
+
+    Raises: ShapeError: as `decode_tensor`; or there is no message.
+    """
+    if not messages:
+        raise ShapeError("no tensor arrived")
+    data = b"".join([_checked_data(message, shape, dtype) for message in messages])
+    return torch.frombuffer(bytearray(data), dtype=dtype).view(len(messages), *shape).unbind()
+
+
+def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bytes:
     if message.dtype != _TO_WIRE[dtype]:
         raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
     if len(message.shape) != len(shape) or tuple(message.shape) != shape:
@@ -44,8 +64,7 @@ def decode_tensor(
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(data) != expected_bytes or not data:
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
-    # bytearray: torch warns of memory that must not be written, which the message's bytes are.
-    return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)
+    return data
 
 
 def _wire_name(number: int) -> str:

@@ -11,7 +11,7 @@ import time
 from google.protobuf.message import DecodeError
 
 from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
-from common.framing import receive_frame, send_frame
+from common.framing import FrameReader, limit_silence, send_frame
 from common.rpc import MAX_MESSAGE_BYTES, Status, error_from
 from coordinator.shard_client import ROUND_LIMIT_SECONDS, SILENCE_SECONDS
 from protos.shardmesh.v1 import shard_pb2
@@ -32,7 +32,9 @@ class DirectShardClient:
         self.name = name
         self._round_limit_seconds = round_limit_seconds
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._connection.settimeout(silence_seconds)
+        limit_silence(self._connection, silence_seconds)
+        self._silence_seconds = silence_seconds
+        self._reader = FrameReader(self._connection, MAX_MESSAGE_BYTES)
         try:
             self._connection.connect(path)
         except OSError as error:
@@ -68,10 +70,9 @@ class DirectShardClient:
 
     def _receive(self) -> shard_pb2.RoundsResponse:
         try:
-            frame = receive_frame(self._connection, MAX_MESSAGE_BYTES)
+            frame = self._reader.receive()
         except TimeoutError:
-            waited = self._connection.gettimeout()
-            raise NodeTimeout(f"{self.name} gave no sign of life for {waited} s; it is frozen or overloaded") from None
+            raise NodeTimeout(f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded") from None
         except OSError as error:
             raise self._lost(error) from error
         except ProtocolError as error:
@@ -79,7 +80,7 @@ class DirectShardClient:
         if frame is None:
             raise NodeLost(f"{self.name} closed the connection; its process has ended")
         try:
-            return shard_pb2.RoundsResponse.FromString(bytes(frame))
+            return shard_pb2.RoundsResponse.FromString(frame)
         except DecodeError as error:
             raise NodeFault(f"{self.name} sent a message that cannot be read") from error
 

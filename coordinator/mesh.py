@@ -16,7 +16,7 @@ import torch
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model_spec import ModelSpec
 from common.plan import Plan
-from common.tensor_codec import decode_tensor, encode_tensor
+from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_partials
@@ -66,6 +66,17 @@ class Mesh:
     metrics: CoordinatorMetrics
     times: RoundTimes = field(default_factory=RoundTimes)
     _call_id: int = 0
+
+    def __post_init__(self) -> None:
+        # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
+        ranks = [str(rank) for rank in range(len(self.clients))]
+        self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
+        self._slowest = [self.metrics.slowest_rounds.labels(rank=rank) for rank in ranks]
+        shares = self.identity.plan.shares
+        self._taking_part = {
+            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
+            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
+        }
 
     def open(self) -> None:
         """Open a session on every rank.
@@ -122,19 +133,15 @@ class Mesh:
         block.segments.extend(segments)
         encode_tensor(rows, block.input)
         message = request.SerializeToString()
-        taking_part = self._taking_part(kind)
+        taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
         for rank in taking_part:
             self._submit(self.clients[rank], message)
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
-            self.metrics.round_trip_seconds.labels(rank=str(rank)).observe(time.perf_counter() - started)
+            self._round_trips[rank].observe(time.perf_counter() - started)
         collected = time.perf_counter()
-        shape = tuple(rows.shape)
-        partials = [
-            self._decode(self.clients[rank], response, shape)
-            for rank, response in zip(taking_part, responses, strict=True)
-        ]
+        partials = self._decode(taking_part, responses, tuple(rows.shape))
         total = reduce_partials(partials)
         if not math.isfinite(total.sum().item()):
             self._name_who_is_not_finite(taking_part, partials, layer, kind)
@@ -145,13 +152,6 @@ class Mesh:
         """End every session; what the nodes hold for us is freed."""
         for client in self.clients:
             client.close()
-
-    def _taking_part(self, kind: str) -> list[int]:
-        """Return the ranks that hold some of a block; one that holds nothing is not asked."""
-        shares = self.identity.plan.shares
-        if kind == ATTENTION:
-            return [rank for rank, share in enumerate(shares) if share.query_head_count]
-        return [rank for rank, share in enumerate(shares) if share.ffn_column_count]
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1
@@ -184,11 +184,22 @@ class Mesh:
             raise self._counted(NodeFault(f"{client.name} answered call {response.call_id} instead of {self._call_id}"))
         return response
 
-    def _decode(self, client: ShardClient, result: shard_pb2.BlockResult, shape: tuple[int, ...]) -> torch.Tensor:
+    def _decode(
+        self, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult], shape: tuple[int, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        try:
+            return decode_tensors([result.partial for result in results], shape=shape)
+        except ShapeError:
+            return tuple(
+                self._decode_one(rank, result, shape) for rank, result in zip(ranks, results, strict=True)
+            )  # now with the name of whose it is
+
+    def _decode_one(self, rank: int, result: shard_pb2.BlockResult, shape: tuple[int, ...]) -> torch.Tensor:
         try:
             return decode_tensor(result.partial, shape=shape)
         except ShapeError as error:
-            raise self._counted(NodeFault(f"{client.name} answered with no partial sum: {error}")) from error
+            name = self.clients[rank].name
+            raise self._counted(NodeFault(f"{name} answered with no partial sum: {error}")) from error
 
     def _counted(self, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
@@ -211,7 +222,7 @@ class Mesh:
         self, started: float, collected: float, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult]
     ) -> None:
         slowest = max(range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds)
-        self.metrics.slowest_rounds.labels(rank=str(ranks[slowest])).inc()
+        self._slowest[ranks[slowest]].inc()
         ended = time.perf_counter()
         times = self.times
         times.round_count += 1

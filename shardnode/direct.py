@@ -21,7 +21,7 @@ import threading
 from google.protobuf.message import DecodeError
 
 from common.errors import AddressInUse, InputError, ShardmeshError
-from common.framing import receive_frame, send_frame
+from common.framing import FrameReader, send_frame
 from common.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.node import ShardNode
@@ -77,9 +77,10 @@ class DirectServer:
 
     def _serve(self, connection: socket.socket) -> None:
         session = Session(self._node)
+        reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         signs = _SignsOfLife(connection)
         try:
-            while (frame := receive_frame(connection, MAX_MESSAGE_BYTES)) is not None:
+            while (frame := reader.receive()) is not None:
                 response, is_last = self._answer(session, signs, frame)
                 signs.send(response)
                 if is_last:
@@ -98,10 +99,10 @@ class DirectServer:
             with self._lock:
                 self._connections.pop(threading.current_thread(), None)
 
-    def _answer(self, session: Session, signs: _SignsOfLife, frame: bytearray) -> tuple[bytes, bool]:
+    def _answer(self, session: Session, signs: _SignsOfLife, frame: bytes) -> tuple[bytes, bool]:
         """Return the serialized response and whether it ends the session."""
         try:
-            request = shard_pb2.RoundsRequest.FromString(bytes(frame))
+            request = shard_pb2.RoundsRequest.FromString(frame)
         except DecodeError:
             return self._refusal(InputError("a message that cannot be read")), True
         signs.begin(request.call_id)

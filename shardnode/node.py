@@ -17,6 +17,7 @@ from common.errors import InputError
 from common.operating_system import own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import open_tiles, window_bytes_for
+from common.weights.slice_format import BLOCK_KINDS
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
 from shardnode.executor import BlockOutput, Executor
@@ -43,6 +44,7 @@ class ShardNode:
         kv_head_count = len(self.manifest.share.kv_heads(self.manifest.spec))
         self.kv_cache = KvCache(self.manifest.spec, kv_head_count, config.kv_budget_bytes, device)
         self.metrics = NodeMetrics()
+        self._compute_seconds = {kind: self.metrics.compute_seconds.labels(kind=kind) for kind in BLOCK_KINDS}
         self.lock = threading.Lock()
         self.incarnation = secrets.randbits(62)
         self.compute_nanoseconds = 0
@@ -56,7 +58,7 @@ class ShardNode:
         """Add one block's times to the totals; call with `lock` held."""
         self.compute_nanoseconds += output.compute_nanoseconds
         self.tile_wait_nanoseconds += output.tile_wait_nanoseconds
-        self.metrics.compute_seconds.labels(kind=kind).observe(output.compute_nanoseconds / 1e9)
+        self._compute_seconds[kind].observe(output.compute_nanoseconds / 1e9)
         self.metrics.tile_wait_seconds.inc(output.tile_wait_nanoseconds / 1e9)
 
     def stats(self) -> shard_pb2.GetStatsResponse:

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any
 
 from common.errors import InputError
-from common.lifecycle import watch_lifeline
+from common.lifecycle import is_cut, watch_lifeline
 from common.logs import configure_logs
 from common.operating_system import end_with_parent
 from shardnode.config import NodeConfig
@@ -40,6 +40,9 @@ def main() -> int:
     def end_all() -> None:
         for child in children:
             _kill(child)
+        for child in children:
+            with contextlib.suppress(ChildProcessError):  # the other thread has waited for it
+                os.waitpid(child, 0)
         shutil.rmtree(run_directory, ignore_errors=True)
         os._exit(0)
 
@@ -48,6 +51,8 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, on_signal)
     end_with_parent(signal.SIGTERM)
+    if is_cut(STDIN):
+        end_all()  # the parent ended before the kernel knew that we want to be told
     configure_logs("warning")
     _import_everything()
     configs = _read_order()
@@ -58,10 +63,9 @@ def main() -> int:
             os._exit(_run_child(rank, config, run_directory))
         children.append(child)
     watch_lifeline(STDIN, end_all)
-    running = set(children)
-    while running:
-        child, _ = os.wait()
-        running.discard(child)
+    with contextlib.suppress(ChildProcessError):  # none is left
+        while True:
+            os.wait()
     end_all()
     return 0
 

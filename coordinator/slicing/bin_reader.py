@@ -78,15 +78,17 @@ class BinCheckpoint:
         """Nothing is open between two reads."""
 
     def _describe(self, path: Path) -> Iterator[SourceTensor]:
-        """Yield the tensors of one shard, each known to lie within one uncompressed record of the archive."""
-        shapes = _load_shapes(path)
+        """Yield the tensors of one shard, each known to lie within one record of the archive."""
         records = _data_records(path)
-        for name, tensor in shapes.items():
+        for name, tensor in _load_shapes(path).items():
             storage = tensor.untyped_storage()
             storage_offset, storage_bytes = getattr(storage, "_checkpoint_offset", None), storage.nbytes()
             first, size = int(tensor.storage_offset()), tensor.element_size()
             last = first + sum((count - 1) * step for count, step in zip(tensor.shape, tensor.stride(), strict=True))
-            if storage_offset is None or records.get(storage_offset) != storage_bytes:
+            if storage_offset is None:
+                raise CheckpointError(f"{path}: torch {torch.__version__} cannot tell where {shown(name)} lies; update "
+                                      "torch, or use the model's safetensors files")  # fmt: skip
+            if records.get(storage_offset) != storage_bytes:
                 raise CheckpointError(f"{path} is damaged: {shown(name)} is not where it should be; download it again")
             if tensor.numel() and (last + 1) * size > storage_bytes:
                 raise CheckpointError(f"{path} is damaged: {shown(name)} is larger than its data; download it again")
@@ -115,14 +117,9 @@ def _load_shapes(path: Path) -> dict[str, torch.Tensor]:
     Raises: CheckpointError: the file is not an archive of torch.save, is damaged, or would execute code.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            raise CheckpointError(f"{path} is cut short or in the format from before PyTorch 1.6; download it again, "
-                                  "or save it anew as safetensors")  # fmt: skip
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch finds odd in a file is either refused below or no matter
             value = torch.load(path, map_location="meta", weights_only=True)
-    except CheckpointError:
-        raise
     except Exception as error:  # the loader is fed hostile bytes and raises whatever it stumbles over
         if type(error).__name__ == "UnpicklingError":
             raise CheckpointError(f"{path} holds more than weights and was not loaded: it may execute code of its own; "
@@ -139,17 +136,19 @@ def _load_shapes(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _data_records(path: Path) -> dict[int, int]:
-    """Return where the archive's uncompressed records start in the file, and their sizes, all in bytes.
+    """Return where the archive's records start in the file, and their sizes, all in bytes.
 
-    Raises: CheckpointError: a record reaches beyond the file, or the values are big-endian.
+    Raises: CheckpointError: not an archive, a record is compressed (torch.save compresses none) or reaches beyond the
+        file, or the values are big-endian.
     """
     records: dict[int, int] = {}
     try:
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f"{path} is cut short or in the format from before PyTorch 1.6; download it again, "
+                                  "or save it anew as safetensors")  # fmt: skip
         with zipfile.ZipFile(path) as archive, path.open("rb") as file:
             file_bytes = path.stat().st_size
             for entry in archive.infolist():
-                if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
-                    raise CheckpointError(f"{path} holds big-endian values, which cannot be read")
                 file.seek(entry.header_offset)
                 header = file.read(_LOCAL_HEADER_BYTES)
                 name_bytes, extra_bytes = (
@@ -157,10 +156,14 @@ def _data_records(path: Path) -> dict[int, int]:
                     int.from_bytes(header[28:30], "little"),
                 )
                 start = entry.header_offset + _LOCAL_HEADER_BYTES + name_bytes + extra_bytes
-                if start + entry.compress_size > file_bytes:
+                if entry.compress_type != zipfile.ZIP_STORED or entry.compress_size != entry.file_size:
+                    raise CheckpointError(f"{path}: the record {shown(entry.filename)} is compressed, which torch.save "
+                                          "never does; use the model's safetensors files")  # fmt: skip
+                if start + entry.file_size > file_bytes:
                     raise CheckpointError(f"{path} ends before its record {shown(entry.filename)}; download it again")
-                if entry.compress_type == zipfile.ZIP_STORED:
-                    records[start] = entry.file_size
+                if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
+                    raise CheckpointError(f"{path} holds big-endian values, which cannot be read")
+                records[start] = entry.file_size
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise CheckpointError(f"{path} is damaged: {_first_line(error)}; download it again") from error
     return records

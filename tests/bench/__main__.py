@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are asked for and return the exit code."""
     options = _parse(arguments)
     settings = Settings(
-        rounds=options.rounds or (2 if options.quick else 5), length=24 if options.quick else 64, is_quick=options.quick
+        rounds=options.rounds or (2 if options.quick else 5), length=16 if options.quick else 64, is_quick=options.quick
     )
     facts = {**machine_facts(), "cores_used": _use_two_cores(), "rounds": settings.rounds, "tokens": settings.length}
     names = [options.only] if options.only else list(BENCHMARKS)

@@ -56,22 +56,24 @@ RunTurn = Callable[[int], Turn]
 @contextmanager
 def open_transformers(directory: Path, prompt_ids: Sequence[int], thread_count: int) -> Iterator[RunTurn]:
     """Load the model in float32; a hand-written greedy loop, because `generate` is slower than what it calls."""
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, DynamicCache
 
     torch.set_num_threads(thread_count)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
 
     @torch.inference_mode()
     def run(length: int) -> Turn:
-        output = model(input_ids=torch.tensor([list(prompt_ids)]), use_cache=True, logits_to_keep=1)
-        token_ids = [int(output.logits[0, -1].argmax())]
+        cache = DynamicCache(config=model.config)
+
+        def next_token(token_ids: Sequence[int]) -> int:
+            output = model(input_ids=torch.tensor([token_ids]), cache=cache, logits_to_keep=1)
+            return int(output.logits[0, -1].argmax())
+
+        token_ids = [next_token(prompt_ids)]
         processor = _processor_seconds([])
         stamps = [time.perf_counter()]
         while len(token_ids) < length:
-            output = model(
-                input_ids=torch.tensor([token_ids[-1:]]), past_key_values=output.past_key_values, use_cache=True
-            )
-            token_ids.append(int(output.logits[0, -1].argmax()))
+            token_ids.append(next_token(token_ids[-1:]))
             stamps.append(time.perf_counter())
         return Turn(
             token_ids=tuple(token_ids), seconds_per_token=differences(stamps),
@@ -136,10 +138,12 @@ def _parts(conversation: Conversation) -> dict[str, float]:
 
 
 def _processor_seconds(nodes: Sequence[psutil.Process]) -> dict[str, float]:
-    """Return the processor time of this process and of all nodes so far."""
+    """Return the processor time so far of this process, of all nodes, and of whatever else this machine does."""
     own = psutil.Process().cpu_times()
-    times = [node.cpu_times() for node in nodes]
-    return {"here": own.user + own.system, "nodes": sum(t.user + t.system for t in times)}
+    here = own.user + own.system
+    of_nodes = sum(times.user + times.system for times in (node.cpu_times() for node in nodes))
+    all_times = psutil.cpu_times()
+    return {"here": here, "nodes": of_nodes, "others": all_times.user + all_times.system - here - of_nodes}
 
 
 def _subtract(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:

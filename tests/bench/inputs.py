@@ -75,7 +75,7 @@ def _open_converter() -> Iterator[Callable[[Path], None]]:
         # What came out of a GGUF refuses to be saved, though it is plain float32 by now.
         if hasattr(loaded.config, "quantization_config"):
             del loaded.config.quantization_config
-        plain = AutoModelForCausalLM.from_config(loaded.config, dtype=torch.float32)
+        plain = type(loaded)(loaded.config)
         plain.load_state_dict(loaded.state_dict())
         plain.save_pretrained(unfinished)
         os.rename(unfinished, directory)

@@ -7,6 +7,7 @@ Does not cover: one turn (contenders.py), the floor's own transports (star_floor
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -25,6 +26,8 @@ ONE_NODE = "D mesh of 1, window 0"
 TWO_NODES = "E mesh of 2, window 0"
 FLOOR = "F mesh of 4, no kernels"
 WARM_UP_LENGTH = 4
+ROLES = ("here", "nodes", "others")
+"""Who used the processors: the contender's own process, its node processes, everything else on this machine."""
 
 Turns = dict[str, list[Turn]]
 
@@ -105,12 +108,13 @@ def _rates(turns: Turns) -> Table:
     for name, own in turns.items():
         rate = Spread.of([turn.tokens_per_second for turn in own])
         wall = Spread.of([turn.milliseconds_per_token(turn.seconds) for turn in own])
-        here = Spread.of([turn.milliseconds_per_token(turn.processor["here"]) for turn in own])
-        nodes = Spread.of([turn.milliseconds_per_token(turn.processor["nodes"]) for turn in own])
-        rows.append((name, *rate.cells(1), f"{wall.median:.1f}", f"{here.median:.1f}", f"{nodes.median:.1f}"))
+        processor = [
+            Spread.of([turn.milliseconds_per_token(max(0.0, turn.processor[role])) for turn in own]) for role in ROLES
+        ]
+        rows.append((name, *rate.cells(1), f"{wall.median:.1f}", *(f"{spread.median:.1f}" for spread in processor)))
     return Table(
-        title=f"Tokens a second, and milliseconds a token (processor time: all of {usable_core_count()} cores)",
-        header=("contender", "tokens/s", "least", "most", "ms", "processor ms here", "processor ms, nodes"), rows=rows,
+        title=f"Tokens a second; milliseconds a token, by the clock and of {usable_core_count()} cores' time",
+        header=("contender", "tokens/s", "least", "most", "ms", *(f"{role}: core ms" for role in ROLES)), rows=rows,
     )  # fmt: skip
 
 
@@ -118,15 +122,28 @@ def _ratios(turns: Turns) -> Table:
     pairs = [(MESH, TRANSFORMERS), (WINDOWED, MESH), (ONE_NODE, TRANSFORMERS), (MESH, ONE_NODE)]
     if TWO_NODES in turns:
         pairs.append((TWO_NODES, TRANSFORMERS))
-    rows = [(f"{one[0]} / {other[0]}", *_ratio(turns, one, other).cells(2)) for one, other in pairs]
+    rows = [
+        (f"{one[0]} / {other[0]}", *_ratio(turns, one, other).cells(2), f"{_undisturbed_ratio(turns, one, other):.2f}")
+        for one, other in pairs
+    ]
     return Table(
-        title="Ratios of tokens a second within each round", header=("ratio", "median", "least", "most"), rows=rows
-    )
+        title="Ratios of tokens a second within each round; undisturbed: of the fastest tenth of all tokens",
+        header=("ratio", "median", "least", "most", "undisturbed"), rows=rows,
+    )  # fmt: skip
 
 
 def _ratio(turns: Turns, one: str, other: str) -> Spread:
     pairs = zip(turns[one], turns[other], strict=True)
     return Spread.of([mine.tokens_per_second / theirs.tokens_per_second for mine, theirs in pairs])
+
+
+def _undisturbed_ratio(turns: Turns, one: str, other: str) -> float:
+    """Return the ratio at the tenth percentile of seconds a token: tokens that nobody else delayed much."""
+    mine, theirs = (
+        statistics.quantiles([seconds for turn in turns[name] for seconds in turn.seconds_per_token], n=10)[0]
+        for name in (one, other)
+    )
+    return theirs / mine
 
 
 def _parts(turns: Turns, names: Sequence[str]) -> Table:

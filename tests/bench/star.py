@@ -20,7 +20,7 @@ from pathlib import Path
 import grpc
 import torch
 
-from common.framing import receive_frame, send_frame
+from common.framing import FrameReader, send_frame
 from common.operating_system import end_with_parent
 from common.rpc import MAX_MESSAGE_BYTES, channel_options
 from common.tensor_codec import encode_tensor
@@ -118,13 +118,14 @@ def _frames_sweep(paths: Sequence[str], manifest: SliceManifest, closing: ExitSt
     for path in paths:
         connections.append(closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
         connections[-1].connect(path)
+    readers = [FrameReader(connection, MAX_MESSAGE_BYTES) for connection in connections]
 
     def sweep() -> None:
         for _ in range(manifest.spec.layer_count * len(BLOCK_KINDS)):
             for connection in connections:
                 send_frame(connection, message)
-            for connection in connections:
-                receive_frame(connection, MAX_MESSAGE_BYTES)
+            for reader in readers:
+                reader.receive()
 
     return sweep
 
@@ -173,5 +174,6 @@ def _serve_node(connection: Connection, slice_directory: Path, run_directory: Pa
 
 def _echo(listener: socket.socket, message: bytes) -> None:
     connection, _ = listener.accept()
-    while receive_frame(connection, MAX_MESSAGE_BYTES) is not None:
+    reader = FrameReader(connection, MAX_MESSAGE_BYTES)
+    while reader.receive() is not None:
         send_frame(connection, message)

@@ -15,7 +15,7 @@ import pytest
 
 import shardnode.direct
 from common.errors import AddressInUse, InputError, NodeFault, NodeLost, NodeTimeout
-from common.framing import receive_frame, send_frame
+from common.framing import FrameReader, send_frame
 from common.rpc import MAX_MESSAGE_BYTES
 from coordinator.direct_client import DirectShardClient
 from protos.shardmesh.v1 import shard_pb2
@@ -78,7 +78,7 @@ def test_frames_carry_the_direct_protocol_as_documented(sliced: SlicedModel) -> 
     with ListeningNode(sliced, "direct") as listening, socket.socket(socket.AF_UNIX) as connection:
         connection.connect(listening.socket_path)
         send_frame(connection, open_session(1, sliced.identity).SerializeToString())
-        frame = receive_frame(connection, MAX_MESSAGE_BYTES)
+        frame = FrameReader(connection, MAX_MESSAGE_BYTES).receive()
         assert frame is not None
         assert shard_pb2.RoundsResponse.FromString(bytes(frame)).session_opened.thread_count == 1
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError, NodeFault, ShardmeshError
-from common.framing import receive_frame, send_frame
+from common.framing import FrameReader, send_frame
 from common.rpc import MAX_MESSAGE_BYTES
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from shardnode.node import ShardNode
@@ -93,11 +93,11 @@ def test_raw_bytes_on_the_direct_socket_get_a_typed_failure(listening_direct: Li
         connection.settimeout(10)
         connection.connect(listening_direct.socket_path)
         send_frame(connection, raw)
-        frame = receive_frame(connection, MAX_MESSAGE_BYTES)
+        frame = FrameReader(connection, MAX_MESSAGE_BYTES).receive()
         assert frame is not None
         response = shard_pb2.RoundsResponse.FromString(bytes(frame))
         assert response.failure.reason in ("BAD_INPUT", "PROTOCOL", "SLICE_MISMATCH")
-        assert receive_frame(connection, MAX_MESSAGE_BYTES) is None
+        assert FrameReader(connection, MAX_MESSAGE_BYTES).receive() is None
 
 
 @pytest.fixture(scope="module")

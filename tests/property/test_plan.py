@@ -75,7 +75,7 @@ def test_heads_are_dealt_within_one_of_the_ratios(spec: ModelSpec, strategy: tup
 @settings(max_examples=200)
 @given(spec=model_specs(most_ffn=3000), strategy=split_strategies())
 def test_columns_even_out_what_whole_heads_cannot(spec: ModelSpec, strategy: tuple[str, int]) -> None:
-    """Attention and FFN together are within two grains of columns of the ratios, unless a rank's heads alone are more."""
+    """Attention and FFN together are within two grains of the ratios, unless a rank's heads alone are more."""
     plan = make_plan(spec, *strategy)
     wanted = rows_of_the_ratios(spec, plan, parse_ratios(*strategy))
     for share, target in zip(plan.shares, wanted, strict=True):

@@ -115,7 +115,7 @@ def test_attention_tiles_cover_the_share_and_pair_heads_with_what_they_read(
 def test_ffn_tiles_cover_the_share_in_few_and_even_parts(
     spec: ModelSpec, strategy: tuple[str, int], dtype: str, tile_bytes: int
 ) -> None:
-    """Columns follow one another; tiles are at most one grain of columns over the size asked for, and no tile is empty."""
+    """Columns follow one another; no tile is empty or more than one grain of columns over the size asked for."""
     column_bytes = 3 * spec.hidden_size * ITEM_BYTES[dtype]
     most = max(COLUMN_GRAIN, tile_bytes // column_bytes) + COLUMN_GRAIN
     for share in make_plan(spec, *strategy).shares:

@@ -6,6 +6,8 @@ Does not cover: missing and surplus files (test_checkpoints_files.py), configura
 from __future__ import annotations
 
 import struct
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -220,3 +222,37 @@ def test_flipped_bytes_never_get_past_the_error_tree(tmp_path: Path, fmt: Format
     finally:
         path.write_bytes(whole)
     assert "\n" not in message
+
+
+def rezipped(path: Path, change: Callable[[str, bytes], tuple[bytes, int]]) -> None:
+    """Write a `.bin` anew with every record passed through `change`, which returns its bytes and compression."""
+    with zipfile.ZipFile(path) as archive:
+        records = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in records.items():
+            changed, compression = change(name, data)
+            archive.writestr(name, changed, compress_type=compression)
+
+
+def test_a_compressed_bin_is_refused_before_it_can_swell(tmp_path: Path) -> None:
+    """torch.save compresses nothing: a small file that becomes a large one is none of its."""
+    saved(tmp_path, "bin")
+    path = tmp_path / "pytorch_model.bin"
+    rezipped(path, lambda _, data: (data, zipfile.ZIP_DEFLATED))
+    assert "compressed" in refusal(tmp_path)
+
+
+def test_a_big_endian_bin_is_refused(tmp_path: Path) -> None:
+    """Its numbers would be read backwards."""
+    saved(tmp_path, "bin")
+    path = tmp_path / "pytorch_model.bin"
+    rezipped(path, lambda name, data: (b"big" if name.endswith("/byteorder") else data, zipfile.ZIP_STORED))
+    assert "big-endian" in refusal(tmp_path)
+
+
+def test_a_bin_tensor_cannot_reach_beyond_its_record(tmp_path: Path) -> None:
+    """Records that are shorter than the pickle says, or elsewhere, are never read past."""
+    saved(tmp_path, "bin")
+    path = tmp_path / "pytorch_model.bin"
+    rezipped(path, lambda name, data: (data[:-4] if "/data/" in name else data, zipfile.ZIP_STORED))
+    assert "damaged" in refusal(tmp_path)

@@ -1,0 +1,86 @@
+"""Is the metrics page there while it should be, on loopback only, and does a scraped counter show its total?
+
+Covers: common/metrics_page.py, common/scraped_counter.py. Does not cover: which series there are (tests/contract).
+"""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+
+import psutil
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from common.errors import AddressInUse
+from common.metrics_page import MetricsPage
+from common.scraped_counter import ScrapedCounter
+
+
+def scraped(page: MetricsPage) -> str:
+    """Fetch the page as Prometheus does."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics", timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_the_page_shows_the_values_of_this_moment() -> None:
+    """What is asked for when the page is, is new each time."""
+    registry = CollectorRegistry()
+    gauge = Gauge("things", "Things.", registry=registry)
+    page = MetricsPage(registry, 0)
+    try:
+        gauge.set(1)
+        assert "\nthings 1.0\n" in scraped(page)
+        gauge.set(2)
+        assert "\nthings 2.0\n" in scraped(page)
+    finally:
+        page.close()
+
+
+def test_the_page_is_for_this_machine_only() -> None:
+    """It listens on 127.0.0.1, so that nobody on the network reads it."""
+    page = MetricsPage(CollectorRegistry(), 0)
+    listening = [c.laddr.ip for c in psutil.Process().net_connections("inet") if c.laddr.port == page.port]
+    page.close()
+    assert listening == ["127.0.0.1"]
+
+
+def test_a_taken_port_is_an_error_that_names_the_flag() -> None:
+    """Two pages never share a port."""
+    page = MetricsPage(CollectorRegistry(), 0)
+    try:
+        with pytest.raises(AddressInUse, match=f"127.0.0.1:{page.port}.*--metrics-port"):
+            MetricsPage(CollectorRegistry(), page.port)
+    finally:
+        page.close()
+
+
+def test_a_closed_page_is_gone_and_its_port_free() -> None:
+    """A node that starts again gets the same port."""
+    page = MetricsPage(CollectorRegistry(), 0)
+    port = page.port
+    page.close()
+    with pytest.raises(urllib.error.URLError):
+        scraped(page)
+    again = MetricsPage(CollectorRegistry(), port)
+    again.close()
+
+
+def test_a_scraped_counter_is_a_counter_that_asks() -> None:
+    """It starts at 0, ends in _total, and shows what its function returns when the page is made."""
+    registry = CollectorRegistry()
+    counter = ScrapedCounter("read_bytes", "Bytes read.", registry=registry)
+    assert registry.get_sample_value("read_bytes_total") == 0
+    totals = iter([5, 7])
+    counter.set_function(lambda: next(totals))
+    assert registry.get_sample_value("read_bytes_total") == 5
+    (family,) = registry.collect()
+    assert (family.type, family.documentation, family.samples[0].value) == ("counter", "Bytes read.", 7)
+
+
+def test_a_name_is_registered_once() -> None:
+    """A scraped counter's name belongs to it like any other series' name."""
+    registry = CollectorRegistry()
+    ScrapedCounter("read_bytes", "Bytes read.", registry=registry)
+    with pytest.raises(ValueError, match="Duplicated"):
+        Gauge("read_bytes_total", "Bytes read.", registry=registry)
