@@ -105,6 +105,8 @@ class ModelSpec:
                 raise UnsupportedModel(f"{name} is {value!r}; a whole number from 1 to {MAX_DIMENSION} is needed")
         if self.layer_count > MAX_LAYER_COUNT:
             raise UnsupportedModel(f"layer_count is {self.layer_count}; at most {MAX_LAYER_COUNT} is supported")
+        if not 0 <= self.norm_epsilon < 1:
+            raise UnsupportedModel(f"norm_epsilon is {self.norm_epsilon!r}; a number from 0 to 1 is needed")
         if self.query_head_count % self.kv_head_count:
             raise UnsupportedModel(f"{self.query_head_count} query heads cannot share {self.kv_head_count} KV heads")
         if self.head_size % 2:

@@ -16,7 +16,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar
+from typing import NoReturn, TypeVar, cast
 
 import grpc
 
@@ -93,8 +93,9 @@ def error_from(status: Status, peer: str) -> ShardmeshError:
 def error_from_rpc(error: grpc.RpcError, peer: str) -> ShardmeshError:
     """Return the error that a failed gRPC call means."""
     code = error.code().name if hasattr(error, "code") and error.code() is not None else "UNKNOWN"
-    trailing = dict(error.trailing_metadata() or ()) if hasattr(error, "trailing_metadata") else {}
-    reason = str(trailing.get(REASON_KEY, ""))
+    metadata = error.trailing_metadata() if hasattr(error, "trailing_metadata") else None
+    trailing = cast("tuple[tuple[str, str | bytes], ...]", metadata or ())
+    reason = next((str(value) for key, value in trailing if key == REASON_KEY), "")
     details = (error.details() or "") if hasattr(error, "details") else str(error)
     return error_from(Status(code=code, reason=reason, message=details), peer)
 
@@ -120,7 +121,7 @@ def guarded_stream(
     for request in requests:
         try:
             response = handle(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
             abort_with(context, error)
         yield response
 

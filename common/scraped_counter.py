@@ -29,3 +29,7 @@ class ScrapedCounter(Collector):
     def collect(self) -> Iterable[Metric]:
         """Return the series with its value of this moment."""
         return [CounterMetricFamily(self._name, self._documentation, value=self._read())]
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the series without a value, so that the registry refuses a second one of this name."""
+        return [CounterMetricFamily(self._name, self._documentation)]

@@ -69,5 +69,5 @@ def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: tor
 
 def _wire_name(number: int) -> str:
     """Return what a person calls a dtype of the wire, which a peer may have made up."""
-    names = {wire: str(dtype) for dtype, wire in _TO_WIRE.items()}
+    names = {int(wire): str(dtype) for dtype, wire in _TO_WIRE.items()}
     return names.get(number, f"number {number}")

@@ -69,7 +69,9 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.memory_window < 0 or self.memory_window == 1:
-            raise InputError(f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory")
+            raise InputError(
+                f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory"
+            )
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.use_gpu and not torch.cuda.is_available():
@@ -101,9 +103,7 @@ class Model:
     @property
     def identity(self) -> MeshIdentity:
         checkpoint = self.checkpoint
-        return MeshIdentity(
-            model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype
-        )
+        return MeshIdentity(model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype)
 
     def close(self) -> None:
         self.checkpoint.close()
@@ -174,9 +174,7 @@ class Conversation:
         self._next_sequence_id += 1
         return self._next_sequence_id
 
-    def answer(
-        self, sequence: TokenSequence, timings: Timings, started: float | None = None
-    ) -> Iterator[int]:
+    def answer(self, sequence: TokenSequence, timings: Timings, started: float | None = None) -> Iterator[int]:
         """Run one sequence alone and yield its tokens as they come; fills `timings`.
 
         Args: started: when the request came (time.perf_counter); now if not given.
@@ -220,5 +218,3 @@ class Conversation:
         else:
             timings.seconds_per_token.append(seconds)
             self.metrics.time_per_token_seconds.observe(seconds)
-
-

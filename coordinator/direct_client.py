@@ -72,7 +72,9 @@ class DirectShardClient:
         try:
             frame = self._reader.receive()
         except TimeoutError:
-            raise NodeTimeout(f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded") from None
+            raise NodeTimeout(
+                f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
+            ) from None
         except OSError as error:
             raise self._lost(error) from error
         except ProtocolError as error:

@@ -107,9 +107,9 @@ def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dic
         os.close(descriptor)
     _check(data, digest, path)
     return {
-        place.name: torch.frombuffer(
-            data, dtype=torch.float32, count=math.prod(place.shape), offset=place.offset
-        ).view(place.shape)
+        place.name: torch.frombuffer(data, dtype=torch.float32, count=math.prod(place.shape), offset=place.offset).view(
+            place.shape
+        )
         for place in layout.tensors
     }
 

@@ -134,6 +134,8 @@ class Engine:
         self.times.sweeps += seconds
         metrics = self.mesh.metrics
         metrics.sweep_seconds.observe(seconds)
-        prompt_tokens = sum(len(part.token_ids) for part in batch if part.first_position < len(part.sequence.prompt_ids))
+        prompt_tokens = sum(
+            len(part.token_ids) for part in batch if part.first_position < len(part.sequence.prompt_ids)
+        )
         if prompt_tokens:
             metrics.tokens.labels(kind="prompt").inc(prompt_tokens)

@@ -11,6 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 
@@ -26,16 +27,15 @@ WATCH_SECONDS = 1.0
 class GrpcShardClient:
     """See ShardClient."""
 
-    def __init__(
-        self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS
-    ) -> None:
+    def __init__(self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS) -> None:
         self.name = name
         self._round_limit_seconds = round_limit_seconds
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # One serialized message goes to all ranks, so the stream takes bytes as they are.
-        self._stream = channel.stream_stream(
+        rounds: Any = channel.stream_stream(
             ROUNDS_METHOD, request_serializer=None, response_deserializer=shard_pb2.RoundsResponse.FromString
-        )(self._feed())
+        )
+        self._stream = rounds(self._feed())
         self._waiting_since: float | None = None
         self._is_over = threading.Event()
         self._timed_out = False

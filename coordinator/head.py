@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from common.matmul import multiply
 from common.weights.manifest import HEAD_FILE, SliceManifest, file_layouts
 from common.weights.open_tiles import open_tiles
 from common.weights.tile_source import TileStats
@@ -49,7 +50,7 @@ class Head:
             buffer = self._tiles.acquire(tile_index)
             try:
                 head = self._tensors.view(tile_index, layout, buffer)["head"]
-                logits[:, layout.first : layout.first + layout.count] = torch.mm(rows, head)
+                logits[:, layout.first : layout.first + layout.count] = multiply(rows, head)
             finally:
                 self._tiles.release(tile_index)
         return logits

@@ -221,7 +221,9 @@ class Mesh:
     def _count(
         self, started: float, collected: float, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult]
     ) -> None:
-        slowest = max(range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds)
+        slowest = max(
+            range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds
+        )
         self._slowest[ranks[slowest]].inc()
         ended = time.perf_counter()
         times = self.times

@@ -21,9 +21,7 @@ class CoordinatorMetrics:
         self.resident_bytes = Gauge(
             "shardmesh_coordinator_resident_bytes", "Head, norms and biases that stay in memory.", registry=r
         )
-        self.read_bytes = ScrapedCounter(
-            "shardmesh_coordinator_read_bytes", "Weight bytes read from disk.", registry=r
-        )
+        self.read_bytes = ScrapedCounter("shardmesh_coordinator_read_bytes", "Weight bytes read from disk.", registry=r)
         self.round_trip_seconds = Histogram(
             "shardmesh_coordinator_round_trip_seconds", "One round with one node, from send to collected.", ["rank"],
             buckets=ROUND_BUCKETS, registry=r,

@@ -80,7 +80,9 @@ def connect_nodes(addresses: Sequence[str]) -> list[ConnectedNode]:
         for rank in range(len(addresses)):
             address, channel, direct_path = found[rank]
             name = _name(rank, address)
-            nodes.append(ConnectedNode(name=name, channel=channel, client=_session(address, channel, direct_path, name)))
+            nodes.append(
+                ConnectedNode(name=name, channel=channel, client=_session(address, channel, direct_path, name))
+            )
         return nodes
     except BaseException:
         for node in nodes:

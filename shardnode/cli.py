@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from common.command_line import CONTEXT_SETTINGS, run_program
+from common.command_line import CONTEXT_SETTINGS, run_process
 from common.lifecycle import stop_on_signals
 from common.logs import configure_logs
 from shardnode.config import DEFAULT_KV_BUDGET_BYTES, NodeConfig
@@ -34,7 +34,8 @@ def serve(
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Listen without TLS where other devices can reach it. Trusted networks only.")
+        bool,
+        typer.Option("--insecure", help="Listen without TLS where others can reach it. Trusted networks only."),
     ] = False,
     read_timeout_seconds: Annotated[
         float, typer.Option(help="How long a block may wait for the disk before its request fails.")
@@ -57,13 +58,15 @@ def serve(
     node = RunningNode(config)
     stop_on_signals(node.stop)
     if insecure:
-        print("shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr)
+        print(
+            "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
+        )
     print(f"shardnode: serving {slice_dir} on {node.address}", file=sys.stderr, flush=True)
     if metrics_port is not None:
         print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port}/metrics", file=sys.stderr, flush=True)
     node.wait()
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the program and exit with its documented code."""
-    run_program(app, "shardnode")
+    run_process(app, "shardnode")

@@ -36,7 +36,9 @@ class NodeConfig:
 
     def __post_init__(self) -> None:
         if self.memory_window < 0 or self.memory_window == 1:
-            raise InputError(f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory")
+            raise InputError(
+                f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory"
+            )
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.thread_count < 0:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
+from common.matmul import multiply
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
 from common.weights.tile_source import TileSource
@@ -123,7 +124,7 @@ class Executor:
             ))  # fmt: skip
             first_row = stop_row
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
-        return torch.mm(context, weights.output)
+        return multiply(context, weights.output)
 
     def _rotary_tables(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the sweep's tables; all layers of a sweep have the same rows, so the last ones are kept."""

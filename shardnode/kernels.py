@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from common.matmul import multiply
+
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": functional.silu,
     "gelu": functional.gelu,
@@ -57,7 +59,7 @@ def project_heads(
     Args: rows: [row_count, hidden_size]; cosine, sine: [row_count, 1, head_size].
     Returns: [row_count, query_count, head_size], and twice [row_count, kv_count, head_size].
     """
-    projected = torch.mm(rows, weights.qkv)
+    projected = multiply(rows, weights.qkv)
     if weights.qkv_bias is not None:
         projected += weights.qkv_bias
     heads = projected.view(rows.shape[0], -1, weights.head_size)
@@ -112,8 +114,8 @@ def causal_mask(
 
 def feed_forward(rows: torch.Tensor, weights: FfnWeights) -> torch.Tensor:
     """Return a tile's part of down(activation(gate(rows)) * up(rows)): [row_count, hidden_size]."""
-    both = torch.mm(rows, weights.gate_up)
+    both = multiply(rows, weights.gate_up)
     if weights.gate_up_bias is not None:
         both += weights.gate_up_bias
     gate, up = both.chunk(2, dim=-1)
-    return torch.mm(ACTIVATIONS[weights.activation](gate).mul_(up), weights.down)
+    return multiply(ACTIVATIONS[weights.activation](gate).mul_(up), weights.down)

@@ -14,6 +14,7 @@ import threading
 import torch
 
 from common.errors import InputError
+from common.matmul import set_thread_count
 from common.operating_system import own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import open_tiles, window_bytes_for
@@ -34,9 +35,11 @@ class ShardNode:
         self.config = config
         self.manifest = read_manifest(config.slice_directory)
         if self.manifest.rank == COORDINATOR_RANK:
-            raise InputError(f"{config.slice_directory} is the coordinator's own slice; name one of the node directories")
+            raise InputError(
+                f"{config.slice_directory} is the coordinator's own slice; name one of the node directories"
+            )
         self.thread_count = config.thread_count or usable_core_count()
-        torch.set_num_threads(self.thread_count)
+        set_thread_count(self.thread_count)
         device = select_device(config.use_gpu)
         window_bytes = window_bytes_for(self.manifest, config.memory_window)
         self.tiles = open_tiles(config.slice_directory, self.manifest, window_bytes, config.read_timeout_seconds)
@@ -107,6 +110,6 @@ def select_device(use_gpu: bool) -> torch.device:
         return torch.device("cpu")
     if not torch.cuda.is_available():
         build = torch.version.cuda or "CPU only"
-        raise InputError(f"--use-gpu: torch finds no CUDA device here (torch {torch.__version__}, CUDA build: {build}); "
+        raise InputError(f"--use-gpu: torch {torch.__version__} ({build}) finds no CUDA device on this machine; "
                          "leave the option out to compute on the CPU")  # fmt: skip
     return torch.device("cuda")

@@ -6,8 +6,9 @@ Does not cover: what a node does (run.py).
 
 Five processes that each import torch hold 1,100 MB together; forked from one parent they hold 324 MB. The parent
 runs no torch operation and no gRPC before it forks: neither survives a fork once it has threads.
-Stdin stays open as the lifeline: when whoever started the pool ends, the pool and its children end, and DIRECTORY, which
-holds their sockets, is removed. While the imports take their seconds nobody reads stdin; on Linux the kernel sends SIGTERM.
+Stdin stays open as the lifeline: when whoever started the pool ends, the pool and its children end, and DIRECTORY,
+which holds their sockets, is removed. While the imports take their seconds nobody reads stdin; on Linux the kernel
+sends SIGTERM.
 """
 
 from __future__ import annotations

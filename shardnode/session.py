@@ -81,9 +81,13 @@ class Session:
             ("rank", request.rank, manifest.rank),
             ("weights dtype", request.weights_dtype, manifest.dtype),
         ]
-        differences = [f"{name} {_short(mine)} instead of {_short(theirs)}" for name, theirs, mine in pairs if theirs != mine]
+        differences = [
+            f"{name} {_short(mine)} instead of {_short(theirs)}" for name, theirs, mine in pairs if theirs != mine
+        ]
         if differences:
-            raise SliceMismatch(f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan")
+            raise SliceMismatch(
+                f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
+            )
         self._is_open = True
         opened = response.session_opened
         opened.incarnation = self._node.incarnation

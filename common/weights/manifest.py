@@ -25,6 +25,7 @@ from common.weights.slice_format import (
     FileLayout,
     block_file_name,
     block_layout,
+    check_storage,
     embedding_layout,
     head_layout,
     norms_layout,
@@ -170,12 +171,14 @@ def _parse(path: Path, value: Any) -> SliceManifest:
         rank = int(body["rank"])
         if not COORDINATOR_RANK <= rank < plan.world_size:
             raise ValueError(f"rank {rank} of {plan.world_size}")
+        dtype, tile_bytes = str(body["dtype"]), int(body["tile_bytes"])
+        check_storage(dtype, tile_bytes)
         return SliceManifest(
             model_identity=str(body["model_identity"]), spec=spec, plan=plan, rank=rank,
-            dtype=str(body["dtype"]), tile_bytes=int(body["tile_bytes"]),
+            dtype=dtype, tile_bytes=tile_bytes,
             files={str(name): _parse_file(entry) for name, entry in body["files"].items()},
         )  # fmt: skip
-    except (KeyError, TypeError, ValueError, AttributeError, InputError, ModelError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError, ModelError) as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); {again}") from error
 
 

@@ -20,9 +20,7 @@ def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
         if name not in (EMBEDDING_FILE, NORMS_FILE):
             digests = manifest.files[name].tile_sha256
             for tile, offset, digest in zip(layout.tiles, layout.tile_offsets, digests, strict=True):
-                tiles.append(
-                    TileRange(path=directory / name, offset=offset, byte_count=tile.byte_count, sha256=digest)
-                )
+                tiles.append(TileRange(path=directory / name, offset=offset, byte_count=tile.byte_count, sha256=digest))
     return tiles
 
 

@@ -39,9 +39,15 @@ class TensorPlace:
     """One tensor within its tile."""
 
     name: str
+    dtype: str
+    """Matrices have the slice's dtype; vectors (biases, norms) are float32 always, as checkpoints often keep them."""
     shape: tuple[int, ...]
     offset: int
     """Bytes from the start of the tile."""
+
+    @property
+    def byte_count(self) -> int:
+        return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +72,6 @@ class TileLayout:
 class FileLayout:
     """One block file: a header padded to whole pages, then the tiles one after another."""
 
-    dtype: str
     tiles: tuple[TileLayout, ...]
 
     @cached_property
@@ -75,7 +80,7 @@ class FileLayout:
         entries: dict[str, object] = {"__metadata__": {"format": "pt", "shardmesh": str(FORMAT_VERSION)}}
         tile_start = 0
         for index, tile in enumerate(self.tiles):
-            for name, dtype, shape, start, stop in _with_pads(tile, self.dtype):
+            for name, dtype, shape, start, stop in _with_pads(tile):
                 offsets = [tile_start + start, tile_start + stop]
                 entries[f"tile{index}.{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
             tile_start += tile.byte_count
@@ -107,7 +112,10 @@ def attention_layout(spec: ModelSpec, share: RankShare, dtype: str, tile_bytes: 
         for kv_offset, count in _cut(kv_count, max(1, tile_bytes // per_kv_head)):
             query_count = count * group
             rows = (query_count + 2 * count) * head
-            tensors = [("qkv", (hidden, rows)), ("output", (query_count * head, hidden))]
+            tensors: list[tuple[str, tuple[int, ...]]] = [
+                ("qkv", (hidden, rows)),
+                ("output", (query_count * head, hidden)),
+            ]
             if spec.qkv_bias:
                 tensors.append(("qkv_bias", (rows,)))
             if spec.qk_norm:
@@ -116,7 +124,7 @@ def attention_layout(spec: ModelSpec, share: RankShare, dtype: str, tile_bytes: 
                 tensors, dtype, first=first + kv_offset * group, count=query_count,
                 kv_first=kv_first + kv_offset, kv_count=count,
             ))  # fmt: skip
-    return FileLayout(dtype=dtype, tiles=tuple(tiles))
+    return FileLayout(tiles=tuple(tiles))
 
 
 def ffn_layout(spec: ModelSpec, share: RankShare, dtype: str, tile_bytes: int) -> FileLayout:
@@ -125,11 +133,11 @@ def ffn_layout(spec: ModelSpec, share: RankShare, dtype: str, tile_bytes: int) -
     per_column = 3 * hidden * ITEM_BYTES[dtype]
     tiles = []
     for offset, count in _cut(share.ffn_column_count, max(COLUMN_GRAIN, tile_bytes // per_column), COLUMN_GRAIN):
-        tensors = [("gate_up", (hidden, 2 * count)), ("down", (count, hidden))]
+        tensors: list[tuple[str, tuple[int, ...]]] = [("gate_up", (hidden, 2 * count)), ("down", (count, hidden))]
         if spec.ffn_bias:
             tensors.append(("gate_up_bias", (2 * count,)))
         tiles.append(_tile(tensors, dtype, first=share.ffn_column_start + offset, count=count))
-    return FileLayout(dtype=dtype, tiles=tuple(tiles))
+    return FileLayout(tiles=tuple(tiles))
 
 
 def head_layout(spec: ModelSpec, dtype: str, tile_bytes: int) -> FileLayout:
@@ -139,7 +147,7 @@ def head_layout(spec: ModelSpec, dtype: str, tile_bytes: int) -> FileLayout:
         _tile([("head", (spec.hidden_size, count))], dtype, first=first, count=count)
         for first, count in _cut(spec.vocab_size, max(1, tile_bytes // per_entry))
     ]
-    return FileLayout(dtype=dtype, tiles=tuple(tiles))
+    return FileLayout(tiles=tuple(tiles))
 
 
 def embedding_layout(spec: ModelSpec, dtype: str, tile_bytes: int) -> FileLayout:
@@ -149,32 +157,40 @@ def embedding_layout(spec: ModelSpec, dtype: str, tile_bytes: int) -> FileLayout
         _tile([("embedding", (count, spec.hidden_size))], dtype, first=first, count=count)
         for first, count in _cut(spec.vocab_size, max(1, tile_bytes // per_row))
     ]
-    return FileLayout(dtype=dtype, tiles=tuple(tiles))
+    return FileLayout(tiles=tuple(tiles))
 
 
 def norms_layout(spec: ModelSpec) -> FileLayout:
     """Return the layout of what the coordinator keeps in memory: norms, and biases that are added once.
 
-    Always float32: checkpoints often keep norms more precise than projections, and they are small.
+    Always float32, although some of them are matrices here: they are small, and often kept more precise.
     """
-    dtype = "float32"
     per_layer = (spec.layer_count, spec.hidden_size)
-    tensors = [("attention_norm", per_layer), ("ffn_norm", per_layer), ("final_norm", (spec.hidden_size,))]
+    tensors: list[tuple[str, tuple[int, ...]]] = [
+        ("attention_norm", per_layer),
+        ("ffn_norm", per_layer),
+        ("final_norm", (spec.hidden_size,)),
+    ]
     if spec.output_bias:
         tensors.append(("output_bias", per_layer))
     if spec.ffn_bias:
         tensors.append(("down_bias", per_layer))
-    return FileLayout(dtype=dtype, tiles=(_tile(tensors, dtype, first=0, count=spec.layer_count),))
+    return FileLayout(tiles=(_tile(tensors, "float32", first=0, count=spec.layer_count),))
 
 
 def block_layout(spec: ModelSpec, share: RankShare, kind: str, dtype: str, tile_bytes: int) -> FileLayout:
     """Return the layout of one block of `kind` on the rank that has `share`."""
+    check_storage(dtype, tile_bytes)
+    layout = attention_layout if kind == ATTENTION else ffn_layout
+    return layout(spec, share, dtype, tile_bytes)
+
+
+def check_storage(dtype: str, tile_bytes: int) -> None:
+    """Raise InputError unless weights can be stored as `dtype` in tiles of about `tile_bytes`."""
     if dtype not in ITEM_BYTES:
         raise InputError(f"weights dtype '{dtype}' is unknown; use one of {', '.join(ITEM_BYTES)}")
     if not PAGE_BYTES <= tile_bytes <= 1 << 34:
         raise InputError(f"tile size {tile_bytes} is out of range")
-    layout = attention_layout if kind == ATTENTION else ffn_layout
-    return layout(spec, share, dtype, tile_bytes)
 
 
 def block_file_name(layer: int, kind: str) -> str:
@@ -217,20 +233,22 @@ def _tile(
     places = []
     position = 0
     for name, shape in tensors:
-        places.append(TensorPlace(name=name, shape=shape, offset=position))
-        position = _round_up(position + math.prod(shape) * ITEM_BYTES[dtype], TENSOR_ALIGN_BYTES)
+        stored = dtype if len(shape) > 1 else "float32"
+        place = TensorPlace(name=name, dtype=stored, shape=shape, offset=position)
+        places.append(place)
+        position = _round_up(position + place.byte_count, TENSOR_ALIGN_BYTES)
     return TileLayout(
         first=first, count=count, kv_first=kv_first, kv_count=kv_count,
         tensors=tuple(places), byte_count=_round_up(position, PAGE_BYTES),
     )  # fmt: skip
 
 
-def _with_pads(tile: TileLayout, dtype: str) -> Iterator[tuple[str, str, list[int], int, int]]:
+def _with_pads(tile: TileLayout) -> Iterator[tuple[str, str, list[int], int, int]]:
     """Yield (name, safetensors dtype, shape, start, stop) of the tile's tensors and of the pads between them."""
     ends = [place.offset for place in tile.tensors[1:]] + [tile.byte_count]
     for index, (place, end) in enumerate(zip(tile.tensors, ends, strict=True)):
-        stop = place.offset + math.prod(place.shape) * ITEM_BYTES[dtype]
-        yield place.name, SAFETENSORS_DTYPES[dtype], list(place.shape), place.offset, stop
+        stop = place.offset + place.byte_count
+        yield place.name, SAFETENSORS_DTYPES[place.dtype], list(place.shape), place.offset, stop
         if stop < end:
             yield f"pad{index}", "U8", [end - stop], stop, end
 

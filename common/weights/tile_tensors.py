@@ -23,7 +23,7 @@ class TileTensors:
     """Views over tiles of one stored dtype. Not safe for several threads: there is one scratch buffer."""
 
     def __init__(self, dtype: str, device: torch.device, layouts: Sequence[TileLayout], *, resident: bool) -> None:
-        """Prepare for tiles of these layouts.
+        """Prepare for tiles of these layouts, whose matrices have `dtype`.
 
         Args: resident: tiles never leave memory once they are read, so that copies on a GPU may stay too.
         """
@@ -59,7 +59,7 @@ class TileTensors:
     def _stored(self, layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
         return {
             place.name: torch.frombuffer(
-                buffer, dtype=self._dtype, count=math.prod(place.shape), offset=place.offset
+                buffer, dtype=TORCH_DTYPES[place.dtype], count=math.prod(place.shape), offset=place.offset
             ).view(place.shape)
             for place in layout.tensors
         }
@@ -68,6 +68,9 @@ class TileTensors:
         tensors = {}
         for place in layout.tensors:
             source = stored[place.name]
+            if source.dtype is torch.float32:
+                tensors[place.name] = source
+                continue
             start = place.offset // self._dtype.itemsize
             tensors[place.name] = self._scratch[start : start + source.numel()].view(place.shape).copy_(source)
         return tensors

@@ -29,7 +29,7 @@ def generate(
     chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template to the prompt.")] = False,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 1.0,
     k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens only; 0: from all.")] = 0,
-    p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that together reach p; 1: from all.")] = 0.9,
+    p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that together reach p; 1: all.")] = 0.9,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 42,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past an end token.")] = False,
     world_size: WorldSizeOption = 4,
@@ -75,10 +75,10 @@ def generate(
             local = LocalNodes()
             closing.callback(local.close)
         # Here and not at the top: they import torch, and --help must not wait for that.
-        from coordinator.cli.generation import GenerateRequest, run_request  # noqa: PLC0415
-        from coordinator.conversation import ModelOptions, RunOptions  # noqa: PLC0415
-        from coordinator.nodes import parse_node_list  # noqa: PLC0415
-        from coordinator.sampler import SamplingParams  # noqa: PLC0415
+        from coordinator.cli.generation import GenerateRequest, run_request
+        from coordinator.conversation import ModelOptions, RunOptions
+        from coordinator.nodes import parse_node_list
+        from coordinator.sampler import SamplingParams
 
         addresses = parse_node_list(nodes, insecure=insecure) if nodes is not None else []
         request = GenerateRequest(

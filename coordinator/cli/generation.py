@@ -134,9 +134,7 @@ def _memory(conversation: Conversation) -> dict[str, dict[str, int]]:
     return memory
 
 
-def _document(
-    sequence: Sequence, text: str, timings: Timings, memory: dict[str, dict[str, int]]
-) -> dict[str, Any]:
+def _document(sequence: Sequence, text: str, timings: Timings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
     return {
         "prompt_token_ids": list(sequence.prompt_ids),
         "token_ids": sequence.generated_ids,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import typer
 
-from common.command_line import CONTEXT_SETTINGS, run_program
+from common.command_line import CONTEXT_SETTINGS, run_process
 from coordinator.cli.generate import generate
 from coordinator.cli.split import split
 
@@ -27,6 +29,6 @@ def coordinator_cli(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the program and exit with its documented code."""
-    run_program(app, "coordinator-cli")
+    run_process(app, "coordinator-cli")

@@ -33,8 +33,8 @@ def split(
     """
     configure_logs(log_level)
     # Here and not at the top: they import torch, and --help must not wait for that.
-    from coordinator.cli.progress import byte_progress  # noqa: PLC0415
-    from coordinator.conversation import Model, ModelOptions  # noqa: PLC0415
+    from coordinator.cli.progress import byte_progress
+    from coordinator.conversation import Model, ModelOptions
 
     options = ModelOptions(
         model=model, world_size=world_size, split_strategy=split_strategy, save_dir=save_dir,

@@ -30,7 +30,7 @@ class Checkpoint(Protocol):
 
     @property
     def dtype(self) -> str:
-        """float32, float16 or bfloat16: what the projection matrices are stored as; float32 when they differ."""
+        """float32, float16 or bfloat16: what all matrices are stored as; float32 when they differ."""
 
     @property
     def identity(self) -> str:

@@ -18,7 +18,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.slicing.gguf_file import GgufHeader, GgufTensor, read_gguf_header
 from coordinator.slicing.gguf_metadata import family_from_gguf, spec_from_gguf
-from coordinator.slicing.identity import model_identity, projection_dtype, settled_spec
+from coordinator.slicing.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.slicing.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
 from coordinator.slicing.tensor_names import EMBEDDING, FINAL_NORM, HEAD, check_tensors
 
@@ -70,7 +70,7 @@ class GgufCheckpoint:
         self._interleaved = family.gguf_interleaved_rotary
         self._tensors = check_tensors(self.spec, tensors, str(path))
         self.spec = settled_spec(self.spec, self._tensors, self.read_rows)
-        self.dtype = projection_dtype(self._tensors)
+        self.dtype = matrix_dtype(self._tensors)
         self.identity = model_identity(self.spec, self._tensors, self.read_rows)
 
     def shape(self, name: str) -> tuple[int, ...] | None:

@@ -14,7 +14,7 @@ import torch
 
 from common.model_spec import ModelSpec, canonical_json
 from coordinator.slicing.source_tensor import FLOAT_DTYPES, SourceTensor
-from coordinator.slicing.tensor_names import EMBEDDING, HEAD, PROJECTION
+from coordinator.slicing.tensor_names import EMBEDDING, HEAD, MATRIX
 
 ReadRows = Callable[[str, int, int], torch.Tensor]
 
@@ -38,9 +38,9 @@ def settled_spec(spec: ModelSpec, tensors: Mapping[str, SourceTensor], read_rows
     return spec
 
 
-def projection_dtype(tensors: Mapping[str, SourceTensor]) -> str:
-    """Return the dtype that all projection matrices share, or float32, which holds every mixture exactly."""
-    dtypes = {tensor.dtype for name, tensor in tensors.items() if PROJECTION.fullmatch(name)}
+def matrix_dtype(tensors: Mapping[str, SourceTensor]) -> str:
+    """Return the dtype that all matrices share, or float32, which holds every mixture exactly."""
+    dtypes = {tensor.dtype for name, tensor in tensors.items() if MATRIX.fullmatch(name)}
     return FLOAT_DTYPES[dtypes.pop()] if len(dtypes) == 1 else "float32"
 
 

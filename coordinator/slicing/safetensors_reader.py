@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from common.errors import CheckpointError
 from common.model_spec import ModelSpec
-from coordinator.slicing.identity import model_identity, projection_dtype, settled_spec
+from coordinator.slicing.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.slicing.source_tensor import SourceTensor, checked_rows, read_stored_rows
 from coordinator.slicing.tensor_names import check_tensors
 from coordinator.slicing.weight_files import WeightFiles, check_index
@@ -37,7 +37,7 @@ class SafetensorsCheckpoint:
         check_index(files, {(tensor.path.name, tensor.stored_name) for tensor in tensors})
         self._tensors = check_tensors(spec, tensors, str(files.directory))
         self.spec = settled_spec(spec, self._tensors, self.read_rows)
-        self.dtype = projection_dtype(self._tensors)
+        self.dtype = matrix_dtype(self._tensors)
         self.identity = model_identity(self.spec, self._tensors, self.read_rows)
 
     def shape(self, name: str) -> tuple[int, ...] | None:

@@ -142,8 +142,10 @@ def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) ->
         _publish(request, building)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"no room left in {request.directory}: the slices need "
-                           f"{total_bytes / 1e9:.2f} GB; free some, or name another place with --save-dir") from error  # fmt: skip
+            raise DiskFull(
+                f"no room left in {request.directory}: the slices need {total_bytes / 1e9:.2f} GB; "
+                "free some, or name another place with --save-dir"
+            ) from error
         raise SliceError(f"cannot write slices to {request.directory}: {error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)

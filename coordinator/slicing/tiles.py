@@ -7,21 +7,20 @@ Does not cover: directories and their lives (splitter.py), offsets (common/weigh
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 
+from common.errors import InputError
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
 from common.weights.slice_format import ATTENTION, FileLayout, TileLayout
+from common.weights.tile_tensors import TORCH_DTYPES
 from coordinator.slicing.checkpoint import Checkpoint
 
 TileTensors = Mapping[str, torch.Tensor]
 """The tensors of one tile by their names in the layout, in any float dtype."""
-
-TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class BlockTiles:
@@ -116,7 +115,7 @@ class TileWriter:
             _write_all(file.fileno(), memoryview(layout.header))
             file_digest.update(layout.header)
             for tile_layout, tensors in zip(layout.tiles, tiles, strict=True):
-                data = self._pack(layout.dtype, tile_layout, tensors)
+                data = self._pack(tile_layout, tensors)
                 tile_digests.append(hashlib.sha256(data).hexdigest())
                 file_digest.update(data)
                 _write_all(file.fileno(), data)
@@ -124,21 +123,22 @@ class TileWriter:
                 self._progress(self._written_bytes)
             self._written_bytes += len(layout.header)
             os.fsync(file.fileno())
-        return FileEntry(
-            size_bytes=layout.file_bytes, sha256=file_digest.hexdigest(), tile_sha256=tuple(tile_digests)
-        )
+        return FileEntry(size_bytes=layout.file_bytes, sha256=file_digest.hexdigest(), tile_sha256=tuple(tile_digests))
 
-    def _pack(self, dtype: str, layout: TileLayout, tensors: TileTensors) -> memoryview:
+    def _pack(self, layout: TileLayout, tensors: TileTensors) -> memoryview:
         if self._buffer.numel() < layout.byte_count:
             self._buffer = torch.empty(layout.byte_count, dtype=torch.uint8)
         buffer = self._buffer[: layout.byte_count]
         buffer.zero_()
-        torch_dtype = TORCH_DTYPES[dtype]
         for place in layout.tensors:
-            byte_count = math.prod(place.shape) * torch_dtype.itemsize
-            target = buffer[place.offset : place.offset + byte_count].view(torch_dtype).view(place.shape)
-            target.copy_(tensors[place.name])
-        return memoryview(buffer.numpy())
+            space = buffer[place.offset : place.offset + place.byte_count]
+            target = space.view(TORCH_DTYPES[place.dtype]).view(place.shape)
+            source = tensors[place.name]
+            target.copy_(source)
+            if target.dtype is torch.float16 and source.dtype is not torch.float16 and not target.isfinite().all():
+                raise InputError(f"this model has weights in '{place.name}' that float16 cannot hold; "
+                                 "use --weights-dtype bfloat16 or float32")  # fmt: skip
+        return buffer.numpy().data
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

@@ -20,9 +20,10 @@ from common.rpc import MAX_MESSAGE_BYTES
 from coordinator.direct_client import DirectShardClient
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.direct import MAX_CONNECTIONS, DirectServer
-from tests.support.listening_nodes import NAME, ListeningNode, ask, soon
+from tests.support.listening_nodes import NAME, SOON_SECONDS, ListeningNode, ask
 from tests.support.session_messages import open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
+from tests.support.waiting import wait_until
 
 
 def test_a_direct_node_that_says_it_is_working_is_not_lost(
@@ -141,7 +142,7 @@ def test_more_connections_than_there_are_threads_for_are_turned_away(sliced: Sli
             except NodeLost:
                 return False
 
-        assert soon(has_room)
+        wait_until(has_room, limit_seconds=SOON_SECONDS, what="there is room again")
 
 
 def test_an_answer_that_is_no_message_is_the_nodes_fault(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -23,9 +23,10 @@ from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.node import ShardNode
 from shardnode.session import Session
-from tests.support.listening_nodes import NAME, TRANSPORTS, ListeningNode, Transport, ask, soon
+from tests.support.listening_nodes import NAME, SOON_SECONDS, TRANSPORTS, ListeningNode, Transport, ask
 from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(params=TRANSPORTS)
@@ -165,7 +166,7 @@ def test_a_refusal_arrives_as_its_own_class_and_names_the_node(
         ask(client, open_session(1, sliced.identity))
         ask(client, open_sequence(2))
         assert type(failure(client, request_)) is kind
-        assert soon(lambda: nothing_is_open(listening)), "the failed session still holds its sequence"
+        wait_until(lambda: nothing_is_open(listening), limit_seconds=SOON_SECONDS, what="the session's room is free")
 
 
 def test_after_a_failure_the_session_is_over_and_a_new_one_works(sliced: SlicedModel, listening: ListeningNode) -> None:
@@ -207,7 +208,7 @@ def test_a_node_that_does_not_answer_in_time_is_a_timeout(sliced: SlicedModel, l
     with listening.node.lock:
         assert type(failure(client, run_block(3, random_rows(1, sliced.spec.hidden_size)))) is NodeTimeout
         client.close()
-    assert soon(lambda: nothing_is_open(listening))
+    wait_until(lambda: nothing_is_open(listening), limit_seconds=SOON_SECONDS, what="the session's room is free")
 
 
 def test_a_session_may_be_closed_twice_and_before_it_is_used(listening: ListeningNode) -> None:
@@ -230,7 +231,7 @@ def test_the_end_of_a_session_frees_its_sequences(sliced: SlicedModel, listening
     assert (stats.open_sequence_count, stats.kv_bytes) == (3, listening.node.kv_cache.reserved_bytes)
     assert stats.kv_bytes == 3 * listening.node.kv_cache.sequence_bytes(8)
     client.close()
-    assert soon(lambda: nothing_is_open(listening))
+    wait_until(lambda: nothing_is_open(listening), limit_seconds=SOON_SECONDS, what="the session's room is free")
 
 
 def test_the_room_of_a_closed_sequence_can_be_had_again(sliced: SlicedModel, transport: Transport) -> None:
@@ -268,4 +269,4 @@ def test_clients_leave_no_thread_behind(sliced: SlicedModel, listening: Listenin
     def are_gone() -> bool:
         return names == sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("rpc"))
 
-    assert soon(are_gone)
+    wait_until(are_gone, limit_seconds=SOON_SECONDS, what="the sessions' threads end")

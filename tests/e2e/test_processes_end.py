@@ -123,5 +123,7 @@ def test_a_document_that_nobody_reads_is_no_error(shell: Shell, sliced_once: Pat
     finished = running.finish()
     assert (finished.code, finished.err) == (EXIT_OK, "")
     with open("/dev/full", "wb") as full:
-        line = shell.start("coordinator-cli", *arguments, stdout=full.fileno()).finish().error_line("coordinator-cli", 6)
+        line = (
+            shell.start("coordinator-cli", *arguments, stdout=full.fileno()).finish().error_line("coordinator-cli", 6)
+        )
     assert "stdout" in line

@@ -103,9 +103,7 @@ def test_both_spellings_of_an_option_are_the_same_option(here: RunHere, sliced_o
         ("shardnode", ["--slice-dir", "s", "--prompt", "x"], "--prompt"),
     ],
 )
-def test_an_unknown_or_missing_option_is_named(
-    here: RunHere, program: Name, arguments: list[str], named: str
-) -> None:
+def test_an_unknown_or_missing_option_is_named(here: RunHere, program: Name, arguments: list[str], named: str) -> None:
     """The line also says where the options are explained."""
     line = here(program, *arguments).error_line(program, EXIT_INPUT)
     assert named in line
@@ -161,9 +159,7 @@ def test_nodes_that_are_no_addresses_are_refused(here: RunHere, nodes: str) -> N
         ("shardnode", ["--listen", "[::]:0"]),
     ],
 )
-def test_other_devices_need_insecure(
-    here: RunHere, sliced_once: Path, program: Name, arguments: list[str]
-) -> None:
+def test_other_devices_need_insecure(here: RunHere, sliced_once: Path, program: Name, arguments: list[str]) -> None:
     """Without TLS nothing leaves or enters this machine unless the user says so."""
     if program == "shardnode":
         arguments = ["--slice-dir", str(sliced_once / "split" / "node0"), *arguments]

@@ -14,12 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from coordinator.batch import MAX_ROWS
 from coordinator.conversation import Model
-from coordinator.tokenizer import load_tokenizer
-from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
+from tests.golden.make_smollm2 import GOLDEN, LENGTH
 from tests.support.mesh import new_sequence, process_mesh, run_alone, run_together, sliced
 
 ENTRIES: list[dict[str, Any]] = json.loads(GOLDEN.read_text(encoding="utf-8"))["prompts"]

@@ -44,10 +44,9 @@ def all_layouts(spec: ModelSpec, strategy: tuple[str, int], dtype: str, tile_byt
         yield from file_layouts(spec, plan, rank, dtype, tile_bytes).values()
 
 
-def used_bytes(layout: FileLayout, tile: TileLayout) -> list[tuple[int, int]]:
+def used_bytes(tile: TileLayout) -> list[tuple[int, int]]:
     """Return (start, stop) of each tensor within its tile."""
-    item_bytes = ITEM_BYTES[layout.dtype]
-    return [(place.offset, place.offset + math.prod(place.shape) * item_bytes) for place in tile.tensors]
+    return [(place.offset, place.offset + math.prod(place.shape) * ITEM_BYTES[place.dtype]) for place in tile.tensors]
 
 
 @settings(max_examples=60)
@@ -62,7 +61,7 @@ def test_tiles_are_whole_pages_one_after_another(
             assert offset == position
             assert offset % PAGE_BYTES == tile.byte_count % PAGE_BYTES == 0
             position += tile.byte_count
-            ranges = [(0, 0), *used_bytes(layout, tile), (tile.byte_count, tile.byte_count)]
+            ranges = [(0, 0), *used_bytes(tile), (tile.byte_count, tile.byte_count)]
             assert all(stop <= start for (_, stop), (start, _) in itertools.pairwise(ranges))
             assert all(place.offset % TENSOR_ALIGN_BYTES == 0 for place in tile.tensors)
         assert position == layout.file_bytes
@@ -80,10 +79,10 @@ def test_the_safetensors_library_reads_the_tensors_that_were_put_there(
         tensors = load(layout.header + body.numpy().tobytes())
         for index, (tile, offset) in enumerate(zip(layout.tiles, layout.tile_offsets, strict=True)):
             start = offset - len(layout.header)
-            for place, (first, stop) in zip(tile.tensors, used_bytes(layout, tile), strict=True):
+            for place, (first, stop) in zip(tile.tensors, used_bytes(tile), strict=True):
                 found = tensors.pop(f"tile{index}.{place.name}")
                 assert found.shape == place.shape
-                assert found.dtype is TORCH_DTYPES[layout.dtype]
+                assert found.dtype is TORCH_DTYPES[place.dtype]
                 expected = body[start + first : start + stop]
                 assert torch.equal(found.flatten().view(torch.uint8), expected)
         assert all(name.split(".")[1].startswith("pad") for name in tensors)

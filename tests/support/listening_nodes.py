@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -35,7 +33,7 @@ TRANSPORTS: tuple[Transport, ...] = ("direct", "grpc-unix", "grpc-tcp")
 
 NAME = "node 0 (under test)"
 SOON_SECONDS = 10.0
-POLL_SECONDS = 0.005
+"""For what another thread brings about; far longer than it takes."""
 
 
 class ListeningNode:
@@ -93,16 +91,6 @@ def ask(client: ShardClient, request: shard_pb2.RoundsRequest) -> shard_pb2.Roun
     """Send one request and return its response."""
     client.submit(request.SerializeToString())
     return client.collect()
-
-
-def soon(is_so: Callable[[], bool]) -> bool:
-    """Say whether something that another thread brings about becomes so within SOON_SECONDS."""
-    limit = time.monotonic() + SOON_SECONDS
-    while not is_so():
-        if time.monotonic() > limit:
-            return False
-        time.sleep(POLL_SECONDS)
-    return True
 
 
 def _listen(node: ShardNode, transport: Transport, socket_path: str) -> NodeServer | DirectServer:

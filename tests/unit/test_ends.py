@@ -1,0 +1,181 @@
+"""Do embedding rows, norms and late biases come from the coordinator's slice as the model has them?
+
+Covers: coordinator/ends.py on slices of every dtype, and damaged files. Does not cover: the head (test_head.py).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from common.errors import InputError, SliceCorrupt, SliceError, SliceReadError
+from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, file_layouts
+from coordinator.ends import Ends
+from tests.support.random_models import build
+from tests.support.sliced_models import SlicedModel, slice_model
+
+VOCAB = 300
+
+
+@pytest.fixture(scope="module")
+def sliced(tmp_path_factory: pytest.TempPathFactory) -> SlicedModel:
+    """Return a model with all late biases, its embedding in several tiles; nobody changes it."""
+    model = build(layers=2, vocab_size=VOCAB, attention_bias=True, mlp_bias=True)
+    return slice_model(tmp_path_factory.mktemp("sliced"), model=model)
+
+
+@contextmanager
+def opened(sliced: SlicedModel) -> Iterator[Ends]:
+    """Open the ends, and fail when closing them leaves a file open."""
+    before = len(os.listdir("/dev/fd"))
+    ends = Ends(sliced.slice_directory(), sliced.manifest())
+    try:
+        yield ends
+    finally:
+        ends.close()
+        ends.close()
+    assert len(os.listdir("/dev/fd")) == before
+
+
+def damage(path: Path, offset: int) -> None:
+    """Flip one bit."""
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+
+
+def test_embedding_rows_are_the_models(sliced: SlicedModel) -> None:
+    """Any tokens in any order, the first and last of every tile among them, one twice."""
+    manifest = sliced.manifest()
+    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    tiles = layouts[EMBEDDING_FILE].tiles
+    assert len(tiles) > 3
+    tokens = [5, 5, *(token for tile in tiles for token in (tile.first + tile.count - 1, tile.first))]
+    with opened(sliced) as ends, torch.no_grad():
+        assert torch.equal(ends.embed(tokens), sliced.model.get_input_embeddings()(torch.tensor(tokens)))
+        assert ends.embed([]).shape == (0, sliced.spec.hidden_size)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_rows_of_16_bits_are_widened_exactly(tmp_path: Path, dtype: str) -> None:
+    """float32 out, the very numbers that are stored."""
+    model = build(layers=1, vocab_size=260, dtype=getattr(torch, dtype))
+    sliced = slice_model(tmp_path, model=model, dtype=dtype)
+    with opened(sliced) as ends:
+        rows = ends.embed([3, 259])
+        assert rows.dtype is torch.float32
+        assert torch.equal(rows, model.get_input_embeddings().weight[[3, 259]].float())
+
+
+@pytest.mark.parametrize("token", [-1, VOCAB, 1 << 40])
+def test_a_token_outside_the_vocabulary_is_refused(sliced: SlicedModel, token: int) -> None:
+    """Its row would be somebody else's bytes."""
+    with opened(sliced) as ends, pytest.raises(InputError, match=f"vocabulary of {VOCAB}"):
+        ends.embed([1, token])
+
+
+def test_norms_are_the_models(sliced: SlicedModel) -> None:
+    """Each layer's two norms and the last one, over rows of any scale."""
+    hidden = torch.randn(3, 64, generator=torch.Generator().manual_seed(1)) * torch.tensor([[1.0], [1e-3], [1e3]])
+    inner: nn.Module = sliced.model.model
+    with opened(sliced) as ends, torch.no_grad():
+        for layer, block in enumerate(inner.layers):
+            for kind, norm in (("attention", block.input_layernorm), ("ffn", block.post_attention_layernorm)):
+                torch.testing.assert_close(ends.block_input(kind, layer, hidden), norm(hidden), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(ends.head_input(hidden), inner.norm(hidden), atol=1e-5, rtol=1e-5)
+
+
+def test_late_biases_are_added_once_and_in_place(sliced: SlicedModel) -> None:
+    """The bias of o_proj and of down_proj, for each layer its own."""
+    with opened(sliced) as ends, torch.no_grad():
+        for layer, block in enumerate(sliced.model.model.layers):
+            for kind, linear in (("attention", block.self_attn.o_proj), ("ffn", block.mlp.down_proj)):
+                output = torch.zeros(2, 64)
+                ends.add_late_bias(kind, layer, output)
+                assert torch.equal(output, linear.bias.expand(2, 64))
+
+
+def test_a_model_without_biases_adds_none(tmp_path: Path) -> None:
+    """Most models have none."""
+    with opened(slice_model(tmp_path)) as ends:
+        output = torch.ones(1, 64)
+        ends.add_late_bias("attention", 0, output)
+        ends.add_late_bias("ffn", 1, output)
+        assert torch.equal(output, torch.ones(1, 64))
+
+
+def test_a_flipped_bit_is_found_before_a_row_is_used(tmp_path: Path) -> None:
+    """A damaged embedding tile is refused whenever one of its rows is asked for; the others still serve."""
+    sliced = slice_model(tmp_path, model=build(layers=1, vocab_size=VOCAB))
+    path = sliced.slice_directory() / EMBEDDING_FILE
+    damage(path, path.stat().st_size - 5000)
+    with opened(sliced) as ends:
+        ends.embed([0])
+        for _ in range(2):
+            with pytest.raises(SliceCorrupt, match="--split-bin"):
+                ends.embed([VOCAB - 1])
+        ends.embed([0])
+
+
+def test_damaged_norms_are_found_when_they_are_read(tmp_path: Path) -> None:
+    """Norms touch every number of every answer."""
+    sliced = slice_model(tmp_path)
+    manifest = sliced.manifest()
+    damage(sliced.slice_directory() / NORMS_FILE, 5000)
+    before = len(os.listdir("/dev/fd"))
+    with pytest.raises(SliceCorrupt, match="norms"):
+        Ends(sliced.slice_directory(), manifest)
+    assert len(os.listdir("/dev/fd")) == before
+
+
+@pytest.mark.parametrize("name", [EMBEDDING_FILE, NORMS_FILE])
+def test_a_file_that_is_gone_or_cut_short_is_an_error_that_names_it(tmp_path: Path, name: str) -> None:
+    """Between the check of the sizes and the read, a file may have changed."""
+    sliced = slice_model(tmp_path)
+    manifest = sliced.manifest()
+    path = sliced.slice_directory() / name
+    os.truncate(path, path.stat().st_size - 4096)
+
+    def use() -> None:
+        ends = Ends(sliced.slice_directory(), manifest)
+        try:
+            ends.embed([259])
+        finally:
+            ends.close()
+
+    with pytest.raises(SliceCorrupt, match=f"{name} is cut short"):
+        use()
+    path.unlink()
+    with pytest.raises(SliceReadError, match=name):
+        use()
+
+
+def test_a_disk_that_fails_is_an_error_of_ours(sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EIO names the file."""
+    with opened(sliced) as ends:
+
+        def fail(*arguments: object) -> int:
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(os, "preadv", fail)
+        with pytest.raises(SliceError, match=r"embedding.*Input/output error"):
+            ends.embed([1])
+
+
+def test_bytes_read_are_counted(sliced: SlicedModel) -> None:
+    """The norms at the start; for a row its tile once, to check it, and then the row alone."""
+    manifest = sliced.manifest()
+    with opened(sliced) as ends:
+        start = ends.bytes_read_total
+        assert start == manifest.files[NORMS_FILE].size_bytes - 4096
+        ends.embed([0])
+        first = ends.bytes_read_total - start
+        ends.embed([0])
+        assert ends.bytes_read_total - start - first == 64 * 4 < first
+        assert ends.resident_bytes == (4 * 2 + 1) * 64 * 4

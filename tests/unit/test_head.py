@@ -1,0 +1,102 @@
+"""Are the head's logits those of one big matrix, however it is cut, streamed and stored?
+
+Covers: coordinator/head.py. Does not cover: the norm before it (test_ends.py), reading tiles (test_tile_source.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import SliceCorrupt
+from common.weights.manifest import HEAD_FILE
+from coordinator.head import TILES_PER_BLOCK, Head
+from tests.support.random_models import build
+from tests.support.sliced_models import SlicedModel, slice_model
+
+VOCAB = 331
+CPU = torch.device("cpu")
+
+
+@contextmanager
+def opened(sliced: SlicedModel, memory_window: int = 2) -> Iterator[Head]:
+    """Open the head of a slice."""
+    head = Head(sliced.slice_directory(), sliced.manifest(), memory_window, 10.0, CPU)
+    try:
+        yield head
+    finally:
+        head.close()
+
+
+@pytest.fixture(scope="module", params=[False, True], ids=["untied", "tied"])
+def sliced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> SlicedModel:
+    """Return a model whose vocabulary does not divide into its tiles; nobody changes it."""
+    model = build(layers=1, vocab_size=VOCAB, tied=request.param)
+    return slice_model(tmp_path_factory.mktemp("sliced"), model=model)
+
+
+def rows_of(count: int) -> torch.Tensor:
+    """Return normed rows."""
+    return torch.randn(count, 64, generator=torch.Generator().manual_seed(count))
+
+
+@pytest.mark.parametrize("memory_window", [0, 2, 3])
+@pytest.mark.parametrize("row_count", [1, 5])
+def test_tiles_are_one_big_matrix(sliced: SlicedModel, memory_window: int, row_count: int) -> None:
+    """Every logit is there, at its token, sweep after sweep."""
+    weight = sliced.model.get_output_embeddings().weight.detach()
+    with opened(sliced, memory_window) as head:
+        assert len(head._layouts) > 3
+        for _ in range(3):
+            rows = rows_of(row_count)
+            logits = head.logits(rows)
+            assert (logits.dtype, tuple(logits.shape)) == (torch.float32, (row_count, VOCAB))
+            torch.testing.assert_close(logits, rows @ weight.t(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("memory_window", [0, 2])
+def test_weights_of_16_bits_are_computed_with_in_float32(tmp_path: Path, dtype: str, memory_window: int) -> None:
+    """Half the bytes on disk and in the window, and the product of the very same numbers."""
+    model = build(layers=1, vocab_size=260, dtype=getattr(torch, dtype))
+    with opened(slice_model(tmp_path, model=model, dtype=dtype), memory_window) as head:
+        expected = rows_of(2) @ model.get_output_embeddings().weight.detach().float().t()
+        torch.testing.assert_close(head.logits(rows_of(2)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_the_window_is_the_memory_that_the_head_takes(sliced: SlicedModel) -> None:
+    """A window of 2 is room for two of the head's blocks; 0 keeps the whole head, read once."""
+    tile_bytes = max(tile.byte_count for tile in opened_layouts(sliced))
+    with opened(sliced, 2) as head:
+        head.logits(rows_of(1))
+        assert head.stats.window_bytes <= 2 * TILES_PER_BLOCK * tile_bytes
+        assert head.stats.peak_held_bytes <= head.stats.window_bytes
+        assert head.stats.resident_bytes == 0
+    with opened(sliced, 0) as head:
+        head.logits(rows_of(1))
+        read_bytes = head.stats.bytes_read_total
+        head.logits(rows_of(1))
+        assert head.stats.bytes_read_total == read_bytes == head.stats.resident_bytes
+        assert head.stats.window_bytes == 0
+
+
+def opened_layouts(sliced: SlicedModel) -> tuple[object, ...]:
+    """Return the layouts of the head's tiles."""
+    with opened(sliced) as head:
+        return head._layouts
+
+
+@pytest.mark.parametrize("memory_window", [0, 2])
+def test_a_flipped_bit_ends_in_an_error_and_never_in_a_logit(tmp_path: Path, memory_window: int) -> None:
+    """The damaged file is named, with what to do."""
+    sliced = slice_model(tmp_path, model=build(layers=1, vocab_size=VOCAB))
+    path = sliced.slice_directory() / HEAD_FILE
+    data = bytearray(path.read_bytes())
+    data[-8192] ^= 64
+    path.write_bytes(data)
+    with opened(sliced, memory_window) as head, pytest.raises(SliceCorrupt, match=f"{HEAD_FILE}.*--split-bin"):
+        head.logits(rows_of(1))
