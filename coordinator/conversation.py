@@ -37,7 +37,7 @@ class ModelOptions:
     """Which model, and how it is cut."""
 
     model: Path
-    world_size: int = 4
+    world_size: int = 1
     split_strategy: str = "uniform"
     save_dir: str = "split"
     """Where slices go; relative to the model's directory."""

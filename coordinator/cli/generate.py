@@ -32,7 +32,7 @@ def generate(
     p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that together reach p; 1: all.")] = 0.9,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 42,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past an end token.")] = False,
-    world_size: WorldSizeOption = 4,
+    world_size: WorldSizeOption = 1,
     split_strategy: StrategyOption = "uniform",
     split_bin: SplitBinOption = False,
     save_dir: SaveDirOption = "split",

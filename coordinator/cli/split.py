@@ -19,7 +19,7 @@ from coordinator.cli.options import (
 
 def split(
     model: ModelOption,
-    world_size: WorldSizeOption = 4,
+    world_size: WorldSizeOption = 1,
     split_strategy: StrategyOption = "uniform",
     save_dir: SaveDirOption = "split",
     split_bin: SplitBinOption = False,

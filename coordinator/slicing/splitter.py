@@ -83,6 +83,8 @@ def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
                          "name another place with --save-dir") from error  # fmt: skip
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        # With the lock held nobody builds: what is there was left by a run that was killed, gigabytes perhaps.
+        shutil.rmtree(request.directory / BUILDING, ignore_errors=True)
         if not redo and _are_complete(request):
             _check_all_belong(checkpoint, request)
             return False
@@ -122,7 +124,6 @@ def _check_all_belong(checkpoint: Checkpoint, request: SplitRequest) -> None:
 
 def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) -> None:
     building = request.directory / BUILDING
-    shutil.rmtree(building, ignore_errors=True)
     layouts = {
         rank: file_layouts(checkpoint.spec, request.plan, rank, request.dtype, request.tile_bytes)
         for rank in request.ranks

@@ -26,6 +26,8 @@ ONE_NODE = "D mesh of 1, window 0"
 TWO_NODES = "E mesh of 2, window 0"
 FLOOR = "F mesh of 4, no kernels"
 WARM_UP_LENGTH = 4
+QUIET_SHARE = 0.1
+"""Of the processors' time: what other programs may take before the numbers come with a warning."""
 ROLES = ("here", "nodes", "others")
 """Who used the processors: the contender's own process, its node processes, everything else on this machine."""
 
@@ -86,21 +88,32 @@ def _result(turns: Turns, floors: Sequence[Turn]) -> Result:
             name="C / B, window 2 beside everything resident", measured=_ratio(turns, WINDOWED, MESH).median, needed=0.5
         ),
     ]
-    lengths = {len(turn.token_ids) for own in turns.values() for turn in own}
-    floor = Spread.of([turn.milliseconds_per_token(turn.seconds) for turn in floors])
-    overhead = Spread.of(
-        [turn.milliseconds_per_token(turn.parts["wire"] + turn.parts["reduction"]) for turn in turns[MESH]]
-    )
     result.notes = [
-        f"all say the same {lengths.pop()} tokens in every round",
-        (
-            f"the star without kernels ({DIRECT}, in the same rounds) takes {floor.median:.1f} ms a token, from "
-            f"{floor.least:.1f} to {floor.most:.1f}; wire and reduction of B take {overhead.median:.1f}, from "
-            f"{overhead.least:.1f} to {overhead.most:.1f}: what is above the floor is nodes waiting for a free core"
-        ),
+        f"all say the same {len(turns[MESH][0].token_ids)} tokens in every round",
+        _floor_note(turns[MESH], floors),
+        _others_note(turns),
     ]
     result.numbers = {name: [asdict(turn) for turn in own] for name, own in {**turns, FLOOR: list(floors)}.items()}
     return result
+
+
+def _floor_note(mesh: Sequence[Turn], floors: Sequence[Turn]) -> str:
+    floor = Spread.of([turn.milliseconds_per_token(turn.seconds) for turn in floors])
+    overhead = Spread.of([turn.milliseconds_per_token(turn.parts["wire"] + turn.parts["reduction"]) for turn in mesh])
+    return (f"the star without kernels ({DIRECT}, in the same rounds) takes {floor.median:.1f} ms a token "
+            f"({floor.least:.1f} to {floor.most:.1f}); wire and reduction of B take {overhead.median:.1f} "
+            f"({overhead.least:.1f} to {overhead.most:.1f}): what is above the floor is nodes waiting for a core")  # fmt: skip
+
+
+def _others_note(turns: Turns) -> str:
+    """Say how much of the processors other programs took: they delay most whoever needs both cores at once."""
+    everyone = [turn for own in turns.values() for turn in own]
+    available_seconds = usable_core_count() * sum(turn.seconds for turn in everyone)
+    share = sum(turn.processor["others"] for turn in everyone) / available_seconds
+    if share < QUIET_SHARE:
+        return f"other programs took {100 * share:.0f} % of the processors: the machine was quiet"
+    return (f"other programs took {100 * share:.0f} % of the processors: times are too long, and ratios lean against "
+            "A and D, whose two threads wait for each other; repeat this on a quiet machine")  # fmt: skip
 
 
 def _rates(turns: Turns) -> Table:

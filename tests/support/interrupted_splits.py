@@ -1,0 +1,178 @@
+"""A program that kills slicing at chosen moments and tells what the next run made of it.
+
+    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY SCENARIO KILL_COUNT SEED   -> JSON on stdout
+
+Each split is a forked child that ends by SIGKILL right before its n-th touch of the file system (open, write, sync, mkdir,
+rename, remove): between two of them nothing changes on disk, so these are all the moments there are. The next run, in this
+process, must be right. It runs no test framework and starts no thread, so that forking is safe.
+Does not cover: power cuts (what was written but not synced is still there after a kill).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.errors import SliceMismatch
+from common.plan import make_plan
+from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.slicing.splitter import LOCK, SplitRequest, ensure_slices
+
+TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+"""Audit events of what changes a directory; writes and syncs have none and are wrapped."""
+FRESH, SAME, OTHER = "fresh", "same", "other"
+"""What was there before the split that is killed: nothing, the same slices, another plan's slices."""
+PUBLISHING_TOUCHES = 24
+"""The last so many touches are the renames into place, where most can go wrong: half of all kills."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One checkpoint and two ways to cut it."""
+
+    model: Path
+    wanted: SplitRequest
+    other: SplitRequest
+
+    def slice(self, request: SplitRequest, *, redo: bool) -> bool:
+        """Run one split as the product does."""
+        checkpoint = open_checkpoint(self.model)
+        try:
+            return ensure_slices(checkpoint, request, redo=redo, progress=lambda done, total: None)
+        finally:
+            checkpoint.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Run a scenario and print its outcome; see the module's docstring."""
+    torch.set_num_threads(1)
+    model, work, scenario, kill_count, seed = arguments
+    checkpoint = open_checkpoint(Path(model))
+    requests = [
+        SplitRequest(
+            plan=make_plan(checkpoint.spec, strategy, 2),
+            dtype="float32",
+            tile_bytes=8192,
+            directory=Path(work) / "split",
+        )
+        for strategy in ("uniform", "ratio:3,1")
+    ]
+    checkpoint.close()
+    setting = Setting(model=Path(model), wanted=requests[0], other=requests[1])
+    print(json.dumps(_run(setting, scenario, int(kill_count), random.Random(int(seed)))))
+    return 0
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below `directory` but the lock."""
+    return {
+        str(path.relative_to(directory)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and path.name != LOCK
+    }
+
+
+def _run(setting: Setting, scenario: str, kill_count: int, source: random.Random) -> dict[str, Any]:
+    directory = setting.wanted.directory
+    setting.slice(setting.wanted, redo=True)
+    right = digests(directory)
+    _prepare(setting, scenario)
+    touch_count = _touches_of(setting, scenario)
+    last = list(range(max(1, touch_count - PUBLISHING_TOUCHES), touch_count + 1))
+    moments = source.sample(last, min(len(last), kill_count // 2))
+    moments += source.sample(range(1, touch_count + 1), kill_count - len(moments))
+    outcomes = []
+    for moment in sorted(moments):
+        _prepare(setting, scenario)
+        before = digests(directory) if directory.exists() else {}
+        signal_number = _killed_split(setting, scenario, moment)
+        outcomes.append({"moment": moment, "signal": signal_number, **_next_run(setting, right, before)})
+    return {"touches": touch_count, "outcomes": outcomes}
+
+
+def _prepare(setting: Setting, scenario: str) -> None:
+    shutil.rmtree(setting.wanted.directory, ignore_errors=True)
+    if scenario != FRESH:
+        setting.slice(setting.wanted if scenario == SAME else setting.other, redo=True)
+
+
+def _touches_of(setting: Setting, scenario: str) -> int:
+    """Run an undisturbed split in a child and return how often it touches the file system."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        counter = [0]
+        _watch_touches(lambda: counter.__setitem__(0, counter[0] + 1))
+        setting.slice(setting.wanted, redo=scenario != FRESH)
+        os._exit(0 if _really_write(writing, str(counter[0]).encode()) else 1)
+    os.waitpid(child, 0)
+    os.close(writing)
+    count = int(os.read(reading, 20))
+    os.close(reading)
+    return count
+
+
+def _killed_split(setting: Setting, scenario: str, moment: int) -> int:
+    """Split in a child that is killed at its `moment`-th touch; return the signal that ended it, 0 if none did."""
+    child = os.fork()
+    if child == 0:
+        left = [moment]
+
+        def touch() -> None:
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        _watch_touches(touch)
+        setting.slice(setting.wanted, redo=scenario != FRESH)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+
+
+_really_write = os.write
+
+
+def _watch_touches(touch: Callable[[], None]) -> None:
+    """Call `touch` before each change of the file system, for the rest of this process."""
+
+    def write(descriptor: int, data: Any) -> int:
+        touch()
+        return _really_write(descriptor, data)
+
+    sys.addaudithook(lambda event, arguments: touch() if event in TOUCHES else None)
+    os.write = write
+    os.fsync = lambda descriptor: touch()  # a kill loses nothing that was written, so syncing proves nothing
+
+
+def _next_run(setting: Setting, right: dict[str, str], before: dict[str, str]) -> dict[str, Any]:
+    """Run again, without --split-bin where that is allowed, and say what came of it."""
+    directory = setting.wanted.directory
+    kept = False
+    try:
+        setting.slice(replace(setting.wanted), redo=False)
+    except SliceMismatch:
+        # Slices of another plan: they must be exactly those that were there before the killed run.
+        kept = {
+            name: digest for name, digest in digests(directory).items() if not name.startswith(".building")
+        } == before
+        if kept:
+            setting.slice(setting.wanted, redo=True)
+    found = digests(directory)
+    setting.slice(setting.wanted, redo=True)
+    return {"right": found == right, "kept": kept, "clean_after_redo": digests(directory) == right}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
