@@ -22,6 +22,7 @@ from coordinator.local import LocalNodes
 
 
 def generate(
+    context: typer.Context,
     model: ModelOption,
     prompt: Annotated[str, typer.Option(help="The text to go on from; empty starts from the model's BOS.")] = "",
     prefix: Annotated[str, typer.Option(help="Text put before the prompt, for context.")] = "",
@@ -48,10 +49,10 @@ def generate(
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
     ] = False,
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
-    master_ip: Annotated[str, typer.Option(help="Where this run's own gRPC health service listens.")] = "127.0.0.1",
+    master_ip: Annotated[str, typer.Option(help="Where the coordinator's gRPC service listens.")] = "127.0.0.1",
     master_port: Annotated[
-        int | None, typer.Option(help="Port of that service (29500 by convention); none is opened without this option.")
-    ] = None,
+        int, typer.Option(help="Port of that service. It is opened if this or --master-ip is given.")
+    ] = 29500,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1 meanwhile.")
     ] = None,
@@ -66,6 +67,11 @@ def generate(
     Example: coordinator-cli generate --model models/my-model --world-size 4 --chat --prompt "Why is the sky blue?"
     """
     configure_logs(log_level)
+    # Only then, so that two runs on one machine do not fight for a port that neither needs.
+    is_master_named = any(
+        (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
+        for name in ("master_ip", "master_port")
+    )
     if nodes is not None and use_gpu:
         raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
     with ExitStack() as closing:
@@ -91,7 +97,7 @@ def generate(
             run=RunOptions(
                 memory_window=memory_window, kv_budget_bytes=kv_budget_bytes, node_addresses=addresses, use_gpu=use_gpu
             ),
-            master_address=None if master_port is None else f"{master_ip}:{master_port}",
+            master_address=f"{master_ip}:{master_port}" if is_master_named else None,
             metrics_port=metrics_port,
         )  # fmt: skip
         run_request(request, local)

@@ -102,7 +102,7 @@ def _floor_note(mesh: Sequence[Turn], floors: Sequence[Turn]) -> str:
     overhead = Spread.of([turn.milliseconds_per_token(turn.parts["wire"] + turn.parts["reduction"]) for turn in mesh])
     return (f"the star without kernels ({DIRECT}, in the same rounds) takes {floor.median:.1f} ms a token "
             f"({floor.least:.1f} to {floor.most:.1f}); wire and reduction of B take {overhead.median:.1f} "
-            f"({overhead.least:.1f} to {overhead.most:.1f}): what is above the floor is nodes waiting for a core")  # fmt: skip
+            f"({overhead.least:.1f} to {overhead.most:.1f}): the rest is nodes waiting for a core")  # fmt: skip
 
 
 def _others_note(turns: Turns) -> str:

@@ -6,6 +6,7 @@ Does not cover: damage done later (test_wrong_slices.py), the bytes of a slice (
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -21,14 +22,15 @@ from tests.support.cli import Running, Shell
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
-LAYERS = 64
+LAYERS = 24
 """Enough files that a slicing takes longer than it takes to be killed in the middle."""
 SPLIT = ["--world-size", "4"]
+SLICES = [".lock", "coordinator", "node0", "node1", "node2", "node3"]
 
 
 @pytest.fixture(scope="module")
 def deep(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model of many layers, with its slices beside it in `whole`."""
+    """Return a model of many layers."""
     return write_tiny_checkpoint(tmp_path_factory.mktemp("deep") / "model", layers=LAYERS)
 
 
@@ -55,11 +57,22 @@ def digests(split: Path) -> dict[str, str]:
     }
 
 
+def is_whole(split: Path) -> bool:
+    """Say whether every file of every slice has the digest that its manifest promises, and nothing else lies there."""
+    promised = {
+        f"{manifest.parent.name}/{name}": entry["sha256"]
+        for manifest in split.glob("*/manifest.json")
+        for name, entry in json.loads(manifest.read_text())["files"].items()
+    }
+    found = {name: digest for name, digest in digests(split).items() if not name.endswith("manifest.json")}
+    return bool(found) and found == promised
+
+
 def start_slicing(shell: Shell, model: Path, save_dir: Path) -> Running:
     """Start `split` and return when a part of the slices is written."""
     running = shell.start("coordinator-cli", "split", "--model", str(model), "--save-dir", str(save_dir), *SPLIT)
     wait_until(
-        lambda: len(list(save_dir.glob(".building/node3/*"))) > 5, limit_seconds=60, what="a part of the slices"
+        lambda: len(list(save_dir.glob(".building/node3/*"))) > 1, limit_seconds=60, what="a part of the slices"
     )
     assert not (save_dir / "node0").exists(), "it was too quick to be interrupted"
     return running
@@ -69,9 +82,7 @@ def test_slicing_again_after_a_kill_or_ctrl_c_is_right(
     shell: Shell, here: RunHere, deep: Path, tmp_path: Path
 ) -> None:
     """Ctrl-C leaves no half slice; kill -9 leaves one that the next run does not take for whole."""
-    whole, save_dir = tmp_path / "whole", tmp_path / "split"
-    assert here("coordinator-cli", "split", "--model", str(deep), "--save-dir", str(whole), *SPLIT).code == 0
-
+    save_dir = tmp_path / "split"
     interrupted = start_slicing(shell, deep, save_dir)
     interrupted.process.send_signal(signal.SIGINT)
     assert interrupted.finish(END_SECONDS).error_line("coordinator-cli", EXIT_INTERRUPTED)
@@ -82,7 +93,8 @@ def test_slicing_again_after_a_kill_or_ctrl_c_is_right(
     killed.finish(END_SECONDS)
     assert (save_dir / ".building").exists()
     assert here("coordinator-cli", "split", "--model", str(deep), "--save-dir", str(save_dir), *SPLIT).code == 0
-    assert digests(save_dir) == digests(whole)
+    assert is_whole(save_dir)
+    assert sorted(path.name for path in save_dir.iterdir()) == SLICES
 
 
 def test_slices_are_made_again_when_the_last_run_died_while_publishing(here: RunHere, sliced: Path) -> None:
@@ -104,8 +116,8 @@ def test_two_runs_that_slice_at_once_take_turns(shell: Shell, deep: Path, tmp_pa
     ends = [running.finish() for running in [shell.start("coordinator-cli", *arguments) for _ in range(2)]]
     assert [end.code for end in ends] == [0, 0]
     assert sorted("there already" in end.err for end in ends) == [False, True]
-    assert sorted(path.name for path in save_dir.iterdir()) == [".lock", "coordinator", "node0", "node1", "node2",
-                                                                "node3"]  # fmt: skip
+    assert is_whole(save_dir)
+    assert sorted(path.name for path in save_dir.iterdir()) == SLICES
 
 
 def test_a_disk_that_is_too_small_is_named_before_anything_is_written(

@@ -1,10 +1,10 @@
 """A program that kills slicing at chosen moments and tells what the next run made of it.
 
-    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY SCENARIO KILL_COUNT SEED   -> JSON on stdout
+    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY SCENARIO KILL_COUNT SEED
 
-Each split is a forked child that ends by SIGKILL right before its n-th touch of the file system (open, write, sync, mkdir,
-rename, remove): between two of them nothing changes on disk, so these are all the moments there are. The next run, in this
-process, must be right. It runs no test framework and starts no thread, so that forking is safe.
+Prints JSON. Each split is a forked child that ends by SIGKILL right before its n-th touch of the file system (open,
+write, sync, mkdir, rename, remove): between two of them nothing changes on disk, so these are all the moments there
+are. The next run, in this process, must be right. There is no test framework and no thread here: forking is safe.
 Does not cover: power cuts (what was written but not synced is still there after a kill).
 """
 
@@ -18,7 +18,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ class Setting:
 def main(arguments: list[str]) -> int:
     """Run a scenario and print its outcome; see the module's docstring."""
     torch.set_num_threads(1)
+    os.fsync = lambda descriptor: None  # a kill loses nothing that was written, so syncing proves nothing here
     model, work, scenario, kill_count, seed = arguments
     checkpoint = open_checkpoint(Path(model))
     requests = [
@@ -102,9 +103,16 @@ def _run(setting: Setting, scenario: str, kill_count: int, source: random.Random
 
 
 def _prepare(setting: Setting, scenario: str) -> None:
-    shutil.rmtree(setting.wanted.directory, ignore_errors=True)
-    if scenario != FRESH:
+    """Put there what the scenario begins with; slices are made once and copied afterwards."""
+    directory = setting.wanted.directory
+    shutil.rmtree(directory, ignore_errors=True)
+    if scenario == FRESH:
+        return
+    made = directory.with_name("made")
+    if not made.exists():
         setting.slice(setting.wanted if scenario == SAME else setting.other, redo=True)
+        os.rename(directory, made)
+    shutil.copytree(made, directory)
 
 
 def _touches_of(setting: Setting, scenario: str) -> int:
@@ -153,25 +161,20 @@ def _watch_touches(touch: Callable[[], None]) -> None:
 
     sys.addaudithook(lambda event, arguments: touch() if event in TOUCHES else None)
     os.write = write
-    os.fsync = lambda descriptor: touch()  # a kill loses nothing that was written, so syncing proves nothing
+    os.fsync = lambda descriptor: touch()
 
 
 def _next_run(setting: Setting, right: dict[str, str], before: dict[str, str]) -> dict[str, Any]:
     """Run again, without --split-bin where that is allowed, and say what came of it."""
     directory = setting.wanted.directory
-    kept = False
     try:
-        setting.slice(replace(setting.wanted), redo=False)
+        setting.slice(setting.wanted, redo=False)
     except SliceMismatch:
         # Slices of another plan: they must be exactly those that were there before the killed run.
-        kept = {
-            name: digest for name, digest in digests(directory).items() if not name.startswith(".building")
-        } == before
-        if kept:
-            setting.slice(setting.wanted, redo=True)
-    found = digests(directory)
-    setting.slice(setting.wanted, redo=True)
-    return {"right": found == right, "kept": kept, "clean_after_redo": digests(directory) == right}
+        kept = digests(directory) == before
+        setting.slice(setting.wanted, redo=True)
+        return {"right": kept and digests(directory) == right, "kept": kept}
+    return {"right": digests(directory) == right, "kept": False}
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def test_each_error_ends_in_its_exit_code_and_one_line(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--no-such"], "--no-such"), (["--number", "x"], "--number"), (["--number", "0"], "--number"), (["extra"], "extra"),
-     (["--text"], "--text")],
+    [(["--no-such"], "--no-such"), (["--number", "x"], "--number"), (["--number", "0"], "--number"),
+     (["extra"], "extra"), (["--text"], "--text")],
 )  # fmt: skip
 def test_a_flag_that_is_wrong_is_one_line_with_where_help_is(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str

@@ -1,0 +1,112 @@
+"""What does a person or a program read: text on stdout, a report on stderr, one JSON document, help that teaches?
+
+Does not cover: whether the tokens are right (the tests that compare with transformers).
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import RunHere
+from tests.support.cli import PROGRAMS, Shell
+from tests.support.tiny_checkpoint import BOS_ID, write_tiny_checkpoint
+
+SEED_OPTIONS = (
+    "--prompt", "--length", "--prefix", "--use-gpu", "--split-bin", "--save-dir", "--split-strategy", "--seed",
+    "--master-ip", "--master-port", "--temperature", "--k", "--p", "--memory-window",
+)  # fmt: skip
+HELP_SECONDS = 1.0
+GREEDY = ["--world-size", "2", "--length", "12", "--temperature", "0", "--ignore-eos"]
+
+
+def test_text_goes_to_stdout_and_the_report_to_stderr(shell: Shell, sliced_once: Path) -> None:
+    """A real run, both spellings of an option, every process's memory in the report, nothing left behind."""
+    finished = shell.run(
+        "coordinator-cli", "generate", "--model", str(sliced_once), *GREEDY, "--prompt", "hi", "--memory_window", "2"
+    )  # fmt: skip
+    document = json.loads(
+        shell.run("coordinator-cli", "generate", "--model", str(sliced_once), *GREEDY, "--prompt", "hi", "--json").out
+    )
+    assert finished.code == 0
+    assert finished.out == document["text"] + "\n"
+    for word in ("12 generated", "2 nodes", "first token after", "tokens/s", "peak memory", "coordinator", "node1"):
+        assert word in finished.err
+    assert shell.leftovers() == []
+
+
+def test_the_json_document_has_the_documented_keys(here: RunHere, sliced_once: Path) -> None:
+    """One line on stdout, nothing on stderr; an empty prompt starts from BOS; every process has its memory."""
+    finished = here("coordinator-cli", "generate", "--model", str(sliced_once), *GREEDY, "--prompt", "", "--json")
+    assert (finished.code, finished.err, finished.out.count("\n")) == (0, "", 1)
+    document = json.loads(finished.out)
+    assert set(document) == {"prompt_token_ids", "token_ids", "text", "finish_reason", "timings", "memory"}
+    assert document["prompt_token_ids"] == [BOS_ID]
+    assert len(document["token_ids"]) == 12
+    assert document["finish_reason"] == "length"
+    assert set(document["timings"]) == {"ttft_seconds", "seconds_per_token", "tokens_per_second"}
+    assert document["timings"]["ttft_seconds"] > 0
+    assert len(document["timings"]["seconds_per_token"]) == 11
+    assert set(document["memory"]) == {"coordinator", "node0", "node1"}
+    assert len({values["process_id"] for values in document["memory"].values()}) == 3
+    assert all(values["peak_rss_bytes"] > 1 << 20 for values in document["memory"].values())
+    assert {"window_bytes", "kv_bytes", "read_bytes"} <= set(document["memory"]["node0"])
+
+
+def test_prefix_and_chat_shape_the_prompt(here: RunHere, sliced_once: Path) -> None:
+    """--prefix comes before --prompt; --chat applies the template; without it the text is taken as it stands."""
+
+    def prompt_ids(*arguments: str) -> list[int]:
+        finished = here(
+            "coordinator-cli", "generate", "--model", str(sliced_once), "--world-size", "2", "--length", "1", "--json",
+            *arguments,
+        )  # fmt: skip
+        ids: list[int] = json.loads(finished.out)["prompt_token_ids"]
+        return ids
+
+    plain = prompt_ids("--prompt", "one 1")
+    assert prompt_ids("--prefix", "one ", "--prompt", "1") == plain
+    chat = prompt_ids("--prompt", "one 1", "--chat")
+    assert chat[0] == BOS_ID
+    assert len(chat) > len(plain)
+
+
+def test_a_model_path_may_have_spaces_and_letters_of_any_script(here: RunHere, tmp_path: Path) -> None:
+    """And it may be a link to a directory; slices go where it leads."""
+    model = write_tiny_checkpoint(tmp_path / "mein modèl 模型 #1")
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    answers = [
+        here("coordinator-cli", "generate", "--model", str(path), *GREEDY, "--prompt", "hi") for path in (link, model)
+    ]
+    assert [answer.code for answer in answers] == [0, 0]
+    assert answers[0].out == answers[1].out != ""
+    assert (model / "split" / "node1" / "manifest.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["coordinator-cli"], ("generate", "split", "--help")),
+        (["coordinator-cli", "--help"], ("generate", "split", "Exit codes", "130")),
+        (["coordinator-cli", "generate", "--help"], (*SEED_OPTIONS, "--world-size", "--nodes", "--json", "Example")),
+        (["coordinator-cli", "split", "--help"], ("--model", "--save-dir", "--split-bin", "Example")),
+        (["shardnode", "--help"], ("--slice-dir", "--listen", "--memory-window", "--use-gpu", "Example")),
+    ],
+)
+def test_help_teaches_every_option_at_once(arguments: list[str], words: tuple[str, ...]) -> None:
+    """Each option has its sentence, there is an example, and nobody waits for torch to be imported."""
+    seconds = []
+    for _ in range(3):  # the machine may be busy with something else
+        started = time.monotonic()
+        done = subprocess.run([PROGRAMS / arguments[0], *arguments[1:]], capture_output=True, text=True, check=False)
+        seconds.append(time.monotonic() - started)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert [word for word in words if word not in done.stdout] == []
+        if seconds[-1] < HELP_SECONDS:
+            break
+    assert min(seconds) < HELP_SECONDS
