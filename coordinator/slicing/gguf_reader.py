@@ -16,7 +16,7 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from common.errors import CheckpointError, UnsupportedModel
-from coordinator.slicing.gguf_file import GgufHeader, GgufTensor, read_gguf_header
+from coordinator.gguf_file import GgufHeader, GgufTensor, read_gguf_header
 from coordinator.slicing.gguf_metadata import family_from_gguf, spec_from_gguf
 from coordinator.slicing.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.slicing.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows

@@ -1,7 +1,7 @@
 """Builds a tokenizer out of the vocabulary in a GGUF file's metadata.
 
 Covers: byte-level BPE (`gpt2`) with the pre-tokenizers of the families we run, sentencepiece BPE (`llama`).
-Does not cover: reading the file (gguf_metadata.py); other kinds of vocabulary are refused by name.
+Does not cover: reading the file (coordinator/gguf_file.py); other kinds of vocabulary are refused by name.
 Source: llama.cpp's vocabulary loader for the meaning of the keys and the split patterns; each family's own
 tokenizer.json for what that loader leaves out (Qwen normalizes to NFC).
 """
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
 from common.errors import CheckpointError, UnsupportedModel
-from coordinator.tokenizer.gguf_metadata import read_gguf_metadata
+from coordinator.gguf_file import read_gguf_header
 from coordinator.tokenizer.sentencepiece_pipeline import llama_pipeline, merges_of
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
 
@@ -83,7 +83,7 @@ def load_gguf_tokenizer(path: Path) -> TextTokenizer:
         CheckpointError: not a GGUF file, no vocabulary in it, or one that contradicts itself.
         UnsupportedModel: an unknown tokenizer.ggml.model or tokenizer.ggml.pre, by name.
     """
-    vocabulary = GgufVocabulary(read_gguf_metadata(path), path)
+    vocabulary = GgufVocabulary(read_gguf_header(path).metadata, path)
     pipeline, adds_bos = vocabulary.pipeline()
     special_ids = {name: vocabulary.token_id(key) for name, key in SPECIAL_KEYS.items()}
     special_tokens = {name: vocabulary.tokens[i] for name, i in special_ids.items() if i is not None}

@@ -177,7 +177,7 @@ def test_file_cut_at_any_length_is_refused(tmp_path: Path) -> None:
     end = whole.rindex(b"add_bos_token") + len(b"add_bos_token") + 4
     for byte_count in range(0, end, 7):
         path.write_bytes(whole[:byte_count])
-        with pytest.raises(CheckpointError, match="not a usable GGUF file"):
+        with pytest.raises(CheckpointError, match=path.name):
             load_tokenizer(path)
 
 
@@ -198,7 +198,7 @@ def test_hostile_head_is_refused_before_anything_is_allocated(head: bytes, tmp_p
     """Lengths are checked against the file's size before they are believed."""
     path = tmp_path / "model.gguf"
     path.write_bytes(head)
-    with pytest.raises(CheckpointError, match="not a usable GGUF file"):
+    with pytest.raises(CheckpointError, match=path.name):
         load_tokenizer(path)
 
 
