@@ -26,7 +26,7 @@ def _with_dashes(word: str) -> str:
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "token_normalize_func": _with_dashes}
 
 
-# Typer has carried its own copy of click since 0.26 or so, and before that used click itself; both have
+# Newer Typers carry their own copy of click, older ones (those for Python 3.10) use click itself; both have
 # ClickException (a flag that is refused) as the grandparent of BadParameter, which is public in both.
 _REFUSED_FLAG: Any = typer.BadParameter.__mro__[2]
 

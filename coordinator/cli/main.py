@@ -11,8 +11,7 @@ from coordinator.cli.generate import generate
 from coordinator.cli.split import split
 
 app = typer.Typer(
-    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None,
-    help="Run a language model larger than any of your devices on the devices you own.",
+    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None
 )  # fmt: skip
 app.command()(generate)
 app.command()(split)

@@ -1,7 +1,7 @@
 """How fast is shardmesh on this machine? `make bench` runs this; ARGS="--quick" takes less than a minute.
 
 Covers: which benchmarks run, printing, the files in results/.
-Does not cover: measuring (one file per benchmark: speed.py, star_floor.py, slicing.py).
+Does not cover: measuring (one file per benchmark: speed.py, star_floor.py, slicing.py, slicing_memory.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -22,12 +22,13 @@ os.environ["TQDM_DISABLE"] = "1"
 
 from common.errors import ShardmeshError
 from common.operating_system import usable_core_count
-from tests.bench import slicing, speed, star_floor
+from tests.bench import slicing, slicing_memory, speed, star_floor
 from tests.bench.inputs import check_model
 from tests.bench.report import BenchBroken, Result, Settings, machine_facts
 
 BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "slicing": slicing.measure,
+    "slicing-memory": slicing_memory.measure,
     "star": star_floor.measure,
     "speed": speed.measure,
 }

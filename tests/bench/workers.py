@@ -7,6 +7,7 @@ A worker opens what it needs, says so, then answers one request after another fr
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
 import traceback
@@ -75,11 +76,17 @@ def _serve(connection: Connection, opener: Opener, args: tuple[Any, ...]) -> Non
     try:
         with opener(*args) as answer:
             connection.send("ready")
-            while True:
-                try:
-                    request = connection.recv()
-                except EOFError:
-                    return
+            while (request := _next_request(connection)) is not None:
                 connection.send(answer(*request))
-    except Exception:  # noqa: BLE001 - the edge of a process: whoever asked hears of it
-        connection.send(_Failure(traceback.format_exc()))
+    except Exception:  # noqa: BLE001 - the edge of a process: whoever asked hears of it, if anybody is there
+        with contextlib.suppress(ConnectionError):
+            connection.send(_Failure(traceback.format_exc()))
+
+
+def _next_request(connection: Connection) -> tuple[Any, ...] | None:
+    """Return the next request; None once nobody asks any more."""
+    try:
+        request: tuple[Any, ...] = connection.recv()
+        return request
+    except (EOFError, ConnectionError):
+        return None

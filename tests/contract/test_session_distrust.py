@@ -151,6 +151,16 @@ def test_a_position_beyond_the_reserved_ones_is_refused(sliced: SlicedModel, nod
     check_it_serves(sliced, node)
 
 
+def test_a_round_has_a_limited_number_of_rows(sliced: SlicedModel, node: ShardNode) -> None:
+    """The last number that is allowed is answered; one row more is refused, though its input is all there."""
+    rows = random_rows(MAX_ROWS + 1, sliced.spec.hidden_size)
+    session = good_session(sliced, node)
+    assert session.handle(run_block(4, rows[:-1], kind=FFN)).HasField("block_result")
+    error = refused(session, run_block(5, rows, kind=FFN))
+    assert type(error) is ShapeError
+    assert f"from 1 to {MAX_ROWS}" in str(error)
+
+
 @pytest.mark.parametrize("call_id", [3, 2, 0, -1, -(2**63)])
 def test_a_replayed_call_is_refused(sliced: SlicedModel, node: ShardNode, call_id: int) -> None:
     """A call id must be larger than the one before: a replay would write keys and values twice."""

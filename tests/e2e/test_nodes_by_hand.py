@@ -40,23 +40,51 @@ class HandStarted:
         """What --nodes takes."""
         return ",".join(self.addresses)
 
+    def ask_endlessly(self, model: Path) -> Running:
+        """Start an answer of minutes on both nodes and return once text comes."""
+        running = self.shell.start(
+            "coordinator-cli", "generate", "--model", str(model), *ENDLESS, "--nodes", self.option
+        )
+        running.wait_for_text()
+        return running
 
-@pytest.fixture
-def nodes(shell: Shell, sliced_once: Path) -> Iterator[HandStarted]:
-    """Start both nodes, and have them drained and ended at the end."""
-    listens = ["127.0.0.1:0", f"unix:{shell.home}/node1.sock"]
-    running = [
-        shell.start("shardnode", "--slice-dir", str(sliced_once / "split" / f"node{rank}"), "--listen", listen)
-        for rank, listen in enumerate(listens)
-    ]
-    for node in running:
-        wait_until(lambda node=node: "serving" in node.err or node.process.poll() is not None, limit_seconds=60,
-                   what="a node that listens")  # fmt: skip
-    addresses = [re.findall(r" on (\S+)$", node.err, re.MULTILINE)[0] for node in running]
-    yield HandStarted(shell=shell, running=running, addresses=addresses)
-    for node in running:
-        if node.process.poll() is None:
-            node.process.terminate()
+
+def start_node(shell: Shell, model: Path, rank: int) -> Running:
+    """Start the node of a rank without waiting for it."""
+    listen = "127.0.0.1:0" if rank == 0 else f"unix:{shell.home}/node1.sock"
+    return shell.start("shardnode", "--slice-dir", str(model / "split" / f"node{rank}"), "--listen", listen)
+
+
+def wait_until_serving(node: Running) -> str:
+    """Wait until a node listens and return its address."""
+    wait_until(
+        lambda: "serving" in node.err or node.process.poll() is not None, limit_seconds=60, what="a node that listens"
+    )
+    return str(re.findall(r" on (\S+)$", node.err, re.MULTILINE)[0])
+
+
+def start_both(shell: Shell, model: Path) -> HandStarted:
+    """Start both nodes and wait until they listen."""
+    running = [start_node(shell, model, rank) for rank in range(2)]
+    return HandStarted(shell=shell, running=running, addresses=[wait_until_serving(node) for node in running])
+
+
+@pytest.fixture(scope="module")
+def nodes(sliced_once: Path) -> Iterator[HandStarted]:
+    """Return two nodes that outlive every test; after the last SIGTERM drains them and they exit with 0."""
+    shell = Shell()
+    try:
+        started = start_both(shell, sliced_once)
+        yield started
+        for node in started.running:
+            node.process.send_signal(signal.SIGTERM)
+        for node in started.running:
+            finished = node.finish(END_SECONDS)
+            assert (finished.code, "Traceback" in finished.err) == (EXIT_OK, False)
+        assert not (shell.home / "node1.sock").exists()
+        assert shell.leftovers() == []
+    finally:
+        shell.close()
 
 
 def open_sequences(address: str) -> int:
@@ -67,58 +95,66 @@ def open_sequences(address: str) -> int:
     return count
 
 
-def test_nodes_started_by_hand_answer_as_local_ones_do(
-    shell: Shell, here: RunHere, sliced_once: Path, nodes: HandStarted
-) -> None:
-    """In whatever order they are named; then they are healthy, SIGTERM drains them, and they exit with 0."""
+def test_nodes_started_by_hand_answer_as_local_ones_do(here: RunHere, sliced_once: Path, nodes: HandStarted) -> None:
+    """In whatever order they are named, over TCP and Unix sockets together; and both say that they are healthy."""
     local = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK)
     assert (local.code, local.out.strip() != "") == (EXIT_OK, True)
     for order in (nodes.addresses, nodes.addresses[::-1]):
         finished = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK, "--nodes", ",".join(order))
         assert (finished.code, finished.out) == (EXIT_OK, local.out)
-    with grpc.insecure_channel(nodes.addresses[0], options=channel_options()) as channel:
-        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
-    assert health.status == health_pb2.HealthCheckResponse.SERVING
-    for node in nodes.running:
-        node.process.send_signal(signal.SIGTERM)
-    for node in nodes.running:
-        finished = node.finish(END_SECONDS)
-        assert (finished.code, "Traceback" in finished.err) == (EXIT_OK, False)
-    assert not (shell.home / "node1.sock").exists()
+    for address in nodes.addresses:
+        with grpc.insecure_channel(address, options=channel_options()) as channel:
+            health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        assert health.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_nodes_forget_a_coordinator_that_was_killed_and_serve_the_next(
-    shell: Shell, here: RunHere, sliced_once: Path, nodes: HandStarted
-) -> None:
-    """kill -9 in mid-answer: both nodes free its keys and values, and answer the next one rightly."""
-    first = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK, "--nodes", nodes.option)
-    asking = shell.start("coordinator-cli", "generate", "--model", str(sliced_once), *ENDLESS, "--nodes", nodes.option)
-    asking.wait_for_text()
+def test_nodes_forget_a_coordinator_that_was_killed(sliced_once: Path, nodes: HandStarted) -> None:
+    """kill -9 in mid-answer: within 5 s both nodes have freed its keys and values."""
+    asking = nodes.ask_endlessly(sliced_once)
     assert [open_sequences(address) for address in nodes.addresses] == [1, 1]
     asking.process.kill()
+    asking.finish(END_SECONDS)
     for address in nodes.addresses:
         wait_until(lambda address=address: open_sequences(address) == 0, limit_seconds=END_SECONDS, what="no sequence")
-    again = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK, "--nodes", nodes.option)
-    assert (again.code, again.out) == (EXIT_OK, first.out)
 
 
-@pytest.mark.parametrize(("rank", "number"), [(0, signal.SIGKILL), (1, signal.SIGSTOP), (0, signal.SIGTERM)])
-def test_a_node_that_leaves_in_mid_answer_is_named(
-    shell: Shell, sliced_once: Path, nodes: HandStarted, rank: int, number: signal.Signals
+def test_a_frozen_node_is_named_and_serves_again_once_it_thaws(
+    here: RunHere, sliced_once: Path, nodes: HandStarted
 ) -> None:
-    """Killed or frozen: within 5 s; told to end: it lets the answer go on for its 5 s of grace, and exits with 0."""
-    asking = shell.start("coordinator-cli", "generate", "--model", str(sliced_once), *ENDLESS, "--nodes", nodes.option)
-    asking.wait_for_text()
-    node = nodes.running[rank].process
-    node.send_signal(number)
+    """SIGSTOP: named within 5 s. SIGCONT: the next answer is right, with nothing restarted."""
+    asking = nodes.ask_endlessly(sliced_once)
+    frozen = nodes.running[1].process
+    frozen.send_signal(signal.SIGSTOP)
     try:
-        finished = asking.finish(END_SECONDS if number != signal.SIGTERM else 2 * END_SECONDS)
+        finished = asking.finish(END_SECONDS)
     finally:
-        if number == signal.SIGSTOP:
-            node.send_signal(signal.SIGCONT)
-    assert f"node {rank}" in finished.error_line("coordinator-cli", EXIT_NODE)
-    if number == signal.SIGTERM:
-        assert nodes.running[rank].finish(END_SECONDS).code == EXIT_OK
+        frozen.send_signal(signal.SIGCONT)
+    assert "node 1" in finished.error_line("coordinator-cli", EXIT_NODE)
+    again = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK, "--nodes", nodes.option)
+    assert again.code == EXIT_OK
+
+
+def test_a_killed_node_can_be_started_again_and_one_told_to_end_drains(
+    shell: Shell, here: RunHere, sliced_once: Path
+) -> None:
+    """SIGKILL in mid-answer: named; a new process takes over its socket. SIGTERM: 5 s of grace, named, exit code 0."""
+    nodes = start_both(shell, sliced_once)
+    first = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK, "--nodes", nodes.option)
+    asking = nodes.ask_endlessly(sliced_once)
+    nodes.running[1].process.kill()
+    assert "node 1" in asking.finish(END_SECONDS).error_line("coordinator-cli", EXIT_NODE)
+
+    wait_until_serving(start_node(shell, sliced_once, rank=1))
+    again = here("coordinator-cli", "generate", "--model", str(sliced_once), *ASK, "--nodes", nodes.option)
+    assert (first.code, again.code, again.out) == (EXIT_OK, EXIT_OK, first.out)
+
+    asking = nodes.ask_endlessly(sliced_once)
+    nodes.running[0].process.send_signal(signal.SIGTERM)
+    finished = asking.finish(2 * END_SECONDS)
+    assert "node 0" in finished.error_line("coordinator-cli", EXIT_NODE)
+    assert nodes.running[0].finish(END_SECONDS).code == EXIT_OK
+    for node in shell.running():
+        node.process.send_signal(signal.SIGTERM)
 
 
 def test_a_node_that_holds_the_slice_of_another_plan_is_named(here: RunHere, sliced: Path, nodes: HandStarted) -> None:
@@ -128,7 +164,9 @@ def test_a_node_that_holds_the_slice_of_another_plan_is_named(here: RunHere, sli
     line = finished.error_line("coordinator-cli", EXIT_SLICE)
     assert "node 0" in line
     assert "plan" in line
-    one = here("coordinator-cli", "generate", "--model", str(sliced), "--save-dir", "one", "--nodes", nodes.addresses[1])
+    one = here(
+        "coordinator-cli", "generate", "--model", str(sliced), "--save-dir", "one", "--nodes", nodes.addresses[1]
+    )
     assert "rank" in one.error_line("coordinator-cli", EXIT_SLICE)
 
 

@@ -71,16 +71,12 @@ def is_whole(split: Path) -> bool:
 def start_slicing(shell: Shell, model: Path, save_dir: Path) -> Running:
     """Start `split` and return when a part of the slices is written."""
     running = shell.start("coordinator-cli", "split", "--model", str(model), "--save-dir", str(save_dir), *SPLIT)
-    wait_until(
-        lambda: len(list(save_dir.glob(".building/node3/*"))) > 1, limit_seconds=60, what="a part of the slices"
-    )
+    wait_until(lambda: len(list(save_dir.glob(".building/node3/*"))) > 1, limit_seconds=60, what="a part of the slices")
     assert not (save_dir / "node0").exists(), "it was too quick to be interrupted"
     return running
 
 
-def test_slicing_again_after_a_kill_or_ctrl_c_is_right(
-    shell: Shell, here: RunHere, deep: Path, tmp_path: Path
-) -> None:
+def test_slicing_again_after_a_kill_or_ctrl_c_is_right(shell: Shell, here: RunHere, deep: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves no half slice; kill -9 leaves one that the next run does not take for whole."""
     save_dir = tmp_path / "split"
     interrupted = start_slicing(shell, deep, save_dir)
@@ -150,9 +146,7 @@ def test_a_disk_that_fills_up_while_slicing_keeps_the_old_slices(
     assert (again.code, "there already" in again.err) == (0, True)
 
 
-def test_a_read_only_model_can_be_used_when_it_is_sliced(
-    here: RunHere, sliced_once: Path, small_disk: Path
-) -> None:
+def test_a_read_only_model_can_be_used_when_it_is_sliced(here: RunHere, sliced_once: Path, small_disk: Path) -> None:
     """Without slices, the line says where else they may go; with them, nothing needs to be written."""
     model = small_disk / "model"
     shutil.copytree(sliced_once, model, ignore=shutil.ignore_patterns("split"))

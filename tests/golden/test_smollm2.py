@@ -15,16 +15,22 @@ from typing import Any
 
 import pytest
 
-from coordinator.conversation import Model
+from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
+from coordinator.conversation import Conversation, Model
 from tests.golden.make_smollm2 import GOLDEN, LENGTH
 from tests.support.mesh import new_sequence, process_mesh, run_alone, run_together, sliced
 
-ENTRIES: list[dict[str, Any]] = json.loads(GOLDEN.read_text(encoding="utf-8"))["prompts"]
+GOLDEN_DOCUMENT: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
+LONG = "long"
+ENTRIES: list[dict[str, Any]] = GOLDEN_DOCUMENT["prompts"]
+SHORT = [entry for entry in ENTRIES if entry["name"] != LONG]
 PLANS = [(1, "uniform"), (2, "uniform"), (3, "uniform"), (4, "uniform"), (9, "uniform"), (3, "ratio:3,1,1")]
 
 
-@pytest.fixture(scope="module", params=PLANS, ids=lambda plan: f"{plan[0]}-{plan[1]}")
-def sliced_model(request: pytest.FixtureRequest, demo_model: Path, tmp_path_factory: Any) -> Iterator[Model]:
+@pytest.fixture(scope="module", params=PLANS, ids=lambda plan: f"{plan[0]} nodes {plan[1]}")
+def sliced_model(
+    request: pytest.FixtureRequest, demo_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Model]:
     """Return the demo model cut by one plan; its slices are gone before the next plan's are made."""
     world_size, strategy = request.param
     directory = tmp_path_factory.mktemp("slices")
@@ -33,15 +39,20 @@ def sliced_model(request: pytest.FixtureRequest, demo_model: Path, tmp_path_fact
     shutil.rmtree(directory)
 
 
-@pytest.mark.parametrize("memory_window", [2, 0])
-def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: Model, memory_window: int) -> None:
-    """All prompts in the same sweeps, 64 greedy tokens each: not one token differs."""
-    with process_mesh(sliced_model, memory_window=memory_window) as conversation:
-        if sliced_model.plan.world_size == 2 and memory_window == 0:
-            answers = [run_alone(conversation, entry["prompt_ids"], length=LENGTH) for entry in ENTRIES]
-        else:
-            sequences = [new_sequence(conversation, entry["prompt_ids"], length=LENGTH) for entry in ENTRIES]
-            run_together(conversation, sequences)
-            answers = [sequence.generated_ids for sequence in sequences]
-    for entry, answer in zip(ENTRIES, answers, strict=True):
-        assert answer == entry["token_ids"], entry["name"]
+def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: Model) -> None:
+    """Streamed: all prompts in the same sweeps, the long one cut into chunks; no token of 64 differs."""
+    check_together(sliced_model, memory_window=2, entries=ENTRIES)
+
+
+def test_the_answers_are_the_same_with_all_weights_in_memory(sliced_model: Model) -> None:
+    """Window 0: the same tokens."""
+    check_together(sliced_model, memory_window=0, entries=SHORT)
+
+
+def check_together(model: Model, *, memory_window: int, entries: list[dict[str, Any]]) -> None:
+    """Answer all entries in the same sweeps and compare."""
+    with process_mesh(model, memory_window=memory_window) as conversation:
+        sequences = [new_sequence(conversation, entry["prompt_ids"], length=LENGTH) for entry in entries]
+        run_together(conversation, sequences)
+    for entry, sequence in zip(entries, sequences, strict=True):
+        assert sequence.generated_ids == entry["token_ids"], entry["name"]

@@ -122,6 +122,7 @@ def test_ffn_tiles_cover_the_share_in_few_and_even_parts(
         columns = [column for tile in tiles for column in range(tile.first, tile.first + tile.count)]
         assert columns == list(range(share.ffn_column_start, share.ffn_column_stop))
         assert all(1 <= tile.count <= most for tile in tiles)
+        assert all((tile.first - share.ffn_column_start) % COLUMN_GRAIN == 0 for tile in tiles)
         assert len(tiles) <= math.ceil(share.ffn_column_count / max(COLUMN_GRAIN, tile_bytes // column_bytes))
 
 

@@ -125,6 +125,10 @@ class Shell:
         """Start a program and wait for its end."""
         return self.start(program, *arguments).finish()
 
+    def running(self) -> list[Running]:
+        """Return what was started and has not ended."""
+        return [started for started in self._started if started.process.poll() is None]
+
     def leftovers(self) -> list[str]:
         """Name every process that descends from one of ours and lives, and every temporary file."""
         return [*(f"process {p.pid}: {p.name()}" for p in self._processes()), *os.listdir(self._temporary)]

@@ -57,7 +57,7 @@ class Setting:
 def main(arguments: list[str]) -> int:
     """Run a scenario and print its outcome; see the module's docstring."""
     torch.set_num_threads(1)
-    os.fsync = lambda descriptor: None  # a kill loses nothing that was written, so syncing proves nothing here
+    os.fsync = lambda fd: None  # a kill loses nothing that was written, so syncing proves nothing here
     model, work, scenario, kill_count, seed = arguments
     checkpoint = open_checkpoint(Path(model))
     requests = [
@@ -161,7 +161,7 @@ def _watch_touches(touch: Callable[[], None]) -> None:
 
     sys.addaudithook(lambda event, arguments: touch() if event in TOUCHES else None)
     os.write = write
-    os.fsync = lambda descriptor: touch()
+    os.fsync = lambda fd: touch()
 
 
 def _next_run(setting: Setting, right: dict[str, str], before: dict[str, str]) -> dict[str, Any]:

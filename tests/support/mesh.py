@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Literal
+from unittest import mock
 
 import torch
 
@@ -92,8 +93,13 @@ def thread_mesh(
 
 @contextmanager
 def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
-    """Run every node of a sliced model as a process of its own, as `generate` does."""
+    """Run every node of a sliced model as a process of its own, as `generate` does, with one thread each.
+
+    Torch's threads wait for each other by spinning: beside other work, two take many times as long as one.
+    """
     with ExitStack() as closing:
+        core_count = model.plan.world_size  # what local.py divides by the number of nodes
+        closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=core_count))
         local = LocalNodes()
         closing.callback(local.close)
         run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES)

@@ -74,7 +74,11 @@ def test_the_peak_is_kept_when_memory_is_given_back() -> None:
 @linux_only
 def test_another_process_can_be_measured() -> None:
     """A node's memory is read by its process id."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
         assert 1 << 20 < process_memory(child.pid).rss_bytes < own_memory().rss_bytes
         child.communicate(b"\n")
 

@@ -1,0 +1,131 @@
+"""What can a peer named in --nodes do to the coordinator? Nothing but end the answer with a line that names it.
+
+Does not cover: hostile coordinators (tests/contract), nodes that die (test_nodes_by_hand.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.errors import EXIT_NODE, EXIT_RESOURCE, EXIT_SLICE
+from common.rpc import MAX_MESSAGE_BYTES
+from common.tensor_codec import encode_tensor
+from protos.shardmesh.v1 import shard_pb2
+from tests.e2e.conftest import RunHere
+from tests.support.lying_node import Lie, lying_node
+from tests.support.tiny_checkpoint import HIDDEN_SIZE, write_tiny_checkpoint
+
+Response = shard_pb2.RoundsResponse
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny model to be run on one node."""
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("hostile") / "model")
+
+
+def with_tensor(tensor: torch.Tensor) -> Lie:
+    """Answer with another partial sum."""
+
+    def lie(honest: Response) -> bytes:
+        honest.block_result.partial.Clear()
+        encode_tensor(tensor, honest.block_result.partial)
+        return honest.SerializeToString()
+
+    return lie
+
+
+def changed(change: Callable[[Response], object]) -> Lie:
+    """Answer with a changed response."""
+
+    def lie(honest: Response) -> bytes:
+        change(honest)
+        return honest.SerializeToString()
+
+    return lie
+
+
+def end_the_stream(honest: Response) -> bytes:
+    """Raise on the node's side, with a text that no terminal should see as it is."""
+    raise RuntimeError("secret\n\x1b[31mred")
+
+
+TOO_LONG = "a message that is too long"
+LIES: dict[str, Lie] = {
+    "another shape": with_tensor(torch.zeros(2, HIDDEN_SIZE)),
+    "another rank of tensor": with_tensor(torch.zeros(HIDDEN_SIZE)),
+    "another dtype": with_tensor(torch.zeros(1, HIDDEN_SIZE, dtype=torch.bfloat16)),
+    "not a number": with_tensor(torch.full((1, HIDDEN_SIZE), torch.nan)),
+    "infinity": with_tensor(torch.full((1, HIDDEN_SIZE), torch.inf)),
+    "a shape of many dimensions": changed(lambda r: r.block_result.partial.shape.extend([1] * 100_000)),
+    "a shape without its bytes": changed(lambda r: r.block_result.partial.ClearField("data")),
+    "negative dimensions": changed(lambda r: r.block_result.partial.shape.__setitem__(slice(None), [-1, -HIDDEN_SIZE])),
+    "an unknown dtype": changed(lambda r: setattr(r.block_result.partial, "dtype", 99)),
+    "the answer to another call": changed(lambda r: setattr(r, "call_id", r.call_id - 1)),
+    "an answer to another question": changed(lambda r: r.session_opened.SetInParent()),
+    "no answer": changed(lambda r: r.ClearField("block_result")),
+    "garbage": lambda honest: b"\xff" * 100,
+    TOO_LONG: lambda honest: bytes(MAX_MESSAGE_BYTES + 1),
+    "the end of the stream": end_the_stream,
+}
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_an_answer_that_is_none_is_refused_and_the_node_named(here: RunHere, model: Path, name: str) -> None:
+    """Dtype and shape come from the plan; no token is printed, and the node's words are kept on one line.
+
+    gRPC refuses a message that is too long before it is allocated, with a status of its own.
+    """
+    with lying_node(LIES[name]) as address:
+        finished = here(
+            "coordinator-cli", "generate", "--model", str(model), "--prompt", "1", "--length", "2", "--nodes", address
+        )  # fmt: skip
+    line = finished.error_line("coordinator-cli", EXIT_RESOURCE if name == TOO_LONG else EXIT_NODE)
+    assert address in line
+    assert "\x1b" not in line
+    assert finished.out == ""
+
+
+@pytest.mark.parametrize("rank", [1, -1, 2_000_000_000])
+def test_a_rank_that_nobody_asked_for_is_refused(here: RunHere, model: Path, rank: int) -> None:
+    """The ranks of --nodes are 0 to N-1, each once."""
+    with lying_node(lambda honest: honest.SerializeToString(), rank=rank) as address:
+        finished = here("coordinator-cli", "generate", "--model", str(model), "--prompt", "1", "--nodes", address)
+    assert str(rank) in finished.error_line("coordinator-cli", EXIT_SLICE)
+
+
+@contextmanager
+def talking(greeting: bytes) -> Iterator[str]:
+    """Listen, say `greeting` to whoever connects, and hang up; yield the address."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def talk() -> None:
+            while True:
+                try:
+                    connection, _ = listener.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.sendall(greeting)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+def test_a_peer_that_does_not_speak_grpc_is_named(here: RunHere, model: Path) -> None:
+    """A web server, say: within the 5 s that a node may take to be reachable."""
+    with talking(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"\xff" * 4096) as address:
+        finished = here("coordinator-cli", "generate", "--model", str(model), "--prompt", "1", "--nodes", address)
+    assert address in finished.error_line("coordinator-cli", EXIT_NODE)
