@@ -124,7 +124,10 @@ def read_manifest(directory: Path) -> SliceManifest:
     except (OSError, ValueError, RecursionError) as error:
         raise SliceCorrupt(f"{path} cannot be read ({error}); slice the model again with --split-bin") from error
     manifest = _parse(path, value)
-    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    try:
+        layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    except InputError as error:
+        raise SliceCorrupt(f"{path} makes no sense ({error}); slice the model again with --split-bin") from error
     _check_files(directory, manifest, layouts)
     return manifest
 

@@ -26,6 +26,8 @@ FORMAT_VERSION = 1
 PAGE_BYTES = 4096
 TENSOR_ALIGN_BYTES = 64
 DEFAULT_TILE_BYTES = 8 << 20
+MAX_TILES_PER_FILE = 1 << 14
+"""Above any real model's: what a hostile manifest claims must not make us build layouts without end."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 SAFETENSORS_DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
@@ -218,6 +220,8 @@ def _uniform_runs(spec: ModelSpec, share: RankShare) -> Iterator[tuple[int, int,
 def _cut(total: int, most: int, grain: int = 1) -> Iterator[tuple[int, int]]:
     """Yield (offset, count) of as few parts as possible: `most` each, give or take one grain."""
     parts = math.ceil(total / most) if total else 0
+    if parts > MAX_TILES_PER_FILE:
+        raise InputError(f"{total} entries in tiles of {most} make more than {MAX_TILES_PER_FILE} tiles a file")
     offset = 0
     for index in range(parts):
         stop = total if index == parts - 1 else (total * (index + 1) // parts) // grain * grain

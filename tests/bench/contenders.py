@@ -7,6 +7,8 @@ The clock starts after the first token: loading and the prompt do not count.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from pathlib import Path
 import psutil
 import torch
 
+from common.operating_system import usable_core_count
 from coordinator.conversation import Conversation, Model, ModelOptions, RunOptions, Timings
 from coordinator.local import LocalNodes
 from coordinator.sampler import Sampler, SamplingParams
@@ -43,6 +46,11 @@ class Turn:
     @property
     def tokens_per_second(self) -> float:
         return len(self.seconds_per_token) / self.seconds
+
+    @property
+    def others_share(self) -> float:
+        """Part of the cores' time that other programs took."""
+        return max(0.0, self.processor["others"]) / (usable_core_count() * self.seconds)
 
     def milliseconds_per_token(self, seconds: float) -> float:
         """Return a total of this turn as milliseconds for each token."""
@@ -142,8 +150,15 @@ def _processor_seconds(nodes: Sequence[psutil.Process]) -> dict[str, float]:
     own = psutil.Process().cpu_times()
     here = own.user + own.system
     of_nodes = sum(times.user + times.system for times in (node.cpu_times() for node in nodes))
-    all_times = psutil.cpu_times()
-    return {"here": here, "nodes": of_nodes, "others": all_times.user + all_times.system - here - of_nodes}
+    return {"here": here, "nodes": of_nodes, "others": _busy_seconds() - here - of_nodes}
+
+
+def _busy_seconds() -> float:
+    """Return the time that the cores which we may use have been busy so far, for whomever."""
+    per_core = psutil.cpu_times(percpu=True)
+    if sys.platform == "linux":
+        per_core = [per_core[core] for core in os.sched_getaffinity(0) if core < len(per_core)]
+    return sum(times.user + times.system + times.nice for times in per_core)
 
 
 def _subtract(after: dict[str, float], before: dict[str, float]) -> dict[str, float]:

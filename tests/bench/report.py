@@ -87,17 +87,18 @@ class Bar:
     at_least: bool = True
     """Whether `needed` is the least that is allowed, or the most."""
     unit: str = ""
+    undecided: str = ""
+    """Why this measurement proves nothing either way; empty when it does."""
 
     @property
     def holds(self) -> bool:
         return self.measured >= self.needed if self.at_least else self.measured <= self.needed
 
     def line(self) -> str:
-        verdict = "holds" if self.holds else "DOES NOT HOLD"
+        verdict = "NOT DECIDED" if self.undecided else "holds" if self.holds else "DOES NOT HOLD"
         relation = "at least" if self.at_least else "at most"
-        return (
-            f"- {verdict}: {self.name} is {self.measured:.2f}{self.unit} ({relation} {self.needed:g}{self.unit} needed)"
-        )
+        numbers = f"{self.measured:.2f}{self.unit} ({relation} {self.needed:g}{self.unit} needed)"
+        return f"- {verdict}: {self.name} is {numbers}{'; ' if self.undecided else ''}{self.undecided}"
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,7 @@
 """How fast is the mesh beside transformers, and where does a token's time go?
 
 Covers: taking turns (A B C D A B C D ...), so that what else the machine does falls on all alike; medians of the
-ratios of each round; that all of them say the same tokens.
+ratios of each round; bars judged by quiet rounds only; that all of them say the same tokens.
 Does not cover: one turn (contenders.py), the floor's own transports (star_floor.py).
 """
 
@@ -27,7 +27,7 @@ TWO_NODES = "E mesh of 2, window 0"
 FLOOR = "F mesh of 4, no kernels"
 WARM_UP_LENGTH = 4
 QUIET_SHARE = 0.1
-"""Of the processors' time: what other programs may take before the numbers come with a warning."""
+"""Of the cores' time: what other programs may take in a turn that a bar is judged by."""
 ROLES = ("here", "nodes", "others")
 """Who used the processors: the contender's own process, its node processes, everything else on this machine."""
 
@@ -83,10 +83,8 @@ def _result(turns: Turns, floors: Sequence[Turn]) -> Result:
     result = Result(name="Speed: SmolLM2-135M, float32, greedy, after a short prompt")
     result.tables = [_rates(turns), _ratios(turns), _parts(turns, (MESH, WINDOWED))]
     result.bars = [
-        Bar(name="B / A, mesh of 4 beside transformers", measured=_ratio(turns, MESH, TRANSFORMERS).median, needed=0.7),
-        Bar(
-            name="C / B, window 2 beside everything resident", measured=_ratio(turns, WINDOWED, MESH).median, needed=0.5
-        ),
+        _bar("B / A, mesh of 4 beside transformers", turns[MESH], turns[TRANSFORMERS], 0.7),
+        _bar("C / B, window 2 beside everything resident", turns[WINDOWED], turns[MESH], 0.5),
     ]
     result.notes = [
         f"all say the same {len(turns[MESH][0].token_ids)} tokens in every round",
@@ -106,14 +104,20 @@ def _floor_note(mesh: Sequence[Turn], floors: Sequence[Turn]) -> str:
 
 
 def _others_note(turns: Turns) -> str:
-    """Say how much of the processors other programs took: they delay most whoever needs both cores at once."""
-    everyone = [turn for own in turns.values() for turn in own]
-    available_seconds = usable_core_count() * sum(turn.seconds for turn in everyone)
-    share = sum(turn.processor["others"] for turn in everyone) / available_seconds
-    if share < QUIET_SHARE:
-        return f"other programs took {100 * share:.0f} % of the processors: the machine was quiet"
-    return (f"other programs took {100 * share:.0f} % of the processors: times are too long, and ratios lean against "
-            "A and D, whose two threads wait for each other; repeat this on a quiet machine")  # fmt: skip
+    shares = Spread.of([100 * turn.others_share for own in turns.values() for turn in own])
+    return (f"other programs took {shares.median:.0f} % of the cores' time ({shares.least:.0f} to {shares.most:.0f}): "
+            "they delay most those whose threads wait for each other, A and D")  # fmt: skip
+
+
+def _bar(name: str, mine: Sequence[Turn], theirs: Sequence[Turn], needed: float) -> Bar:
+    """Judge the rounds in which neither was disturbed: beside a busy program, transformers loses more than a mesh."""
+    pairs = list(zip(mine, theirs, strict=True))
+    quiet = [pair for pair in pairs if all(turn.others_share <= QUIET_SHARE for turn in pair)]
+    ratios = [one.tokens_per_second / other.tokens_per_second for one, other in quiet or pairs]
+    return Bar(
+        name=f"{name}, in {len(quiet)} of {len(pairs)} rounds that were quiet,", measured=Spread.of(ratios).median,
+        needed=needed, undecided="" if quiet else "other programs kept the cores busy, repeat this on a quiet machine",
+    )  # fmt: skip
 
 
 def _rates(turns: Turns) -> Table:

@@ -86,9 +86,7 @@ def test_sequences_share_sweeps_and_answer_as_alone(
     assert any(len(part.token_ids) > 1 for batch in sweeps for part in batch if len(batch) > 1)
 
 
-def test_a_sequence_that_joins_later_answers_as_alone(
-    conversation: Conversation, expected: list[list[int]]
-) -> None:
+def test_a_sequence_that_joins_later_answers_as_alone(conversation: Conversation, expected: list[list[int]]) -> None:
     """One is five tokens into its answer when the others come: none of them notices."""
     sequences = [new_sequence(conversation, prompt, length=LENGTH) for prompt in PROMPTS]
     conversation.engine.add(sequences[0])
@@ -98,9 +96,7 @@ def test_a_sequence_that_joins_later_answers_as_alone(
     assert [sequence.generated_ids for sequence in sequences] == expected
 
 
-def test_a_sequence_that_leaves_disturbs_nobody(
-    conversation: Conversation, expected: list[list[int]]
-) -> None:
+def test_a_sequence_that_leaves_disturbs_nobody(conversation: Conversation, expected: list[list[int]]) -> None:
     """Removed in the middle of its answer: its room is given back, the others answer as alone."""
     sequences = [new_sequence(conversation, prompt, length=LENGTH) for prompt in PROMPTS]
     for sequence in sequences:

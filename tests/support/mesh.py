@@ -92,18 +92,31 @@ def thread_mesh(
 
 
 @contextmanager
-def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
-    """Run every node of a sliced model as a process of its own, as `generate` does, with one thread each.
+def process_meshes(model: Model, *, memory_windows: Sequence[int]) -> Iterator[list[Conversation]]:
+    """Run every node of a sliced model as a process of its own, as `generate` does; one mesh for each window.
 
-    Torch's threads wait for each other by spinning: beside other work, two take many times as long as one.
+    Each node has one thread. Torch's threads wait for each other by spinning: beside other work two take many times
+    as long as one.
     """
+    core_count = model.plan.world_size  # what local.py divides by the number of nodes
     with ExitStack() as closing:
-        core_count = model.plan.world_size  # what local.py divides by the number of nodes
         closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=core_count))
-        local = LocalNodes()
-        closing.callback(local.close)
-        run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES)
-        yield closing.enter_context(Conversation(model, run, local))
+        pools = []
+        for _ in memory_windows:  # all at once: a pool's imports take a second
+            pools.append(LocalNodes())
+            closing.callback(pools[-1].close)
+        meshes = []
+        for memory_window, pool in zip(memory_windows, pools, strict=True):
+            run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES)
+            meshes.append(closing.enter_context(Conversation(model, run, pool)))
+        yield meshes
+
+
+@contextmanager
+def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
+    """Run one mesh of processes; see process_meshes."""
+    with process_meshes(model, memory_windows=[memory_window]) as meshes:
+        yield meshes[0]
 
 
 def new_sequence(

@@ -30,11 +30,11 @@ def greedy_answer(model: PreTrainedModel, prompt_ids: Sequence[int], *, length: 
     """Return what generate() gives, going on past end tokens; the model must be float32."""
     if model.dtype != torch.float32:
         raise ValueError(f"the model computes in {model.dtype}, which is no reference")
-    model.generation_config = GenerationConfig(
+    model.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # transformers has no types here
         do_sample=False, max_new_tokens=length, pad_token_id=0, output_logits=True, return_dict_in_generate=True
     )
     ids = torch.tensor([list(prompt_ids)])
-    result = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids))
+    result = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids))  # type: ignore[operator]
     return Answer(token_ids=result.sequences[0, len(prompt_ids) :].tolist(), logits=torch.cat(result.logits))
 
 

@@ -164,6 +164,18 @@ def test_a_manifest_with_a_right_digest_is_still_checked(copy: Path, keys: tuple
     refusal(copy, SliceCorrupt)
 
 
+def test_a_vocabulary_of_millions_of_tiles_is_refused_before_they_are_laid_out(
+    sliced: SlicedModel, tmp_path: Path
+) -> None:
+    """A hostile manifest costs no more than its own bytes."""
+    directory = tmp_path / "coordinator"
+    shutil.copytree(sliced.slice_directory(COORDINATOR_RANK), directory)
+    rewrite(directory, setting("spec", "vocab_size", to=1 << 24))
+    rewrite(directory, setting("spec", "hidden_size", to=1 << 24))
+    rewrite(directory, setting("tile_bytes", to=4096))
+    assert "tiles a file" in refusal(directory, SliceCorrupt)
+
+
 def test_a_value_without_a_new_digest_is_damage(copy: Path) -> None:
     """The manifest's own digest finds what the checks of values cannot: another model's name."""
     rewrite(copy, setting("model_identity", to="f" * 64), honest=False)
