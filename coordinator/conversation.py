@@ -15,6 +15,7 @@ from types import TracebackType
 import torch
 
 from common.errors import InputError
+from common.matmul import set_thread_count
 from common.operating_system import own_memory
 from common.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
@@ -138,6 +139,7 @@ class Conversation:
         self.metrics = metrics or CoordinatorMetrics()
         self._closing = ExitStack()
         self._next_sequence_id = 1
+        set_thread_count(torch.get_num_threads())
         with ExitStack() as opening:
             directory = model.split.slice_directory(COORDINATOR_RANK)
             manifest = read_manifest(directory)
