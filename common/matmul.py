@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-
 FEW_THREADS = 2
 """One OpenBLAS thread reads about as fast as this many of torch's: memory is what limits both."""
 

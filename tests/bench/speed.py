@@ -165,7 +165,7 @@ def _undisturbed_ratio(turns: Turns, one: str, other: str) -> float:
 
 def _parts(turns: Turns, names: Sequence[str]) -> Table:
     """Return the parts of each contender's middle round, so that they add up."""
-    middle = {name: sorted(turns[name], key=lambda turn: turn.seconds)[len(turns[name]) // 2] for name in names}
+    middle = {name: _middle(turns[name]) for name in names}
     rows = []
     for part in middle[names[0]].parts:
         cells = [part]
@@ -180,5 +180,11 @@ def _parts(turns: Turns, names: Sequence[str]) -> Table:
         total += [f"{turn.milliseconds_per_token(turn.seconds):.2f}", "100 %"]
     rows.append(tuple(total))
     header = ("part", *(cell for name in names for cell in (f"{name[0]}, ms", "share")))
-    return Table(title="Where a token's time goes (middle round of each; tiles and kernel: the slowest node's)",
+    return Table(title="Where a token's time goes (middle quiet round of each; tiles and kernel: the slowest node's)",
                  header=header, rows=rows)  # fmt: skip
+
+
+def _middle(own: Sequence[Turn]) -> Turn:
+    """Return the turn of median time, of the quiet ones if there are any."""
+    candidates = [turn for turn in own if turn.others_share <= QUIET_SHARE] or own
+    return sorted(candidates, key=lambda turn: turn.seconds)[len(candidates) // 2]

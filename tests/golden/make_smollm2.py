@@ -44,8 +44,7 @@ CHATS = {
 
 def sha256_of(path: Path) -> str:
     """Return the file's SHA-256 in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def load_model(path: Path) -> PreTrainedModel:

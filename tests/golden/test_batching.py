@@ -16,16 +16,16 @@ import torch
 from coordinator.batch import BatchPart, next_batch
 from coordinator.conversation import Conversation
 from coordinator.sequence import Sequence
-from tests.support.mesh import RecordingSampler, new_sequence, run_alone, run_together, sliced, thread_mesh
+from tests.support.mesh import RecordingSampler, Transport, new_sequence, run_alone, run_together, sliced, thread_mesh
 from tests.support.random_models import ROPES, build, save
 
 LENGTH = 30
 PROMPTS = [[(7 * i * i + 11 * seed + i) % 320 for i in range(length)] for seed, length in enumerate((3, 17, 40))]
-"""The last one leaves the sliding window behind, and with its answer the context that `dynamic` was trained for."""
+"""The last two outgrow the sliding window; the last one, and all answers, the context `dynamic` was trained for."""
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {"family": "qwen3"},
     "window": {"family": "mistral", "sliding_window": 12},
-    "dynamic": {"family": "llama", "rope": ROPES["dynamic"], "max_position_embeddings": 56},
+    "dynamic": {"family": "llama", "rope": ROPES["dynamic"], "max_position_embeddings": 32},
 }
 ROUNDING = 1e-4
 """Sums in another order differ by less; another key or position by far more."""
@@ -37,7 +37,7 @@ def conversation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     directory = tmp_path_factory.mktemp("batching")
     path = save(build(**MODELS[request.param]), directory / "model", tokenizer=False)
     with sliced(path, directory / "slices", world_size=2, tile_bytes=8192) as model:
-        transport = "grpc" if request.param == "plain" else "direct"
+        transport: Transport = "grpc" if request.param == "plain" else "direct"
         with thread_mesh(model, memory_window=2, transport=transport) as mesh:
             yield mesh
 

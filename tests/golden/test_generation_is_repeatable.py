@@ -6,7 +6,7 @@ Does not cover: whether tokens are drawn with the right probabilities (test_samp
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
@@ -65,18 +65,23 @@ def test_a_seed_gives_the_same_tokens_every_time(
             assert torch.equal(logits, reference[1])
 
 
-def over_grpc(model: Model) -> AbstractContextManager[Conversation]:
+Mesh = AbstractContextManager[Conversation]
+
+
+def over_grpc(model: Model) -> Mesh:
     """Return a mesh of threads over gRPC."""
     return thread_mesh(model, memory_window=2, transport="grpc")
 
 
-def over_processes(model: Model) -> AbstractContextManager[Conversation]:
+def over_processes(model: Model) -> Mesh:
     """Return a mesh of processes."""
     return process_mesh(model, memory_window=2)
 
 
 @pytest.mark.parametrize("mesh", [over_grpc, over_processes])
-def test_the_way_to_the_nodes_does_not_matter(model: Model, reference: tuple[list[int], torch.Tensor], mesh) -> None:
+def test_the_way_to_the_nodes_does_not_matter(
+    model: Model, reference: tuple[list[int], torch.Tensor], mesh: Callable[[Model], Mesh]
+) -> None:
     """Messages over gRPC and nodes that are processes: the same tokens from the very same logits."""
     with mesh(model) as conversation:
         token_ids, logits = drawn(conversation, SEED)

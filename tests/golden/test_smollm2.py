@@ -74,13 +74,11 @@ def answer(conversation: Conversation, entries: list[dict[str, Any]], *, alone: 
         return {entry["name"]: run_alone(conversation, entry["prompt_ids"], length=LENGTH) for entry in entries}
     sequences = [new_sequence(conversation, entry["prompt_ids"], length=LENGTH) for entry in entries]
     run_together(conversation, sequences)
-    return {
-        entry["name"]: sequence.generated_ids for entry, sequence in zip(entries, sequences, strict=True)
-    }
+    return {entry["name"]: sequence.generated_ids for entry, sequence in zip(entries, sequences, strict=True)}
 
 
 def test_the_prompts_are_what_they_should_be(demo_model: Path) -> None:
-    """The file is of this model and of the prompts in make_smollm2.py, which our tokenizer reads as transformers did."""
+    """The file is of this model and of make_smollm2.py's prompts, which our tokenizer reads as transformers did."""
     assert GOLDEN_DOCUMENT["model_sha256"] == sha256_of(demo_model / "model.gguf")
     assert {entry["name"]: entry["text"] for entry in ENTRIES} == PROMPTS | CHATS
     tokenizer = load_tokenizer(demo_model)

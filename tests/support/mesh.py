@@ -28,6 +28,7 @@ from coordinator.sequence import Sequence as TokenSequence
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
 
+Transport = Literal["direct", "grpc"]
 GREEDY = SamplingParams(temperature=0)
 KV_BUDGET_BYTES = 1 << 28
 
@@ -71,9 +72,7 @@ def sliced(
 
 
 @contextmanager
-def thread_mesh(
-    model: Model, *, memory_window: int, transport: Literal["direct", "grpc"] = "direct"
-) -> Iterator[Conversation]:
+def thread_mesh(model: Model, *, memory_window: int, transport: Transport = "direct") -> Iterator[Conversation]:
     """Run every node of a sliced model in threads of this process, over real sockets, and connect to them."""
     with ExitStack() as closing:
         # Not pytest's directory: a Unix socket's path has 108 bytes at most.
