@@ -27,7 +27,7 @@ from typing import Any
 from common.errors import InputError
 from common.lifecycle import is_cut, watch_lifeline
 from common.logs import configure_logs
-from common.operating_system import end_with_parent
+from common.operating_system import end_with_parent, wake_politely
 from shardnode.config import NodeConfig
 
 STDIN, STDOUT = 0, 1
@@ -97,6 +97,7 @@ def _run_child(rank: int, config: NodeConfig, run_directory: Path) -> int:
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
+    wake_politely()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         node = RunningNode(config, direct_path=str(run_directory / f"rounds{rank}.sock"))

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from common import operating_system
-from common.operating_system import end_with_parent, own_memory, process_memory, usable_core_count
+from common.operating_system import end_with_parent, own_memory, process_memory, usable_core_count, wake_politely
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ON_LINUX = sys.platform == "linux"
@@ -47,6 +47,21 @@ def test_elsewhere_all_processors_count(monkeypatch: pytest.MonkeyPatch) -> None
     assert usable_core_count() == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_core_count() == 1
+
+
+@linux_only
+def test_waking_politely_is_a_batch_process_to_the_kernel() -> None:
+    """What was asked for is what the kernel does, and asking twice does no harm."""
+    ask = "import os; from common.operating_system import wake_politely as w; w(); w(); print(os.sched_getscheduler(0))"
+    told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
+    assert int(told.stdout) == os.SCHED_BATCH
+
+
+def test_waking_politely_changes_nothing_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other systems have no such policy, and no error comes of it."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("asked"), raising=False)
+    wake_politely()
 
 
 @linux_only
