@@ -34,6 +34,8 @@ from common.errors import (
 
 log = logging.getLogger(__name__)
 
+PROTOCOL_VERSION = 1
+"""Of the messages in protos/; a node refuses a coordinator that speaks another one."""
 REASON_KEY = "shardmesh-reason"
 MAX_MESSAGE_BYTES = 64 << 20
 """Longest message either way: a prefill chunk is kept far below (coordinator/batch.py)."""

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import torch
 
+from common.device import select_device
 from common.errors import InputError
 from common.matmul import set_thread_count
 from common.operating_system import own_memory
@@ -75,9 +76,7 @@ class RunOptions:
             )
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
-        if self.use_gpu and not torch.cuda.is_available():
-            raise InputError(f"--use-gpu: torch {torch.__version__} finds no CUDA device on this machine; leave the "
-                             "option out to compute on the CPU")  # fmt: skip
+        select_device(self.use_gpu)  # refuses what cannot be, before anything is started
 
 
 class Model:
@@ -143,7 +142,7 @@ class Conversation:
         with ExitStack() as opening:
             directory = model.split.slice_directory(COORDINATOR_RANK)
             manifest = read_manifest(directory)
-            device = torch.device("cuda" if run.use_gpu else "cpu")
+            device = select_device(run.use_gpu)
             ends = Ends(directory, manifest)
             opening.callback(ends.close)
             head = Head(directory, manifest, run.memory_window, run.read_timeout_seconds, device)

@@ -16,6 +16,7 @@ import torch
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model_spec import ModelSpec
 from common.plan import Plan
+from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from coordinator.metrics import CoordinatorMetrics
@@ -23,7 +24,6 @@ from coordinator.reduction import reduce_partials
 from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 
-PROTOCOL_VERSION = 1
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
 

@@ -11,11 +11,11 @@ import os
 import secrets
 import threading
 
-import torch
-
+from common.device import select_device
 from common.errors import InputError
 from common.matmul import set_thread_count
 from common.operating_system import own_memory, usable_core_count
+from common.rpc import PROTOCOL_VERSION
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import open_tiles, window_bytes_for
 from common.weights.slice_format import BLOCK_KINDS
@@ -24,8 +24,6 @@ from shardnode.config import NodeConfig
 from shardnode.executor import BlockOutput, Executor
 from shardnode.kv_cache import KvCache
 from shardnode.metrics import NodeMetrics
-
-PROTOCOL_VERSION = 1
 
 
 class ShardNode:
@@ -99,17 +97,3 @@ class ShardNode:
         metrics.kv_bytes.set_function(lambda: self.kv_cache.reserved_bytes)
         metrics.read_bytes.set_function(lambda: self.tiles.stats.bytes_read_total)
         metrics.sequences.set_function(lambda: self.kv_cache.sequence_count)
-
-
-def select_device(use_gpu: bool) -> torch.device:
-    """Return where kernels run.
-
-    Raises: InputError: a GPU is asked for and torch has none.
-    """
-    if not use_gpu:
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        build = torch.version.cuda or "CPU only"
-        raise InputError(f"--use-gpu: torch {torch.__version__} ({build}) finds no CUDA device on this machine; "
-                         "leave the option out to compute on the CPU")  # fmt: skip
-    return torch.device("cuda")

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
+from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.executor import Segment
 from shardnode.kv_cache import SequenceKv
-from shardnode.node import PROTOCOL_VERSION, ShardNode
+from shardnode.node import ShardNode
 
 MAX_ROWS = 8192
 MAX_SEQUENCES = 1024

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 import torch
 
+from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import encode_tensor
-from coordinator.mesh import PROTOCOL_VERSION, MeshIdentity
+from coordinator.mesh import MeshIdentity
 from protos.shardmesh.v1 import shard_pb2
 
 ATTENTION = shard_pb2.BLOCK_KIND_ATTENTION
