@@ -178,6 +178,12 @@ class WindowTooSmall(ResourceError):
     reason = "WINDOW_TOO_SMALL"
 
 
+class BudgetTooSmall(ResourceError):
+    """A memory budget is below the least that works."""
+
+    reason = "BUDGET_TOO_SMALL"
+
+
 class DiskFull(ResourceError):
     """The file system has no room for what is to be written."""
 

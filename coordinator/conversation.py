@@ -6,7 +6,7 @@ Covers: the order in which things are opened, checked and closed. Does not cover
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,8 @@ from coordinator.head import Head
 from coordinator.local import LocalNodes, LocalOptions
 from coordinator.mesh import Mesh, MeshIdentity
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.nodes import ConnectedNode, connect_nodes
+from coordinator.nodes import connect_nodes
+from coordinator.run_options import RunOptions, local_memory
 from coordinator.sequence import Sequence as TokenSequence
 from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.splitter import Progress, SplitRequest, ensure_slices
@@ -56,27 +57,6 @@ class ModelOptions:
     def split_directory(self) -> Path:
         base = self.model if self.model.is_dir() else self.model.parent
         return base / self.save_dir
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """How the coordinator and its local nodes run."""
-
-    memory_window: int = 2
-    kv_budget_bytes: int
-    node_addresses: Sequence[str] = ()
-    """Nodes that run already; none: start them on this machine."""
-    use_gpu: bool = False
-    read_timeout_seconds: float = 60.0
-
-    def __post_init__(self) -> None:
-        if self.memory_window < 0 or self.memory_window == 1:
-            raise InputError(
-                f"--memory-window is {self.memory_window}; use 2 or more, or 0 to keep all weights in memory"
-            )
-        if not 0 < self.kv_budget_bytes < 1 << 63:
-            raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
-        select_device(self.use_gpu)  # refuses what cannot be, before anything is started
 
 
 class Model:
@@ -143,11 +123,19 @@ class Conversation:
             directory = model.split.slice_directory(COORDINATOR_RANK)
             manifest = read_manifest(directory)
             device = select_device(run.use_gpu)
-            ends = Ends(directory, manifest)
+            directories = [model.split.slice_directory(rank) for rank in range(model.plan.world_size)]
+            memory = local_memory(run, directory, directories, local)
+            ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)
-            head = Head(directory, manifest, run.memory_window, run.read_timeout_seconds, device)
+            head = Head(directory, manifest, memory.head, device)
             opening.callback(head.close)
-            self.nodes = self._connect(model, run, local)
+            addresses = list(run.node_addresses)
+            if local is not None:
+                addresses = [node.address for node in local.start(LocalOptions(
+                    slice_directories=directories, weights=memory.nodes, kv_budget_bytes=memory.kv_bytes,
+                    use_gpu=run.use_gpu,
+                ))]  # fmt: skip
+            self.nodes = connect_nodes(addresses)
             for node in self.nodes:
                 opening.callback(node.close)
             mesh = Mesh(clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics)
@@ -158,17 +146,6 @@ class Conversation:
         self.metrics.window_bytes.set_function(lambda: head.stats.window_bytes)
         self.metrics.resident_bytes.set_function(lambda: head.stats.resident_bytes + ends.resident_bytes)
         self.metrics.read_bytes.set_function(lambda: head.stats.bytes_read_total + ends.bytes_read_total)
-
-    def _connect(self, model: Model, run: RunOptions, local: LocalNodes | None) -> list[ConnectedNode]:
-        addresses = list(run.node_addresses)
-        if local is not None:
-            started = local.start(LocalOptions(
-                slice_directories=[model.split.slice_directory(rank) for rank in range(model.plan.world_size)],
-                memory_window=run.memory_window, kv_budget_bytes=run.kv_budget_bytes,
-                use_gpu=run.use_gpu, read_timeout_seconds=run.read_timeout_seconds,
-            ))  # fmt: skip
-            addresses = [node.address for node in started]
-        return connect_nodes(addresses)
 
     def new_sequence_id(self) -> int:
         """Return a number that no sequence of this conversation has had."""

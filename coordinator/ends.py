@@ -10,12 +10,15 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch.nn import functional
 
+from common.direct_io import OpenedFile, forget, open_file
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, file_layouts
 from common.weights.slice_format import ATTENTION, TileLayout
@@ -25,7 +28,11 @@ from common.weights.tile_tensors import TORCH_DTYPES
 class Ends:
     """Embedding, norms and late biases of one model. Close it to close its file."""
 
-    def __init__(self, directory: Path, manifest: SliceManifest) -> None:
+    def __init__(self, directory: Path, manifest: SliceManifest, *, leaves_page_cache: bool = True) -> None:
+        """Read the norms and open the embedding. Args: leaves_page_cache: rows that were read may stay in it.
+
+        Raises: SliceReadError, SliceCorrupt.
+        """
         spec = manifest.spec
         layouts = file_layouts(spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
         self._spec = spec
@@ -43,15 +50,18 @@ class Ends:
         self._late_biases = {ATTENTION: norms.get("output_bias"), "ffn": norms.get("down_bias")}
         self.resident_bytes = sum(tensor.numel() * tensor.itemsize for tensor in norms.values())
         self.bytes_read_total = layouts[NORMS_FILE].tiles[0].byte_count
+        self._first_tokens = [tile.first for tile in self._layout.tiles]
         try:
-            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            # Rows are no whole blocks, so never with O_DIRECT; what was read is given back instead.
+            opened = open_file(self._path, bypass_page_cache=False)
         except OSError as error:
             raise SliceReadError(f"cannot open {self._path}: {error.strerror}") from error
+        self._file: OpenedFile | None = replace(opened, leaves_pages=not leaves_page_cache)
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        if self._file is not None:
+            os.close(self._file.fd)
+            self._file = None
 
     def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
         """Return the embedding rows of `token_ids`: float32 [token_count, hidden_size].
@@ -84,16 +94,20 @@ class Ends:
     def _read_row(self, token_id: int) -> bytearray:
         if not 0 <= token_id < self._spec.vocab_size:
             raise InputError(f"token {token_id} is outside this model's vocabulary of {self._spec.vocab_size}")
-        tile_index = next(i for i, tile in enumerate(self._layout.tiles) if token_id < tile.first + tile.count)
+        if self._file is None:
+            raise SliceReadError(f"{self._path}: not read, because it was closed")
+        tile_index = bisect_right(self._first_tokens, token_id) - 1
         tile, offset = self._layout.tiles[tile_index], self._layout.tile_offsets[tile_index]
         if tile_index not in self._verified_tiles:
-            data = _read(self._descriptor, self._path, offset, tile.byte_count)
+            data = _read(self._file.fd, self._path, offset, tile.byte_count)
             _check(data, self._tile_digests[tile_index], self._path)
             self._verified_tiles.add(tile_index)
             self.bytes_read_total += tile.byte_count
         self.bytes_read_total += self._row_bytes
         row_offset = offset + (token_id - tile.first) * self._row_bytes
-        return _read(self._descriptor, self._path, row_offset, self._row_bytes)
+        row = _read(self._file.fd, self._path, row_offset, self._row_bytes)
+        forget(self._file, offset, tile.byte_count)
+        return row
 
 
 def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, torch.Tensor]:

@@ -13,8 +13,10 @@ import torch
 from common.matmul import multiply
 from common.weights.manifest import HEAD_FILE, SliceManifest, file_layouts
 from common.weights.open_tiles import open_tiles
+from common.weights.slice_format import TileLayout
 from common.weights.tile_source import TileStats
 from common.weights.tile_tensors import TileTensors
+from common.weights.weight_memory import WeightMemory
 
 TILES_PER_BLOCK = 2
 """What counts as one block of the head for --memory-window: the whole head would be most of a small model."""
@@ -23,17 +25,14 @@ TILES_PER_BLOCK = 2
 class Head:
     """The last matrix of the model. Close it to end its reader threads."""
 
-    def __init__(
-        self, directory: Path, manifest: SliceManifest, memory_window: int, timeout_seconds: float, device: torch.device
-    ) -> None:
+    def __init__(self, directory: Path, manifest: SliceManifest, memory: WeightMemory, device: torch.device) -> None:
         layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
         self._layouts = layouts[HEAD_FILE].tiles
         self._vocab_size = manifest.spec.vocab_size
         largest_bytes = max(layout.byte_count for layout in self._layouts)
-        window_bytes = memory_window * TILES_PER_BLOCK * largest_bytes
-        self._tiles = open_tiles(directory, manifest, window_bytes, timeout_seconds)
+        self._tiles = open_tiles(directory, manifest, memory, block_bytes=TILES_PER_BLOCK * largest_bytes)
         self._device = device
-        self._tensors = TileTensors(manifest.dtype, device, self._layouts, resident=window_bytes == 0)
+        self._weights = TileTensors(device, _head_weight, resident=self._tiles.stats.window_bytes == 0)
 
     @property
     def stats(self) -> TileStats:
@@ -49,11 +48,15 @@ class Head:
         for tile_index, layout in enumerate(self._layouts):
             buffer = self._tiles.acquire(tile_index)
             try:
-                head = self._tensors.view(tile_index, layout, buffer)["head"]
-                logits[:, layout.first : layout.first + layout.count] = multiply(rows, head)
+                weight = self._weights.view(tile_index, layout, buffer)
+                logits[:, layout.first : layout.first + layout.count] = multiply(rows, weight)
             finally:
                 self._tiles.release(tile_index)
         return logits
 
     def close(self) -> None:
         self._tiles.close()
+
+
+def _head_weight(layout: TileLayout, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return tensors["head"]

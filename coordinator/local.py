@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import selectors
 import shutil
 import subprocess
@@ -18,14 +19,18 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from common.errors import NodeLost, NodeTimeout
-from common.operating_system import usable_core_count
+from common.forked_program import ForkedProgram
+from common.operating_system import ProcessMemory, process_memory, usable_core_count
 from common.rpc import Status, error_from
+from common.weights.weight_memory import WeightMemory
 
+POOL = "shardnode.pool"
+"""The program that forks the nodes. Run, not imported: what it imports stays out of this process."""
 START_LIMIT_SECONDS = 120.0
 END_LIMIT_SECONDS = 5.0
 
@@ -44,10 +49,11 @@ class LocalOptions:
     """How the nodes of this machine are to run."""
 
     slice_directories: Sequence[Path]
-    memory_window: int
-    kv_budget_bytes: int
+    weights: Sequence[WeightMemory]
+    """Per rank."""
+    kv_budget_bytes: Sequence[int]
+    """Per rank."""
     use_gpu: bool = False
-    read_timeout_seconds: float = 60.0
 
 
 class LocalNodes:
@@ -56,22 +62,40 @@ class LocalNodes:
     Making one starts the pool's imports, so make it early and do other things before `start`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, forks: bool = False) -> None:
+        """Start the pool. Args: forks: this process has imported what nodes need and has run nothing yet, so the pool
+        may be forked from it and share those pages.
+        """
         # A Unix socket's path may have 108 bytes at most, so it lies in the system's own short temporary directory.
         self._run_directory = Path(tempfile.mkdtemp(prefix="shardmesh-"))
-        self._has_order = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "shardnode.pool", str(self._run_directory)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        self._has_order = self._has_imported = False
+        self._process: ForkedProgram | subprocess.Popen[bytes]
+        if forks:
+            self._process = ForkedProgram(POOL, [str(self._run_directory)])
+        else:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", POOL, str(self._run_directory)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
+            )  # fmt: skip
 
     def start(self, options: LocalOptions) -> tuple[LocalNode, ...]:
         """Start one node per slice directory and wait until every one listens.
 
         Raises: NodeLost, NodeTimeout: the pool ended or hangs; whatever a node failed with, its rank named.
         """
+        if not self._has_imported:
+            self._read_until_imported()
         self._send_order(options)
         return self._collect_nodes(len(options.slice_directories))
+
+    def imported_memory(self) -> ProcessMemory:
+        """Return what the pool takes once it has imported everything and forked nothing; waits for that.
+
+        Raises: NodeLost: it ended; psutil.Error: it may not be looked at.
+        """
+        if not self._has_imported:
+            self._read_until_imported()
+        return process_memory(self._process.pid)
 
     def close(self) -> None:
         """End every node and wait for it. May be called twice."""
@@ -81,7 +105,7 @@ class LocalNodes:
             self._stdin.close()
         try:
             self._process.wait(END_LIMIT_SECONDS)
-        except subprocess.TimeoutExpired:
+        except (subprocess.TimeoutExpired, TimeoutError):
             self._process.kill()  # its children end with it: PDEATHSIG, or the lifeline that is closed
             self._process.wait()
         if self._process.stdout is not None:
@@ -92,17 +116,25 @@ class LocalNodes:
     def _stdin(self) -> Any:
         return self._process.stdin
 
+    def _read_until_imported(self) -> None:
+        """Read the pool's first line, which says that it has imported everything."""
+        assert self._process.stdout is not None  # Popen was asked for a pipe
+        if not select.select([self._process.stdout], [], [], START_LIMIT_SECONDS)[0]:
+            raise NodeTimeout(f"the shard nodes did not start within {START_LIMIT_SECONDS:.0f} s")
+        if not self._process.stdout.readline():
+            raise NodeLost("the shard nodes did not start; the lines above may say why")
+        self._has_imported = True
+
     def _send_order(self, options: LocalOptions) -> None:
         threads = max(1, usable_core_count() // len(options.slice_directories))
         nodes = [
             {
                 "slice_directory": str(directory),
                 "listen": f"unix:{self._run_directory}/node{rank}.sock",
-                "memory_window": options.memory_window,
-                "kv_budget_bytes": options.kv_budget_bytes,
+                "weights": asdict(options.weights[rank]),
+                "kv_budget_bytes": options.kv_budget_bytes[rank],
                 "thread_count": threads,
                 "use_gpu": options.use_gpu,
-                "read_timeout_seconds": options.read_timeout_seconds,
             }
             for rank, directory in enumerate(options.slice_directories)
         ]

@@ -4,7 +4,7 @@
                 ^                                                                |
                 `----- the reader fills the room with the tiles that come next --'
 
-Covers: the order of tiles, which weights a kernel gets, upcasting of 16-bit weights, time spent.
+Covers: the order of tiles, which weights a kernel gets, time spent.
 Does not cover: reading (common/weights), maths (kernels.py, rotary.py), messages (session.py).
 Threads: one caller at a time; the node's lock sees to it (node.py).
 """
@@ -58,8 +58,9 @@ class Executor:
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
         self._rotary = Rotary(manifest.spec.rope, manifest.spec.head_size, device)
         self._tables: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
-        all_layouts = [layout for layouts in self._layouts.values() for layout in layouts]
-        self._tensors = TileTensors(manifest.dtype, device, all_layouts, resident=tiles.stats.window_bytes == 0)
+        resident = tiles.stats.window_bytes == 0
+        self._attention_tiles = TileTensors(device, self._attention_weights, resident=resident)
+        self._ffn_tiles = TileTensors(device, self._ffn_weights, resident=resident)
 
     @torch.inference_mode()
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: torch.Tensor) -> BlockOutput:
@@ -81,11 +82,11 @@ class Executor:
             buffer = self._tiles.acquire(tile_index)
             waited += time.perf_counter_ns() - wait_started
             try:
-                weights = self._tensors.view(tile_index, layout, buffer)
                 if kind == ATTENTION:
-                    part = self._attention(layer, layout, weights, segments, rows)
+                    attention = self._attention_tiles.view(tile_index, layout, buffer)
+                    part = self._attention(layer, layout, attention, segments, rows)
                 else:
-                    part = kernels.feed_forward(rows, self._ffn_weights(weights))
+                    part = kernels.feed_forward(rows, self._ffn_tiles.view(tile_index, layout, buffer))
             finally:
                 self._tiles.release(tile_index)
             partial = part if partial is None else partial.add_(part)
@@ -98,17 +99,10 @@ class Executor:
         self,
         layer: int,
         layout: TileLayout,
-        tensors: dict[str, torch.Tensor],
+        weights: kernels.AttentionWeights,
         segments: Sequence[Segment],
         rows: torch.Tensor,
     ) -> torch.Tensor:
-        spec = self._spec
-        weights = kernels.AttentionWeights(
-            qkv=tensors["qkv"], qkv_bias=tensors.get("qkv_bias"),
-            query_norm=tensors.get("query_norm"), key_norm=tensors.get("key_norm"), output=tensors["output"],
-            query_count=layout.count, kv_count=layout.kv_count,
-            head_size=spec.head_size, norm_epsilon=spec.norm_epsilon,
-        )  # fmt: skip
         queries, keys, values = kernels.project_heads(rows, weights, *self._rotary_tables(segments))
         contexts = []
         first_row = 0
@@ -120,20 +114,29 @@ class Executor:
             )  # fmt: skip
             contexts.append(kernels.attend(
                 queries[first_row:stop_row], all_keys, all_values,
-                segment.first_position, spec.sliding_windows[layer],
+                segment.first_position, self._spec.sliding_windows[layer],
             ))  # fmt: skip
             first_row = stop_row
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         return multiply(context, weights.output)
 
     def _rotary_tables(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the sweep's tables; all layers of a sweep have the same rows, so the last ones are kept."""
+        """Return the sweep's tables as kernels want them; a sweep's layers have the same rows, so the last are kept."""
         runs = tuple((s.first_position, s.row_count, s.rotary_length) for s in segments)
         if self._tables is None or self._tables[0] != runs:
-            self._tables = (runs, self._rotary.tables(runs))
+            cosine, sine = self._rotary.tables(runs)
+            self._tables = (runs, (cosine, kernels.signed(sine)))
         return self._tables[1]
 
-    def _ffn_weights(self, tensors: dict[str, torch.Tensor]) -> kernels.FfnWeights:
+    def _attention_weights(self, layout: TileLayout, tensors: dict[str, torch.Tensor]) -> kernels.AttentionWeights:
+        return kernels.AttentionWeights(
+            qkv=tensors["qkv"], qkv_bias=tensors.get("qkv_bias"),
+            query_norm=tensors.get("query_norm"), key_norm=tensors.get("key_norm"), output=tensors["output"],
+            query_count=layout.count, kv_count=layout.kv_count,
+            head_size=self._spec.head_size, norm_epsilon=self._spec.norm_epsilon,
+        )  # fmt: skip
+
+    def _ffn_weights(self, layout: TileLayout, tensors: dict[str, torch.Tensor]) -> kernels.FfnWeights:
         return kernels.FfnWeights(
             gate_up=tensors["gate_up"], gate_up_bias=tensors.get("gate_up_bias"), down=tensors["down"],
             activation=self._spec.activation,

@@ -3,8 +3,8 @@
 Covers: attention projections, per-head norms, rotary embedding, grouped-query attention with
 causal and sliding-window masks, gated feed-forward.
 Does not cover: which tile, where it comes from (executor.py), tables of cosine and sine (rotary.py).
-Everything is computed in float32. Source: arXiv:1706.03762, arXiv:2305.13245 (grouped queries),
-arXiv:2002.05202 (gated feed-forward), arXiv:1909.08053 section 3 (row- and column-parallel halves).
+Everything is computed in float32, from weights as they are stored. Source: arXiv:1706.03762, arXiv:2305.13245
+(grouped queries), arXiv:2002.05202 (gated feed-forward), arXiv:1909.08053 section 3 (row- and column-parallel halves).
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttentionWeights:
-    """One attention tile, float32. `query_count` query heads read `kv_count` KV heads, equally many each."""
+    """One attention tile: matrices as stored, vectors float32.
+
+    `query_count` query heads read `kv_count` KV heads, equally many each.
+    """
 
     qkv: torch.Tensor
     """[hidden_size, (query_count + 2 * kv_count) * head_size]: queries, keys, values."""
@@ -43,7 +46,7 @@ class AttentionWeights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FfnWeights:
-    """One FFN tile, float32: `gate_up` [hidden_size, 2 * columns], `down` [columns, hidden_size]."""
+    """One FFN tile, as stored: `gate_up` [hidden_size, 2 * columns], `down` [columns, hidden_size]."""
 
     gate_up: torch.Tensor
     gate_up_bias: torch.Tensor | None
@@ -51,12 +54,18 @@ class FfnWeights:
     activation: str
 
 
+def signed(sine: torch.Tensor) -> torch.Tensor:
+    """Return a sine table as project_heads wants it: the first half of each head's negated."""
+    first, second = sine.chunk(2, dim=-1)
+    return torch.cat((-first, second), dim=-1)
+
+
 def project_heads(
     rows: torch.Tensor, weights: AttentionWeights, cosine: torch.Tensor, sine: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return queries, keys and values of a tile's heads, queries and keys rotated.
 
-    Args: rows: [row_count, hidden_size]; cosine, sine: [row_count, 1, head_size].
+    Args: rows: [row_count, hidden_size]; cosine, sine: [row_count, 1, head_size], the sine `signed`.
     Returns: [row_count, query_count, head_size], and twice [row_count, kv_count, head_size].
     """
     projected = multiply(rows, weights.qkv)
@@ -70,8 +79,7 @@ def project_heads(
         queries = functional.rms_norm(turned[:, : weights.query_count], size, weights.query_norm, epsilon)
         keys = functional.rms_norm(turned[:, weights.query_count :], size, weights.key_norm, epsilon)
         turned = torch.cat((queries, keys), dim=1)
-    first, second = turned.chunk(2, dim=-1)
-    turned = turned * cosine + torch.cat((-second, first), dim=-1) * sine
+    turned = torch.addcmul(turned * cosine, turned.roll(weights.head_size // 2, dims=-1), sine)
     return turned[:, : weights.query_count], turned[:, weights.query_count :], values
 
 
@@ -91,9 +99,12 @@ def attend(
         keys, values = keys[:, start:], values[:, start:]
     else:
         start = 0
-    mask = None
-    if row_count > 1:
-        mask = causal_mask(first_position, row_count, start, length, sliding_window, queries.device)
+    if row_count == 1:
+        # The query heads of one KV head are rows of one matrix: nothing is masked, and no key is copied for each.
+        grouped = queries.reshape(1, keys.shape[0], -1, queries.shape[2])
+        context = functional.scaled_dot_product_attention(grouped, keys.unsqueeze(0), values.unsqueeze(0))
+        return context.reshape(1, -1)
+    mask = causal_mask(first_position, row_count, start, length, sliding_window, queries.device)
     context = functional.scaled_dot_product_attention(
         queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, enable_gqa=True
     )

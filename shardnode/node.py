@@ -14,22 +14,25 @@ import threading
 from common.device import select_device
 from common.errors import InputError
 from common.matmul import set_thread_count
-from common.operating_system import own_memory, usable_core_count
+from common.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.rpc import PROTOCOL_VERSION
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
-from common.weights.open_tiles import open_tiles, window_bytes_for
+from common.weights.open_tiles import largest_block_bytes, open_tiles
+from common.weights.reader import ReadInto, read_into
 from common.weights.slice_format import BLOCK_KINDS
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
 from shardnode.executor import BlockOutput, Executor
 from shardnode.kv_cache import KvCache
 from shardnode.metrics import NodeMetrics
+from shardnode.node_memory import node_memory
 
 
 class ShardNode:
     """The slice at work. Close it to end its reader threads."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, read_into: ReadInto = read_into) -> None:
+        """Open the slice. Args: read_into: how bytes are read from a file; another one to inject faults."""
         self.config = config
         self.manifest = read_manifest(config.slice_directory)
         if self.manifest.rank == COORDINATOR_RANK:
@@ -39,11 +42,16 @@ class ShardNode:
         self.thread_count = config.thread_count or usable_core_count()
         set_thread_count(self.thread_count)
         device = select_device(config.use_gpu)
-        window_bytes = window_bytes_for(self.manifest, config.memory_window)
-        self.tiles = open_tiles(config.slice_directory, self.manifest, window_bytes, config.read_timeout_seconds)
+        kv_budget_bytes, weights = node_memory(config, self.manifest)
+        if weights.budget_bytes is not None:
+            keep_heap_small()
+        self.tiles = open_tiles(
+            config.slice_directory, self.manifest, weights,
+            block_bytes=largest_block_bytes(self.manifest), read_into=read_into,
+        )  # fmt: skip
         self.executor = Executor(self.manifest, self.tiles, device)
         kv_head_count = len(self.manifest.share.kv_heads(self.manifest.spec))
-        self.kv_cache = KvCache(self.manifest.spec, kv_head_count, config.kv_budget_bytes, device)
+        self.kv_cache = KvCache(self.manifest.spec, kv_head_count, kv_budget_bytes, device)
         self.metrics = NodeMetrics()
         self._compute_seconds = {kind: self.metrics.compute_seconds.labels(kind=kind) for kind in BLOCK_KINDS}
         self.lock = threading.Lock()

@@ -1,7 +1,8 @@
 """Several shard nodes on one machine: one process imports everything once, then forks a child for each node.
 
 Covers: starting, telling the parent about each child, ending them all. Started by coordinator/local.py, not by
-people: `python -m shardnode.pool DIRECTORY`, one JSON line of instructions on stdin, one JSON line per node on stdout.
+people: `python -m shardnode.pool DIRECTORY`, one JSON line of instructions on stdin; on stdout one JSON line when all
+is imported, then one per node.
 Does not cover: what a node does (run.py).
 
 Five processes that each import torch hold 1,100 MB together; forked from one parent they hold 324 MB. The parent
@@ -28,6 +29,7 @@ from common.errors import InputError
 from common.lifecycle import is_cut, watch_lifeline
 from common.logs import configure_logs
 from common.operating_system import end_with_parent, wake_politely
+from common.weights.weight_memory import WeightMemory
 from shardnode.config import NodeConfig
 
 STDIN, STDOUT = 0, 1
@@ -56,6 +58,7 @@ def main() -> int:
         end_all()  # the parent ended before the kernel knew that we want to be told
     configure_logs("warning")
     _import_everything()
+    _tell({"imported": True})
     configs = _read_order()
     gc.freeze()  # pages that the collector never touches stay shared with the children
     for rank, config in enumerate(configs):
@@ -85,9 +88,15 @@ def _read_order() -> tuple[NodeConfig, ...]:
         return ()
     try:
         nodes: list[dict[str, Any]] = json.loads(line)["nodes"]
-        return tuple(NodeConfig(**{**node, "slice_directory": Path(node["slice_directory"])}) for node in nodes)
+        return tuple(_config(node) for node in nodes)
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"the pool's order cannot be read: {error}") from error
+
+
+def _config(node: dict[str, Any]) -> NodeConfig:
+    return NodeConfig(**{
+        **node, "slice_directory": Path(node["slice_directory"]), "weights": WeightMemory(**node["weights"])
+    })  # fmt: skip
 
 
 def _run_child(rank: int, config: NodeConfig, run_directory: Path) -> int:

@@ -1,6 +1,6 @@
-"""Opens a slice's tiles in the order of a sweep: streamed through a window, or all resident.
+"""Opens a slice's tiles in the order of a sweep: streamed through a window, resident, or some of each.
 
-Covers: the size of the window, paths and offsets of tiles, their digests.
+Covers: sizes of window and resident part, whether the page cache is used, paths and offsets of tiles, their digests.
 Does not cover: scheduling and reading (window.py, reader.py), which slice (manifest.py).
 """
 
@@ -8,8 +8,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from common.free_memory import free_memory_bytes
+from common.weights.budgeted_tiles import BudgetedTiles
+from common.weights.disk_profile import disk_profile
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, file_layouts
-from common.weights.tile_source import ResidentTiles, StreamedTiles, TileRange, TileSource
+from common.weights.pinning import plan_weights
+from common.weights.reader import ReadInto, ReadSettings, TileRange, read_into
+from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
+from common.weights.weight_memory import WeightMemory
+
+CACHED_SHARE = 0.5
+"""Of the free memory: what a slice may take for the page cache to be worth using; the rest is for others."""
+PROBE_FROM_BYTES = 256 << 20
+"""Smaller slices are read with the defaults: a second of measuring would be most of their reading."""
 
 
 def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
@@ -24,19 +35,57 @@ def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
     return tiles
 
 
-def window_bytes_for(manifest: SliceManifest, memory_window: int) -> int:
-    """Return the window's size: room for `memory_window` of the largest blocks; 0 for 0."""
+def largest_block_bytes(manifest: SliceManifest) -> int:
+    """Return the size of the slice's largest block."""
     layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
-    block_bytes = [sum(tile.byte_count for tile in layout.tiles) for layout in layouts.values()]
-    return memory_window * max(block_bytes, default=0)
+    return max((sum(tile.byte_count for tile in layout.tiles) for layout in layouts.values()), default=0)
 
 
-def open_tiles(directory: Path, manifest: SliceManifest, window_bytes: int, timeout_seconds: float) -> TileSource:
-    """Open a slice's tiles; `window_bytes` 0 keeps all of them in memory.
+def open_tiles(
+    directory: Path, manifest: SliceManifest, memory: WeightMemory, *, block_bytes: int, read_into: ReadInto = read_into
+) -> TileSource:
+    """Open a slice's tiles with a window for blocks of `block_bytes`.
 
     Raises: SliceError and its kinds: files cannot be opened; WindowTooSmall: two tiles do not fit.
     """
     tiles = sweep_tiles(directory, manifest)
-    if window_bytes == 0:
-        return ResidentTiles(tiles, timeout_seconds=timeout_seconds)
-    return StreamedTiles(tiles, window_bytes=window_bytes, timeout_seconds=timeout_seconds)
+    sizes = [tile.byte_count for tile in tiles]
+    settings = _read_settings(directory, tiles, memory)
+    window_bytes = memory.wanted_window_bytes(
+        block_bytes=block_bytes, tile_bytes=max(sizes, default=0), reads_in_flight=settings.reads_in_flight
+    )
+    plan = plan_weights(sizes, window_bytes=window_bytes, budget_bytes=memory.budget_bytes)
+    if len(plan.resident) == len(tiles):
+        return ResidentTiles(tiles, settings=settings, read_into=read_into)
+    if not plan.resident:
+        return StreamedTiles(tiles, window_bytes=plan.window_bytes, settings=settings, read_into=read_into)
+    return BudgetedTiles(
+        tiles, resident=plan.resident, window_bytes=plan.window_bytes, settings=settings, read_into=read_into
+    )
+
+
+def bypasses_page_cache(memory: WeightMemory, total_bytes: int) -> bool:
+    """Tell whether weights of `total_bytes` are to be read past the page cache.
+
+    They are where it cannot help: under a budget, since the cache would be memory above the promise, and when the
+    weights are so large that the cache would only push out what others need.
+    """
+    if memory.page_cache == "auto":
+        return memory.budget_bytes is not None or total_bytes > CACHED_SHARE * free_memory_bytes()
+    return memory.page_cache == "bypass"
+
+
+def _read_settings(directory: Path, tiles: list[TileRange], memory: WeightMemory) -> ReadSettings:
+    total_bytes = sum(tile.byte_count for tile in tiles)
+    bypasses = bypasses_page_cache(memory, total_bytes)
+    reads_in_flight, read_bytes = memory.reads_in_flight, memory.read_bytes
+    if bypasses and total_bytes >= PROBE_FROM_BYTES and not (reads_in_flight and read_bytes):
+        profile = disk_profile(directory, tiles)
+        reads_in_flight, read_bytes = reads_in_flight or profile.reads_in_flight, read_bytes or profile.read_bytes
+    default = ReadSettings()
+    return ReadSettings(
+        bypass_page_cache=bypasses,
+        reads_in_flight=reads_in_flight or default.reads_in_flight,
+        read_bytes=read_bytes or default.read_bytes,
+        timeout_seconds=memory.read_timeout_seconds,
+    )

@@ -21,16 +21,34 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.direct_io import BLOCK_BYTES, OpenedFile, forget, open_file
 from common.errors import InternalError, ShardmeshError, SliceCorrupt, SliceReadError
 from common.weights.placement import ALIGNMENT_BYTES
 
 logger = logging.getLogger(__name__)
 
-MAX_READ_BYTES = 16 << 20
-"""One system call asks for no more, so that closing need not wait for a very large tile."""
-
 ReadInto = Callable[[int, memoryview, int], int]
 """(file descriptor, buffer, file offset) -> bytes read, 0 at the file's end; raises OSError."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadSettings:
+    """How tiles are read."""
+
+    bypass_page_cache: bool = False
+    """What is read leaves nothing in the page cache (common/direct_io.py)."""
+    reads_in_flight: int = 2
+    """Reads asked of the disk at once: so many threads."""
+    read_bytes: int = 16 << 20
+    """One system call asks for no more, so that closing need not wait for a very large tile."""
+    timeout_seconds: float = 60.0
+    """How long a tile may be waited for."""
+
+    def __post_init__(self) -> None:
+        if self.reads_in_flight < 1:
+            raise InternalError(f"{self.reads_in_flight} reads in flight; at least 1 is needed")
+        if self.read_bytes < BLOCK_BYTES or self.read_bytes % BLOCK_BYTES:
+            raise InternalError(f"reads of {self.read_bytes} bytes; a multiple of {BLOCK_BYTES} is needed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,16 +81,19 @@ class TileFiles:
     Raises: SliceReadError: a file cannot be opened or is not a regular file. SliceCorrupt: a file is too short.
     """
 
-    def __init__(self, tiles: Sequence[TileRange], read_into: ReadInto = read_into) -> None:
+    def __init__(
+        self, tiles: Sequence[TileRange], read_into: ReadInto = read_into, settings: ReadSettings | None = None
+    ) -> None:
         self._read_into = read_into
+        self._settings = settings or ReadSettings()
         self._is_stopping = False
         self._verified: set[tuple[Path, int]] = set()
-        self._fds: dict[Path, int] = {}
+        self._files: dict[Path, OpenedFile] = {}
         try:
             for tile in tiles:
-                if tile.path not in self._fds:
-                    self._fds[tile.path] = _open_regular(tile.path)
-                _check_length(tile, os.fstat(self._fds[tile.path]).st_size)
+                if tile.path not in self._files:
+                    self._files[tile.path] = _open_regular(tile.path, self._settings.bypass_page_cache)
+                _check_length(tile, os.fstat(self._files[tile.path].fd).st_size)
         except BaseException:
             self.close()
             raise
@@ -83,20 +104,24 @@ class TileFiles:
         Raises: SliceReadError: the disk reports an error, or `stop` was called.
                 SliceCorrupt: the file ends too early, or its digest differs.
         """
-        fd = self._fds[tile.path]
+        file = self._files[tile.path]
         done_bytes = 0
         while done_bytes < tile.byte_count:
             if self._is_stopping:
                 raise SliceReadError(f"{tile.path}: reading was stopped because the tiles were closed")
-            part = buffer[done_bytes : min(done_bytes + MAX_READ_BYTES, tile.byte_count)]
+            part = buffer[done_bytes : min(done_bytes + self._settings.read_bytes, tile.byte_count)]
             offset = tile.offset + done_bytes
             try:
-                count = self._read_into(fd, part, offset)
+                count = self._read_into(file.fd, part, offset)
             except OSError as error:
                 raise _disk_error(tile.path, f"reading {len(part)} bytes at {offset}", error) from error
-            if count <= 0:
-                _check_length(tile, offset)
-            done_bytes += count
+            usable = count - count % BLOCK_BYTES if file.is_direct else count  # go on from a whole block
+            if usable <= 0:
+                _check_length(tile, offset + max(count, 0))
+                raise SliceReadError(f"{tile.path}: the disk gives {count} of {len(part)} bytes at {offset}; "
+                                     "check the disk and the file")  # fmt: skip
+            done_bytes += usable
+        forget(file, tile.offset, tile.byte_count)
         self._verify_once(tile, buffer)
 
     def _verify_once(self, tile: TileRange, buffer: memoryview) -> None:
@@ -115,8 +140,8 @@ class TileFiles:
 
     def close(self) -> None:
         """Close every file; no read may be running."""
-        while self._fds:
-            os.close(self._fds.popitem()[1])
+        while self._files:
+            os.close(self._files.popitem()[1].fd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,11 +160,8 @@ class TileReaders:
     """
 
     def __init__(
-        self, files: TileFiles, ended: Callable[[int, ShardmeshError | None], None], *, reader_count: int = 2
+        self, files: TileFiles, ended: Callable[[int, ShardmeshError | None], None], *, reader_count: int
     ) -> None:
-        if reader_count < 1:
-            files.close()
-            raise InternalError(f"{reader_count} reader threads; at least 1 is needed")
         self._files = files
         self._ended = ended
         self._jobs: queue.SimpleQueue[ReadJob | None] = queue.SimpleQueue()
@@ -202,16 +224,16 @@ class TileReaders:
         return None
 
 
-def _open_regular(path: Path) -> int:
-    """Open `path` itself: no symbolic link, and no pipe or device that could block or never end."""
+def _open_regular(path: Path, bypass_page_cache: bool) -> OpenedFile:
+    """Open a file; refuse a pipe or a device, which could block or never end."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        opened = open_file(path, bypass_page_cache=bypass_page_cache)
     except OSError as error:
         raise _disk_error(path, "opening", error) from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
+    if not stat.S_ISREG(os.fstat(opened.fd).st_mode):
+        os.close(opened.fd)
         raise SliceReadError(f"{path}: not a regular file; make the slices again")
-    return fd
+    return opened
 
 
 def _check_length(tile: TileRange, file_bytes: int) -> None:

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Protocol
 
 from common.errors import ShardmeshError, SliceReadError
-from common.weights.reader import ReadInto, ReadJob, TileFiles, TileRange, TileReaders, read_into
+from common.weights.reader import ReadInto, ReadJob, ReadSettings, TileFiles, TileRange, TileReaders, read_into
 from common.weights.window import MemoryWindow, StartRead
 
 __all__ = ["ResidentTiles", "StreamedTiles", "TileRange", "TileSource", "TileStats"]
@@ -72,7 +72,7 @@ class TileSource(Protocol):
 
 
 class StreamedTiles:
-    """Tiles that pass through a window of `window_bytes`, read ahead by `reader_count` threads.
+    """Tiles that pass through a window of `window_bytes`, read ahead by `settings.reads_in_flight` threads.
 
     Raises: WindowTooSmall: two neighbouring tiles do not fit.
             SliceReadError, SliceCorrupt: a file cannot be opened or is too short.
@@ -83,14 +83,16 @@ class StreamedTiles:
         tiles: Sequence[TileRange],
         *,
         window_bytes: int,
-        reader_count: int = 2,
-        timeout_seconds: float = 60.0,
+        settings: ReadSettings | None = None,
         read_into: ReadInto = read_into,
     ) -> None:
+        settings = settings or ReadSettings()
         self._tiles = tuple(tiles)
-        self._timeout_seconds = timeout_seconds
+        self._timeout_seconds = settings.timeout_seconds
         self._window = MemoryWindow(
-            tile_bytes=[tile.byte_count for tile in tiles], window_bytes=window_bytes, reads_in_flight=reader_count
+            tile_bytes=[tile.byte_count for tile in tiles],
+            window_bytes=window_bytes,
+            reads_in_flight=settings.reads_in_flight,
         )
         region = _allocate(self._window.placement.region_bytes)
         self._views: tuple[memoryview, ...] = tuple(
@@ -102,7 +104,9 @@ class StreamedTiles:
         self._reading: dict[int, TileRange] = {}  # by ticket
         self._bytes_read_total = self._reads_total = self._failed_reads_total = 0
         self._wait_seconds_total = 0.0
-        self._readers = TileReaders(TileFiles(tiles, read_into), self._read_ended, reader_count=reader_count)
+        self._readers = TileReaders(
+            TileFiles(tiles, read_into, settings), self._read_ended, reader_count=settings.reads_in_flight
+        )
         with self._lock:
             self._submit(self._window.start())
 
@@ -210,15 +214,13 @@ class ResidentTiles(StreamedTiles):
         self,
         tiles: Sequence[TileRange],
         *,
-        reader_count: int = 2,
-        timeout_seconds: float = 60.0,
+        settings: ReadSettings | None = None,
         read_into: ReadInto = read_into,
     ) -> None:
         super().__init__(
             tiles,
             window_bytes=sum(tile.byte_count for tile in tiles),
-            reader_count=reader_count,
-            timeout_seconds=timeout_seconds,
+            settings=settings,
             read_into=read_into,
         )
 

@@ -1,16 +1,15 @@
-"""Sees the bytes of a tile as float32 tensors.
+"""Sees the bytes of a tile as tensors, and keeps what is built over them.
 
-Covers: views without a copy, upcasting of 16-bit weights into one scratch buffer, copies to a GPU.
-Does not cover: reading the bytes (tile_source.py), what the tensors mean (slice_format.py).
-
-float32 weights on the CPU are used where they lie. float16 and bfloat16 are widened (exactly) into a
-buffer as large as the largest tile, so that nothing is allocated per token.
+Covers: views without a copy, in the type that is stored; float32 copies on a GPU.
+Does not cover: reading the bytes (tile_source.py), what the tensors mean (slice_format.py), products with weights of
+16 bits (common/matmul.py).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 import torch
 
@@ -18,67 +17,53 @@ from common.weights.slice_format import TileLayout
 
 TORCH_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
+Weights = TypeVar("Weights")
+Build = Callable[[TileLayout, dict[str, torch.Tensor]], Weights]
+"""Makes what a kernel wants from a tile's tensors by name."""
 
-class TileTensors:
-    """Views over tiles of one stored dtype. Not safe for several threads: there is one scratch buffer."""
 
-    def __init__(self, dtype: str, device: torch.device, layouts: Sequence[TileLayout], *, resident: bool) -> None:
-        """Prepare for tiles of these layouts, whose matrices have `dtype`.
+class TileTensors(Generic[Weights]):
+    """What `build` makes of each tile, made once for each place a tile can lie at. For one thread."""
+
+    def __init__(self, device: torch.device, build: Build[Weights], *, resident: bool) -> None:
+        """Prepare for tiles that are computed with on `device`.
 
         Args: resident: tiles never leave memory once they are read, so that copies on a GPU may stay too.
         """
-        self._dtype = TORCH_DTYPES[dtype]
         self._device = device
-        widens = self._dtype is not torch.float32 and device.type == "cpu"
-        largest_bytes = max((layout.byte_count for layout in layouts), default=0)
-        self._scratch = torch.empty(largest_bytes // self._dtype.itemsize if widens else 0, dtype=torch.float32)
+        self._build = build
         self._keeps_copies = resident
-        self._views: dict[tuple[int, int], dict[str, torch.Tensor]] = {}
-        self._copies: dict[int, dict[str, torch.Tensor]] = {}
+        self._views: dict[tuple[int, int], Weights] = {}
+        self._copies: dict[int, Weights] = {}
 
-    @property
-    def scratch_bytes(self) -> int:
-        return self._scratch.numel() * self._scratch.itemsize
+    def view(self, tile_index: int, layout: TileLayout, buffer: memoryview) -> Weights:
+        """Return what `build` makes of the tile, whose matrices are as stored on the CPU and float32 on a GPU.
 
-    def view(self, tile_index: int, layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
-        """Return the tile's tensors by name, float32 on the device; valid until the tile is released.
-
-        With 16-bit weights also only until the next call.
+        Valid until the tile is released.
         """
+        if self._device.type != "cpu":
+            return self._on_device(tile_index, layout, buffer)
         # A tile always comes back in one of two buffers, each one object for good (TileSource.acquire).
         key = (tile_index, id(buffer))
-        stored = self._views.get(key)
-        if stored is None:
-            stored = self._views[key] = self._stored(layout, buffer)
-        if self._device.type != "cpu":
-            return self._on_device(tile_index, stored)
-        if self._dtype is torch.float32:
-            return stored
-        return self._widened(layout, stored)
+        weights = self._views.get(key)
+        if weights is None:
+            weights = self._views[key] = self._build(layout, _stored(layout, buffer))
+        return weights
 
-    def _stored(self, layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
-        return {
-            place.name: torch.frombuffer(
-                buffer, dtype=TORCH_DTYPES[place.dtype], count=math.prod(place.shape), offset=place.offset
-            ).view(place.shape)
-            for place in layout.tensors
-        }
-
-    def _widened(self, layout: TileLayout, stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        tensors = {}
-        for place in layout.tensors:
-            source = stored[place.name]
-            if source.dtype is torch.float32:
-                tensors[place.name] = source
-                continue
-            start = place.offset // self._dtype.itemsize
-            tensors[place.name] = self._scratch[start : start + source.numel()].view(place.shape).copy_(source)
-        return tensors
-
-    def _on_device(self, tile_index: int, stored: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        copies = self._copies.get(tile_index)
-        if copies is None:
-            copies = {name: tensor.to(self._device).float() for name, tensor in stored.items()}
+    def _on_device(self, tile_index: int, layout: TileLayout, buffer: memoryview) -> Weights:
+        copy = self._copies.get(tile_index)
+        if copy is None:
+            tensors = {name: tensor.to(self._device).float() for name, tensor in _stored(layout, buffer).items()}
+            copy = self._build(layout, tensors)
             if self._keeps_copies:
-                self._copies[tile_index] = copies
-        return copies
+                self._copies[tile_index] = copy
+        return copy
+
+
+def _stored(layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
+    return {
+        place.name: torch.frombuffer(
+            buffer, dtype=TORCH_DTYPES[place.dtype], count=math.prod(place.shape), offset=place.offset
+        ).view(place.shape)
+        for place in layout.tensors
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import ExitStack
 from typing import Annotated
 
@@ -9,6 +10,15 @@ import typer
 
 from common.errors import InputError
 from common.logs import configure_logs
+from common.memory_flags import (
+    MemoryWindowOption,
+    PageCacheOption,
+    ReadBytesOption,
+    ReadsInFlightOption,
+    ReadTimeoutOption,
+    WindowBytesOption,
+    weight_memory,
+)
 from coordinator.cli.options import (
     LogLevelOption,
     ModelOption,
@@ -38,9 +48,20 @@ def generate(
     split_bin: SplitBinOption = False,
     save_dir: SaveDirOption = "split",
     weights_dtype: WeightsDtypeOption = None,
-    memory_window: Annotated[
-        int, typer.Option(help="Room for this many of the largest blocks, at least 2; 0 keeps all weights in memory.")
-    ] = 2,
+    memory_window: MemoryWindowOption = None,
+    window_bytes: WindowBytesOption = None,
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Most memory of everything that this command starts, itself included, such as 700MB, or auto (what "
+            "is free). After window, keys and values, weights stay in memory as far as it goes.",
+            show_default=False,
+        ),
+    ] = None,
+    page_cache: PageCacheOption = "auto",
+    reads_in_flight: ReadsInFlightOption = 0,
+    read_bytes: ReadBytesOption = None,
+    read_timeout_seconds: ReadTimeoutOption = 60.0,
     kv_budget_bytes: Annotated[int, typer.Option(help="Most bytes of keys and values on each local node.")] = 1 << 30,
     nodes: Annotated[
         str | None, typer.Option(help="Use these running shardnodes, host:port,host:port, instead of starting some.")
@@ -74,18 +95,23 @@ def generate(
     )
     if nodes is not None and use_gpu:
         raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
+    weights = weight_memory(
+        memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
+        reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
+    )  # fmt: skip
     with ExitStack() as closing:
-        local = None
-        if nodes is None:
-            # First of all: its imports take a second, on the other core, while ours go on.
-            local = LocalNodes()
-            closing.callback(local.close)
+        is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
         from coordinator.cli.generation import GenerateRequest, run_request
-        from coordinator.conversation import ModelOptions, RunOptions
+        from coordinator.conversation import ModelOptions
         from coordinator.nodes import parse_node_list
+        from coordinator.run_options import RunOptions
         from coordinator.sampler import SamplingParams
 
+        local = None
+        if nodes is None:
+            local = LocalNodes(forks=is_fresh)
+            closing.callback(local.close)
         addresses = parse_node_list(nodes, insecure=insecure) if nodes is not None else []
         request = GenerateRequest(
             prompt=prefix + prompt, chat=chat, length=length, seed=seed, ignore_eos=ignore_eos, json_output=json_output,
@@ -95,7 +121,8 @@ def generate(
                 save_dir=save_dir, split_bin=split_bin, weights_dtype=weights_dtype,
             ),
             run=RunOptions(
-                memory_window=memory_window, kv_budget_bytes=kv_budget_bytes, node_addresses=addresses, use_gpu=use_gpu
+                weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
+                node_addresses=addresses, use_gpu=use_gpu,
             ),
             master_address=f"{master_ip}:{master_port}" if is_master_named else None,
             metrics_port=metrics_port,

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from common.errors import InputError, ResourceError
 from common.metrics_page import MetricsPage
 from common.operating_system import own_memory
 from coordinator.cli.progress import byte_progress
-from coordinator.conversation import Conversation, Model, ModelOptions, RunOptions, Timings
+from coordinator.conversation import Conversation, Model, ModelOptions, Timings
 from coordinator.health_service import HealthService
 from coordinator.local import LocalNodes
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.run_options import RunOptions
 from coordinator.sampler import Sampler, SamplingParams
 from coordinator.sequence import Sequence
 from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer, load_tokenizer
@@ -61,7 +62,8 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         sequence.check_fits(model.checkpoint.spec.max_position_count)
         with byte_progress("slicing") as progress:
             model.slice(progress)
-        conversation = closing.enter_context(Conversation(model, request.run, local, metrics))
+        run = replace(request.run, position_capacity=sequence.position_capacity)
+        conversation = closing.enter_context(Conversation(model, run, local, metrics))
         timings = Timings()
         text = _stream(conversation, sequence, tokenizer, timings, echo=not request.json_output)
         memory = _memory(conversation)

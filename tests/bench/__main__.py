@@ -1,7 +1,8 @@
 """How fast is shardmesh on this machine? `make bench` runs this; ARGS="--quick" takes less than a minute.
 
 Covers: which benchmarks run, printing, the files in results/.
-Does not cover: measuring (one file per benchmark: speed.py, star_floor.py, slicing.py, slicing_memory.py).
+Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
+slicing.py, slicing_memory.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +24,8 @@ os.environ["TQDM_DISABLE"] = "1"
 
 from common.errors import ShardmeshError
 from common.operating_system import usable_core_count
-from tests.bench import slicing, slicing_memory, speed, star_floor
+from tests.bench import big, first_token, growth, kernels, slicing, slicing_memory, speed, star_floor
+from tests.bench.big_inputs import SIZES
 from tests.bench.inputs import check_model
 from tests.bench.report import BenchBroken, Result, Settings, machine_facts
 
@@ -30,8 +33,14 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "slicing": slicing.measure,
     "slicing-memory": slicing_memory.measure,
     "star": star_floor.measure,
+    "kernels": kernels.measure,
     "speed": speed.measure,
+    "first-token": first_token.measure,
+    "growth": growth.measure,
+    "big": big.measure,
 }
+FULL_ONLY = ("growth", "big")
+"""Not part of --quick: minutes each, and a model of 7 GB."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2
 """What the bars are stated for."""
@@ -40,11 +49,13 @@ CORES = 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmarks that are asked for and return the exit code."""
     options = _parse(arguments)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it closes everything, as Ctrl-C does
     settings = Settings(
-        rounds=options.rounds or (2 if options.quick else 5), length=16 if options.quick else 64, is_quick=options.quick
-    )
+        rounds=options.rounds or (2 if options.quick else 5), length=16 if options.quick else 64,
+        is_quick=options.quick, big_size=options.big_size,
+    )  # fmt: skip
     facts = {**machine_facts(), "cores_used": _use_two_cores(), "rounds": settings.rounds, "tokens": settings.length}
-    names = [options.only] if options.only else list(BENCHMARKS)
+    names = [options.only] if options.only else [n for n in BENCHMARKS if not (options.quick and n in FULL_ONLY)]
     results = []
     try:
         check_model()
@@ -67,6 +78,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="less of everything: under a minute, rougher numbers")
     parser.add_argument("--rounds", type=int, help="how often each contender has its turn (5; quick: 2)")
     parser.add_argument("--only", choices=BENCHMARKS, help="run one benchmark")
+    parser.add_argument("--big-size", choices=SIZES, default="3b", help="the shape of `big`'s model; 8b takes 50 GB")
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds: at least 1 is needed")
@@ -85,6 +97,10 @@ def _write(stem: str, facts: dict[str, Any], results: Sequence[Result]) -> None:
     RESULTS.mkdir(exist_ok=True)
     document = {"machine": facts, "results": {result.name: result.numbers for result in results}}
     (RESULTS / f"{stem}.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for result in results:
+        if result.picture is not None:
+            result.picture.save(RESULTS / f"{stem}.svg")
+            result.notes.append(f"![seconds a token over memory]({stem}.svg)")
     lines = ["# What `make bench` measured", "", *(f"- {name}: {value}" for name, value in facts.items()), ""]
     for result in results:
         lines += result.lines()

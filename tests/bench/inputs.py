@@ -22,6 +22,8 @@ MODEL_DIRECTORY = REPOSITORY / "models" / "smollm2-135m-instruct"
 MODEL_FILE = "model.gguf"
 KEPT_DIRECTORY = MODEL_DIRECTORY / "bench"
 PROMPT = "The capital of France is"
+WORDS = ("the", "river", "runs", "past", "a", "town", "where", "people", "trade", "wood", "and", "tell", "stories")
+"""Of long prompts."""
 
 
 def check_model() -> None:
@@ -34,6 +36,20 @@ def check_model() -> None:
 def prompt_ids() -> tuple[int, ...]:
     """Return the tokens of the prompt."""
     return tuple(load_tokenizer(MODEL_DIRECTORY).encode(PROMPT))
+
+
+def long_prompt(model_directory: Path, token_count: int) -> str:
+    """Return a text of exactly so many tokens. Raises: BenchBroken: none was found."""
+    tokenizer = load_tokenizer(model_directory)
+    text, index = WORDS[0], 0
+    while len(tokenizer.encode(text)) < token_count:
+        index += 1
+        text += " " + WORDS[index * 7 % len(WORDS)]
+    while len(tokenizer.encode(text)) > token_count:
+        text = text[:-1]
+    if len(tokenizer.encode(text)) != token_count:
+        raise BenchBroken(f"no prompt of {token_count} tokens could be made for {model_directory}")
+    return text
 
 
 def sliced(world_size: int) -> Path:

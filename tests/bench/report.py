@@ -13,12 +13,16 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import psutil
 import torch
 
 from common.operating_system import usable_core_count
+
+QUIET_SHARE = 0.1
+"""Of the cores' time: what other programs may take in a turn that a bar is judged by."""
+DISTURBED = "other programs kept the cores busy, repeat this on a quiet machine"
 
 
 class BenchBroken(Exception):
@@ -35,6 +39,8 @@ class Settings:
     """Tokens that each turn generates."""
     is_quick: bool
     """Leave out what only adds detail."""
+    big_size: str = "3b"
+    """Which model that is larger than memory: a key of big_inputs.SIZES."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +107,13 @@ class Bar:
         return f"- {verdict}: {self.name} is {numbers}{'; ' if self.undecided else ''}{self.undecided}"
 
 
+class Picture(Protocol):
+    """Something that can be drawn."""
+
+    def save(self, path: Path) -> None:
+        """Draw into a file whose kind its name tells."""
+
+
 @dataclass(kw_only=True)
 class Result:
     """What one benchmark has to say."""
@@ -111,6 +124,7 @@ class Result:
     notes: list[str] = field(default_factory=list)
     numbers: dict[str, Any] = field(default_factory=dict)
     """Everything measured, for the JSON file."""
+    picture: Picture | None = None
 
     def lines(self) -> list[str]:
         """Return all of it as markdown."""

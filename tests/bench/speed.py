@@ -2,7 +2,7 @@
 
 Covers: taking turns (A B C D A B C D ...), so that what else the machine does falls on all alike; medians of the
 ratios of each round; bars judged by quiet rounds only; that all of them say the same tokens.
-Does not cover: one turn (contenders.py), the floor's own transports (star_floor.py).
+Does not cover: one turn (contenders.py, memory_sum.py), the floor's own transports (star_floor.py).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from dataclasses import asdict
 from common.operating_system import usable_core_count
 from tests.bench.contenders import Turn, open_mesh, open_transformers
 from tests.bench.inputs import MODEL_DIRECTORY, prompt_ids, sliced, transformers_directory
-from tests.bench.report import Bar, BenchBroken, Result, Settings, Spread, Table
+from tests.bench.memory_sum import decode_bytes, open_sum
+from tests.bench.report import DISTURBED, QUIET_SHARE, Bar, BenchBroken, Result, Settings, Spread, Table
 from tests.bench.star import DIRECT, open_star
 from tests.bench.workers import Worker
 
@@ -25,9 +26,9 @@ WINDOWED = "C mesh of 4, window 2"
 ONE_NODE = "D mesh of 1, window 0"
 TWO_NODES = "E mesh of 2, window 0"
 FLOOR = "F mesh of 4, no kernels"
+ONE_WINDOWED = "G mesh of 1, window 2"
+SUM = "S sum of as much memory"
 WARM_UP_LENGTH = 4
-QUIET_SHARE = 0.1
-"""Of the cores' time: what other programs may take in a turn that a bar is judged by."""
 ROLES = ("here", "nodes", "others")
 """Who used the processors: the contender's own process, its node processes, everything else on this machine."""
 
@@ -46,16 +47,16 @@ def measure(settings: Settings) -> Result:
             print(f"speed: round {number + 1} of {settings.rounds}", flush=True)
             for name, worker in workers.items():
                 turns[name].append(worker.ask(*_request(name, settings.length)))
-    floors = turns.pop(FLOOR)
+    others = {name: turns.pop(name) for name in (FLOOR, SUM)}
     _check_tokens(turns)
-    return _result(turns, floors)
+    return _result(turns, others)
 
 
 def _start_workers(settings: Settings, closing: ExitStack) -> dict[str, Worker]:
     prompt, cores = prompt_ids(), usable_core_count()
     meshes = {MESH: (4, 0), WINDOWED: (4, 2), ONE_NODE: (1, 0)}
     if not settings.is_quick:
-        meshes[TWO_NODES] = (2, 0)
+        meshes |= {TWO_NODES: (2, 0), ONE_WINDOWED: (1, 2)}
     splits = {world_size: sliced(world_size) for world_size, _ in meshes.values()}
     workers = {TRANSFORMERS: Worker(TRANSFORMERS, open_transformers, transformers_directory(), prompt, cores)}
     closing.callback(workers[TRANSFORMERS].close)
@@ -64,6 +65,8 @@ def _start_workers(settings: Settings, closing: ExitStack) -> dict[str, Worker]:
         closing.callback(workers[name].close)
     workers[FLOOR] = Worker(FLOOR, open_star, splits[4], 4)
     closing.callback(workers[FLOOR].close)
+    workers[SUM] = Worker(SUM, open_sum, decode_bytes(splits[1]), cores)
+    closing.callback(workers[SUM].close)
     return workers
 
 
@@ -79,19 +82,24 @@ def _check_tokens(turns: Turns) -> None:
                 raise BenchBroken(f"{name} says {turn.token_ids}\nand {TRANSFORMERS} says {expected}")
 
 
-def _result(turns: Turns, floors: Sequence[Turn]) -> Result:
+def _result(turns: Turns, others: Turns) -> Result:
     result = Result(name="Speed: SmolLM2-135M, float32, greedy, after a short prompt")
     result.tables = [_rates(turns), _ratios(turns), _parts(turns, (MESH, WINDOWED))]
     result.bars = [
         _bar("B / A, mesh of 4 beside transformers", turns[MESH], turns[TRANSFORMERS], 0.7),
-        _bar("C / B, window 2 beside everything resident", turns[WINDOWED], turns[MESH], 0.5),
+        _bar("D / A, one node beside transformers", turns[ONE_NODE], turns[TRANSFORMERS], 1.0),
+        _bar("C / B, window 2 beside everything resident", turns[WINDOWED], turns[MESH], 0.8),
+        _bar("D / S, bytes a second of one node beside a plain sum", turns[ONE_NODE], others[SUM], 0.7),
     ]
+    if ONE_WINDOWED in turns:
+        result.bars.append(_bar("G / D, the same on one node", turns[ONE_WINDOWED], turns[ONE_NODE], 0.8))
     result.notes = [
         f"all say the same {len(turns[MESH][0].token_ids)} tokens in every round",
-        _floor_note(turns[MESH], floors),
+        _floor_note(turns[MESH], others[FLOOR]),
+        _sum_note(turns[ONE_NODE], others[SUM]),
         _others_note(turns),
     ]
-    result.numbers = {name: [asdict(turn) for turn in own] for name, own in {**turns, FLOOR: list(floors)}.items()}
+    result.numbers = {name: [asdict(turn) for turn in own] for name, own in {**turns, **others}.items()}
     return result
 
 
@@ -101,6 +109,14 @@ def _floor_note(mesh: Sequence[Turn], floors: Sequence[Turn]) -> str:
     return (f"the star without kernels ({DIRECT}, in the same rounds) takes {floor.median:.1f} ms a token "
             f"({floor.least:.1f} to {floor.most:.1f}); wire and reduction of B take {overhead.median:.1f} "
             f"({overhead.least:.1f} to {overhead.most:.1f}): the rest is nodes waiting for a core")  # fmt: skip
+
+
+def _sum_note(node: Sequence[Turn], sums: Sequence[Turn]) -> str:
+    byte_count = decode_bytes(sliced(1))
+    rates = [Spread.of([byte_count * turn.tokens_per_second / 1e9 for turn in own]) for own in (node, sums)]
+    return (f"D reads {byte_count / 1e6:.0f} MB of weights a token, {rates[0].median:.1f} GB/s; S, torch.sum over a "
+            f"float32 buffer of that size with {usable_core_count()} threads, {rates[1].median:.1f} GB/s "
+            f"({rates[1].least:.1f} to {rates[1].most:.1f})")  # fmt: skip
 
 
 def _others_note(turns: Turns) -> str:
@@ -116,7 +132,7 @@ def _bar(name: str, mine: Sequence[Turn], theirs: Sequence[Turn], needed: float)
     ratios = [one.tokens_per_second / other.tokens_per_second for one, other in quiet or pairs]
     return Bar(
         name=f"{name}, in {len(quiet)} of {len(pairs)} rounds that were quiet,", measured=Spread.of(ratios).median,
-        needed=needed, undecided="" if quiet else "other programs kept the cores busy, repeat this on a quiet machine",
+        needed=needed, undecided="" if quiet else DISTURBED,
     )  # fmt: skip
 
 
@@ -138,7 +154,7 @@ def _rates(turns: Turns) -> Table:
 def _ratios(turns: Turns) -> Table:
     pairs = [(MESH, TRANSFORMERS), (WINDOWED, MESH), (ONE_NODE, TRANSFORMERS), (MESH, ONE_NODE)]
     if TWO_NODES in turns:
-        pairs.append((TWO_NODES, TRANSFORMERS))
+        pairs += [(TWO_NODES, TRANSFORMERS), (ONE_WINDOWED, ONE_NODE)]
     rows = [
         (f"{one[0]} / {other[0]}", *_ratio(turns, one, other).cells(2), f"{_undisturbed_ratio(turns, one, other):.2f}")
         for one, other in pairs

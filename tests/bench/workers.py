@@ -43,6 +43,10 @@ class Worker:
         self._process.start()
         theirs.close()
 
+    @property
+    def process_id(self) -> int:
+        return self._process.pid or 0  # it runs since __init__
+
     def wait_until_ready(self) -> None:
         """Raises: BenchBroken: it could not open what it needs."""
         self._receive()

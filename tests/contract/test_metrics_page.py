@@ -22,9 +22,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
 from common.rpc import channel_options
-from coordinator.conversation import Conversation, Model, ModelOptions, RunOptions, Timings
+from common.weights.weight_memory import WeightMemory
+from coordinator.conversation import Conversation, Model, ModelOptions, Timings
 from coordinator.grpc_client import GrpcShardClient
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.run_options import RunOptions
 from coordinator.sampler import Sampler, SamplingParams
 from coordinator.sequence import LENGTH, Sequence
 from shardnode.run import RunningNode
@@ -72,8 +74,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
         nodes = []
         for rank, window in enumerate((2, 0)):
             config = sliced.node_config(
-                rank=rank, listen=f"unix:{sockets}/{rank}", memory_window=window, metrics_port=0, kv_budget_bytes=40_000
-            )
+                rank=rank, listen=f"unix:{sockets}/{rank}", weights=WeightMemory(memory_window=window),
+                metrics_port=0, kv_budget_bytes=40_000,
+            )  # fmt: skip
             nodes.append(RunningNode(config))
             closing.callback(nodes[-1].close)
         return _run(sliced, nodes)

@@ -21,8 +21,10 @@ from unittest import mock
 
 import torch
 
-from coordinator.conversation import Conversation, Model, ModelOptions, RunOptions
+from common.weights.weight_memory import WeightMemory
+from coordinator.conversation import Conversation, Model, ModelOptions
 from coordinator.local import LocalNodes
+from coordinator.run_options import RunOptions
 from coordinator.sampler import Sampler, SamplingParams
 from coordinator.sequence import Sequence as TokenSequence
 from shardnode.config import NodeConfig
@@ -81,12 +83,12 @@ def thread_mesh(model: Model, *, memory_window: int, transport: Transport = "dir
         for rank in range(model.plan.world_size):
             config = NodeConfig(
                 slice_directory=model.split.slice_directory(rank), listen=f"unix:{sockets}/node{rank}.sock",
-                memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES, thread_count=1,
+                weights=WeightMemory(memory_window=memory_window), kv_budget_bytes=KV_BUDGET_BYTES, thread_count=1,
             )  # fmt: skip
             node = RunningNode(config, direct_path=f"{sockets}/rounds{rank}.sock" if transport == "direct" else "")
             closing.callback(node.close)
             addresses.append(node.address)
-        run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=addresses)
+        run = _run_options(memory_window, addresses)
         yield closing.enter_context(Conversation(model, run, None))
 
 
@@ -106,9 +108,13 @@ def process_meshes(model: Model, *, memory_windows: Sequence[int]) -> Iterator[l
             closing.callback(pools[-1].close)
         meshes = []
         for memory_window, pool in zip(memory_windows, pools, strict=True):
-            run = RunOptions(memory_window=memory_window, kv_budget_bytes=KV_BUDGET_BYTES)
-            meshes.append(closing.enter_context(Conversation(model, run, pool)))
+            meshes.append(closing.enter_context(Conversation(model, _run_options(memory_window), pool)))
         yield meshes
+
+
+def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOptions:
+    weights = WeightMemory(memory_window=memory_window)
+    return RunOptions(weights=weights, kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=addresses)
 
 
 @contextmanager

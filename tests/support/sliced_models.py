@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from common.model_spec import ModelSpec
 from common.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, SliceManifest, read_manifest
+from common.weights.weight_memory import WeightMemory
 from coordinator.mesh import MeshIdentity
 from coordinator.slicing.checkpoint import open_checkpoint
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
@@ -52,7 +53,10 @@ class SlicedModel:
 
     def node_config(self, *, rank: int = 0, listen: str = "127.0.0.1:0", **settings: Any) -> NodeConfig:
         """Return how the node of `rank` is started, with one thread unless `settings` say otherwise."""
-        settings = {"thread_count": 1, "kv_budget_bytes": 1 << 20, "read_timeout_seconds": 10.0, **settings}
+        settings = {
+            "thread_count": 1, "kv_budget_bytes": 1 << 20, "weights": WeightMemory(read_timeout_seconds=10.0),
+            **settings,
+        }  # fmt: skip
         return NodeConfig(slice_directory=self.slice_directory(rank), listen=listen, **settings)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from common.errors import SliceCorrupt
 from common.weights.manifest import HEAD_FILE
+from common.weights.weight_memory import WeightMemory
 from coordinator.head import TILES_PER_BLOCK, Head
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
@@ -25,7 +26,7 @@ CPU = torch.device("cpu")
 @contextmanager
 def opened(sliced: SlicedModel, memory_window: int = 2) -> Iterator[Head]:
     """Open the head of a slice."""
-    head = Head(sliced.slice_directory(), sliced.manifest(), memory_window, 10.0, CPU)
+    head = Head(sliced.slice_directory(), sliced.manifest(), WeightMemory(memory_window=memory_window), CPU)
     try:
         yield head
     finally:

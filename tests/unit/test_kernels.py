@@ -109,7 +109,7 @@ def test_projections_are_the_plain_formula(query_count: int, kv_count: int, norm
     rows, angles = random(3, HIDDEN, seed=9), random(3, 1, HEAD // 2, seed=10)
     angles = torch.cat((angles, angles), dim=-1)
     cosine, sine = angles.cos(), angles.sin()
-    queries, keys, values = project_heads(rows, weights, cosine, sine)
+    queries, keys, values = project_heads(rows, weights, cosine, kernels.signed(sine))
     assert queries.shape == (3, query_count, HEAD)
     assert keys.shape == values.shape == (3, kv_count, HEAD)
     projected = torch.einsum("rh,hw->rw", rows.double(), weights.qkv.double()).float()

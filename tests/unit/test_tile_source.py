@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InternalError, SliceReadError, WindowTooSmall
-from common.weights.reader import TileRange
+from common.weights.reader import ReadSettings, TileRange
 from common.weights.tile_source import ResidentTiles, StreamedTiles
 from tests.support.tiles_on_disk import (
     LEAST_BYTES,
@@ -104,7 +104,9 @@ def test_tiles_may_be_acquired_out_of_order(tiles: list[TileRange]) -> None:
 def test_a_disk_that_hangs_is_an_error_in_time_and_recovers(tiles: list[TileRange]) -> None:
     """Each acquire ends with an error after the limit; when the disk answers again, tiles come right."""
     disk = HangingDisk()
-    with StreamedTiles(tiles, window_bytes=LEAST_BYTES, timeout_seconds=0.01, read_into=disk.read) as source:
+    with StreamedTiles(
+        tiles, window_bytes=LEAST_BYTES, settings=ReadSettings(timeout_seconds=0.01), read_into=disk.read
+    ) as source:
         for index in (0, 1, 5, 0):
             with pytest.raises(SliceReadError, match=r"no answer from the disk within 0\.01 s"):
                 source.acquire(index)
@@ -176,7 +178,7 @@ def test_a_window_too_small_opens_nothing(tiles: list[TileRange]) -> None:
     with pytest.raises(WindowTooSmall, match=f"at least {LEAST_BYTES} bytes"):
         StreamedTiles(tiles, window_bytes=LEAST_BYTES - 1)
     with pytest.raises(InternalError):
-        StreamedTiles(tiles, window_bytes=LEAST_BYTES, reader_count=0)
+        StreamedTiles(tiles, window_bytes=LEAST_BYTES, settings=ReadSettings(reads_in_flight=0))
 
 
 def test_a_rank_without_tiles_needs_nothing() -> None:

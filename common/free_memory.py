@@ -1,0 +1,74 @@
+"""How much memory may this process still take: what the machine has free, and what its control groups allow.
+
+Covers: control groups of both versions, every level above the process. Elsewhere than on Linux: the machine alone.
+Does not cover: what to do with it (memory_budget.py).
+Sources: the Linux kernel's admin-guide, cgroup-v1/memory and cgroup-v2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+UNLIMITED_BYTES = 1 << 60
+"""What version 1 writes for "no limit" is a little below 2^63; nobody has this much."""
+
+
+def free_memory_bytes(root: Path = Path("/")) -> int:
+    """Return the bytes that can be taken without swapping and without meeting a limit.
+
+    Args: root: where /proc and /sys lie; another one only in tests.
+    """
+    free = [psutil.virtual_memory().available]
+    free += [limit - used for limit, used in _group_limits(root)]
+    return max(0, min(free))
+
+
+def _group_limits(root: Path) -> Iterator[tuple[int, int]]:
+    """Yield (limit, bytes used that cannot be reclaimed) of every group with a limit that this process is in."""
+    for group, names in _groups(root):
+        for directory in (group, *group.parents):
+            limit = _number(directory / names[0])
+            used = _number(directory / names[1])
+            if limit is not None and used is not None and limit < UNLIMITED_BYTES:
+                yield limit, used - _reclaimable_bytes(directory)
+            if directory.name in ("cgroup", "memory") and directory.parent.name in ("fs", "cgroup"):
+                break
+
+
+def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str]]]:
+    """Yield this process's group directories, with the names of the files for its limit and its use."""
+    mount = root / "sys/fs/cgroup"
+    try:
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        relative = path.lstrip("/")
+        if "memory" in controllers.split(","):
+            yield mount / "memory" / relative, ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        elif not controllers:
+            yield mount / relative, ("memory.max", "memory.current")
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):  # no such controller here, or "max"
+        return None
+
+
+def _reclaimable_bytes(directory: Path) -> int:
+    """Return the page cache charged to a group: the kernel drops it before it runs out of memory."""
+    try:
+        lines = (directory / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split(maxsplit=1) for line in lines)
+    for prefix in ("total_", ""):  # version 1 counts the groups below only in total_*
+        if f"{prefix}inactive_file" in values:
+            return int(values[f"{prefix}inactive_file"]) + int(values.get(f"{prefix}active_file", 0))
+    return 0

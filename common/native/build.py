@@ -1,0 +1,112 @@
+"""How is the library of matrix kernels built? `python -m common.native.build`, and hatch_build.py at install, do it.
+
+Covers: which compiler, which flags for which object, putting the library beside its source in one step.
+Does not cover: loading it (library.py). Uses nothing but Python: it runs where nothing is installed yet.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+SOURCE_DIRECTORY = Path(__file__).resolve().parent
+LIBRARY = SOURCE_DIRECTORY / ("matmul.dylib" if sys.platform == "darwin" else "matmul.so")
+COMPILERS = ("cc", "gcc", "clang")
+FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-D_GNU_SOURCE")
+PLAIN_SOURCES = ("matmul.c", "workers.c")
+KERNEL_SOURCE = "kernel.c"
+X86_KERNELS: dict[str, tuple[str, ...]] = {
+    "avx512": ("-DSHARDMESH_AVX512", "-mavx512f", "-mfma"),
+    "avx2": ("-DSHARDMESH_AVX2", "-mavx2", "-mfma", "-mf16c"),
+}
+ARM_KERNELS: dict[str, tuple[str, ...]] = {"neon": ("-DSHARDMESH_NEON",)}
+KERNELS = {"x86_64": X86_KERNELS, "amd64": X86_KERNELS, "aarch64": ARM_KERNELS, "arm64": ARM_KERNELS}
+"""For each machine, the flags of each object that kernel.c becomes; matmul.c has the same list."""
+COMPILE_LIMIT_SECONDS = 120.0
+
+
+class BuildFailed(Exception):
+    """There is no library now, and one line says why."""
+
+
+def build(target: Path = LIBRARY, machine: str = "", compiler: Sequence[str] = ()) -> Path:
+    """Compile the library to `target`, replacing it in one step, and return it.
+
+    Args: machine: as uname calls it, when it is not this one; compiler: the command to use instead of the system's.
+    Raises: BuildFailed: no compiler, or it refuses.
+    """
+    machine = machine or platform.machine()
+    if os.name != "posix" or machine.lower() not in KERNELS:
+        raise BuildFailed(f"there are no kernels for {platform.system()} on {machine}")
+    command = [*(compiler or _system_compiler())]
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as directory:
+
+        def compile_one(item: tuple[str, str, tuple[str, ...]]) -> str:
+            source, name, flags = item
+            result = str(Path(directory, name))
+            _run([*command, *FLAGS, *flags, "-c", str(SOURCE_DIRECTORY / source), "-o", result])
+            return result
+
+        with ThreadPoolExecutor() as pool:
+            objects = list(pool.map(compile_one, _objects(machine.lower())))
+        library = Path(directory, target.name)
+        _run([*command, "-shared", "-pthread", "-o", str(library), *objects])
+        library.replace(target)
+    return target
+
+
+def _objects(machine: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Return source, object and own flags of everything that is compiled."""
+    plain: list[tuple[str, str, tuple[str, ...]]] = [(source, f"{source}.o", ()) for source in PLAIN_SOURCES]
+    return [(KERNEL_SOURCE, f"{name}.o", flags) for name, flags in KERNELS[machine].items()] + plain
+
+
+def _system_compiler() -> list[str]:
+    """Return $CC, or the first compiler that there is."""
+    named = shlex.split(os.environ.get("CC", ""))
+    if named:
+        return named
+    for name in COMPILERS:
+        if shutil.which(name):
+            return [name]
+    raise BuildFailed(f"there is no C compiler ({', '.join(COMPILERS)}; $CC may name another)")
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=COMPILE_LIMIT_SECONDS, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise BuildFailed(f"{command[0]} did not run: {error}") from error
+    if done.returncode != 0:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        reason = next((line for line in lines if "error" in line), lines[0])
+        raise BuildFailed(f"{command[0]} refused: {reason}")
+
+
+def what_is_lost(error: BuildFailed) -> str:
+    """Return the one line for a person whose install goes on without the library."""
+    return f"shardmesh: the native matrix kernels were not built, so single rows compute more slowly: {error}"
+
+
+def main() -> int:
+    """Build the library and say where it is."""
+    try:
+        print(f"built {build()}")
+    except BuildFailed as error:
+        print(what_is_lost(error), file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""Is there a library of matrix kernels that works here, and what are its functions called in Python?
+
+Covers: loading it, refusing one that is stale or broken, the instruction set that this processor has.
+Does not cover: building it (build.py), when it is used (common/matmul.py).
+Calls release the GIL. The library keeps one choice of instruction set and one thread count for the whole process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.native.build import LIBRARY
+
+ABI_VERSION = 1
+"""matmul.c has the same; it changes whenever a function does."""
+LEAST_THREADED_BYTES = 1024 * 1024
+"""One thread reads this much in 50 microseconds; waking another for less gains nothing."""
+NONE = "none"
+WEIGHT_KINDS = ("float32", "float16", "bfloat16")
+"""What weights may be, numbered as in product.h."""
+ELF_HEADER = struct.Struct("<40xQ10xHH2x")
+"""Of 64 bits: where the table of sections is, which linkers write last, and the size and number of its entries."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kernels:
+    """The library's functions, or why there are none. Addresses are those of CPU memory that stays where it is."""
+
+    variants: tuple[str, ...]
+    """Instruction sets of this processor that there are kernels for, best first."""
+    reason: str
+    """Why there are none; empty when there are."""
+    functions: ctypes.CDLL | None
+
+    @property
+    def variant(self) -> str:
+        """The instruction set chosen when the library was loaded, or NONE."""
+        return self.variants[0] if self.variants else NONE
+
+    def choose(self, variant: str) -> None:
+        """Compute with one of `variants` from now on."""
+        assert self.functions is not None
+        names = _variant_names(self.functions)
+        if self.functions.shardmesh_choose_variant(names.index(variant)) != 0:
+            raise ValueError(f"this processor has no {variant}")
+
+    def set_thread_count(self, thread_count: int, least_bytes: int = LEAST_THREADED_BYTES) -> None:
+        """Let products with at least `least_bytes` of weights have that many threads, the caller's included.
+
+        Without a library, do nothing.
+        """
+        if self.functions is not None:
+            self.functions.shardmesh_use_threads(thread_count, least_bytes)
+
+    def sum(self, address: int, count: int) -> float:
+        """Return the sum of `count` float32: what reading them costs, for benchmarks."""
+        assert self.functions is not None
+        return float(self.functions.shardmesh_sum(address, count))
+
+
+def absent(reason: str) -> Kernels:
+    """Return no kernels."""
+    return Kernels(variants=(), reason=reason, functions=None)
+
+
+def load(path: Path = LIBRARY) -> Kernels:
+    """Load the library and choose the best instruction set; what does not work is logged once and left alone."""
+    if not path.exists():
+        return absent("the library was not built; `python -m common.native.build` builds it")
+    try:
+        if _is_cut_short(path):
+            return _refused(path, "it is cut short")
+        functions = ctypes.CDLL(str(path))
+        _declare(functions)
+        version = functions.shardmesh_abi_version()
+    except (OSError, AttributeError) as error:
+        return _refused(path, str(error))
+    if version != ABI_VERSION:
+        return _refused(path, f"it has interface {version}, and {ABI_VERSION} is needed")
+    names = _variant_names(functions)
+    variants = [name for index, name in enumerate(names) if functions.shardmesh_choose_variant(index) == 0]
+    if not variants:
+        return absent(f"this processor has none of {', '.join(names)}")
+    functions.shardmesh_choose_variant(names.index(variants[0]))
+    return Kernels(variants=tuple(variants), reason="", functions=functions)
+
+
+def _is_cut_short(path: Path) -> bool:
+    """Tell whether the end of an ELF file is missing: the system's loader would crash on it instead of refusing it."""
+    with path.open("rb") as file:
+        header = file.read(ELF_HEADER.size)
+        if not header.startswith(b"\x7fELF"):
+            return False
+        if len(header) < ELF_HEADER.size:
+            return True
+        sections_offset, section_bytes, section_count = ELF_HEADER.unpack(header)
+        return bool(file.seek(0, os.SEEK_END) < sections_offset + section_bytes * section_count)
+
+
+def _refused(path: Path, reason: str) -> Kernels:
+    logger.warning(
+        "%s is not usable (%s), so single rows compute more slowly; `python -m common.native.build` builds it anew",
+        path, reason,
+    )  # fmt: skip
+    return absent(reason)
+
+
+def _variant_names(functions: ctypes.CDLL) -> list[str]:
+    names: list[str] = []
+    while (name := functions.shardmesh_variant_name(len(names))) is not None:
+        names.append(name.decode())
+    return names
+
+
+def _declare(functions: ctypes.CDLL) -> None:
+    """Tell ctypes the functions of matmul.c. Raises: AttributeError: one is missing."""
+    address, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
+    functions.shardmesh_abi_version.restype = integer
+    functions.shardmesh_abi_version.argtypes = []
+    functions.shardmesh_variant_name.restype = ctypes.c_char_p
+    functions.shardmesh_variant_name.argtypes = [integer]
+    functions.shardmesh_choose_variant.restype = integer
+    functions.shardmesh_choose_variant.argtypes = [integer]
+    functions.shardmesh_use_threads.restype = None
+    functions.shardmesh_use_threads.argtypes = [integer, size]
+    functions.shardmesh_multiply.restype = integer
+    functions.shardmesh_multiply.argtypes = [address, size, size, address, integer, size, size, address]
+    functions.shardmesh_sum.restype = ctypes.c_double
+    functions.shardmesh_sum.argtypes = [address, size]

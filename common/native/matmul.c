@@ -1,0 +1,123 @@
+/* Which functions does Python call, and which instruction set computes?
+ *
+ * Covers: the library's interface (library.py declares it a second time, for ctypes), cutting a product into parts.
+ * Does not cover: the computation (kernel.c), threads (workers.c).
+ * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of a function below.
+ */
+#include "product.h"
+#include "workers.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum { ABI_VERSION = 1, PARTS_PER_THREAD = 2 };
+
+struct variant {
+    const char *name;
+    multiply_columns *multiply;
+    sum_of *sum;
+};
+
+/* What build.py compiled for this architecture, best first. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+static const struct variant variants[] = {
+    {"avx512", multiply_columns_avx512, sum_of_avx512},
+    {"avx2", multiply_columns_avx2, sum_of_avx2},
+};
+/* Older compilers do not know "f16c" by its name. */
+static int has_f16c(void) {
+    unsigned int eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+static int is_supported(int index) {
+    if (index == 0) return __builtin_cpu_supports("avx512f") != 0;
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+}
+#elif defined(__aarch64__)
+static const struct variant variants[] = {{"neon", multiply_columns_neon, sum_of_neon}};
+static int is_supported(int index) { return index == 0; }
+#else
+#error "no kernel for this architecture"
+#endif
+
+enum { VARIANT_COUNT = sizeof variants / sizeof *variants };
+
+static const struct variant *chosen = variants;
+static ptrdiff_t least_threaded_bytes = 0;
+
+EXPORT int shardmesh_abi_version(void) { return ABI_VERSION; }
+
+/* Return the name of the variant at `index`, best first, or NULL after the last. */
+EXPORT const char *shardmesh_variant_name(int index) {
+    return index >= 0 && index < VARIANT_COUNT ? variants[index].name : NULL;
+}
+
+/* Compute with the variant at `index` from now on; nonzero when this processor cannot. No product may be under way. */
+EXPORT int shardmesh_choose_variant(int index) {
+    if (index < 0 || index >= VARIANT_COUNT || !is_supported(index)) return 1;
+    chosen = variants + index;
+    return 0;
+}
+
+/* Let a product have `count` threads when its weights have at least `least_bytes`. */
+EXPORT void shardmesh_use_threads(int count, ptrdiff_t least_bytes) {
+    workers_set_thread_count(count);
+    least_threaded_bytes = least_bytes;
+}
+
+/* Parts begin at multiples of SPLIT_COLUMNS; the last one has what is left over too. */
+static ptrdiff_t part_start(ptrdiff_t width, int part, int part_count) {
+    return part == part_count ? width : width / SPLIT_COLUMNS * part / part_count * SPLIT_COLUMNS;
+}
+
+static void multiply_part(const void *work, int part, int part_count) {
+    const struct product *product = work;
+    const ptrdiff_t first = part_start(product->width, part, part_count);
+    chosen->multiply(product, first, part_start(product->width, part + 1, part_count));
+}
+
+static int part_count_of(ptrdiff_t bytes, ptrdiff_t units) {
+    const int thread_count = workers_thread_count();
+    if (thread_count == 1 || bytes < least_threaded_bytes) return 1;
+    const ptrdiff_t wanted = (ptrdiff_t)thread_count * PARTS_PER_THREAD;
+    return (int)(units < 1 ? 1 : units < wanted ? units : wanted);
+}
+
+/* sums[row_count, width] = rows[row_count, depth] . weights[depth, width]; `kind` is one of product.h's. */
+EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, const char *weights,
+                              int kind, ptrdiff_t depth, ptrdiff_t width, float *sums) {
+    if (kind < 0 || kind >= WEIGHT_KINDS || row_count < 0 || depth < 0 || width < 0) return 1;
+    const int part_count = part_count_of(depth * width * (kind == FLOAT32 ? 4 : 2), width / SPLIT_COLUMNS);
+    for (ptrdiff_t first = 0; first < row_count; first += MOST_ROWS) {
+        const ptrdiff_t left = row_count - first;
+        const struct product product = {
+            .rows = rows + first * row_pitch, .row_pitch = row_pitch, .row_count = left < MOST_ROWS ? left : MOST_ROWS,
+            .weights = weights, .kind = (enum weight_kind)kind, .depth = depth, .width = width,
+            .sums = sums + first * width,
+        };
+        workers_run(multiply_part, &product, part_count);
+    }
+    return 0;
+}
+
+struct numbers {
+    const float *first;
+    ptrdiff_t count;
+    double sums[MOST_PARTS];
+};
+
+static void sum_part(const void *work, int part, int part_count) {
+    struct numbers *numbers = (struct numbers *)(size_t)work;
+    const ptrdiff_t first = part_start(numbers->count, part, part_count);
+    numbers->sums[part] = chosen->sum(numbers->first + first, part_start(numbers->count, part + 1, part_count) - first);
+}
+
+/* Return the sum of `count` numbers, read by as many threads as a product would be. */
+EXPORT double shardmesh_sum(const float *first, ptrdiff_t count) {
+    struct numbers numbers = {.first = first, .count = count};
+    const int part_count = part_count_of(count * 4, count / SPLIT_COLUMNS);
+    double total = 0;
+    workers_run(sum_part, &numbers, part_count);
+    for (int part = 0; part < part_count; part++) total += numbers.sums[part];
+    return total;
+}

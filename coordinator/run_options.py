@@ -1,0 +1,128 @@
+"""How the coordinator and the nodes that it starts here run: options, and what memory each process gets for them.
+
+Covers: sharing a budget out over this machine's processes, one decision on the page cache and the disk for all of
+them. Does not cover: the arithmetic of shares (local_memory.py), nodes that run already (they have options of their
+own).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from common.device import select_device
+from common.errors import InputError
+from common.memory_flags import parse_budget
+from common.operating_system import ProcessMemory, keep_heap_small, own_memory
+from common.weights.disk_profile import disk_profile
+from common.weights.manifest import read_manifest
+from common.weights.open_tiles import PROBE_FROM_BYTES, bypasses_page_cache, sweep_tiles
+from common.weights.reader import TileRange
+from common.weights.weight_memory import WeightMemory
+from coordinator.batch import rows_per_sweep
+from coordinator.local import LocalNodes
+from coordinator.local_memory import share_memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How the coordinator and its local nodes run."""
+
+    weights: WeightMemory = field(default_factory=WeightMemory)
+    """Memory for weights on each node that is started here, and how they are read."""
+    memory_budget: str | None = None
+    """Most memory of all processes of this machine together: a size, or auto; None: what the other options come to."""
+    position_capacity: int = 1
+    """With a budget: positions of the longest sequence, for which keys and values are kept free."""
+    kv_budget_bytes: int
+    """Without a budget: most bytes of keys and values on each node that is started here."""
+    node_addresses: Sequence[str] = ()
+    """Nodes that run already; none: start them on this machine."""
+    use_gpu: bool = False
+
+    def __post_init__(self) -> None:
+        if self.memory_budget is not None:
+            parse_budget(self.memory_budget, taken_bytes=0)  # refuses what is no size, before anything is started
+        if self.memory_budget is not None and self.node_addresses:
+            raise InputError("--memory-budget is for nodes that this command starts; give it to each shardnode of "
+                             "--nodes")  # fmt: skip
+        if not 0 < self.kv_budget_bytes < 1 << 63:
+            raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
+        select_device(self.use_gpu)  # refuses what cannot be, before anything is started
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalMemory:
+    """What each process of this machine gets."""
+
+    head: WeightMemory
+    nodes: tuple[WeightMemory, ...]
+    """Per rank."""
+    kv_bytes: tuple[int, ...]
+    """Per rank: most bytes of keys and values."""
+
+
+def local_memory(
+    run: RunOptions, own_directory: Path, node_directories: Sequence[Path], local: LocalNodes | None
+) -> LocalMemory:
+    """Decide how much memory the head and each node that is started here get, and how all of them read.
+
+    Raises: BudgetTooSmall: names the least that would do; SliceError and its kinds.
+    """
+    head_tiles = sweep_tiles(own_directory, read_manifest(own_directory))
+    head_memory = replace(run.weights, window_bytes=_head_window_bytes(run.weights, head_tiles))
+    count = len(node_directories)
+    if local is None:
+        return LocalMemory(head=head_memory, nodes=(), kv_bytes=())
+    node_tiles = [sweep_tiles(directory, read_manifest(directory)) for directory in node_directories]
+    kv_bytes: tuple[int, ...] = (run.kv_budget_bytes,) * count
+    node_memories = (run.weights,) * count
+    if run.memory_budget is not None:
+        manifests = [read_manifest(directory) for directory in node_directories]
+        keep_heap_small()
+        measured_bytes = _counted(own_memory()) + _counted(local.imported_memory())
+        shares = share_memory(
+            parse_budget(run.memory_budget, taken_bytes=measured_bytes),
+            measured_bytes=measured_bytes,
+            nodes=manifests,
+            node_tile_bytes=[[tile.byte_count for tile in tiles] for tiles in node_tiles],
+            head_tile_bytes=[tile.byte_count for tile in head_tiles],
+            position_capacity=run.position_capacity,
+            row_count=min(run.position_capacity, rows_per_sweep(manifests[0].spec.hidden_size)),
+        )
+        kv_bytes = shares.kv_bytes
+        node_memories = tuple(replace(run.weights, budget_bytes=share) for share in shares.weight_bytes)
+        head_memory = replace(head_memory, budget_bytes=shares.head_bytes)
+    read_alike = _reading(node_directories[0], [*node_tiles, head_tiles], node_memories[0])
+    return LocalMemory(head=read_alike(head_memory), nodes=tuple(map(read_alike, node_memories)), kv_bytes=kv_bytes)
+
+
+def _head_window_bytes(memory: WeightMemory, tiles: Sequence[TileRange]) -> int | None:
+    """Return the head's window where --window-bytes is given: not more than four of its tiles have use for."""
+    if memory.window_bytes is None:
+        return None
+    return min(memory.window_bytes, 4 * max(tile.byte_count for tile in tiles))
+
+
+def _counted(memory: ProcessMemory) -> int:
+    """Return what counts of a process: pages shared with others in part, where the system tells."""
+    return memory.pss_bytes or memory.rss_bytes
+
+
+def _reading(
+    directory: Path, slices: Sequence[Sequence[TileRange]], memory: WeightMemory
+) -> Callable[[WeightMemory], WeightMemory]:
+    """Return what sets the way of reading for all processes alike: they share one disk and one page cache."""
+    total_bytes = sum(tile.byte_count for tiles in slices for tile in tiles)
+    if not bypasses_page_cache(memory, total_bytes):
+        return lambda other: replace(other, page_cache="use")
+    reads_in_flight, read_bytes = memory.reads_in_flight, memory.read_bytes
+    if total_bytes >= PROBE_FROM_BYTES and not (memory.reads_in_flight and memory.read_bytes):
+        profile = disk_profile(directory, list(slices[0]))
+        nodes = len(slices) - 1
+        # A node that is ahead rests with a full window, so a few more than the disk wants are asked for in all.
+        depth = profile.reads_in_flight if nodes == 1 else math.ceil(2 * profile.reads_in_flight / nodes)
+        reads_in_flight, read_bytes = reads_in_flight or depth, read_bytes or profile.read_bytes
+    return lambda other: replace(other, page_cache="bypass", reads_in_flight=reads_in_flight, read_bytes=read_bytes)

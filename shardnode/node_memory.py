@@ -1,0 +1,51 @@
+"""What a node's memory budget leaves for keys and values, and for weights. Refuses one that is too small.
+
+Covers: `shardnode --memory-budget`. Does not cover: nodes that a coordinator starts on its own machine, which are told
+what each part may take (coordinator/local_memory.py), which tiles stay (common/weights/pinning.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from common.errors import BudgetTooSmall
+from common.memory_flags import parse_budget
+from common.operating_system import own_memory
+from common.sizes import format_size
+from common.weights.manifest import SliceManifest, file_layouts
+from common.weights.pinning import least_weight_bytes
+from common.weights.weight_memory import WeightMemory
+from shardnode.config import DEFAULT_KV_BUDGET_BYTES, NodeConfig
+
+WORKING_BYTES = 64_000_000
+"""What serving takes beside weights, keys and values: listeners, thread stacks, and rows of prompt chunks, which are
+at most 4 MiB of input each (coordinator/batch.py) in several copies."""
+KV_SHARE = 4
+"""Of a budget keys and values get one part in so many, unless --kv-budget-bytes says otherwise."""
+
+
+def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, WeightMemory]:
+    """Return the budget of keys and values, and the memory for weights.
+
+    Raises: BudgetTooSmall: names the least that would do.
+    """
+    if config.memory_budget is None:
+        return config.kv_budget_bytes or DEFAULT_KV_BUDGET_BYTES, config.weights
+    programs_bytes = own_memory().rss_bytes + WORKING_BYTES
+    budget_bytes = parse_budget(config.memory_budget, taken_bytes=programs_bytes)
+    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    least_bytes = least_weight_bytes([tile.byte_count for layout in layouts.values() for tile in layout.tiles])
+    kv_bytes = config.kv_budget_bytes
+    if kv_bytes is None:
+        kv_bytes = max(1, min(DEFAULT_KV_BUDGET_BYTES, budget_bytes // KV_SHARE))
+        needed_bytes = (programs_bytes + least_bytes) * KV_SHARE // (KV_SHARE - 1)
+    else:
+        needed_bytes = programs_bytes + least_bytes + kv_bytes
+    weight_bytes = budget_bytes - programs_bytes - kv_bytes
+    if weight_bytes < least_bytes:
+        raise BudgetTooSmall(
+            f"--memory-budget {format_size(budget_bytes)} is too small for {config.slice_directory}: at least "
+            f"{format_size(needed_bytes)} are needed ({format_size(programs_bytes)} of it for the program, "
+            f"{format_size(least_bytes)} for weights, the rest for keys and values)"
+        )
+    return kv_bytes, replace(config.weights, budget_bytes=weight_bytes)

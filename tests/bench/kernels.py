@@ -1,0 +1,113 @@
+"""How fast do our own kernels multiply, beside reading the same memory, and what do more rows cost?
+
+Covers: 1, 2, 4 and 8 rows, every type of weights, one thread and two; taking turns, medians of the ratios of rounds.
+Does not cover: whole tokens (speed.py). Weights are many matrices walked in turn: far more than any cache holds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from common import matmul
+from common.matmul import kernels, multiply
+from tests.bench.report import Bar, Result, Settings, Table
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+THREAD_COUNTS = (1, 2)
+ROW_COUNTS = (1, 2, 4, 8)
+MATRIX_BYTES = 8 * 1024 * 1024
+MATRIX_COUNT = 24
+DEPTH = 1536
+PLAIN_SUM = "plain sum"
+LEAST_OF_SUM = 0.7
+"""Of the speed of a plain sum over the same memory, for one row."""
+MOST_COSTS = {4: 1.9, 8: 2.4}
+"""How many times the time of one row that many rows may take."""
+ROUNDS_PER_SETTING = 3
+"""A turn takes 10 ms, so there can be more of them than of whole answers."""
+
+Turns = dict[str, list[float]]
+
+
+def measure(settings: Settings) -> Result:
+    """Walk the matrices with each contender in turn."""
+    result = Result(name="Matrix kernels: a few rows times weights that are not in the cache")
+    if kernels.functions is None:
+        result.notes = [f"not measured: there are no native kernels here: {kernels.reason}"]
+        return result
+    rows_of_table = []
+    thread_count_before = torch.get_num_threads()
+    try:
+        for name, dtype in DTYPES.items():
+            matrices = _matrices(dtype)
+            for thread_count in THREAD_COUNTS:
+                matmul.set_thread_count(thread_count)
+                turns = _take_turns(matrices, settings.rounds * ROUNDS_PER_SETTING)
+                row, bars, numbers = _judge(name, thread_count, turns)
+                rows_of_table.append(row)
+                result.bars += bars
+                result.numbers[f"{name}, {thread_count} threads"] = numbers
+    finally:
+        matmul.set_thread_count(thread_count_before)
+    header = ("weights", "threads", "sum GB/s", "1 row GB/s", "1 row : sum", *(f"{n} rows : 1" for n in ROW_COUNTS[1:]))
+    result.tables = [Table(title="Medians of rounds", header=header, rows=rows_of_table)]
+    result.notes = [f"instruction set: {kernels.variant}; {MATRIX_COUNT} matrices of 8 MiB, walked in turn"]
+    return result
+
+
+def _matrices(dtype: torch.dtype) -> list[torch.Tensor]:
+    """Return the weights, [in, out]."""
+    width = MATRIX_BYTES // dtype.itemsize // DEPTH
+    numbers = torch.randn(DEPTH, width, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return [numbers.clone() for _ in range(MATRIX_COUNT)]
+
+
+def _take_turns(matrices: list[torch.Tensor], round_count: int) -> Turns:
+    """Return the seconds of every contender in every round, after a round that does not count."""
+    contenders: dict[str, Callable[[torch.Tensor], object]] = {PLAIN_SUM: _plain_sum}
+    for row_count in ROW_COUNTS:
+        contenders[str(row_count)] = _product(torch.randn(row_count, DEPTH))
+    turns: Turns = {name: [] for name in contenders}
+    for _ in range(1 + round_count):
+        for name, run in contenders.items():
+            started = time.perf_counter()
+            for matrix in matrices:
+                run(matrix)
+            turns[name].append(time.perf_counter() - started)
+    return {name: seconds[1:] for name, seconds in turns.items()}
+
+
+def _plain_sum(matrix: torch.Tensor) -> float:
+    return kernels.sum(matrix.data_ptr(), matrix.numel() * matrix.itemsize // 4)
+
+
+def _product(rows: torch.Tensor) -> Callable[[torch.Tensor], object]:
+    return lambda matrix: multiply(rows, matrix)
+
+
+def _judge(name: str, thread_count: int, turns: Turns) -> tuple[tuple[str, ...], list[Bar], dict[str, Any]]:
+    """Return the line of the table, the bars and the numbers of one type and thread count."""
+    gigabytes = MATRIX_COUNT * MATRIX_BYTES / 1e9
+
+    def ratio(above: str, below: str) -> float:
+        return statistics.median(a / b for a, b in zip(turns[above], turns[below], strict=True))
+
+    of_sum = ratio(PLAIN_SUM, "1")
+    costs = {row_count: ratio(str(row_count), "1") for row_count in ROW_COUNTS[1:]}
+    speeds = [gigabytes / statistics.median(turns[contender]) for contender in (PLAIN_SUM, "1")]
+    row = (
+        name, str(thread_count), *(f"{speed:.1f}" for speed in speeds), f"{of_sum:.2f}",
+        *(f"{cost:.2f}" for cost in costs.values()),
+    )  # fmt: skip
+    where = f"{name}, {thread_count} thread{'s' if thread_count > 1 else ''}"
+    bars = [Bar(name=f"1 row beside a plain sum ({where})", measured=of_sum, needed=LEAST_OF_SUM, unit="x")]
+    bars += [
+        Bar(name=f"{n} rows beside 1 ({where})", measured=costs[n], needed=most, at_least=False, unit="x")
+        for n, most in MOST_COSTS.items()
+    ]
+    return row, bars, {"of_sum": of_sum, "costs": costs, "seconds": turns}

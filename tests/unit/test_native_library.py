@@ -1,0 +1,126 @@
+"""Does a library that is missing, stale or broken leave a working program, and does building one fail politely?
+
+Covers: common/native/library.py, common/native/build.py. Does not cover: what the kernels compute (test_matmul.py).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.native import build as building
+from common.native import library
+from common.native.build import LIBRARY, BuildFailed, build, what_is_lost
+from common.native.library import NONE, load
+
+needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="the library was not built")
+
+
+def test_a_library_that_was_not_built_is_no_reason_to_complain(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has no compiler was told at install, and reports can still say why."""
+    kernels = load(tmp_path / "matmul.so")
+    assert (kernels.variant, kernels.functions) == (NONE, None)
+    assert "python -m common.native.build" in kernels.reason
+    assert caplog.records == []
+
+
+def refused(path: Path, caplog: pytest.LogCaptureFixture) -> str:
+    """Load a library that is no good and return the one warning."""
+    with caplog.at_level(logging.WARNING):
+        kernels = load(path)
+    assert (kernels.variant, kernels.functions) == (NONE, None)
+    assert kernels.reason
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    return caplog.text
+
+
+@needs_library
+@pytest.mark.parametrize("kept_bytes", [0, 20, 64, 5000, -1])
+def test_a_library_that_is_cut_short_is_refused(
+    tmp_path: Path, kept_bytes: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before the system's loader crashes on it."""
+    path = tmp_path / LIBRARY.name
+    path.write_bytes(LIBRARY.read_bytes()[:kept_bytes])
+    assert str(path) in refused(path, caplog)
+
+
+@needs_library
+def test_a_library_of_another_machine_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A tree that two machines share has the library of one of them."""
+    path = tmp_path / LIBRARY.name
+    content = bytearray(LIBRARY.read_bytes())
+    content[4:20] = bytes(16)
+    path.write_bytes(content)
+    assert str(path) in refused(path, caplog)
+
+
+def test_a_library_without_our_functions_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """Something else by that name, or a version from before a function was added."""
+    other = getattr(math, "__file__", None) or getattr(sys.modules.get("_ctypes"), "__file__", None)
+    if other is None:
+        pytest.skip("this Python has all its modules built in")
+    assert "shardmesh_abi_version" in refused(Path(other), caplog)
+
+
+@needs_library
+def test_a_library_with_another_interface_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stale library would be called with the wrong arguments."""
+    monkeypatch.setattr(library, "ABI_VERSION", library.ABI_VERSION + 1)
+    assert f"interface {library.ABI_VERSION - 1}" in refused(LIBRARY, caplog)
+
+
+@needs_library
+def test_the_best_instruction_set_is_chosen() -> None:
+    """All that this processor has can be chosen, others cannot."""
+    kernels = load()
+    assert kernels.variant == kernels.variants[0] != NONE
+    for variant in reversed(kernels.variants):
+        kernels.choose(variant)
+    with pytest.raises(ValueError, match="is not in"):
+        kernels.choose("abacus")
+
+
+def test_a_machine_without_a_compiler_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The install goes on; the line says what is lost."""
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(building, "COMPILERS", ("no-such-compiler",))
+    with pytest.raises(BuildFailed, match="no C compiler") as failure:
+        build(tmp_path / "matmul.so")
+    assert "\n" not in what_is_lost(failure.value)
+    assert "slowly" in what_is_lost(failure.value)
+
+
+@pytest.mark.parametrize("compiler", ["false", "/no/such/compiler"])
+def test_a_compiler_that_refuses_leaves_nothing_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compiler: str
+) -> None:
+    """The library of before stays; $CC is what is used."""
+    monkeypatch.setenv("CC", compiler)
+    target = tmp_path / "matmul.so"
+    target.write_bytes(b"of before")
+    with pytest.raises(BuildFailed, match=compiler):
+        build(target)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("matmul.so", b"of before")]
+
+
+def test_an_unknown_machine_has_no_kernels(tmp_path: Path) -> None:
+    """No compiler is even asked."""
+    with pytest.raises(BuildFailed, match="pdp11"):
+        build(tmp_path / "matmul.so", machine="pdp11")
+
+
+@needs_library
+def test_a_library_is_built_in_one_step(tmp_path: Path) -> None:
+    """Where the one in use was built, another can be, and nothing else is left beside it."""
+    target = build(tmp_path / LIBRARY.name)
+    assert list(tmp_path.iterdir()) == [target]
+    assert load(target).variants == load().variants
