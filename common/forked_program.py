@@ -25,7 +25,7 @@ POLL_SECONDS = 0.005
 
 
 class ForkedProgram:
-    """A child that runs a module as `python -m` does. What the caller needs of subprocess.Popen, under the same names."""
+    """A child that runs a module as `python -m` does; what is needed of subprocess.Popen has the same names."""
 
     def __init__(self, module: str, arguments: Sequence[str]) -> None:
         """Fork. Raises: OSError: no more processes or descriptors."""

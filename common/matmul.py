@@ -13,6 +13,7 @@ gets one thread only: its threads, as MKL's, spin for milliseconds after each pr
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -33,11 +34,30 @@ _KINDS = {getattr(torch, name): kind for kind, name in enumerate(WEIGHT_KINDS)}
 _own = threading.local()
 
 
-def set_thread_count(thread_count: int) -> None:
+@dataclass
+class _ThreadCounts:
+    many_rows: int = 1
+
+
+_thread_counts = _ThreadCounts()
+
+
+def set_thread_count(thread_count: int, *, few_rows: int | None = None) -> None:
     """Let torch and our kernels compute with `thread_count` threads, and numpy's OpenBLAS with one."""
+    _thread_counts.many_rows = thread_count
     torch.set_num_threads(thread_count)
     threadpool_limits(1, user_api="blas")
-    kernels.set_thread_count(thread_count)
+    kernels.set_thread_count(few_rows if few_rows is not None else thread_count)
+
+
+def use_threads_for(row_count: int) -> None:
+    """Let torch compute the next operations of this process with all threads, or with one where rows are few.
+
+    Few rows gain nothing from torch's threads, which wait for each other by spinning on cores that others need.
+    """
+    wanted = 1 if row_count <= MOST_NATIVE_ROWS else _thread_counts.many_rows
+    if torch.get_num_threads() != wanted:
+        torch.set_num_threads(wanted)
 
 
 def multiply(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

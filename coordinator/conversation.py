@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-import torch
-
 from common.device import select_device
 from common.errors import InputError
 from common.matmul import set_thread_count
-from common.operating_system import own_memory
+from common.operating_system import own_memory, usable_core_count
 from common.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
@@ -118,7 +116,7 @@ class Conversation:
         self.metrics = metrics or CoordinatorMetrics()
         self._closing = ExitStack()
         self._next_sequence_id = 1
-        set_thread_count(torch.get_num_threads())
+        set_thread_count(1, few_rows=usable_core_count())
         with ExitStack() as opening:
             directory = model.split.slice_directory(COORDINATOR_RANK)
             manifest = read_manifest(directory)

@@ -71,8 +71,8 @@ def share_memory(
         raise BudgetTooSmall(
             f"--memory-budget {format_size(budget_bytes)} is too small: this model on {len(nodes)} "
             f"node{'s' if len(nodes) > 1 else ''} of this machine needs at least {format_size(enough_bytes)} "
-            f"({format_size(programs_bytes)} of it for programs, {format_size(sum(kv_bytes) + rows_bytes)} for this conversation, "
-            f"{format_size(sum(least))} for weights)"
+            f"({format_size(programs_bytes)} of it for programs, {format_size(sum(kv_bytes) + rows_bytes)} for this "
+            f"conversation, {format_size(sum(least))} for weights)"
         )
     weights = _in_proportion(budget_bytes - fixed_bytes, least, [sum(sizes) for sizes in slices])
     return MemoryShares(kv_bytes=kv_bytes, weight_bytes=tuple(weights[:-1]), head_bytes=weights[-1])

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common.matmul import multiply
+from common.matmul import multiply, use_threads_for
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
 from common.weights.tile_source import TileSource
@@ -72,6 +72,7 @@ class Executor:
         started = time.perf_counter_ns()
         waited = 0
         rows = rows.to(self._device)
+        use_threads_for(rows.shape[0])
         if kind == ATTENTION:
             for segment in segments:
                 segment.sequence.extend(layer, segment.first_position, segment.row_count)

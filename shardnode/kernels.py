@@ -104,9 +104,13 @@ def attend(
         grouped = queries.reshape(1, keys.shape[0], -1, queries.shape[2])
         context = functional.scaled_dot_product_attention(grouped, keys.unsqueeze(0), values.unsqueeze(0))
         return context.reshape(1, -1)
-    mask = causal_mask(first_position, row_count, start, length, sliding_window, queries.device)
+    # A prompt's first chunk that no window cuts: torch skips what lies above the diagonal, and no mask is built.
+    is_square = first_position == 0 and (not sliding_window or row_count <= sliding_window)
+    mask = None
+    if not is_square:
+        mask = causal_mask(first_position, row_count, start, length, sliding_window, queries.device)
     context = functional.scaled_dot_product_attention(
-        queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, enable_gqa=True
+        queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, is_causal=is_square, enable_gqa=True
     )
     return context[0].transpose(0, 1).reshape(row_count, -1)
 

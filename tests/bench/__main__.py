@@ -21,6 +21,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported anywhere; workers inherit it
 os.environ["TQDM_DISABLE"] = "1"
+os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it warns of weights that stay on disk, which is the point there
 
 from common.errors import ShardmeshError
 from common.operating_system import usable_core_count

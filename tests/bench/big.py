@@ -126,7 +126,7 @@ def _run_offloaded(model: BigModel, turns: BigTurns) -> None:
         turn = worker.ask(OFFLOAD_TOKENS)
         peak_bytes = group.peak_bytes() if group else None
     turns.offloaded.append(turn)
-    turns.offloaded_peak.append(turn.peak_rss_bytes if peak_bytes is None else peak_bytes)
+    turns.offloaded_peak.append(turn.rss_bytes if peak_bytes is None else peak_bytes)
     print(f"{turn.seconds / len(turn.seconds_per_token):.2f} s a token, {turns.offloaded_peak[-1] / 1e6:.0f} MB",
           flush=True)  # fmt: skip
 

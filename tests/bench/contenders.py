@@ -47,8 +47,8 @@ class Turn:
     """Of the cores' time until then, what other programs took."""
     smallest_gap: float = 0.0
     """Between the best and the second logit, over all tokens; 0 where nobody looked."""
-    peak_rss_bytes: int = 0
-    """Of this process, from its start; 0 where nobody looked."""
+    rss_bytes: int = 0
+    """Of this process at the end of the turn; 0 where nobody looked. (Its peak is while it loads: file and copy.)"""
 
     @property
     def seconds(self) -> float:
@@ -113,7 +113,7 @@ def transformers_turn(model: Any, prompt_ids: Sequence[int], length: int) -> Tur
         token_ids=tuple(token_ids), first_seconds=stamps[0] - started, seconds_per_token=differences(stamps),
         first_others_seconds=processor["others"] - before["others"],
         processor=subtract(processor_seconds([]), processor), smallest_gap=min(gaps),
-        peak_rss_bytes=own_memory().peak_rss_bytes,
+        rss_bytes=own_memory().rss_bytes,
     )  # fmt: skip
 
 

@@ -21,9 +21,7 @@ from tests.bench.contenders import RunTurn, transformers_turn
 def open_offloaded(directory: Path, prompt_ids: Sequence[int], thread_count: int, layers: int) -> Iterator[RunTurn]:
     """Open the model without loading it."""
     from transformers import AutoModelForCausalLM
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()  # that parameters are not loaded is the point
     torch.set_num_threads(thread_count)
     places = {"model.embed_tokens": "disk", "model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "disk"}
     places |= {f"model.layers.{layer}": "disk" for layer in range(layers)}
