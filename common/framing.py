@@ -5,10 +5,14 @@ Does not cover: what is in them, who may connect.
 
 A message that is there takes one system call: the reader asks for as much as it has room for, so the length
 comes together with the message, and a limit set on the socket itself needs no poll before each call.
+
+Short messages are joined with their length and copied out of the buffer: below LONG_BYTES that is cheaper than what it
+saves. Long ones are neither joined nor copied: the kernel gathers them, and they are read into their own memory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 
@@ -17,6 +21,10 @@ from common.errors import ProtocolError
 _LENGTH = struct.Struct("<I")
 _TIME_LIMIT = struct.Struct("@ll")  # struct timeval of 64-bit systems: seconds, microseconds
 BUFFER_BYTES = 1 << 16
+LONG_BYTES = 1 << 16
+"""From this length on, a copy of a message costs more than what avoids it."""
+ROOM_BYTES = 4 << 20
+"""What a sender may have under way; a message of 512 rows of a small model has 1.2 MB."""
 
 
 def limit_silence(connection: socket.socket, seconds: float) -> None:
@@ -27,12 +35,36 @@ def limit_silence(connection: socket.socket, seconds: float) -> None:
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
+def give_room(connection: socket.socket) -> None:
+    """Let the kernel keep a whole long message that the peer has not read yet, or as much of it as the system allows.
+
+    A sender that need not wait for its peer goes on with the next one: with the default of about 200 kB a coordinator
+    stood beside each node in turn while it read a prompt, and nodes beside the coordinator with their answers.
+    """
+    with contextlib.suppress(OSError):  # some systems refuse what others cut
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM_BYTES)
+
+
 def send_frame(connection: socket.socket, message: bytes) -> None:
     """Send one message. Raises: TimeoutError: the limit on silence passed; OSError: the connection is gone."""
     try:
-        connection.sendall(_LENGTH.pack(len(message)) + message)
+        if len(message) < LONG_BYTES:
+            connection.sendall(_LENGTH.pack(len(message)) + message)
+        else:
+            _send_long(connection, message)
     except BlockingIOError as error:  # what a limit on the socket itself reports
         raise TimeoutError("the peer takes no more bytes") from error
+
+
+def _send_long(connection: socket.socket, message: bytes) -> None:
+    """Send the length and the message from where they lie; the first call may take any part of them."""
+    length = _LENGTH.pack(len(message))
+    sent = connection.sendmsg([length, message])
+    if sent < len(length):
+        connection.sendall(length[sent:])
+        sent = len(length)
+    if sent < len(length) + len(message):
+        connection.sendall(memoryview(message)[sent - len(length) :])
 
 
 class FrameReader:
@@ -48,6 +80,8 @@ class FrameReader:
 
     def receive(self) -> bytes | None:
         """Return the next message, or None when the peer has closed the connection between two messages.
+
+        It is the caller's own memory. A long one is a bytearray, which protobuf reads as it reads bytes.
 
         Raises: ProtocolError: longer than the limit, or cut short; TimeoutError: the limit on silence passed;
         OSError: the connection is gone.
@@ -94,7 +128,7 @@ class FrameReader:
             if not count:
                 raise ProtocolError("the connection ended inside a message")
             filled += count
-        return bytes(message)
+        return message  # type: ignore[return-value]  # protobuf takes both without a copy; its stubs know only bytes
 
     def _receive_into(self, view: memoryview) -> int:
         try:

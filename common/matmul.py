@@ -43,7 +43,10 @@ _thread_counts = _ThreadCounts()
 
 
 def set_thread_count(thread_count: int, *, few_rows: int | None = None) -> None:
-    """Let torch and our kernels compute with `thread_count` threads, and numpy's OpenBLAS with one."""
+    """Let torch compute with `thread_count` threads, numpy's OpenBLAS with one.
+
+    Args: few_rows: threads of our own kernels; as many as torch's if not given.
+    """
     _thread_counts.many_rows = thread_count
     torch.set_num_threads(thread_count)
     threadpool_limits(1, user_api="blas")

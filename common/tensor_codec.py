@@ -6,6 +6,7 @@ Does not cover: which dtype goes over the wire (the caller's choice).
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -18,6 +19,12 @@ _TO_WIRE = {
     torch.bfloat16: tensor_pb2.TENSOR_DTYPE_BFLOAT16,
     torch.float16: tensor_pb2.TENSOR_DTYPE_FLOAT16,
 }
+_LONG_BYTES = 1 << 16
+"""From this length on, a tensor is a view over the bytes that protobuf hands out, which nothing else refers to."""
+
+with warnings.catch_warnings():  # older torches warn, once a process, of memory that must not be written
+    warnings.filterwarnings("ignore", "The given buffer is not writable", UserWarning)
+    torch.frombuffer(bytes(1), dtype=torch.uint8)
 
 
 def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
@@ -33,26 +40,28 @@ def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
 def decode_tensor(
     message: tensor_pb2.Tensor, *, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 ) -> torch.Tensor:
-    """Return the tensor in `message`, which must have exactly `shape` and `dtype`; it owns its memory.
+    """Return the tensor in `message`, which must have exactly `shape` and `dtype`.
 
+    It shares no memory with the message, but must not be written: it may lie over bytes that Python takes for constant.
     Raises: ShapeError: another dtype, another shape, or a byte count that does not fit.
     """
     data = _checked_data(message, shape, dtype)
-    # bytearray: torch warns of memory that must not be written, which the message's bytes are.
-    return torch.frombuffer(bytearray(data), dtype=dtype).view(shape)
+    return torch.frombuffer(data if len(data) >= _LONG_BYTES else bytearray(data), dtype=dtype).view(shape)
 
 
 def decode_tensors(
     messages: Sequence[tensor_pb2.Tensor], *, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
 ) -> tuple[torch.Tensor, ...]:
-    """Return several tensors that must all have `shape` and `dtype`, cheaper than one by one.
+    """Return several tensors that must all have `shape` and `dtype`, cheaper than one by one; not to be written either.
 
     Raises: ShapeError: as `decode_tensor`; or there is no message.
     """
     if not messages:
         raise ShapeError("no tensor arrived")
-    data = b"".join([_checked_data(message, shape, dtype) for message in messages])
-    return torch.frombuffer(bytearray(data), dtype=dtype).view(len(messages), *shape).unbind()
+    all_data = [_checked_data(message, shape, dtype) for message in messages]
+    if len(all_data[0]) >= _LONG_BYTES:
+        return tuple([torch.frombuffer(data, dtype=dtype).view(shape) for data in all_data])
+    return torch.frombuffer(bytearray().join(all_data), dtype=dtype).view(len(messages), *shape).unbind()
 
 
 def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bytes:

@@ -116,7 +116,7 @@ class Conversation:
         self.metrics = metrics or CoordinatorMetrics()
         self._closing = ExitStack()
         self._next_sequence_id = 1
-        set_thread_count(1, few_rows=usable_core_count())
+        set_thread_count(1, few_rows=max(1, usable_core_count() - 1))
         with ExitStack() as opening:
             directory = model.split.slice_directory(COORDINATOR_RANK)
             manifest = read_manifest(directory)
@@ -141,9 +141,19 @@ class Conversation:
             self.engine = Engine(mesh, ends, head)
             self._closing = opening.pop_all()
         self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
+        self._ends, self._head = ends, head
         self.metrics.window_bytes.set_function(lambda: head.stats.window_bytes)
-        self.metrics.resident_bytes.set_function(lambda: head.stats.resident_bytes + ends.resident_bytes)
-        self.metrics.read_bytes.set_function(lambda: head.stats.bytes_read_total + ends.bytes_read_total)
+        self.metrics.resident_bytes.set_function(lambda: self.own_weights()["resident_bytes"])
+        self.metrics.read_bytes.set_function(lambda: self.own_weights()["read_bytes"])
+
+    def own_weights(self) -> dict[str, int]:
+        """Return bytes of the coordinator's own weights: window, what stays, and what was read so far."""
+        stats = self._head.stats
+        return {
+            "window_bytes": stats.window_bytes,
+            "resident_bytes": stats.resident_bytes + self._ends.resident_bytes,
+            "read_bytes": stats.bytes_read_total + self._ends.bytes_read_total,
+        }
 
     def new_sequence_id(self) -> int:
         """Return a number that no sequence of this conversation has had."""

@@ -11,7 +11,7 @@ import time
 from google.protobuf.message import DecodeError
 
 from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
-from common.framing import FrameReader, limit_silence, send_frame
+from common.framing import FrameReader, give_room, limit_silence, send_frame
 from common.rpc import MAX_MESSAGE_BYTES, Status, error_from
 from coordinator.shard_client import ROUND_LIMIT_SECONDS, SILENCE_SECONDS
 from protos.shardmesh.v1 import shard_pb2
@@ -33,6 +33,7 @@ class DirectShardClient:
         self._round_limit_seconds = round_limit_seconds
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         limit_silence(self._connection, silence_seconds)
+        give_room(self._connection)
         self._silence_seconds = silence_seconds
         self._reader = FrameReader(self._connection, MAX_MESSAGE_BYTES)
         try:

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from common.direct_io import OpenedFile, forget, open_file
 from common.errors import InputError, SliceCorrupt, SliceReadError
+from common.row_steps import add_and_normalize, can_step
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, file_layouts
 from common.weights.slice_format import ATTENTION, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
@@ -73,14 +74,17 @@ class Ends:
             row.copy_(torch.frombuffer(self._read_row(token_id), dtype=self._dtype))
         return rows
 
-    def block_input(self, kind: str, layer: int, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the normed input of a block, float32 [token_count, hidden_size]."""
+    def block_input(self, kind: str, layer: int, hidden: torch.Tensor, addend: torch.Tensor | None) -> torch.Tensor:
+        """Add the last block's output, if there is one, to `hidden` in place; return the normed input of this block.
+
+        Returns: float32 [token_count, hidden_size], as both arguments.
+        """
         norms = self._attention_norms if kind == ATTENTION else self._ffn_norms
-        return self._norm(hidden, norms[layer])
+        return self._norm(hidden, addend, norms[layer])
 
     def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the normed input of the head."""
-        return self._norm(hidden, self._final_norm)
+        return self._norm(hidden, None, self._final_norm)
 
     def add_late_bias(self, kind: str, layer: int, output: torch.Tensor) -> None:
         """Add, in place, the bias of a block's last projection, if the model has one."""
@@ -88,7 +92,11 @@ class Ends:
         if biases is not None:
             output += biases[layer]
 
-    def _norm(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    def _norm(self, hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
+        if can_step(hidden):
+            return add_and_normalize(hidden, addend, weight, self._spec.norm_epsilon)
+        if addend is not None:
+            hidden += addend
         return functional.rms_norm(hidden, (self._spec.hidden_size,), weight, self._spec.norm_epsilon)
 
     def _read_row(self, token_id: int) -> bytearray:

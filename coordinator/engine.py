@@ -100,13 +100,13 @@ class Engine:
             for part in batch
         ]  # fmt: skip
         hidden = self._ends.embed([token_id for part in batch for token_id in part.token_ids])
+        output: torch.Tensor | None = None
         for layer in range(self._spec.layer_count):
             for kind in BLOCK_KINDS:
-                rows = self._ends.block_input(kind, layer, hidden)
+                rows = self._ends.block_input(kind, layer, hidden, output)
                 output = self.mesh.run_block(kind, layer, self._sweep_id, segments, rows)
                 self._ends.add_late_bias(kind, layer, output)
-                hidden += output
-        return hidden
+        return hidden if output is None else hidden + output
 
     def _predict(self, batch: AnySequence[BatchPart], hidden: torch.Tensor) -> list[NewToken]:
         started = time.perf_counter()

@@ -32,7 +32,7 @@ class Head:
         largest_bytes = max(layout.byte_count for layout in self._layouts)
         self._tiles = open_tiles(directory, manifest, memory, block_bytes=TILES_PER_BLOCK * largest_bytes)
         self._device = device
-        self._weights = TileTensors(device, _head_weight, resident=self._tiles.stats.window_bytes == 0)
+        self._weights = TileTensors(device, _head_weight, self._tiles.stays)
 
     @property
     def stats(self) -> TileStats:

@@ -126,14 +126,16 @@ class LocalNodes:
         self._has_imported = True
 
     def _send_order(self, options: LocalOptions) -> None:
-        threads = max(1, usable_core_count() // len(options.slice_directories))
+        cores, count = usable_core_count(), len(options.slice_directories)
         nodes = [
             {
                 "slice_directory": str(directory),
                 "listen": f"unix:{self._run_directory}/node{rank}.sock",
                 "weights": asdict(options.weights[rank]),
                 "kv_budget_bytes": options.kv_budget_bytes[rank],
-                "thread_count": threads,
+                "thread_count": max(1, cores // count),
+                # While a few rows are computed the coordinator waits: but its core should be free when they are done.
+                "row_thread_count": max(1, (cores - 1) // count),
                 "use_gpu": options.use_gpu,
             }
             for rank, directory in enumerate(options.slice_directories)

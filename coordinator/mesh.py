@@ -6,7 +6,6 @@ Does not cover: transports (shard_client.py), addition itself (reduction.py), wh
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.reduction import reduce_partials
+from coordinator.reduction import reduce_and_check, reduce_partials
 from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 
@@ -142,8 +141,8 @@ class Mesh:
             self._round_trips[rank].observe(time.perf_counter() - started)
         collected = time.perf_counter()
         partials = self._decode(taking_part, responses, tuple(rows.shape))
-        total = reduce_partials(partials)
-        if not math.isfinite(total.sum().item()):
+        total, is_finite = reduce_and_check(partials)
+        if not is_finite:
             self._name_who_is_not_finite(taking_part, partials, layer, kind)
         self._count(started, collected, taking_part, responses)
         return total

@@ -6,11 +6,13 @@ Source: row-parallel projection, arXiv:1909.08053 section 3; star all-reduce, ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from common.errors import ShapeError
+from common.row_steps import add_parts, can_step
 
 
 def reduce_partials(partials: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -20,15 +22,20 @@ def reduce_partials(partials: Sequence[torch.Tensor]) -> torch.Tensor:
     Returns: new float32 [token_count, hidden_size]; inputs unchanged.
     Raises: ShapeError: no partials, or shapes or dtypes differ.
     """
+    return reduce_and_check(partials)[0]
+
+
+def reduce_and_check(partials: Sequence[torch.Tensor]) -> tuple[torch.Tensor, bool]:
+    """Return what `reduce_partials` returns, and whether it looks finite: False may be a mistake, True is none."""
     if not partials:
         raise ShapeError("there is no partial sum to reduce")
     first = partials[0]
     for partial in partials:
         if partial.shape != first.shape or partial.dtype is not torch.float32:
             raise ShapeError(f"partial sums differ: {list(partial.shape)} {partial.dtype}, {list(first.shape)} float32")
-    if len(partials) == 1:
-        return first.clone()
-    total = partials[0] + partials[1]
+    if can_step(first) and all(partial.is_contiguous() for partial in partials):
+        return add_parts(partials)
+    total = first.clone() if len(partials) == 1 else partials[0] + partials[1]
     for partial in partials[2:]:
         total += partial
-    return total
+    return total, math.isfinite(total.sum().item())

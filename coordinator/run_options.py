@@ -19,6 +19,7 @@ from common.operating_system import ProcessMemory, keep_heap_small, own_memory
 from common.weights.disk_profile import disk_profile
 from common.weights.manifest import read_manifest
 from common.weights.open_tiles import PROBE_FROM_BYTES, bypasses_page_cache, sweep_tiles
+from common.weights.pinning import least_weight_bytes
 from common.weights.reader import TileRange
 from common.weights.weight_memory import WeightMemory
 from coordinator.batch import rows_per_sweep
@@ -53,6 +54,10 @@ class RunOptions:
         select_device(self.use_gpu)  # refuses what cannot be, before anything is started
 
 
+HEAD_READS_IN_FLIGHT = 2
+"""Unless the disk was measured or the user says otherwise."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LocalMemory:
     """What each process of this machine gets."""
@@ -73,6 +78,9 @@ def local_memory(
     """
     head_tiles = sweep_tiles(own_directory, read_manifest(own_directory))
     head_memory = replace(run.weights, window_bytes=_head_window_bytes(run.weights, head_tiles))
+    if not head_memory.reads_in_flight:
+        # Nodes rest while the head is computed, so the other cores may copy for it, where the page cache is used.
+        head_memory = replace(head_memory, reads_in_flight=HEAD_READS_IN_FLIGHT)
     count = len(node_directories)
     if local is None:
         return LocalMemory(head=head_memory, nodes=(), kv_bytes=())
@@ -100,10 +108,11 @@ def local_memory(
 
 
 def _head_window_bytes(memory: WeightMemory, tiles: Sequence[TileRange]) -> int | None:
-    """Return the head's window where --window-bytes is given: not more than four of its tiles have use for."""
+    """Return the head's window where --window-bytes is given: enough for it, and not more than it has use for."""
     if memory.window_bytes is None:
         return None
-    return min(memory.window_bytes, 4 * max(tile.byte_count for tile in tiles))
+    sizes = [tile.byte_count for tile in tiles]
+    return max(least_weight_bytes(sizes), min(memory.window_bytes, 4 * max(sizes)))
 
 
 def _counted(memory: ProcessMemory) -> int:

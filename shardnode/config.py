@@ -28,6 +28,8 @@ class NodeConfig:
     if that is less."""
     thread_count: int = 0
     """Threads that compute; 0 takes one per processor that this process may use."""
+    row_thread_count: int = 0
+    """Threads that compute a few rows, which memory limits more than processors; 0 takes as many as thread_count."""
     use_gpu: bool = False
     """Compute on CUDA."""
     metrics_port: int | None = None

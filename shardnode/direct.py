@@ -21,7 +21,7 @@ import threading
 from google.protobuf.message import DecodeError
 
 from common.errors import AddressInUse, InputError, ShardmeshError
-from common.framing import FrameReader, send_frame
+from common.framing import FrameReader, give_room, send_frame
 from common.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.node import ShardNode
@@ -76,6 +76,7 @@ class DirectServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
+        give_room(connection)
         session = Session(self._node)
         reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         signs = _SignsOfLife(connection)

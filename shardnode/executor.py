@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import torch
 
 from common.matmul import multiply, use_threads_for
+from common.row_steps import attend, can_attend
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
 from common.weights.tile_source import TileSource
@@ -58,9 +59,8 @@ class Executor:
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
         self._rotary = Rotary(manifest.spec.rope, manifest.spec.head_size, device)
         self._tables: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
-        resident = tiles.stats.window_bytes == 0
-        self._attention_tiles = TileTensors(device, self._attention_weights, resident=resident)
-        self._ffn_tiles = TileTensors(device, self._ffn_weights, resident=resident)
+        self._attention_tiles = TileTensors(device, self._attention_weights, tiles.stays)
+        self._ffn_tiles = TileTensors(device, self._ffn_weights, tiles.stays)
 
     @torch.inference_mode()
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: torch.Tensor) -> BlockOutput:
@@ -104,6 +104,8 @@ class Executor:
         segments: Sequence[Segment],
         rows: torch.Tensor,
     ) -> torch.Tensor:
+        if can_attend(rows, weights.head_size):
+            return self._attention_of_few_rows(layer, layout, weights, segments, rows)
         queries, keys, values = kernels.project_heads(rows, weights, *self._rotary_tables(segments))
         contexts = []
         first_row = 0
@@ -119,6 +121,32 @@ class Executor:
             ))  # fmt: skip
             first_row = stop_row
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        return multiply(context, weights.output)
+
+    def _attention_of_few_rows(
+        self,
+        layer: int,
+        layout: TileLayout,
+        weights: kernels.AttentionWeights,
+        segments: Sequence[Segment],
+        rows: torch.Tensor,
+    ) -> torch.Tensor:
+        """Return the same as `_attention`, by kernels of our own."""
+        projected = multiply(rows, weights.qkv)
+        context = torch.empty(rows.shape[0], weights.query_count * weights.head_size)
+        cosine, sine = self._rotary_tables(segments)
+        first_row = 0
+        for segment in segments:
+            stop_row = first_row + segment.row_count
+            attend(
+                projected[first_row:stop_row], context[first_row:stop_row],
+                segment.sequence.places(layer, layout.kv_first - self._first_kv_head),
+                query_count=weights.query_count, kv_count=weights.kv_count, head_size=weights.head_size,
+                bias=weights.qkv_bias, query_norm=weights.query_norm, key_norm=weights.key_norm,
+                norm_epsilon=weights.norm_epsilon, cosine=cosine[first_row:stop_row], sine=sine[first_row:stop_row],
+                first_position=segment.first_position, sliding_window=self._spec.sliding_windows[layer],
+            )  # fmt: skip
+            first_row = stop_row
         return multiply(context, weights.output)
 
     def _rotary_tables(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:

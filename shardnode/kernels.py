@@ -16,6 +16,8 @@ import torch
 from torch.nn import functional
 
 from common.matmul import multiply
+from common.row_steps import can_step
+from common.row_steps import gate as gate_rows
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": functional.silu,
@@ -132,5 +134,7 @@ def feed_forward(rows: torch.Tensor, weights: FfnWeights) -> torch.Tensor:
     both = multiply(rows, weights.gate_up)
     if weights.gate_up_bias is not None:
         both += weights.gate_up_bias
+    if weights.activation == "silu" and can_step(both):
+        return multiply(gate_rows(both), weights.down)
     gate, up = both.chunk(2, dim=-1)
     return multiply(ACTIVATIONS[weights.activation](gate).mul_(up), weights.down)

@@ -15,6 +15,7 @@ import torch
 
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
 from common.model_spec import ModelSpec
+from common.row_steps import CachedHeads
 
 ITEM_BYTES = 4
 
@@ -50,6 +51,13 @@ class SequenceKv:
         heads[0, :, first_position:stop] = keys.transpose(0, 1)
         heads[1, :, first_position:stop] = values.transpose(0, 1)
         return heads[0, :, :stop], heads[1, :, :stop]
+
+    def places(self, layer: int, first_head: int) -> CachedHeads:
+        """Return where a layer's keys and values lie, from KV head `first_head` of this rank on; CPU only."""
+        _, _, head_count, capacity, head_size = self._store.shape
+        pitch = capacity * head_size
+        keys = self._store.data_ptr() + ((2 * layer) * head_count + first_head) * pitch * ITEM_BYTES
+        return CachedHeads(keys=keys, values=keys + head_count * pitch * ITEM_BYTES, head_pitch=pitch)
 
 
 class KvCache:

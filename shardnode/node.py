@@ -40,7 +40,7 @@ class ShardNode:
                 f"{config.slice_directory} is the coordinator's own slice; name one of the node directories"
             )
         self.thread_count = config.thread_count or usable_core_count()
-        set_thread_count(self.thread_count)
+        set_thread_count(self.thread_count, few_rows=config.row_thread_count or self.thread_count)
         device = select_device(config.use_gpu)
         kv_budget_bytes, weights = node_memory(config, self.manifest)
         if weights.budget_bytes is not None:

@@ -22,14 +22,14 @@ LIBRARY = SOURCE_DIRECTORY / ("matmul.dylib" if sys.platform == "darwin" else "m
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-D_GNU_SOURCE")
 PLAIN_SOURCES = ("matmul.c", "workers.c")
-KERNEL_SOURCE = "kernel.c"
+KERNEL_SOURCES = ("kernel.c", "steps.c")
 X86_KERNELS: dict[str, tuple[str, ...]] = {
     "avx512": ("-DSHARDMESH_AVX512", "-mavx512f", "-mfma"),
     "avx2": ("-DSHARDMESH_AVX2", "-mavx2", "-mfma", "-mf16c"),
 }
 ARM_KERNELS: dict[str, tuple[str, ...]] = {"neon": ("-DSHARDMESH_NEON",)}
 KERNELS = {"x86_64": X86_KERNELS, "amd64": X86_KERNELS, "aarch64": ARM_KERNELS, "arm64": ARM_KERNELS}
-"""For each machine, the flags of each object that kernel.c becomes; matmul.c has the same list."""
+"""For each machine, the flags of each object that a kernel source becomes; matmul.c has the same list."""
 COMPILE_LIMIT_SECONDS = 120.0
 
 
@@ -58,7 +58,7 @@ def build(target: Path = LIBRARY, machine: str = "", compiler: Sequence[str] = (
         with ThreadPoolExecutor() as pool:
             objects = list(pool.map(compile_one, _objects(machine.lower())))
         library = Path(directory, target.name)
-        _run([*command, "-shared", "-pthread", "-o", str(library), *objects])
+        _run([*command, "-shared", "-pthread", "-o", str(library), *objects, "-lm"])
         library.replace(target)
     return target
 
@@ -66,7 +66,10 @@ def build(target: Path = LIBRARY, machine: str = "", compiler: Sequence[str] = (
 def _objects(machine: str) -> list[tuple[str, str, tuple[str, ...]]]:
     """Return source, object and own flags of everything that is compiled."""
     plain: list[tuple[str, str, tuple[str, ...]]] = [(source, f"{source}.o", ()) for source in PLAIN_SOURCES]
-    return [(KERNEL_SOURCE, f"{name}.o", flags) for name, flags in KERNELS[machine].items()] + plain
+    kernels = [
+        (source, f"{name}-{source}.o", flags) for name, flags in KERNELS[machine].items() for source in KERNEL_SOURCES
+    ]
+    return kernels + plain
 
 
 def _system_compiler() -> list[str]:

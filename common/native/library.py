@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.native.build import LIBRARY
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """matmul.c has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -27,6 +27,19 @@ ELF_HEADER = struct.Struct("<40xQ10xHH2x")
 """Of 64 bits: where the table of sections is, which linkers write last, and the size and number of its entries."""
 
 logger = logging.getLogger(__name__)
+
+
+class Attention(ctypes.Structure):
+    """`struct attention` of steps.h, whose fields are explained there."""
+
+    _fields_ = (
+        ("projected", ctypes.c_void_p), ("row_count", ctypes.c_ssize_t), ("query_count", ctypes.c_ssize_t),
+        ("kv_count", ctypes.c_ssize_t), ("head_size", ctypes.c_ssize_t), ("bias", ctypes.c_void_p),
+        ("query_norm", ctypes.c_void_p), ("key_norm", ctypes.c_void_p), ("norm_epsilon", ctypes.c_float),
+        ("cosine", ctypes.c_void_p), ("sine", ctypes.c_void_p), ("keys", ctypes.c_void_p),
+        ("values", ctypes.c_void_p), ("head_pitch", ctypes.c_ssize_t), ("first_position", ctypes.c_ssize_t),
+        ("sliding_window", ctypes.c_ssize_t), ("context", ctypes.c_void_p),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -132,5 +145,13 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_use_threads.argtypes = [integer, size]
     functions.shardmesh_multiply.restype = integer
     functions.shardmesh_multiply.argtypes = [address, size, size, address, integer, size, size, address]
+    functions.shardmesh_attend.restype = integer
+    functions.shardmesh_attend.argtypes = [ctypes.POINTER(Attention)]
+    functions.shardmesh_gate.restype = integer
+    functions.shardmesh_gate.argtypes = [address, size, size, address]
+    functions.shardmesh_add.restype = integer
+    functions.shardmesh_add.argtypes = [address, size, size, address]
+    functions.shardmesh_normalize.restype = integer
+    functions.shardmesh_normalize.argtypes = [address, address, address, size, size, ctypes.c_float, address]
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -5,24 +5,32 @@
  * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of a function below.
  */
 #include "product.h"
+#include "steps.h"
 #include "workers.h"
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 1, PARTS_PER_THREAD = 2 };
+enum { ABI_VERSION = 2, PARTS_PER_THREAD = 2 };
 
 struct variant {
     const char *name;
     multiply_columns *multiply;
     sum_of *sum;
+    attend_rows *attend;
+    gate_rows *gate;
+    add_parts *add;
+    normalize_rows *normalize;
 };
+#define ENTRY(name) \
+    {#name, multiply_columns_##name, sum_of_##name, attend_rows_##name, gate_rows_##name, add_parts_##name, \
+     normalize_rows_##name}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)
 #include <cpuid.h>
 static const struct variant variants[] = {
-    {"avx512", multiply_columns_avx512, sum_of_avx512},
-    {"avx2", multiply_columns_avx2, sum_of_avx2},
+    ENTRY(avx512),
+    ENTRY(avx2),
 };
 /* Older compilers do not know "f16c" by its name. */
 static int has_f16c(void) {
@@ -34,7 +42,7 @@ static int is_supported(int index) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
 }
 #elif defined(__aarch64__)
-static const struct variant variants[] = {{"neon", multiply_columns_neon, sum_of_neon}};
+static const struct variant variants[] = {ENTRY(neon)};
 static int is_supported(int index) { return index == 0; }
 #else
 #error "no kernel for this architecture"
@@ -120,4 +128,32 @@ EXPORT double shardmesh_sum(const float *first, ptrdiff_t count) {
     workers_run(sum_part, &numbers, part_count);
     for (int part = 0; part < part_count; part++) total += numbers.sums[part];
     return total;
+}
+
+/* Carry the rows of one sequence from the qkv product to the output product; see steps.h. */
+EXPORT int shardmesh_attend(const struct attention *attention) {
+    const struct attention *a = attention;
+    if (a->row_count < 0 || a->kv_count < 1 || a->query_count % a->kv_count || a->head_size < 2 || a->head_size % 2 ||
+        a->head_size > MOST_HEAD_SIZE)
+        return 1;
+    chosen->attend(attention);
+    return 0;
+}
+
+/* gated[row_count, columns] = silu(the first half of both[row_count, 2 * columns]) * the second half. */
+EXPORT int shardmesh_gate(const float *both, ptrdiff_t row_count, ptrdiff_t columns, float *gated) {
+    chosen->gate(both, row_count, columns, gated);
+    return 0;
+}
+
+/* sums[count] = all parts added in their order; 1 when a sum is not finite. */
+EXPORT int shardmesh_add(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums) {
+    return chosen->add(parts, part_count, count, sums);
+}
+
+/* hidden[row_count, width] += addend, unless that is NULL; normed = its rows by their root mean square, times weight. */
+EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
+                               ptrdiff_t width, float epsilon, float *normed) {
+    chosen->normalize(hidden, addend, weight, row_count, width, epsilon, normed);
+    return 0;
 }

@@ -53,6 +53,11 @@ class BudgetedTiles:
         source, position = self._where[tile_index]
         source.release(position)
 
+    def stays(self, tile_index: int) -> bool:
+        """See TileSource."""
+        source, position = self._where[tile_index]
+        return source.stays(position)
+
     def close(self) -> None:
         """See TileSource."""
         self._resident.close()

@@ -53,15 +53,16 @@ class TileSource(Protocol):
     def acquire(self, tile_index: int) -> memoryview:
         """Return the tile's bytes once they are in memory; valid until `release`.
 
-        Acquiring in cycle order is what is prepared for; any other tile is possible, and read then. A tile always lies
-        at one of at most two addresses, and the same address gives the same memoryview object: what is built over
-        it may be cached by (tile_index, id(view)) until `close`.
+        Acquiring in cycle order is what is prepared for; any other tile is possible, and read then.
         Raises: SliceReadError: the disk failed, did not answer in time, or the source is closed.
                 SliceCorrupt: the file is cut short. After either, the next acquire tries again.
         """
 
     def release(self, tile_index: int) -> None:
         """Give the acquired tile back; its bytes may be overwritten at once."""
+
+    def stays(self, tile_index: int) -> bool:
+        """Tell whether the tile, once it is in memory, lies where it lies until `close`."""
 
     def close(self) -> None:
         """End the threads and close the files; who waits gets an error. May be called twice."""
@@ -126,6 +127,10 @@ class StreamedTiles:
         """See TileSource."""
         with self._lock:
             self._submit(self._window.release(tile_index))
+
+    def stays(self, tile_index: int) -> bool:
+        """See TileSource."""
+        return self._window.placement.keeps_everything
 
     def close(self) -> None:
         """See TileSource. The memory goes when the last view or tensor over it goes."""

@@ -125,6 +125,7 @@ def _memory(conversation: Conversation) -> dict[str, dict[str, int]]:
     memory = {
         "coordinator": {
             "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
+            **conversation.own_weights(),
         }
     }  # fmt: skip
     for stats in conversation.node_stats():

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ShapeError
-from common.tensor_codec import decode_tensor, encode_tensor
+from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from protos.shardmesh.v1 import tensor_pb2
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -44,6 +44,41 @@ def test_a_tensor_comes_back_bit_for_bit(shape: tuple[int, ...], dtype: torch.dt
     assert bits(decoded) == bits(tensor)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("byte_count", [1 << 15, (1 << 16) - 4, 1 << 16, (1 << 16) + 4, 1 << 20])
+def test_short_and_long_tensors_come_back_bit_for_bit(byte_count: int, dtype: torch.dtype) -> None:
+    """Where copying ends and looking at the message's bytes begins is nothing that a tensor shows."""
+    shape = (byte_count // dtype.itemsize // 2, 2)
+    tensors = [any_bits(shape, dtype, seed) for seed in range(3)]
+    messages = []
+    for tensor in tensors:
+        message = tensor_pb2.Tensor()
+        encode_tensor(tensor, message)
+        messages.append(message)
+    one_by_one = [decode_tensor(message, shape=shape, dtype=dtype) for message in messages]
+    together = decode_tensors(messages, shape=shape, dtype=dtype)
+    for message in messages:
+        message.Clear()  # what was decoded lives on without it
+    for tensor, *decoded in zip(tensors, one_by_one, together, strict=True):
+        for other in decoded:
+            assert (other.dtype, tuple(other.shape)) == (dtype, shape)
+            assert bits(other) == bits(tensor)
+
+
+def test_one_wrong_tensor_of_several_is_refused() -> None:
+    """Long or short, each is checked."""
+    for columns in (3, 1 << 15):
+        messages = []
+        for rows in (2, 2, 1):
+            messages.append(tensor_pb2.Tensor())
+            encode_tensor(torch.ones(rows, columns), messages[-1])
+        assert len(decode_tensors(messages[:2], shape=(2, columns))) == 2
+        with pytest.raises(ShapeError, match="shape"):
+            decode_tensors(messages, shape=(2, columns))
+    with pytest.raises(ShapeError, match="no tensor"):
+        decode_tensors([], shape=(2, 3))
+
+
 @given(rows=st.integers(1, 6), columns=st.integers(1, 6), dtype=st.sampled_from(DTYPES))
 def test_a_view_is_sent_row_by_row(rows: int, columns: int, dtype: torch.dtype) -> None:
     """Transposed and cut tensors travel as what they look like, not as they lie in memory."""
@@ -63,8 +98,8 @@ def test_the_bytes_are_little_endian_and_the_shape_is_outermost_first() -> None:
     assert message.data == bytes.fromhex("0000803f 000000c0 0000003f")
 
 
-def test_a_decoded_tensor_owns_its_memory() -> None:
-    """Adding partial sums in place must not write into a message."""
+def test_a_short_decoded_tensor_owns_its_memory() -> None:
+    """Adding in place, which long tensors forbid, would not write into a message."""
     message = tensor_pb2.Tensor()
     encode_tensor(torch.ones(4), message)
     before = message.SerializeToString()

@@ -42,6 +42,17 @@ def test_inputs_stay_as_they_were_and_the_result_is_new(ranks: int, seed: int) -
     assert all(torch.equal(a, b) for a, b in zip(partials, copies, strict=True))
 
 
+@pytest.mark.filterwarnings("ignore:The given buffer is not writable:UserWarning")  # only older torches say so
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_the_result_over_constant_bytes_can_be_written(ranks: int) -> None:
+    """Partial sums of a prompt lie over bytes that must never change; late biases are added to their sum in place."""
+    received = [torch.arange(1 << 15, dtype=torch.float32).numpy().tobytes() for _ in range(ranks)]
+    before = [bytes(bytearray(data)) for data in received]
+    partials = [torch.frombuffer(data, dtype=torch.float32).view(2, -1) for data in received]
+    reduce_partials(partials).add_(1)
+    assert received == before
+
+
 def test_the_order_matters_which_is_why_it_is_fixed() -> None:
     """Float addition is not associative: the orders of four partial sums give more than one result."""
     partials = partials_of(4, 1, 64, seed=3)

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError
-from common.framing import BUFFER_BYTES, FrameReader, limit_silence, send_frame
+from common.framing import BUFFER_BYTES, LONG_BYTES, FrameReader, give_room, limit_silence, send_frame
 
 MOST = 1000
 
@@ -32,6 +32,22 @@ class DrippingSocket:
         view[:size] = self._data[:size]
         self._data = self._data[size:]
         return size
+
+
+class StingySocket:
+    """A stream that takes only so many bytes of what one call gathers, and everything of the next."""
+
+    def __init__(self, taken_byte_count: int) -> None:
+        self.data = b""
+        self._taken_byte_count = taken_byte_count
+
+    def sendmsg(self, parts: list[bytes]) -> int:
+        taken = b"".join(parts)[: self._taken_byte_count]
+        self.data += taken
+        return len(taken)
+
+    def sendall(self, part: bytes) -> None:
+        self.data += part
 
 
 def received(data: bytes, sizes: list[int] | None = None) -> Iterator[bytes]:
@@ -130,6 +146,42 @@ def test_messages_longer_than_the_buffer_arrive_whole(lengths: list[int]) -> Non
     stream = b"".join(len(message).to_bytes(4, "little") + message for message in messages)
     reader = FrameReader(cast(socket.socket, DrippingSocket(stream, [BUFFER_BYTES // 2] * 40)), 1 << 20)
     assert [reader.receive() for _ in messages] == messages
+
+
+@pytest.mark.parametrize("length", [LONG_BYTES - 1, LONG_BYTES, 3 * LONG_BYTES])
+@pytest.mark.parametrize("taken_byte_count", [1, 3, 4, 5, LONG_BYTES, LONG_BYTES + 3, LONG_BYTES + 4, 1 << 20])
+def test_a_long_message_goes_out_whole_whatever_the_kernel_takes_at_once(length: int, taken_byte_count: int) -> None:
+    """Its length may be cut too; no byte is lost or sent twice."""
+    message = bytes(i % 251 for i in range(length))
+    stream = StingySocket(taken_byte_count)
+    send_frame(cast(socket.socket, stream), message)
+    assert stream.data == length.to_bytes(4, "little") + message
+
+
+def test_what_was_received_stays_as_it_is_when_more_arrives() -> None:
+    """A message is the caller's own memory, however long."""
+    messages = [bytes([i]) * length for i, length in enumerate([5, 2 * BUFFER_BYTES, 3 * BUFFER_BYTES, 7])]
+    stream = b"".join(len(message).to_bytes(4, "little") + message for message in messages)
+    reader = FrameReader(cast(socket.socket, DrippingSocket(stream, [BUFFER_BYTES] * 8)), 1 << 20)
+    frames = [reader.receive() for _ in messages]
+    assert frames == messages
+
+
+def test_a_connection_with_room_takes_a_long_message_that_nobody_reads_yet() -> None:
+    """A coordinator gives every node its rows before the first has read them; by default this one is too long."""
+    sender, receiver = socket.socketpair()
+    with sender, receiver:
+        limit_silence(sender, 0.01)
+        give_room(sender)
+        send_frame(sender, bytes(300_000))
+
+
+def test_a_system_that_gives_no_room_does_not_end_the_connection() -> None:
+    """Room only saves waiting."""
+    sender, receiver = socket.socketpair()
+    receiver.close()
+    sender.close()
+    give_room(sender)
 
 
 def test_a_peer_that_is_gone_is_an_os_error() -> None:

@@ -32,6 +32,11 @@ def as_they_are(layout: TileLayout, tensors: Tensors) -> Tensors:
     return tensors
 
 
+def passing(tile_index: int) -> bool:
+    """Say that no tile stays."""
+    return False
+
+
 def buffer() -> memoryview:
     """Return a place for a tile."""
     return memoryview(bytearray(4096))
@@ -40,7 +45,7 @@ def buffer() -> memoryview:
 @pytest.mark.parametrize("dtype", TORCH_DTYPES)
 def test_tensors_are_the_bytes_of_the_tile_in_the_type_that_is_stored(dtype: str) -> None:
     """Nothing is copied or widened: what is read into the buffer later is seen."""
-    views, place = TileTensors(CPU, as_they_are, resident=False), buffer()
+    views, place = TileTensors(CPU, as_they_are, passing), buffer()
     tensors = views.view(0, layout_of(dtype), place)
     assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()} == {
         "matrix": (TORCH_DTYPES[dtype], (3, 5)),
@@ -51,27 +56,35 @@ def test_tensors_are_the_bytes_of_the_tile_in_the_type_that_is_stored(dtype: str
     assert torch.equal(tensors["matrix"], expected)
 
 
-def test_what_is_built_over_a_tile_is_built_once_for_each_place() -> None:
-    """A token costs no views; a tile that comes back elsewhere is seen elsewhere."""
+def test_what_is_built_over_a_tile_is_kept_only_while_the_tile_is() -> None:
+    """A tile that stays costs no views; one that passes is seen where it lies now, and nothing of it is kept."""
     built: list[Tensors] = []
 
     def build(layout: TileLayout, tensors: Tensors) -> Tensors:
         built.append(tensors)
         return tensors
 
-    views, layout, places = TileTensors(CPU, build, resident=False), layout_of("float32"), (buffer(), buffer())
-    first, second = (views.view(7, layout, place) for place in places)
-    assert views.view(7, layout, places[0]) is first
-    assert views.view(7, layout, places[1]) is second
+    views, layout, places = (
+        TileTensors(CPU, build, lambda index: index == 7),
+        layout_of("float32"),
+        (buffer(), buffer()),
+    )
+    staying = views.view(7, layout, places[0])
+    assert views.view(7, layout, places[0]) is staying
+    assert views.view(8, layout, places[0]) is not staying
+    first, second = (views.view(8, layout, place) for place in places)
     assert first["matrix"].data_ptr() != second["matrix"].data_ptr()
-    assert views.view(8, layout, places[0]) is not first
-    assert len(built) == 3
+    assert len(built) == 4
 
 
 @pytest.mark.parametrize("is_resident", [False, True])
 def test_another_device_has_float32_copies(is_resident: bool) -> None:
     """They stay there when the tile stays in memory, and are made anew when it does not."""
-    views, layout, place = TileTensors(ELSEWHERE, as_they_are, resident=is_resident), layout_of("bfloat16"), buffer()
+    views, layout, place = (
+        TileTensors(ELSEWHERE, as_they_are, lambda index: is_resident),
+        layout_of("bfloat16"),
+        buffer(),
+    )
     first = views.view(0, layout, place)
     assert {(tensor.device.type, tensor.dtype) for tensor in first.values()} == {("meta", torch.float32)}
     assert (views.view(0, layout, place) is first) == is_resident
