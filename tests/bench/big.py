@@ -75,7 +75,7 @@ def _run_ours(model: BigModel, contender: Contender, turns: BigTurns) -> None:
         turns.failed[contender.name] = str(error)
         print(f"failed: {error}", flush=True)
         return
-    reads.append(read_raw(model.slice_files))
+    reads.append(read_raw(model.slice_files, thread_count=2, read_bytes=1 << 20))  # some disks like that better
     raw = RawRead(
         byte_count=sum(read.byte_count for read in reads), seconds=sum(read.seconds for read in reads),
         is_direct=all(read.is_direct for read in reads),
