@@ -27,6 +27,7 @@ from tests.bench.report import BenchBroken, Result, Settings
 from tests.bench.workers import Worker
 
 MOST_ROUNDS = 2
+SMALL_READ_BYTES = 1 << 20
 OFFLOAD_GROUP_BYTES = 4_000_000_000
 OFFLOAD_TOKENS = 3
 PROMPT_TOKENS = 512
@@ -63,9 +64,14 @@ def _say(number: int, rounds: int, name: str) -> None:
     print(f"big: round {number} of {rounds}: {name} ...", end=" ", flush=True)
 
 
+def _read_both_ways(model: BigModel) -> list[RawRead]:
+    """Read large pieces with four threads, as fio is asked to, and small ones with two, which virtual disks like."""
+    return [read_raw(model.slice_files), read_raw(model.slice_files, thread_count=2, read_bytes=SMALL_READ_BYTES)]
+
+
 def _run_ours(model: BigModel, contender: Contender, turns: BigTurns) -> None:
-    """Run one contender between two readings of the disk."""
-    reads = [read_raw(model.slice_files)]
+    """Run one contender between readings of the disk in two ways: the fastest of them is what the disk alone gives."""
+    reads = _read_both_ways(model)
     forget_cached(list(model.directory.rglob("*.safetensors")))
     try:
         run = run_command(contender.arguments(model.directory, model.prompt), contender.limit_bytes)
@@ -75,11 +81,8 @@ def _run_ours(model: BigModel, contender: Contender, turns: BigTurns) -> None:
         turns.failed[contender.name] = str(error)
         print(f"failed: {error}", flush=True)
         return
-    reads.append(read_raw(model.slice_files, thread_count=2, read_bytes=1 << 20))  # some disks like that better
-    raw = RawRead(
-        byte_count=sum(read.byte_count for read in reads), seconds=sum(read.seconds for read in reads),
-        is_direct=all(read.is_direct for read in reads),
-    )  # fmt: skip
+    reads += _read_both_ways(model)
+    raw = max(reads, key=lambda read: read.bytes_per_second)
     turns.ours.setdefault(contender.name, []).append(run)
     turns.raw.setdefault(contender.name, []).append(raw)
     bound = model.slice_bytes / raw.bytes_per_second

@@ -75,7 +75,7 @@ def _read_all(jobs: Sequence[tuple[int, int]], thread_count: int, read_bytes: in
     errors: list[OSError] = []
 
     def run(index: int) -> None:
-        with mmap.mmap(-1, read_bytes) as buffer, memoryview(buffer) as view:
+        with mmap.mmap(-1, read_bytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANON) as buffer, memoryview(buffer) as view:
             while not errors:
                 with lock:
                     job = next(waiting, None)
