@@ -25,7 +25,6 @@ from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, f
 from common.weights.slice_format import ATTENTION, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
 
-
 PIECE_BYTES = 256 << 10
 
 
