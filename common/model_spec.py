@@ -16,6 +16,8 @@ from common.errors import UnsupportedModel
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3", "factors")
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+KV_ITEM_BYTES = 4
+"""Keys and values are kept in float32."""
 
 # Limits on what a file may claim, far above any real model: a hostile manifest must not
 # make us allocate or loop without bound.
@@ -94,6 +96,10 @@ class ModelSpec:
     """Per layer: how many positions a token sees, itself included; 0 for all of them."""
     tied_embeddings: bool = False
     """The head's matrix is the embedding's."""
+
+    def kv_bytes(self, kv_head_count: int, position_count: int) -> int:
+        """Return the bytes of keys and values, float32, of so many KV heads over all layers and positions."""
+        return 2 * self.layer_count * kv_head_count * self.head_size * KV_ITEM_BYTES * position_count
 
     def __post_init__(self) -> None:
         for name in (

@@ -31,6 +31,11 @@ class ProcessMemory:
     pss_bytes: int
     """Proportional: a page shared by n processes counts 1/n; 0 where the system does not tell."""
 
+    @property
+    def counted_bytes(self) -> int:
+        """What to add up over processes: pages shared with others in part, where the system tells."""
+        return self.pss_bytes or self.rss_bytes
+
 
 def _is_linux() -> bool:
     return sys.platform == "linux"  # in a function: a type checker takes the bare comparison for a constant

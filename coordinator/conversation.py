@@ -122,7 +122,7 @@ class Conversation:
             manifest = read_manifest(directory)
             device = select_device(run.use_gpu)
             directories = [model.split.slice_directory(rank) for rank in range(model.plan.world_size)]
-            memory = local_memory(run, directory, directories, local)
+            memory = local_memory(run, directory, manifest, directories, local)
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)
             head = Head(directory, manifest, memory.head, device)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from common.direct_io import OpenedFile, forget, open_file
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.row_steps import add_and_normalize, can_step
-from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, file_layouts
+from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
 from common.weights.slice_format import ATTENTION, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
 
@@ -37,7 +37,7 @@ class Ends:
         Raises: SliceReadError, SliceCorrupt.
         """
         spec = manifest.spec
-        layouts = file_layouts(spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+        layouts = manifest.layouts()
         self._spec = spec
         self._dtype = TORCH_DTYPES[manifest.dtype]
         self._row_bytes = spec.hidden_size * self._dtype.itemsize

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from common.matmul import multiply
-from common.weights.manifest import HEAD_FILE, SliceManifest, file_layouts
+from common.weights.manifest import HEAD_FILE, SliceManifest
 from common.weights.open_tiles import open_tiles
 from common.weights.slice_format import TileLayout
 from common.weights.tile_source import TileStats
@@ -26,7 +26,7 @@ class Head:
     """The last matrix of the model. Close it to end its reader threads."""
 
     def __init__(self, directory: Path, manifest: SliceManifest, memory: WeightMemory, device: torch.device) -> None:
-        layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+        layouts = manifest.layouts()
         self._layouts = layouts[HEAD_FILE].tiles
         self._vocab_size = manifest.spec.vocab_size
         largest_bytes = max(layout.byte_count for layout in self._layouts)

@@ -83,8 +83,7 @@ class LocalNodes:
 
         Raises: NodeLost, NodeTimeout: the pool ended or hangs; whatever a node failed with, its rank named.
         """
-        if not self._has_imported:
-            self._read_until_imported()
+        self._read_until_imported()
         self._send_order(options)
         return self._collect_nodes(len(options.slice_directories))
 
@@ -93,8 +92,7 @@ class LocalNodes:
 
         Raises: NodeLost: it ended; psutil.Error: it may not be looked at.
         """
-        if not self._has_imported:
-            self._read_until_imported()
+        self._read_until_imported()
         return process_memory(self._process.pid)
 
     def close(self) -> None:
@@ -117,7 +115,9 @@ class LocalNodes:
         return self._process.stdin
 
     def _read_until_imported(self) -> None:
-        """Read the pool's first line, which says that it has imported everything."""
+        """Read the pool's first line, which says that it has imported everything; nothing a second time."""
+        if self._has_imported:
+            return
         assert self._process.stdout is not None  # Popen was asked for a pipe
         if not select.select([self._process.stdout], [], [], START_LIMIT_SECONDS)[0]:
             raise NodeTimeout(f"the shard nodes did not start within {START_LIMIT_SECONDS:.0f} s")

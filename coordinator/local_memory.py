@@ -81,8 +81,7 @@ def share_memory(
 def kv_bytes_of(manifest: SliceManifest, position_capacity: int) -> int:
     """Return what the keys and values of `position_capacity` positions take on a rank; at least one byte."""
     spec = manifest.spec
-    heads = len(manifest.share.kv_heads(spec))
-    return max(1, 2 * spec.layer_count * heads * spec.head_size * 4 * position_capacity)
+    return max(1, spec.kv_bytes(len(manifest.share.kv_heads(spec)), position_capacity))
 
 
 def _in_proportion(room_bytes: int, least: Sequence[int], most: Sequence[int]) -> list[int]:

@@ -15,10 +15,9 @@ from pathlib import Path
 from common.device import select_device
 from common.errors import InputError
 from common.memory_flags import parse_budget
-from common.operating_system import ProcessMemory, keep_heap_small, own_memory
-from common.weights.disk_profile import disk_profile
-from common.weights.manifest import read_manifest
-from common.weights.open_tiles import PROBE_FROM_BYTES, bypasses_page_cache, sweep_tiles
+from common.operating_system import keep_heap_small, own_memory
+from common.weights.manifest import SliceManifest, read_manifest
+from common.weights.open_tiles import bypasses_page_cache, reads_past_cache, sweep_tiles
 from common.weights.pinning import least_weight_bytes
 from common.weights.reader import TileRange
 from common.weights.weight_memory import WeightMemory
@@ -70,13 +69,17 @@ class LocalMemory:
 
 
 def local_memory(
-    run: RunOptions, own_directory: Path, node_directories: Sequence[Path], local: LocalNodes | None
+    run: RunOptions,
+    own_directory: Path,
+    own_manifest: SliceManifest,
+    node_directories: Sequence[Path],
+    local: LocalNodes | None,
 ) -> LocalMemory:
     """Decide how much memory the head and each node that is started here get, and how all of them read.
 
     Raises: BudgetTooSmall: names the least that would do; SliceError and its kinds.
     """
-    head_tiles = sweep_tiles(own_directory, read_manifest(own_directory))
+    head_tiles = sweep_tiles(own_directory, own_manifest)
     head_memory = replace(run.weights, window_bytes=_head_window_bytes(run.weights, head_tiles))
     if not head_memory.reads_in_flight:
         # Nodes rest while the head is computed, so the other cores may copy for it, where the page cache is used.
@@ -84,13 +87,13 @@ def local_memory(
     count = len(node_directories)
     if local is None:
         return LocalMemory(head=head_memory, nodes=(), kv_bytes=())
-    node_tiles = [sweep_tiles(directory, read_manifest(directory)) for directory in node_directories]
+    manifests = [read_manifest(directory) for directory in node_directories]
+    node_tiles = [sweep_tiles(*pair) for pair in zip(node_directories, manifests, strict=True)]
     kv_bytes: tuple[int, ...] = (run.kv_budget_bytes,) * count
     node_memories = (run.weights,) * count
     if run.memory_budget is not None:
-        manifests = [read_manifest(directory) for directory in node_directories]
         keep_heap_small()
-        measured_bytes = _counted(own_memory()) + _counted(local.imported_memory())
+        measured_bytes = own_memory().counted_bytes + local.imported_memory().counted_bytes
         shares = share_memory(
             parse_budget(run.memory_budget, taken_bytes=measured_bytes),
             measured_bytes=measured_bytes,
@@ -115,11 +118,6 @@ def _head_window_bytes(memory: WeightMemory, tiles: Sequence[TileRange]) -> int 
     return max(least_weight_bytes(sizes), min(memory.window_bytes, 4 * max(sizes)))
 
 
-def _counted(memory: ProcessMemory) -> int:
-    """Return what counts of a process: pages shared with others in part, where the system tells."""
-    return memory.pss_bytes or memory.rss_bytes
-
-
 def _reading(
     directory: Path, slices: Sequence[Sequence[TileRange]], memory: WeightMemory
 ) -> Callable[[WeightMemory], WeightMemory]:
@@ -127,11 +125,9 @@ def _reading(
     total_bytes = sum(tile.byte_count for tiles in slices for tile in tiles)
     if not bypasses_page_cache(memory, total_bytes):
         return lambda other: replace(other, page_cache="use")
-    reads_in_flight, read_bytes = memory.reads_in_flight, memory.read_bytes
-    if total_bytes >= PROBE_FROM_BYTES and not (memory.reads_in_flight and memory.read_bytes):
-        profile = disk_profile(directory, list(slices[0]))
-        nodes = len(slices) - 1
+    reads_in_flight, read_bytes = reads_past_cache(directory, slices[0], memory, total_bytes)
+    nodes = len(slices) - 1
+    if not memory.reads_in_flight and nodes > 1:
         # A node that is ahead rests with a full window, so a few more than the disk wants are asked for in all.
-        depth = profile.reads_in_flight if nodes == 1 else math.ceil(2 * profile.reads_in_flight / nodes)
-        reads_in_flight, read_bytes = reads_in_flight or depth, read_bytes or profile.read_bytes
+        reads_in_flight = math.ceil(2 * reads_in_flight / nodes)
     return lambda other: replace(other, page_cache="bypass", reads_in_flight=reads_in_flight, read_bytes=read_bytes)

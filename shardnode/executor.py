@@ -12,7 +12,7 @@ Threads: one caller at a time; the node's lock sees to it (node.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -108,18 +108,15 @@ class Executor:
             return self._attention_of_few_rows(layer, layout, weights, segments, rows)
         queries, keys, values = kernels.project_heads(rows, weights, *self._rotary_tables(segments))
         contexts = []
-        first_row = 0
-        for segment in segments:
-            stop_row = first_row + segment.row_count
+        for segment, own in _with_rows(segments):
             all_keys, all_values = segment.sequence.write(
                 layer, layout.kv_first - self._first_kv_head, segment.first_position,
-                keys[first_row:stop_row], values[first_row:stop_row],
+                keys[own], values[own],
             )  # fmt: skip
             contexts.append(kernels.attend(
-                queries[first_row:stop_row], all_keys, all_values,
+                queries[own], all_keys, all_values,
                 segment.first_position, self._spec.sliding_windows[layer],
             ))  # fmt: skip
-            first_row = stop_row
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         return multiply(context, weights.output)
 
@@ -135,18 +132,15 @@ class Executor:
         projected = multiply(rows, weights.qkv)
         context = torch.empty(rows.shape[0], weights.query_count * weights.head_size)
         cosine, sine = self._rotary_tables(segments)
-        first_row = 0
-        for segment in segments:
-            stop_row = first_row + segment.row_count
+        for segment, own in _with_rows(segments):
             attend(
-                projected[first_row:stop_row], context[first_row:stop_row],
+                projected[own], context[own],
                 segment.sequence.places(layer, layout.kv_first - self._first_kv_head),
                 query_count=weights.query_count, kv_count=weights.kv_count, head_size=weights.head_size,
                 bias=weights.qkv_bias, query_norm=weights.query_norm, key_norm=weights.key_norm,
-                norm_epsilon=weights.norm_epsilon, cosine=cosine[first_row:stop_row], sine=sine[first_row:stop_row],
+                norm_epsilon=weights.norm_epsilon, cosine=cosine[own], sine=sine[own],
                 first_position=segment.first_position, sliding_window=self._spec.sliding_windows[layer],
             )  # fmt: skip
-            first_row = stop_row
         return multiply(context, weights.output)
 
     def _rotary_tables(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -170,3 +164,12 @@ class Executor:
             gate_up=tensors["gate_up"], gate_up_bias=tensors.get("gate_up_bias"), down=tensors["down"],
             activation=self._spec.activation,
         )  # fmt: skip
+
+
+def _with_rows(segments: Sequence[Segment]) -> Iterator[tuple[Segment, slice]]:
+    """Yield each segment with the rows of the round that are its own."""
+    first_row = 0
+    for segment in segments:
+        stop_row = first_row + segment.row_count
+        yield segment, slice(first_row, stop_row)
+        first_row = stop_row

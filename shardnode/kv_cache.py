@@ -14,10 +14,8 @@ import threading
 import torch
 
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
-from common.model_spec import ModelSpec
+from common.model_spec import KV_ITEM_BYTES, ModelSpec
 from common.row_steps import CachedHeads
-
-ITEM_BYTES = 4
 
 
 class SequenceKv:
@@ -56,8 +54,8 @@ class SequenceKv:
         """Return where a layer's keys and values lie, from KV head `first_head` of this rank on; CPU only."""
         _, _, head_count, capacity, head_size = self._store.shape
         pitch = capacity * head_size
-        keys = self._store.data_ptr() + ((2 * layer) * head_count + first_head) * pitch * ITEM_BYTES
-        return CachedHeads(keys=keys, values=keys + head_count * pitch * ITEM_BYTES, head_pitch=pitch)
+        keys = self._store.data_ptr() + ((2 * layer) * head_count + first_head) * pitch * KV_ITEM_BYTES
+        return CachedHeads(keys=keys, values=keys + head_count * pitch * KV_ITEM_BYTES, head_pitch=pitch)
 
 
 class KvCache:
@@ -74,8 +72,7 @@ class KvCache:
 
     def sequence_bytes(self, position_capacity: int) -> int:
         """Return what a sequence of that many positions takes on this rank."""
-        per_position = 2 * self._spec.layer_count * self._kv_head_count * self._spec.head_size * ITEM_BYTES
-        return per_position * position_capacity
+        return self._spec.kv_bytes(self._kv_head_count, position_capacity)
 
     def open(self, position_capacity: int) -> SequenceKv:
         """Reserve a sequence.

@@ -12,7 +12,7 @@ from common.errors import BudgetTooSmall
 from common.memory_flags import parse_budget
 from common.operating_system import own_memory
 from common.sizes import format_size
-from common.weights.manifest import SliceManifest, file_layouts
+from common.weights.manifest import SliceManifest
 from common.weights.pinning import least_weight_bytes
 from common.weights.weight_memory import WeightMemory
 from shardnode.config import DEFAULT_KV_BUDGET_BYTES, NodeConfig
@@ -33,8 +33,9 @@ def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, Weigh
         return config.kv_budget_bytes or DEFAULT_KV_BUDGET_BYTES, config.weights
     programs_bytes = own_memory().rss_bytes + WORKING_BYTES
     budget_bytes = parse_budget(config.memory_budget, taken_bytes=programs_bytes)
-    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
-    least_bytes = least_weight_bytes([tile.byte_count for layout in layouts.values() for tile in layout.tiles])
+    least_bytes = least_weight_bytes(
+        [tile.byte_count for layout in manifest.layouts().values() for tile in layout.tiles]
+    )
     kv_bytes = config.kv_budget_bytes
     if kv_bytes is None:
         kv_bytes = max(1, min(DEFAULT_KV_BUDGET_BYTES, budget_bytes // KV_SHARE))

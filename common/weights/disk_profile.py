@@ -23,6 +23,7 @@ from pathlib import Path
 from common.direct_io import BLOCK_BYTES, open_file
 from common.errors import ShardmeshError
 from common.weights.reader import ReadSettings, TileRange
+from common.weights.weight_memory import MAX_READS_IN_FLIGHT
 
 DISK_NAME = "disk.json"
 DEPTHS = (1, 2, 4)
@@ -71,7 +72,7 @@ def _kept(path: Path) -> DiskProfile | None:
         ReadSettings(reads_in_flight=profile.reads_in_flight, read_bytes=profile.read_bytes)
     except (OSError, ValueError, TypeError, ShardmeshError):
         return None
-    return profile if profile.reads_in_flight <= 64 and profile.bytes_per_second > 0 else None
+    return profile if profile.reads_in_flight <= MAX_READS_IN_FLIGHT and profile.bytes_per_second > 0 else None
 
 
 def _measure(tiles: Sequence[TileRange], device: int) -> DiskProfile:

@@ -70,6 +70,10 @@ class SliceManifest:
         """Return the layout that all blocks of `kind` in this slice have."""
         return block_layout(self.spec, self.share, kind, self.dtype, self.tile_bytes)
 
+    def layouts(self) -> dict[str, FileLayout]:
+        """Return the layout of every file of this slice, in the order in which a sweep uses them."""
+        return file_layouts(self.spec, self.plan, self.rank, self.dtype, self.tile_bytes)
+
     def to_json(self) -> dict[str, Any]:
         body: dict[str, Any] = {
             "format_version": FORMAT_VERSION,
@@ -125,7 +129,7 @@ def read_manifest(directory: Path) -> SliceManifest:
         raise SliceCorrupt(f"{path} cannot be read ({error}); slice the model again with --split-bin") from error
     manifest = _parse(path, value)
     try:
-        layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+        layouts = manifest.layouts()
     except InputError as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); slice the model again with --split-bin") from error
     _check_files(directory, manifest, layouts)

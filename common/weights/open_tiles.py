@@ -6,12 +6,13 @@ Does not cover: scheduling and reading (window.py, reader.py), which slice (mani
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from common.free_memory import free_memory_bytes
 from common.weights.budgeted_tiles import BudgetedTiles
 from common.weights.disk_profile import disk_profile
-from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest, file_layouts
+from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
 from common.weights.pinning import plan_weights
 from common.weights.reader import ReadInto, ReadSettings, TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
@@ -28,7 +29,7 @@ PROBE_FROM_BYTES = 256 << 20
 
 def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
     """Return every tile that a sweep walks over, in order; the coordinator's are those of its head."""
-    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    layouts = manifest.layouts()
     tiles = []
     for name, layout in layouts.items():
         if name not in (EMBEDDING_FILE, NORMS_FILE):
@@ -40,7 +41,7 @@ def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
 
 def largest_block_bytes(manifest: SliceManifest) -> int:
     """Return the size of the slice's largest block."""
-    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    layouts = manifest.layouts()
     return max((sum(tile.byte_count for tile in layout.tiles) for layout in layouts.values()), default=0)
 
 
@@ -78,15 +79,27 @@ def bypasses_page_cache(memory: WeightMemory, total_bytes: int) -> bool:
     return memory.page_cache == "bypass"
 
 
+def reads_past_cache(
+    directory: Path, tiles: Sequence[TileRange], memory: WeightMemory, total_bytes: int
+) -> tuple[int, int]:
+    """Return reads in flight and bytes of one read: as the options say, else as the disk under `tiles` was measured.
+
+    Both may be 0, for the defaults, when the `total_bytes` that will be read are too few to measure for.
+    """
+    if total_bytes < PROBE_FROM_BYTES or (memory.reads_in_flight and memory.read_bytes):
+        return memory.reads_in_flight, memory.read_bytes
+    profile = disk_profile(directory, tiles)
+    return memory.reads_in_flight or profile.reads_in_flight, memory.read_bytes or profile.read_bytes
+
+
 def _read_settings(directory: Path, tiles: list[TileRange], memory: WeightMemory) -> ReadSettings:
     total_bytes = sum(tile.byte_count for tile in tiles)
     bypasses = bypasses_page_cache(memory, total_bytes)
-    reads_in_flight, read_bytes = memory.reads_in_flight, memory.read_bytes
-    if bypasses and total_bytes >= PROBE_FROM_BYTES and not (reads_in_flight and read_bytes):
-        profile = disk_profile(directory, tiles)
-        reads_in_flight, read_bytes = reads_in_flight or profile.reads_in_flight, read_bytes or profile.read_bytes
-    if not bypasses:
-        reads_in_flight, read_bytes = reads_in_flight or CACHED_READS_IN_FLIGHT, read_bytes or CACHED_READ_BYTES
+    if bypasses:
+        reads_in_flight, read_bytes = reads_past_cache(directory, tiles, memory, total_bytes)
+    else:
+        reads_in_flight = memory.reads_in_flight or CACHED_READS_IN_FLIGHT
+        read_bytes = memory.read_bytes or CACHED_READ_BYTES
     default = ReadSettings()
     return ReadSettings(
         bypass_page_cache=bypasses,

@@ -10,7 +10,7 @@ since that spreads finer: between two streamed tiles lies at most one run of res
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import WindowTooSmall
@@ -57,11 +57,12 @@ def plan_weights(tile_bytes: Sequence[int], *, window_bytes: int, budget_bytes: 
 def _pin(tile_bytes: Sequence[int], window_bytes: int, budget_bytes: int) -> WeightPlan:
     pinned = _spread(tile_bytes, budget_bytes - window_bytes)
     while True:
+        resident = frozenset(pinned)
         # Two streamed tiles may have become neighbours that were none before.
-        streamed = [size for index, size in enumerate(tile_bytes) if index not in pinned]
+        streamed = [size for index, size in enumerate(tile_bytes) if index not in resident]
         window = max(window_bytes, least_window_bytes(streamed))
-        if _sum(tile_bytes, pinned) + window <= budget_bytes or not pinned:
-            return WeightPlan(window_bytes=min(window, sum(streamed)), resident=frozenset(pinned))
+        if sum(tile_bytes) - sum(streamed) + window <= budget_bytes or not pinned:
+            return WeightPlan(window_bytes=min(window, sum(streamed)), resident=resident)
         pinned.pop()
 
 
@@ -76,12 +77,8 @@ def _spread(tile_bytes: Sequence[int], room_bytes: int) -> list[int]:
         if taken_bytes + size <= min(room_bytes, wanted_bytes + size // 2):
             pinned.append(index)
             taken_bytes += size
-    for index in set(range(len(tile_bytes))) - set(pinned):
+    for index in sorted(set(range(len(tile_bytes))) - set(pinned)):
         if taken_bytes + tile_bytes[index] <= room_bytes:
             pinned.append(index)
             taken_bytes += tile_bytes[index]
     return pinned
-
-
-def _sum(tile_bytes: Sequence[int], indices: Iterable[int]) -> int:
-    return sum(tile_bytes[index] for index in indices)

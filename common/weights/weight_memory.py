@@ -1,7 +1,7 @@
 """What the weights of one slice may take in memory, and how they are read: options, checked when they are made.
 
 Covers: --memory-window, --window-bytes, the page cache, reads in flight. Does not cover: sharing a machine's budget
-out (common/memory_budget.py), which tiles stay (pinning.py).
+out (coordinator/local_memory.py, shardnode/node_memory.py), which tiles stay (pinning.py).
 """
 
 from __future__ import annotations
@@ -54,11 +54,6 @@ class WeightMemory:
         if not 0 < self.read_timeout_seconds <= MAX_READ_TIMEOUT_SECONDS:
             raise InputError(f"--read-timeout-seconds is {self.read_timeout_seconds}; it must be above 0 and at most "
                              f"{MAX_READ_TIMEOUT_SECONDS}")  # fmt: skip
-
-    @property
-    def keeps_everything(self) -> bool:
-        """No window is wanted: all weights are to stay."""
-        return self.memory_window == 0 and self.window_bytes is None
 
     def wanted_window_bytes(self, *, block_bytes: int, tile_bytes: int, reads_in_flight: int) -> int:
         """Return the window for blocks and tiles of at most these sizes; 0 to keep everything."""

@@ -127,10 +127,9 @@ def _watch(process: subprocess.Popen[bytes], started: float, sample: Sample | No
 def _memory_bytes(process: psutil.Process) -> int:
     """Return a process's proportional set size; its resident size where the system tells no other; 0 once it ended."""
     try:
-        memory = process_memory(process.pid)
+        return process_memory(process.pid).counted_bytes
     except psutil.Error:
         return 0
-    return memory.pss_bytes or memory.rss_bytes
 
 
 def _others_seconds() -> float:

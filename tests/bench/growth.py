@@ -19,7 +19,6 @@ from statistics import median
 import psutil
 
 from common.weights.manifest import read_manifest
-from shardnode.kv_cache import ITEM_BYTES
 from tests.bench.command_runs import CommandRun, run_command
 from tests.bench.inputs import MODEL_DIRECTORY, PROMPT, sliced
 from tests.bench.report import Bar, BenchBroken, Result, Settings, Table
@@ -102,8 +101,7 @@ def growth(name: str, sizes: Sequence[tuple[float, int]], moments: Sequence[floa
 
 def _kv_bytes_per_token(rank: int) -> int:
     manifest = read_manifest(sliced(WORLD_SIZE) / f"node{rank}")
-    spec, share = manifest.spec, manifest.share
-    return 2 * spec.layer_count * len(share.kv_heads(spec)) * spec.head_size * ITEM_BYTES
+    return manifest.spec.kv_bytes(len(manifest.share.kv_heads(manifest.spec)), 1)
 
 
 def _result(run: CommandRun, grown: Sequence[Growth]) -> Result:

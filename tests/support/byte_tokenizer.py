@@ -37,17 +37,25 @@ def byte_vocabulary(vocab_size: int) -> tuple[list[str], list[tuple[str, str]]]:
 def write_byte_tokenizer(directory: Path, vocab_size: int) -> None:
     """Write tokenizer.json and tokenizer_config.json into `directory`."""
     tokens, merges = byte_vocabulary(vocab_size)
+    save_byte_level(directory, tokens, merges, chat_template=CHAT_TEMPLATE)
+
+
+def save_byte_level(
+    directory: Path, tokens: list[str], merges: list[tuple[str, str]], *, chat_template: str | None = None
+) -> None:
+    """Write a byte-level tokenizer with these tokens, in the order of their ids; the first ones are SPECIAL_TOKENS."""
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     tokenizer.save(str(directory / "tokenizer.json"))
-    settings = {
+    settings: dict[str, object] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": SPECIAL_TOKENS[0],
         "bos_token": SPECIAL_TOKENS[1],
         "eos_token": SPECIAL_TOKENS[2],
         "clean_up_tokenization_spaces": False,
-        "chat_template": CHAT_TEMPLATE,
     }
+    if chat_template is not None:
+        settings["chat_template"] = chat_template
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))

@@ -24,9 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from tests.support.byte_tokenizer import SPECIAL_TOKENS, byte_vocabulary
+from tests.support.byte_tokenizer import byte_vocabulary, save_byte_level
 
 SEED = 20_240_607
 DEVIATION = 0.02
@@ -121,16 +120,7 @@ def write_full_tokenizer(directory: Path, vocab_size: int) -> None:
     """Write a byte-level tokenizer.json in which every id is a token; text uses the first 935 of them."""
     tokens, merges = byte_vocabulary(min(vocab_size, _BYTE_VOCABULARY))
     tokens += [f"Ġw{number}" for number in range(len(tokens), vocab_size)]  # Ġ is a space among byte-level letters
-    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
-    tokenizer.save(str(directory / "tokenizer.json"))
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast", "pad_token": SPECIAL_TOKENS[0], "bos_token": SPECIAL_TOKENS[1],
-        "eos_token": SPECIAL_TOKENS[2], "clean_up_tokenization_spaces": False,
-    }  # fmt: skip
-    (directory / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    save_byte_level(directory, tokens, merges)
 
 
 def _write_weights(path: Path, shape: Shape) -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from common.errors import SliceReadError, WindowTooSmall
 from common.weights.budgeted_tiles import BudgetedTiles
 from common.weights.reader import ReadSettings, TileRange
-from tests.support.tiles_on_disk import LEAST_BYTES, PAGE, SIZES, FaultyDisk, content, nothing_leaks, sweep, write_tiles
+from tests.support.tiles_on_disk import LEAST_BYTES, PAGE, SIZES, FaultyDisk, content, sweep
 
 RESIDENT = frozenset({1, 4, 6})
 RESIDENT_BYTES = sum(SIZES[index] for index in RESIDENT) * PAGE
@@ -18,17 +15,7 @@ WINDOW_BYTES = 8 * PAGE
 """The least for the tiles that pass: 5 and 3 pages are neighbours now."""
 
 
-@pytest.fixture
-def tiles(tmp_path: Path) -> list[TileRange]:
-    """Seven tiles in two files."""
-    return write_tiles(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """Fail a test after which a reader thread or a file descriptor is left."""
-    with nothing_leaks():
-        yield
+pytestmark = pytest.mark.usefixtures("reads_leave_nothing")
 
 
 @pytest.mark.parametrize("bypass", [False, True])

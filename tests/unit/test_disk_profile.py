@@ -10,15 +10,8 @@ import pytest
 from common.weights import disk_profile as subject
 from common.weights.disk_profile import DISK_NAME, disk_profile
 from common.weights.reader import TileRange
-from tests.support.tiles_on_disk import write_tiles
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def tiles(tmp_path: Path) -> list[TileRange]:
-    """Seven tiles in two files."""
-    return write_tiles(tmp_path)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, rates: dict[tuple[int, int], float]) -> list[tuple[int, int]]:

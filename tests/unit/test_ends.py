@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from common.errors import InputError, SliceCorrupt, SliceError, SliceReadError
-from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, file_layouts
+from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE
 from coordinator.ends import Ends
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
@@ -53,7 +53,7 @@ def damage(path: Path, offset: int) -> None:
 def test_embedding_rows_are_the_models(sliced: SlicedModel) -> None:
     """Any tokens in any order, the first and last of every tile among them, one twice."""
     manifest = sliced.manifest()
-    layouts = file_layouts(manifest.spec, manifest.plan, manifest.rank, manifest.dtype, manifest.tile_bytes)
+    layouts = manifest.layouts()
     tiles = layouts[EMBEDDING_FILE].tiles
     assert len(tiles) > 3
     tokens = [5, 5, *(token for tile in tiles for token in (tile.first + tile.count - 1, tile.first))]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,20 +16,9 @@ import pytest
 from common.errors import InternalError, SliceCorrupt, SliceReadError
 from common.weights.reader import TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles
-from tests.support.tiles_on_disk import LEAST_BYTES, PAGE, FaultyDisk, content, nothing_leaks, sweep, use, write_tiles
+from tests.support.tiles_on_disk import LEAST_BYTES, PAGE, FaultyDisk, content, sweep, use
 
-
-@pytest.fixture
-def tiles(tmp_path: Path) -> list[TileRange]:
-    """Seven tiles in two files."""
-    return write_tiles(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """Fail a test after which a reader thread or a file descriptor is left."""
-    with nothing_leaks():
-        yield
+pytestmark = pytest.mark.usefixtures("reads_leave_nothing")
 
 
 def test_short_reads_are_continued(tiles: list[TileRange]) -> None:

@@ -10,8 +10,6 @@ import gc
 import mmap
 import random
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -25,23 +23,10 @@ from tests.support.tiles_on_disk import (
     HangingDisk,
     content,
     end_readers,
-    nothing_leaks,
     sweep,
-    write_tiles,
 )
 
-
-@pytest.fixture
-def tiles(tmp_path: Path) -> list[TileRange]:
-    """Seven tiles in two files."""
-    return write_tiles(tmp_path)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_leaks() -> Iterator[None]:
-    """Fail a test after which a reader thread or a file descriptor is left."""
-    with nothing_leaks():
-        yield
+pytestmark = pytest.mark.usefixtures("reads_leave_nothing")
 
 
 def test_three_sweeps_through_the_least_window_give_the_files_bytes(tiles: list[TileRange]) -> None:
