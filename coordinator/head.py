@@ -11,6 +11,8 @@ from pathlib import Path
 import torch
 
 from common.matmul import multiply
+from common.native.library import Outcome
+from common.tile_products import can_take_from_cache, in_page_cache, multiply_matrix
 from common.weights.manifest import HEAD_FILE, SliceManifest
 from common.weights.open_tiles import open_tiles
 from common.weights.slice_format import TileLayout
@@ -46,13 +48,29 @@ class Head:
         rows = rows.to(self._device)
         logits = torch.empty((rows.shape[0], self._vocab_size), dtype=torch.float32)
         for tile_index, layout in enumerate(self._layouts):
-            buffer = self._tiles.acquire(tile_index)
-            try:
-                weight = self._weights.view(tile_index, layout, buffer)
-                logits[:, layout.first : layout.first + layout.count] = multiply(rows, weight)
-            finally:
-                self._tiles.release(tile_index)
+            part = self._from_page_cache(tile_index, layout, rows)
+            if part is None:
+                buffer = self._tiles.acquire(tile_index)
+                try:
+                    part = multiply(rows, self._weights.view(tile_index, layout, buffer))
+                finally:
+                    self._tiles.release(tile_index)
+            logits[:, layout.first : layout.first + layout.count] = part
         return logits
+
+    def _from_page_cache(self, tile_index: int, layout: TileLayout, rows: torch.Tensor) -> torch.Tensor | None:
+        """Return rows @ tile; None when its weights go through the window."""
+        if not can_take_from_cache(rows):
+            return None
+        cached = self._tiles.begin_cached(tile_index)
+        if cached is None:
+            return None
+        outcome = Outcome.NOT_CACHED
+        try:
+            part, outcome = multiply_matrix(rows, in_page_cache(cached, layout.tensors[0]))
+        finally:
+            self._tiles.end_cached(tile_index, outcome)
+        return part if outcome is Outcome.DONE else None
 
     def close(self) -> None:
         self._tiles.close()

@@ -17,25 +17,17 @@ from dataclasses import dataclass
 
 import torch
 
+from common.matmul import kernels as native_kernels
 from common.matmul import multiply, use_threads_for
-from common.row_steps import attend, can_attend
+from common.native.library import AttentionTile, FfnTile
+from common.tile_products import AttentionVectors, address, can_attend, in_memory
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
 from common.weights.tile_source import TileSource
 from common.weights.tile_tensors import TileTensors
 from shardnode import kernels
-from shardnode.kv_cache import SequenceKv
+from shardnode.few_rows import FewRows, Segment, Tables
 from shardnode.rotary import Rotary
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Segment:
-    """Neighbouring rows of one sequence in a round."""
-
-    sequence: SequenceKv
-    first_position: int
-    row_count: int
-    rotary_length: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,11 +46,13 @@ class Executor:
         self._spec = manifest.spec
         self._tiles = tiles
         self._device = device
+        self._is_native = device.type == "cpu" and native_kernels.functions is not None
         self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
         self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
+        self._few_rows = FewRows(manifest.spec, self._first_kv_head, tiles)
         self._rotary = Rotary(manifest.spec.rope, manifest.spec.head_size, device)
-        self._tables: tuple[object, tuple[torch.Tensor, torch.Tensor]] | None = None
+        self._tables: tuple[object, Tables] | None = None
         self._attention_tiles = TileTensors(device, self._attention_weights, tiles.stays)
         self._ffn_tiles = TileTensors(device, self._ffn_weights, tiles.stays)
 
@@ -78,34 +72,43 @@ class Executor:
                 segment.sequence.extend(layer, segment.first_position, segment.row_count)
         partial: torch.Tensor | None = None
         first_tile = layer * self._tiles_per_layer + (0 if kind == ATTENTION else len(self._layouts[ATTENTION]))
+        tables = self._rotary_tables(segments)
         for tile_index, layout in enumerate(self._layouts[kind], start=first_tile):
-            wait_started = time.perf_counter_ns()
-            buffer = self._tiles.acquire(tile_index)
-            waited += time.perf_counter_ns() - wait_started
-            try:
-                if kind == ATTENTION:
-                    attention = self._attention_tiles.view(tile_index, layout, buffer)
-                    part = self._attention(layer, layout, attention, segments, rows)
-                else:
-                    part = kernels.feed_forward(rows, self._ffn_tiles.view(tile_index, layout, buffer))
-            finally:
-                self._tiles.release(tile_index)
+            part = self._few_rows.from_page_cache(kind, layer, tile_index, layout, segments, tables, rows)
+            if part is None:
+                wait_started = time.perf_counter_ns()
+                buffer = self._tiles.acquire(tile_index)
+                waited += time.perf_counter_ns() - wait_started
+                try:
+                    part = self._part(kind, layer, tile_index, layout, buffer, segments, rows)
+                finally:
+                    self._tiles.release(tile_index)
             partial = part if partial is None else partial.add_(part)
         if partial is None:
             partial = torch.zeros_like(rows)
         elapsed = time.perf_counter_ns() - started
         return BlockOutput(partial=partial.cpu(), compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
 
+    def _part(
+        self, kind: str, layer: int, tile_index: int, layout: TileLayout, buffer: memoryview,
+        segments: Sequence[Segment], rows: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """Return what a tile in memory adds to the block's output."""
+        if kind != ATTENTION:
+            return kernels.feed_forward(rows, self._ffn_tiles.view(tile_index, layout, buffer))
+        weights = self._attention_tiles.view(tile_index, layout, buffer)
+        if weights.native is not None and can_attend(rows, weights.head_size):
+            vectors = AttentionVectors(
+                bias=weights.qkv_bias, query_norm=weights.query_norm, key_norm=weights.key_norm
+            )  # fmt: skip
+            tables = self._rotary_tables(segments)
+            return self._few_rows.attention(layer, layout, weights.native, vectors, segments, tables, rows)[0]
+        return self._attention(layer, layout, weights, segments, rows)
+
     def _attention(
-        self,
-        layer: int,
-        layout: TileLayout,
-        weights: kernels.AttentionWeights,
-        segments: Sequence[Segment],
+        self, layer: int, layout: TileLayout, weights: kernels.AttentionWeights, segments: Sequence[Segment],
         rows: torch.Tensor,
-    ) -> torch.Tensor:
-        if can_attend(rows, weights.head_size):
-            return self._attention_of_few_rows(layer, layout, weights, segments, rows)
+    ) -> torch.Tensor:  # fmt: skip
         queries, keys, values = kernels.project_heads(rows, weights, *self._rotary_tables(segments))
         contexts = []
         for segment, own in _with_rows(segments):
@@ -120,30 +123,7 @@ class Executor:
         context = contexts[0] if len(contexts) == 1 else torch.cat(contexts)
         return multiply(context, weights.output)
 
-    def _attention_of_few_rows(
-        self,
-        layer: int,
-        layout: TileLayout,
-        weights: kernels.AttentionWeights,
-        segments: Sequence[Segment],
-        rows: torch.Tensor,
-    ) -> torch.Tensor:
-        """Return the same as `_attention`, by kernels of our own."""
-        projected = multiply(rows, weights.qkv)
-        context = torch.empty(rows.shape[0], weights.query_count * weights.head_size)
-        cosine, sine = self._rotary_tables(segments)
-        for segment, own in _with_rows(segments):
-            attend(
-                projected[own], context[own],
-                segment.sequence.places(layer, layout.kv_first - self._first_kv_head),
-                query_count=weights.query_count, kv_count=weights.kv_count, head_size=weights.head_size,
-                bias=weights.qkv_bias, query_norm=weights.query_norm, key_norm=weights.key_norm,
-                norm_epsilon=weights.norm_epsilon, cosine=cosine[own], sine=sine[own],
-                first_position=segment.first_position, sliding_window=self._spec.sliding_windows[layer],
-            )  # fmt: skip
-        return multiply(context, weights.output)
-
-    def _rotary_tables(self, segments: Sequence[Segment]) -> tuple[torch.Tensor, torch.Tensor]:
+    def _rotary_tables(self, segments: Sequence[Segment]) -> Tables:
         """Return the sweep's tables as kernels want them; a sweep's layers have the same rows, so the last are kept."""
         runs = tuple((s.first_position, s.row_count, s.rotary_length) for s in segments)
         if self._tables is None or self._tables[0] != runs:
@@ -157,13 +137,17 @@ class Executor:
             query_norm=tensors.get("query_norm"), key_norm=tensors.get("key_norm"), output=tensors["output"],
             query_count=layout.count, kv_count=layout.kv_count,
             head_size=self._spec.head_size, norm_epsilon=self._spec.norm_epsilon,
+            native=AttentionTile(in_memory(tensors["qkv"]), in_memory(tensors["output"])) if self._is_native else None,
         )  # fmt: skip
 
     def _ffn_weights(self, layout: TileLayout, tensors: dict[str, torch.Tensor]) -> kernels.FfnWeights:
+        gate_up, bias, down = tensors["gate_up"], tensors.get("gate_up_bias"), tensors["down"]
+        native = None
+        if self._is_native and self._spec.activation == "silu":
+            native = FfnTile(in_memory(gate_up), in_memory(down), address(bias))
         return kernels.FfnWeights(
-            gate_up=tensors["gate_up"], gate_up_bias=tensors.get("gate_up_bias"), down=tensors["down"],
-            activation=self._spec.activation,
-        )  # fmt: skip
+            gate_up=gate_up, gate_up_bias=bias, down=down, activation=self._spec.activation, native=native
+        )
 
 
 def _with_rows(segments: Sequence[Segment]) -> Iterator[tuple[Segment, slice]]:

@@ -16,8 +16,9 @@ import torch
 from torch.nn import functional
 
 from common.matmul import multiply
+from common.native.library import AttentionTile, FfnTile
 from common.row_steps import can_step
-from common.row_steps import gate as gate_rows
+from common.tile_products import feed_forward as feed_few_rows_forward
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": functional.silu,
@@ -44,6 +45,8 @@ class AttentionWeights:
     kv_count: int
     head_size: int
     norm_epsilon: float
+    native: AttentionTile | None = None
+    """The matrices for kernels of our own, where there are any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +57,8 @@ class FfnWeights:
     gate_up_bias: torch.Tensor | None
     down: torch.Tensor
     activation: str
+    native: FfnTile | None = None
+    """The same for kernels of our own, where there are any for this activation."""
 
 
 def signed(sine: torch.Tensor) -> torch.Tensor:
@@ -131,10 +136,10 @@ def causal_mask(
 
 def feed_forward(rows: torch.Tensor, weights: FfnWeights) -> torch.Tensor:
     """Return a tile's part of down(activation(gate(rows)) * up(rows)): [row_count, hidden_size]."""
+    if weights.native is not None and can_step(rows):
+        return feed_few_rows_forward(rows, weights.native)[0]
     both = multiply(rows, weights.gate_up)
     if weights.gate_up_bias is not None:
         both += weights.gate_up_bias
-    if weights.activation == "silu" and can_step(both):
-        return multiply(gate_rows(both), weights.down)
     gate, up = both.chunk(2, dim=-1)
     return multiply(ACTIVATIONS[weights.activation](gate).mul_(up), weights.down)

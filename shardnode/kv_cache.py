@@ -15,7 +15,7 @@ import torch
 
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
 from common.model_spec import KV_ITEM_BYTES, ModelSpec
-from common.row_steps import CachedHeads
+from common.tile_products import CachedHeads
 
 
 class SequenceKv:

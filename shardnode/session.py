@@ -14,7 +14,7 @@ from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.executor import Segment
+from shardnode.few_rows import Segment
 from shardnode.kv_cache import SequenceKv
 from shardnode.node import ShardNode
 

@@ -5,8 +5,9 @@
  *
  * Columns are walked in panels whose partial sums stay in the nearest caches. In a panel, DEPTH rows of weights are
  * walked side by side, as that many sequential streams, while the next DEPTH rows are fetched ahead. Every sum is a
- * chain of fused multiply-adds in the order of k, whatever the panel, the number of rows and the instruction set: so
- * a row's result depends on nothing but the row and the weights, bit for bit.
+ * chain of fused multiply-adds in the order of k for each of DEPTH_RANGES ranges of k, added up in their order, whatever
+ * the panel, the number of rows and the instruction set: so a row's result depends on nothing but the row and the
+ * weights, bit for bit. Weights that come from the page cache (cached.c) come range by range, in pieces.
  */
 #include "product.h"
 #include "vectors.h"
@@ -139,40 +140,99 @@ static void pad_rows(const struct product *product, ptrdiff_t k, int depth, char
     for (int d = 0; d < depth; d++) memcpy(padded + d * LANES * item, product->weights + (k + d) * row_bytes, row_bytes);
 }
 
-static void multiply_panel(const struct product *product, ptrdiff_t first, ptrdiff_t columns, float *sums) {
-    const ptrdiff_t item = item_bytes(product->kind), row_bytes = product->width * item;
-    const int is_narrow = columns < LANES;
-    char padded[DEPTH * LANES * 4] = {0};
-    struct panel panel = {padded, LANES * item, LANES, 0};
-    if (!is_narrow) panel.pitch_bytes = row_bytes, panel.columns = columns;
+/* How a panel of `columns` walks, and where its sums lie. */
+static struct panel panel_of(const struct product *product, ptrdiff_t columns) {
+    const ptrdiff_t item = item_bytes(product->kind);
+    struct panel panel = {.pitch_bytes = product->width * item, .columns = columns};
+    if (columns < LANES) panel.pitch_bytes = LANES * item, panel.columns = LANES;
     panel.sums_pitch = panel.columns + PANEL_SLACK;
-    memset(sums, 0, (size_t)(product->row_count * panel.sums_pitch) * sizeof *sums);
-    for (ptrdiff_t k = 0; k < product->depth;) {
-        const int depth = product->depth - k >= DEPTH ? DEPTH : 1;
-        if (is_narrow) pad_rows(product, k, depth, padded);
-        else panel.weights = product->weights + k * row_bytes + first * item;
-        add_depth(product, &panel, k, depth, sums);
+    return panel;
+}
+
+/* Add rows `k` up to `stop` of weights to a panel's sums; `weights` is row `k` of its first column. */
+static void add_range(const struct product *product, struct panel *panel, const char *weights, ptrdiff_t k,
+                      ptrdiff_t stop, float *sums) {
+    const ptrdiff_t row_bytes = product->width * item_bytes(product->kind);
+    char padded[DEPTH * LANES * 4] = {0};
+    while (k < stop) {
+        const int depth = stop - k >= DEPTH ? DEPTH : 1;
+        panel->weights = weights;
+        if (product->width < LANES) {
+            pad_rows(product, k, depth, padded);
+            panel->weights = padded;
+        }
+        add_depth(product, panel, k, depth, sums);
         k += depth;
+        weights += depth * row_bytes;
     }
-    const ptrdiff_t whole = is_narrow ? columns : columns / LANES * LANES;
-    for (ptrdiff_t r = 0; r < product->row_count; r++) {
-        const float *from = sums + r * panel.sums_pitch;
-        float *to = product->sums + r * product->width + first;
-        memcpy(to, from, (size_t)whole * sizeof *to);
-        if (whole < columns) memcpy(to + columns - LANES, from + whole, LANES * sizeof *to);
+}
+
+/* Write a panel's sums to its columns of the result, or add them to what is there. */
+static void put_sums(const struct product *product, const float *sums, ptrdiff_t columns, int adds, float *to) {
+    const ptrdiff_t whole = columns < LANES ? columns : columns / LANES * LANES;
+    /* The last vector of weights was read so that it ends with the columns: its sums lie that much further on. */
+    const float *tail = columns < LANES ? sums : sums + whole - (columns - LANES);
+    const ptrdiff_t pitch = panel_of(product, columns).sums_pitch;
+    for (ptrdiff_t r = 0; r < product->row_count; r++, sums += pitch, tail += pitch, to += product->width) {
+        if (adds) {
+            for (ptrdiff_t c = 0; c < whole; c++) to[c] += sums[c];
+            for (ptrdiff_t c = whole; c < columns; c++) to[c] += tail[c];
+        } else {
+            for (ptrdiff_t c = 0; c < whole; c++) to[c] = sums[c];
+            for (ptrdiff_t c = whole; c < columns; c++) to[c] = tail[c];
+        }
     }
+}
+
+/* Panels of about equal width, so that none is narrower than a vector unless the matrix is. */
+static ptrdiff_t panel_columns(const struct product *product, ptrdiff_t left) {
+    const ptrdiff_t most = PANEL_SUMS / product->row_count / SPLIT_COLUMNS * SPLIT_COLUMNS;
+    const ptrdiff_t panels = (left + most - 1) / most;
+    const ptrdiff_t rounded = (left / panels + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS * SPLIT_COLUMNS;
+    return left < rounded ? left : rounded;
 }
 
 void VARIANT(multiply_columns)(const struct product *product, ptrdiff_t first, ptrdiff_t stop) {
     float sums[PANEL_SUMS + MOST_ROWS * (PANEL_SLACK + LANES)] __attribute__((aligned(64)));
-    const ptrdiff_t most_columns = PANEL_SUMS / product->row_count / SPLIT_COLUMNS * SPLIT_COLUMNS;
+    const ptrdiff_t item = item_bytes(product->kind);
     while (first < stop) {
-        const ptrdiff_t left = stop - first;
-        /* Panels of about equal width, so that none is narrower than a vector unless the matrix is. */
-        const ptrdiff_t panels = (left + most_columns - 1) / most_columns;
-        const ptrdiff_t rounded = (left / panels + SPLIT_COLUMNS - 1) / SPLIT_COLUMNS * SPLIT_COLUMNS;
-        const ptrdiff_t columns = left < rounded ? left : rounded;
-        multiply_panel(product, first, columns, sums);
+        const ptrdiff_t columns = panel_columns(product, stop - first);
+        struct panel panel = panel_of(product, columns);
+        for (int range = 0; range < DEPTH_RANGES; range++) {
+            const ptrdiff_t k = range_start(product, range), end = range_start(product, range + 1);
+            memset(sums, 0, (size_t)(product->row_count * panel.sums_pitch) * sizeof *sums);
+            add_range(product, &panel, product->weights + (k * product->width + first) * item, k, end, sums);
+            put_sums(product, sums, columns, range, product->sums + first);
+        }
+        first += columns;
+    }
+}
+
+ptrdiff_t VARIANT(piece_sums)(const struct product *product) {
+    ptrdiff_t count = 0;
+    for (ptrdiff_t first = 0; first < product->width;) {
+        const ptrdiff_t columns = panel_columns(product, product->width - first);
+        count += product->row_count * panel_of(product, columns).sums_pitch;
+        first += columns;
+    }
+    return count;
+}
+
+void VARIANT(add_piece)(const struct product *product, const char *weights, ptrdiff_t k, ptrdiff_t stop, float *sums) {
+    for (ptrdiff_t first = 0; first < product->width;) {
+        const ptrdiff_t columns = panel_columns(product, product->width - first);
+        struct panel panel = panel_of(product, columns);
+        add_range(product, &panel, weights + first * item_bytes(product->kind), k, stop, sums);
+        sums += product->row_count * panel.sums_pitch;
+        first += columns;
+    }
+}
+
+void VARIANT(put_pieces)(const struct product *product, const float *sums, int adds) {
+    for (ptrdiff_t first = 0; first < product->width;) {
+        const ptrdiff_t columns = panel_columns(product, product->width - first);
+        put_sums(product, sums, columns, adds, product->sums + first);
+        sums += product->row_count * panel_of(product, columns).sums_pitch;
         first += columns;
     }
 }

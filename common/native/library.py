@@ -12,11 +12,12 @@ import logging
 import os
 import struct
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 
 from common.native.build import LIBRARY
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 """matmul.c has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -40,6 +41,38 @@ class Attention(ctypes.Structure):
         ("values", ctypes.c_void_p), ("head_pitch", ctypes.c_ssize_t), ("first_position", ctypes.c_ssize_t),
         ("sliding_window", ctypes.c_ssize_t), ("context", ctypes.c_void_p),
     )  # fmt: skip
+
+
+class Matrix(ctypes.Structure):
+    """`struct matrix` of tiles.h: weights in memory, or at an offset of a file, to be had from the page cache."""
+
+    _fields_ = (
+        ("memory", ctypes.c_void_p), ("offset", ctypes.c_longlong), ("fd", ctypes.c_int), ("kind", ctypes.c_int),
+        ("depth", ctypes.c_ssize_t), ("width", ctypes.c_ssize_t),
+    )  # fmt: skip
+
+
+class FfnTile(ctypes.Structure):
+    """`struct ffn_tile` of tiles.h."""
+
+    _fields_ = (("gate_up", Matrix), ("down", Matrix), ("gate_up_bias", ctypes.c_void_p))
+
+
+class AttentionTile(ctypes.Structure):
+    """`struct attention_tile` of tiles.h."""
+
+    _fields_ = (("qkv", Matrix), ("output", Matrix))
+
+
+class Outcome(IntEnum):
+    """What the functions that take a Matrix return (chosen.h)."""
+
+    DONE = 0
+    REFUSED = 1
+    NOT_CACHED = 2
+    """Some of the weights are not in the page cache."""
+    NEVER_CACHED = 3
+    """This system, or this file's file system, does not read only what is in the page cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +166,7 @@ def _variant_names(functions: ctypes.CDLL) -> list[str]:
 
 
 def _declare(functions: ctypes.CDLL) -> None:
-    """Tell ctypes the functions of matmul.c. Raises: AttributeError: one is missing."""
+    """Tell ctypes the functions of matmul.c and tiles.c. Raises: AttributeError: one is missing."""
     address, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
     functions.shardmesh_abi_version.restype = integer
     functions.shardmesh_abi_version.argtypes = []
@@ -145,10 +178,14 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_use_threads.argtypes = [integer, size]
     functions.shardmesh_multiply.restype = integer
     functions.shardmesh_multiply.argtypes = [address, size, size, address, integer, size, size, address]
-    functions.shardmesh_attend.restype = integer
-    functions.shardmesh_attend.argtypes = [ctypes.POINTER(Attention)]
-    functions.shardmesh_gate.restype = integer
-    functions.shardmesh_gate.argtypes = [address, size, size, address]
+    functions.shardmesh_multiply_matrix.restype = integer
+    functions.shardmesh_multiply_matrix.argtypes = [address, size, ctypes.POINTER(Matrix), address]
+    functions.shardmesh_feed_forward.restype = integer
+    functions.shardmesh_feed_forward.argtypes = [address, size, ctypes.POINTER(FfnTile), address]
+    functions.shardmesh_attention.restype = integer
+    functions.shardmesh_attention.argtypes = [
+        address, size, ctypes.POINTER(AttentionTile), ctypes.POINTER(Attention), size, address
+    ]  # fmt: skip
     functions.shardmesh_add.restype = integer
     functions.shardmesh_add.argtypes = [address, size, size, address]
     functions.shardmesh_normalize.restype = integer

@@ -1,29 +1,18 @@
 /* Which functions does Python call, and which instruction set computes?
  *
  * Covers: the library's interface (library.py declares it a second time, for ctypes), cutting a product into parts.
- * Does not cover: the computation (kernel.c), threads (workers.c).
- * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of a function below.
+ * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (cached.c), whole tiles
+ * (tiles.c).
+ * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of an exported function.
  */
-#include "product.h"
-#include "steps.h"
+#include "chosen.h"
 #include "workers.h"
 
-#define EXPORT __attribute__((visibility("default")))
+enum { ABI_VERSION = 3, PARTS_PER_THREAD = 2 };
 
-enum { ABI_VERSION = 2, PARTS_PER_THREAD = 2 };
-
-struct variant {
-    const char *name;
-    multiply_columns *multiply;
-    sum_of *sum;
-    attend_rows *attend;
-    gate_rows *gate;
-    add_parts *add;
-    normalize_rows *normalize;
-};
 #define ENTRY(name) \
-    {#name, multiply_columns_##name, sum_of_##name, attend_rows_##name, gate_rows_##name, add_parts_##name, \
-     normalize_rows_##name}
+    {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, sum_of_##name, \
+     attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)
@@ -50,7 +39,7 @@ static int is_supported(int index) { return index == 0; }
 
 enum { VARIANT_COUNT = sizeof variants / sizeof *variants };
 
-static const struct variant *chosen = variants;
+const struct variant *chosen = variants;
 static ptrdiff_t least_threaded_bytes = 0;
 
 EXPORT int shardmesh_abi_version(void) { return ABI_VERSION; }
@@ -84,28 +73,36 @@ static void multiply_part(const void *work, int part, int part_count) {
     chosen->multiply(product, first, part_start(product->width, part + 1, part_count));
 }
 
-static int part_count_of(ptrdiff_t bytes, ptrdiff_t units) {
+int part_count_of(ptrdiff_t bytes, ptrdiff_t units) {
     const int thread_count = workers_thread_count();
     if (thread_count == 1 || bytes < least_threaded_bytes) return 1;
     const ptrdiff_t wanted = (ptrdiff_t)thread_count * PARTS_PER_THREAD;
     return (int)(units < 1 ? 1 : units < wanted ? units : wanted);
 }
 
+void multiply_in_memory(const struct product *product) {
+    const ptrdiff_t item = product->kind == FLOAT32 ? 4 : 2;
+    const int part_count = part_count_of(product->depth * product->width * item, product->width / SPLIT_COLUMNS);
+    for (ptrdiff_t first = 0; first < product->row_count; first += MOST_ROWS) {
+        const ptrdiff_t left = product->row_count - first;
+        struct product some = *product;
+        some.rows += first * some.row_pitch;
+        some.sums += first * some.width;
+        some.row_count = left < MOST_ROWS ? left : MOST_ROWS;
+        workers_run(multiply_part, &some, part_count);
+    }
+}
+
 /* sums[row_count, width] = rows[row_count, depth] . weights[depth, width]; `kind` is one of product.h's. */
 EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, const char *weights,
                               int kind, ptrdiff_t depth, ptrdiff_t width, float *sums) {
-    if (kind < 0 || kind >= WEIGHT_KINDS || row_count < 0 || depth < 0 || width < 0) return 1;
-    const int part_count = part_count_of(depth * width * (kind == FLOAT32 ? 4 : 2), width / SPLIT_COLUMNS);
-    for (ptrdiff_t first = 0; first < row_count; first += MOST_ROWS) {
-        const ptrdiff_t left = row_count - first;
-        const struct product product = {
-            .rows = rows + first * row_pitch, .row_pitch = row_pitch, .row_count = left < MOST_ROWS ? left : MOST_ROWS,
-            .weights = weights, .kind = (enum weight_kind)kind, .depth = depth, .width = width,
-            .sums = sums + first * width,
-        };
-        workers_run(multiply_part, &product, part_count);
-    }
-    return 0;
+    if (kind < 0 || kind >= WEIGHT_KINDS || row_count < 0 || depth < 0 || width < 0) return REFUSED;
+    const struct product product = {
+        .rows = rows, .row_pitch = row_pitch, .row_count = row_count, .weights = weights,
+        .kind = (enum weight_kind)kind, .depth = depth, .width = width, .sums = sums,
+    };
+    multiply_in_memory(&product);
+    return DONE;
 }
 
 struct numbers {
@@ -130,20 +127,9 @@ EXPORT double shardmesh_sum(const float *first, ptrdiff_t count) {
     return total;
 }
 
-/* Carry the rows of one sequence from the qkv product to the output product; see steps.h. */
-EXPORT int shardmesh_attend(const struct attention *attention) {
-    const struct attention *a = attention;
-    if (a->row_count < 0 || a->kv_count < 1 || a->query_count % a->kv_count || a->head_size < 2 || a->head_size % 2 ||
-        a->head_size > MOST_HEAD_SIZE)
-        return 1;
-    chosen->attend(attention);
-    return 0;
-}
-
-/* gated[row_count, columns] = silu(the first half of both[row_count, 2 * columns]) * the second half. */
-EXPORT int shardmesh_gate(const float *both, ptrdiff_t row_count, ptrdiff_t columns, float *gated) {
-    chosen->gate(both, row_count, columns, gated);
-    return 0;
+int is_possible(const struct attention *a) {
+    return a->row_count >= 0 && a->kv_count >= 1 && a->query_count % a->kv_count == 0 && a->head_size >= 2 &&
+           a->head_size % 2 == 0 && a->head_size <= MOST_HEAD_SIZE;
 }
 
 /* sums[count] = all parts added in their order; 1 when a sum is not finite. */
@@ -155,5 +141,5 @@ EXPORT int shardmesh_add(const float *const *parts, ptrdiff_t part_count, ptrdif
 EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
                                ptrdiff_t width, float epsilon, float *normed) {
     chosen->normalize(hidden, addend, weight, row_count, width, epsilon, normed);
-    return 0;
+    return DONE;
 }

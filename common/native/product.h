@@ -1,6 +1,6 @@
 /* What is one product, and which functions does each instruction set offer for it?
  *
- * Covers: the types that kernel.c (one object for each instruction set) and matmul.c (which picks one) share.
+ * Covers: the types that kernel.c (one object for each instruction set), matmul.c (which picks one) and cached.c share.
  */
 #ifndef SHARDMESH_PRODUCT_H
 #define SHARDMESH_PRODUCT_H
@@ -11,7 +11,9 @@ enum weight_kind { FLOAT32, FLOAT16, BFLOAT16, WEIGHT_KINDS };
 
 enum {
     MOST_ROWS = 32,  /* in one product; matmul.c cuts what has more */
-    SPLIT_COLUMNS = 32 /* parts of a product begin at multiples of this: at least a cache line of any kind */
+    SPLIT_COLUMNS = 32, /* parts of a product begin at multiples of this: at least a cache line of any kind */
+    DEPTH_RANGES = 4,   /* chains of one sum; so many threads can share a product whose rows come one after another */
+    RANGE_UNIT = 8      /* rows that a range is made of, but for the last one's */
 };
 
 /* sums[r, n] = rows[r, :] . weights[:, n]. Pitches are the distances of neighbouring rows, in items. */
@@ -26,13 +28,27 @@ struct product {
     float *sums; /* [row_count, width], row-major, without gaps */
 };
 
+static inline ptrdiff_t range_start(const struct product *product, int range) {
+    return range == DEPTH_RANGES ? product->depth : product->depth / DEPTH_RANGES / RANGE_UNIT * RANGE_UNIT * range;
+}
+
 /* Compute the columns from `first` up to `stop`, which are more than a vector's unless they are all. */
 typedef void multiply_columns(const struct product *product, ptrdiff_t first, ptrdiff_t stop);
+
+/* Return how many floats `add_piece` needs for the sums of one range. */
+typedef ptrdiff_t piece_sums(const struct product *product);
+/* Add rows `k` up to `stop`, which lie at `weights` and are all of one range, to that range's sums, zero at first. */
+typedef void add_piece(const struct product *product, const char *weights, ptrdiff_t k, ptrdiff_t stop, float *sums);
+/* Write the first range's sums to the product's, or add the next one's. */
+typedef void put_pieces(const struct product *product, const float *sums, int adds);
 
 /* Return the sum of `count` numbers: what reading alone costs, for benchmarks. */
 typedef double sum_of(const float *numbers, ptrdiff_t count);
 
 multiply_columns multiply_columns_avx512, multiply_columns_avx2, multiply_columns_neon;
+piece_sums piece_sums_avx512, piece_sums_avx2, piece_sums_neon;
+add_piece add_piece_avx512, add_piece_avx2, add_piece_neon;
+put_pieces put_pieces_avx512, put_pieces_avx2, put_pieces_neon;
 sum_of sum_of_avx512, sum_of_avx2, sum_of_neon;
 
 #endif

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from common.native.library import Outcome
+from common.weights.cached_reads import CachedTile
 from common.weights.reader import ReadInto, ReadSettings, TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileStats
 
@@ -52,6 +54,16 @@ class BudgetedTiles:
         """See TileSource."""
         source, position = self._where[tile_index]
         source.release(position)
+
+    def begin_cached(self, tile_index: int) -> CachedTile | None:
+        """See TileSource."""
+        source, position = self._where[tile_index]
+        return source.begin_cached(position)
+
+    def end_cached(self, tile_index: int, outcome: Outcome) -> None:
+        """See TileSource."""
+        source, position = self._where[tile_index]
+        source.end_cached(position, outcome)
 
     def stays(self, tile_index: int) -> bool:
         """See TileSource."""

@@ -124,15 +124,22 @@ class TileFiles:
         forget(file, tile.offset, tile.byte_count)
         self._verify_once(tile, buffer)
 
+    def is_verified(self, tile: TileRange) -> bool:
+        """Tell whether the tile was read whole before and had its digest, or has none."""
+        return tile.sha256 is None or (tile.path, tile.offset) in self._verified
+
+    def descriptor(self, tile: TileRange) -> int:
+        """Return the open file that the tile lies in; it stays open until the readers have ended."""
+        return self._files[tile.path].fd
+
     def _verify_once(self, tile: TileRange, buffer: memoryview) -> None:
         """Compare a tile's digest the first time it is read: a flipped byte must never be computed with."""
-        key = (tile.path, tile.offset)
-        if tile.sha256 is None or key in self._verified:
+        if self.is_verified(tile):
             return
         if hashlib.sha256(buffer[: tile.byte_count]).hexdigest() != tile.sha256:
             raise SliceCorrupt(f"{tile.path} is damaged (the SHA-256 of {tile.byte_count} bytes at {tile.offset} "
                                "differs); slice the model again with --split-bin")  # fmt: skip
-        self._verified.add(key)
+        self._verified.add((tile.path, tile.offset))
 
     def stop(self) -> None:
         """Make reads end after the system call they are in."""

@@ -18,9 +18,13 @@ from types import TracebackType
 from typing import Protocol
 
 from common.errors import ShardmeshError, SliceReadError
+from common.native.library import Outcome
+from common.weights.cached_reads import CachedReads, CachedTile
 from common.weights.reader import ReadInto, ReadJob, ReadSettings, TileFiles, TileRange, TileReaders, read_into
 from common.weights.window import MemoryWindow, StartRead
 
+_read_into = read_into
+"""Kept under a second name: parameters are called so too."""
 __all__ = ["ResidentTiles", "StreamedTiles", "TileRange", "TileSource", "TileStats"]
 
 CLOSE_LIMIT_SECONDS = 5.0
@@ -39,9 +43,9 @@ class TileStats:
     """Bytes that hold a tile or are being read into, now."""
     peak_held_bytes: int
     bytes_read_total: int
-    """Bytes of the reads that ended well."""
+    """Bytes of the reads that ended well, by kernels from the page cache too."""
     reads_total: int
-    """Reads that ended, well or not."""
+    """Reads that ended, well or not; a tile that kernels took counts as one."""
     failed_reads_total: int
     wait_seconds_total: float
     """Time that `acquire` spent waiting."""
@@ -60,6 +64,15 @@ class TileSource(Protocol):
 
     def release(self, tile_index: int) -> None:
         """Give the acquired tile back; its bytes may be overwritten at once."""
+
+    def begin_cached(self, tile_index: int) -> CachedTile | None:
+        """Return where kernels may find the tile in the page cache, instead of `acquire`; None: they may not.
+
+        `end_cached` must follow, instead of `release`; whatever it is told, the tile may be acquired then.
+        """
+
+    def end_cached(self, tile_index: int, outcome: Outcome) -> None:
+        """Give such a tile back and tell whether the cache had it."""
 
     def stays(self, tile_index: int) -> bool:
         """Tell whether the tile, once it is in memory, lies where it lies until `close`."""
@@ -105,9 +118,11 @@ class StreamedTiles:
         self._reading: dict[int, TileRange] = {}  # by ticket
         self._bytes_read_total = self._reads_total = self._failed_reads_total = 0
         self._wait_seconds_total = 0.0
-        self._readers = TileReaders(
-            TileFiles(tiles, read_into, settings), self._read_ended, reader_count=settings.reads_in_flight
-        )
+        files = TileFiles(tiles, read_into, settings)
+        self._cached = CachedReads(self._tiles, files, is_allowed=(
+            read_into is _read_into and not settings.bypass_page_cache and not self._window.placement.keeps_everything
+        ))  # fmt: skip
+        self._readers = TileReaders(files, self._read_ended, reader_count=settings.reads_in_flight)
         with self._lock:
             self._submit(self._window.start())
 
@@ -128,12 +143,21 @@ class StreamedTiles:
         with self._lock:
             self._submit(self._window.release(tile_index))
 
+    def begin_cached(self, tile_index: int) -> CachedTile | None:
+        """See TileSource."""
+        return self._cached.begin(tile_index)
+
+    def end_cached(self, tile_index: int, outcome: Outcome) -> None:
+        """See TileSource."""
+        self._cached.end(tile_index, outcome)
+
     def stays(self, tile_index: int) -> bool:
         """See TileSource."""
         return self._window.placement.keeps_everything
 
     def close(self) -> None:
         """See TileSource. The memory goes when the last view or tensor over it goes."""
+        self._cached.close()
         with self._lock:
             self._is_closed = True
             self._views = ()
@@ -157,8 +181,8 @@ class StreamedTiles:
                 resident_bytes=0,
                 held_bytes=self._window.held_bytes,
                 peak_held_bytes=self._window.peak_held_bytes,
-                bytes_read_total=self._bytes_read_total,
-                reads_total=self._reads_total,
+                bytes_read_total=self._bytes_read_total + self._cached.bytes_total,
+                reads_total=self._reads_total + self._cached.tiles_total,
                 failed_reads_total=self._failed_reads_total,
                 wait_seconds_total=self._wait_seconds_total,
             )

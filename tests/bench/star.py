@@ -34,7 +34,8 @@ from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
 from shardnode.direct import DirectServer
-from shardnode.executor import BlockOutput, Executor, Segment
+from shardnode.executor import BlockOutput, Executor
+from shardnode.few_rows import Segment
 from shardnode.node import ShardNode
 from shardnode.service import NodeServer
 from tests.bench.contenders import Turn, differences

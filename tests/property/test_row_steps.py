@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from common.matmul import kernels
-from common.row_steps import CachedHeads, add_and_normalize, add_parts, attend, can_attend, can_step, gate
+from common.native.library import AttentionTile, FfnTile, Outcome
+from common.row_steps import add_and_normalize, add_parts, can_step
+from common.tile_products import (
+    AttentionVectors,
+    CachedHeads,
+    HeadShape,
+    attention,
+    can_attend,
+    feed_forward,
+    in_memory,
+    segment,
+)
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")
 EPSILON = 1e-5
@@ -49,17 +60,23 @@ class Case:
         """Attend with the rows [start, stop); keys and values go into `store`."""
         half = self.size // 2
         sine = torch.cat((-self.sine[..., :half], self.sine[..., half:]), dim=-1)
-        context = torch.full((stop - start, self.kv * self.group * self.size), torch.nan)
         pitch = self.capacity * self.size
         keys = store.data_ptr() + pitch * ITEM_BYTES
-        attend(
-            self.projected[start:stop].clone(), context,
+        own = segment(
+            stop - start, self.first + start,
+            HeadShape(query_count=self.kv * self.group, kv_count=self.kv, head_size=self.size, norm_epsilon=EPSILON,
+                      sliding_window=self.window),
+            AttentionVectors(bias=self.bias, query_norm=self.norms[0], key_norm=self.norms[1]),
             CachedHeads(keys=keys, values=keys + (self.kv + 1) * pitch * ITEM_BYTES, head_pitch=pitch),
-            query_count=self.kv * self.group, kv_count=self.kv, head_size=self.size, bias=self.bias,
-            query_norm=self.norms[0], key_norm=self.norms[1], norm_epsilon=EPSILON, cosine=self.cosine[start:stop],
-            sine=sine[start:stop].contiguous(), first_position=self.first + start, sliding_window=self.window,
+            self.cosine[start:stop], sine[start:stop].contiguous(),
         )  # fmt: skip
-        return context
+        width, context_width = self.projected.shape[1], self.kv * self.group * self.size
+        qkv, output = torch.eye(width), torch.eye(context_width, width)  # products with which change nothing
+        tile = AttentionTile(in_memory(qkv), in_memory(output))
+        part, outcome = attention(self.projected[start:stop], tile, [own])
+        assert outcome is Outcome.DONE
+        assert not part[:, context_width:].any()
+        return part[:, :context_width]
 
     def expected(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return context and stored keys and values, in float64 by torch."""
@@ -124,7 +141,17 @@ def test_a_row_is_the_same_bits_alone_and_in_company(case: Case) -> None:
     assert torch.equal(alone, together)
 
 
+def gate(both: torch.Tensor) -> torch.Tensor:
+    """Return what an FFN tile makes of its first product."""
+    width = both.shape[1]
+    gate_up, down = torch.eye(width), torch.eye(width // 2, width)
+    part, outcome = feed_forward(both, FfnTile(in_memory(gate_up), in_memory(down), None))
+    assert outcome is Outcome.DONE
+    return part[:, : width // 2]
+
+
 @given(st.integers(1, 32), st.integers(1, 300), st.floats(0.1, 200))
+@settings(deadline=None)
 def test_the_gate_is_that_of_torch(row_count: int, columns: int, scale: float) -> None:
     """silu of the first half times the second, also where e^x leaves the range of float32."""
     both = random(row_count, 2 * columns, seed=columns) * scale

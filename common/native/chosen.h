@@ -1,0 +1,44 @@
+/* Which instruction set's functions compute now, and how is a product cut for threads?
+ *
+ * Covers: what matmul.c, which chooses, shares with cached.c and tiles.c.
+ */
+#ifndef SHARDMESH_CHOSEN_H
+#define SHARDMESH_CHOSEN_H
+
+#include "product.h"
+#include "steps.h"
+
+#define EXPORT __attribute__((visibility("default")))
+
+struct variant {
+    const char *name;
+    multiply_columns *multiply;
+    piece_sums *piece_sums;
+    add_piece *add_piece;
+    put_pieces *put_pieces;
+    sum_of *sum;
+    attend_rows *attend;
+    gate_rows *gate;
+    add_parts *add;
+    normalize_rows *normalize;
+};
+
+extern const struct variant *chosen;
+
+/* Return into how many of `units` parts a product with that many bytes of weights is cut: 1 when it is too small. */
+int part_count_of(ptrdiff_t bytes, ptrdiff_t units);
+
+/* Compute a product whose weights lie in memory, whatever its number of rows. */
+void multiply_in_memory(const struct product *product);
+
+/* What functions return. */
+enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };
+
+/* Compute a product of at most MOST_ROWS rows whose weights are at `offset` of the file `fd`, if all of them are in the
+ * page cache: NOT_CACHED when they are not, NEVER_CACHED when this system cannot tell. */
+int multiply_from_cache(const struct product *product, int fd, long long offset);
+
+/* Tell whether an attention is one that attend_rows can compute. */
+int is_possible(const struct attention *attention);
+
+#endif

@@ -1,0 +1,77 @@
+/* How is one tile computed for a few rows, from a block's input to its part of the output?
+ *
+ * Covers: the products and the steps between them in one call, weights in memory or in the page cache.
+ * Does not cover: products (kernel.c, cached.c), steps (steps.c), many rows (torch: shardnode/kernels.py).
+ *
+ * One call and not five: between two calls from Python pass tens of microseconds, in which worker threads go to sleep.
+ */
+#include "chosen.h"
+#include "tiles.h"
+
+#include <stdlib.h>
+
+static ptrdiff_t item_bytes(const struct matrix *matrix) { return matrix->kind == FLOAT32 ? 4 : 2; }
+
+static int is_matrix(const struct matrix *matrix, ptrdiff_t depth) {
+    return matrix->kind >= 0 && matrix->kind < WEIGHT_KINDS && matrix->depth == depth && matrix->width > 0;
+}
+
+/* sums = rows . matrix; rows have no gaps. */
+static int multiply(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
+    const struct product product = {
+        .rows = rows, .row_pitch = matrix->depth, .row_count = row_count, .weights = matrix->memory,
+        .kind = (enum weight_kind)matrix->kind, .depth = matrix->depth, .width = matrix->width, .sums = sums,
+    };
+    if (!matrix->memory) return multiply_from_cache(&product, matrix->fd, matrix->offset);
+    multiply_in_memory(&product);
+    return DONE;
+}
+
+EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
+    if (row_count < 0 || !is_matrix(matrix, matrix->depth)) return REFUSED;
+    return multiply(rows, row_count, matrix, sums);
+}
+
+EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
+    const ptrdiff_t columns = tile->gate_up.width / 2;
+    if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
+        !is_matrix(&tile->down, columns))
+        return REFUSED;
+    float *both = malloc((size_t)(row_count * columns * 3) * sizeof *both), *gated = both + row_count * columns * 2;
+    if (!both) return REFUSED;
+    int outcome = multiply(rows, row_count, &tile->gate_up, both);
+    if (outcome == DONE) {
+        if (tile->gate_up_bias)
+            for (ptrdiff_t r = 0; r < row_count; r++)
+                for (ptrdiff_t c = 0; c < columns * 2; c++) both[r * columns * 2 + c] += tile->gate_up_bias[c];
+        chosen->gate(both, row_count, columns, gated);
+        outcome = multiply(gated, row_count, &tile->down, part);
+    }
+    free(both);
+    return outcome;
+}
+
+EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                               struct attention *segments, ptrdiff_t segment_count, float *part) {
+    const ptrdiff_t width = tile->qkv.width, context_width = tile->output.depth;
+    ptrdiff_t row = 0;
+    if (row_count < 0 || !is_matrix(&tile->qkv, tile->output.width) || !is_matrix(&tile->output, context_width))
+        return REFUSED;
+    float *projected = malloc((size_t)(row_count * (width + context_width)) * sizeof *projected);
+    float *context = projected + row_count * width;
+    if (!projected) return REFUSED;
+    for (ptrdiff_t s = 0; s < segment_count; s++) {
+        struct attention *own = segments + s;
+        const int fits = is_possible(own) && own->query_count * own->head_size == context_width &&
+                         (own->query_count + 2 * own->kv_count) * own->head_size == width;
+        own->projected = projected + row * width;
+        own->context = context + row * context_width;
+        row += own->row_count;
+        if (!fits || row > row_count) row = -1, s = segment_count;
+    }
+    int outcome = row == row_count ? multiply(rows, row_count, &tile->qkv, projected) : REFUSED;
+    for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) chosen->attend(segments + s);
+    if (outcome == DONE) outcome = multiply(context, row_count, &tile->output, part);
+    free(projected);
+    return outcome;
+}

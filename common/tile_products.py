@@ -1,0 +1,147 @@
+"""What one tile makes of a few rows, in one call of our own kernels: its weights in memory, or in the page cache.
+
+Covers: weights as the kernels want them, calling (native/tiles.c, native/cached.c say what they compute).
+Does not cover: many rows, other activations and processors without kernels (shardnode/kernels.py, matmul.py), which
+tiles may be taken from the page cache (weights/cached_reads.py).
+
+All tensors are float32 on the CPU and without gaps, unless something else is said. Results are the same bits wherever
+the weights come from.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from common import matmul
+from common.native.library import WEIGHT_KINDS, Attention, AttentionTile, FfnTile, Matrix, Outcome
+from common.row_steps import can_step
+from common.weights.cached_reads import CachedTile
+from common.weights.slice_format import TensorPlace
+
+MOST_HEAD_SIZE = 512
+"""native/steps.h has the same."""
+MOST_CACHED_ROWS = 8
+"""Of more, the sums alone are larger than the nearest caches; they go through the window."""
+_KINDS = {getattr(torch, name): kind for kind, name in enumerate(WEIGHT_KINDS)}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CachedHeads:
+    """Where the keys and values of neighbouring KV heads lie: addresses of the first head's position 0."""
+
+    keys: int
+    values: int
+    head_pitch: int
+    """float32 numbers from one head to the next."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadShape:
+    """What the query and KV heads of one attention tile have in common."""
+
+    query_count: int
+    kv_count: int
+    head_size: int
+    norm_epsilon: float
+    sliding_window: int
+    """0 for none."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttentionVectors:
+    """The vectors of one attention tile, those it has."""
+
+    bias: torch.Tensor | None
+    """Of the qkv product."""
+    query_norm: torch.Tensor | None
+    key_norm: torch.Tensor | None
+
+
+def in_memory(weight: torch.Tensor) -> Matrix:
+    """Return weights [in, out] that lie in memory, which the caller keeps there: float32, float16 or bfloat16."""
+    assert weight.is_contiguous()
+    return Matrix(weight.data_ptr(), 0, -1, _KINDS[weight.dtype], *weight.shape)
+
+
+def in_page_cache(tile: CachedTile, place: TensorPlace) -> Matrix:
+    """Return the weights [in, out] at `place` of a tile."""
+    depth, width = place.shape
+    return Matrix(None, tile.offset + place.offset, tile.fd, WEIGHT_KINDS.index(place.dtype), depth, width)
+
+
+def can_attend(rows: torch.Tensor, head_size: int) -> bool:
+    """Tell whether `attention` takes such rows and heads."""
+    return can_step(rows) and head_size <= MOST_HEAD_SIZE
+
+
+def can_take_from_cache(rows: torch.Tensor) -> bool:
+    """Tell whether these rows are few enough to be multiplied with weights in the page cache."""
+    return can_step(rows) and rows.shape[0] <= MOST_CACHED_ROWS
+
+
+def multiply_matrix(rows: torch.Tensor, matrix: Matrix) -> tuple[torch.Tensor, Outcome]:
+    """Return rows @ matrix, new [row_count, out]; of no meaning unless DONE."""
+    product = torch.empty(rows.shape[0], matrix.width)
+    rows = rows.contiguous()
+    outcome = _functions().shardmesh_multiply_matrix(rows.data_ptr(), rows.shape[0], matrix, product.data_ptr())
+    return product, _checked(outcome)
+
+
+def feed_forward(rows: torch.Tensor, tile: FfnTile) -> tuple[torch.Tensor, Outcome]:
+    """Return a tile's part of down(silu(gate(rows)) * up(rows)): new [row_count, hidden_size]; unless DONE, nothing."""
+    part = torch.empty(rows.shape)
+    rows = rows.contiguous()
+    outcome = _functions().shardmesh_feed_forward(rows.data_ptr(), rows.shape[0], tile, part.data_ptr())
+    return part, _checked(outcome)
+
+
+def attention(
+    rows: torch.Tensor, tile: AttentionTile, segments: Sequence[Attention]
+) -> tuple[torch.Tensor, Outcome]:
+    """Write the segments' keys and values where they belong; return the tile's part of the block's output.
+
+    Args: rows: [row_count, hidden_size], the segments' one after another; segments: made by `segment`.
+    Returns: new [row_count, hidden_size], of no meaning unless DONE; then keys and values may be half written.
+    """
+    part = torch.empty(rows.shape)
+    rows = rows.contiguous()
+    array = (Attention * len(segments))(*segments)
+    outcome = _functions().shardmesh_attention(
+        rows.data_ptr(), rows.shape[0], tile, array, len(segments), part.data_ptr()
+    )
+    return part, _checked(outcome)
+
+
+def segment(
+    row_count: int, first_position: int, shape: HeadShape, vectors: AttentionVectors, heads: CachedHeads,
+    cosine: torch.Tensor, sine: torch.Tensor,
+) -> Attention:  # fmt: skip
+    """Return neighbouring rows of one sequence for `attention`; valid while the tensors are.
+
+    Args: cosine, sine: [row_count, 1, head_size], the first half of each sine negated.
+    """
+    return Attention(
+        None, row_count, shape.query_count, shape.kv_count, shape.head_size, address(vectors.bias),
+        address(vectors.query_norm), address(vectors.key_norm), shape.norm_epsilon, cosine.data_ptr(),
+        sine.data_ptr(), heads.keys, heads.values, heads.head_pitch, first_position, shape.sliding_window, None,
+    )  # fmt: skip
+
+
+def address(tensor: torch.Tensor | None) -> int | None:
+    """Return where a tensor lies; None for none."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _checked(outcome: int) -> Outcome:
+    assert outcome != Outcome.REFUSED, "shapes come from one layout, so they fit"
+    return Outcome(outcome)
+
+
+def _functions() -> ctypes.CDLL:
+    functions = matmul.kernels.functions
+    assert functions is not None
+    return functions
