@@ -34,7 +34,7 @@ from common.errors import (
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Of the messages in protos/; a node refuses a coordinator that speaks another one."""
 REASON_KEY = "shardmesh-reason"
 MAX_MESSAGE_BYTES = 64 << 20

@@ -1,8 +1,7 @@
 """The ends of the model that never leave this device: embedding rows and norms from the coordinator's slice.
 
-Covers: rows read from disk one by one, RMS norms, biases that must be added once, not once per rank.
-Does not cover: the head (head.py).
-Source of the norm: arXiv:1910.07467.
+Covers: rows read from disk one by one, norms, biases that must be added once, not once per rank.
+Does not cover: the head (head.py), what is done with norms and biases (common/residual.py).
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch.nn import functional
 
 from common.direct_io import OpenedFile, forget, open_file
 from common.errors import InputError, SliceCorrupt, SliceReadError
-from common.row_steps import add_and_normalize, can_step
+from common.residual import LayerVectors, Residual, norm_rows
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
-from common.weights.slice_format import ATTENTION, TileLayout
+from common.weights.slice_format import ATTENTION, FFN, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
 
 PIECE_BYTES = 256 << 10
@@ -47,10 +45,14 @@ class Ends:
         self._path = directory / EMBEDDING_FILE
         norms = _read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
                             layouts[NORMS_FILE].tile_offsets[0], manifest.files[NORMS_FILE].tile_sha256[0])  # fmt: skip
-        self._attention_norms = list(norms["attention_norm"])
-        self._ffn_norms = list(norms["ffn_norm"])
+        self.residual = Residual(
+            blocks={
+                ATTENTION: _layer_vectors(norms["attention_norm"], norms.get("output_bias")),
+                FFN: _layer_vectors(norms["ffn_norm"], norms.get("down_bias")),
+            },
+            norm_epsilon=spec.norm_epsilon,
+        )
         self._final_norm = norms["final_norm"]
-        self._late_biases = {ATTENTION: norms.get("output_bias"), "ffn": norms.get("down_bias")}
         self.resident_bytes = sum(tensor.numel() * tensor.itemsize for tensor in norms.values())
         self.bytes_read_total = layouts[NORMS_FILE].tiles[0].byte_count
         self._first_tokens = [tile.first for tile in self._layout.tiles]
@@ -76,30 +78,9 @@ class Ends:
             row.copy_(torch.frombuffer(self._read_row(token_id), dtype=self._dtype))
         return rows
 
-    def block_input(self, kind: str, layer: int, hidden: torch.Tensor, addend: torch.Tensor | None) -> torch.Tensor:
-        """Add the last block's output, if there is one, to `hidden` in place; return the normed input of this block.
-
-        Returns: float32 [token_count, hidden_size], as both arguments.
-        """
-        norms = self._attention_norms if kind == ATTENTION else self._ffn_norms
-        return self._norm(hidden, addend, norms[layer])
-
     def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the normed input of the head."""
-        return self._norm(hidden, None, self._final_norm)
-
-    def add_late_bias(self, kind: str, layer: int, output: torch.Tensor) -> None:
-        """Add, in place, the bias of a block's last projection, if the model has one."""
-        biases = self._late_biases[kind]
-        if biases is not None:
-            output += biases[layer]
-
-    def _norm(self, hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
-        if can_step(hidden):
-            return add_and_normalize(hidden, addend, weight, self._spec.norm_epsilon)
-        if addend is not None:
-            hidden += addend
-        return functional.rms_norm(hidden, (self._spec.hidden_size,), weight, self._spec.norm_epsilon)
+        return norm_rows(hidden, None, self._final_norm, self._spec.norm_epsilon)
 
     def _read_row(self, token_id: int) -> bytearray:
         if not 0 <= token_id < self._spec.vocab_size:
@@ -117,6 +98,10 @@ class Ends:
         row = _read(self._file.fd, self._path, row_offset, self._row_bytes)
         forget(self._file, offset, tile.byte_count)
         return row
+
+
+def _layer_vectors(norms: torch.Tensor, late_biases: torch.Tensor | None) -> LayerVectors:
+    return LayerVectors(norms=list(norms), late_biases=None if late_biases is None else list(late_biases))
 
 
 def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, torch.Tensor]:

@@ -46,6 +46,7 @@ class Engine:
     """Runs sequences through one mesh. After an error its mesh is of no more use."""
 
     def __init__(self, mesh: Mesh, ends: Ends, head: Head) -> None:
+        """Take an open mesh. Raises: NodeError: its only node is gone."""
         self.mesh = mesh
         self.times = EngineTimes()
         self._ends = ends
@@ -53,6 +54,8 @@ class Engine:
         self._spec = mesh.identity.spec
         self._most_rows = rows_per_sweep(self._spec.hidden_size)
         self._sequences: list[Sequence] = []
+        if mesh.is_one_node:
+            mesh.load_norms(ends.residual)
         self._sweep_id = 0
 
     def add(self, sequence: Sequence) -> None:
@@ -100,13 +103,23 @@ class Engine:
             for part in batch
         ]  # fmt: skip
         hidden = self._ends.embed([token_id for part in batch for token_id in part.token_ids])
+        if self.mesh.is_one_node:
+            return self._whole_layers(segments, hidden)
+        residual = self._ends.residual
         output: torch.Tensor | None = None
         for layer in range(self._spec.layer_count):
             for kind in BLOCK_KINDS:
-                rows = self._ends.block_input(kind, layer, hidden, output)
+                rows = residual.block_input(kind, layer, hidden, output)
                 output = self.mesh.run_block(kind, layer, self._sweep_id, segments, rows)
-                self._ends.add_late_bias(kind, layer, output)
+                residual.add_late_bias(kind, layer, output)
         return hidden if output is None else hidden + output
+
+    def _whole_layers(self, segments: AnySequence[shard_pb2.Segment], hidden: torch.Tensor) -> torch.Tensor:
+        """One node has nobody to add up with: it takes the steps between blocks too, and messages are saved."""
+        next_layer = 0
+        while next_layer < self._spec.layer_count:
+            hidden, next_layer = self.mesh.run_layers(next_layer, self._sweep_id, segments, hidden)
+        return hidden
 
     def _predict(self, batch: AnySequence[BatchPart], hidden: torch.Tensor) -> list[NewToken]:
         started = time.perf_counter()

@@ -134,8 +134,8 @@ class LocalNodes:
                 "weights": asdict(options.weights[rank]),
                 "kv_budget_bytes": options.kv_budget_bytes[rank],
                 "thread_count": max(1, cores // count),
-                # While a few rows are computed the coordinator waits: but its core should be free when they are done.
-                "row_thread_count": max(1, (cores - 1) // count),
+                # Between rounds the coordinator wants a core at once; one node alone has whole layers to run.
+                "row_thread_count": cores if count == 1 else max(1, (cores - 1) // count),
                 "use_gpu": options.use_gpu,
             }
             for rank, directory in enumerate(options.slice_directories)

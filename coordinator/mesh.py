@@ -15,13 +15,14 @@ import torch
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model_spec import ModelSpec
 from common.plan import Plan
+from common.residual import Residual
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_and_check, reduce_partials
 from coordinator.shard_client import ShardClient
-from protos.shardmesh.v1 import shard_pb2
+from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
@@ -143,9 +144,59 @@ class Mesh:
         partials = self._decode(taking_part, responses, tuple(rows.shape))
         total, is_finite = reduce_and_check(partials)
         if not is_finite:
-            self._name_who_is_not_finite(taking_part, partials, layer, kind)
+            self._name_who_is_not_finite(taking_part, partials, f"the {kind} block of layer {layer}")
         self._count(started, collected, taking_part, responses)
         return total
+
+    @property
+    def is_one_node(self) -> bool:
+        """Whether one rank holds all of every block, so that it can run whole layers."""
+        return len(self.clients) == 1
+
+    def load_norms(self, residual: Residual) -> None:
+        """Give the only node what lies between blocks. Raises: NodeError."""
+
+        def fill(request: shard_pb2.RoundsRequest) -> None:
+            norms = request.load_norms
+            attention, ffn = residual.blocks[ATTENTION], residual.blocks[FFN]
+            encode_tensor(torch.stack(tuple(attention.norms)), norms.attention_norms)
+            encode_tensor(torch.stack(tuple(ffn.norms)), norms.ffn_norms)
+            if attention.late_biases is not None:
+                encode_tensor(torch.stack(tuple(attention.late_biases)), norms.output_biases)
+            if ffn.late_biases is not None:
+                encode_tensor(torch.stack(tuple(ffn.late_biases)), norms.down_biases)
+
+        self._tell_all(fill, "norms_loaded")
+
+    def run_layers(
+        self, first_layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], hidden: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
+        """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
+
+        Args: hidden: the residual stream before the first layer, float32 [row_count, hidden_size].
+        Raises: as run_block.
+        """
+        started = time.perf_counter()
+        left = self.identity.spec.layer_count - first_layer
+        request = self._request()
+        layers = request.run_layers
+        layers.sweep_id, layers.first_layer, layers.layer_count = sweep_id, first_layer, left
+        layers.segments.extend(segments)
+        encode_tensor(hidden, layers.input)
+        client = self.clients[0]
+        self._submit(client, request.SerializeToString())
+        result = self._collect(client, "layers_result").layers_result
+        self._round_trips[0].observe(time.perf_counter() - started)
+        collected = time.perf_counter()
+        if not 1 <= result.layer_count <= left:
+            raise self._counted(NodeFault(f"{client.name} answered {result.layer_count} of {left} layers"))
+        output = self._decode_one(0, result.output, tuple(hidden.shape))
+        total, is_finite = reduce_and_check([output])
+        next_layer = first_layer + result.layer_count
+        if not is_finite:
+            self._name_who_is_not_finite([0], [output], f"layers {first_layer} to {next_layer - 1}")
+        self._count(started, collected, [0], [result])
+        return total, next_layer
 
     def close(self) -> None:
         """End every session; what the nodes hold for us is freed."""
@@ -190,35 +241,34 @@ class Mesh:
             return decode_tensors([result.partial for result in results], shape=shape)
         except ShapeError:
             return tuple(
-                self._decode_one(rank, result, shape) for rank, result in zip(ranks, results, strict=True)
+                self._decode_one(rank, result.partial, shape) for rank, result in zip(ranks, results, strict=True)
             )  # now with the name of whose it is
 
-    def _decode_one(self, rank: int, result: shard_pb2.BlockResult, shape: tuple[int, ...]) -> torch.Tensor:
+    def _decode_one(self, rank: int, tensor: tensor_pb2.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
         try:
-            return decode_tensor(result.partial, shape=shape)
+            return decode_tensor(tensor, shape=shape)
         except ShapeError as error:
             name = self.clients[rank].name
-            raise self._counted(NodeFault(f"{name} answered with no partial sum: {error}")) from error
+            raise self._counted(NodeFault(f"{name} answered with no such tensor: {error}")) from error
 
     def _counted(self, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
         self.metrics.node_failures.labels(reason=error.reason).inc()
         return error
 
-    def _name_who_is_not_finite(
-        self, ranks: Sequence[int], partials: Sequence[torch.Tensor], layer: int, kind: str
-    ) -> None:
+    def _name_who_is_not_finite(self, ranks: Sequence[int], partials: Sequence[torch.Tensor], where: str) -> None:
         for rank, partial in zip(ranks, partials, strict=True):
             if not torch.isfinite(partial).all():
                 raise self._counted(NodeFault(
-                    f"{self.clients[rank].name} computed numbers that are not finite in the {kind} "
-                    f"block of layer {layer}; its weights or its memory are damaged"
+                    f"{self.clients[rank].name} computed numbers that are not finite in {where}; "
+                    "its weights or its memory are damaged"
                 ))  # fmt: skip
         if not torch.isfinite(reduce_partials(partials)).all():
-            raise NodeFault(f"the {kind} block of layer {layer} adds up to numbers that are not finite")
+            raise NodeFault(f"{where} adds up to numbers that are not finite")
 
     def _count(
-        self, started: float, collected: float, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult]
+        self, started: float, collected: float, ranks: Sequence[int],
+        results: Sequence[shard_pb2.BlockResult | shard_pb2.LayersResult],
     ) -> None:
         slowest = max(
             range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds

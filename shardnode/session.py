@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 
+import torch
+
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
+from common.residual import Residual
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
 from shardnode.kv_cache import SequenceKv
+from shardnode.layers import residual_from, run_layers
 from shardnode.node import ShardNode
 
 MAX_ROWS = 8192
@@ -32,6 +36,7 @@ class Session:
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
+        self._residual: Residual | None = None
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -62,6 +67,11 @@ class Session:
             raise ProtocolError(f"{body} came before open_session")
         if body == "run_block":
             self._run_block(request.run_block, response)
+        elif body == "run_layers":
+            self._run_layers(request.run_layers, response)
+        elif body == "load_norms":
+            self._residual = residual_from(request.load_norms, self._node)
+            response.norms_loaded.SetInParent()
         elif body == "open_sequence":
             self._open_sequence(request.open_sequence, response)
         elif body == "close_sequence":
@@ -115,21 +125,41 @@ class Session:
         kind = _KINDS.get(request.kind)
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
-        segments = [self._segment(segment) for segment in request.segments]
-        row_count = sum(segment.row_count for segment in segments)
-        if not 1 <= row_count <= MAX_ROWS:
-            raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
-        rows = decode_tensor(request.input, shape=(row_count, spec.hidden_size))
+        segments, rows = self._rows(request)
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
             self._node.count(kind, output)
-        if request.sweep_id != self._last_sweep_id:
-            self._last_sweep_id = request.sweep_id
-            self._node.metrics.sweeps.inc()
+        self._count_sweep(request.sweep_id)
         result = response.block_result
         encode_tensor(output.partial, result.partial)
         result.compute_nanoseconds = output.compute_nanoseconds
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+
+    def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
+        if self._residual is None:
+            raise ProtocolError("run_layers came before load_norms")
+        segments, rows = self._rows(request)
+        layers = range(request.first_layer, request.first_layer + request.layer_count)
+        output = run_layers(self._node, self._residual, layers, segments, rows)
+        self._count_sweep(request.sweep_id)
+        result = response.layers_result
+        encode_tensor(output.hidden, result.output)
+        result.layer_count = output.layer_count
+        result.compute_nanoseconds = output.compute_nanoseconds
+        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+
+    def _rows(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> tuple[list[Segment], torch.Tensor]:
+        """Return whose rows a request has, and the rows themselves."""
+        segments = [self._segment(segment) for segment in request.segments]
+        row_count = sum(segment.row_count for segment in segments)
+        if not 1 <= row_count <= MAX_ROWS:
+            raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
+        return segments, decode_tensor(request.input, shape=(row_count, self._node.manifest.spec.hidden_size))
+
+    def _count_sweep(self, sweep_id: int) -> None:
+        if sweep_id != self._last_sweep_id:
+            self._last_sweep_id = sweep_id
+            self._node.metrics.sweeps.inc()
 
     def _segment(self, segment: shard_pb2.Segment) -> Segment:
         sequence = self._sequences.get(segment.sequence_id)

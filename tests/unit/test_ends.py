@@ -88,7 +88,7 @@ def test_norms_are_the_models(sliced: SlicedModel) -> None:
         for layer, block in enumerate(inner.layers):
             for kind, norm in (("attention", block.input_layernorm), ("ffn", block.post_attention_layernorm)):
                 torch.testing.assert_close(
-                    ends.block_input(kind, layer, hidden, None), norm(hidden), atol=1e-5, rtol=1e-5
+                    ends.residual.block_input(kind, layer, hidden, None), norm(hidden), atol=1e-5, rtol=1e-5
                 )
         torch.testing.assert_close(ends.head_input(hidden), inner.norm(hidden), atol=1e-5, rtol=1e-5)
 
@@ -99,7 +99,7 @@ def test_late_biases_are_added_once_and_in_place(sliced: SlicedModel) -> None:
         for layer, block in enumerate(sliced.model.model.layers):
             for kind, linear in (("attention", block.self_attn.o_proj), ("ffn", block.mlp.down_proj)):
                 output = torch.zeros(2, 64)
-                ends.add_late_bias(kind, layer, output)
+                ends.residual.add_late_bias(kind, layer, output)
                 assert torch.equal(output, linear.bias.expand(2, 64))
 
 
@@ -107,8 +107,8 @@ def test_a_model_without_biases_adds_none(tmp_path: Path) -> None:
     """Most models have none."""
     with opened(slice_model(tmp_path)) as ends:
         output = torch.ones(1, 64)
-        ends.add_late_bias("attention", 0, output)
-        ends.add_late_bias("ffn", 1, output)
+        ends.residual.add_late_bias("attention", 0, output)
+        ends.residual.add_late_bias("ffn", 1, output)
         assert torch.equal(output, torch.ones(1, 64))
 
 

@@ -18,34 +18,42 @@ BLOCK_KIND_ATTENTION: BlockKind
 BLOCK_KIND_FFN: BlockKind
 
 class RoundsRequest(_message.Message):
-    __slots__ = ("call_id", "open_session", "open_sequence", "run_block", "close_sequence")
+    __slots__ = ("call_id", "open_session", "open_sequence", "run_block", "close_sequence", "load_norms", "run_layers")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
     OPEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RUN_BLOCK_FIELD_NUMBER: _ClassVar[int]
     CLOSE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    LOAD_NORMS_FIELD_NUMBER: _ClassVar[int]
+    RUN_LAYERS_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     open_session: OpenSession
     open_sequence: OpenSequence
     run_block: RunBlock
     close_sequence: CloseSequence
-    def __init__(self, call_id: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., open_sequence: _Optional[_Union[OpenSequence, _Mapping]] = ..., run_block: _Optional[_Union[RunBlock, _Mapping]] = ..., close_sequence: _Optional[_Union[CloseSequence, _Mapping]] = ...) -> None: ...
+    load_norms: LoadNorms
+    run_layers: RunLayers
+    def __init__(self, call_id: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., open_sequence: _Optional[_Union[OpenSequence, _Mapping]] = ..., run_block: _Optional[_Union[RunBlock, _Mapping]] = ..., close_sequence: _Optional[_Union[CloseSequence, _Mapping]] = ..., load_norms: _Optional[_Union[LoadNorms, _Mapping]] = ..., run_layers: _Optional[_Union[RunLayers, _Mapping]] = ...) -> None: ...
 
 class RoundsResponse(_message.Message):
-    __slots__ = ("call_id", "session_opened", "sequence_opened", "block_result", "sequence_closed", "failure")
+    __slots__ = ("call_id", "session_opened", "sequence_opened", "block_result", "sequence_closed", "failure", "norms_loaded", "layers_result")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_OPENED_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_OPENED_FIELD_NUMBER: _ClassVar[int]
     BLOCK_RESULT_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_CLOSED_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    NORMS_LOADED_FIELD_NUMBER: _ClassVar[int]
+    LAYERS_RESULT_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     session_opened: SessionOpened
     sequence_opened: SequenceOpened
     block_result: BlockResult
     sequence_closed: SequenceClosed
     failure: Failure
-    def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., sequence_opened: _Optional[_Union[SequenceOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequence_closed: _Optional[_Union[SequenceClosed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+    norms_loaded: NormsLoaded
+    layers_result: LayersResult
+    def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., sequence_opened: _Optional[_Union[SequenceOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequence_closed: _Optional[_Union[SequenceClosed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype")
@@ -122,6 +130,48 @@ class BlockResult(_message.Message):
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
     def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ...) -> None: ...
+
+class LoadNorms(_message.Message):
+    __slots__ = ("attention_norms", "ffn_norms", "output_biases", "down_biases")
+    ATTENTION_NORMS_FIELD_NUMBER: _ClassVar[int]
+    FFN_NORMS_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_BIASES_FIELD_NUMBER: _ClassVar[int]
+    DOWN_BIASES_FIELD_NUMBER: _ClassVar[int]
+    attention_norms: _tensor_pb2.Tensor
+    ffn_norms: _tensor_pb2.Tensor
+    output_biases: _tensor_pb2.Tensor
+    down_biases: _tensor_pb2.Tensor
+    def __init__(self, attention_norms: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., ffn_norms: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., output_biases: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., down_biases: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class NormsLoaded(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class RunLayers(_message.Message):
+    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input")
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SEGMENTS_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    sweep_id: int
+    first_layer: int
+    layer_count: int
+    segments: _containers.RepeatedCompositeFieldContainer[Segment]
+    input: _tensor_pb2.Tensor
+    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+
+class LayersResult(_message.Message):
+    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds")
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    output: _tensor_pb2.Tensor
+    layer_count: int
+    compute_nanoseconds: int
+    tile_wait_nanoseconds: int
+    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ...) -> None: ...
 
 class CloseSequence(_message.Message):
     __slots__ = ("sequence_id",)
