@@ -49,9 +49,7 @@ class Residual:
             output += biases[layer]
 
 
-def norm_rows(
-    hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor, epsilon: float
-) -> torch.Tensor:
+def norm_rows(hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
     """Add `addend` to `hidden` in place; return its rows by their root mean square, times `weight`, new."""
     if can_step(hidden):
         return add_and_normalize(hidden, addend, weight, epsilon)

@@ -99,9 +99,7 @@ def feed_forward(rows: torch.Tensor, tile: FfnTile) -> tuple[torch.Tensor, Outco
     return part, _checked(outcome)
 
 
-def attention(
-    rows: torch.Tensor, tile: AttentionTile, segments: Sequence[Attention]
-) -> tuple[torch.Tensor, Outcome]:
+def attention(rows: torch.Tensor, tile: AttentionTile, segments: Sequence[Attention]) -> tuple[torch.Tensor, Outcome]:
     """Write the segments' keys and values where they belong; return the tile's part of the block's output.
 
     Args: rows: [row_count, hidden_size], the segments' one after another; segments: made by `segment`.

@@ -116,7 +116,7 @@ class Conversation:
         self.metrics = metrics or CoordinatorMetrics()
         self._closing = ExitStack()
         self._next_sequence_id = 1
-        set_thread_count(1, few_rows=max(1, usable_core_count() - 1))
+        set_thread_count(1, few_rows=usable_core_count())  # of the head: no node computes meanwhile
         with ExitStack() as opening:
             directory = model.split.slice_directory(COORDINATOR_RANK)
             manifest = read_manifest(directory)

@@ -156,17 +156,7 @@ class Mesh:
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
 
-        def fill(request: shard_pb2.RoundsRequest) -> None:
-            norms = request.load_norms
-            attention, ffn = residual.blocks[ATTENTION], residual.blocks[FFN]
-            encode_tensor(torch.stack(tuple(attention.norms)), norms.attention_norms)
-            encode_tensor(torch.stack(tuple(ffn.norms)), norms.ffn_norms)
-            if attention.late_biases is not None:
-                encode_tensor(torch.stack(tuple(attention.late_biases)), norms.output_biases)
-            if ffn.late_biases is not None:
-                encode_tensor(torch.stack(tuple(ffn.late_biases)), norms.down_biases)
-
-        self._tell_all(fill, "norms_loaded")
+        self._tell_all(lambda request: encode_norms(residual, request.load_norms), "norms_loaded")
 
     def run_layers(
         self, first_layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], hidden: torch.Tensor
@@ -267,7 +257,10 @@ class Mesh:
             raise NodeFault(f"{where} adds up to numbers that are not finite")
 
     def _count(
-        self, started: float, collected: float, ranks: Sequence[int],
+        self,
+        started: float,
+        collected: float,
+        ranks: Sequence[int],
         results: Sequence[shard_pb2.BlockResult | shard_pb2.LayersResult],
     ) -> None:
         slowest = max(
@@ -281,3 +274,14 @@ class Mesh:
         times.tile_wait += results[slowest].tile_wait_nanoseconds / 1e9
         times.kernel += results[slowest].compute_nanoseconds / 1e9
         times.reduction += ended - collected
+
+
+def encode_norms(residual: Residual, into: shard_pb2.LoadNorms) -> None:
+    """Write what lies between blocks into the message `into`."""
+    attention, ffn = residual.blocks[ATTENTION], residual.blocks[FFN]
+    encode_tensor(torch.stack(tuple(attention.norms)), into.attention_norms)
+    encode_tensor(torch.stack(tuple(ffn.norms)), into.ffn_norms)
+    if attention.late_biases is not None:
+        encode_tensor(torch.stack(tuple(attention.late_biases)), into.output_biases)
+    if ffn.late_biases is not None:
+        encode_tensor(torch.stack(tuple(ffn.late_biases)), into.down_biases)

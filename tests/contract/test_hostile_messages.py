@@ -52,6 +52,13 @@ bodies = st.one_of(
         shard_pb2.RunBlock, sweep_id=int64s, layer=int32s, kind=st.sampled_from([0, 1, 2, 50]),
         segments=st.lists(segments, max_size=3), input=tensors,
     )}),
+    st.fixed_dictionaries({"load_norms": st.builds(
+        shard_pb2.LoadNorms, attention_norms=tensors, ffn_norms=tensors, down_biases=tensors
+    )}),
+    st.fixed_dictionaries({"run_layers": st.builds(
+        shard_pb2.RunLayers, sweep_id=int64s, first_layer=int32s, layer_count=int32s,
+        segments=st.lists(segments, max_size=3), input=tensors,
+    )}),
     st.fixed_dictionaries({"open_sequence": st.builds(
         shard_pb2.OpenSequence, sequence_id=int64s, position_capacity=int32s
     )}),

@@ -191,7 +191,7 @@ def test_a_second_handshake_is_refused(sliced: SlicedModel, node: ShardNode) -> 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("protocol_version", 2, "protocol version 1 instead of 2"),
+        ("protocol_version", 1, "protocol version 2 instead of 1"),
         ("model_identity", "f" * 64, "model {model} instead of ffffffffffff"),
         ("plan_digest", "e" * 64, "plan {plan} instead of eeeeeeeeeeee"),
         ("rank", 3, "rank 0 instead of 3"),

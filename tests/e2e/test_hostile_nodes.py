@@ -19,7 +19,7 @@ from common.rpc import MAX_MESSAGE_BYTES
 from common.tensor_codec import encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from tests.e2e.conftest import RunHere
-from tests.support.lying_node import Lie, lying_node
+from tests.support.lying_node import Lie, honest, lying_node, tensor_of
 from tests.support.tiny_checkpoint import HIDDEN_SIZE, write_tiny_checkpoint
 
 Response = shard_pb2.RoundsResponse
@@ -31,13 +31,19 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_checkpoint(tmp_path_factory.mktemp("hostile") / "model")
 
 
+@pytest.fixture(scope="module")
+def model_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny model to be run on two nodes."""
+    return write_tiny_checkpoint(tmp_path_factory.mktemp("hostile-two") / "model")
+
+
 def with_tensor(tensor: torch.Tensor) -> Lie:
     """Answer with another partial sum."""
 
-    def lie(honest: Response) -> bytes:
-        honest.block_result.partial.Clear()
-        encode_tensor(tensor, honest.block_result.partial)
-        return honest.SerializeToString()
+    def lie(answer: Response) -> bytes:
+        tensor_of(answer).Clear()
+        encode_tensor(tensor, tensor_of(answer))
+        return answer.SerializeToString()
 
     return lie
 
@@ -45,14 +51,14 @@ def with_tensor(tensor: torch.Tensor) -> Lie:
 def changed(change: Callable[[Response], object]) -> Lie:
     """Answer with a changed response."""
 
-    def lie(honest: Response) -> bytes:
-        change(honest)
-        return honest.SerializeToString()
+    def lie(answer: Response) -> bytes:
+        change(answer)
+        return answer.SerializeToString()
 
     return lie
 
 
-def end_the_stream(honest: Response) -> bytes:
+def end_the_stream(answer: Response) -> bytes:
     """Raise on the node's side, with a text that no terminal should see as it is."""
     raise RuntimeError("secret\n\x1b[31mred")
 
@@ -64,26 +70,32 @@ LIES: dict[str, Lie] = {
     "another dtype": with_tensor(torch.zeros(1, HIDDEN_SIZE, dtype=torch.bfloat16)),
     "not a number": with_tensor(torch.full((1, HIDDEN_SIZE), torch.nan)),
     "infinity": with_tensor(torch.full((1, HIDDEN_SIZE), torch.inf)),
-    "a shape of many dimensions": changed(lambda r: r.block_result.partial.shape.extend([1] * 100_000)),
-    "a shape without its bytes": changed(lambda r: r.block_result.partial.ClearField("data")),
-    "negative dimensions": changed(lambda r: r.block_result.partial.shape.__setitem__(slice(None), [-1, -HIDDEN_SIZE])),
-    "an unknown dtype": changed(lambda r: setattr(r.block_result.partial, "dtype", 99)),
+    "a shape of many dimensions": changed(lambda r: tensor_of(r).shape.extend([1] * 100_000)),
+    "a shape without its bytes": changed(lambda r: tensor_of(r).ClearField("data")),
+    "negative dimensions": changed(lambda r: tensor_of(r).shape.__setitem__(slice(None), [-1, -HIDDEN_SIZE])),
+    "an unknown dtype": changed(lambda r: setattr(tensor_of(r), "dtype", 99)),
     "the answer to another call": changed(lambda r: setattr(r, "call_id", r.call_id - 1)),
     "an answer to another question": changed(lambda r: r.session_opened.SetInParent()),
-    "no answer": changed(lambda r: r.ClearField("block_result")),
-    "garbage": lambda honest: b"\xff" * 100,
-    TOO_LONG: lambda honest: bytes(MAX_MESSAGE_BYTES + 1),
+    "no answer": changed(lambda r: [r.ClearField("block_result"), r.ClearField("layers_result")]),
+    "garbage": lambda answer: b"\xff" * 100,
+    TOO_LONG: lambda answer: bytes(MAX_MESSAGE_BYTES + 1),
     "the end of the stream": end_the_stream,
 }
+LIES_OF_ONE_NODE: dict[str, Lie] = LIES | {
+    "no layer at all": changed(lambda r: setattr(r.layers_result, "layer_count", 0)),
+    "more layers than there are": changed(lambda r: setattr(r.layers_result, "layer_count", 2_000_000_000)),
+    "fewer than no layers": changed(lambda r: setattr(r.layers_result, "layer_count", -1)),
+}
+"""One node runs whole layers; each of several answers rounds."""
 
 
-@pytest.mark.parametrize("name", LIES)
+@pytest.mark.parametrize("name", LIES_OF_ONE_NODE)
 def test_an_answer_that_is_none_is_refused_and_the_node_named(here: RunHere, model: Path, name: str) -> None:
     """Dtype and shape come from the plan; no token is printed, and the node's words are kept on one line.
 
     gRPC refuses a message that is too long before it is allocated, with a status of its own.
     """
-    with lying_node(LIES[name]) as address:
+    with lying_node(LIES_OF_ONE_NODE[name]) as address:
         finished = here(
             "coordinator-cli", "generate", "--model", str(model), "--prompt", "1", "--length", "2", "--nodes", address
         )  # fmt: skip
@@ -93,10 +105,24 @@ def test_an_answer_that_is_none_is_refused_and_the_node_named(here: RunHere, mod
     assert finished.out == ""
 
 
+@pytest.mark.parametrize("name", ["another shape", "infinity", "negative dimensions", "no answer", "garbage"])
+def test_one_of_two_that_answers_a_round_wrongly_is_named(here: RunHere, model_of_two: Path, name: str) -> None:
+    """And not the one that answers well."""
+    with lying_node(LIES[name], rank=1) as liar, lying_node(honest, rank=0) as other:
+        finished = here(
+            "coordinator-cli", "generate", "--model", str(model_of_two), "--prompt", "1", "--length", "2",
+            "--nodes", f"{other},{liar}",
+        )  # fmt: skip
+    line = finished.error_line("coordinator-cli", EXIT_NODE)
+    assert liar in line
+    assert other not in line
+    assert finished.out == ""
+
+
 @pytest.mark.parametrize("rank", [1, -1, 2_000_000_000])
 def test_a_rank_that_nobody_asked_for_is_refused(here: RunHere, model: Path, rank: int) -> None:
     """The ranks of --nodes are 0 to N-1, each once."""
-    with lying_node(lambda honest: honest.SerializeToString(), rank=rank) as address:
+    with lying_node(honest, rank=rank) as address:
         finished = here("coordinator-cli", "generate", "--model", str(model), "--prompt", "1", "--nodes", address)
     assert str(rank) in finished.error_line("coordinator-cli", EXIT_SLICE)
 

@@ -15,8 +15,9 @@ from typing import Any
 import grpc
 import torch
 
+from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import encode_tensor
-from protos.shardmesh.v1 import shard_pb2
+from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.tiny_checkpoint import HIDDEN_SIZE
 
 Lie = Callable[[shard_pb2.RoundsResponse], bytes]
@@ -25,16 +26,19 @@ Lie = Callable[[shard_pb2.RoundsResponse], bytes]
 
 @contextmanager
 def lying_node(lie: Lie, *, rank: int = 0) -> Iterator[str]:
-    """Yield the address of a node that agrees to every session and sequence and answers the first round with `lie`."""
+    """Yield the address of a node that agrees to sessions and sequences, and answers what it computes with `lie`."""
 
     def rounds(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         for message in requests:
             request = shard_pb2.RoundsRequest.FromString(message)
             response = _honest(request)
-            yield lie(response) if request.HasField("run_block") else response.SerializeToString()
+            is_work = request.HasField("run_block") or request.HasField("run_layers")
+            yield lie(response) if is_work else response.SerializeToString()
 
     def get_stats(request: bytes, context: grpc.ServicerContext) -> bytes:
-        return shard_pb2.GetStatsResponse(protocol_version=1, rank=rank, direct_path="/etc/passwd").SerializeToString()
+        return shard_pb2.GetStatsResponse(
+            protocol_version=PROTOCOL_VERSION, rank=rank, direct_path="/etc/passwd"
+        ).SerializeToString()
 
     pool = futures.ThreadPoolExecutor(max_workers=4)
     server = grpc.server(pool, options=[("grpc.max_send_message_length", -1), ("grpc.so_reuseport", 0)])
@@ -52,6 +56,18 @@ def lying_node(lie: Lie, *, rank: int = 0) -> Iterator[str]:
         pool.shutdown()
 
 
+def tensor_of(response: shard_pb2.RoundsResponse) -> tensor_pb2.Tensor:
+    """Return the tensor that an answer to a round or a run of layers carries."""
+    if response.HasField("layers_result"):
+        return response.layers_result.output
+    return response.block_result.partial
+
+
+def honest(response: shard_pb2.RoundsResponse) -> bytes:
+    """Answer as an honest node would, which holds a model of zeros."""
+    return response.SerializeToString()
+
+
 def _honest(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     response = shard_pb2.RoundsResponse(call_id=request.call_id)
     if request.HasField("open_session"):
@@ -60,6 +76,12 @@ def _honest(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         response.sequence_opened.reserved_bytes = 1
     elif request.HasField("close_sequence"):
         response.sequence_closed.SetInParent()
+    elif request.HasField("load_norms"):
+        response.norms_loaded.SetInParent()
+    elif request.HasField("run_layers"):
+        row_count = sum(segment.row_count for segment in request.run_layers.segments)
+        response.layers_result.layer_count = request.run_layers.layer_count
+        encode_tensor(torch.zeros(row_count, HIDDEN_SIZE), response.layers_result.output)
     else:
         row_count = sum(segment.row_count for segment in request.run_block.segments)
         encode_tensor(torch.zeros(row_count, HIDDEN_SIZE), response.block_result.partial)

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 
 import torch
 
+from common.residual import Residual
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import encode_tensor
-from coordinator.mesh import MeshIdentity
+from coordinator.mesh import MeshIdentity, encode_norms
 from protos.shardmesh.v1 import shard_pb2
 
 ATTENTION = shard_pb2.BLOCK_KIND_ATTENTION
@@ -68,6 +69,28 @@ def run_block(
             rotary_length=first_position + row_count,
         )  # fmt: skip
     encode_tensor(rows, block.input)
+    return request
+
+
+def load_norms(call_id: int, residual: Residual) -> shard_pb2.RoundsRequest:
+    """Return the message that gives the only node what lies between blocks."""
+    request = shard_pb2.RoundsRequest(call_id=call_id)
+    encode_norms(residual, request.load_norms)
+    return request
+
+
+def run_layers(
+    call_id: int, rows: torch.Tensor, *, first_layer: int = 0, layer_count: int = 2, first_position: int = 0
+) -> shard_pb2.RoundsRequest:
+    """Return the message that runs layers on rows of sequence 1, at neighbouring positions."""
+    request = shard_pb2.RoundsRequest(call_id=call_id)
+    layers = request.run_layers
+    layers.first_layer, layers.layer_count = first_layer, layer_count
+    row_count = rows.shape[0]
+    layers.segments.add(
+        sequence_id=1, first_position=first_position, row_count=row_count, rotary_length=first_position + row_count
+    )
+    encode_tensor(rows, layers.input)
     return request
 
 

@@ -1,0 +1,184 @@
+"""Which tiles may kernels take from the page cache themselves, and what happens when the cache lets one go?
+
+Covers: CachedReads behind StreamedTiles; a node whose slice is evicted while it serves.
+Does not cover: products (tests/property/test_cached_products.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from common.matmul import kernels
+from common.native.library import Outcome
+from common.weights.reader import ReadSettings, TileRange, read_into
+from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
+from common.weights.weight_memory import WeightMemory
+from shardnode.node import ShardNode
+from shardnode.session import Session
+from tests.support.random_models import build
+from tests.support.session_messages import FFN, open_sequence, open_session, random_rows, run_block
+from tests.support.sliced_models import SlicedModel, slice_model
+from tests.support.tiles_on_disk import LEAST_BYTES, end_readers, sweep
+
+pytestmark = [
+    pytest.mark.usefixtures("reads_leave_nothing"),
+    pytest.mark.skipif(kernels.functions is None, reason="there are no kernels to take anything"),
+    pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system cannot read only what is cached"),
+]
+
+
+def with_digests(tiles: list[TileRange]) -> list[TileRange]:
+    """Return the tiles with the digests that a manifest would give them."""
+    return [
+        replace(tile, sha256=hashlib.sha256(tile.path.read_bytes()[tile.offset :][: tile.byte_count]).hexdigest())
+        for tile in tiles
+    ]
+
+
+@pytest.fixture
+def source(tiles: list[TileRange]) -> Iterator[StreamedTiles]:
+    """Return tiles behind the least window, none of them read yet."""
+    with StreamedTiles(with_digests(tiles), window_bytes=LEAST_BYTES) as made:
+        yield made
+
+
+def take(source: TileSource, tile_index: int, outcome: Outcome = Outcome.DONE) -> bool:
+    """Tell whether a tile may be taken, and pretend that taking it had this outcome."""
+    cached = source.begin_cached(tile_index)
+    if cached is None:
+        return False
+    source.end_cached(tile_index, outcome)
+    return True
+
+
+def test_a_tile_is_taken_only_after_it_was_read_and_verified(source: StreamedTiles, tiles: list[TileRange]) -> None:
+    """Then from where it lies in its file."""
+    assert not take(source, len(tiles) - 1)
+    sweep(source, tiles)
+    cached = source.begin_cached(5)
+    assert cached is not None
+    assert os.pread(cached.fd, 100, cached.offset) == tiles[5].path.read_bytes()[tiles[5].offset :][:100]
+    source.end_cached(5, Outcome.DONE)
+
+
+def test_what_was_taken_counts_as_read(tiles: list[TileRange]) -> None:
+    """In bytes and in reads, beside what the window had read."""
+    with StreamedTiles(tiles, window_bytes=LEAST_BYTES) as source:
+        sweep(source, tiles)
+        taken = [index for index in range(3) if take(source, index)]
+    end_readers()
+    through_window = source._bytes_read_total, source._reads_total
+    assert source.stats.bytes_read_total == through_window[0] + sum(tiles[index].byte_count for index in taken)
+    assert source.stats.reads_total == through_window[1] + 3
+
+
+def test_after_a_tile_that_was_not_there_the_window_takes_over_until_the_next_cycle(
+    source: StreamedTiles, tiles: list[TileRange]
+) -> None:
+    """It reads ahead, which single tries do not."""
+    sweep(source, tiles)
+    assert take(source, 0)
+    assert take(source, 1, Outcome.NOT_CACHED)
+    assert not take(source, 2)
+    source.acquire(1)
+    source.release(1)
+    assert take(source, 0)
+    assert take(source, 2)
+
+
+def test_a_file_system_that_cannot_tell_is_asked_once(source: StreamedTiles, tiles: list[TileRange]) -> None:
+    """Everything goes through the window from then on."""
+    sweep(source, tiles)
+    assert take(source, 0, Outcome.NEVER_CACHED)
+    assert not take(source, 0)
+    sweep(source, tiles)
+
+
+@pytest.mark.parametrize("way", ["past the cache", "all in memory", "an injected reader"])
+def test_nothing_is_taken_where_the_cache_has_no_part(tiles: list[TileRange], way: str) -> None:
+    """Where reads leave nothing in the cache, where nothing is read again, where a test says how to read."""
+    if way == "past the cache":
+        made: StreamedTiles = StreamedTiles(
+            tiles, window_bytes=LEAST_BYTES, settings=ReadSettings(bypass_page_cache=True)
+        )
+    elif way == "all in memory":
+        made = ResidentTiles(tiles)
+    else:
+        made = StreamedTiles(tiles, window_bytes=LEAST_BYTES, read_into=lambda *call: read_into(*call))
+    with made:
+        sweep(made, tiles)
+        assert not take(made, 0)
+
+
+def test_closing_waits_for_a_tile_that_is_used(tiles: list[TileRange]) -> None:
+    """Its file must not be closed, and its number given to another, under a kernel."""
+    source = StreamedTiles(tiles, window_bytes=LEAST_BYTES)
+    sweep(source, tiles)
+    cached = source.begin_cached(3)
+    assert cached is not None
+    closing = threading.Thread(target=source.close)
+    closing.start()
+    closing.join(0.05)
+    assert closing.is_alive()
+    os.fstat(cached.fd)
+    source.end_cached(3, Outcome.DONE)
+    closing.join(10)
+    assert not closing.is_alive()
+    assert not take(source, 3)
+
+
+def forget_files(directory: Path) -> None:
+    """Make the system drop a slice from its page cache."""
+    for path in directory.glob("*.safetensors"):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def rounds(node: ShardNode, sliced: SlicedModel, *, forgets: int = -1) -> list[bytes]:
+    """Return what a node answers to eight sweeps of a row each; before one of them the cache forgets its slice."""
+    session = Session(node)
+    session.handle(open_session(1, sliced.identity))
+    session.handle(open_sequence(2))
+    answers, call_id = [], 3
+    for position in range(8):
+        if position == forgets:
+            forget_files(sliced.slice_directory(0))
+        for layer in range(2):
+            rows = random_rows(1, sliced.spec.hidden_size, seed=position * 2 + layer)
+            own = [(1, position, 1)]
+            attention = session.handle(run_block(call_id, rows, layer=layer, segments=own))
+            ffn = session.handle(run_block(call_id + 1, rows, kind=FFN, layer=layer, segments=own))
+            answers += [attention.block_result.partial.data, ffn.block_result.partial.data]
+            call_id += 2
+    session.close()
+    return answers
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("forgets", [-1, 3])
+def test_a_node_answers_the_same_bits_from_the_cache_and_through_the_window(
+    tmp_path: Path, dtype: str, forgets: int
+) -> None:
+    """Biases included; also when the slice is evicted between two sweeps."""
+    model = build(layers=2, vocab_size=260, attention_bias=True, mlp_bias=True)
+    sliced = slice_model(tmp_path, model=model, dtype=dtype)
+    answers, read_bytes = {}, {}
+    for page_cache in ("use", "bypass"):
+        weights = WeightMemory(memory_window=2, page_cache=page_cache)
+        node = ShardNode(sliced.node_config(weights=weights))
+        answers[page_cache] = rounds(node, sliced, forgets=forgets)
+        read_bytes[page_cache] = node.stats().read_bytes
+        taken = node.tiles._cached.tiles_total  # type: ignore[attr-defined]
+        assert (taken > 0) == (page_cache == "use")
+        node.close()
+    assert answers["use"] == answers["bypass"]
+    assert torch.frombuffer(bytearray(b"".join(answers["use"])), dtype=torch.float32).isfinite().all()
