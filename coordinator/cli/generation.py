@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from common.errors import InputError, ResourceError
+from common.matmul import kernels
 from common.metrics_page import MetricsPage
 from common.operating_system import own_memory
 from coordinator.cli.progress import byte_progress
@@ -161,7 +162,7 @@ def _report(sequence: Sequence, timings: Timings, memory: dict[str, dict[str, in
         f"\n{len(sequence.prompt_ids)} prompt tokens, {len(sequence.generated_ids)} generated "
         f"({sequence.finish_reason}) on {len(nodes)} node{'s' if len(nodes) > 1 else ''}\n"
         f"first token after {timings.ttft_seconds:.2f} s, then {timings.tokens_per_second:.1f} tokens/s "
-        f"(torch {torch.__version__}, {torch.get_num_threads()} threads here)\n"
+        f"(torch {torch.__version__}, kernels {kernels.variant})\n"
         f"peak memory, MB: {peaks}{together}",
         file=sys.stderr,
     )
