@@ -67,7 +67,7 @@ def _say(number: int, rounds: int, name: str) -> None:
 
 
 def _read_each_way(model: BigModel) -> list[RawRead]:
-    """Read large pieces with four threads, as fio is asked to, and small ones, which virtual disks like, with others."""
+    """Read large pieces with four threads, as fio is asked to, and small ones, which virtual disks like, too."""
     return [
         read_raw(model.slice_files, thread_count=thread_count, read_bytes=read_bytes, most_bytes=RAW_BYTES)
         for thread_count, read_bytes in RAW_WAYS
