@@ -21,6 +21,10 @@
     |  |- WindowTooSmall          two tiles do not fit the memory window
     |  |- DiskFull                no room for slices
     |  `- AddressInUse            another process has this port
+    |- NotTrusted                 a peer, a token or a certificate is not trusted   exit 7
+    |  `- TokenRefused            a token that was used, has expired, or never was
+    |- NoSuchNode                 no member of the mesh has this name               exit 2
+    |- NameTaken                  a member of the mesh has this name already        exit 2
     |- ProtocolError              a peer broke the order of messages                exit 5
     `- InternalError              ours                                              exit 70
 
@@ -38,6 +42,7 @@ EXIT_MODEL = 3
 EXIT_SLICE = 4
 EXIT_NODE = 5
 EXIT_RESOURCE = 6
+EXIT_TRUST = 7
 EXIT_INTERNAL = 70
 EXIT_INTERRUPTED = 130
 
@@ -195,6 +200,36 @@ class AddressInUse(ResourceError):
 
     status = "ALREADY_EXISTS"
     reason = "ADDRESS_IN_USE"
+
+
+class NotTrusted(ShardmeshError):
+    """A peer is not who it should be, or has not shown that it belongs to this mesh."""
+
+    status = "PERMISSION_DENIED"
+    reason = "NOT_TRUSTED"
+    exit_code = EXIT_TRUST
+
+
+class TokenRefused(NotTrusted):
+    """A token was used already, has expired, or was never made."""
+
+    reason = "TOKEN_REFUSED"
+
+
+class NoSuchNode(ShardmeshError):
+    """No member of the mesh has this name."""
+
+    status = "NOT_FOUND"
+    reason = "NO_SUCH_NODE"
+    exit_code = EXIT_INPUT
+
+
+class NameTaken(ShardmeshError):
+    """A member of the mesh has this name already."""
+
+    status = "ALREADY_EXISTS"
+    reason = "NAME_TAKEN"
+    exit_code = EXIT_INPUT
 
 
 class ProtocolError(ShardmeshError):

@@ -173,7 +173,7 @@ def make_server(worker_count: int) -> grpc.Server:
 
 
 def check_listen_address(address: str, *, insecure: bool) -> None:
-    """Refuse to listen without TLS where other devices could reach us.
+    """Refuse to listen without TLS where other devices could reach us. Not to be asked where there is TLS.
 
     Raises: InputError: not an address, or neither loopback, a Unix socket nor `insecure`.
     """
@@ -182,8 +182,9 @@ def check_listen_address(address: str, *, insecure: bool) -> None:
     host, _ = split_host_port(address)
     if insecure or is_loopback(host):
         return
-    raise InputError(f"{address} can be reached by other devices and there is no TLS yet; listen on 127.0.0.1 or "
-                     "unix:/path, or pass --insecure on a network that you trust")  # fmt: skip
+    raise InputError(f"{address} can be reached by other devices and this node has not joined a mesh, so there is "
+                     "no TLS; join one (`shardnode join`), listen on 127.0.0.1 or unix:/path, or pass --insecure on a "
+                     "network that you trust")  # fmt: skip
 
 
 def is_loopback(host: str) -> bool:
@@ -209,15 +210,18 @@ def split_host_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-def bind(server: grpc.Server, address: str) -> str:
-    """Listen on `address` and return it with the port that it got.
+def bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
+    """Listen on `address` and return it with the port that it got. Args: credentials: of TLS; without, in plain.
 
     Raises: AddressInUse: another process has it, or it is not ours to listen on; InputError: no socket can lie there.
     """
     if address.startswith("unix:"):
         _check_socket_path(address.removeprefix("unix:"))
     try:
-        port = server.add_insecure_port(address)
+        if credentials is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise AddressInUse(f"cannot listen on {address}: another process has this address, or it is not this "
                            "device's; choose another one") from error  # fmt: skip

@@ -133,7 +133,7 @@ class Conversation:
                     slice_directories=directories, weights=memory.nodes, kv_budget_bytes=memory.kv_bytes,
                     use_gpu=run.use_gpu,
                 ))]  # fmt: skip
-            self.nodes = connect_nodes(addresses)
+            self.nodes = connect_nodes(addresses, run.mesh)
             for node in self.nodes:
                 opening.callback(node.close)
             mesh = Mesh(clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics)

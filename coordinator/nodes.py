@@ -16,6 +16,7 @@ from common.errors import InputError, SliceMismatch
 from common.rpc import channel_options, is_loopback, split_host_port
 from coordinator.direct_client import DirectShardClient
 from coordinator.grpc_client import GrpcShardClient, get_stats
+from coordinator.mesh_access import MeshAccess
 from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 
@@ -53,13 +54,13 @@ def parse_node_list(text: str, *, insecure: bool) -> list[str]:
         if not address.startswith("unix:"):
             host, _ = split_host_port(address)
             if not insecure and not is_loopback(host):
-                raise InputError(f"{address} is another device and there is no TLS yet; pass --insecure if you trust "
-                                 "everybody on that network")  # fmt: skip
+                raise InputError(f"{address} is another device: name a node of your mesh instead (`coordinator-cli "
+                                 "nodes` lists them), or pass --insecure if you trust everybody on that network")  # fmt: skip
     return addresses
 
 
-def connect_nodes(addresses: Sequence[str]) -> list[ConnectedNode]:
-    """Connect to every address and return the nodes in rank order.
+def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> list[ConnectedNode]:
+    """Connect to every address and return the nodes in rank order. Args: mesh: how, where nodes belong to one.
 
     Raises: NodeLost: not reachable; SliceMismatch: the ranks are not 0..N-1, each once.
     """
@@ -68,9 +69,13 @@ def connect_nodes(addresses: Sequence[str]) -> list[ConnectedNode]:
     try:
         found: dict[int, tuple[str, grpc.Channel, str]] = {}
         for address in addresses:
-            channel = grpc.insecure_channel(address, options=channel_options())
+            if mesh is None:
+                channel = grpc.insecure_channel(address, options=channel_options())
+            else:
+                channel = mesh.channel(address)
             channels.append(channel)
-            stats = get_stats(channel, f"the node at {address}", STATS_TIMEOUT_SECONDS)
+            who = f"the node at {address}" if mesh is None else f"{mesh.peers[address].name} ({address})"
+            stats = get_stats(channel, who, STATS_TIMEOUT_SECONDS)
             if stats.rank in found:
                 raise SliceMismatch(f"{address} and {found[stats.rank][0]} both hold rank {stats.rank}")
             found[stats.rank] = (address, channel, stats.direct_path)
@@ -79,7 +84,7 @@ def connect_nodes(addresses: Sequence[str]) -> list[ConnectedNode]:
                                 f"0 to {len(addresses) - 1} are needed, each once")  # fmt: skip
         for rank in range(len(addresses)):
             address, channel, direct_path = found[rank]
-            name = _name(rank, address)
+            name = _name(rank, address, mesh)
             nodes.append(
                 ConnectedNode(name=name, channel=channel, client=_session(address, channel, direct_path, name))
             )
@@ -92,7 +97,9 @@ def connect_nodes(addresses: Sequence[str]) -> list[ConnectedNode]:
         raise
 
 
-def _name(rank: int, address: str) -> str:
+def _name(rank: int, address: str, mesh: MeshAccess | None) -> str:
+    if mesh is not None:
+        return f"{mesh.peers[address].name} ({address})"
     return f"node {rank}" if address.startswith("unix:") else f"node {rank} ({address})"
 
 

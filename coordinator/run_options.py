@@ -24,6 +24,7 @@ from common.weights.weight_memory import WeightMemory
 from coordinator.batch import rows_per_sweep
 from coordinator.local import LocalNodes
 from coordinator.local_memory import share_memory
+from coordinator.mesh_access import MeshAccess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,8 @@ class RunOptions:
     """Without a budget: most bytes of keys and values on each node that is started here."""
     node_addresses: Sequence[str] = ()
     """Nodes that run already; none: start them on this machine."""
+    mesh: MeshAccess | None = None
+    """How those nodes are reached, where they belong to a mesh."""
     use_gpu: bool = False
 
     def __post_init__(self) -> None:

@@ -20,14 +20,28 @@ from common.memory_flags import (
     WindowBytesOption,
     weight_memory,
 )
+from common.options_file import use_options_file
 from shardnode.config import NodeConfig
 
-app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
+app = typer.Typer(
+    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True
+)  # fmt: skip
 
 
-@app.command()
+@app.callback()
 def serve(
-    slice_dir: Annotated[Path, typer.Option(help="Directory of one slice, such as MODEL/split/node0.")],
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with these options by their names; flags go before it. `shardnode join` writes one.",
+            callback=use_options_file,
+            is_eager=True,
+        ),
+    ] = None,
+    slice_dir: Annotated[
+        Path | None, typer.Option(help="Directory of one slice, such as MODEL/split/node0.", show_default=False)
+    ] = None,
     listen: Annotated[
         str, typer.Option(help="Where to listen: host:port (port 0: any free one) or unix:/path.")
     ] = "127.0.0.1:0",
@@ -62,16 +76,28 @@ def serve(
     reads_in_flight: ReadsInFlightOption = 0,
     read_bytes: ReadBytesOption = None,
     read_timeout_seconds: ReadTimeoutOption = 60.0,
+    coordinator: Annotated[
+        str,
+        typer.Option(help="host:port of the coordinator of the mesh that this node has joined.", show_default=False),
+    ] = "",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where a member keeps its identity.", show_default=False)
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve one slice of a model to a coordinator until SIGTERM or Ctrl-C.
 
-    Example: shardnode --slice-dir models/my-model/split/node0 --listen 127.0.0.1:50051
+    Examples: shardnode --slice-dir models/my-model/split/node0 --listen 127.0.0.1:50051
+
+    shardnode join TOKEN, then: shardnode --config FILE --slice-dir DIRECTORY
     """
+    if context.invoked_subcommand is not None:
+        return
     configure_logs(log_level)
-    config = NodeConfig(
+    node_config = NodeConfig(
         slice_directory=slice_dir, listen=listen, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
         thread_count=threads, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
+        coordinator=coordinator, data_directory=data_dir,
         weights=weight_memory(
             memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
             reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
@@ -80,16 +106,36 @@ def serve(
     # Here and not at the top: it imports torch, and --help must not wait for that.
     from shardnode.run import RunningNode
 
-    node = RunningNode(config)
+    node = RunningNode(node_config)
     stop_on_signals(node.stop)
     if insecure:
         print(
             "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
         )
-    print(f"shardnode: serving {slice_dir} on {node.address}", file=sys.stderr, flush=True)
+    serving = slice_dir or "no slice yet"
+    print(f"shardnode: serving {serving} on {node.address}", file=sys.stderr, flush=True)
     if metrics_port is not None:
         print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port}/metrics", file=sys.stderr, flush=True)
     node.wait()
+
+
+@app.command()
+def join(
+    token: Annotated[str, typer.Argument(help="What `coordinator-cli mesh invite` has printed.", show_default=False)],
+    name: Annotated[str, typer.Option(help="What the node is called; the host's name by default.")] = "",
+    listen: Annotated[str, typer.Option(help="Where the node will listen for its coordinator.")] = "0.0.0.0:50051",
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where identity and slices are kept, if not in the usual directory.")
+    ] = None,
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
+    configure_logs(log_level)
+    from shardnode.join import default_data_directory, join_mesh, name_of_this_device
+
+    joined = join_mesh(token, name or name_of_this_device(), data_dir or default_data_directory(), listen)
+    print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
+    print(f"start it: shardnode --config {joined.config}", file=sys.stderr)
 
 
 def main() -> NoReturn:

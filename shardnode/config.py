@@ -15,8 +15,8 @@ DEFAULT_KV_BUDGET_BYTES = 1 << 30
 class NodeConfig:
     """One shard node."""
 
-    slice_directory: Path
-    """Directory with manifest.json and block files."""
+    slice_directory: Path | None
+    """Directory with manifest.json and block files; None: a member of a mesh that holds no slice yet."""
     listen: str
     """`unix:/path`, or `host:port`; port 0 lets the system choose."""
     weights: WeightMemory = field(default_factory=WeightMemory)
@@ -36,8 +36,15 @@ class NodeConfig:
     """Port of the Prometheus page; none without it."""
     insecure: bool = False
     """Listen without TLS on an address that other devices reach."""
+    coordinator: str = ""
+    """host:port of the mesh's coordinator; empty: no mesh, and no TLS."""
+    data_directory: Path | None = None
+    """Where a member keeps its identity; None where there is no coordinator."""
 
     def __post_init__(self) -> None:
+        if self.slice_directory is None and not self.coordinator:
+            raise InputError("--slice-dir is missing: name a directory such as MODEL/split/node0, or join a mesh first "
+                             "with `shardnode join TOKEN`")  # fmt: skip
         if self.kv_budget_bytes is not None and not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.thread_count < 0:

@@ -12,7 +12,7 @@ import secrets
 import threading
 
 from common.device import select_device
-from common.errors import InputError
+from common.errors import InputError, InternalError
 from common.matmul import set_thread_count
 from common.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.rpc import PROTOCOL_VERSION
@@ -33,6 +33,8 @@ class ShardNode:
 
     def __init__(self, config: NodeConfig, read_into: ReadInto = read_into) -> None:
         """Open the slice. Args: read_into: how bytes are read from a file; another one to inject faults."""
+        if config.slice_directory is None:
+            raise InternalError("a node without a slice")
         self.config = config
         self.manifest = read_manifest(config.slice_directory)
         if self.manifest.rank == COORDINATOR_RANK:

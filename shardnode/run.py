@@ -10,6 +10,8 @@ import threading
 from common.metrics_page import MetricsPage
 from shardnode.config import NodeConfig
 from shardnode.direct import DirectServer
+from shardnode.join import IDENTITY_DIRECTORY
+from shardnode.membership import Membership, Presence
 from shardnode.node import ShardNode
 from shardnode.service import NodeServer
 
@@ -23,20 +25,30 @@ class RunningNode:
         self._stopping = threading.Event()
         self._closers = []
         try:
-            node = ShardNode(config)
-            self._closers.append(node.close)
-            if direct_path:
+            membership = None
+            if config.coordinator and config.data_directory is not None:
+                membership = Membership(
+                    config.data_directory / IDENTITY_DIRECTORY, config.data_directory, config.coordinator
+                )  # fmt: skip
+            node = None
+            if config.slice_directory is not None:
+                node = ShardNode(config)
+                self._closers.append(node.close)
+            if direct_path and node is not None:
                 direct = DirectServer(node, direct_path)
                 self._closers.append(direct.close)
             self.metrics_port = 0
-            if config.metrics_port is not None:
+            if config.metrics_port is not None and node is not None:
                 page = MetricsPage(node.metrics.registry, config.metrics_port)
                 self._closers.append(page.close)
                 self.metrics_port = page.port
-            server = NodeServer(node, direct_path)
+            server = NodeServer(config, node, direct_path, membership)
             server.start()
             self._closers.append(lambda: server.stop(DRAIN_SECONDS))
             self.address = server.address
+            if membership is not None:
+                self._closers.append(membership.close)
+                membership.start(_presence(server.address, node))
         except BaseException:
             self.close()
             raise
@@ -54,3 +66,9 @@ class RunningNode:
         """Stop listening, let running calls end, free everything. May be called twice."""
         while self._closers:
             self._closers.pop()()
+
+
+def _presence(address: str, node: ShardNode | None) -> Presence:
+    if node is None:
+        return Presence(listen=address)
+    return Presence(listen=address, rank=node.manifest.rank, model_identity=node.manifest.model_identity)

@@ -13,8 +13,13 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.rpc import bind, check_listen_address, guarded_stream, make_server
+from common.errors import NotTrusted, SliceMismatch
+from common.rpc import abort_with, bind, check_listen_address, guarded_stream, make_server
+from common.trust.certificates import COORDINATOR, PeerName
+from common.trust.tls import caller_of, mutual_server_credentials
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
+from shardnode.config import NodeConfig
+from shardnode.membership import Membership
 from shardnode.node import ShardNode
 from shardnode.session import Session
 
@@ -25,14 +30,16 @@ SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     """Answers for one node."""
 
-    def __init__(self, node: ShardNode, direct_path: str) -> None:
+    def __init__(self, node: ShardNode | None, direct_path: str, own: PeerName | None) -> None:
+        """Args: own: who this node is in its mesh; None: whoever reaches it may use it."""
         self._node = node
         self._direct_path = direct_path
+        self._own = own
 
     def Rounds(  # noqa: N802 - the name is the contract's
         self, request_iterator: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
     ) -> Iterator[shard_pb2.RoundsResponse]:
-        session = Session(self._node)
+        session = Session(self._checked(context))
         try:
             yield from guarded_stream(context, request_iterator, session.handle)
         finally:
@@ -41,28 +48,48 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     def GetStats(  # noqa: N802 - the name is the contract's
         self, request: shard_pb2.GetStatsRequest, context: grpc.ServicerContext
     ) -> shard_pb2.GetStatsResponse:
-        stats = self._node.stats()
+        stats = self._checked(context).stats()
         stats.direct_path = self._direct_path
         return stats
+
+    def _checked(self, context: grpc.ServicerContext) -> ShardNode:
+        """Return the node, for who may use it; end the call of who may not."""
+        try:
+            if self._own is not None:
+                caller = caller_of(context)
+                if (caller.mesh, caller.role) != (self._own.mesh, COORDINATOR):
+                    raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
+            if self._node is None:
+                raise SliceMismatch("this node holds no slice yet; start it with --slice-dir")
+        except Exception as error:  # noqa: BLE001 - the edge of an RPC
+            abort_with(context, error)
+        return self._node
 
 
 class NodeServer:
     """The listening server of one node."""
 
-    def __init__(self, node: ShardNode, direct_path: str = "") -> None:
-        """Listen on the node's address.
+    def __init__(
+        self, config: NodeConfig, node: ShardNode | None, direct_path: str = "", membership: Membership | None = None
+    ) -> None:
+        """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
-        config = node.config
-        check_listen_address(config.listen, insecure=config.insecure)
+        own = None if membership is None else membership.peer
+        credentials = None
+        if membership is not None and not config.listen.startswith("unix:"):
+            credentials = mutual_server_credentials(membership.identity)
+        else:
+            check_listen_address(config.listen, insecure=config.insecure)
+            own = None  # a Unix socket, loopback, or a network that its owner trusts
         self._server = make_server(WORKER_COUNT)
-        shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(node, direct_path), self._server)
+        shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(node, direct_path, own), self._server)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
-        self.address = bind(self._server, config.listen)
+        self.address = bind(self._server, config.listen, credentials)
         for name in ("", SERVICE_NAME):
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -64,7 +65,15 @@ def generate(
     read_timeout_seconds: ReadTimeoutOption = 60.0,
     kv_budget_bytes: Annotated[int, typer.Option(help="Most bytes of keys and values on each local node.")] = 1 << 30,
     nodes: Annotated[
-        str | None, typer.Option(help="Use these running shardnodes, host:port,host:port, instead of starting some.")
+        str | None,
+        typer.Option(
+            help="Use these running shardnodes instead of starting some: names of the mesh's nodes, kitchen,attic, or "
+            "addresses, host:port,host:port.",
+            show_default=False,
+        ),
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the mesh is kept whose nodes --nodes names.", show_default=False)
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
@@ -102,8 +111,11 @@ def generate(
     with ExitStack() as closing:
         is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
+        from common.trust.certificates import NAME_PATTERN
         from coordinator.cli.generation import GenerateRequest, run_request
         from coordinator.conversation import ModelOptions
+        from coordinator.mesh_access import find_nodes
+        from coordinator.mesh_state import default_state_directory
         from coordinator.nodes import parse_node_list
         from coordinator.run_options import RunOptions
         from coordinator.sampler import SamplingParams
@@ -112,7 +124,14 @@ def generate(
         if nodes is None:
             local = LocalNodes(forks=is_fresh)
             closing.callback(local.close)
-        addresses = parse_node_list(nodes, insecure=insecure) if nodes is not None else []
+        addresses: list[str] = []
+        mesh = None
+        if nodes is not None:
+            names = [name.strip() for name in nodes.split(",")]
+            if all(NAME_PATTERN.fullmatch(name) for name in names):
+                addresses, mesh = find_nodes(names, state_dir or default_state_directory())
+            else:
+                addresses = parse_node_list(nodes, insecure=insecure)
         request = GenerateRequest(
             prompt=prefix + prompt, chat=chat, length=length, seed=seed, ignore_eos=ignore_eos, json_output=json_output,
             sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p),
@@ -122,7 +141,7 @@ def generate(
             ),
             run=RunOptions(
                 weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
-                node_addresses=addresses, use_gpu=use_gpu,
+                node_addresses=addresses, mesh=mesh, use_gpu=use_gpu,
             ),
             master_address=f"{master_ip}:{master_port}" if is_master_named else None,
             metrics_port=metrics_port,

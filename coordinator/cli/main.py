@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from common.command_line import CONTEXT_SETTINGS, run_process
+from coordinator.cli import mesh
 from coordinator.cli.generate import generate
 from coordinator.cli.split import split
 
@@ -15,6 +16,8 @@ app = typer.Typer(
 )  # fmt: skip
 app.command()(generate)
 app.command()(split)
+app.command()(mesh.nodes)
+app.add_typer(mesh.app, name="mesh")
 
 
 @app.callback(invoke_without_command=True)
@@ -22,7 +25,7 @@ def coordinator_cli(context: typer.Context) -> None:
     """Run a language model larger than any of your devices on the devices you own.
 
     Exit codes: 0 done; 2 bad input; 3 the model; 4 the slices on disk; 5 a node; 6 not enough of something;
-    70 a bug; 130 interrupted.
+    7 somebody who is not trusted; 70 a bug; 130 interrupted.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())

@@ -96,6 +96,6 @@ def ask(client: ShardClient, request: shard_pb2.RoundsRequest) -> shard_pb2.Roun
 def _listen(node: ShardNode, transport: Transport, socket_path: str) -> NodeServer | DirectServer:
     if transport == "direct":
         return DirectServer(node, socket_path)
-    server = NodeServer(node)
+    server = NodeServer(node.config, node)
     server.start()
     return server

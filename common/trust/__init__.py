@@ -1,0 +1,1 @@
+"""Who may speak to whom: certificates of one mesh, tokens to join it, TLS on channels and servers."""

@@ -1,0 +1,132 @@
+"""TLS for our channels and servers, and who is at the other end.
+
+Covers: credentials from an identity, names that must match, the authority that a token names, the peer of a call.
+Does not cover: certificates themselves (certificates.py), which member may do what (coordinator/members.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from OpenSSL import SSL, crypto
+
+from common.errors import NodeLost, NotTrusted
+from common.rpc import channel_options, split_host_port
+from common.trust.certificates import PeerName, peer_from_uri, to_pem
+from common.trust.identity import Identity
+
+CONNECT_SECONDS = 5.0
+
+
+def secure_channel(address: str, identity: Identity, expected: PeerName) -> grpc.Channel:
+    """Return a channel over mutual TLS to a peer that must be `expected`, wherever it is reached."""
+    credentials = grpc.ssl_channel_credentials(
+        root_certificates=identity.authority, private_key=identity.own.key, certificate_chain=identity.own.certificate
+    )
+    return grpc.secure_channel(address, credentials, options=_named(expected))
+
+
+def channel_to_authority(address: str, authority: bytes, expected: PeerName) -> grpc.Channel:
+    """Return a channel for somebody who has no certificate yet: only the server shows one."""
+    credentials = grpc.ssl_channel_credentials(root_certificates=authority)
+    return grpc.secure_channel(address, credentials, options=_named(expected))
+
+
+def mutual_server_credentials(identity: Callable[[], Identity]) -> grpc.ServerCredentials:
+    """Return credentials of a server that only members reach. Args: identity: asked at every handshake."""
+    first = identity()
+    shown = [first]
+
+    def fetch() -> grpc.ServerCertificateConfiguration | None:
+        current = identity()
+        if current == shown[0]:
+            return None
+        shown[0] = current
+        return _configuration(current)
+
+    credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
+        _configuration(first),
+        fetch,
+        require_client_authentication=True,  # type: ignore[arg-type]  # None: no news
+    )
+    return credentials
+
+
+def open_server_credentials(identity: Identity) -> grpc.ServerCredentials:
+    """Return credentials of a server that anybody reaches; it shows its authority too, which tokens name."""
+    chain = identity.own.certificate + identity.authority
+    credentials: grpc.ServerCredentials = grpc.ssl_server_credentials([(identity.own.key, chain)])
+    return credentials
+
+
+def caller_of(context: grpc.ServicerContext) -> PeerName:
+    """Return who calls. Raises: NotTrusted: nobody that TLS has made sure of."""
+    return peer_from_uri(_shown(context, "peer_spiffe_id").decode("ascii", errors="replace"))
+
+
+def caller_certificate(context: grpc.ServicerContext) -> bytes:
+    """Return the caller's certificate in PEM. Raises: NotTrusted: it has shown none."""
+    return _shown(context, "x509_pem_cert")
+
+
+def _shown(context: grpc.ServicerContext, key: str) -> bytes:
+    """Return what TLS says of the caller. Raises: NotTrusted: it says nothing, or several things."""
+    shown: Any = context.auth_context().get(key) or []
+    if len(shown) != 1:
+        raise NotTrusted("the caller has shown no certificate of this mesh")
+    return bytes(shown[0])
+
+
+def read_authority(address: str, fingerprint: bytes) -> bytes:
+    """Return, in PEM, the authority at `address` whose certificate has this SHA-256. Nothing else of it is believed.
+
+    Raises: NodeLost: nobody answers there; NotTrusted: another authority does.
+    """
+    for der in _shown_certificates(address):
+        if hmac.compare_digest(hashlib.sha256(der).digest(), fingerprint):
+            return to_pem(der)
+    raise NotTrusted(f"whoever answers at {address} is not the coordinator that made this token; do not go on unless "
+                     "you know why, and make a new token on the coordinator")  # fmt: skip
+
+
+def _shown_certificates(address: str) -> list[bytes]:
+    """Return what a TLS server shows, its own certificate first, in DER; unverified."""
+    context = SSL.Context(SSL.TLS_CLIENT_METHOD)
+    context.set_verify(SSL.VERIFY_NONE)
+    try:
+        with socket.create_connection(split_host_port(address), timeout=CONNECT_SECONDS) as plain:
+            # pyOpenSSL wants a socket that blocks or one that never does; the limit is the kernel's then.
+            plain.settimeout(None)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(CONNECT_SECONDS), 0))
+            connection = SSL.Connection(context, plain)
+            connection.set_connect_state()
+            connection.set_alpn_protos([b"h2"])
+            connection.do_handshake()
+            chain = connection.get_peer_cert_chain() or []
+    except (OSError, SSL.Error) as error:
+        raise NodeLost(f"no coordinator lets devices in at {address} ({_reason(error)}); is it running, and is the "
+                       "token still good?") from error  # fmt: skip
+    return [crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, (SSL.WantReadError, TimeoutError)):
+        return "no answer in time"
+    return getattr(error, "strerror", None) or "whoever listens there does not speak TLS"
+
+
+def _named(expected: PeerName) -> list[tuple[str, int | str]]:
+    return [*channel_options(), ("grpc.ssl_target_name_override", expected.dns)]
+
+
+def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    configuration: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
+        [(identity.own.key, identity.own.certificate)], root_certificates=identity.authority
+    )
+    return configuration

@@ -1,0 +1,155 @@
+"""The `coordinator` daemon: its listeners, from start to drain.
+
+    --master-ip:--master-port        mutual TLS   members: heartbeats, renewal; standard health and reflection
+    the next port                    TLS          devices with a token, only while there is one
+    coordinator.sock in the state    plain        the owner: invitations, removal, the list of nodes
+
+Covers: the order in which they start and end, opening and closing the door for devices.
+Does not cover: what they answer (mesh_services.py), flags (daemon_cli.py).
+Threads: gRPC's; one that closes the door when the last token has expired.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from pathlib import Path
+
+import grpc
+import psutil
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from common.errors import AddressInUse, InputError
+from common.rpc import bind, is_loopback, make_server, split_host_port
+from common.trust.tls import mutual_server_credentials, open_server_credentials
+from coordinator.invites import Invites
+from coordinator.mesh_services import JoinServicer, MeshServicer, OwnerServicer
+from coordinator.mesh_state import SOCKET_FILE, open_mesh_state
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+
+MEMBER_WORKERS, JOIN_WORKERS, OWNER_WORKERS = 32, 4, 4
+DRAIN_SECONDS = 5.0
+DOOR_LOOK_SECONDS = 1.0
+MAX_ADVERTISED = 4
+LOCK_FILE = "coordinator.lock"
+
+
+class Coordinator:
+    """A coordinator that answers. Raises on construction what its parts raise, with nothing left running."""
+
+    def __init__(self, state_directory: Path, address: str, advertised: str = "") -> None:
+        """Args: address: of the members' listener; advertised: host that tokens name, instead of all of this machine."""
+        self._state = open_mesh_state(state_directory)
+        self._lock = self._own_state(state_directory)
+        self._host, port = split_host_port(address)
+        self._advertised = advertised
+        self._invites = Invites()
+        self._door_lock = threading.Lock()
+        self._door: grpc.Server | None = None
+        self._stopping = threading.Event()
+        self._owner = make_server(OWNER_WORKERS)
+        owner = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door)
+        mesh_pb2_grpc.add_OwnerServiceServicer_to_server(owner, self._owner)
+        # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
+        bind(self._owner, f"unix:{state_directory / SOCKET_FILE}")
+        self._members = make_server(MEMBER_WORKERS)
+        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state), self._members)
+        self._health = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._members)
+        name = mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name
+        reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._members)
+        self.address = bind(self._members, address, mutual_server_credentials(self._state.identity))
+        self._port = split_host_port(self.address)[1]
+        self._join_port = self._port + 1 if port else 0
+        self._members.start()
+        self._owner.start()
+        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        self._minding = threading.Thread(target=self._mind_door_for_ever, name="door", daemon=True)
+        self._minding.start()
+
+    @property
+    def mesh_name(self) -> str:
+        return self._state.name
+
+    def stop(self) -> None:
+        """Ask `wait` to return; callable from a signal handler."""
+        self._stopping.set()
+
+    def wait(self) -> None:
+        """Serve until `stop`, then drain and close."""
+        self._stopping.wait()
+        self.close()
+
+    def close(self) -> None:
+        """Take no new calls, let running ones end. May be called twice."""
+        self._stopping.set()
+        self._health.enter_graceful_shutdown()
+        with self._door_lock:
+            servers = [self._members, self._owner, *([self._door] if self._door else [])]
+            self._door = None
+        for ending in [server.stop(DRAIN_SECONDS) for server in servers]:
+            ending.wait(DRAIN_SECONDS + 5)
+        self._minding.join()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+    def _own_state(self, directory: Path) -> int:
+        """Lock the state directory and return the lock's descriptor; it goes with the process, however that ends."""
+        lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise AddressInUse(f"a coordinator runs on {directory} already; stop it, or choose another --state-dir"
+                               ) from None  # fmt: skip
+        return lock
+
+    def _mind_door(self) -> None:
+        """Open the join service when there is a token, close it when there is none."""
+        with self._door_lock:
+            is_needed = self._invites.any_open and not self._stopping.is_set()
+            if is_needed and self._door is None:
+                door = make_server(JOIN_WORKERS)
+                servicer = JoinServicer(self._state, self._invites, self._port)
+                mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, door)
+                credentials = open_server_credentials(self._state.identity())
+                address = bind(door, f"{self._host}:{self._join_port}", credentials)
+                self._join_port = split_host_port(address)[1]
+                door.start()
+                self._door = door
+            elif not is_needed and self._door is not None:
+                self._door.stop(DRAIN_SECONDS)
+                self._door = None
+
+    def _mind_door_for_ever(self) -> None:
+        while not self._stopping.wait(DOOR_LOOK_SECONDS):
+            self._mind_door()
+
+    def _join_addresses(self) -> list[str]:
+        """Return where a device may find the join service, the likeliest first."""
+        if self._advertised:
+            hosts = [self._advertised]
+        elif self._host in ("0.0.0.0", "[::]"):
+            hosts = own_addresses()
+        else:
+            hosts = [self._host]
+        if not hosts:
+            raise InputError("this machine has no address that other devices could reach; connect it to the network, or "
+                             "start the coordinator with --advertise HOST")  # fmt: skip
+        return [f"{host}:{self._join_port}" for host in hosts]
+
+
+def own_addresses() -> list[str]:
+    """Return this machine's IPv4 addresses that others may reach, those of real networks first."""
+    found = []
+    for name, addresses in psutil.net_if_addrs().items():
+        is_virtual = name.startswith(("docker", "br-", "veth", "virbr"))
+        found += [
+            (is_virtual, entry.address)
+            for entry in addresses
+            if entry.family.name == "AF_INET" and not is_loopback(entry.address)
+        ]
+    return [address for _, address in sorted(found)][:MAX_ADVERTISED]

@@ -1,0 +1,185 @@
+"""What devices, members and the owner may ask the coordinator: joining, heartbeats, renewal, invitations, removal.
+
+Covers: the three services of mesh.proto; who may call which. Does not cover: listeners (daemon.py), what is kept
+(members.py, invites.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from common.errors import InputError, NotTrusted, SliceMismatch
+from common.rpc import PROTOCOL_VERSION, abort_with, split_host_port
+from common.trust.certificates import NODE, PeerName, certify, fingerprint, lifetime_of, serial_of
+from common.trust.join_token import JoinToken
+from common.trust.tls import caller_certificate, caller_of
+from coordinator.invites import Invites
+from coordinator.members import Device, Member
+from coordinator.mesh_state import MeshState
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+
+HEARTBEAT_SECONDS = 2.0
+MAX_TEXT = 100
+MOST_BYTES = 1 << 60
+
+log = logging.getLogger(__name__)
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _guarded(method: Method) -> Method:
+    """Turn an exception of an RPC into its status."""
+
+    @functools.wraps(method)
+    def guarded(self: object, request: object, context: grpc.ServicerContext) -> object:
+        try:
+            return method(self, request, context)
+        except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
+            abort_with(context, error)
+
+    return guarded  # type: ignore[return-value]
+
+
+class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
+    """Lets devices in."""
+
+    def __init__(self, state: MeshState, invites: Invites, mesh_port: int) -> None:
+        self._state, self._invites, self._mesh_port = state, invites, mesh_port
+
+    @_guarded
+    def Join(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.JoinRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.JoinResponse:
+        self._invites.use(request.secret)
+        try:
+            device = device_from(request.device)
+            self._state.members.check_free(request.name)
+            peer = PeerName(mesh=self._state.name, role=NODE, name=request.name)
+            certificate = certify(self._state.authority, request.certificate_request, peer)
+            ends = int(lifetime_of(certificate)[1].timestamp())
+            self._state.members.admit(request.name, serial_of(certificate), ends, device)
+        except BaseException:
+            self._invites.give_back(request.secret)  # a name that is taken costs nobody a token
+            raise
+        log.info("%s joined", request.name)
+        return mesh_pb2.JoinResponse(certificate=certificate, mesh_port=self._mesh_port, mesh_name=self._state.name)
+
+
+class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
+    """Hears members."""
+
+    def __init__(self, state: MeshState) -> None:
+        self._state = state
+
+    def _caller(self, context: grpc.ServicerContext) -> Member:
+        """Return the member who calls. Raises: NotTrusted."""
+        peer = caller_of(context)
+        if (peer.mesh, peer.role) != (self._state.name, NODE):
+            raise NotTrusted(f"{peer.uri} is not a node of this mesh")
+        return self._state.members.check(peer.name, serial_of(caller_certificate(context)))
+
+    @_guarded
+    def Heartbeat(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.HeartbeatRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.HeartbeatResponse:
+        member = self._caller(context)
+        self._state.members.hear(
+            member.name, _address(request.listen, context.peer()), device_from(request.device),
+            max(-1, request.rank), request.model_identity[:MAX_TEXT],
+        )  # fmt: skip
+        return mesh_pb2.HeartbeatResponse(interval_seconds=HEARTBEAT_SECONDS)
+
+    @_guarded
+    def RenewCertificate(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RenewCertificateRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RenewCertificateResponse:
+        member = self._caller(context)
+        peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
+        certificate = certify(self._state.authority, request.certificate_request, peer)
+        ends = int(lifetime_of(certificate)[1].timestamp())
+        self._state.members.renew(member.name, serial_of(certificate), ends)
+        log.info("%s has a new certificate", member.name)
+        return mesh_pb2.RenewCertificateResponse(certificate=certificate)
+
+
+class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
+    """Obeys the owner."""
+
+    def __init__(
+        self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None]
+    ) -> None:
+        """Args: addresses: where devices reach the join service; invited: called when there is a new token."""
+        self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
+
+    @_guarded
+    def Invite(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.InviteRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.InviteResponse:
+        secret = self._invites.make(request.lifetime_seconds)
+        self._invited()
+        token = JoinToken(
+            addresses=self._addresses(), authority_fingerprint=fingerprint(self._state.authority.certificate),
+            secret=secret,
+        )  # fmt: skip
+        return mesh_pb2.InviteResponse(token=token.text)
+
+    @_guarded
+    def RemoveNode(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RemoveNodeRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RemoveNodeResponse:
+        self._state.members.remove(request.name)
+        log.info("%s was removed", request.name)
+        return mesh_pb2.RemoveNodeResponse()
+
+    @_guarded
+    def ListNodes(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.ListNodesRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.ListNodesResponse:
+        members = self._state.members
+        nodes = [
+            mesh_pb2.Node(
+                name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
+                certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
+                device=mesh_pb2.Device(
+                    version=member.device.version, core_count=member.device.core_count,
+                    memory_bytes=member.device.memory_bytes, free_memory_bytes=member.device.free_memory_bytes,
+                    free_disk_bytes=member.device.free_disk_bytes, protocol_version=PROTOCOL_VERSION,
+                ),
+            )
+            for member in members.all()
+        ]  # fmt: skip
+        return mesh_pb2.ListNodesResponse(nodes=nodes, mesh_name=self._state.name)
+
+
+def device_from(message: mesh_pb2.Device) -> Device:
+    """Return what a device says of itself. Raises: SliceMismatch: it speaks another version; InputError."""
+    if message.protocol_version != PROTOCOL_VERSION:
+        raise SliceMismatch(f"the device speaks version {message.protocol_version} of the protocol and this coordinator "
+                            f"{PROTOCOL_VERSION}; install the same shardmesh on both")  # fmt: skip
+    numbers = (message.core_count, message.memory_bytes, message.free_memory_bytes, message.free_disk_bytes)
+    if any(not 0 <= number <= MOST_BYTES for number in numbers):
+        raise InputError("the device says that it has what no device has")
+    return Device(
+        version=_printable(message.version), core_count=message.core_count, memory_bytes=message.memory_bytes,
+        free_memory_bytes=message.free_memory_bytes, free_disk_bytes=message.free_disk_bytes,
+    )  # fmt: skip
+
+
+def _address(listen: str, peer: str) -> str:
+    """Return where a node is reached: where it says, or its port on the address that it calls from."""
+    if len(listen) > MAX_TEXT or not listen.isprintable():
+        raise InputError("the node says that it listens where nobody can")
+    host, port = split_host_port(listen if not listen.startswith(":") else f"0.0.0.0{listen}")
+    if host not in ("0.0.0.0", "::", "[::]"):
+        return listen
+    caller = peer.partition(":")[2].rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
+    return f"{caller}:{port}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text[:MAX_TEXT] if letter.isprintable())

@@ -1,0 +1,116 @@
+"""The coordinator's state directory: the mesh's authority, the coordinator's own identity, the members.
+
+Covers: making a mesh, finding it again. Does not cover: what is done with it (daemon.py).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from common.errors import InputError
+from common.trust.certificates import (
+    COORDINATOR,
+    KeyedCertificate,
+    PeerName,
+    certify,
+    check_name,
+    lifetime_of,
+    make_authority,
+    make_key,
+    make_request,
+    mesh_of,
+)
+from common.trust.identity import Identity, load_identity, save_identity, write_private
+from coordinator.members import Members
+
+AUTHORITY_KEY_FILE = "authority.key"
+SOCKET_FILE = "coordinator.sock"
+RENEW_AT = 2 / 3
+"""Of a certificate's life."""
+
+
+def default_state_directory() -> Path:
+    """Return where a coordinator keeps its state: systemd's directory in a service, else the user's own."""
+    if given := os.environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(home, "shardmesh", "coordinator")
+
+
+def init_mesh(directory: Path, name: str) -> None:
+    """Make a mesh with an authority of its own.
+
+    Raises: InputError: there is one already, or the directory cannot be written.
+    """
+    check_name(name)
+    if (directory / AUTHORITY_KEY_FILE).exists():
+        raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that directory "
+                         "if every node may be forgotten")  # fmt: skip
+    authority = make_authority(name)
+    save_identity(directory, Identity(authority=authority.certificate, own=_own_certificate(authority, name)))
+    try:
+        # Last: with it the mesh is there, and a first half alone is made anew.
+        write_private(directory / AUTHORITY_KEY_FILE, authority.key)
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}") from error
+
+
+@dataclass
+class MeshState:
+    """A mesh as its coordinator knows it."""
+
+    directory: Path
+    name: str
+    authority: KeyedCertificate
+    members: Members
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._identity = load_identity(self.directory)
+
+    @property
+    def peer(self) -> PeerName:
+        """The coordinator's own name."""
+        return PeerName(mesh=self.name, role=COORDINATOR, name=self.name)
+
+    def identity(self) -> Identity:
+        """Return the coordinator's identity; its certificate is renewed here when two thirds of its life are over."""
+        with self._lock:
+            if needs_renewal(self._identity.own.certificate):
+                own = _own_certificate(self.authority, self.name)
+                self._identity = Identity(authority=self.authority.certificate, own=own)
+                save_identity(self.directory, self._identity)
+            return self._identity
+
+
+def open_mesh_state(directory: Path) -> MeshState:
+    """Return the mesh in a state directory. Raises: InputError: there is none, or it is damaged; NotTrusted."""
+    try:
+        key = (directory / AUTHORITY_KEY_FILE).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"there is no mesh in {directory}; make one with `coordinator-cli mesh init`") from None
+    except OSError as error:
+        raise InputError(
+            f"cannot read the mesh in {directory}: {error.strerror}; run as the user who made it"
+        ) from error
+    certificate = load_identity(directory).authority
+    return MeshState(
+        directory=directory, name=mesh_of(certificate), authority=KeyedCertificate(key=key, certificate=certificate),
+        members=Members(directory),
+    )  # fmt: skip
+
+
+def needs_renewal(certificate: bytes, now: datetime | None = None) -> bool:
+    """Tell whether two thirds of a certificate's life are over."""
+    begins, ends = lifetime_of(certificate)
+    return (now or datetime.now(timezone.utc)) > begins + (ends - begins) * RENEW_AT
+
+
+def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:
+    key = make_key()
+    peer = PeerName(mesh=name, role=COORDINATOR, name=name)
+    return KeyedCertificate(key=key, certificate=certify(authority, make_request(key), peer))

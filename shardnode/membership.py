@@ -1,0 +1,135 @@
+"""A node's ties to its mesh while it runs: heartbeats, and a certificate that renews itself.
+
+Covers: saying what the node has every few seconds, new certificates, going on when the coordinator is away.
+Does not cover: joining (join.py), listeners (service.py). Threads: one of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+import grpc
+
+from common.errors import NotTrusted, ShardmeshError
+from common.rpc import error_from_rpc
+from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, lifetime_of, make_key, make_request
+from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.tls import secure_channel
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+from shardnode.device_facts import device_facts
+
+FIRST_INTERVAL_SECONDS = 2.0
+MOST_INTERVAL_SECONDS = 60.0
+CALL_SECONDS = 5.0
+RENEW_AT = 2 / 3
+"""Of a certificate's life; a third of it is left to find the coordinator in."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """What a node tells about itself beside what its device has."""
+
+    listen: str
+    """host:port where it listens; an empty or all-networks host: where its heartbeats come from."""
+    rank: int = -1
+    model_identity: str = ""
+
+
+class Membership:
+    """Keeps one node known to its coordinator. Close it."""
+
+    def __init__(self, identity_directory: Path, data_directory: Path, coordinator: str) -> None:
+        """Read the identity. Raises: InputError, NotTrusted: it cannot be used."""
+        self._directory, self._data_directory, self._coordinator = identity_directory, data_directory, coordinator
+        self._identity = load_identity(identity_directory)
+        self.peer = self._identity.peer
+        self._ending = threading.Event()
+        self._interval = FIRST_INTERVAL_SECONDS
+        self._trouble = ""
+        self._thread: threading.Thread | None = None
+
+    def identity(self) -> Identity:
+        """Return the identity that is good now; listeners ask at every handshake."""
+        return self._identity
+
+    def start(self, presence: Presence) -> None:
+        """Begin to send heartbeats."""
+        self._thread = threading.Thread(target=self._run, args=(presence,), name="membership", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send no more of them. May be called twice."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(CALL_SECONDS + 1)
+
+    def _run(self, presence: Presence) -> None:
+        channel = self._channel()
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._beat(mesh_pb2_grpc.MeshServiceStub(channel), presence)
+                    if self._is_old():
+                        self._renew(mesh_pb2_grpc.MeshServiceStub(channel))
+                        channel.close()
+                        channel = self._channel()
+                    self._tell("")
+                except ShardmeshError as error:
+                    self._tell(str(error))
+                except Exception as error:  # the thread's edge: a node that nobody hears of must not be silent about it
+                    log.exception("heartbeats go on after an unforeseen error")
+                    self._tell(repr(error))
+                self._ending.wait(self._interval)
+        finally:
+            channel.close()
+
+    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
+        request = mesh_pb2.HeartbeatRequest(
+            device=device_facts(self._data_directory), listen=presence.listen, rank=presence.rank,
+            model_identity=presence.model_identity,
+        )  # fmt: skip
+        try:
+            response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
+
+    def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
+        key = make_key()
+        request = mesh_pb2.RenewCertificateRequest(certificate_request=make_request(key))
+        try:
+            response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
+        except grpc.RpcError as error:
+            raise self._failure(error) from error
+        own = KeyedCertificate(key=key, certificate=response.certificate)
+        renewed = Identity(authority=self._identity.authority, own=own)
+        if renewed.peer != self.peer:
+            raise NotTrusted("the coordinator has certified another name than this node's")
+        save_identity(self._directory, renewed)
+        self._identity = renewed
+        log.info("this node's certificate is renewed")
+
+    def _is_old(self) -> bool:
+        begins, ends = lifetime_of(self._identity.own.certificate)
+        return datetime.now(timezone.utc) > begins + (ends - begins) * RENEW_AT
+
+    def _channel(self) -> grpc.Channel:
+        expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)
+        return secure_channel(self._coordinator, self._identity, expected)
+
+    def _failure(self, error: grpc.RpcError) -> ShardmeshError:
+        return error_from_rpc(error, f"the coordinator at {self._coordinator}")
+
+    def _tell(self, trouble: str) -> None:
+        """Log a trouble when it begins and when it is over, not every two seconds."""
+        if trouble and not self._trouble:
+            log.warning("the mesh does not hear this node: %s", trouble)
+        elif self._trouble and not trouble:
+            log.info("the mesh hears this node again")
+        self._trouble = trouble
