@@ -40,7 +40,7 @@ class Coordinator:
     """A coordinator that answers. Raises on construction what its parts raise, with nothing left running."""
 
     def __init__(self, state_directory: Path, address: str, advertised: str = "") -> None:
-        """Args: address: of the members' listener; advertised: host that tokens name, instead of all of this machine."""
+        """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
         self._state = open_mesh_state(state_directory)
         self._lock = self._own_state(state_directory)
         self._host, port = split_host_port(address)
@@ -137,7 +137,7 @@ class Coordinator:
         else:
             hosts = [self._host]
         if not hosts:
-            raise InputError("this machine has no address that other devices could reach; connect it to the network, or "
+            raise InputError("this machine has no address that other devices could reach; connect it to a network, or "
                              "start the coordinator with --advertise HOST")  # fmt: skip
         return [f"{host}:{self._join_port}" for host in hosts]
 

@@ -76,8 +76,8 @@ class Members:
         check_name(name)
         with self._lock:
             if name in self._members:
-                raise NameTaken(f"there is a node called {name} already; choose another --name, or remove that one with "
-                                f"`coordinator-cli mesh remove {name}`")  # fmt: skip
+                raise NameTaken(f"there is a node called {name} already; choose another --name, or remove that one: "
+                                f"coordinator-cli mesh remove {name}")  # fmt: skip
             if len(self._members) >= MAX_MEMBERS:
                 raise InputError(f"a mesh has at most {MAX_MEMBERS} nodes; remove some")
 
@@ -107,9 +107,7 @@ class Members:
         with self._lock:
             member = self._members.get(name)
             if member is None or serial not in member.serials:
-                raise NotTrusted(
-                    f"{name} is not a node of this mesh, or was removed; let it join again with a new token"
-                )
+                raise NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")
             if serial == member.serials[-1] and len(member.serials) > 1:
                 member = self._members[name] = replace(member, serials=(serial,))
                 self._save()
@@ -165,8 +163,8 @@ def _read(path: Path) -> dict[str, Member]:
                          "again") from error  # fmt: skip
     try:
         if document["format"] != FORMAT:
-            raise InputError(f"{path} is of format {document['format']} and this program writes {FORMAT}; use the version "
-                             "of shardmesh that wrote it")  # fmt: skip
+            raise InputError(f"{path} is of format {document['format']} and this program writes {FORMAT}; use the "
+                             "version of shardmesh that wrote it")  # fmt: skip
         members = [
             Member(**{**kept, "serials": tuple(kept["serials"]), "device": Device(**kept["device"])})
             for kept in document["members"]

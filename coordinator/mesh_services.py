@@ -159,7 +159,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
 def device_from(message: mesh_pb2.Device) -> Device:
     """Return what a device says of itself. Raises: SliceMismatch: it speaks another version; InputError."""
     if message.protocol_version != PROTOCOL_VERSION:
-        raise SliceMismatch(f"the device speaks version {message.protocol_version} of the protocol and this coordinator "
+        raise SliceMismatch(f"the device speaks version {message.protocol_version} of the protocol, this coordinator "
                             f"{PROTOCOL_VERSION}; install the same shardmesh on both")  # fmt: skip
     numbers = (message.core_count, message.memory_bytes, message.free_memory_bytes, message.free_disk_bytes)
     if any(not 0 <= number <= MOST_BYTES for number in numbers):

@@ -48,8 +48,8 @@ def init_mesh(directory: Path, name: str) -> None:
     """
     check_name(name)
     if (directory / AUTHORITY_KEY_FILE).exists():
-        raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that directory "
-                         "if every node may be forgotten")  # fmt: skip
+        raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that "
+                         "directory if every node may be forgotten")  # fmt: skip
     authority = make_authority(name)
     save_identity(directory, Identity(authority=authority.certificate, own=_own_certificate(authority, name)))
     try:
@@ -94,9 +94,7 @@ def open_mesh_state(directory: Path) -> MeshState:
     except FileNotFoundError:
         raise InputError(f"there is no mesh in {directory}; make one with `coordinator-cli mesh init`") from None
     except OSError as error:
-        raise InputError(
-            f"cannot read the mesh in {directory}: {error.strerror}; run as the user who made it"
-        ) from error
+        raise InputError(f"cannot read the mesh in {directory}: {error.strerror}; run as its owner") from error
     certificate = load_identity(directory).authority
     return MeshState(
         directory=directory, name=mesh_of(certificate), authority=KeyedCertificate(key=key, certificate=certificate),

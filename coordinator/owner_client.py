@@ -61,7 +61,5 @@ class OwnerClient:
         except grpc.RpcError as error:
             failure = error_from_rpc(error, "coordinator")
             if isinstance(failure, NodeLost):
-                raise NodeLost(
-                    "the coordinator does not answer; start it again: coordinator --state-dir ..."
-                ) from error
+                raise NodeLost("the coordinator does not answer; start it: coordinator --state-dir ...") from error
             raise failure from error

@@ -78,7 +78,7 @@ def serve(
     read_timeout_seconds: ReadTimeoutOption = 60.0,
     coordinator: Annotated[
         str,
-        typer.Option(help="host:port of the coordinator of the mesh that this node has joined.", show_default=False),
+        typer.Option(help="host:port of the coordinator of this node's mesh.", show_default=False),
     ] = "",
     data_dir: Annotated[
         Path | None, typer.Option(help="Where a member keeps its identity.", show_default=False)

@@ -50,10 +50,9 @@ def mutual_server_credentials(identity: Callable[[], Identity]) -> grpc.ServerCr
         shown[0] = current
         return _configuration(current)
 
+    ask: Any = fetch  # None says that nothing has changed; the stubs do not know that
     credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-        _configuration(first),
-        fetch,
-        require_client_authentication=True,  # type: ignore[arg-type]  # None: no news
+        _configuration(first), ask, require_client_authentication=True
     )
     return credentials
 

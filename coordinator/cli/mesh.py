@@ -1,4 +1,4 @@
-"""`coordinator-cli mesh init | invite | remove` and `coordinator-cli nodes`: who belongs to the mesh; flags and words."""
+"""`coordinator-cli mesh init`, `invite`, `remove`, and `coordinator-cli nodes`: who belongs to the mesh."""
 
 from __future__ import annotations
 
@@ -40,9 +40,7 @@ def init(
 
     directory = state_dir or default_state_directory()
     init_mesh(directory, name)
-    print(
-        f"mesh {name} is made in {directory}; keep that directory to yourself, its key lets devices in", file=sys.stderr
-    )
+    print(f"mesh {name} is made in {directory}; keep it to yourself: its key lets devices in", file=sys.stderr)
     print("next: coordinator --master-ip 0.0.0.0, and coordinator-cli mesh invite for each device", file=sys.stderr)
 
 
@@ -86,19 +84,19 @@ def nodes(state_dir: StateOption = None) -> None:
         print(f"mesh {listed.mesh_name} has no nodes yet; coordinator-cli mesh invite lets one in", file=sys.stderr)
         return
     table = Table(box=None, pad_edge=False)
-    for title in ("node", "address", "state", "rank", "cores", "memory GB", "free", "disk free GB", "version"):
-        table.add_column(title, justify="right" if title in NUMBERS else "left", no_wrap=True)
+    for title in TITLES:
+        table.add_column(title, justify="left" if title in TITLES[:3] else "right", overflow="fold")
     for node in listed.nodes:
         device = node.device
         table.add_row(
             node.name, node.address or "-", _state(node.silent_seconds), str(node.rank) if node.rank >= 0 else "-",
-            str(device.core_count), f"{device.memory_bytes / 1e9:.1f}", f"{device.free_memory_bytes / 1e9:.1f}",
+            str(device.core_count), f"{device.free_memory_bytes / 1e9:.1f}/{device.memory_bytes / 1e9:.1f}",
             f"{device.free_disk_bytes / 1e9:.0f}", device.version,
         )  # fmt: skip
-    Console(soft_wrap=True).print(table)
+    Console().print(table)
 
 
-NUMBERS = ("rank", "cores", "memory GB", "free", "disk free GB")
+TITLES = ("node", "address", "state", "rank", "cores", "GB free", "disk GB", "version")
 
 
 def _state(silent_seconds: float) -> str:
