@@ -29,7 +29,7 @@ import pytest
 from common.command_line import run_program
 from tests.support.waiting import wait_until
 
-Name = Literal["coordinator-cli", "shardnode"]
+Name = Literal["coordinator-cli", "coordinator", "shardnode"]
 
 PROGRAMS = Path(sys.executable).parent
 MARK = "SHARDMESH_TEST_SHELL"

@@ -1,0 +1,341 @@
+"""Who is let in, and who is not? A real coordinator and real nodes over TLS on loopback; strangers of every kind.
+
+Covers: tokens, mutual TLS both ways, revocation, renewal, another node's identity, other meshes, plain text, random bytes.
+Does not cover: whole programs (tests/e2e/test_mesh_of_devices.py), certificates alone (tests/unit/test_certificates.py).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import grpc
+import pytest
+
+from common.errors import InputError, NameTaken, NodeLost, NotTrusted, ShardmeshError, SliceMismatch, TokenRefused
+from common.rpc import PROTOCOL_VERSION, error_from_rpc, split_host_port
+from common.trust.certificates import (
+    COORDINATOR,
+    NODE,
+    KeyedCertificate,
+    PeerName,
+    certify,
+    make_authority,
+    make_key,
+    make_request,
+    serial_of,
+)
+from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.join_token import parse_token
+from common.trust.tls import channel_to_authority, secure_channel
+from coordinator.daemon import Coordinator
+from coordinator.mesh_state import MeshState, init_mesh, open_mesh_state
+from coordinator.owner_client import OwnerClient
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, shard_pb2, shard_pb2_grpc
+from shardnode.join import IDENTITY_DIRECTORY, join_mesh
+from shardnode.membership import Membership, Presence
+from shardnode.run import RunningNode
+from tests.support.sliced_models import SlicedModel
+from tests.support.waiting import wait_until
+
+LIMIT_SECONDS = 10.0
+DEVICE = mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, core_count=1)
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Coordinator, Path]]:
+    """Return a coordinator of a mesh called home, and its state directory."""
+    directory = tmp_path_factory.mktemp("state")
+    init_mesh(directory, "home")
+    coordinator = Coordinator(directory, "127.0.0.1:0")
+    yield coordinator, directory
+    coordinator.close()
+
+
+def token_of(directory: Path, seconds: int = 60) -> str:
+    """Return a token for one device."""
+    with OwnerClient(directory) as owner:
+        return owner.invite(seconds)
+
+
+def joined(directory: Path, name: str, data: Path) -> Identity:
+    """Let a node in and return its identity."""
+    join_mesh(token_of(directory), name, data, "127.0.0.1:0")
+    return load_identity(data / IDENTITY_DIRECTORY)
+
+
+def state_of(directory: Path) -> MeshState:
+    """Return the mesh as a second reader sees it, with the authority's key: for forgeries only the owner could make."""
+    return open_mesh_state(directory)
+
+
+def forged(authority: KeyedCertificate, peer: PeerName, shown: bytes, *, ends: timedelta = timedelta(days=1)) -> Identity:
+    """Return an identity that `authority` has signed; `shown`: the authority that its owner trusts."""
+    key = make_key()
+    now = datetime.now(timezone.utc)
+    certificate = certify(authority, make_request(key), peer, lifetime=ends, now=now)
+    return Identity(authority=shown, own=KeyedCertificate(key=key, certificate=certificate))
+
+
+def beat(coordinator: Coordinator, identity: Identity, expected: str = "home") -> ShardmeshError | None:
+    """Send a heartbeat and return why it was refused."""
+    peer = PeerName(mesh=expected, role=COORDINATOR, name=expected)
+    with secure_channel(coordinator.address, identity, peer) as channel:
+        try:
+            mesh_pb2_grpc.MeshServiceStub(channel).Heartbeat(
+                mesh_pb2.HeartbeatRequest(device=DEVICE, listen="127.0.0.1:5"), timeout=LIMIT_SECONDS
+            )
+        except grpc.RpcError as error:
+            return error_from_rpc(error, "coordinator")
+    return None
+
+
+def test_a_device_with_a_token_is_let_in_once(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
+    """Its key stays where it was made; the token is worth nothing afterwards; nobody else reads what it wrote."""
+    coordinator, directory = mesh
+    token = token_of(directory)
+    made = join_mesh(token, "first", tmp_path / "a", "127.0.0.1:0")
+    assert (made.mesh, made.name) == ("home", "first")
+    assert beat(coordinator, load_identity(tmp_path / "a" / IDENTITY_DIRECTORY)) is None
+    for path in (tmp_path / "a").rglob("*"):
+        assert not path.stat().st_mode & 0o077, path
+    with pytest.raises((TokenRefused, NodeLost)):
+        join_mesh(token, "second", tmp_path / "b", "127.0.0.1:0")
+    with OwnerClient(directory) as owner:
+        assert "first" in [node.name for node in owner.nodes().nodes]
+
+
+def test_a_name_that_is_taken_costs_no_token(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
+    """The same token with another name is good."""
+    _, directory = mesh
+    joined(directory, "taken", tmp_path / "a")
+    token = token_of(directory)
+    with pytest.raises(NameTaken, match="choose another --name"):
+        join_mesh(token, "taken", tmp_path / "b", "127.0.0.1:0")
+    assert join_mesh(token, "free", tmp_path / "b", "127.0.0.1:0").name == "free"
+    with pytest.raises(InputError, match="belongs to a mesh already"):
+        join_mesh(token_of(directory), "again", tmp_path / "b", "127.0.0.1:0")
+
+
+def test_two_devices_with_one_token_are_not_both_let_in(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
+    """However close they come."""
+    _, directory = mesh
+    token = token_of(directory)
+
+    def attempt(number: int) -> str:
+        try:
+            return join_mesh(token, f"racer{number}", tmp_path / str(number), "127.0.0.1:0").name
+        except (TokenRefused, NodeLost):
+            return ""
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len([name for name in threads.map(attempt, range(4)) if name]) == 1
+
+
+def test_the_door_is_closed_when_there_is_no_token(tmp_path: Path) -> None:
+    """Before the first, and after the last was used."""
+    init_mesh(tmp_path, "closed")
+    coordinator = Coordinator(tmp_path, "127.0.0.1:0")
+    try:
+        token = token_of(tmp_path)
+        (address,) = parse_token(token).addresses
+        join_mesh(token, "only", tmp_path / "only", "127.0.0.1:0")
+
+        def is_closed() -> bool:
+            with socket.socket() as probe:
+                return probe.connect_ex(split_host_port(address)) != 0
+
+        wait_until(is_closed, limit_seconds=LIMIT_SECONDS, what="a closed door")
+    finally:
+        coordinator.close()
+
+
+def test_another_coordinator_behind_the_address_is_not_believed(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
+    """A token names one authority; the secret is not even sent to another."""
+    init_mesh(tmp_path, "home")
+    other = Coordinator(tmp_path, "127.0.0.1:0")
+    try:
+        theirs = parse_token(token_of(tmp_path))
+        mine = parse_token(token_of(mesh[1]))
+        crossed = type(mine)(
+            addresses=theirs.addresses, authority_fingerprint=mine.authority_fingerprint, secret=mine.secret
+        )
+        with pytest.raises(NotTrusted, match="not the coordinator that made this token"):
+            join_mesh(crossed.text, "lost", tmp_path / "lost", "127.0.0.1:0")
+    finally:
+        other.close()
+
+
+def test_nobody_at_the_address_is_a_lost_coordinator(tmp_path: Path, mesh: tuple[Coordinator, Path]) -> None:
+    """Also one who accepts and says nothing sensible."""
+    token = parse_token(token_of(mesh[1]))
+    with socket.create_server(("127.0.0.1", 0)) as babbler:
+
+        def babble() -> None:
+            connection, _ = babbler.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=babble)
+        thread.start()
+        for port in (babbler.getsockname()[1], 1):
+            wrong = type(token)(
+                addresses=(f"127.0.0.1:{port}",), authority_fingerprint=token.authority_fingerprint, secret=token.secret
+            )
+            with pytest.raises(NodeLost, match="is it running"):
+                join_mesh(wrong.text, "lost", tmp_path / "lost", "127.0.0.1:0")
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        (lambda request: setattr(request, "name", "../../etc"), InputError),
+        (lambda request: setattr(request, "certificate_request", b"x" * 100_000), InputError),
+        (lambda request: setattr(request.device, "protocol_version", 99), SliceMismatch),
+        (lambda request: setattr(request.device, "memory_bytes", -1), InputError),
+        (lambda request: setattr(request, "secret", b""), TokenRefused),
+        (lambda request: setattr(request, "secret", b"x" * 1_000_000), TokenRefused),
+    ],
+)
+def test_a_request_that_lies_is_refused(
+    mesh: tuple[Coordinator, Path], change: Callable[[mesh_pb2.JoinRequest], object], kind: type[ShardmeshError]
+) -> None:
+    """With one line, and nobody is let in."""
+    _, directory = mesh
+    token = parse_token(token_of(directory))
+    request = mesh_pb2.JoinRequest(
+        secret=token.secret, name="liar", certificate_request=make_request(make_key()), device=DEVICE
+    )
+    change(request)
+    peer = PeerName(mesh="home", role=COORDINATOR, name="home")
+    authority = state_of(directory).authority.certificate
+    with channel_to_authority(token.addresses[0], authority, peer) as channel, pytest.raises(grpc.RpcError) as caught:
+        mesh_pb2_grpc.JoinServiceStub(channel).Join(request, timeout=LIMIT_SECONDS)
+    assert type(error_from_rpc(caught.value, "coordinator")) is kind
+    assert "liar" not in [member.name for member in state_of(directory).members.all()]
+
+
+def test_strangers_are_not_heard(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
+    """Another authority, an expired certificate, a removed node, the certificate of a role that is none, no certificate."""
+    coordinator, directory = mesh
+    state = state_of(directory)
+    good = joined(directory, "good", tmp_path / "good")
+    node = PeerName(mesh="home", role=NODE, name="good")
+    strangers = {
+        "another authority": forged(make_authority("home"), node, state.authority.certificate),
+        "expired": forged(state.authority, node, state.authority.certificate, ends=timedelta(seconds=-60)),
+        "never admitted": forged(
+            state.authority, PeerName(mesh="home", role=NODE, name="ghost"), state.authority.certificate
+        ),
+        "a second certificate of a member": forged(state.authority, node, state.authority.certificate),
+        "a coordinator": forged(
+            state.authority, PeerName(mesh="home", role=COORDINATOR, name="x"), state.authority.certificate
+        ),
+        "another mesh": forged(
+            state.authority, PeerName(mesh="work", role=NODE, name="good"), state.authority.certificate
+        ),
+    }
+    for what, identity in strangers.items():
+        assert isinstance(beat(coordinator, identity), (NotTrusted, NodeLost)), what
+    with grpc.insecure_channel(coordinator.address) as plain, pytest.raises(grpc.RpcError):
+        mesh_pb2_grpc.MeshServiceStub(plain).Heartbeat(mesh_pb2.HeartbeatRequest(), timeout=LIMIT_SECONDS)
+    assert beat(coordinator, good) is None
+    with OwnerClient(directory) as owner:
+        owner.remove("good")
+    assert isinstance(beat(coordinator, good), NotTrusted)
+
+
+def test_random_bytes_and_idle_connections_do_not_stop_the_coordinator(
+    mesh: tuple[Coordinator, Path], tmp_path: Path
+) -> None:
+    """Two hundred of them on its port."""
+    coordinator, directory = mesh
+    good = joined(directory, "busy", tmp_path / "busy")
+    connections = []
+    for number in range(200):
+        connection = socket.create_connection(split_host_port(coordinator.address))
+        if number % 2:
+            connection.sendall(os.urandom(300))
+        connections.append(connection)
+    assert beat(coordinator, good) is None
+    for connection in connections:
+        connection.close()
+
+
+def test_a_node_serves_its_coordinator_and_nobody_else(
+    mesh: tuple[Coordinator, Path], sliced: SlicedModel, tmp_path: Path
+) -> None:
+    """Not another node of the same mesh, not another mesh's coordinator, not who has no certificate; it says where it is."""
+    coordinator, directory = mesh
+    other = joined(directory, "other", tmp_path / "other")
+    joined(directory, "server", tmp_path / "server")
+    config = sliced.node_config(coordinator=coordinator.address, data_directory=tmp_path / "server")
+    node = RunningNode(config)
+    try:
+        state = state_of(directory)
+        server = PeerName(mesh="home", role=NODE, name="server")
+
+        def ask(identity: Identity, expected: PeerName = server) -> str:
+            with secure_channel(node.address, identity, expected) as channel:
+                try:
+                    stub = shard_pb2_grpc.ShardServiceStub(channel)
+                    stats = stub.GetStats(shard_pb2.GetStatsRequest(), timeout=LIMIT_SECONDS)
+                    return f"rank {stats.rank}"
+                except grpc.RpcError as error:
+                    return type(error_from_rpc(error, "node")).__name__
+
+        assert ask(state.identity()) == "rank 0"
+        assert ask(other) == "NotTrusted"
+        assert ask(state.identity(), PeerName(mesh="home", role=NODE, name="other")) == "NodeLost"
+        stranger = forged(make_authority("home"), state.peer, state.authority.certificate)
+        assert ask(stranger) == "NodeLost"
+        with grpc.insecure_channel(node.address) as plain, pytest.raises(grpc.RpcError):
+            shard_pb2_grpc.ShardServiceStub(plain).GetStats(shard_pb2.GetStatsRequest(), timeout=LIMIT_SECONDS)
+
+        def is_known() -> bool:
+            with OwnerClient(directory) as owner:
+                return node.address in [known.address for known in owner.nodes().nodes]
+
+        wait_until(is_known, limit_seconds=LIMIT_SECONDS, what="a heartbeat")
+    finally:
+        node.close()
+
+
+def test_a_certificate_renews_itself(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
+    """When two thirds of its life are over; the new key is on disk before it is used, and the old one is refused."""
+    coordinator, directory = mesh
+    first = joined(directory, "old", tmp_path / "old")
+    identity_directory = tmp_path / "old" / IDENTITY_DIRECTORY
+    state = coordinator._state
+    key = make_key()
+    long_ago = datetime.now(timezone.utc) - timedelta(days=80)
+    peer = PeerName(mesh="home", role=NODE, name="old")
+    aged = KeyedCertificate(key=key, certificate=certify(state.authority, make_request(key), peer, now=long_ago))
+    state.members.renew("old", serial_of(aged.certificate), 0)
+    save_identity(identity_directory, Identity(authority=first.authority, own=aged))
+    membership = Membership(identity_directory, tmp_path / "old", coordinator.address)
+    membership.start(Presence(listen="127.0.0.1:9"))
+    try:
+        wait_until(
+            lambda: load_identity(identity_directory).own != aged, limit_seconds=LIMIT_SECONDS, what="a new certificate"
+        )
+        renewed = load_identity(identity_directory)
+        assert beat(coordinator, renewed) is None
+        assert isinstance(beat(coordinator, Identity(authority=first.authority, own=aged)), NotTrusted)
+        assert membership.identity() == renewed
+    finally:
+        membership.close()
+
+
+def test_a_second_coordinator_on_the_same_state_is_refused(mesh: tuple[Coordinator, Path]) -> None:
+    """It would take the first one's socket over."""
+    with pytest.raises(ShardmeshError, match="runs on .* already"):
+        Coordinator(mesh[1], "127.0.0.1:0")
+    with OwnerClient(mesh[1]) as owner:
+        assert owner.nodes().mesh_name == "home"

@@ -1,0 +1,158 @@
+"""A mesh of devices as a person makes one: init, coordinator, invite, join, shardnode, generate; and after restarts.
+
+Covers: whole programs over loopback. Does not cover: strangers (tests/contract/test_mesh_trust.py).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.errors import EXIT_INPUT, EXIT_NODE, EXIT_TRUST
+from tests.support.cli import Running, Shell
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
+from tests.support.waiting import wait_until
+
+LIMIT_SECONDS = 30.0
+NAMES = ("attic", "kitchen")
+ASK = ("--prompt", "1 2 3", "--length", "8", "--temperature", "0", "--ignore-eos", "--json")
+
+
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    """Return a place where programs run."""
+    made = Shell()
+    yield made
+    made.close()
+
+
+class Devices:
+    """One coordinator and two nodes that have joined it, each with its slice."""
+
+    def __init__(self, shell: Shell) -> None:
+        self.shell = shell
+        self.state = str(shell.home / "state")
+        self.model = write_tiny_checkpoint(shell.home / "model")
+
+    def local_answer(self) -> list[int]:
+        """Return what nodes of this machine answer; slices are made on the way."""
+        finished = self.shell.run("coordinator-cli", "generate", "--model", str(self.model), "--world-size", "2", *ASK)
+        assert finished.code == 0, finished.err
+        tokens: list[int] = json.loads(finished.out)["token_ids"]
+        return tokens
+
+    def start_coordinator(self, port: str = "0") -> tuple[Running, str]:
+        """Start the coordinator; return it and its port."""
+        running = self.shell.start("coordinator", "--state-dir", self.state, "--master-port", port)
+        wait_until(
+            lambda: "mesh " in running.err or running.process.poll() is not None, limit_seconds=LIMIT_SECONDS, what="it"
+        )
+        assert running.process.poll() is None, running.err
+        return running, running.err.split(" on 127.0.0.1:")[1].split(";")[0]
+
+    def join(self, name: str) -> None:
+        """Let a device in, as a person would."""
+        invited = self.shell.run("coordinator-cli", "mesh", "invite", "--state-dir", self.state)
+        command = invited.out.split()
+        assert command[:2] == ["shardnode", "join"], invited.err
+        finished = self.shell.run(
+            "shardnode", *command[1:], "--name", name, "--listen", "127.0.0.1:0", "--data-dir", self.data(name)
+        )
+        assert finished.code == 0, finished.err
+
+    def data(self, name: str) -> str:
+        return str(self.shell.home / name)
+
+    def start_node(self, name: str) -> Running:
+        """Start a node with its slice."""
+        slice_directory = self.model / "split" / f"node{NAMES.index(name)}"
+        return self.shell.start(
+            "shardnode", "--config", f"{self.data(name)}/shardnode.toml", "--slice-dir", str(slice_directory)
+        )
+
+    def wait_until_alive(self) -> None:
+        """Wait until the coordinator hears both nodes."""
+        wait_until(
+            lambda: self.shell.run("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2,
+            limit_seconds=LIMIT_SECONDS, what="two nodes alive",
+        )  # fmt: skip
+
+    def answer(self) -> list[int]:
+        """Return what the mesh answers."""
+        finished = self.shell.run(
+            "coordinator-cli", "generate", "--model", str(self.model), "--nodes", "kitchen,attic", "--state-dir",
+            self.state, *ASK,
+        )  # fmt: skip
+        assert finished.code == 0, finished.err
+        tokens: list[int] = json.loads(finished.out)["token_ids"]
+        return tokens
+
+
+def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell: Shell) -> None:
+    """Over mutual TLS, in any order of names; a coordinator and a node that were killed come back without a hand."""
+    devices = Devices(shell)
+    expected = devices.local_answer()
+    made = shell.run("coordinator-cli", "mesh", "init", "--state-dir", devices.state)
+    assert made.code == 0, made.err
+    coordinator, port = devices.start_coordinator()
+    for name in NAMES:
+        devices.join(name)
+    nodes = {name: devices.start_node(name) for name in NAMES}
+    devices.wait_until_alive()
+    assert devices.answer() == expected
+
+    coordinator.process.kill()
+    nodes["attic"].process.kill()
+    coordinator.finish()
+    nodes["attic"].finish()
+    coordinator, _ = devices.start_coordinator(port)
+    nodes["attic"] = devices.start_node("attic")
+    devices.wait_until_alive()
+    assert devices.answer() == expected
+
+    shutil.rmtree(devices.model / "split" / "node0")  # the coordinator needs its own slice only
+    assert devices.answer() == expected
+    for running in (*nodes.values(), coordinator):
+        running.process.send_signal(signal.SIGTERM)
+        assert running.finish().code == 0
+    assert shell.leftovers() == []
+
+
+def test_what_a_person_gets_wrong_is_one_line(shell: Shell, tmp_path: Path) -> None:
+    """Each says what to do next."""
+    state = str(shell.home / "state")
+    program = "coordinator-cli"
+    assert "mesh init" in shell.run("coordinator", "--state-dir", state).error_line("coordinator", EXIT_INPUT)
+    assert "start it" in shell.run(program, "nodes", "--state-dir", state).error_line(program, EXIT_INPUT)
+    assert shell.run(program, "mesh", "init", "--name", "No!", "--state-dir", state).error_line(program, EXIT_INPUT)
+    assert shell.run(program, "mesh", "init", "--state-dir", state).code == 0
+    again = shell.run(program, "mesh", "init", "--state-dir", state)
+    assert "there is a mesh" in again.error_line(program, EXIT_INPUT)
+    coordinator, _ = Devices(shell).start_coordinator()
+    empty = shell.run(program, "nodes", "--state-dir", state)
+    assert (empty.code, "has no nodes yet" in empty.err) == (0, True)
+    gone = shell.run(program, "mesh", "remove", "attic", "--state-dir", state)
+    assert "no node called 'attic'" in gone.error_line(program, EXIT_INPUT)
+    lifetime = shell.run(program, "mesh", "invite", "--lifetime", "soon", "--state-dir", state)
+    assert "15m" in lifetime.error_line(program, EXIT_INPUT)
+    join = ("shardnode", "join")
+    assert "this is no token" in shell.run(*join, "hello").error_line("shardnode", EXIT_INPUT)
+    token = shell.run(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
+    assert "letter of the token" in shell.run(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
+    data = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "a"))
+    assert shell.run(*join, token, "--name", "attic", *data).code == 0
+    elsewhere = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "b"))
+    used = shell.run(*join, token, "--name", "cellar", *elsewhere)
+    assert used.code in (EXIT_TRUST, EXIT_NODE)
+    assert len(used.err.strip().splitlines()) == 1
+    silent = shell.run(
+        program, "generate", "--model", str(shell.home / "model"), "--nodes", "attic", "--state-dir", state
+    )  # fmt: skip
+    assert "was not heard" in silent.error_line(program, EXIT_NODE)
+    coordinator.process.send_signal(signal.SIGTERM)
+    assert coordinator.finish().code == 0
