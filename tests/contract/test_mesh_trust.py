@@ -74,7 +74,9 @@ def state_of(directory: Path) -> MeshState:
     return open_mesh_state(directory)
 
 
-def forged(authority: KeyedCertificate, peer: PeerName, shown: bytes, *, ends: timedelta = timedelta(days=1)) -> Identity:
+def forged(
+    authority: KeyedCertificate, peer: PeerName, shown: bytes, *, ends: timedelta = timedelta(days=1)
+) -> Identity:
     """Return an identity that `authority` has signed; `shown`: the authority that its owner trusts."""
     key = make_key()
     now = datetime.now(timezone.utc)

@@ -43,7 +43,10 @@ def test_a_certificate_is_good_for_its_name_in_its_mesh_only() -> None:
     authority, other = make_authority("home"), make_authority("home")
     certificate = certify(authority, make_request(make_key()), KITCHEN)
     verify(certificate, authority.certificate, "kitchen.node.shardmesh")
-    for wrong in ((certificate, other.certificate, KITCHEN.dns), (certificate, authority.certificate, "attic.node.shardmesh")):
+    for wrong in (
+        (certificate, other.certificate, KITCHEN.dns),
+        (certificate, authority.certificate, "attic.node.shardmesh"),
+    ):
         with pytest.raises(VerificationError):
             verify(*wrong)
     assert peer_of(certificate) == KITCHEN
