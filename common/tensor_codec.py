@@ -1,5 +1,7 @@
 """Tensors to protobuf and back, with distrust: the receiver states dtype and shape, the message must agree.
 
+Long ones may lie in memory that both sides see (memory_file.py); their message then says no more than that they do.
+
 Does not cover: which dtype goes over the wire (the caller's choice).
 """
 
@@ -37,14 +39,36 @@ def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
     into.data = contiguous.numpy().tobytes()
 
 
+def fits_memory(shape: Sequence[int], memory: torch.Tensor) -> bool:
+    """Tell whether a float32 tensor of that shape is worth sharing and has room in `memory`, float32 [count]."""
+    count = math.prod(shape)
+    return count * 4 >= _LONG_BYTES and count <= memory.numel()
+
+
+def encode_in_memory(tensor: torch.Tensor, into: tensor_pb2.Tensor, memory: torch.Tensor) -> None:
+    """Write a float32 CPU tensor to the start of `memory`, float32 [count], and say so in the message `into`."""
+    memory[: tensor.numel()].view(tensor.shape).copy_(tensor)
+    into.dtype = tensor_pb2.TENSOR_DTYPE_FLOAT32
+    into.shape.extend(tensor.shape)
+    into.is_in_memory = True
+
+
 def decode_tensor(
-    message: tensor_pb2.Tensor, *, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+    message: tensor_pb2.Tensor,
+    *,
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    memory: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the tensor in `message`, which must have exactly `shape` and `dtype`.
 
     It shares no memory with the message, but must not be written: it may lie over bytes that Python takes for constant.
+    Args: memory: float32 [count] that the peer writes too; with it the tensor may lie there, and changes when the peer
+    writes the next one.
     Raises: ShapeError: another dtype, another shape, or a byte count that does not fit.
     """
+    if message.is_in_memory:
+        return _in_memory(message, shape, dtype, memory)
     data = _checked_data(message, shape, dtype)
     return torch.frombuffer(data if len(data) >= _LONG_BYTES else bytearray(data), dtype=dtype).view(shape)
 
@@ -65,15 +89,30 @@ def decode_tensors(
 
 
 def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bytes:
-    if message.dtype != _TO_WIRE[dtype]:
-        raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
-    if len(message.shape) != len(shape) or tuple(message.shape) != shape:
-        raise ShapeError(f"a tensor arrived with shape {list(message.shape[:8])}, expected {list(shape)}")
+    _check_type(message, shape, dtype)
     data = message.data
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(data) != expected_bytes or not data:
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
     return data
+
+
+def _in_memory(
+    message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype, memory: torch.Tensor | None
+) -> torch.Tensor:
+    _check_type(message, shape, dtype)
+    count = math.prod(shape)
+    room = 0 if memory is None else memory.numel()
+    if memory is None or dtype is not torch.float32 or message.data or not 0 < count <= room:
+        raise ShapeError(f"a tensor of {count} numbers is said to lie in shared memory, which has room for {room}")
+    return memory[:count].view(shape)
+
+
+def _check_type(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if message.dtype != _TO_WIRE[dtype]:
+        raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
+    if len(message.shape) != len(shape) or tuple(message.shape) != shape:
+        raise ShapeError(f"a tensor arrived with shape {list(message.shape[:8])}, expected {list(shape)}")
 
 
 def _wire_name(number: int) -> str:

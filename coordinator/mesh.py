@@ -6,8 +6,9 @@ Does not cover: transports (shard_client.py), addition itself (reduction.py), wh
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,10 +19,12 @@ from common.plan import Plan
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
+from coordinator.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_and_check, reduce_partials
+from coordinator.round_memory import RoundMemory
 from coordinator.shard_client import ShardClient
-from protos.shardmesh.v1 import shard_pb2
+from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
@@ -67,6 +70,11 @@ class Mesh:
     _call_id: int = 0
 
     def __post_init__(self) -> None:
+        hidden_size = self.identity.spec.hidden_size
+        self._memory = RoundMemory(
+            [rank for rank, client in enumerate(self.clients) if client.passes_files],
+            rows_per_sweep(hidden_size) * hidden_size * torch.float32.itemsize,
+        )
         # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
@@ -91,9 +99,11 @@ class Mesh:
             opening.plan_digest = identity.plan.digest
             opening.rank = rank
             opening.weights_dtype = identity.dtype
-            self._submit(client, request.SerializeToString())
-        for client in self.clients:
-            self._collect(client, "session_opened")
+            files = self._memory.offer(rank, opening)
+            self._submit(client, request.SerializeToString(), files)
+        for rank, client in enumerate(self.clients):
+            self._memory.opened(rank, self._collect(client, "session_opened").session_opened)
+        self._memory.close_files()
 
     def open_sequence(self, sequence_id: int, position_capacity: int) -> None:
         """Reserve a sequence's keys and values on every rank.
@@ -130,17 +140,14 @@ class Mesh:
         block.layer = layer
         block.kind = _KINDS[kind]
         block.segments.extend(segments)
-        encode_tensor(rows, block.input)
-        message = request.SerializeToString()
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
-        for rank in taking_part:
-            self._submit(self.clients[rank], message)
+        in_memory = self._submit_input(request, block.input, rows, taking_part)
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
             self._round_trips[rank].observe(time.perf_counter() - started)
         collected = time.perf_counter()
-        partials = self._decode(taking_part, responses, tuple(rows.shape))
+        partials = self._decode(taking_part, responses, tuple(rows.shape), in_memory)
         total, is_finite = reduce_and_check(partials)
         if not is_finite:
             self._name_who_is_not_finite(taking_part, partials, layer, kind)
@@ -149,6 +156,7 @@ class Mesh:
 
     def close(self) -> None:
         """End every session; what the nodes hold for us is freed."""
+        self._memory.close_files()
         for client in self.clients:
             client.close()
 
@@ -165,9 +173,29 @@ class Mesh:
         for client in self.clients:
             self._collect(client, expected)
 
-    def _submit(self, client: ShardClient, message: bytes) -> None:
+    def _submit_input(
+        self, request: shard_pb2.RoundsRequest, into: tensor_pb2.Tensor, rows: torch.Tensor, ranks: Sequence[int]
+    ) -> Collection[int]:
+        """Send a round with its input to every rank; return those whose partial sums may lie in memory."""
+        in_memory = self._memory.ranks_for(rows.shape)
+        if in_memory:
+            self._memory.put_input(rows, into)
+            message = request.SerializeToString()
+            for rank in ranks:
+                if rank in in_memory:
+                    self._submit(self.clients[rank], message)
+            into.Clear()
+        others = [rank for rank in ranks if rank not in in_memory]
+        if others:
+            encode_tensor(rows, into)
+            message = request.SerializeToString()
+            for rank in others:
+                self._submit(self.clients[rank], message)
+        return in_memory
+
+    def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
         try:
-            client.submit(message)
+            client.submit(message, files)
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
 
@@ -184,18 +212,25 @@ class Mesh:
         return response
 
     def _decode(
-        self, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult], shape: tuple[int, ...]
+        self,
+        ranks: Sequence[int],
+        results: Sequence[shard_pb2.BlockResult],
+        shape: tuple[int, ...],
+        in_memory: Collection[int],
     ) -> tuple[torch.Tensor, ...]:
-        try:
-            return decode_tensors([result.partial for result in results], shape=shape)
-        except ShapeError:
-            return tuple(
-                self._decode_one(rank, result, shape) for rank, result in zip(ranks, results, strict=True)
-            )  # now with the name of whose it is
+        if not in_memory:
+            with contextlib.suppress(ShapeError):  # once more below, with the name of whose it is
+                return decode_tensors([result.partial for result in results], shape=shape)
+        return tuple(
+            self._decode_one(rank, result, shape, self._memory.answer_of(rank) if rank in in_memory else None)
+            for rank, result in zip(ranks, results, strict=True)
+        )
 
-    def _decode_one(self, rank: int, result: shard_pb2.BlockResult, shape: tuple[int, ...]) -> torch.Tensor:
+    def _decode_one(
+        self, rank: int, result: shard_pb2.BlockResult, shape: tuple[int, ...], memory: torch.Tensor | None
+    ) -> torch.Tensor:
         try:
-            return decode_tensor(result.partial, shape=shape)
+            return decode_tensor(result.partial, shape=shape, memory=memory)
         except ShapeError as error:
             name = self.clients[rank].name
             raise self._counted(NodeFault(f"{name} answered with no partial sum: {error}")) from error

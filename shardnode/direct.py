@@ -25,6 +25,7 @@ from common.framing import FrameReader, give_room, send_frame
 from common.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.node import ShardNode
+from shardnode.round_memory import FILE_COUNT
 from shardnode.session import Session
 
 log = logging.getLogger(__name__)
@@ -81,11 +82,15 @@ class DirectServer:
         reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         signs = _SignsOfLife(connection)
         try:
-            while (frame := reader.receive()) is not None:
+            # Files come with the first message or not at all: the system closes what arrives later.
+            frame, files = reader.receive_with_files(FILE_COUNT)
+            session.take_files(files)
+            while frame is not None:
                 response, is_last = self._answer(session, signs, frame)
                 signs.send(response)
                 if is_last:
                     return
+                frame = reader.receive()
         except ShardmeshError as error:  # no message at all: longer than any may be, or cut short
             with contextlib.suppress(OSError):
                 signs.send(self._refusal(error))

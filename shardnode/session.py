@@ -8,8 +8,10 @@ Each transport makes a Session, passes it every request in order, and closes it 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
+from common.framing import close_files
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
@@ -17,6 +19,7 @@ from protos.shardmesh.v1 import shard_pb2
 from shardnode.executor import Segment
 from shardnode.kv_cache import SequenceKv
 from shardnode.node import ShardNode
+from shardnode.round_memory import RoundMemory
 
 MAX_ROWS = 8192
 MAX_SEQUENCES = 1024
@@ -32,6 +35,8 @@ class Session:
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
+        self._files: Sequence[int] = ()
+        self._memory: RoundMemory | None = None
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -45,8 +50,14 @@ class Session:
             self._node.metrics.failures.labels(reason=reason).inc()
             raise
 
+    def take_files(self, files: Sequence[int]) -> None:
+        """Take descriptors that came with the first message; the session closes them."""
+        self._files = files
+
     def close(self) -> None:
-        """Forget every sequence of this session."""
+        """Forget every sequence and the memory of this session."""
+        self._memory = None
+        self._close_files()
         for sequence_id in list(self._sequences):
             self._close_sequence(sequence_id)
 
@@ -89,12 +100,15 @@ class Session:
             raise SliceMismatch(
                 f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
             )
+        self._memory = RoundMemory.accept(self._files, request.memory_bytes)
+        self._close_files()
         self._is_open = True
         opened = response.session_opened
         opened.incarnation = self._node.incarnation
         opened.kv_budget_bytes = self._node.kv_cache.budget_bytes
         opened.thread_count = self._node.thread_count
         opened.process_id = os.getpid()
+        opened.uses_memory = self._memory is not None
 
     def _open_sequence(self, request: shard_pb2.OpenSequence, response: shard_pb2.RoundsResponse) -> None:
         if request.sequence_id in self._sequences:
@@ -119,7 +133,10 @@ class Session:
         row_count = sum(segment.row_count for segment in segments)
         if not 1 <= row_count <= MAX_ROWS:
             raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
-        rows = decode_tensor(request.input, shape=(row_count, spec.hidden_size))
+        memory = self._memory
+        rows = decode_tensor(
+            request.input, shape=(row_count, spec.hidden_size), memory=None if memory is None else memory.inputs
+        )
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
             self._node.count(kind, output)
@@ -127,9 +144,16 @@ class Session:
             self._last_sweep_id = request.sweep_id
             self._node.metrics.sweeps.inc()
         result = response.block_result
-        encode_tensor(output.partial, result.partial)
+        if memory is not None and request.input.is_in_memory:
+            memory.answer(output.partial, result.partial)
+        else:
+            encode_tensor(output.partial, result.partial)
         result.compute_nanoseconds = output.compute_nanoseconds
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+
+    def _close_files(self) -> None:
+        files, self._files = self._files, ()
+        close_files(files)
 
     def _segment(self, segment: shard_pb2.Segment) -> Segment:
         sequence = self._sequences.get(segment.sequence_id)
