@@ -16,6 +16,7 @@ import contextlib
 import os
 import socket
 import struct
+from array import array
 from collections.abc import Sequence
 
 from common.errors import ProtocolError
@@ -172,10 +173,14 @@ class FrameReader:
             raise TimeoutError("the peer is silent") from error
 
     def _receive_files_too(self, view: memoryview) -> int:
+        """Receive as `recv_into` does, and keep the descriptors that come along; socket.recv_fds ignores its flags."""
+        most_bytes = socket.CMSG_SPACE(self._most_files * array("i").itemsize)
         close_on_exec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux; elsewhere nobody sends files
-        data, files, _, _ = socket.recv_fds(self._connection, len(view), self._most_files, close_on_exec)
-        room = self._most_files - len(self._files)
-        self._files += files[:room]
-        close_files(files[room:])
-        view[: len(data)] = data
-        return len(data)
+        count, ancillary, _, _ = self._connection.recvmsg_into([view], most_bytes, close_on_exec)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                files = array("i", data[: len(data) - len(data) % array("i").itemsize])
+                room = self._most_files - len(self._files)
+                self._files += files[:room]
+                close_files(files[room:])
+        return count

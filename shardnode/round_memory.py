@@ -1,7 +1,7 @@
 """Where long tensors of one coordinator's rounds lie, when it runs on this host and offers memory for them.
 
-Covers: accepting an offer with distrust, inputs out of it, answers into it. Does not cover: files (common/memory_file.py),
-when it is used (session.py).
+Covers: accepting an offer with distrust, inputs out of it, answers into it. Does not cover: files
+(common/memory_file.py), when it is used (session.py).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RoundMemory:
         )
 
     def answer(self, partial: torch.Tensor, into: tensor_pb2.Tensor) -> None:
-        """Write a partial sum, float32 [row_count, hidden_size], where the coordinator reads it, or into the message."""
+        """Write a partial sum, float32 [row_count, hidden_size], to the memory, or into the message if it is short."""
         if fits_memory(partial.shape, self.answers):
             encode_in_memory(partial, into, self.answers)
         else:
