@@ -11,9 +11,11 @@ Linux only; elsewhere `make_memory` says that there is none, and tensors travel 
 from __future__ import annotations
 
 import fcntl
+import math
 import mmap
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +37,30 @@ class MemoryFile:
     def close(self) -> None:
         """Close the descriptor; the memory stays."""
         os.close(self.descriptor)
+
+
+class Room:
+    """Memory of which tensors of one shape after another take the beginning.
+
+    The last view is kept: the rounds of a sweep have one shape, and making a view costs torch more than using it.
+    """
+
+    def __init__(self, floats: torch.Tensor) -> None:
+        """Args: floats: float32 [count]."""
+        self._floats = floats
+        self._last = floats
+
+    def view(self, shape: Sequence[int]) -> torch.Tensor | None:
+        """Return the beginning as a tensor of `shape`, the same memory each time; None where there is no room for it.
+
+        Args: shape: lengths that are not negative.
+        """
+        if self._last.shape != tuple(shape):
+            count = math.prod(shape)
+            if count > self._floats.numel():
+                return None
+            self._last = self._floats[:count].view(*shape)
+        return self._last
 
 
 def make_memory(byte_count: int, *, peers_write: bool) -> MemoryFile | None:

@@ -39,15 +39,13 @@ def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
     into.data = contiguous.numpy().tobytes()
 
 
-def fits_memory(shape: Sequence[int], memory: torch.Tensor) -> bool:
-    """Tell whether a float32 tensor of that shape is worth sharing and has room in `memory`, float32 [count]."""
-    count = math.prod(shape)
-    return count * 4 >= _LONG_BYTES and count <= memory.numel()
+def encode_in_memory(tensor: torch.Tensor, into: tensor_pb2.Tensor, place: torch.Tensor) -> None:
+    """Write a float32 CPU tensor to `place`, memory that the receiver sees, and say so in the message `into`.
 
-
-def encode_in_memory(tensor: torch.Tensor, into: tensor_pb2.Tensor, memory: torch.Tensor) -> None:
-    """Write a float32 CPU tensor to the start of `memory`, float32 [count], and say so in the message `into`."""
-    memory[: tensor.numel()].view(tensor.shape).copy_(tensor)
+    Nothing is copied where both are the same memory.
+    """
+    if tensor.data_ptr() != place.data_ptr() or not tensor.is_contiguous():
+        place.copy_(tensor)
     into.dtype = tensor_pb2.TENSOR_DTYPE_FLOAT32
     into.shape.extend(tensor.shape)
     into.is_in_memory = True
@@ -58,17 +56,20 @@ def decode_tensor(
     *,
     shape: tuple[int, ...],
     dtype: torch.dtype = torch.float32,
-    memory: torch.Tensor | None = None,
+    in_memory: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the tensor in `message`, which must have exactly `shape` and `dtype`.
 
     It shares no memory with the message, but must not be written: it may lie over bytes that Python takes for constant.
-    Args: memory: float32 [count] that the peer writes too; with it the tensor may lie there, and changes when the peer
-    writes the next one.
-    Raises: ShapeError: another dtype, another shape, or a byte count that does not fit.
+    Args: in_memory: where it may lie instead, memory that the sender writes too; it is returned then, and changes with
+    the sender's next message.
+    Raises: ShapeError: another dtype, another shape, a byte count that does not fit, or memory that there is not.
     """
     if message.is_in_memory:
-        return _in_memory(message, shape, dtype, memory)
+        _check_type(message, shape, dtype)
+        if in_memory is None or in_memory.shape != shape or in_memory.dtype is not dtype or message.data:
+            raise ShapeError(f"a tensor of shape {list(shape)} is said to lie in memory that there is not")
+        return in_memory
     data = _checked_data(message, shape, dtype)
     return torch.frombuffer(data if len(data) >= _LONG_BYTES else bytearray(data), dtype=dtype).view(shape)
 
@@ -95,17 +96,6 @@ def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: tor
     if len(data) != expected_bytes or not data:
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
     return data
-
-
-def _in_memory(
-    message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype, memory: torch.Tensor | None
-) -> torch.Tensor:
-    _check_type(message, shape, dtype)
-    count = math.prod(shape)
-    room = 0 if memory is None else memory.numel()
-    if memory is None or dtype is not torch.float32 or message.data or not 0 < count <= room:
-        raise ShapeError(f"a tensor of {count} numbers is said to lie in shared memory, which has room for {room}")
-    return memory[:count].view(shape)
 
 
 def _check_type(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:

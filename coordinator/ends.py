@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from common.direct_io import OpenedFile, forget, open_file
 from common.errors import InputError, SliceCorrupt, SliceReadError
-from common.row_steps import add_and_normalize, can_step
+from common.row_steps import add_and_normalize, can_add_up
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
 from common.weights.slice_format import ATTENTION, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
@@ -76,13 +76,21 @@ class Ends:
             row.copy_(torch.frombuffer(self._read_row(token_id), dtype=self._dtype))
         return rows
 
-    def block_input(self, kind: str, layer: int, hidden: torch.Tensor, addend: torch.Tensor | None) -> torch.Tensor:
+    def block_input(
+        self,
+        kind: str,
+        layer: int,
+        hidden: torch.Tensor,
+        addend: torch.Tensor | None,
+        into: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Add the last block's output, if there is one, to `hidden` in place; return the normed input of this block.
 
+        Args: into: where to write it, of the same shape; new memory if not given.
         Returns: float32 [token_count, hidden_size], as both arguments.
         """
         norms = self._attention_norms if kind == ATTENTION else self._ffn_norms
-        return self._norm(hidden, addend, norms[layer])
+        return self._norm(hidden, addend, norms[layer], into)
 
     def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the normed input of the head."""
@@ -94,12 +102,15 @@ class Ends:
         if biases is not None:
             output += biases[layer]
 
-    def _norm(self, hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor) -> torch.Tensor:
-        if can_step(hidden):
-            return add_and_normalize(hidden, addend, weight, self._spec.norm_epsilon)
+    def _norm(
+        self, hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor, into: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if can_add_up(hidden):
+            return add_and_normalize(hidden, addend, weight, self._spec.norm_epsilon, into)
         if addend is not None:
             hidden += addend
-        return functional.rms_norm(hidden, (self._spec.hidden_size,), weight, self._spec.norm_epsilon)
+        normed = functional.rms_norm(hidden, (self._spec.hidden_size,), weight, self._spec.norm_epsilon)
+        return normed if into is None else into.copy_(normed)
 
     def _read_row(self, token_id: int) -> bytearray:
         if not 0 <= token_id < self._spec.vocab_size:

@@ -17,7 +17,7 @@ from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model_spec import ModelSpec
 from common.plan import Plan
 from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
+from common.tensor_codec import decode_tensor, decode_tensors, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from coordinator.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
@@ -79,10 +79,18 @@ class Mesh:
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
         self._slowest = [self.metrics.slowest_rounds.labels(rank=rank) for rank in ranks]
-        shares = self.identity.plan.shares
+        spec, shares = self.identity.spec, self.identity.plan.shares
         self._taking_part = {
             ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
             FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
+        }
+        weights = {
+            ATTENTION: [share.query_head_count + len(share.kv_heads(spec)) for share in shares],
+            FFN: [share.ffn_column_count for share in shares],
+        }
+        # Where nodes share cores, whoever has most to do should begin first; the sort keeps ties in rank order.
+        self._heaviest_first = {
+            kind: sorted(ranks, key=lambda rank: -weights[kind][rank]) for kind, ranks in self._taking_part.items()
         }
 
     def open(self) -> None:
@@ -125,6 +133,10 @@ class Mesh:
 
         self._tell_all(fill, "sequence_closed")
 
+    def input_room(self, shape: Sequence[int]) -> torch.Tensor | None:
+        """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
+        return self._memory.input_place(shape)
+
     def run_block(
         self, kind: str, layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], rows: torch.Tensor
     ) -> torch.Tensor:
@@ -141,7 +153,7 @@ class Mesh:
         block.kind = _KINDS[kind]
         block.segments.extend(segments)
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
-        in_memory = self._submit_input(request, block.input, rows, taking_part)
+        in_memory = self._submit_input(request, block.input, rows, self._heaviest_first[kind])
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
@@ -177,9 +189,10 @@ class Mesh:
         self, request: shard_pb2.RoundsRequest, into: tensor_pb2.Tensor, rows: torch.Tensor, ranks: Sequence[int]
     ) -> Collection[int]:
         """Send a round with its input to every rank; return those whose partial sums may lie in memory."""
-        in_memory = self._memory.ranks_for(rows.shape)
-        if in_memory:
-            self._memory.put_input(rows, into)
+        place = self._memory.input_place(rows.shape)
+        in_memory = self._memory.ranks() if place is not None else ()
+        if place is not None:
+            encode_in_memory(rows, into, place)
             message = request.SerializeToString()
             for rank in ranks:
                 if rank in in_memory:
@@ -222,15 +235,15 @@ class Mesh:
             with contextlib.suppress(ShapeError):  # once more below, with the name of whose it is
                 return decode_tensors([result.partial for result in results], shape=shape)
         return tuple(
-            self._decode_one(rank, result, shape, self._memory.answer_of(rank) if rank in in_memory else None)
+            self._decode_one(rank, result, shape, self._memory.answer_place(rank, shape) if rank in in_memory else None)
             for rank, result in zip(ranks, results, strict=True)
         )
 
     def _decode_one(
-        self, rank: int, result: shard_pb2.BlockResult, shape: tuple[int, ...], memory: torch.Tensor | None
+        self, rank: int, result: shard_pb2.BlockResult, shape: tuple[int, ...], place: torch.Tensor | None
     ) -> torch.Tensor:
         try:
-            return decode_tensor(result.partial, shape=shape, memory=memory)
+            return decode_tensor(result.partial, shape=shape, in_memory=place)
         except ShapeError as error:
             name = self.clients[rank].name
             raise self._counted(NodeFault(f"{name} answered with no partial sum: {error}")) from error

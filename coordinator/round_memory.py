@@ -10,13 +10,17 @@ Covers: making it, which ranks use it, their partial sums. Does not cover: files
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 import torch
 
-from common.memory_file import MemoryFile, make_memory
-from common.tensor_codec import encode_in_memory, fits_memory
-from protos.shardmesh.v1 import shard_pb2, tensor_pb2
+from common.memory_file import MemoryFile, Room, make_memory
+from protos.shardmesh.v1 import shard_pb2
+
+SHORTEST_BYTES = 1 << 16
+"""Shorter tensors go in messages: a copy of them costs less than what avoids it."""
+_FLOAT_BYTES = 4
 
 
 class RoundMemory:
@@ -30,12 +34,13 @@ class RoundMemory:
         self._byte_count = byte_count
         self._files: list[MemoryFile] = []
         self._offers: dict[int, tuple[MemoryFile, MemoryFile]] = {}
-        self._answers: dict[int, torch.Tensor] = {}
-        self._input = self._make(peers_write=False) if ranks else None
-        for rank in ranks if self._input is not None else ():
-            answer = self._make(peers_write=True)
-            if self._input is not None and answer is not None:
-                self._offers[rank] = (self._input, answer)
+        self._answers: dict[int, Room] = {}
+        inputs = self._make(peers_write=False) if ranks else None
+        self._input = Room(inputs.floats) if inputs is not None else None
+        for rank in ranks:
+            answers = self._make(peers_write=True) if inputs is not None else None
+            if inputs is not None and answers is not None:
+                self._offers[rank] = (inputs, answers)
 
     def offer(self, rank: int, opening: shard_pb2.OpenSession) -> Sequence[int]:
         """Return the descriptors to send with a rank's first message, which is made to tell of them; none: no offer."""
@@ -48,7 +53,7 @@ class RoundMemory:
     def opened(self, rank: int, answer: shard_pb2.SessionOpened) -> None:
         """Use the memory with a rank that has taken the offer."""
         if answer.uses_memory and rank in self._offers:
-            self._answers[rank] = self._offers[rank][1].floats
+            self._answers[rank] = Room(self._offers[rank][1].floats)
 
     def close_files(self) -> None:
         """Close the descriptors: every rank has its own by now. What nobody uses is freed."""
@@ -56,20 +61,19 @@ class RoundMemory:
             file.close()
         self._files, self._offers = [], {}
 
-    def ranks_for(self, shape: Sequence[int]) -> Collection[int]:
-        """Return the ranks whose input and partial sum of that shape lie here."""
-        if self._input is None or not fits_memory(shape, self._input.floats):
-            return ()
+    def input_place(self, shape: Sequence[int]) -> torch.Tensor | None:
+        """Return where inputs of that shape go, to be written once no rank works on the last; None: into messages."""
+        if self._input is None or not self._answers or math.prod(shape) * _FLOAT_BYTES < SHORTEST_BYTES:
+            return None
+        return self._input.view(shape)
+
+    def ranks(self) -> Collection[int]:
+        """Return the ranks that read inputs there, and answer in memory of their own."""
         return self._answers.keys()
 
-    def put_input(self, rows: torch.Tensor, into: tensor_pb2.Tensor) -> None:
-        """Write a round's input, float32 [row_count, hidden_size], for all ranks; none may still work on the last."""
-        assert self._input is not None, "ranks_for has named a rank"
-        encode_in_memory(rows, into, self._input.floats)
-
-    def answer_of(self, rank: int) -> torch.Tensor | None:
-        """Return the memory that a rank's partial sum may lie in, float32 [count]."""
-        return self._answers.get(rank)
+    def answer_place(self, rank: int, shape: Sequence[int]) -> torch.Tensor | None:
+        """Return where a rank's partial sum of that shape may lie."""
+        return self._answers[rank].view(shape) if rank in self._answers else None
 
     def _make(self, *, peers_write: bool) -> MemoryFile | None:
         made = make_memory(self._byte_count, peers_write=peers_write)

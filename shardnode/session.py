@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.framing import close_files
 from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import decode_tensor, encode_tensor
+from common.tensor_codec import decode_tensor, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.executor import Segment
@@ -133,10 +133,9 @@ class Session:
         row_count = sum(segment.row_count for segment in segments)
         if not 1 <= row_count <= MAX_ROWS:
             raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
-        memory = self._memory
-        rows = decode_tensor(
-            request.input, shape=(row_count, spec.hidden_size), memory=None if memory is None else memory.inputs
-        )
+        shape = (row_count, spec.hidden_size)
+        memory = self._memory if request.input.is_in_memory else None
+        rows = decode_tensor(request.input, shape=shape, in_memory=memory.inputs.view(shape) if memory else None)
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
             self._node.count(kind, output)
@@ -144,8 +143,9 @@ class Session:
             self._last_sweep_id = request.sweep_id
             self._node.metrics.sweeps.inc()
         result = response.block_result
-        if memory is not None and request.input.is_in_memory:
-            memory.answer(output.partial, result.partial)
+        place = memory.answers.view(shape) if memory else None
+        if place is not None:
+            encode_in_memory(output.partial, result.partial, place)
         else:
             encode_tensor(output.partial, result.partial)
         result.compute_nanoseconds = output.compute_nanoseconds

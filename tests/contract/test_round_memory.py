@@ -46,7 +46,7 @@ def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Tran
 
 def in_memory_ranks(mesh: Mesh) -> list[int]:
     """Return the ranks whose long rounds go through memory."""
-    return list(mesh._memory.ranks_for((ROWS, mesh.identity.spec.hidden_size)))
+    return [] if mesh.input_room((ROWS, mesh.identity.spec.hidden_size)) is None else list(mesh._memory.ranks())
 
 
 def outputs(mesh: Mesh, row_counts: Sequence[int] = (ROWS,)) -> list[torch.Tensor]:
@@ -186,7 +186,7 @@ def test_numbers_in_memory_that_are_not_finite_are_named(sliced: SlicedModel, mo
     """A node's memory is looked through as its messages are."""
     with ExitStack() as closing:
         mesh = mesh_over(sliced, closing)
-        answers = mesh._memory.answer_of(0)
+        answers = mesh._memory.answer_place(0, (ROWS, sliced.spec.hidden_size))
         assert answers is not None
         answer_with(lambda response: answers[:1].fill_(float("nan")), mesh, monkeypatch)
         with pytest.raises(NodeFault, match=r"node 0.*not finite"):
