@@ -79,18 +79,10 @@ class Mesh:
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
         self._slowest = [self.metrics.slowest_rounds.labels(rank=rank) for rank in ranks]
-        spec, shares = self.identity.spec, self.identity.plan.shares
+        shares = self.identity.plan.shares
         self._taking_part = {
             ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
             FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
-        }
-        weights = {
-            ATTENTION: [share.query_head_count + len(share.kv_heads(spec)) for share in shares],
-            FFN: [share.ffn_column_count for share in shares],
-        }
-        # Where nodes share cores, whoever has most to do should begin first; the sort keeps ties in rank order.
-        self._heaviest_first = {
-            kind: sorted(ranks, key=lambda rank: -weights[kind][rank]) for kind, ranks in self._taking_part.items()
         }
 
     def open(self) -> None:
@@ -153,7 +145,7 @@ class Mesh:
         block.kind = _KINDS[kind]
         block.segments.extend(segments)
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
-        in_memory = self._submit_input(request, block.input, rows, self._heaviest_first[kind])
+        in_memory = self._submit_input(request, block.input, rows, taking_part)
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
