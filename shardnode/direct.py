@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 
 from common.errors import AddressInUse, InputError, ShardmeshError
 from common.framing import FrameReader, give_room, send_frame
+from common.operating_system import on_core
 from common.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.node import ShardNode
@@ -90,7 +91,8 @@ class DirectServer:
                 signs.send(response)
                 if is_last:
                     return
-                frame = reader.receive()
+                with on_core(self._node.config.home_core if session.last_round_is_long else None):
+                    frame = reader.receive()
         except ShardmeshError as error:  # no message at all: longer than any may be, or cut short
             with contextlib.suppress(OSError):
                 signs.send(self._refusal(error))

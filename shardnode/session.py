@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.framing import close_files
+from common.matmul import MOST_NATIVE_ROWS
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
@@ -35,6 +36,8 @@ class Session:
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
+        self.last_round_is_long = False
+        """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
         self._files: Sequence[int] = ()
         self._memory: RoundMemory | None = None
 
@@ -65,6 +68,7 @@ class Session:
         if request.call_id <= self._last_call_id:
             raise ProtocolError(f"call {request.call_id} came after call {self._last_call_id}")
         self._last_call_id = request.call_id
+        self.last_round_is_long = False
         response = shard_pb2.RoundsResponse(call_id=request.call_id)
         body = request.WhichOneof("body")
         if body is None:
@@ -139,6 +143,7 @@ class Session:
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
             self._node.count(kind, output)
+        self.last_round_is_long = row_count > MOST_NATIVE_ROWS
         if request.sweep_id != self._last_sweep_id:
             self._last_sweep_id = request.sweep_id
             self._node.metrics.sweeps.inc()
