@@ -13,9 +13,10 @@ import sys
 import tempfile
 
 import pytest
+import torch
 
 from common.errors import ProtocolError
-from common.memory_file import MemoryFile, make_memory, open_memory
+from common.memory_file import MemoryFile, Room, make_memory, open_memory
 
 BYTE_COUNT = 10_000
 
@@ -127,3 +128,19 @@ def test_memory_goes_with_the_last_view_over_it() -> None:
     assert view.sum() == 0
     del view
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_room_holds_tensors_of_any_shape_that_fits() -> None:
+    """Each begins where the memory begins; the same shape is the same view; what does not fit has no place."""
+    room = Room(torch.arange(12.0))
+    view = room.view((3, 4))
+    assert view is not None
+    assert room.view((3, 4)) is view
+    other = room.view((5, 2))
+    assert other is not None
+    assert other.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    view[0, 0] = 9
+    assert other[0, 0] == 9
+    for shape in ((13,), (4, 4), (1 << 40, 1 << 40)):
+        assert room.view(shape) is None
+    assert room.view((12,)) is not None
