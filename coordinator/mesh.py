@@ -70,11 +70,7 @@ class Mesh:
     _call_id: int = 0
 
     def __post_init__(self) -> None:
-        hidden_size = self.identity.spec.hidden_size
-        self._memory = RoundMemory(
-            [rank for rank, client in enumerate(self.clients) if client.passes_files],
-            rows_per_sweep(hidden_size) * hidden_size * torch.float32.itemsize,
-        )
+        self._memory = RoundMemory((), 0)
         # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
@@ -90,20 +86,15 @@ class Mesh:
 
         Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
         """
-        identity = self.identity
-        request = self._request()
-        for rank, client in enumerate(self.clients):
-            opening = request.open_session
-            opening.protocol_version = PROTOCOL_VERSION
-            opening.model_identity = identity.model_identity
-            opening.plan_digest = identity.plan.digest
-            opening.rank = rank
-            opening.weights_dtype = identity.dtype
-            files = self._memory.offer(rank, opening)
-            self._submit(client, request.SerializeToString(), files)
-        for rank, client in enumerate(self.clients):
-            self._memory.opened(rank, self._collect(client, "session_opened").session_opened)
-        self._memory.close_files()
+        hidden_size = self.identity.spec.hidden_size
+        self._memory = RoundMemory(
+            [rank for rank, client in enumerate(self.clients) if client.passes_files],
+            rows_per_sweep(hidden_size) * hidden_size * torch.float32.itemsize,
+        )
+        try:
+            self._open_sessions()
+        finally:
+            self._memory.close_files()
 
     def open_sequence(self, sequence_id: int, position_capacity: int) -> None:
         """Reserve a sequence's keys and values on every rank.
@@ -125,7 +116,7 @@ class Mesh:
 
         self._tell_all(fill, "sequence_closed")
 
-    def input_room(self, shape: Sequence[int]) -> torch.Tensor | None:
+    def input_place(self, shape: Sequence[int]) -> torch.Tensor | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
         return self._memory.input_place(shape)
 
@@ -160,9 +151,23 @@ class Mesh:
 
     def close(self) -> None:
         """End every session; what the nodes hold for us is freed."""
-        self._memory.close_files()
         for client in self.clients:
             client.close()
+
+    def _open_sessions(self) -> None:
+        identity = self.identity
+        request = self._request()
+        for rank, client in enumerate(self.clients):
+            opening = request.open_session
+            opening.protocol_version = PROTOCOL_VERSION
+            opening.model_identity = identity.model_identity
+            opening.plan_digest = identity.plan.digest
+            opening.rank = rank
+            opening.weights_dtype = identity.dtype
+            files = self._memory.offer(rank, opening)
+            self._submit(client, request.SerializeToString(), files)
+        for rank, client in enumerate(self.clients):
+            self._memory.opened(rank, self._collect(client, "session_opened").session_opened)
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1

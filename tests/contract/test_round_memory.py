@@ -6,23 +6,26 @@ Covers: a Mesh over direct nodes, its fallbacks, nodes that answer wrongly. Does
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import torch
 
 import coordinator.round_memory
-from common.errors import NodeFault, ShardmeshError
+from common.errors import NodeFault, ShardmeshError, SliceMismatch
 from coordinator.mesh import Mesh
 from coordinator.metrics import CoordinatorMetrics
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.session import Session
 from tests.support.listening_nodes import ListeningNode, Transport
 from tests.support.session_messages import random_rows
-from tests.support.sliced_models import SlicedModel
+from tests.support.sliced_models import SlicedModel, slice_model
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory files are Linux's")
 
@@ -32,10 +35,10 @@ KINDS = ("attention", "ffn")
 
 
 def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Transport] = ("direct",)) -> Mesh:
-    """Return an open mesh of one node with sequence 1 open; `closing` ends both."""
+    """Return an open mesh of a node for each transport with sequence 1 open; `closing` ends all."""
     clients = []
-    for transport in transports:
-        listening = closing.enter_context(ListeningNode(sliced, transport, kv_budget_bytes=1 << 24))
+    for rank, transport in enumerate(transports):
+        listening = closing.enter_context(ListeningNode(sliced, transport, rank=rank, kv_budget_bytes=1 << 24))
         clients.append(listening.connect())
     mesh = Mesh(clients=clients, identity=sliced.identity, metrics=CoordinatorMetrics())
     closing.callback(mesh.close)
@@ -46,7 +49,7 @@ def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Tran
 
 def in_memory_ranks(mesh: Mesh) -> list[int]:
     """Return the ranks whose long rounds go through memory."""
-    return [] if mesh.input_room((ROWS, mesh.identity.spec.hidden_size)) is None else list(mesh._memory.ranks())
+    return [] if mesh.input_place((ROWS, mesh.identity.spec.hidden_size)) is None else list(mesh._memory.ranks())
 
 
 def outputs(mesh: Mesh, row_counts: Sequence[int] = (ROWS,)) -> list[torch.Tensor]:
@@ -71,6 +74,21 @@ def test_memory_changes_no_bit(sliced: SlicedModel) -> None:
         assert (in_memory_ranks(direct), in_memory_ranks(grpc)) == ([0], [])
         counts = (ROWS, 3, ROWS - 1, 1, ROWS)
         assert same(outputs(direct, counts), outputs(grpc, counts))
+
+
+def test_nodes_with_and_without_memory_take_part_in_the_same_rounds(tmp_path: Path) -> None:
+    """A node of this host beside one elsewhere: the same bits as if both were here, or both elsewhere."""
+    two = slice_model(tmp_path, world_size=2)
+    transports: list[tuple[Transport, Transport]] = [
+        ("direct", "grpc-unix"), ("grpc-unix", "direct"), ("direct", "direct"), ("grpc-unix", "grpc-unix"),
+    ]  # fmt: skip
+    found = []
+    for pair in transports:
+        with ExitStack() as closing:
+            mesh = mesh_over(two, closing, pair)
+            assert in_memory_ranks(mesh) == [rank for rank in (0, 1) if pair[rank] == "direct"]
+            found.append(outputs(mesh, (ROWS, 3, ROWS)))
+    assert all(same(found[0], others) for others in found[1:])
 
 
 def test_a_message_in_memory_carries_no_bytes(sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,27 +145,44 @@ def test_rows_beyond_the_memory_go_in_messages(sliced: SlicedModel, monkeypatch:
 
 @pytest.mark.parametrize("ends", ["well", "in a failure"])
 def test_nothing_is_left_when_a_session_ends(sliced: SlicedModel, ends: str) -> None:
-    """Neither side keeps a descriptor or a mapping, however it ends."""
-    with ExitStack() as warming:
-        outputs(mesh_over(sliced, warming))
-    before = len(os.listdir("/proc/self/fd"))
+    """Neither side keeps a descriptor or a mapping, however it ends; while it lasts each mapping has its own."""
     with ExitStack() as closing:
         mesh = mesh_over(sliced, closing)
         outputs(mesh)
-        assert len(mapped()) == 4  # two files, each in the node and in the coordinator of this process
+        # Two files, each in the node and in the coordinator of this process.
+        assert (mapping_count(), descriptor_count()) == (4, 4)
         if ends == "in a failure":
             mesh.close_sequence(1)
             with pytest.raises(ShardmeshError):
                 outputs(mesh)
     del mesh
-    assert len(os.listdir("/proc/self/fd")) == before
-    assert mapped() == []
+    assert (mapping_count(), descriptor_count()) == (0, 0)
 
 
-def mapped() -> list[str]:
-    """Return the mappings of memory files in this process."""
+def test_nothing_is_left_when_a_mesh_cannot_be_opened(sliced: SlicedModel) -> None:
+    """A node that holds another model refuses; the files that were made for it are closed."""
+    with ListeningNode(sliced, "direct") as listening:
+        identity = dataclasses.replace(sliced.identity, model_identity="another")
+        mesh = Mesh(clients=[listening.connect()], identity=identity, metrics=CoordinatorMetrics())
+        with pytest.raises(SliceMismatch):
+            mesh.open()
+        del mesh
+    assert (mapping_count(), descriptor_count()) == (0, 0)
+
+
+def mapping_count() -> int:
+    """Return how many mappings of memory files this process has."""
     with open("/proc/self/maps") as maps:
-        return [line for line in maps if "shardmesh-rows" in line]
+        return sum("shardmesh-rows" in line for line in maps)
+
+
+def descriptor_count() -> int:
+    """Return how many descriptors of memory files this process has."""
+    found = 0
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the listing itself
+            found += "shardmesh-rows" in os.readlink(f"/proc/self/fd/{descriptor}")
+    return found
 
 
 def answer_with(spoil: Callable[[shard_pb2.RoundsResponse], object], mesh: Mesh, patch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ def test_there_is_none_where_the_system_has_none(monkeypatch: pytest.MonkeyPatch
         assert make_memory(BYTE_COUNT, peers_write=True) is None
         patched.delattr(os, "memfd_create")
         assert make_memory(BYTE_COUNT, peers_write=True) is None
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(os.listdir("/proc/self/fd")) <= before
 
 
 def test_memory_goes_with_the_last_view_over_it() -> None:
@@ -127,7 +127,7 @@ def test_memory_goes_with_the_last_view_over_it() -> None:
     del memory, theirs
     assert view.sum() == 0
     del view
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_room_holds_tensors_of_any_shape_that_fits() -> None:
