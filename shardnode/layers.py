@@ -13,11 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from common.errors import InputError, ProtocolError
-from common.model_spec import ModelSpec
-from common.residual import LayerVectors, Residual
-from common.tensor_codec import decode_tensor
-from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
-from protos.shardmesh.v1 import shard_pb2, tensor_pb2
+from common.residual import Residual
+from common.residual_message import decode_residual
+from common.weights.slice_format import BLOCK_KINDS
+from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
 from shardnode.node import ShardNode
 
@@ -40,20 +39,7 @@ def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
     world_size = node.manifest.plan.world_size
     if world_size != 1:
         raise ProtocolError(f"norms for one of {world_size} ranks, whose parts have to be added up elsewhere")
-    spec = node.manifest.spec
-
-    def vectors(norms: tensor_pb2.Tensor, biases: tensor_pb2.Tensor | None) -> LayerVectors:
-        return LayerVectors(norms=_rows(norms, spec), late_biases=None if biases is None else _rows(biases, spec))
-
-    return Residual(
-        blocks={
-            ATTENTION: vectors(
-                request.attention_norms, request.output_biases if request.HasField("output_biases") else None
-            ),
-            FFN: vectors(request.ffn_norms, request.down_biases if request.HasField("down_biases") else None),
-        },
-        norm_epsilon=spec.norm_epsilon,
-    )
+    return decode_residual(request, node.manifest.spec)
 
 
 @torch.inference_mode()
@@ -88,8 +74,3 @@ def run_layers(
     return LayersOutput(
         hidden=hidden, layer_count=layer + 1 - layers.start, compute_nanoseconds=computed, tile_wait_nanoseconds=waited
     )
-
-
-def _rows(message: tensor_pb2.Tensor, spec: ModelSpec) -> list[torch.Tensor]:
-    """Return one vector for each layer, in memory of its own. Raises: ShapeError."""
-    return list(decode_tensor(message, shape=(spec.layer_count, spec.hidden_size)).clone())

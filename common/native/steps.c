@@ -153,14 +153,19 @@ void VARIANT(gate_rows)(const float *both, ptrdiff_t row_count, ptrdiff_t column
 }
 
 int VARIANT(add_parts)(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums) {
-    memcpy(sums, parts[0], (size_t)count * sizeof *sums);
-    for (ptrdiff_t part = 1; part < part_count; part++)
-        for (ptrdiff_t i = 0; i < count; i++) sums[i] += parts[part][i];
+    enum { NUMBERS_AT_ONCE = 2048 }; /* so many sums stay in the innermost cache while parts are added to them */
     int is_infinite = 0;
-    for (ptrdiff_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, sums + i, sizeof bits);
-        is_infinite |= (bits & 0x7F800000u) == 0x7F800000u;
+    for (ptrdiff_t first = 0; first < count; first += NUMBERS_AT_ONCE) {
+        const ptrdiff_t size = count - first < NUMBERS_AT_ONCE ? count - first : NUMBERS_AT_ONCE;
+        float *own = sums + first;
+        memcpy(own, parts[0] + first, (size_t)size * sizeof *own);
+        for (ptrdiff_t part = 1; part < part_count; part++)
+            for (ptrdiff_t i = 0; i < size; i++) own[i] += parts[part][first + i];
+        for (ptrdiff_t i = 0; i < size; i++) {
+            uint32_t bits;
+            memcpy(&bits, own + i, sizeof bits);
+            is_infinite |= (bits & 0x7F800000u) == 0x7F800000u;
+        }
     }
     return is_infinite;
 }
