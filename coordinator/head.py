@@ -69,7 +69,7 @@ class Head:
         try:
             part, outcome = multiply_matrix(rows, in_page_cache(cached, layout.tensors[0]))
         finally:
-            self._tiles.end_cached(tile_index, outcome)
+            self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
         return part if outcome is Outcome.DONE else None
 
     def close(self) -> None:

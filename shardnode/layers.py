@@ -1,7 +1,8 @@
 """Whole layers on the only node of a plan: there is nobody to add up with, so no block has to go to the coordinator.
 
 Covers: norms received once, checked; the residual stream from block to block; stopping in time.
-Does not cover: blocks (executor.py), messages (session.py), the same steps between rounds (coordinator/engine.py).
+Does not cover: blocks (executor.py), several layers in one call (native_layers.py), messages (session.py), the same
+steps between rounds (coordinator/engine.py).
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from common.residual_message import decode_residual
 from common.weights.slice_format import BLOCK_KINDS
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
+from shardnode.native_layers import NativeLayers
 from shardnode.node import ShardNode
 
 RUN_SECONDS = 1.0
 """After so long a run ends with the layer it is in: the coordinator bounds each answer, however slow the disk is."""
+LAYERS_AT_ONCE = 8
+"""In one native call: enough that calling costs nothing, few enough to look at the clock between two."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,35 +46,57 @@ def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
     return decode_residual(request, node.manifest.spec)
 
 
-@torch.inference_mode()
-def run_layers(
-    node: ShardNode, residual: Residual, layers: range, segments: Sequence[Segment], rows: torch.Tensor
-) -> LayersOutput:
-    """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
+class WholeLayers:
+    """The layers of one node for one session."""
 
-    Raises: InputError: there are no such layers; what Executor.run raises.
-    """
-    if not layers or layers.start < 0 or layers.stop > node.manifest.spec.layer_count:
-        raise InputError(f"no layers from {layers.start} up to {layers.stop}")
-    deadline = time.monotonic() + RUN_SECONDS
-    computed = waited = 0
-    hidden = rows.clone()
-    output: torch.Tensor | None = None
-    layer = layers.start
-    for layer in layers:
+    def __init__(self, node: ShardNode, residual: Residual) -> None:
+        self._node = node
+        self._residual = residual
+        self._native = NativeLayers(node, residual)
+
+    @torch.inference_mode()
+    def run(self, layers: range, segments: Sequence[Segment], rows: torch.Tensor) -> LayersOutput:
+        """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
+
+        Raises: InputError: there are no such layers; what Executor.run raises.
+        """
+        if not layers or layers.start < 0 or layers.stop > self._node.manifest.spec.layer_count:
+            raise InputError(f"no layers from {layers.start} up to {layers.stop}")
+        deadline = time.monotonic() + RUN_SECONDS
+        hidden = rows.clone()
+        computed = waited = 0
+        layer = layers.start
+        while layer < layers.stop:
+            some = range(layer, min(layer + LAYERS_AT_ONCE, layers.stop))
+            with self._node.lock:
+                done = self._native.run(some, segments, hidden)
+                for number, nanoseconds in enumerate(done.block_nanoseconds):
+                    self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], nanoseconds)
+            computed += sum(done.block_nanoseconds)
+            layer += done.layer_count
+            if not done.layer_count:
+                compute_nanoseconds, wait_nanoseconds = self._run_one(layer, segments, hidden)
+                computed, waited, layer = computed + compute_nanoseconds, waited + wait_nanoseconds, layer + 1
+            if time.monotonic() > deadline:
+                break
+        return LayersOutput(
+            hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=computed,
+            tile_wait_nanoseconds=waited,
+        )  # fmt: skip
+
+    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: torch.Tensor) -> tuple[int, int]:
+        """Run a layer block by block, in place; return nanoseconds of computing and of waiting for tiles."""
+        computed = waited = 0
+        output: torch.Tensor | None = None
         for kind in BLOCK_KINDS:
-            normed = residual.block_input(kind, layer, hidden, output)
-            with node.lock:
-                block = node.executor.run(kind, layer, segments, normed)
-                node.count(kind, block)
+            normed = self._residual.block_input(kind, layer, hidden, output)
+            with self._node.lock:
+                block = self._node.executor.run(kind, layer, segments, normed)
+                self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
             output = block.partial
-            residual.add_late_bias(kind, layer, output)
+            self._residual.add_late_bias(kind, layer, output)
             computed += block.compute_nanoseconds
             waited += block.tile_wait_nanoseconds
-        if time.monotonic() > deadline:
-            break
-    assert output is not None
-    hidden += output
-    return LayersOutput(
-        hidden=hidden, layer_count=layer + 1 - layers.start, compute_nanoseconds=computed, tile_wait_nanoseconds=waited
-    )
+        if output is not None:
+            hidden += output
+        return computed, waited

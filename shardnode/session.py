@@ -15,14 +15,13 @@ import torch
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.framing import close_files
 from common.matmul import MOST_NATIVE_ROWS
-from common.residual import Residual
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import decode_tensor, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
 from shardnode.kv_cache import SequenceKv
-from shardnode.layers import residual_from, run_layers
+from shardnode.layers import WholeLayers, residual_from
 from shardnode.node import ShardNode
 from shardnode.round_memory import RoundMemory
 
@@ -40,7 +39,7 @@ class Session:
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
-        self._residual: Residual | None = None
+        self._layers: WholeLayers | None = None
         self.last_round_is_long = False
         """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
         self._files: Sequence[int] = ()
@@ -85,7 +84,7 @@ class Session:
         elif body == "run_layers":
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
-            self._residual = residual_from(request.load_norms, self._node)
+            self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
             response.norms_loaded.SetInParent()
         elif body == "open_sequence":
             self._open_sequence(request.open_sequence, response)
@@ -147,7 +146,7 @@ class Session:
         segments, rows = self._rows(request, memory)
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
-            self._node.count(kind, output)
+            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
         self.last_round_is_long = rows.shape[0] > MOST_NATIVE_ROWS
         self._count_sweep(request.sweep_id)
         result = response.block_result
@@ -160,11 +159,11 @@ class Session:
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
-        if self._residual is None:
+        if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
         segments, rows = self._rows(request)
         layers = range(request.first_layer, request.first_layer + request.layer_count)
-        output = run_layers(self._node, self._residual, layers, segments, rows)
+        output = self._layers.run(layers, segments, rows)
         self._count_sweep(request.sweep_id)
         result = response.layers_result
         encode_tensor(output.hidden, result.output)

@@ -2,13 +2,13 @@
  *
  * Covers: the library's interface (library.py declares it a second time, for ctypes), cutting a product into parts.
  * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (cached.c), whole tiles
- * (tiles.c).
+ * (tiles.c), whole layers (layers.c).
  * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of an exported function.
  */
 #include "chosen.h"
 #include "workers.h"
 
-enum { ABI_VERSION = 3, PARTS_PER_THREAD = 2 };
+enum { ABI_VERSION = 4, PARTS_PER_THREAD = 2 };
 
 #define ENTRY(name) \
     {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, sum_of_##name, \

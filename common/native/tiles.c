@@ -32,7 +32,7 @@ EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, con
     return multiply(rows, row_count, matrix, sums);
 }
 
-EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
+int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
     const ptrdiff_t columns = tile->gate_up.width / 2;
     if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
         !is_matrix(&tile->down, columns))
@@ -51,8 +51,8 @@ EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const 
     return outcome;
 }
 
-EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
-                               struct attention *segments, ptrdiff_t segment_count, float *part) {
+int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                       struct attention *segments, ptrdiff_t segment_count, float *part) {
     const ptrdiff_t width = tile->qkv.width, context_width = tile->output.depth;
     ptrdiff_t row = 0;
     if (row_count < 0 || !is_matrix(&tile->qkv, tile->output.width) || !is_matrix(&tile->output, context_width))
@@ -74,4 +74,13 @@ EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const str
     if (outcome == DONE) outcome = multiply(context, row_count, &tile->output, part);
     free(projected);
     return outcome;
+}
+
+EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
+    return run_ffn_tile(rows, row_count, tile, part);
+}
+
+EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                               struct attention *segments, ptrdiff_t segment_count, float *part) {
+    return run_attention_tile(rows, row_count, tile, segments, segment_count, part);
 }

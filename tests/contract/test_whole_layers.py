@@ -176,5 +176,6 @@ def test_a_node_that_stops_after_each_layer_answers_the_same(tmp_path: Path, mon
         whole = run_alone(mesh, prompt, length=6)
         at_once = rounds.round_count
         monkeypatch.setattr("shardnode.layers.RUN_SECONDS", -1.0)
+        monkeypatch.setattr("shardnode.layers.LAYERS_AT_ONCE", 1)
         assert run_alone(mesh, prompt, length=6) == whole
         assert (at_once, rounds.round_count) == (6, 6 + 18)
