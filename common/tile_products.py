@@ -1,6 +1,6 @@
 """What one tile makes of a few rows, in one call of our own kernels: its weights in memory, or in the page cache.
 
-Covers: weights as the kernels want them, calling (native/tiles.c, native/cached.c say what they compute).
+Covers: weights as the kernels want them, calling (native/tiles.c, native/ranges.c say what they compute).
 Does not cover: many rows, other activations and processors without kernels (shardnode/kernels.py, matmul.py), which
 tiles may be taken from the page cache (weights/cached_reads.py).
 

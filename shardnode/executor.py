@@ -30,6 +30,9 @@ from shardnode.few_rows import FewRows, Segment, Tables
 from shardnode.rotary import Rotary
 
 
+TABLE_BLOCK_ROWS = 64
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BlockOutput:
     """A rank's partial sum, float32 [row_count, hidden_size], and where its time went."""
@@ -52,7 +55,8 @@ class Executor:
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
         self._few_rows = FewRows(manifest.spec, self._first_kv_head, tiles)
         self._rotary = Rotary(manifest.spec.rope, manifest.spec.head_size, device)
-        self._tables: tuple[object, Tables] | None = None
+        self._tables: tuple[object, Tables] | None = None  # of the last sweep's rows
+        self._block: tuple[int, Tables] | None = None  # of TABLE_BLOCK_ROWS neighbouring positions, by number
         self._attention_tiles = TileTensors(device, self._attention_weights, tiles.stays)
         self._ffn_tiles = TileTensors(device, self._ffn_weights, tiles.stays)
 
@@ -167,9 +171,23 @@ class Executor:
         """Return the sweep's tables as kernels want them; a sweep's layers have the same rows, so the last are kept."""
         runs = tuple((s.first_position, s.row_count, s.rotary_length) for s in segments)
         if self._tables is None or self._tables[0] != runs:
-            cosine, sine = self._rotary.tables(runs)
-            self._tables = (runs, (cosine, kernels.signed(sine)))
+            self._tables = (runs, self._row_of_block(runs) or self._made(runs))
         return self._tables[1]
+
+    def _made(self, runs: tuple[tuple[int, int, int], ...]) -> Tables:
+        cosine, sine = self._rotary.tables(runs)
+        return cosine, kernels.signed(sine)
+
+    def _row_of_block(self, runs: tuple[tuple[int, int, int], ...]) -> Tables | None:
+        """Return one row's tables out of those of its neighbours: making ten tensors anew takes 0.3 ms a token."""
+        (position, row_count, _) = runs[0]
+        if len(runs) != 1 or row_count != 1 or not self._rotary.is_fixed:
+            return None
+        number, row = divmod(position, TABLE_BLOCK_ROWS)
+        if self._block is None or self._block[0] != number:
+            self._block = (number, self._made(((number * TABLE_BLOCK_ROWS, TABLE_BLOCK_ROWS, 0),)))
+        cosine, sine = self._block[1]
+        return cosine[row : row + 1], sine[row : row + 1]
 
     def _attention_weights(self, layout: TileLayout, tensors: dict[str, torch.Tensor]) -> kernels.AttentionWeights:
         return kernels.AttentionWeights(

@@ -24,8 +24,9 @@ from shardnode.node import ShardNode
 
 RUN_SECONDS = 1.0
 """After so long a run ends with the layer it is in: the coordinator bounds each answer, however slow the disk is."""
-LAYERS_AT_ONCE = 8
-"""In one native call: enough that calling costs nothing, few enough to look at the clock between two."""
+LAYERS_AT_FIRST = 8
+CALL_SECONDS = 0.25
+"""As many layers as take so long go into one native call: worker threads stay awake, and the clock is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +54,7 @@ class WholeLayers:
         self._node = node
         self._residual = residual
         self._native = NativeLayers(node, residual)
+        self._layers_at_once = LAYERS_AT_FIRST
 
     @torch.inference_mode()
     def run(self, layers: range, segments: Sequence[Segment], rows: torch.Tensor) -> LayersOutput:
@@ -67,13 +69,16 @@ class WholeLayers:
         computed = waited = 0
         layer = layers.start
         while layer < layers.stop:
-            some = range(layer, min(layer + LAYERS_AT_ONCE, layers.stop))
+            some = range(layer, min(layer + self._layers_at_once, layers.stop))
             with self._node.lock:
                 done = self._native.run(some, segments, hidden)
                 for number, nanoseconds in enumerate(done.block_nanoseconds):
                     self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], nanoseconds)
-            computed += sum(done.block_nanoseconds)
             layer += done.layer_count
+            if done.layer_count:
+                nanoseconds = sum(done.block_nanoseconds)
+                computed += nanoseconds
+                self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
             if not done.layer_count:
                 compute_nanoseconds, wait_nanoseconds = self._run_one(layer, segments, hidden)
                 computed, waited, layer = computed + compute_nanoseconds, waited + wait_nanoseconds, layer + 1

@@ -7,7 +7,7 @@
  * walked side by side, as that many sequential streams, while the next DEPTH rows are fetched ahead. Every sum is a
  * chain of fused multiply-adds in the order of k for each of DEPTH_RANGES ranges of k, added up in their order, whatever
  * the panel, the number of rows and the instruction set: so a row's result depends on nothing but the row and the
- * weights, bit for bit. Weights that come from the page cache (cached.c) come range by range, in pieces.
+ * weights, bit for bit. Weights that come from the page cache (ranges.c) come range by range, in pieces.
  */
 #include "product.h"
 #include "vectors.h"

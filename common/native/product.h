@@ -1,6 +1,6 @@
 /* What is one product, and which functions does each instruction set offer for it?
  *
- * Covers: the types that kernel.c (one object for each instruction set), matmul.c (which picks one) and cached.c share.
+ * Covers: the types that kernel.c (one object for each instruction set), matmul.c (which picks one) and ranges.c share.
  */
 #ifndef SHARDMESH_PRODUCT_H
 #define SHARDMESH_PRODUCT_H

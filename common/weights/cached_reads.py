@@ -2,7 +2,7 @@
 
 Covers: that a tile was read and verified before, giving up for the rest of a cycle when the cache has let one go, files
 that stay open as long as one is used.
-Does not cover: the kernels (common/native/cached.c), the window that all others go through (tile_source.py).
+Does not cover: the kernels (common/native/ranges.c), the window that all others go through (tile_source.py).
 
 What the cache has is taken piece by piece while it is computed with: a copy into the window would go out to memory and
 come back. Threads: `begin` and `end` belong to the caller's thread, `close` to any.

@@ -171,11 +171,11 @@ def test_a_node_that_stops_after_each_layer_answers_the_same(tmp_path: Path, mon
     """A slow disk makes more and shorter runs, and no other tokens."""
     directory = save(build(layers=3, vocab_size=260), tmp_path)
     with sliced(directory, tmp_path / "split", world_size=1) as model, thread_mesh(model, memory_window=2) as mesh:
+        monkeypatch.setattr("shardnode.layers.CALL_SECONDS", 0.0)
         prompt = list(range(3, 20))
         rounds = mesh.engine.mesh.times
         whole = run_alone(mesh, prompt, length=6)
         at_once = rounds.round_count
         monkeypatch.setattr("shardnode.layers.RUN_SECONDS", -1.0)
-        monkeypatch.setattr("shardnode.layers.LAYERS_AT_ONCE", 1)
         assert run_alone(mesh, prompt, length=6) == whole
         assert (at_once, rounds.round_count) == (6, 6 + 18)
