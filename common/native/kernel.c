@@ -118,7 +118,8 @@ static add_rows_function *const add_first[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(
 static add_rows_function *const add_again[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_again);
 static add_rows_function *const add_one[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_one);
 
-/* Add `depth` (DEPTH or 1) rows of weights from row `k` on to the sums of all the product's rows, group by group. */
+/* Add `depth` (DEPTH or 1) rows of weights from row `k` on to the sums of all the product's rows, group by group. The
+ * first group fetches ahead, unless weights come in pieces, which are in the cache already. */
 static void add_depth(const struct product *product, const struct panel *panel, ptrdiff_t k, int depth, float *sums) {
     float factors[DEPTH * ROWS_AT_ONCE];
     for (ptrdiff_t first = 0; first < product->row_count; first += ROWS_AT_ONCE) {
@@ -128,7 +129,7 @@ static void add_depth(const struct product *product, const struct panel *panel, 
             for (int r = 0; r < rows; r++) factors[d * ROWS_AT_ONCE + r] = from[r * product->row_pitch + d];
         const ptrdiff_t entry = rows - 1;
         add_rows_function *const add = depth == 1 ? add_one[entry][product->kind]
-                                       : first    ? add_again[entry][product->kind]
+                                       : first || !product->weights ? add_again[entry][product->kind]
                                                   : add_first[entry][product->kind];
         add(panel, factors, sums + first * panel->sums_pitch);
     }

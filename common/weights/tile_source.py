@@ -9,6 +9,7 @@ machine only under `_lock`. A reader writes only to bytes that no acquired tile 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 import time
@@ -264,6 +265,9 @@ class ResidentTiles(StreamedTiles):
 def _allocate(byte_count: int) -> memoryview:
     """Return page-aligned memory of this process alone; the system adds pages as they are written."""
     pages = mmap.mmap(-1, max(byte_count, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: fewer faults while it fills, and kernels find its addresses sooner
+        with contextlib.suppress(OSError):  # a system without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(pages)[:byte_count]
 
 
