@@ -29,7 +29,6 @@ from shardnode import kernels
 from shardnode.few_rows import FewRows, Segment, Tables
 from shardnode.rotary import Rotary
 
-
 TABLE_BLOCK_ROWS = 64
 
 

@@ -229,11 +229,24 @@ void VARIANT(add_piece)(const struct product *product, const char *weights, ptrd
     }
 }
 
-void VARIANT(put_pieces)(const struct product *product, const float *sums, int adds) {
+/* One row of a panel: what put_sums would make of one range after another, in one pass. */
+static void put_ranges(const float *sums, ptrdiff_t sums_of_range, ptrdiff_t count, float *to) {
+    for (ptrdiff_t c = 0; c < count; c++) {
+        float sum = sums[c];
+        UNROLLED for (int range = 1; range < DEPTH_RANGES; range++) sum += sums[range * sums_of_range + c];
+        to[c] = sum;
+    }
+}
+
+void VARIANT(put_pieces)(const struct product *product, const float *sums, ptrdiff_t sums_of_range) {
     for (ptrdiff_t first = 0; first < product->width;) {
         const ptrdiff_t columns = panel_columns(product, product->width - first);
-        put_sums(product, sums, columns, adds, product->sums + first);
-        sums += product->row_count * panel_of(product, columns).sums_pitch;
+        const ptrdiff_t whole = columns / LANES * LANES, pitch = panel_of(product, columns).sums_pitch;
+        for (ptrdiff_t r = 0; r < product->row_count; r++, sums += pitch) {
+            float *to = product->sums + r * product->width + first;
+            put_ranges(sums, sums_of_range, whole, to);
+            if (whole < columns) put_ranges(sums + whole, sums_of_range, LANES, to + columns - LANES);
+        }
         first += columns;
     }
 }

@@ -88,8 +88,7 @@ static int multiply_ranges(struct ranges *ranges) {
     if (!ranges->sums) return NOT_CACHED;
     workers_run(add_range, ranges, DEPTH_RANGES);
     const int outcome = atomic_load(&ranges->outcome);
-    for (int range = 0; range < DEPTH_RANGES && outcome == DONE; range++)
-        chosen->put_pieces(ranges->product, ranges->sums + range * ranges->sums_of_range, range);
+    if (outcome == DONE) chosen->put_pieces(ranges->product, ranges->sums, ranges->sums_of_range);
     free(ranges->sums);
     return outcome;
 }
