@@ -17,6 +17,7 @@ struct variant {
     add_piece *add_piece;
     put_pieces *put_pieces;
     sum_of *sum;
+    prepare_rows *prepare;
     attend_rows *attend;
     gate_rows *gate;
     add_parts *add;

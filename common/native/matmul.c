@@ -16,7 +16,7 @@ enum {
 
 #define ENTRY(name) \
     {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, sum_of_##name, \
-     attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
+     prepare_rows_##name, attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)

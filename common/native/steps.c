@@ -125,7 +125,7 @@ static void attend_group(const struct attention *a, ptrdiff_t row, ptrdiff_t kv_
     }
 }
 
-void VARIANT(attend_rows)(const struct attention *a) {
+void VARIANT(prepare_rows)(const struct attention *a) {
     const ptrdiff_t size = a->head_size, turned = a->query_count + a->kv_count;
     const ptrdiff_t width = (turned + a->kv_count) * size;
     for (ptrdiff_t row = 0; row < a->row_count; row++) {
@@ -139,9 +139,13 @@ void VARIANT(attend_rows)(const struct attention *a) {
             memcpy(a->keys + place, heads + (a->query_count + h) * size, (size_t)size * sizeof *heads);
             memcpy(a->values + place, heads + (turned + h) * size, (size_t)size * sizeof *heads);
         }
-        for (ptrdiff_t h = 0; h < a->kv_count; h++)
-            attend_group(a, row, h, heads + h * (a->query_count / a->kv_count) * size);
     }
+}
+
+void VARIANT(attend_rows)(const struct attention *a, ptrdiff_t kv_head) {
+    const ptrdiff_t size = a->head_size, width = (a->query_count + 2 * a->kv_count) * size;
+    for (ptrdiff_t row = 0; row < a->row_count; row++)
+        attend_group(a, row, kv_head, a->projected + row * width + kv_head * (a->query_count / a->kv_count) * size);
 }
 
 void VARIANT(gate_rows)(const float *both, ptrdiff_t row_count, ptrdiff_t columns, float *gated) {

@@ -7,8 +7,11 @@
  */
 #include "chosen.h"
 #include "tiles.h"
+#include "workers.h"
 
 #include <stdlib.h>
+
+enum { LEAST_SHARED_BYTES = 32 * 1024 }; /* of keys and values: fewer are read before another thread has begun */
 
 static ptrdiff_t item_bytes(const struct matrix *matrix) { return matrix->kind == FLOAT32 ? 4 : 2; }
 
@@ -25,6 +28,22 @@ static int multiply(const float *rows, ptrdiff_t row_count, const struct matrix 
     if (!matrix->memory) return multiply_from_cache(&product, matrix->fd, matrix->offset);
     multiply_in_memory(&product);
     return DONE;
+}
+
+static void attend_part(const void *work, int part, int part_count) {
+    (void)part_count;
+    chosen->attend(work, part);
+}
+
+/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads. */
+static void attend(const struct attention *a) {
+    chosen->prepare(a);
+    const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * (ptrdiff_t)sizeof(float);
+    if (bytes >= LEAST_SHARED_BYTES && a->kv_count <= MOST_PARTS) {
+        workers_run(attend_part, a, (int)a->kv_count);
+        return;
+    }
+    for (ptrdiff_t h = 0; h < a->kv_count; h++) chosen->attend(a, h);
 }
 
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
@@ -70,7 +89,7 @@ int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct atte
         if (!fits || row > row_count) row = -1, s = segment_count;
     }
     int outcome = row == row_count ? multiply(rows, row_count, &tile->qkv, projected) : REFUSED;
-    for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) chosen->attend(segments + s);
+    for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) attend(segments + s);
     if (outcome == DONE) outcome = multiply(context, row_count, &tile->output, part);
     free(projected);
     return outcome;
