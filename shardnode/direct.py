@@ -91,6 +91,7 @@ class DirectServer:
                 signs.send(response)
                 if is_last:
                     return
+                session.settle()
                 with on_core(self._node.config.home_core if session.last_round_is_long else None):
                     frame = reader.receive()
         except ShardmeshError as error:  # no message at all: longer than any may be, or cut short

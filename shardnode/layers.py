@@ -55,6 +55,7 @@ class WholeLayers:
         self._residual = residual
         self._native = NativeLayers(node, residual)
         self._layers_at_once = LAYERS_AT_FIRST
+        self._uncounted: list[int] = []
 
     @torch.inference_mode()
     def run(self, layers: range, segments: Sequence[Segment], rows: torch.Tensor) -> LayersOutput:
@@ -72,8 +73,7 @@ class WholeLayers:
             some = range(layer, min(layer + self._layers_at_once, layers.stop))
             with self._node.lock:
                 done = self._native.run(some, segments, hidden)
-                for number, nanoseconds in enumerate(done.block_nanoseconds):
-                    self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], nanoseconds)
+                self._uncounted += done.block_nanoseconds
             layer += done.layer_count
             if done.layer_count:
                 nanoseconds = sum(done.block_nanoseconds)
@@ -88,6 +88,13 @@ class WholeLayers:
             hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=computed,
             tile_wait_nanoseconds=waited,
         )  # fmt: skip
+
+    def settle(self) -> None:
+        """Count the blocks since the last time; when an answer is on its way, since nobody waits for that."""
+        nanoseconds, self._uncounted = self._uncounted, []
+        with self._node.lock:
+            for number, one in enumerate(nanoseconds):
+                self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], one)
 
     def _run_one(self, layer: int, segments: Sequence[Segment], hidden: torch.Tensor) -> tuple[int, int]:
         """Run a layer block by block, in place; return nanoseconds of computing and of waiting for tiles."""

@@ -26,7 +26,7 @@ class LayersDone:
     """What a call has done: layers, and for each of their blocks its nanoseconds."""
 
     layer_count: int
-    block_nanoseconds: Sequence[int]
+    block_nanoseconds: list[int]
 
 
 class NativeLayers:
@@ -48,7 +48,7 @@ class NativeLayers:
         Args: hidden: float32 [row_count, hidden_size], without gaps.
         Raises: ProtocolError, InputError: positions.
         """
-        nothing = LayersDone(layer_count=0, block_nanoseconds=())
+        nothing = LayersDone(layer_count=0, block_nanoseconds=[])
         if not self._takes(hidden) or not all(self._prepare(layer) for layer in layers):
             return nothing
         first_tile, tile_count = self._node.executor.tile_range(layers)

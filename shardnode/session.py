@@ -50,6 +50,7 @@ class Session:
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
+        self.settle()
         try:
             return self._handle(request)
         except Exception as error:
@@ -61,8 +62,14 @@ class Session:
         """Take descriptors that came with the first message; the session closes them."""
         self._files = files
 
+    def settle(self) -> None:
+        """Do what can wait until a response is on its way; optional, since the next request and `close` do it too."""
+        if self._layers is not None:
+            self._layers.settle()
+
     def close(self) -> None:
         """Forget every sequence and the memory of this session."""
+        self.settle()
         self._memory = None
         self._close_files()
         for sequence_id in list(self._sequences):

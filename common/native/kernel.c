@@ -57,6 +57,7 @@ struct panel {
     ptrdiff_t pitch_bytes;
     ptrdiff_t columns;
     ptrdiff_t sums_pitch;
+    int is_piece; /* all columns of some rows, walked by one thread */
 };
 
 /* Add `depth` rows of weights, times their factors, to the sums of `rows` rows. Constants unroll everything inside. */
@@ -119,7 +120,7 @@ static add_rows_function *const add_again[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(
 static add_rows_function *const add_one[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_one);
 
 /* Add `depth` (DEPTH or 1) rows of weights from row `k` on to the sums of all the product's rows, group by group. The
- * first group fetches ahead, unless weights come in pieces, which are in the cache already. */
+ * first group fetches ahead; not in a piece, whose rows lie one after another: the processor does that better. */
 static void add_depth(const struct product *product, const struct panel *panel, ptrdiff_t k, int depth, float *sums) {
     float factors[DEPTH * ROWS_AT_ONCE];
     for (ptrdiff_t first = 0; first < product->row_count; first += ROWS_AT_ONCE) {
@@ -129,7 +130,7 @@ static void add_depth(const struct product *product, const struct panel *panel, 
             for (int r = 0; r < rows; r++) factors[d * ROWS_AT_ONCE + r] = from[r * product->row_pitch + d];
         const ptrdiff_t entry = rows - 1;
         add_rows_function *const add = depth == 1 ? add_one[entry][product->kind]
-                                       : first || !product->weights ? add_again[entry][product->kind]
+                                       : first || panel->is_piece ? add_again[entry][product->kind]
                                                   : add_first[entry][product->kind];
         add(panel, factors, sums + first * panel->sums_pitch);
     }
@@ -223,6 +224,7 @@ void VARIANT(add_piece)(const struct product *product, const char *weights, ptrd
     for (ptrdiff_t first = 0; first < product->width;) {
         const ptrdiff_t columns = panel_columns(product, product->width - first);
         struct panel panel = panel_of(product, columns);
+        panel.is_piece = 1;
         add_range(product, &panel, weights + first * item_bytes(product->kind), k, stop, sums);
         sums += product->row_count * panel.sums_pitch;
         first += columns;
