@@ -13,8 +13,11 @@ saves. Long ones are neither joined nor copied: the kernel gathers them, and the
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
+from array import array
+from collections.abc import Sequence
 
 from common.errors import ProtocolError
 
@@ -56,6 +59,22 @@ def send_frame(connection: socket.socket, message: bytes) -> None:
         raise TimeoutError("the peer takes no more bytes") from error
 
 
+def send_frame_with_files(connection: socket.socket, message: bytes, files: Sequence[int]) -> None:
+    """Send one message over a Unix socket together with descriptors, which stay open here. Raises: as `send_frame`."""
+    framed = _LENGTH.pack(len(message)) + message
+    try:
+        sent = socket.send_fds(connection, [framed], files)
+        connection.sendall(framed[sent:])
+    except BlockingIOError as error:  # what a limit on the socket itself reports
+        raise TimeoutError("the peer takes no more bytes") from error
+
+
+def close_files(files: Sequence[int]) -> None:
+    """Close descriptors that arrived with a message."""
+    for descriptor in files:
+        os.close(descriptor)
+
+
 def _send_long(connection: socket.socket, message: bytes) -> None:
     """Send the length and the message from where they lie; the first call may take any part of them."""
     length = _LENGTH.pack(len(message))
@@ -77,6 +96,23 @@ class FrameReader:
         self._view = memoryview(self._buffer)
         self._start = 0
         self._stop = 0
+        self._files: list[int] = []
+        self._most_files = 0
+
+    def receive_with_files(self, most: int) -> tuple[bytes | None, Sequence[int]]:
+        """Return the next message as `receive` does, and the descriptors that came with it, for the caller to close.
+
+        Args: most: descriptors beyond so many are closed.
+        """
+        self._most_files = most
+        try:
+            message = self.receive()
+        except BaseException:
+            close_files(self._files)
+            raise
+        finally:
+            files, self._files, self._most_files = self._files, [], 0
+        return message, files
 
     def receive(self) -> bytes | None:
         """Return the next message, or None when the peer has closed the connection between two messages.
@@ -132,6 +168,19 @@ class FrameReader:
 
     def _receive_into(self, view: memoryview) -> int:
         try:
-            return self._connection.recv_into(view)
+            return self._receive_files_too(view) if self._most_files else self._connection.recv_into(view)
         except BlockingIOError as error:  # what a limit on the socket itself reports
             raise TimeoutError("the peer is silent") from error
+
+    def _receive_files_too(self, view: memoryview) -> int:
+        """Receive as `recv_into` does, and keep the descriptors that come along; socket.recv_fds ignores its flags."""
+        most_bytes = socket.CMSG_SPACE(self._most_files * array("i").itemsize)
+        close_on_exec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux; elsewhere nobody sends files
+        count, ancillary, _, _ = self._connection.recvmsg_into([view], most_bytes, close_on_exec)
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                files = array("i", data[: len(data) - len(data) % array("i").itemsize])
+                room = self._most_files - len(self._files)
+                self._files += files[:room]
+                close_files(files[room:])
+        return count

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +59,25 @@ def wake_politely() -> None:
     if _is_linux():
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+@contextlib.contextmanager
+def on_core(index: int | None) -> Iterator[None]:
+    """Keep this thread to one of the cores it may use, counted from 0, while the context lasts.
+
+    Args: index: modulo their number; None for no such wish. Where the system has no such call, nothing changes.
+    """
+    if index is None or not _is_linux():
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # forbidden, or taken away since we asked
+        os.sched_setaffinity(0, {sorted(allowed)[index % len(allowed)]})
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, allowed)
 
 
 def keep_heap_small() -> None:

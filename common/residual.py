@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-from common.row_steps import add_and_normalize, can_step
+from common.row_steps import add_and_normalize, can_add_up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,12 +35,16 @@ class Residual:
     """By kind of block."""
     norm_epsilon: float
 
-    def block_input(self, kind: str, layer: int, hidden: torch.Tensor, addend: torch.Tensor | None) -> torch.Tensor:
+    def block_input(
+        self, kind: str, layer: int, hidden: torch.Tensor, addend: torch.Tensor | None,
+        into: torch.Tensor | None = None,
+    ) -> torch.Tensor:  # fmt: skip
         """Add the last block's output, if there is one, to `hidden` in place; return the normed input of this block.
 
-        Returns: new float32 [row_count, hidden_size], as both arguments.
+        Args: into: where to write it, of the same shape; new memory if not given.
+        Returns: float32 [row_count, hidden_size], as both arguments.
         """
-        return norm_rows(hidden, addend, self.blocks[kind].norms[layer], self.norm_epsilon)
+        return norm_rows(hidden, addend, self.blocks[kind].norms[layer], self.norm_epsilon, into)
 
     def add_late_bias(self, kind: str, layer: int, output: torch.Tensor) -> None:
         """Add, in place, the bias of a block's last projection, if the model has one."""
@@ -49,10 +53,17 @@ class Residual:
             output += biases[layer]
 
 
-def norm_rows(hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor, epsilon: float) -> torch.Tensor:
-    """Add `addend` to `hidden` in place; return its rows by their root mean square, times `weight`, new."""
-    if can_step(hidden):
-        return add_and_normalize(hidden, addend, weight, epsilon)
+def norm_rows(
+    hidden: torch.Tensor, addend: torch.Tensor | None, weight: torch.Tensor, epsilon: float,
+    into: torch.Tensor | None = None,
+) -> torch.Tensor:  # fmt: skip
+    """Add `addend` to `hidden` in place; return its rows by their root mean square, times `weight`.
+
+    Args: into: where to write them; new memory if not given.
+    """
+    if can_add_up(hidden):
+        return add_and_normalize(hidden, addend, weight, epsilon, into)
     if addend is not None:
         hidden += addend
-    return functional.rms_norm(hidden, (hidden.shape[1],), weight, epsilon)
+    normed = functional.rms_norm(hidden, (hidden.shape[1],), weight, epsilon)
+    return normed if into is None else into.copy_(normed)

@@ -1,5 +1,7 @@
 """Tensors to protobuf and back, with distrust: the receiver states dtype and shape, the message must agree.
 
+Long ones may lie in memory that both sides see (memory_file.py); their message then says no more than that they do.
+
 Does not cover: which dtype goes over the wire (the caller's choice).
 """
 
@@ -37,14 +39,37 @@ def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
     into.data = contiguous.numpy().tobytes()
 
 
+def encode_in_memory(tensor: torch.Tensor, into: tensor_pb2.Tensor, place: torch.Tensor) -> None:
+    """Write a float32 CPU tensor to `place`, memory that the receiver sees, and say so in the message `into`.
+
+    Nothing is copied where both are the same memory.
+    """
+    if tensor.data_ptr() != place.data_ptr() or not tensor.is_contiguous():
+        place.copy_(tensor)
+    into.dtype = tensor_pb2.TENSOR_DTYPE_FLOAT32
+    into.shape.extend(tensor.shape)
+    into.is_in_memory = True
+
+
 def decode_tensor(
-    message: tensor_pb2.Tensor, *, shape: tuple[int, ...], dtype: torch.dtype = torch.float32
+    message: tensor_pb2.Tensor,
+    *,
+    shape: tuple[int, ...],
+    dtype: torch.dtype = torch.float32,
+    in_memory: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the tensor in `message`, which must have exactly `shape` and `dtype`.
 
     It shares no memory with the message, but must not be written: it may lie over bytes that Python takes for constant.
-    Raises: ShapeError: another dtype, another shape, or a byte count that does not fit.
+    Args: in_memory: where it may lie instead, memory that the sender writes too; it is returned then, and changes with
+    the sender's next message.
+    Raises: ShapeError: another dtype, another shape, a byte count that does not fit, or memory that there is not.
     """
+    if message.is_in_memory:
+        _check_type(message, shape, dtype)
+        if in_memory is None or in_memory.shape != shape or in_memory.dtype is not dtype or message.data:
+            raise ShapeError(f"a tensor of shape {list(shape)} is said to lie in memory that there is not")
+        return in_memory
     data = _checked_data(message, shape, dtype)
     return torch.frombuffer(data if len(data) >= _LONG_BYTES else bytearray(data), dtype=dtype).view(shape)
 
@@ -65,15 +90,19 @@ def decode_tensors(
 
 
 def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> bytes:
-    if message.dtype != _TO_WIRE[dtype]:
-        raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
-    if len(message.shape) != len(shape) or tuple(message.shape) != shape:
-        raise ShapeError(f"a tensor arrived with shape {list(message.shape[:8])}, expected {list(shape)}")
+    _check_type(message, shape, dtype)
     data = message.data
     expected_bytes = math.prod(shape) * dtype.itemsize
     if len(data) != expected_bytes or not data:
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
     return data
+
+
+def _check_type(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    if message.dtype != _TO_WIRE[dtype]:
+        raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
+    if len(message.shape) != len(shape) or tuple(message.shape) != shape:
+        raise ShapeError(f"a tensor arrived with shape {list(message.shape[:8])}, expected {list(shape)}")
 
 
 def _wire_name(number: int) -> str:

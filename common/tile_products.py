@@ -1,6 +1,6 @@
 """What one tile makes of a few rows, in one call of our own kernels: its weights in memory, or in the page cache.
 
-Covers: weights as the kernels want them, calling (native/tiles.c, native/cached.c say what they compute).
+Covers: weights as the kernels want them, calling (native/tiles.c, native/ranges.c say what they compute).
 Does not cover: many rows, other activations and processors without kernels (shardnode/kernels.py, matmul.py), which
 tiles may be taken from the page cache (weights/cached_reads.py).
 
@@ -83,9 +83,11 @@ def can_take_from_cache(rows: torch.Tensor) -> bool:
     return can_step(rows) and rows.shape[0] <= MOST_CACHED_ROWS
 
 
-def multiply_matrix(rows: torch.Tensor, matrix: Matrix) -> tuple[torch.Tensor, Outcome]:
-    """Return rows @ matrix, new [row_count, out]; of no meaning unless DONE."""
-    product = torch.empty(rows.shape[0], matrix.width)
+def multiply_matrix(
+    rows: torch.Tensor, matrix: Matrix, into: torch.Tensor | None = None
+) -> tuple[torch.Tensor, Outcome]:
+    """Return rows @ matrix, [row_count, out]; of no meaning unless DONE. Args: into: where; new memory if not given."""
+    product = torch.empty(rows.shape[0], matrix.width) if into is None else into
     rows = rows.contiguous()
     outcome = _functions().shardmesh_multiply_matrix(rows.data_ptr(), rows.shape[0], matrix, product.data_ptr())
     return product, _checked(outcome)

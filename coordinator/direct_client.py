@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
 from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
-from common.framing import FrameReader, give_room, limit_silence, send_frame
+from common.framing import FrameReader, give_room, limit_silence, send_frame, send_frame_with_files
 from common.rpc import MAX_MESSAGE_BYTES, Status, error_from
 from coordinator.shard_client import ROUND_LIMIT_SECONDS, SILENCE_SECONDS
 from protos.shardmesh.v1 import shard_pb2
@@ -19,6 +20,8 @@ from protos.shardmesh.v1 import shard_pb2
 
 class DirectShardClient:
     """See ShardClient."""
+
+    passes_files = True
 
     def __init__(
         self,
@@ -42,10 +45,13 @@ class DirectShardClient:
             self._connection.close()
             raise NodeLost(f"{name} does not answer on {path}: {error.strerror or error}") from error
 
-    def submit(self, message: bytes) -> None:
+    def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
         """See ShardClient."""
         try:
-            send_frame(self._connection, message)
+            if files:
+                send_frame_with_files(self._connection, message, files)
+            else:
+                send_frame(self._connection, message)
         except TimeoutError:
             raise NodeTimeout(f"{self.name} takes no more messages") from None
         except OSError as error:

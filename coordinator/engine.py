@@ -109,7 +109,7 @@ class Engine:
         output: torch.Tensor | None = None
         for layer in range(self._spec.layer_count):
             for kind in BLOCK_KINDS:
-                rows = residual.block_input(kind, layer, hidden, output)
+                rows = residual.block_input(kind, layer, hidden, output, self.mesh.input_place(hidden.shape))
                 output = self.mesh.run_block(kind, layer, self._sweep_id, segments, rows)
                 residual.add_late_bias(kind, layer, output)
         return hidden if output is None else hidden + output

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -27,6 +27,8 @@ WATCH_SECONDS = 1.0
 class GrpcShardClient:
     """See ShardClient."""
 
+    passes_files = False
+
     def __init__(self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS) -> None:
         self.name = name
         self._round_limit_seconds = round_limit_seconds
@@ -42,8 +44,9 @@ class GrpcShardClient:
         self._watchdog = threading.Thread(target=self._watch, name="round-watchdog", daemon=True)
         self._watchdog.start()
 
-    def submit(self, message: bytes) -> None:
+    def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
         """See ShardClient."""
+        assert not files, "passes_files says that there are none"
         self._requests.put(message)
 
     def collect(self) -> shard_pb2.RoundsResponse:

@@ -136,6 +136,7 @@ class LocalNodes:
                 "thread_count": max(1, cores // count),
                 # Between rounds the coordinator wants a core at once; one node alone has whole layers to run.
                 "row_thread_count": cores if count == 1 else max(1, (cores - 1) // count),
+                "home_core": _home_core(rank, count, cores),
                 "use_gpu": options.use_gpu,
             }
             for rank, directory in enumerate(options.slice_directories)
@@ -168,6 +169,14 @@ class LocalNodes:
                     node = _read_line(json.loads(line))
                     found[node.rank] = node
         return tuple(found[rank] for rank in range(count))
+
+
+def _home_core(rank: int, node_count: int, core_count: int) -> int | None:
+    """Return the core that a node waits on; None where one has no neighbours, several cores, or no choice.
+
+    Neighbours in rank share a core: plans give whoever has more of the attention less of the FFN, and take turns.
+    """
+    return rank * core_count // node_count if 1 < core_count < 2 * node_count and node_count > 1 else None
 
 
 def _read_line(value: dict[str, Any]) -> LocalNode:

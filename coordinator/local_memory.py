@@ -29,7 +29,8 @@ thread stacks. Measured: 21 MB."""
 VARIATION = 50
 """The programs take a part in so many more or less from one start to the next: what a refusal names works then too."""
 ROW_COPIES = 8
-"""A row of a sweep exists in so many places of a process at once: message, tensor, block's intermediate results."""
+"""A row of a sweep exists in so many places of a process at once: message, or memory that others see too
+(round_memory.py: one input in all, one partial sum a rank), tensor, block's intermediate results."""
 
 
 @dataclass(frozen=True, kw_only=True)

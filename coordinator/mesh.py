@@ -6,8 +6,9 @@ Does not cover: transports (shard_client.py), addition itself (reduction.py), wh
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -16,35 +17,19 @@ from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model_spec import ModelSpec
 from common.plan import Plan
 from common.residual import Residual
+from common.residual_message import encode_residual
 from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
+from common.tensor_codec import decode_tensor, decode_tensors, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
+from coordinator.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_and_check, reduce_partials
+from coordinator.round_memory import RoundMemory
+from coordinator.round_times import RoundTimes
 from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
-
-
-@dataclass(kw_only=True)
-class RoundTimes:
-    """Where the time of rounds has gone so far, seconds; a bench reads the differences."""
-
-    round_count: int = 0
-    total: float = 0.0
-    """From the first byte sent to the sum."""
-    tile_wait: float = 0.0
-    """Of the slowest rank in each round: waiting for weights."""
-    kernel: float = 0.0
-    """Of the slowest rank in each round: computing."""
-    reduction: float = 0.0
-    """Decoding and adding the parts."""
-
-    @property
-    def wire(self) -> float:
-        """What is left: encoding, sending, waiting for messages, being scheduled."""
-        return max(0.0, self.total - self.tile_wait - self.kernel - self.reduction)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +53,7 @@ class Mesh:
     _call_id: int = 0
 
     def __post_init__(self) -> None:
+        self._memory = RoundMemory((), 0)
         # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
@@ -83,18 +69,15 @@ class Mesh:
 
         Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
         """
-        identity = self.identity
-        request = self._request()
-        for rank, client in enumerate(self.clients):
-            opening = request.open_session
-            opening.protocol_version = PROTOCOL_VERSION
-            opening.model_identity = identity.model_identity
-            opening.plan_digest = identity.plan.digest
-            opening.rank = rank
-            opening.weights_dtype = identity.dtype
-            self._submit(client, request.SerializeToString())
-        for client in self.clients:
-            self._collect(client, "session_opened")
+        hidden_size = self.identity.spec.hidden_size
+        self._memory = RoundMemory(
+            [rank for rank, client in enumerate(self.clients) if client.passes_files],
+            rows_per_sweep(hidden_size) * hidden_size * torch.float32.itemsize,
+        )
+        try:
+            self._open_sessions()
+        finally:
+            self._memory.close_files()
 
     def open_sequence(self, sequence_id: int, position_capacity: int) -> None:
         """Reserve a sequence's keys and values on every rank.
@@ -116,6 +99,10 @@ class Mesh:
 
         self._tell_all(fill, "sequence_closed")
 
+    def input_place(self, shape: Sequence[int]) -> torch.Tensor | None:
+        """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
+        return self._memory.input_place(shape)
+
     def run_block(
         self, kind: str, layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], rows: torch.Tensor
     ) -> torch.Tensor:
@@ -131,17 +118,14 @@ class Mesh:
         block.layer = layer
         block.kind = _KINDS[kind]
         block.segments.extend(segments)
-        encode_tensor(rows, block.input)
-        message = request.SerializeToString()
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
-        for rank in taking_part:
-            self._submit(self.clients[rank], message)
+        in_memory = self._submit_input(request, block.input, rows, taking_part)
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
             self._round_trips[rank].observe(time.perf_counter() - started)
         collected = time.perf_counter()
-        partials = self._decode(taking_part, responses, tuple(rows.shape))
+        partials = self._decode(taking_part, responses, tuple(rows.shape), in_memory)
         total, is_finite = reduce_and_check(partials)
         if not is_finite:
             self._name_who_is_not_finite(taking_part, partials, f"the {kind} block of layer {layer}")
@@ -156,7 +140,7 @@ class Mesh:
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
 
-        self._tell_all(lambda request: encode_norms(residual, request.load_norms), "norms_loaded")
+        self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
     def run_layers(
         self, first_layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], hidden: torch.Tensor
@@ -193,6 +177,21 @@ class Mesh:
         for client in self.clients:
             client.close()
 
+    def _open_sessions(self) -> None:
+        identity = self.identity
+        request = self._request()
+        for rank, client in enumerate(self.clients):
+            opening = request.open_session
+            opening.protocol_version = PROTOCOL_VERSION
+            opening.model_identity = identity.model_identity
+            opening.plan_digest = identity.plan.digest
+            opening.rank = rank
+            opening.weights_dtype = identity.dtype
+            files = self._memory.offer(rank, opening)
+            self._submit(client, request.SerializeToString(), files)
+        for rank, client in enumerate(self.clients):
+            self._memory.opened(rank, self._collect(client, "session_opened").session_opened)
+
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1
         return shard_pb2.RoundsRequest(call_id=self._call_id)
@@ -206,9 +205,30 @@ class Mesh:
         for client in self.clients:
             self._collect(client, expected)
 
-    def _submit(self, client: ShardClient, message: bytes) -> None:
+    def _submit_input(
+        self, request: shard_pb2.RoundsRequest, into: tensor_pb2.Tensor, rows: torch.Tensor, ranks: Sequence[int]
+    ) -> Collection[int]:
+        """Send a round with its input to every rank; return those whose partial sums may lie in memory."""
+        place = self._memory.input_place(rows.shape)
+        in_memory = self._memory.ranks() if place is not None else ()
+        if place is not None:
+            encode_in_memory(rows, into, place)
+            message = request.SerializeToString()
+            for rank in ranks:
+                if rank in in_memory:
+                    self._submit(self.clients[rank], message)
+            into.Clear()
+        others = [rank for rank in ranks if rank not in in_memory]
+        if others:
+            encode_tensor(rows, into)
+            message = request.SerializeToString()
+            for rank in others:
+                self._submit(self.clients[rank], message)
+        return in_memory
+
+    def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
         try:
-            client.submit(message)
+            client.submit(message, files)
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
 
@@ -225,18 +245,26 @@ class Mesh:
         return response
 
     def _decode(
-        self, ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult], shape: tuple[int, ...]
+        self,
+        ranks: Sequence[int],
+        results: Sequence[shard_pb2.BlockResult],
+        shape: tuple[int, ...],
+        in_memory: Collection[int],
     ) -> tuple[torch.Tensor, ...]:
-        try:
-            return decode_tensors([result.partial for result in results], shape=shape)
-        except ShapeError:
-            return tuple(
-                self._decode_one(rank, result.partial, shape) for rank, result in zip(ranks, results, strict=True)
-            )  # now with the name of whose it is
+        if not in_memory:
+            with contextlib.suppress(ShapeError):  # once more below, with the name of whose it is
+                return decode_tensors([result.partial for result in results], shape=shape)
+        places = [self._memory.answer_place(rank, shape) if rank in in_memory else None for rank in ranks]
+        return tuple(
+            self._decode_one(rank, result.partial, shape, place)
+            for rank, result, place in zip(ranks, results, places, strict=True)
+        )
 
-    def _decode_one(self, rank: int, tensor: tensor_pb2.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    def _decode_one(
+        self, rank: int, tensor: tensor_pb2.Tensor, shape: tuple[int, ...], place: torch.Tensor | None = None
+    ) -> torch.Tensor:
         try:
-            return decode_tensor(tensor, shape=shape)
+            return decode_tensor(tensor, shape=shape, in_memory=place)
         except ShapeError as error:
             name = self.clients[rank].name
             raise self._counted(NodeFault(f"{name} answered with no such tensor: {error}")) from error
@@ -267,21 +295,5 @@ class Mesh:
             range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds
         )
         self._slowest[ranks[slowest]].inc()
-        ended = time.perf_counter()
-        times = self.times
-        times.round_count += 1
-        times.total += ended - started
-        times.tile_wait += results[slowest].tile_wait_nanoseconds / 1e9
-        times.kernel += results[slowest].compute_nanoseconds / 1e9
-        times.reduction += ended - collected
-
-
-def encode_norms(residual: Residual, into: shard_pb2.LoadNorms) -> None:
-    """Write what lies between blocks into the message `into`."""
-    attention, ffn = residual.blocks[ATTENTION], residual.blocks[FFN]
-    encode_tensor(torch.stack(tuple(attention.norms)), into.attention_norms)
-    encode_tensor(torch.stack(tuple(ffn.norms)), into.ffn_norms)
-    if attention.late_biases is not None:
-        encode_tensor(torch.stack(tuple(attention.late_biases)), into.output_biases)
-    if ffn.late_biases is not None:
-        encode_tensor(torch.stack(tuple(ffn.late_biases)), into.down_biases)
+        seconds = time.perf_counter() - started
+        self.times.add(results[slowest], seconds=seconds, reduction_seconds=seconds - (collected - started))

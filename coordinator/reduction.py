@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 
 from common.errors import ShapeError
-from common.row_steps import add_parts, can_step
+from common.row_steps import add_parts, can_add_up
 
 
 def reduce_partials(partials: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -33,7 +33,7 @@ def reduce_and_check(partials: Sequence[torch.Tensor]) -> tuple[torch.Tensor, bo
     for partial in partials:
         if partial.shape != first.shape or partial.dtype is not torch.float32:
             raise ShapeError(f"partial sums differ: {list(partial.shape)} {partial.dtype}, {list(first.shape)} float32")
-    if can_step(first) and all(partial.is_contiguous() for partial in partials):
+    if can_add_up(first) and all(partial.is_contiguous() for partial in partials):
         return add_parts(partials)
     total = first.clone() if len(partials) == 1 else partials[0] + partials[1]
     for partial in partials[2:]:

@@ -6,6 +6,7 @@ Does not cover: tensors (mesh.py), the transports themselves (grpc_client.py, di
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from protos.shardmesh.v1 import shard_pb2
@@ -22,9 +23,13 @@ class ShardClient(Protocol):
     name: str
     """The node as a person knows it: rank and address."""
 
-    def submit(self, message: bytes) -> None:
+    passes_files: bool
+    """Whether descriptors can go with a message: the node is on this host and the transport is a Unix socket."""
+
+    def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
         """Send one serialized RoundsRequest without waiting for its response.
 
+        Args: files: descriptors that the node gets too; none unless `passes_files`.
         Raises: NodeError: the node is gone.
         """
 

@@ -30,6 +30,11 @@ class NodeConfig:
     """Threads that compute; 0 takes one per processor that this process may use."""
     row_thread_count: int = 0
     """Threads that compute a few rows, which memory limits more than processors; 0 takes as many as thread_count."""
+    home_core: int | None = None
+    """Of the cores this process may use, counted from 0: where it waits for the next round of a prompt. For nodes that
+    are more than the cores they share: the kernel looks for an idle core when one wakes, but not where all have been
+    busy, so it let them queue on one core beside an idle one until its next tick, milliseconds later. While it
+    computes, a node runs wherever there is room."""
     use_gpu: bool = False
     """Compute on CUDA."""
     metrics_port: int | None = None

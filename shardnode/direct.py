@@ -22,9 +22,11 @@ from google.protobuf.message import DecodeError
 
 from common.errors import AddressInUse, InputError, ShardmeshError
 from common.framing import FrameReader, give_room, send_frame
+from common.operating_system import on_core
 from common.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.node import ShardNode
+from shardnode.round_memory import FILE_COUNT
 from shardnode.session import Session
 
 log = logging.getLogger(__name__)
@@ -81,11 +83,17 @@ class DirectServer:
         reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         signs = _SignsOfLife(connection)
         try:
-            while (frame := reader.receive()) is not None:
+            # Files come with the first message or not at all: the system closes what arrives later.
+            frame, files = reader.receive_with_files(FILE_COUNT)
+            session.take_files(files)
+            while frame is not None:
                 response, is_last = self._answer(session, signs, frame)
                 signs.send(response)
                 if is_last:
                     return
+                session.settle()
+                with on_core(self._node.config.home_core if session.last_round_is_long else None):
+                    frame = reader.receive()
         except ShardmeshError as error:  # no message at all: longer than any may be, or cut short
             with contextlib.suppress(OSError):
                 signs.send(self._refusal(error))

@@ -88,8 +88,12 @@ class FewRows:
         except OSError:  # a vector is not in the cache, or cannot be read: the window tells what is wrong
             return None
         finally:
-            self._tiles.end_cached(tile_index, outcome)
+            self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
         return part if outcome is Outcome.DONE else None
+
+    def cached_tile(self, tile_index: int) -> AttentionTile | FfnTile | None:
+        """Return a tile whose weights were taken from the page cache before and are all it has: no vectors."""
+        return None if self._vector_places.get(tile_index) else self._cached_tiles.get(tile_index)
 
     def _has_kernels(self, kind: str, rows: torch.Tensor) -> bool:
         if kind == ATTENTION:

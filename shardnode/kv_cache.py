@@ -50,6 +50,11 @@ class SequenceKv:
         heads[1, :, first_position:stop] = values.transpose(0, 1)
         return heads[0, :, :stop], heads[1, :, :stop]
 
+    @property
+    def store_address(self) -> int:
+        """Where keys and values of layer 0 begin; CPU only."""
+        return self._store.data_ptr()
+
     def places(self, layer: int, first_head: int) -> CachedHeads:
         """Return where a layer's keys and values lie, from KV head `first_head` of this rank on; CPU only."""
         _, _, head_count, capacity, head_size = self._store.shape

@@ -1,7 +1,8 @@
 """Whole layers on the only node of a plan: there is nobody to add up with, so no block has to go to the coordinator.
 
 Covers: norms received once, checked; the residual stream from block to block; stopping in time.
-Does not cover: blocks (executor.py), messages (session.py), the same steps between rounds (coordinator/engine.py).
+Does not cover: blocks (executor.py), several layers in one call (native_layers.py), messages (session.py), the same
+steps between rounds (coordinator/engine.py).
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from dataclasses import dataclass
 import torch
 
 from common.errors import InputError, ProtocolError
-from common.model_spec import ModelSpec
-from common.residual import LayerVectors, Residual
-from common.tensor_codec import decode_tensor
-from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
-from protos.shardmesh.v1 import shard_pb2, tensor_pb2
+from common.residual import Residual
+from common.residual_message import decode_residual
+from common.weights.slice_format import BLOCK_KINDS
+from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
+from shardnode.native_layers import NativeLayers
 from shardnode.node import ShardNode
 
 RUN_SECONDS = 1.0
 """After so long a run ends with the layer it is in: the coordinator bounds each answer, however slow the disk is."""
+LAYERS_AT_FIRST = 8
+CALL_SECONDS = 0.25
+"""As many layers as take so long go into one native call: worker threads stay awake, and the clock is looked at."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,56 +44,71 @@ def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
     world_size = node.manifest.plan.world_size
     if world_size != 1:
         raise ProtocolError(f"norms for one of {world_size} ranks, whose parts have to be added up elsewhere")
-    spec = node.manifest.spec
-
-    def vectors(norms: tensor_pb2.Tensor, biases: tensor_pb2.Tensor | None) -> LayerVectors:
-        return LayerVectors(norms=_rows(norms, spec), late_biases=None if biases is None else _rows(biases, spec))
-
-    return Residual(
-        blocks={
-            ATTENTION: vectors(
-                request.attention_norms, request.output_biases if request.HasField("output_biases") else None
-            ),
-            FFN: vectors(request.ffn_norms, request.down_biases if request.HasField("down_biases") else None),
-        },
-        norm_epsilon=spec.norm_epsilon,
-    )
+    return decode_residual(request, node.manifest.spec)
 
 
-@torch.inference_mode()
-def run_layers(
-    node: ShardNode, residual: Residual, layers: range, segments: Sequence[Segment], rows: torch.Tensor
-) -> LayersOutput:
-    """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
+class WholeLayers:
+    """The layers of one node for one session."""
 
-    Raises: InputError: there are no such layers; what Executor.run raises.
-    """
-    if not layers or layers.start < 0 or layers.stop > node.manifest.spec.layer_count:
-        raise InputError(f"no layers from {layers.start} up to {layers.stop}")
-    deadline = time.monotonic() + RUN_SECONDS
-    computed = waited = 0
-    hidden = rows.clone()
-    output: torch.Tensor | None = None
-    layer = layers.start
-    for layer in layers:
+    def __init__(self, node: ShardNode, residual: Residual) -> None:
+        self._node = node
+        self._residual = residual
+        self._native = NativeLayers(node, residual)
+        self._layers_at_once = LAYERS_AT_FIRST
+        self._uncounted: list[int] = []
+
+    @torch.inference_mode()
+    def run(self, layers: range, segments: Sequence[Segment], rows: torch.Tensor) -> LayersOutput:
+        """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
+
+        Raises: InputError: there are no such layers; what Executor.run raises.
+        """
+        if not layers or layers.start < 0 or layers.stop > self._node.manifest.spec.layer_count:
+            raise InputError(f"no layers from {layers.start} up to {layers.stop}")
+        deadline = time.monotonic() + RUN_SECONDS
+        hidden = rows.clone()
+        computed = waited = 0
+        layer = layers.start
+        while layer < layers.stop:
+            some = range(layer, min(layer + self._layers_at_once, layers.stop))
+            with self._node.lock:
+                done = self._native.run(some, segments, hidden)
+                self._uncounted += done.block_nanoseconds
+            layer += done.layer_count
+            if done.layer_count:
+                nanoseconds = sum(done.block_nanoseconds)
+                computed += nanoseconds
+                self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
+            if not done.layer_count:
+                compute_nanoseconds, wait_nanoseconds = self._run_one(layer, segments, hidden)
+                computed, waited, layer = computed + compute_nanoseconds, waited + wait_nanoseconds, layer + 1
+            if time.monotonic() > deadline:
+                break
+        return LayersOutput(
+            hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=computed,
+            tile_wait_nanoseconds=waited,
+        )  # fmt: skip
+
+    def settle(self) -> None:
+        """Count the blocks since the last time; when an answer is on its way, since nobody waits for that."""
+        nanoseconds, self._uncounted = self._uncounted, []
+        with self._node.lock:
+            for number, one in enumerate(nanoseconds):
+                self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], one)
+
+    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: torch.Tensor) -> tuple[int, int]:
+        """Run a layer block by block, in place; return nanoseconds of computing and of waiting for tiles."""
+        computed = waited = 0
+        output: torch.Tensor | None = None
         for kind in BLOCK_KINDS:
-            normed = residual.block_input(kind, layer, hidden, output)
-            with node.lock:
-                block = node.executor.run(kind, layer, segments, normed)
-                node.count(kind, block)
+            normed = self._residual.block_input(kind, layer, hidden, output)
+            with self._node.lock:
+                block = self._node.executor.run(kind, layer, segments, normed)
+                self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
             output = block.partial
-            residual.add_late_bias(kind, layer, output)
+            self._residual.add_late_bias(kind, layer, output)
             computed += block.compute_nanoseconds
             waited += block.tile_wait_nanoseconds
-        if time.monotonic() > deadline:
-            break
-    assert output is not None
-    hidden += output
-    return LayersOutput(
-        hidden=hidden, layer_count=layer + 1 - layers.start, compute_nanoseconds=computed, tile_wait_nanoseconds=waited
-    )
-
-
-def _rows(message: tensor_pb2.Tensor, spec: ModelSpec) -> list[torch.Tensor]:
-    """Return one vector for each layer, in memory of its own. Raises: ShapeError."""
-    return list(decode_tensor(message, shape=(spec.layer_count, spec.hidden_size)).clone())
+        if output is not None:
+            hidden += output
+        return computed, waited

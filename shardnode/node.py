@@ -22,7 +22,7 @@ from common.weights.reader import ReadInto, read_into
 from common.weights.slice_format import BLOCK_KINDS
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
-from shardnode.executor import BlockOutput, Executor
+from shardnode.executor import Executor
 from shardnode.kv_cache import KvCache
 from shardnode.metrics import NodeMetrics
 from shardnode.node_memory import node_memory
@@ -65,12 +65,13 @@ class ShardNode:
     def close(self) -> None:
         self.tiles.close()
 
-    def count(self, kind: str, output: BlockOutput) -> None:
+    def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""
-        self.compute_nanoseconds += output.compute_nanoseconds
-        self.tile_wait_nanoseconds += output.tile_wait_nanoseconds
-        self._compute_seconds[kind].observe(output.compute_nanoseconds / 1e9)
-        self.metrics.tile_wait_seconds.inc(output.tile_wait_nanoseconds / 1e9)
+        self.compute_nanoseconds += compute_nanoseconds
+        self._compute_seconds[kind].observe(compute_nanoseconds / 1e9)
+        if tile_wait_nanoseconds:
+            self.tile_wait_nanoseconds += tile_wait_nanoseconds
+            self.metrics.tile_wait_seconds.inc(tile_wait_nanoseconds / 1e9)
 
     def stats(self) -> shard_pb2.GetStatsResponse:
         """Return what the node holds and has used."""

@@ -25,6 +25,11 @@ class Rotary:
         self._device = device
         self._fixed = None if rope.rope_type == "dynamic" else self._frequencies(0)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether a position's table depends on nothing but the position."""
+        return self._fixed is not None
+
     def tables(self, runs: Sequence[tuple[int, int, int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Return cosine and sine, each float32 [row_count, 1, head_size], for runs of rows.
 

@@ -8,19 +8,22 @@ Each transport makes a Session, passes it every request in order, and closes it 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 import torch
 
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
-from common.residual import Residual
+from common.framing import close_files
+from common.matmul import MOST_NATIVE_ROWS
 from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import decode_tensor, encode_tensor
+from common.tensor_codec import decode_tensor, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
 from shardnode.kv_cache import SequenceKv
-from shardnode.layers import residual_from, run_layers
+from shardnode.layers import WholeLayers, residual_from
 from shardnode.node import ShardNode
+from shardnode.round_memory import RoundMemory
 
 MAX_ROWS = 8192
 MAX_SEQUENCES = 1024
@@ -36,13 +39,18 @@ class Session:
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
-        self._residual: Residual | None = None
+        self._layers: WholeLayers | None = None
+        self.last_round_is_long = False
+        """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
+        self._files: Sequence[int] = ()
+        self._memory: RoundMemory | None = None
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
+        self.settle()
         try:
             return self._handle(request)
         except Exception as error:
@@ -50,8 +58,20 @@ class Session:
             self._node.metrics.failures.labels(reason=reason).inc()
             raise
 
+    def take_files(self, files: Sequence[int]) -> None:
+        """Take descriptors that came with the first message; the session closes them."""
+        self._files = files
+
+    def settle(self) -> None:
+        """Do what can wait until a response is on its way; optional, since the next request and `close` do it too."""
+        if self._layers is not None:
+            self._layers.settle()
+
     def close(self) -> None:
-        """Forget every sequence of this session."""
+        """Forget every sequence and the memory of this session."""
+        self.settle()
+        self._memory = None
+        self._close_files()
         for sequence_id in list(self._sequences):
             self._close_sequence(sequence_id)
 
@@ -59,6 +79,7 @@ class Session:
         if request.call_id <= self._last_call_id:
             raise ProtocolError(f"call {request.call_id} came after call {self._last_call_id}")
         self._last_call_id = request.call_id
+        self.last_round_is_long = False
         response = shard_pb2.RoundsResponse(call_id=request.call_id)
         body = request.WhichOneof("body")
         if body is None:
@@ -70,7 +91,7 @@ class Session:
         elif body == "run_layers":
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
-            self._residual = residual_from(request.load_norms, self._node)
+            self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
             response.norms_loaded.SetInParent()
         elif body == "open_sequence":
             self._open_sequence(request.open_sequence, response)
@@ -99,12 +120,15 @@ class Session:
             raise SliceMismatch(
                 f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
             )
+        self._memory = RoundMemory.accept(self._files, request.memory_bytes)
+        self._close_files()
         self._is_open = True
         opened = response.session_opened
         opened.incarnation = self._node.incarnation
         opened.kv_budget_bytes = self._node.kv_cache.budget_bytes
         opened.thread_count = self._node.thread_count
         opened.process_id = os.getpid()
+        opened.uses_memory = self._memory is not None
 
     def _open_sequence(self, request: shard_pb2.OpenSequence, response: shard_pb2.RoundsResponse) -> None:
         if request.sequence_id in self._sequences:
@@ -125,22 +149,28 @@ class Session:
         kind = _KINDS.get(request.kind)
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
-        segments, rows = self._rows(request)
+        memory = self._memory if request.input.is_in_memory else None
+        segments, rows = self._rows(request, memory)
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
-            self._node.count(kind, output)
+            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+        self.last_round_is_long = rows.shape[0] > MOST_NATIVE_ROWS
         self._count_sweep(request.sweep_id)
         result = response.block_result
-        encode_tensor(output.partial, result.partial)
+        place = memory.answers.view(tuple(rows.shape)) if memory else None
+        if place is not None:
+            encode_in_memory(output.partial, result.partial, place)
+        else:
+            encode_tensor(output.partial, result.partial)
         result.compute_nanoseconds = output.compute_nanoseconds
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
-        if self._residual is None:
+        if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
         segments, rows = self._rows(request)
         layers = range(request.first_layer, request.first_layer + request.layer_count)
-        output = run_layers(self._node, self._residual, layers, segments, rows)
+        output = self._layers.run(layers, segments, rows)
         self._count_sweep(request.sweep_id)
         result = response.layers_result
         encode_tensor(output.hidden, result.output)
@@ -148,18 +178,27 @@ class Session:
         result.compute_nanoseconds = output.compute_nanoseconds
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
 
-    def _rows(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> tuple[list[Segment], torch.Tensor]:
-        """Return whose rows a request has, and the rows themselves."""
+    def _rows(
+        self, request: shard_pb2.RunBlock | shard_pb2.RunLayers, memory: RoundMemory | None = None
+    ) -> tuple[list[Segment], torch.Tensor]:
+        """Return whose rows a request has, and the rows themselves. Args: memory: where they lie, if not in it."""
         segments = [self._segment(segment) for segment in request.segments]
         row_count = sum(segment.row_count for segment in segments)
         if not 1 <= row_count <= MAX_ROWS:
             raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
-        return segments, decode_tensor(request.input, shape=(row_count, self._node.manifest.spec.hidden_size))
+        shape = (row_count, self._node.manifest.spec.hidden_size)
+        return segments, decode_tensor(
+            request.input, shape=shape, in_memory=memory.inputs.view(shape) if memory else None
+        )
 
     def _count_sweep(self, sweep_id: int) -> None:
         if sweep_id != self._last_sweep_id:
             self._last_sweep_id = sweep_id
             self._node.metrics.sweeps.inc()
+
+    def _close_files(self) -> None:
+        files, self._files = self._files, ()
+        close_files(files)
 
     def _segment(self, segment: shard_pb2.Segment) -> Segment:
         sequence = self._sequences.get(segment.sequence_id)

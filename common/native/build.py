@@ -21,7 +21,7 @@ SOURCE_DIRECTORY = Path(__file__).resolve().parent
 LIBRARY = SOURCE_DIRECTORY / ("matmul.dylib" if sys.platform == "darwin" else "matmul.so")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-D_GNU_SOURCE")
-PLAIN_SOURCES = ("matmul.c", "cached.c", "tiles.c", "workers.c")
+PLAIN_SOURCES = ("matmul.c", "ranges.c", "tiles.c", "layers.c", "workers.c")
 KERNEL_SOURCES = ("kernel.c", "steps.c")
 X86_KERNELS: dict[str, tuple[str, ...]] = {
     "avx512": ("-DSHARDMESH_AVX512", "-mavx512f", "-mfma"),

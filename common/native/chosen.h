@@ -1,6 +1,6 @@
 /* Which instruction set's functions compute now, and how is a product cut for threads?
  *
- * Covers: what matmul.c, which chooses, shares with cached.c and tiles.c.
+ * Covers: what matmul.c, which chooses, shares with ranges.c, tiles.c and layers.c.
  */
 #ifndef SHARDMESH_CHOSEN_H
 #define SHARDMESH_CHOSEN_H
@@ -17,6 +17,7 @@ struct variant {
     add_piece *add_piece;
     put_pieces *put_pieces;
     sum_of *sum;
+    prepare_rows *prepare;
     attend_rows *attend;
     gate_rows *gate;
     add_parts *add;
@@ -33,6 +34,9 @@ void multiply_in_memory(const struct product *product);
 
 /* What functions return. */
 enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };
+
+/* Compute a product of at most MOST_ROWS rows, range by range of k; DONE unless there is no memory for the sums. */
+int multiply_by_ranges(const struct product *product);
 
 /* Compute a product of at most MOST_ROWS rows whose weights are at `offset` of the file `fd`, if all of them are in the
  * page cache: NOT_CACHED when they are not, NEVER_CACHED when this system cannot tell. */

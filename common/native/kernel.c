@@ -7,7 +7,7 @@
  * walked side by side, as that many sequential streams, while the next DEPTH rows are fetched ahead. Every sum is a
  * chain of fused multiply-adds in the order of k for each of DEPTH_RANGES ranges of k, added up in their order, whatever
  * the panel, the number of rows and the instruction set: so a row's result depends on nothing but the row and the
- * weights, bit for bit. Weights that come from the page cache (cached.c) come range by range, in pieces.
+ * weights, bit for bit. Weights that come from the page cache (ranges.c) come range by range, in pieces.
  */
 #include "product.h"
 #include "vectors.h"
@@ -57,6 +57,7 @@ struct panel {
     ptrdiff_t pitch_bytes;
     ptrdiff_t columns;
     ptrdiff_t sums_pitch;
+    int is_piece; /* all columns of some rows, walked by one thread */
 };
 
 /* Add `depth` rows of weights, times their factors, to the sums of `rows` rows. Constants unroll everything inside. */
@@ -118,7 +119,8 @@ static add_rows_function *const add_first[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(
 static add_rows_function *const add_again[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_again);
 static add_rows_function *const add_one[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_one);
 
-/* Add `depth` (DEPTH or 1) rows of weights from row `k` on to the sums of all the product's rows, group by group. */
+/* Add `depth` (DEPTH or 1) rows of weights from row `k` on to the sums of all the product's rows, group by group. The
+ * first group fetches ahead; not in a piece, whose rows lie one after another: the processor does that better. */
 static void add_depth(const struct product *product, const struct panel *panel, ptrdiff_t k, int depth, float *sums) {
     float factors[DEPTH * ROWS_AT_ONCE];
     for (ptrdiff_t first = 0; first < product->row_count; first += ROWS_AT_ONCE) {
@@ -128,7 +130,7 @@ static void add_depth(const struct product *product, const struct panel *panel, 
             for (int r = 0; r < rows; r++) factors[d * ROWS_AT_ONCE + r] = from[r * product->row_pitch + d];
         const ptrdiff_t entry = rows - 1;
         add_rows_function *const add = depth == 1 ? add_one[entry][product->kind]
-                                       : first    ? add_again[entry][product->kind]
+                                       : first || panel->is_piece ? add_again[entry][product->kind]
                                                   : add_first[entry][product->kind];
         add(panel, factors, sums + first * panel->sums_pitch);
     }
@@ -222,17 +224,31 @@ void VARIANT(add_piece)(const struct product *product, const char *weights, ptrd
     for (ptrdiff_t first = 0; first < product->width;) {
         const ptrdiff_t columns = panel_columns(product, product->width - first);
         struct panel panel = panel_of(product, columns);
+        panel.is_piece = 1;
         add_range(product, &panel, weights + first * item_bytes(product->kind), k, stop, sums);
         sums += product->row_count * panel.sums_pitch;
         first += columns;
     }
 }
 
-void VARIANT(put_pieces)(const struct product *product, const float *sums, int adds) {
+/* One row of a panel: what put_sums would make of one range after another, in one pass. */
+static void put_ranges(const float *sums, ptrdiff_t sums_of_range, ptrdiff_t count, float *to) {
+    for (ptrdiff_t c = 0; c < count; c++) {
+        float sum = sums[c];
+        UNROLLED for (int range = 1; range < DEPTH_RANGES; range++) sum += sums[range * sums_of_range + c];
+        to[c] = sum;
+    }
+}
+
+void VARIANT(put_pieces)(const struct product *product, const float *sums, ptrdiff_t sums_of_range) {
     for (ptrdiff_t first = 0; first < product->width;) {
         const ptrdiff_t columns = panel_columns(product, product->width - first);
-        put_sums(product, sums, columns, adds, product->sums + first);
-        sums += product->row_count * panel_of(product, columns).sums_pitch;
+        const ptrdiff_t whole = columns / LANES * LANES, pitch = panel_of(product, columns).sums_pitch;
+        for (ptrdiff_t r = 0; r < product->row_count; r++, sums += pitch) {
+            float *to = product->sums + r * product->width + first;
+            put_ranges(sums, sums_of_range, whole, to);
+            if (whole < columns) put_ranges(sums + whole, sums_of_range, LANES, to + columns - LANES);
+        }
         first += columns;
     }
 }

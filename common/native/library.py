@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.native.build import LIBRARY
 
-ABI_VERSION = 3
+ABI_VERSION = 4
 """matmul.c has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -62,6 +62,44 @@ class AttentionTile(ctypes.Structure):
     """`struct attention_tile` of tiles.h."""
 
     _fields_ = (("qkv", Matrix), ("output", Matrix))
+
+
+class HeadTile(ctypes.Structure):
+    """`struct head_tile` of tiles.h."""
+
+    _fields_ = (
+        ("matrices", AttentionTile), ("bias", ctypes.c_void_p), ("query_norm", ctypes.c_void_p),
+        ("key_norm", ctypes.c_void_p), ("query_count", ctypes.c_ssize_t), ("kv_count", ctypes.c_ssize_t),
+        ("first_kv_head", ctypes.c_ssize_t),
+    )  # fmt: skip
+
+
+class LayerBlock(ctypes.Structure):
+    """`struct layer_block` of tiles.h."""
+
+    _fields_ = (
+        ("ffn_tiles", ctypes.POINTER(FfnTile)), ("head_tiles", ctypes.POINTER(HeadTile)),
+        ("tile_count", ctypes.c_ssize_t), ("norm", ctypes.c_void_p), ("late_bias", ctypes.c_void_p),
+        ("sliding_window", ctypes.c_ssize_t),
+    )  # fmt: skip
+
+
+class SequenceRows(ctypes.Structure):
+    """`struct sequence_rows` of tiles.h."""
+
+    _fields_ = (
+        ("row_count", ctypes.c_ssize_t), ("first_position", ctypes.c_ssize_t), ("capacity", ctypes.c_ssize_t),
+        ("store", ctypes.c_void_p), ("cosine", ctypes.c_void_p), ("sine", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+class LayersModel(ctypes.Structure):
+    """`struct layers_model` of tiles.h."""
+
+    _fields_ = (
+        ("hidden_size", ctypes.c_ssize_t), ("head_size", ctypes.c_ssize_t), ("kv_head_count", ctypes.c_ssize_t),
+        ("norm_epsilon", ctypes.c_float),
+    )  # fmt: skip
 
 
 class Outcome(IntEnum):
@@ -166,7 +204,7 @@ def _variant_names(functions: ctypes.CDLL) -> list[str]:
 
 
 def _declare(functions: ctypes.CDLL) -> None:
-    """Tell ctypes the functions of matmul.c and tiles.c. Raises: AttributeError: one is missing."""
+    """Tell ctypes the functions of matmul.c, tiles.c and layers.c. Raises: AttributeError: one is missing."""
     address, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
     functions.shardmesh_abi_version.restype = integer
     functions.shardmesh_abi_version.argtypes = []
@@ -185,6 +223,11 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_attention.restype = integer
     functions.shardmesh_attention.argtypes = [
         address, size, ctypes.POINTER(AttentionTile), ctypes.POINTER(Attention), size, address
+    ]  # fmt: skip
+    functions.shardmesh_run_layers.restype = size
+    functions.shardmesh_run_layers.argtypes = [
+        address, size, ctypes.POINTER(LayersModel), ctypes.POINTER(LayerBlock), size, size,
+        ctypes.POINTER(SequenceRows), size, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(integer),
     ]  # fmt: skip
     functions.shardmesh_add.restype = integer
     functions.shardmesh_add.argtypes = [address, size, size, address]

@@ -1,18 +1,22 @@
 /* Which functions does Python call, and which instruction set computes?
  *
  * Covers: the library's interface (library.py declares it a second time, for ctypes), cutting a product into parts.
- * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (cached.c), whole tiles
- * (tiles.c).
+ * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (ranges.c), whole tiles
+ * (tiles.c), whole layers (layers.c).
  * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of an exported function.
  */
 #include "chosen.h"
 #include "workers.h"
 
-enum { ABI_VERSION = 3, PARTS_PER_THREAD = 2 };
+enum {
+    ABI_VERSION = 4,
+    PARTS_PER_THREAD = 2,
+    MOST_RANGE_SUMS = 32768, /* floats: of each thread, in its second-level cache */
+};
 
 #define ENTRY(name) \
     {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, sum_of_##name, \
-     attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
+     prepare_rows_##name, attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)
@@ -89,6 +93,10 @@ void multiply_in_memory(const struct product *product) {
         some.rows += first * some.row_pitch;
         some.sums += first * some.width;
         some.row_count = left < MOST_ROWS ? left : MOST_ROWS;
+        /* Two threads that each read rows one after another are faster than two that skip through the same rows. */
+        if (part_count > 1 && some.row_count * some.width <= MOST_RANGE_SUMS && some.width >= SPLIT_COLUMNS &&
+            multiply_by_ranges(&some) == DONE)
+            continue;
         workers_run(multiply_part, &some, part_count);
     }
 }

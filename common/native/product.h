@@ -1,6 +1,6 @@
 /* What is one product, and which functions does each instruction set offer for it?
  *
- * Covers: the types that kernel.c (one object for each instruction set), matmul.c (which picks one) and cached.c share.
+ * Covers: the types that kernel.c (one object for each instruction set), matmul.c (which picks one) and ranges.c share.
  */
 #ifndef SHARDMESH_PRODUCT_H
 #define SHARDMESH_PRODUCT_H
@@ -39,8 +39,8 @@ typedef void multiply_columns(const struct product *product, ptrdiff_t first, pt
 typedef ptrdiff_t piece_sums(const struct product *product);
 /* Add rows `k` up to `stop`, which lie at `weights` and are all of one range, to that range's sums, zero at first. */
 typedef void add_piece(const struct product *product, const char *weights, ptrdiff_t k, ptrdiff_t stop, float *sums);
-/* Write the first range's sums to the product's, or add the next one's. */
-typedef void put_pieces(const struct product *product, const float *sums, int adds);
+/* Write the sum of all ranges' sums, in their order, to the product's; a range's are `sums_of_range` after the last's. */
+typedef void put_pieces(const struct product *product, const float *sums, ptrdiff_t sums_of_range);
 
 /* Return the sum of `count` numbers: what reading alone costs, for benchmarks. */
 typedef double sum_of(const float *numbers, ptrdiff_t count);

@@ -125,7 +125,7 @@ static void attend_group(const struct attention *a, ptrdiff_t row, ptrdiff_t kv_
     }
 }
 
-void VARIANT(attend_rows)(const struct attention *a) {
+void VARIANT(prepare_rows)(const struct attention *a) {
     const ptrdiff_t size = a->head_size, turned = a->query_count + a->kv_count;
     const ptrdiff_t width = (turned + a->kv_count) * size;
     for (ptrdiff_t row = 0; row < a->row_count; row++) {
@@ -139,9 +139,13 @@ void VARIANT(attend_rows)(const struct attention *a) {
             memcpy(a->keys + place, heads + (a->query_count + h) * size, (size_t)size * sizeof *heads);
             memcpy(a->values + place, heads + (turned + h) * size, (size_t)size * sizeof *heads);
         }
-        for (ptrdiff_t h = 0; h < a->kv_count; h++)
-            attend_group(a, row, h, heads + h * (a->query_count / a->kv_count) * size);
     }
+}
+
+void VARIANT(attend_rows)(const struct attention *a, ptrdiff_t kv_head) {
+    const ptrdiff_t size = a->head_size, width = (a->query_count + 2 * a->kv_count) * size;
+    for (ptrdiff_t row = 0; row < a->row_count; row++)
+        attend_group(a, row, kv_head, a->projected + row * width + kv_head * (a->query_count / a->kv_count) * size);
 }
 
 void VARIANT(gate_rows)(const float *both, ptrdiff_t row_count, ptrdiff_t columns, float *gated) {
@@ -153,14 +157,19 @@ void VARIANT(gate_rows)(const float *both, ptrdiff_t row_count, ptrdiff_t column
 }
 
 int VARIANT(add_parts)(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums) {
-    memcpy(sums, parts[0], (size_t)count * sizeof *sums);
-    for (ptrdiff_t part = 1; part < part_count; part++)
-        for (ptrdiff_t i = 0; i < count; i++) sums[i] += parts[part][i];
+    enum { NUMBERS_AT_ONCE = 2048 }; /* so many sums stay in the innermost cache while parts are added to them */
     int is_infinite = 0;
-    for (ptrdiff_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, sums + i, sizeof bits);
-        is_infinite |= (bits & 0x7F800000u) == 0x7F800000u;
+    for (ptrdiff_t first = 0; first < count; first += NUMBERS_AT_ONCE) {
+        const ptrdiff_t size = count - first < NUMBERS_AT_ONCE ? count - first : NUMBERS_AT_ONCE;
+        float *own = sums + first;
+        memcpy(own, parts[0] + first, (size_t)size * sizeof *own);
+        for (ptrdiff_t part = 1; part < part_count; part++)
+            for (ptrdiff_t i = 0; i < size; i++) own[i] += parts[part][first + i];
+        for (ptrdiff_t i = 0; i < size; i++) {
+            uint32_t bits;
+            memcpy(&bits, own + i, sizeof bits);
+            is_infinite |= (bits & 0x7F800000u) == 0x7F800000u;
+        }
     }
     return is_infinite;
 }

@@ -24,7 +24,10 @@ struct attention {
     float *context;             /* [row_count, query_count * head_size]: what comes out */
 };
 
-typedef void attend_rows(const struct attention *attention);
+/* Add the bias, norm and turn queries and keys, and write keys and values where they belong. */
+typedef void prepare_rows(const struct attention *attention);
+/* Write what the queries of one KV head attend to, after prepare_rows; KV heads may be computed by several threads. */
+typedef void attend_rows(const struct attention *attention, ptrdiff_t kv_head);
 /* gated[r, c] = silu(both[r, c]) * both[r, columns + c] */
 typedef void gate_rows(const float *both, ptrdiff_t row_count, ptrdiff_t columns, float *gated);
 /* sums = parts[0] + parts[1] + ..., in that order; nonzero when a sum is not finite. */
@@ -33,6 +36,7 @@ typedef int add_parts(const float *const *parts, ptrdiff_t part_count, ptrdiff_t
 typedef void normalize_rows(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
                             ptrdiff_t width, float epsilon, float *normed);
 
+prepare_rows prepare_rows_avx512, prepare_rows_avx2, prepare_rows_neon;
 attend_rows attend_rows_avx512, attend_rows_avx2, attend_rows_neon;
 gate_rows gate_rows_avx512, gate_rows_avx2, gate_rows_neon;
 add_parts add_parts_avx512, add_parts_avx2, add_parts_neon;

@@ -1,14 +1,17 @@
 /* How is one tile computed for a few rows, from a block's input to its part of the output?
  *
  * Covers: the products and the steps between them in one call, weights in memory or in the page cache.
- * Does not cover: products (kernel.c, cached.c), steps (steps.c), many rows (torch: shardnode/kernels.py).
+ * Does not cover: products (kernel.c, ranges.c), steps (steps.c), many rows (torch: shardnode/kernels.py).
  *
  * One call and not five: between two calls from Python pass tens of microseconds, in which worker threads go to sleep.
  */
 #include "chosen.h"
 #include "tiles.h"
+#include "workers.h"
 
 #include <stdlib.h>
+
+enum { LEAST_SHARED_BYTES = 32 * 1024 }; /* of keys and values: fewer are read before another thread has begun */
 
 static ptrdiff_t item_bytes(const struct matrix *matrix) { return matrix->kind == FLOAT32 ? 4 : 2; }
 
@@ -27,12 +30,28 @@ static int multiply(const float *rows, ptrdiff_t row_count, const struct matrix 
     return DONE;
 }
 
+static void attend_part(const void *work, int part, int part_count) {
+    (void)part_count;
+    chosen->attend(work, part);
+}
+
+/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads. */
+static void attend(const struct attention *a) {
+    chosen->prepare(a);
+    const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * (ptrdiff_t)sizeof(float);
+    if (bytes >= LEAST_SHARED_BYTES && a->kv_count <= MOST_PARTS) {
+        workers_run(attend_part, a, (int)a->kv_count);
+        return;
+    }
+    for (ptrdiff_t h = 0; h < a->kv_count; h++) chosen->attend(a, h);
+}
+
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
     if (row_count < 0 || !is_matrix(matrix, matrix->depth)) return REFUSED;
     return multiply(rows, row_count, matrix, sums);
 }
 
-EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
+int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
     const ptrdiff_t columns = tile->gate_up.width / 2;
     if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
         !is_matrix(&tile->down, columns))
@@ -51,8 +70,8 @@ EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const 
     return outcome;
 }
 
-EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
-                               struct attention *segments, ptrdiff_t segment_count, float *part) {
+int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                       struct attention *segments, ptrdiff_t segment_count, float *part) {
     const ptrdiff_t width = tile->qkv.width, context_width = tile->output.depth;
     ptrdiff_t row = 0;
     if (row_count < 0 || !is_matrix(&tile->qkv, tile->output.width) || !is_matrix(&tile->output, context_width))
@@ -70,8 +89,17 @@ EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const str
         if (!fits || row > row_count) row = -1, s = segment_count;
     }
     int outcome = row == row_count ? multiply(rows, row_count, &tile->qkv, projected) : REFUSED;
-    for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) chosen->attend(segments + s);
+    for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) attend(segments + s);
     if (outcome == DONE) outcome = multiply(context, row_count, &tile->output, part);
     free(projected);
     return outcome;
+}
+
+EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
+    return run_ffn_tile(rows, row_count, tile, part);
+}
+
+EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                               struct attention *segments, ptrdiff_t segment_count, float *part) {
+    return run_attention_tile(rows, row_count, tile, segments, segment_count, part);
 }

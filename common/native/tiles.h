@@ -1,6 +1,6 @@
-/* What is one tile to a kernel? library.py declares the same for ctypes.
+/* What are tiles, and the layers that they make up, to a kernel? library.py declares the same for ctypes.
  *
- * Covers: the types that tiles.c takes.
+ * Covers: the types that tiles.c and layers.c take, and what they offer each other.
  */
 #ifndef SHARDMESH_TILES_H
 #define SHARDMESH_TILES_H
@@ -24,5 +24,40 @@ struct ffn_tile {
 struct attention_tile {
     struct matrix qkv, output;
 };
+
+/* One block of one layer; its tiles are added up in their order. */
+struct layer_block {
+    const struct ffn_tile *ffn_tiles;  /* NULL in a block of attention */
+    const struct head_tile *head_tiles; /* NULL in an FFN */
+    ptrdiff_t tile_count;
+    const float *norm;      /* of the block's input: [hidden_size] */
+    const float *late_bias; /* [hidden_size], or NULL */
+    ptrdiff_t sliding_window; /* 0 for none */
+};
+
+/* An attention tile with everything that its heads need. */
+struct head_tile {
+    struct attention_tile matrices;
+    const float *bias, *query_norm, *key_norm; /* as in struct attention */
+    ptrdiff_t query_count, kv_count;
+    ptrdiff_t first_kv_head; /* of those that this node holds */
+};
+
+/* Neighbouring rows of one sequence, and its keys and values: [layer, key or value, kv_head, position, head_size]. */
+struct sequence_rows {
+    ptrdiff_t row_count, first_position, capacity;
+    float *store;
+    const float *cosine, *sine; /* as in struct attention */
+};
+
+struct layers_model {
+    ptrdiff_t hidden_size, head_size, kv_head_count;
+    float norm_epsilon;
+};
+
+struct attention; /* steps.h */
+int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part);
+int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                       struct attention *segments, ptrdiff_t segment_count, float *part);
 
 #endif

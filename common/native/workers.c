@@ -16,7 +16,7 @@
 #include <stdint.h>
 #include <time.h>
 
-enum { SPIN_NANOSECONDS = 30000, PAUSES_PER_LOOK = 32, STACK_BYTES = 512 * 1024 };
+enum { SPIN_NANOSECONDS = 60000, PAUSES_PER_LOOK = 32, STACK_BYTES = 512 * 1024 };
 
 /* A ticket is one word: which piece of work (32 bits), how many parts it has (16), which part comes next (16). */
 #define PART_BITS 16

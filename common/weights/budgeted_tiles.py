@@ -55,15 +55,15 @@ class BudgetedTiles:
         source, position = self._where[tile_index]
         source.release(position)
 
-    def begin_cached(self, tile_index: int) -> CachedTile | None:
+    def begin_cached(self, tile_index: int, tile_count: int = 1) -> CachedTile | None:
         """See TileSource."""
         source, position = self._where[tile_index]
-        return source.begin_cached(position)
+        return source.begin_cached(position) if tile_count == 1 else None
 
-    def end_cached(self, tile_index: int, outcome: Outcome) -> None:
+    def end_cached(self, tile_index: int, outcome: Outcome, taken_count: int) -> None:
         """See TileSource."""
         source, position = self._where[tile_index]
-        source.end_cached(position, outcome)
+        source.end_cached(position, outcome, taken_count)
 
     def stays(self, tile_index: int) -> bool:
         """See TileSource."""

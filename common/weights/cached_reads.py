@@ -2,7 +2,7 @@
 
 Covers: that a tile was read and verified before, giving up for the rest of a cycle when the cache has let one go, files
 that stay open as long as one is used.
-Does not cover: the kernels (common/native/cached.c), the window that all others go through (tile_source.py).
+Does not cover: the kernels (common/native/ranges.c), the window that all others go through (tile_source.py).
 
 What the cache has is taken piece by piece while it is computed with: a copy into the window would go out to memory and
 come back. Threads: `begin` and `end` belong to the caller's thread, `close` to any.
@@ -41,8 +41,8 @@ class CachedReads:
         self.bytes_total = 0
         self.tiles_total = 0
 
-    def begin(self, tile_index: int) -> CachedTile | None:
-        """Return where the tile is; `end` must follow. None: use the window.
+    def begin(self, tile_index: int, tile_count: int = 1) -> CachedTile | None:
+        """Return where a tile is, the first of `tile_count` to be taken; `end` must follow. None: use the window.
 
         Until it was read through the window once, a tile is not verified. After one that was not in the cache, the
         window is better for the rest of the cycle: it reads ahead.
@@ -51,23 +51,22 @@ class CachedReads:
             return None
         if tile_index == 0:
             self._has_given_up = False
-        tile = self._tiles[tile_index]
-        if self._has_given_up or not self._files.is_verified(tile):
+        tiles = self._tiles[tile_index : tile_index + tile_count]
+        if self._has_given_up or not all(self._files.is_verified(tile) for tile in tiles):
             return None
         self._in_use.acquire()
         if self._is_closed:
             self._in_use.release()
             return None
-        return CachedTile(fd=self._files.descriptor(tile), offset=tile.offset)
+        return CachedTile(fd=self._files.descriptor(tiles[0]), offset=tiles[0].offset)
 
-    def end(self, tile_index: int, outcome: Outcome) -> None:
-        """The tile is not used any more. Args: outcome: what became of it."""
-        if outcome is Outcome.DONE:
-            self.bytes_total += self._tiles[tile_index].byte_count
-            self.tiles_total += 1
-        elif outcome is Outcome.NEVER_CACHED:
+    def end(self, tile_index: int, outcome: Outcome, taken_count: int) -> None:
+        """No tile is used any more. Args: outcome: what ended the taking; taken_count: how many were taken whole."""
+        self.bytes_total += sum(tile.byte_count for tile in self._tiles[tile_index : tile_index + taken_count])
+        self.tiles_total += taken_count
+        if outcome is Outcome.NEVER_CACHED:
             self._is_allowed = False
-        else:
+        elif outcome is not Outcome.DONE:
             self._has_given_up = True
         self._in_use.release()
 

@@ -9,6 +9,7 @@ machine only under `_lock`. A reader writes only to bytes that no acquired tile 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import threading
 import time
@@ -65,14 +66,15 @@ class TileSource(Protocol):
     def release(self, tile_index: int) -> None:
         """Give the acquired tile back; its bytes may be overwritten at once."""
 
-    def begin_cached(self, tile_index: int) -> CachedTile | None:
-        """Return where kernels may find the tile in the page cache, instead of `acquire`; None: they may not.
+    def begin_cached(self, tile_index: int, tile_count: int = 1) -> CachedTile | None:
+        """Return where kernels may find a tile, the first of `tile_count`, in the page cache; None: they may not.
 
-        `end_cached` must follow, instead of `release`; whatever it is told, the tile may be acquired then.
+        Instead of `acquire`, and `end_cached` must follow instead of `release`; whatever that is told, the tiles may be
+        acquired then.
         """
 
-    def end_cached(self, tile_index: int, outcome: Outcome) -> None:
-        """Give such a tile back and tell whether the cache had it."""
+    def end_cached(self, tile_index: int, outcome: Outcome, taken_count: int) -> None:
+        """Give such tiles back and tell whether the cache had them, and how many were taken."""
 
     def stays(self, tile_index: int) -> bool:
         """Tell whether the tile, once it is in memory, lies where it lies until `close`."""
@@ -143,13 +145,13 @@ class StreamedTiles:
         with self._lock:
             self._submit(self._window.release(tile_index))
 
-    def begin_cached(self, tile_index: int) -> CachedTile | None:
+    def begin_cached(self, tile_index: int, tile_count: int = 1) -> CachedTile | None:
         """See TileSource."""
-        return self._cached.begin(tile_index)
+        return self._cached.begin(tile_index, tile_count)
 
-    def end_cached(self, tile_index: int, outcome: Outcome) -> None:
+    def end_cached(self, tile_index: int, outcome: Outcome, taken_count: int) -> None:
         """See TileSource."""
-        self._cached.end(tile_index, outcome)
+        self._cached.end(tile_index, outcome, taken_count)
 
     def stays(self, tile_index: int) -> bool:
         """See TileSource."""
@@ -263,6 +265,9 @@ class ResidentTiles(StreamedTiles):
 def _allocate(byte_count: int) -> memoryview:
     """Return page-aligned memory of this process alone; the system adds pages as they are written."""
     pages = mmap.mmap(-1, max(byte_count, mmap.PAGESIZE), flags=mmap.MAP_PRIVATE | mmap.MAP_ANON)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux: fewer faults while it fills, and kernels find its addresses sooner
+        with contextlib.suppress(OSError):  # a system without them
+            pages.madvise(mmap.MADV_HUGEPAGE)
     return memoryview(pages)[:byte_count]
 
 

@@ -36,6 +36,10 @@ class TileTensors(Generic[Weights]):
         self._stays = stays
         self._kept: dict[int, Weights] = {}
 
+    def kept(self, tile_index: int) -> Weights | None:
+        """Return what `build` has made of a tile that stays; None before it was viewed, and of one that passes."""
+        return self._kept.get(tile_index)
+
     def view(self, tile_index: int, layout: TileLayout, buffer: memoryview) -> Weights:
         """Return what `build` makes of the tile, whose matrices are as stored on the CPU and float32 on a GPU.
 

@@ -171,6 +171,7 @@ def test_a_node_that_stops_after_each_layer_answers_the_same(tmp_path: Path, mon
     """A slow disk makes more and shorter runs, and no other tokens."""
     directory = save(build(layers=3, vocab_size=260), tmp_path)
     with sliced(directory, tmp_path / "split", world_size=1) as model, thread_mesh(model, memory_window=2) as mesh:
+        monkeypatch.setattr("shardnode.layers.CALL_SECONDS", 0.0)
         prompt = list(range(3, 20))
         rounds = mesh.engine.mesh.times
         whole = run_alone(mesh, prompt, length=6)

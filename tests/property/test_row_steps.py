@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from common.matmul import kernels
 from common.native.library import AttentionTile, FfnTile, Outcome
-from common.row_steps import add_and_normalize, add_parts, can_step
+from common.row_steps import add_and_normalize, add_parts, can_add_up, can_step
 from common.tile_products import (
     AttentionVectors,
     CachedHeads,
@@ -159,7 +159,7 @@ def test_the_gate_is_that_of_torch(row_count: int, columns: int, scale: float) -
     torch.testing.assert_close(gate(both).double(), functional.silu(first) * second, atol=1e-30, rtol=3e-6)
 
 
-@given(st.integers(1, 9), st.integers(1, 3), st.integers(1, 700))
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 700))
 def test_parts_are_added_in_their_order_bit_for_bit(part_count: int, row_count: int, width: int) -> None:
     """As torch adds one after the other; what is not finite is told."""
     parts = [random(row_count, width, seed=part) for part in range(part_count)]
@@ -170,13 +170,15 @@ def test_parts_are_added_in_their_order_bit_for_bit(part_count: int, row_count: 
     assert torch.equal(total, expected)
     assert is_finite
     for wrong in (torch.nan, torch.inf, -torch.inf):
-        parts[-1][-1, -1] = wrong
-        assert not add_parts(parts)[1]
+        for place in (0, row_count * width // 2, -1):
+            spoiled = [*parts[:-1], parts[-1].clone()]
+            spoiled[-1].view(-1)[place] = wrong
+            assert not add_parts(spoiled)[1]
 
 
-@given(st.integers(1, 32), st.integers(1, 700), st.booleans())
+@given(st.integers(1, 100), st.integers(1, 700), st.booleans())
 def test_the_norm_is_that_of_torch(row_count: int, width: int, has_addend: bool) -> None:
-    """What is added stays added."""
+    """What is added stays added; where it is to be written, it is, to the same bits."""
     hidden, weight = random(row_count, width, seed=1), random(width, seed=2)
     addend = random(row_count, width, seed=3) if has_addend else None
     expected_hidden = hidden + addend if addend is not None else hidden.clone()
@@ -184,6 +186,9 @@ def test_the_norm_is_that_of_torch(row_count: int, width: int, has_addend: bool)
     assert torch.equal(hidden, expected_hidden)
     expected = functional.rms_norm(hidden.double(), (width,), weight.double(), EPSILON)
     torch.testing.assert_close(normed.double(), expected, atol=1e-5, rtol=1e-5)
+    place = torch.full((row_count, width), torch.nan)
+    assert add_and_normalize(hidden, None, weight, EPSILON, place) is place
+    assert torch.equal(place, normed)
 
 
 def test_every_instruction_set_gives_the_same_bits() -> None:
@@ -202,8 +207,9 @@ def test_every_instruction_set_gives_the_same_bits() -> None:
 
 
 def test_what_is_not_for_these_steps_is_left_to_torch() -> None:
-    """Many rows, and heads larger than any model's."""
+    """Many rows, and heads larger than any model's; sums and norms take any number of rows."""
     assert can_step(torch.empty(1, 8))
     assert not can_step(torch.empty(33, 8))
+    assert can_add_up(torch.empty(33, 8))
     assert can_attend(torch.empty(2, 8), 512)
     assert not can_attend(torch.empty(2, 8), 514)

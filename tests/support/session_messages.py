@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import torch
 
 from common.residual import Residual
+from common.residual_message import encode_residual
 from common.rpc import PROTOCOL_VERSION
 from common.tensor_codec import encode_tensor
-from coordinator.mesh import MeshIdentity, encode_norms
+from coordinator.mesh import MeshIdentity
 from protos.shardmesh.v1 import shard_pb2
 
 ATTENTION = shard_pb2.BLOCK_KIND_ATTENTION
@@ -75,7 +76,7 @@ def run_block(
 def load_norms(call_id: int, residual: Residual) -> shard_pb2.RoundsRequest:
     """Return the message that gives the only node what lies between blocks."""
     request = shard_pb2.RoundsRequest(call_id=call_id)
-    encode_norms(residual, request.load_norms)
+    encode_residual(residual, request.load_norms)
     return request
 
 

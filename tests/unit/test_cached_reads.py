@@ -55,7 +55,7 @@ def take(source: TileSource, tile_index: int, outcome: Outcome = Outcome.DONE) -
     cached = source.begin_cached(tile_index)
     if cached is None:
         return False
-    source.end_cached(tile_index, outcome)
+    source.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
     return True
 
 
@@ -66,7 +66,7 @@ def test_a_tile_is_taken_only_after_it_was_read_and_verified(source: StreamedTil
     cached = source.begin_cached(5)
     assert cached is not None
     assert os.pread(cached.fd, 100, cached.offset) == tiles[5].path.read_bytes()[tiles[5].offset :][:100]
-    source.end_cached(5, Outcome.DONE)
+    source.end_cached(5, Outcome.DONE, 1)
 
 
 def test_what_was_taken_counts_as_read(tiles: list[TileRange]) -> None:
@@ -129,7 +129,7 @@ def test_closing_waits_for_a_tile_that_is_used(tiles: list[TileRange]) -> None:
     closing.join(0.05)
     assert closing.is_alive()
     os.fstat(cached.fd)
-    source.end_cached(3, Outcome.DONE)
+    source.end_cached(3, Outcome.DONE, 1)
     closing.join(10)
     assert not closing.is_alive()
     assert not take(source, 3)

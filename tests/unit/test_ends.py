@@ -87,9 +87,12 @@ def test_norms_are_the_models(sliced: SlicedModel) -> None:
     with opened(sliced) as ends, torch.no_grad():
         for layer, block in enumerate(inner.layers):
             for kind, norm in (("attention", block.input_layernorm), ("ffn", block.post_attention_layernorm)):
+                place = torch.empty(3, 64)
                 torch.testing.assert_close(
                     ends.residual.block_input(kind, layer, hidden, None), norm(hidden), atol=1e-5, rtol=1e-5
                 )
+                assert ends.residual.block_input(kind, layer, hidden, None, place) is place
+                assert torch.equal(place, ends.residual.block_input(kind, layer, hidden, None))
         torch.testing.assert_close(ends.head_input(hidden), inner.norm(hidden), atol=1e-5, rtol=1e-5)
 
 

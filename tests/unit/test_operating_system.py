@@ -17,7 +17,14 @@ import psutil
 import pytest
 
 from common import operating_system
-from common.operating_system import end_with_parent, own_memory, process_memory, usable_core_count, wake_politely
+from common.operating_system import (
+    end_with_parent,
+    on_core,
+    own_memory,
+    process_memory,
+    usable_core_count,
+    wake_politely,
+)
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 ON_LINUX = sys.platform == "linux"
@@ -62,6 +69,40 @@ def test_waking_politely_changes_nothing_elsewhere(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(sys, "platform", "darwin")
     monkeypatch.setattr(os, "sched_setscheduler", lambda *_: pytest.fail("asked"), raising=False)
     wake_politely()
+
+
+@linux_only
+@pytest.mark.parametrize("index", [0, 1, 7])
+def test_a_thread_keeps_to_its_core_for_a_while(index: int) -> None:
+    """One of the cores that it may use, whatever the number; afterwards all of them, also when something fails."""
+    allowed = os.sched_getaffinity(0)
+    with on_core(index):
+        assert os.sched_getaffinity(0) == {sorted(allowed)[index % len(allowed)]}
+    with pytest.raises(ZeroDivisionError), on_core(index):
+        raise ZeroDivisionError
+    assert os.sched_getaffinity(0) == allowed
+
+
+@linux_only
+def test_a_thread_that_may_not_choose_its_core_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the call is forbidden nothing changes."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuse)
+    with on_core(0):
+        pass
+
+
+def test_no_core_is_chosen_without_a_wish_or_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No call at all is made."""
+    monkeypatch.setattr(os, "sched_setaffinity", lambda *_: pytest.fail("asked"), raising=False)
+    with on_core(None):
+        pass
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with on_core(0):
+        pass
 
 
 @linux_only

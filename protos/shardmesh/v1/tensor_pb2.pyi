@@ -19,11 +19,13 @@ TENSOR_DTYPE_BFLOAT16: TensorDtype
 TENSOR_DTYPE_FLOAT16: TensorDtype
 
 class Tensor(_message.Message):
-    __slots__ = ("dtype", "shape", "data")
+    __slots__ = ("dtype", "shape", "data", "is_in_memory")
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    IS_IN_MEMORY_FIELD_NUMBER: _ClassVar[int]
     dtype: TensorDtype
     shape: _containers.RepeatedScalarFieldContainer[int]
     data: bytes
-    def __init__(self, dtype: _Optional[_Union[TensorDtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+    is_in_memory: bool
+    def __init__(self, dtype: _Optional[_Union[TensorDtype, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ..., is_in_memory: _Optional[bool] = ...) -> None: ...

@@ -1,0 +1,106 @@
+/* How is a product computed range by range of k, so that each thread reads rows that lie one after another?
+ *
+ * Covers: threads that take a range each; weights in memory, and in the page cache, from where rows are taken piece by
+ * piece into a buffer that stays in the second-level cache.
+ * Does not cover: sums (kernel.c), which files may be read so (common/weights/cached_reads.py).
+ *
+ * A read from the page cache into a window is a copy that goes out to memory and comes back for the product. A piece
+ * that is used while it is still in the nearest caches costs little more than weights that lie in memory. Only what the
+ * system has in memory is taken (RWF_NOWAIT): nothing here ever waits for a disk.
+ */
+#include "chosen.h"
+#include "workers.h"
+
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__linux__)
+#include <errno.h>
+#include <sys/uio.h>
+#endif
+
+enum { PIECE_BYTES = 256 * 1024 };
+
+struct ranges {
+    const struct product *product;
+    int fd; /* of the page cache's file, when the product has no weights */
+    long long offset;
+    float *sums; /* [DEPTH_RANGES, sums_of_range] */
+    ptrdiff_t sums_of_range;
+    atomic_int outcome;
+};
+
+static ptrdiff_t row_bytes_of(const struct product *product) {
+    return product->width * (product->kind == FLOAT32 ? 4 : 2);
+}
+
+#if defined(__linux__) && defined(RWF_NOWAIT)
+
+/* Return what became of reading `count` bytes. */
+static int take(int fd, char *piece, size_t count, long long offset) {
+    const struct iovec place = {.iov_base = piece, .iov_len = count};
+    const ssize_t taken = preadv2(fd, &place, 1, (off_t)offset, RWF_NOWAIT);
+    if (taken == (ssize_t)count) return DONE;
+    return taken < 0 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL) ? NEVER_CACHED : NOT_CACHED;
+}
+
+#else
+
+static int take(int fd, char *piece, size_t count, long long offset) {
+    (void)fd, (void)piece, (void)count, (void)offset;
+    return NEVER_CACHED;
+}
+
+#endif
+
+static void add_from_cache(struct ranges *ranges, ptrdiff_t k, ptrdiff_t stop, float *sums) {
+    static _Thread_local char piece[PIECE_BYTES] __attribute__((aligned(64)));
+    const struct product *product = ranges->product;
+    const ptrdiff_t row_bytes = row_bytes_of(product), fitting = PIECE_BYTES / row_bytes;
+    const ptrdiff_t rows_at_once = fitting < RANGE_UNIT ? fitting : fitting / RANGE_UNIT * RANGE_UNIT;
+    while (k < stop && atomic_load(&ranges->outcome) == DONE) {
+        const ptrdiff_t count = stop - k < rows_at_once ? stop - k : rows_at_once;
+        const int outcome = take(ranges->fd, piece, (size_t)(count * row_bytes), ranges->offset + k * row_bytes);
+        if (outcome != DONE) {
+            atomic_store(&ranges->outcome, outcome);
+            return;
+        }
+        chosen->add_piece(product, piece, k, k + count, sums);
+        k += count;
+    }
+}
+
+static void add_range(const void *work, int range, int range_count) {
+    struct ranges *ranges = (struct ranges *)(size_t)work;
+    const struct product *product = ranges->product;
+    const ptrdiff_t k = range_start(product, range), stop = range_start(product, range + 1);
+    float *sums = ranges->sums + range * ranges->sums_of_range;
+    (void)range_count;
+    memset(sums, 0, (size_t)ranges->sums_of_range * sizeof *sums);
+    if (product->weights) chosen->add_piece(product, product->weights + k * row_bytes_of(product), k, stop, sums);
+    else add_from_cache(ranges, k, stop, sums);
+}
+
+static int multiply_ranges(struct ranges *ranges) {
+    ranges->sums_of_range = chosen->piece_sums(ranges->product);
+    ranges->sums = malloc((size_t)(DEPTH_RANGES * ranges->sums_of_range) * sizeof *ranges->sums);
+    if (!ranges->sums) return NOT_CACHED;
+    workers_run(add_range, ranges, DEPTH_RANGES);
+    const int outcome = atomic_load(&ranges->outcome);
+    if (outcome == DONE) chosen->put_pieces(ranges->product, ranges->sums, ranges->sums_of_range);
+    free(ranges->sums);
+    return outcome;
+}
+
+int multiply_by_ranges(const struct product *product) {
+    struct ranges ranges = {.product = product};
+    return multiply_ranges(&ranges);
+}
+
+int multiply_from_cache(const struct product *product, int fd, long long offset) {
+    /* Narrower than any vector, or a row that no piece has room for: nothing that weights of a model are. */
+    if (product->width < 16 || row_bytes_of(product) > PIECE_BYTES || product->row_count > MOST_ROWS) return NOT_CACHED;
+    struct ranges ranges = {.product = product, .fd = fd, .offset = offset};
+    return multiply_ranges(&ranges);
+}

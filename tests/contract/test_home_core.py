@@ -1,0 +1,55 @@
+"""Do local nodes that are more than their cores wait on cores of their own choice, and only then?
+
+Covers: which core a node is told, when a session expects another round of a prompt. Does not cover: keeping to it
+(tests/unit/test_operating_system.py), what it is worth (`make bench`).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.local import _home_core
+from shardnode.node import ShardNode
+from shardnode.session import Session
+from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
+from tests.support.sliced_models import SlicedModel
+
+
+@pytest.mark.parametrize(
+    ("node_count", "core_count", "cores"),
+    [
+        (4, 2, [0, 0, 1, 1]),
+        (4, 4, [0, 1, 2, 3]),
+        (4, 3, [0, 0, 1, 2]),
+        (2, 3, [0, 1]),
+        (4, 7, [0, 1, 3, 5]),
+        (4, 8, [None] * 4),
+        (4, 1, [None] * 4),
+        (1, 1, [None]),
+        (1, 2, [None]),
+    ],
+)
+def test_nodes_of_one_thread_are_spread_over_the_cores(
+    node_count: int, core_count: int, cores: list[int | None]
+) -> None:
+    """Every core gets some where there are enough; a node that computes on several has no core of its own."""
+    assert [_home_core(rank, node_count, core_count) for rank in range(node_count)] == cores
+
+
+def test_a_session_expects_a_long_round_after_a_long_one(sliced: SlicedModel) -> None:
+    """Not after a few rows, nor after anything else: tokens after the first wake wherever the kernel likes."""
+    node = ShardNode(sliced.node_config())
+    session = Session(node)
+    expected = []
+    for request in (
+        open_session(1, sliced.identity),
+        open_sequence(2),
+        run_block(3, random_rows(32, sliced.spec.hidden_size), kind=FFN),
+        run_block(4, random_rows(33, sliced.spec.hidden_size), kind=FFN),
+        close_sequence(5),
+    ):
+        session.handle(request)
+        expected.append(session.last_round_is_long)
+    session.close()
+    node.close()
+    assert expected == [False, False, False, True, False]
