@@ -1,7 +1,7 @@
 """Who is let in, and who is not? A real coordinator and real nodes over TLS on loopback; strangers of every kind.
 
-Covers: tokens, mutual TLS both ways, revocation, renewal, another node's identity, other meshes, plain text, random bytes.
-Does not cover: whole programs (tests/e2e/test_mesh_of_devices.py), certificates alone (tests/unit/test_certificates.py).
+Covers: tokens, mutual TLS both ways, revocation, renewal, another node's identity or mesh, plain text, bytes.
+Does not cover: whole programs (tests/e2e/test_mesh_of_devices.py), certificates (tests/unit/test_certificates.py).
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def test_a_request_that_lies_is_refused(
 
 
 def test_strangers_are_not_heard(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
-    """Another authority, an expired certificate, a removed node, the certificate of a role that is none, no certificate."""
+    """Another authority, an expired certificate, a removed node, another role or mesh, no certificate at all."""
     coordinator, directory = mesh
     state = state_of(directory)
     good = joined(directory, "good", tmp_path / "good")
@@ -273,7 +273,7 @@ def test_random_bytes_and_idle_connections_do_not_stop_the_coordinator(
 def test_a_node_serves_its_coordinator_and_nobody_else(
     mesh: tuple[Coordinator, Path], sliced: SlicedModel, tmp_path: Path
 ) -> None:
-    """Not another node of the same mesh, not another mesh's coordinator, not who has no certificate; it says where it is."""
+    """Not another node of the same mesh, not another mesh's coordinator, not who has no certificate."""
     coordinator, directory = mesh
     other = joined(directory, "other", tmp_path / "other")
     joined(directory, "server", tmp_path / "server")
@@ -337,7 +337,7 @@ def test_a_certificate_renews_itself(mesh: tuple[Coordinator, Path], tmp_path: P
 
 def test_a_second_coordinator_on_the_same_state_is_refused(mesh: tuple[Coordinator, Path]) -> None:
     """It would take the first one's socket over."""
-    with pytest.raises(ShardmeshError, match="runs on .* already"):
+    with pytest.raises(ShardmeshError, match=r"runs on .* already"):
         Coordinator(mesh[1], "127.0.0.1:0")
     with OwnerClient(mesh[1]) as owner:
         assert owner.nodes().mesh_name == "home"
