@@ -21,12 +21,14 @@ import psutil
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from common.errors import AddressInUse, InputError
+from common.errors import AddressInUse, InputError, ShardmeshError
 from common.rpc import bind, is_loopback, make_server, split_host_port
+from common.service_notify import ServiceNotifier
 from common.trust.tls import mutual_server_credentials, open_server_credentials
 from coordinator.invites import Invites
 from coordinator.mesh_services import JoinServicer, MeshServicer, OwnerServicer
 from coordinator.mesh_state import SOCKET_FILE, open_mesh_state
+from coordinator.owner_client import OwnerClient
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
 MEMBER_WORKERS, JOIN_WORKERS, OWNER_WORKERS = 32, 4, 4
@@ -78,9 +80,18 @@ class Coordinator:
         self._stopping.set()
 
     def wait(self) -> None:
-        """Serve until `stop`, then drain and close."""
-        self._stopping.wait()
+        """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
+        ServiceNotifier().run(self._stopping, self._is_alive, f"mesh {self.mesh_name} on {self.address}")
         self.close()
+
+    def _is_alive(self) -> bool:
+        """Tell whether the owner would be answered: over a socket, by gRPC's threads, past every lock."""
+        try:
+            with OwnerClient(self._state.directory) as owner:
+                owner.nodes()
+        except ShardmeshError:
+            return False
+        return True
 
     def close(self) -> None:
         """Take no new calls, let running ones end. May be called twice."""

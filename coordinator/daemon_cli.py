@@ -11,12 +11,21 @@ import typer
 from common.command_line import CONTEXT_SETTINGS, run_process
 from common.lifecycle import stop_on_signals
 from common.logs import configure_logs
+from common.options_file import use_options_file
 
 app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 
 
 @app.command()
 def coordinate(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with these options by their names; flags go before it.",
+            callback=use_options_file,
+            is_eager=True,
+        ),
+    ] = None,
     master_ip: Annotated[
         str, typer.Option(help="Where members reach this coordinator; 0.0.0.0: on every network of this machine.")
     ] = "127.0.0.1",

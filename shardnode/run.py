@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 
 from common.metrics_page import MetricsPage
+from common.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
 from shardnode.direct import DirectServer
 from shardnode.join import IDENTITY_DIRECTORY
@@ -23,6 +24,7 @@ class RunningNode:
 
     def __init__(self, config: NodeConfig, *, direct_path: str = "") -> None:
         self._stopping = threading.Event()
+        self._seen_nanoseconds = -1
         self._closers = []
         try:
             membership = None
@@ -30,9 +32,9 @@ class RunningNode:
                 membership = Membership(
                     config.data_directory / IDENTITY_DIRECTORY, config.data_directory, config.coordinator
                 )  # fmt: skip
-            node = None
+            self._node = node = None
             if config.slice_directory is not None:
-                node = ShardNode(config)
+                self._node = node = ShardNode(config)
                 self._closers.append(node.close)
             if direct_path and node is not None:
                 direct = DirectServer(node, direct_path)
@@ -58,9 +60,16 @@ class RunningNode:
         self._stopping.set()
 
     def wait(self) -> None:
-        """Serve until `stop`, then drain and close."""
-        self._stopping.wait()
+        """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
+        ServiceNotifier().run(self._stopping, self._is_alive, f"serving on {self.address}")
         self.close()
+
+    def _is_alive(self) -> bool:
+        """Tell whether the node is idle, or has computed something since the last look."""
+        if self._node is None or not self._node.lock.locked():
+            return True
+        before, self._seen_nanoseconds = self._seen_nanoseconds, self._node.compute_nanoseconds
+        return self._seen_nanoseconds != before
 
     def close(self) -> None:
         """Stop listening, let running calls end, free everything. May be called twice."""
