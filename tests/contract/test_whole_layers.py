@@ -6,18 +6,23 @@ Does not cover: hostile nodes (tests/e2e/test_hostile_nodes.py), random messages
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError
+from common.matmul import kernels
 from common.residual import Residual
 from common.tensor_codec import decode_tensor
 from common.weights.slice_format import BLOCK_KINDS
+from common.weights.weight_memory import WeightMemory
 from coordinator.ends import Ends
 from protos.shardmesh.v1 import shard_pb2
+from shardnode.native_layers import LayersDone, NativeLayers
 from shardnode.node import ShardNode
 from shardnode.session import Session
 from tests.support.mesh import run_alone, sliced, thread_mesh
@@ -33,6 +38,7 @@ from tests.support.session_messages import (
     run_layers,
 )
 from tests.support.sliced_models import SlicedModel, slice_model
+from tests.support.tiles_on_disk import forget_files
 
 Request = shard_pb2.RoundsRequest
 KINDS = dict(zip(BLOCK_KINDS, (ATTENTION, FFN), strict=True))
@@ -86,18 +92,77 @@ def by_rounds(
     return hidden + output
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> SlicedModel:
+    """Return a tiny model without biases, in 16 bits, with a sliding window, cut for one node."""
+    model = build("mistral", layers=2, vocab_size=260, sliding_window=6)
+    return slice_model(tmp_path_factory.mktemp("plain"), model=model, dtype="bfloat16")
+
+
+def native_layer_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that grows by the number of layers that each native call has done."""
+    counts: list[int] = []
+    run = NativeLayers.run
+
+    def counted(*arguments: Any) -> LayersDone:
+        done = run(*arguments)
+        counts.append(done.layer_count)
+        return done
+
+    monkeypatch.setattr(NativeLayers, "run", counted)
+    return counts
+
+
+@pytest.mark.parametrize("memory_window", [0, 2])
 @pytest.mark.parametrize("row_count", [1, 5, 40])
-def test_whole_layers_give_the_bits_that_rounds_give(biased: SlicedModel, node: ShardNode, row_count: int) -> None:
-    """By our kernels and by torch, with norms and late biases, for a prompt and for a row after it."""
-    residual = residual_of(biased)
-    rounds, layers = opened(biased, node), opened(biased, node)
+@pytest.mark.parametrize("has_biases", [False, True])
+def test_whole_layers_give_the_bits_that_rounds_give(
+    biased: SlicedModel, plain: SlicedModel, monkeypatch: pytest.MonkeyPatch, memory_window: int, row_count: int,
+    has_biases: bool,
+) -> None:  # fmt: skip
+    """Block by block and several layers in a call, with norms and late biases, for a prompt and for rows after it."""
+    model = biased if has_biases else plain
+    counts = native_layer_counts(monkeypatch)
+    node = ShardNode(model.node_config(weights=WeightMemory(memory_window=memory_window, page_cache="use")))
+    residual = residual_of(model)
+    rounds, layers = opened(model, node), opened(model, node)
     layers.handle(load_norms(3, residual))
-    for number, (count, first) in enumerate([(row_count, 0), (1, row_count)]):
-        hidden = random_rows(count, biased.spec.hidden_size, seed=number)
+    steps = [(row_count, 0), (1, row_count), (3, row_count + 1), (1, row_count + 4), (1, row_count + 2)]
+    for number, (count, first) in enumerate(steps):
+        hidden = random_rows(count, model.spec.hidden_size, seed=number)
         expected = by_rounds(rounds, residual, hidden, first, 10 * (number + 1))
         answer = layers.handle(run_layers(10 * (number + 1), hidden, first_position=first)).layers_result
         assert answer.layer_count == 2
         assert torch.equal(decode_tensor(answer.output, shape=tuple(hidden.shape)), expected)
+    rounds.close()
+    layers.close()
+    node.close()
+    # From the page cache only what has no vectors of its own; those would have to be read anew each time.
+    can_be_native = kernels.functions is not None and not (has_biases and memory_window)
+    assert (2 in counts[2:]) == can_be_native
+
+
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system cannot read only what is cached")
+def test_layers_whose_weights_are_evicted_are_computed_all_the_same(
+    plain: SlicedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of the call that were done stay done; the rest goes through the window."""
+    counts = native_layer_counts(monkeypatch)
+    node = ShardNode(plain.node_config(weights=WeightMemory(memory_window=2, page_cache="use")))
+    residual = residual_of(plain)
+    rounds, layers = opened(plain, node), opened(plain, node)
+    layers.handle(load_norms(3, residual))
+    for position in range(8):
+        hidden = random_rows(1, plain.spec.hidden_size, seed=position)
+        expected = by_rounds(rounds, residual, hidden, position, 10 * (position + 1))
+        if position == 5:
+            forget_files(sorted(plain.slice_directory(0).glob("layer0001.*")))
+        answer = layers.handle(run_layers(10 * (position + 1), hidden, first_position=position)).layers_result
+        assert torch.equal(decode_tensor(answer.output, shape=tuple(hidden.shape)), expected)
+    rounds.close()
+    layers.close()
+    node.close()
+    assert counts.count(2) >= 2 or kernels.functions is None
 
 
 def spoiled(request: Request, spoil: Callable[[Request], object]) -> Request:

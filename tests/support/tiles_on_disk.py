@@ -9,7 +9,7 @@ import errno
 import os
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,14 @@ def write_tiles(directory: Path) -> list[TileRange]:
             ranges.append(TileRange(path=path, offset=offset, byte_count=size * PAGE))
             offset += size * PAGE
     return ranges
+
+
+def forget_files(paths: Sequence[Path]) -> None:
+    """Make the system drop files from its page cache."""
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def end_readers() -> None:

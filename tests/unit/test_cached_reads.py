@@ -1,7 +1,7 @@
 """Which tiles may kernels take from the page cache themselves, and what happens when the cache lets one go?
 
-Covers: CachedReads behind StreamedTiles; a node whose slice is evicted while it serves.
-Does not cover: products (tests/property/test_cached_products.py).
+Covers: CachedReads behind StreamedTiles.
+Does not cover: products (tests/property/test_cached_products.py), nodes (tests/contract/test_cached_rounds.py).
 """
 
 from __future__ import annotations
@@ -11,21 +11,13 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-import torch
 
 from common.matmul import kernels
 from common.native.library import Outcome
 from common.weights.reader import ReadSettings, TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
-from common.weights.weight_memory import WeightMemory
-from shardnode.node import ShardNode
-from shardnode.session import Session
-from tests.support.random_models import build
-from tests.support.session_messages import FFN, open_sequence, open_session, random_rows, run_block
-from tests.support.sliced_models import SlicedModel, slice_model
 from tests.support.tiles_on_disk import LEAST_BYTES, end_readers, sweep
 
 pytestmark = [
@@ -133,52 +125,3 @@ def test_closing_waits_for_a_tile_that_is_used(tiles: list[TileRange]) -> None:
     closing.join(10)
     assert not closing.is_alive()
     assert not take(source, 3)
-
-
-def forget_files(directory: Path) -> None:
-    """Make the system drop a slice from its page cache."""
-    for path in directory.glob("*.safetensors"):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def rounds(node: ShardNode, sliced: SlicedModel, *, forgets: int = -1) -> list[bytes]:
-    """Return what a node answers to eight sweeps of a row each; before one of them the cache forgets its slice."""
-    session = Session(node)
-    session.handle(open_session(1, sliced.identity))
-    session.handle(open_sequence(2))
-    answers, call_id = [], 3
-    for position in range(8):
-        if position == forgets:
-            forget_files(sliced.slice_directory(0))
-        for layer in range(2):
-            rows = random_rows(1, sliced.spec.hidden_size, seed=position * 2 + layer)
-            own = [(1, position, 1)]
-            attention = session.handle(run_block(call_id, rows, layer=layer, segments=own))
-            ffn = session.handle(run_block(call_id + 1, rows, kind=FFN, layer=layer, segments=own))
-            answers += [attention.block_result.partial.data, ffn.block_result.partial.data]
-            call_id += 2
-    session.close()
-    return answers
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("forgets", [-1, 3])
-def test_a_node_answers_the_same_bits_from_the_cache_and_through_the_window(
-    tmp_path: Path, dtype: str, forgets: int
-) -> None:
-    """Biases included; also when the slice is evicted between two sweeps."""
-    model = build(layers=2, vocab_size=260, attention_bias=True, mlp_bias=True)
-    sliced = slice_model(tmp_path, model=model, dtype=dtype)
-    answers, read_bytes = {}, {}
-    for page_cache in ("use", "bypass"):
-        weights = WeightMemory(memory_window=2, page_cache=page_cache)
-        node = ShardNode(sliced.node_config(weights=weights))
-        answers[page_cache] = rounds(node, sliced, forgets=forgets)
-        read_bytes[page_cache] = node.stats().read_bytes
-        taken = node.tiles._cached.tiles_total  # type: ignore[attr-defined]
-        assert (taken > 0) == (page_cache == "use")
-        node.close()
-    assert answers["use"] == answers["bypass"]
-    assert torch.frombuffer(bytearray(b"".join(answers["use"])), dtype=torch.float32).isfinite().all()
