@@ -5,40 +5,34 @@ Covers: making a mesh, finding it again. Does not cover: what is done with it (d
 
 from __future__ import annotations
 
-import os
 import threading
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from common.errors import InputError
+from common.state_directory import state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
     PeerName,
     certify,
     check_name,
-    lifetime_of,
     make_authority,
     make_key,
     make_request,
     mesh_of,
+    needs_renewal,
 )
 from common.trust.identity import Identity, load_identity, save_identity, write_private
 from coordinator.members import Members
 
 AUTHORITY_KEY_FILE = "authority.key"
 SOCKET_FILE = "coordinator.sock"
-RENEW_AT = 2 / 3
-"""Of a certificate's life."""
 
 
 def default_state_directory() -> Path:
-    """Return where a coordinator keeps its state: systemd's directory in a service, else the user's own."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home, "shardmesh", "coordinator")
+    """Return where a coordinator keeps its state."""
+    return state_directory("coordinator")
 
 
 def init_mesh(directory: Path, name: str) -> None:
@@ -100,12 +94,6 @@ def open_mesh_state(directory: Path) -> MeshState:
         directory=directory, name=mesh_of(certificate), authority=KeyedCertificate(key=key, certificate=certificate),
         members=Members(directory),
     )  # fmt: skip
-
-
-def needs_renewal(certificate: bytes, now: datetime | None = None) -> bool:
-    """Tell whether two thirds of a certificate's life are over."""
-    begins, ends = lifetime_of(certificate)
-    return (now or datetime.now(timezone.utc)) > begins + (ends - begins) * RENEW_AT
 
 
 def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:

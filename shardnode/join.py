@@ -7,7 +7,6 @@ Does not cover: the daemon (run.py, membership.py), the other end (coordinator/m
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import grpc
 
 from common.errors import InputError, NodeError
 from common.rpc import error_from_rpc, split_host_port
+from common.state_directory import state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -46,11 +46,8 @@ class JoinedMesh:
 
 
 def default_data_directory() -> Path:
-    """Return where a node keeps identity and slices: systemd's directory in a service, else the user's own."""
-    if given := os.environ.get("STATE_DIRECTORY"):
-        return Path(given.split(":")[0])
-    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(home, "shardmesh", "node")
+    """Return where a node keeps identity and slices."""
+    return state_directory("node")
 
 
 def name_of_this_device() -> str:

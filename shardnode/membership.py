@@ -9,14 +9,13 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 import grpc
 
 from common.errors import NotTrusted, ShardmeshError
 from common.rpc import error_from_rpc
-from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, lifetime_of, make_key, make_request
+from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, make_key, make_request, needs_renewal
 from common.trust.identity import Identity, load_identity, save_identity
 from common.trust.tls import secure_channel
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -25,8 +24,6 @@ from shardnode.device_facts import device_facts
 FIRST_INTERVAL_SECONDS = 2.0
 MOST_INTERVAL_SECONDS = 60.0
 CALL_SECONDS = 5.0
-RENEW_AT = 2 / 3
-"""Of a certificate's life; a third of it is left to find the coordinator in."""
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +72,7 @@ class Membership:
             while not self._ending.is_set():
                 try:
                     self._beat(mesh_pb2_grpc.MeshServiceStub(channel), presence)
-                    if self._is_old():
+                    if needs_renewal(self._identity.own.certificate):
                         self._renew(mesh_pb2_grpc.MeshServiceStub(channel))
                         channel.close()
                         channel = self._channel()
@@ -114,10 +111,6 @@ class Membership:
         save_identity(self._directory, renewed)
         self._identity = renewed
         log.info("this node's certificate is renewed")
-
-    def _is_old(self) -> bool:
-        begins, ends = lifetime_of(self._identity.own.certificate)
-        return datetime.now(timezone.utc) > begins + (ends - begins) * RENEW_AT
 
     def _channel(self) -> grpc.Channel:
         expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)

@@ -26,6 +26,8 @@ COORDINATOR, NODE = "coordinator", "node"
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 AUTHORITY_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=90)
+RENEW_AT = 2 / 3
+"""Of a certificate's life: a third of it is left to find the coordinator in."""
 SLACK = timedelta(days=1)
 """Clocks of small devices are wrong until they have asked somebody: certificates begin so much earlier."""
 MAX_REQUEST_BYTES = 8192
@@ -159,6 +161,12 @@ def lifetime_of(certificate: bytes) -> tuple[datetime, datetime]:
     """Return when a certificate begins and when it ends."""
     loaded = _load(certificate)
     return loaded.not_valid_before_utc, loaded.not_valid_after_utc
+
+
+def needs_renewal(certificate: bytes, now: datetime | None = None) -> bool:
+    """Tell whether RENEW_AT of a certificate's life is over."""
+    begins, ends = lifetime_of(certificate)
+    return (now or datetime.now(timezone.utc)) > begins + (ends - begins) * RENEW_AT
 
 
 def fingerprint(certificate: bytes) -> bytes:
