@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from common import matmul
-from common.native.library import WEIGHT_KINDS, Attention, AttentionTile, FfnTile, Matrix, Outcome
+from common.native.library import WEIGHT_KINDS, Attention, AttentionTile, FfnTile, HeadTile, Matrix, Outcome
 from common.row_steps import can_step
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace
@@ -37,28 +37,6 @@ class CachedHeads:
     values: int
     head_pitch: int
     """float32 numbers from one head to the next."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class HeadShape:
-    """What the query and KV heads of one attention tile have in common."""
-
-    query_count: int
-    kv_count: int
-    head_size: int
-    norm_epsilon: float
-    sliding_window: int
-    """0 for none."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttentionVectors:
-    """The vectors of one attention tile, those it has."""
-
-    bias: torch.Tensor | None
-    """Of the qkv product."""
-    query_norm: torch.Tensor | None
-    key_norm: torch.Tensor | None
 
 
 def in_memory(weight: torch.Tensor) -> Matrix:
@@ -117,17 +95,17 @@ def attention(rows: torch.Tensor, tile: AttentionTile, segments: Sequence[Attent
 
 
 def segment(
-    row_count: int, first_position: int, shape: HeadShape, vectors: AttentionVectors, heads: CachedHeads,
-    cosine: torch.Tensor, sine: torch.Tensor,
+    row_count: int, first_position: int, tile: HeadTile, heads: CachedHeads, cosine: torch.Tensor,
+    sine: torch.Tensor, *, norm_epsilon: float, sliding_window: int,
 ) -> Attention:  # fmt: skip
     """Return neighbouring rows of one sequence for `attention`; valid while the tensors are.
 
-    Args: cosine, sine: [row_count, 1, head_size], the first half of each sine negated.
+    Args: cosine, sine: [row_count, 1, head_size], the first half of each sine negated; sliding_window: 0 for none.
     """
     return Attention(
-        None, row_count, shape.query_count, shape.kv_count, shape.head_size, address(vectors.bias),
-        address(vectors.query_norm), address(vectors.key_norm), shape.norm_epsilon, cosine.data_ptr(),
-        sine.data_ptr(), heads.keys, heads.values, heads.head_pitch, first_position, shape.sliding_window, None,
+        None, row_count, tile.query_count, tile.kv_count, cosine.shape[-1], tile.bias, tile.query_norm, tile.key_norm,
+        norm_epsilon, cosine.data_ptr(), sine.data_ptr(), heads.keys, heads.values, heads.head_pitch, first_position,
+        sliding_window, None,
     )  # fmt: skip
 
 

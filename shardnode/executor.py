@@ -14,19 +14,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
-from common.matmul import kernels as native_kernels
 from common.matmul import multiply, use_threads_for
 from common.native.library import AttentionTile, FfnTile, HeadTile
-from common.tile_products import AttentionVectors, address, can_attend, in_memory
+from common.tile_products import address, feed_forward, in_memory
 from common.weights.manifest import SliceManifest
-from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN, TileLayout
+from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
 from common.weights.tile_source import TileSource
-from common.weights.tile_tensors import TileTensors
+from common.weights.tile_tensors import TileTensors, stored_tensors
 from shardnode import kernels
-from shardnode.few_rows import FewRows, Segment, Tables
+from shardnode.few_rows import HEAD_VECTORS, FewRows, Segment, Tables
 from shardnode.rotary import Rotary
 
 TABLE_BLOCK_ROWS = 64
@@ -48,7 +48,6 @@ class Executor:
         self._spec = manifest.spec
         self._tiles = tiles
         self._device = device
-        self._is_native = device.type == "cpu" and native_kernels.functions is not None
         self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
         self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
@@ -56,8 +55,11 @@ class Executor:
         self._rotary = Rotary(manifest.spec.rope, manifest.spec.head_size, device)
         self._tables: tuple[object, Tables] | None = None  # of the last sweep's rows
         self._block: tuple[int, Tables] | None = None  # of TABLE_BLOCK_ROWS neighbouring positions, by number
-        self._attention_tiles = TileTensors(device, self._attention_weights, tiles.stays)
-        self._ffn_tiles = TileTensors(device, self._ffn_weights, tiles.stays)
+        self._native_kept: dict[int, HeadTile | FfnTile] = {}  # of tiles that stay
+        # On the CPU tensors over a tile take microseconds to make; kept, they scatter over the heap: 45 MB a node.
+        keeps = tiles.stays if device.type != "cpu" else _never
+        self._attention_tiles = TileTensors(device, self._attention_weights, keeps)
+        self._ffn_tiles = TileTensors(device, self._ffn_weights, keeps)
 
     @torch.inference_mode()
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: torch.Tensor) -> BlockOutput:
@@ -91,36 +93,14 @@ class Executor:
         elapsed = time.perf_counter_ns() - started
         return BlockOutput(partial=partial.cpu(), compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
 
-    def head_tiles(self, layer: int) -> list[HeadTile] | None:
-        """Return a layer's attention tiles for kernels that need nothing else; None unless all are at hand."""
-        tiles = []
-        for tile_index, layout in self._tiles_of(ATTENTION, layer):
-            cached = self._few_rows.cached_tile(tile_index)
-            weights = self._attention_tiles.kept(tile_index)
-            if isinstance(cached, AttentionTile):
-                tile = HeadTile(cached)
-            elif weights is not None and weights.native is not None:
-                vectors = (weights.qkv_bias, weights.query_norm, weights.key_norm)
-                tile = HeadTile(weights.native, *[address(vector) for vector in vectors])
-            else:
+    def native_tiles(self, kind: str, layer: int) -> list[Any] | None:
+        """Return a block's tiles for kernels that need nothing else; None unless all are at hand."""
+        tiles: list[Any] = []
+        for tile_index, _ in self._tiles_of(kind, layer):
+            tile = self._native_kept.get(tile_index) or self._few_rows.cached_tile(tile_index)
+            if tile is None:
                 return None
-            tile.query_count, tile.kv_count = layout.count, layout.kv_count
-            tile.first_kv_head = layout.kv_first - self._first_kv_head
             tiles.append(tile)
-        return tiles
-
-    def ffn_tiles(self, layer: int) -> list[FfnTile] | None:
-        """Return the same of its FFN."""
-        tiles = []
-        for tile_index, _ in self._tiles_of(FFN, layer):
-            cached = self._few_rows.cached_tile(tile_index)
-            weights = self._ffn_tiles.kept(tile_index)
-            if isinstance(cached, FfnTile):
-                tiles.append(cached)
-            elif weights is not None and weights.native is not None:
-                tiles.append(weights.native)
-            else:
-                return None
         return tiles
 
     def tile_range(self, layers: range) -> tuple[int, int]:
@@ -137,16 +117,31 @@ class Executor:
         segments: Sequence[Segment], rows: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
         """Return what a tile in memory adds to the block's output."""
+        tile = self._native_tile(kind, tile_index, layout, buffer) if self._few_rows.has_kernels(kind, rows) else None
+        if isinstance(tile, FfnTile):
+            return feed_forward(rows, tile)[0]
+        if tile is not None:
+            return self._few_rows.attention(layer, tile, segments, self.rotary_tables(segments), rows)[0]
         if kind != ATTENTION:
             return kernels.feed_forward(rows, self._ffn_tiles.view(tile_index, layout, buffer))
-        weights = self._attention_tiles.view(tile_index, layout, buffer)
-        if weights.native is not None and can_attend(rows, weights.head_size):
-            vectors = AttentionVectors(
-                bias=weights.qkv_bias, query_norm=weights.query_norm, key_norm=weights.key_norm
-            )  # fmt: skip
-            tables = self.rotary_tables(segments)
-            return self._few_rows.attention(layer, layout, weights.native, vectors, segments, tables, rows)[0]
-        return self._attention(layer, layout, weights, segments, rows)
+        return self._attention(layer, layout, self._attention_tiles.view(tile_index, layout, buffer), segments, rows)
+
+    def _native_tile(self, kind: str, tile_index: int, layout: TileLayout, buffer: memoryview) -> HeadTile | FfnTile:
+        """Return a tile for our kernels: made once of one that stays, each time of one that passes."""
+        tile = self._native_kept.get(tile_index)
+        if tile is None:
+            tensors = stored_tensors(layout, buffer)
+            if kind == ATTENTION:
+                tile = self._few_rows.head_tile(
+                    AttentionTile(in_memory(tensors["qkv"]), in_memory(tensors["output"])), layout,
+                    [tensors.get(name) for name in HEAD_VECTORS],
+                )  # fmt: skip
+            else:
+                bias = address(tensors.get("gate_up_bias"))
+                tile = FfnTile(in_memory(tensors["gate_up"]), in_memory(tensors["down"]), bias)
+            if self._tiles.stays(tile_index):
+                self._native_kept[tile_index] = tile
+        return tile
 
     def _attention(
         self, layer: int, layout: TileLayout, weights: kernels.AttentionWeights, segments: Sequence[Segment],
@@ -194,17 +189,17 @@ class Executor:
             query_norm=tensors.get("query_norm"), key_norm=tensors.get("key_norm"), output=tensors["output"],
             query_count=layout.count, kv_count=layout.kv_count,
             head_size=self._spec.head_size, norm_epsilon=self._spec.norm_epsilon,
-            native=AttentionTile(in_memory(tensors["qkv"]), in_memory(tensors["output"])) if self._is_native else None,
         )  # fmt: skip
 
     def _ffn_weights(self, layout: TileLayout, tensors: dict[str, torch.Tensor]) -> kernels.FfnWeights:
-        gate_up, bias, down = tensors["gate_up"], tensors.get("gate_up_bias"), tensors["down"]
-        native = None
-        if self._is_native and self._spec.activation == "silu":
-            native = FfnTile(in_memory(gate_up), in_memory(down), address(bias))
         return kernels.FfnWeights(
-            gate_up=gate_up, gate_up_bias=bias, down=down, activation=self._spec.activation, native=native
-        )
+            gate_up=tensors["gate_up"], gate_up_bias=tensors.get("gate_up_bias"), down=tensors["down"],
+            activation=self._spec.activation,
+        )  # fmt: skip
+
+
+def _never(tile_index: int) -> bool:
+    return False
 
 
 def _with_rows(segments: Sequence[Segment]) -> Iterator[tuple[Segment, slice]]:

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 
 from common.model_spec import ModelSpec
-from common.native.library import Attention, AttentionTile, FfnTile, Outcome
+from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
+from common.row_steps import can_step
 from common.tile_products import (
-    AttentionVectors,
-    HeadShape,
     address,
     attention,
     can_attend,
@@ -30,6 +29,8 @@ from common.weights.slice_format import ATTENTION, TensorPlace, TileLayout
 from common.weights.tile_source import TileSource
 from shardnode.kv_cache import SequenceKv
 
+HEAD_VECTORS = ("qkv_bias", "query_norm", "key_norm")
+"""What an attention tile may have beside its matrices, in the order of HeadTile's fields."""
 Tables = tuple[torch.Tensor, torch.Tensor]
 """Cosine and signed sine, each [row_count, 1, head_size]."""
 
@@ -52,22 +53,37 @@ class FewRows:
         self._first_kv_head = first_kv_head
         self._tiles = tiles
         self._vector_places: dict[int, dict[str, TensorPlace]] = {}  # by tile; what follows too
-        self._cached_tiles: dict[int, AttentionTile | FfnTile] = {}
+        self._cached_tiles: dict[int, HeadTile | FfnTile] = {}
+
+    def head_tile(
+        self, matrices: AttentionTile, layout: TileLayout, vectors: Sequence[torch.Tensor | None]
+    ) -> HeadTile:
+        """Return an attention tile. Args: vectors: those of HEAD_VECTORS that it has; they must stay where they are."""
+        first_head = layout.kv_first - self._first_kv_head
+        return HeadTile(matrices, *map(address, vectors), layout.count, layout.kv_count, first_head)
 
     def attention(
-        self, layer: int, layout: TileLayout, tile: AttentionTile, vectors: AttentionVectors,
-        segments: Sequence[Segment], tables: Tables, rows: torch.Tensor,
-    ) -> tuple[torch.Tensor, Outcome]:  # fmt: skip
+        self, layer: int, tile: HeadTile, segments: Sequence[Segment], tables: Tables, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, Outcome]:
         """Return the attention tile's part of the block's output and whether the weights could be had."""
-        own = self._native_segments(layer, layout, vectors, segments, tables)
-        return attention(rows, tile, own)
+        cosine, sine = tables
+        native, first_row = [], 0
+        for own in segments:
+            stop_row = first_row + own.row_count
+            native.append(segment(
+                own.row_count, own.first_position, tile, own.sequence.places(layer, tile.first_kv_head),
+                cosine[first_row:stop_row], sine[first_row:stop_row], norm_epsilon=self._spec.norm_epsilon,
+                sliding_window=self._spec.sliding_windows[layer],
+            ))  # fmt: skip
+            first_row = stop_row
+        return attention(rows, tile.matrices, native)
 
     def from_page_cache(
         self, kind: str, layer: int, tile_index: int, layout: TileLayout,
         segments: Sequence[Segment], tables: Tables, rows: torch.Tensor,
     ) -> torch.Tensor | None:  # fmt: skip
         """Return the tile's part of the block's output; None when its weights go through the window."""
-        if not can_take_from_cache(rows) or not self._has_kernels(kind, rows):
+        if not can_take_from_cache(rows) or not self.has_kernels(kind, rows):
             return None
         cached = self._tiles.begin_cached(tile_index)
         if cached is None:
@@ -75,41 +91,40 @@ class FewRows:
         outcome = Outcome.NOT_CACHED
         try:
             tile = self._cached_tile(kind, tile_index, layout, cached)
-            vectors = self._read_vectors(tile_index, cached)
+            vectors = self._read_vectors(tile_index, cached)  # alive until the kernel is done
             if isinstance(tile, FfnTile):
-                bias = vectors.get("gate_up_bias")
-                tile.gate_up_bias = address(bias)
+                tile.gate_up_bias = address(vectors.get("gate_up_bias"))
                 part, outcome = feed_forward(rows, tile)
             else:
-                own = AttentionVectors(
-                    bias=vectors.get("qkv_bias"), query_norm=vectors.get("query_norm"), key_norm=vectors.get("key_norm")
-                )
-                part, outcome = self.attention(layer, layout, tile, own, segments, tables, rows)
+                tile.bias, tile.query_norm, tile.key_norm = [address(vectors.get(name)) for name in HEAD_VECTORS]
+                part, outcome = self.attention(layer, tile, segments, tables, rows)
         except OSError:  # a vector is not in the cache, or cannot be read: the window tells what is wrong
             return None
         finally:
             self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
         return part if outcome is Outcome.DONE else None
 
-    def cached_tile(self, tile_index: int) -> AttentionTile | FfnTile | None:
+    def has_kernels(self, kind: str, rows: torch.Tensor) -> bool:
+        """Tell whether there are kernels of our own for such rows of such a block."""
+        if kind == ATTENTION:
+            return can_attend(rows, self._spec.head_size)
+        return can_step(rows) and self._spec.activation == "silu"
+
+    def cached_tile(self, tile_index: int) -> HeadTile | FfnTile | None:
         """Return a tile whose weights were taken from the page cache before and are all it has: no vectors."""
         return None if self._vector_places.get(tile_index) else self._cached_tiles.get(tile_index)
 
-    def _has_kernels(self, kind: str, rows: torch.Tensor) -> bool:
-        if kind == ATTENTION:
-            return can_attend(rows, self._spec.head_size)
-        return self._spec.activation == "silu"
-
-    def _cached_tile(
-        self, kind: str, tile_index: int, layout: TileLayout, cached: CachedTile
-    ) -> AttentionTile | FfnTile:
+    def _cached_tile(self, kind: str, tile_index: int, layout: TileLayout, cached: CachedTile) -> HeadTile | FfnTile:
         """Return the tile for a kernel; its file and offset never change, so it is made once."""
         tile = self._cached_tiles.get(tile_index)
         if tile is None:
             places = {place.name: place for place in layout.tensors}
             names = ("qkv", "output") if kind == ATTENTION else ("gate_up", "down")
             matrices = [in_page_cache(cached, places.pop(name)) for name in names]
-            tile = AttentionTile(*matrices) if kind == ATTENTION else FfnTile(*matrices, None)
+            if kind == ATTENTION:
+                tile = self.head_tile(AttentionTile(*matrices), layout, [None for _ in HEAD_VECTORS])
+            else:
+                tile = FfnTile(*matrices, None)
             self._cached_tiles[tile_index] = tile
             self._vector_places[tile_index] = places
         return tile
@@ -123,22 +138,3 @@ class FewRows:
                 raise BlockingIOError
             vectors[name] = torch.frombuffer(data, dtype=torch.float32)
         return vectors
-
-    def _native_segments(
-        self, layer: int, layout: TileLayout, vectors: AttentionVectors, segments: Sequence[Segment], tables: Tables
-    ) -> list[Attention]:
-        cosine, sine = tables
-        shape = HeadShape(
-            query_count=layout.count, kv_count=layout.kv_count, head_size=self._spec.head_size,
-            norm_epsilon=self._spec.norm_epsilon, sliding_window=self._spec.sliding_windows[layer],
-        )  # fmt: skip
-        first_head = layout.kv_first - self._first_kv_head
-        native, first_row = [], 0
-        for own in segments:
-            stop_row = first_row + own.row_count
-            native.append(segment(
-                own.row_count, own.first_position, shape, vectors, own.sequence.places(layer, first_head),
-                cosine[first_row:stop_row], sine[first_row:stop_row],
-            ))  # fmt: skip
-            first_row = stop_row
-        return native

@@ -16,9 +16,6 @@ import torch
 from torch.nn import functional
 
 from common.matmul import multiply
-from common.native.library import AttentionTile, FfnTile
-from common.row_steps import can_step
-from common.tile_products import feed_forward as feed_few_rows_forward
 
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": functional.silu,
@@ -45,8 +42,6 @@ class AttentionWeights:
     kv_count: int
     head_size: int
     norm_epsilon: float
-    native: AttentionTile | None = None
-    """The matrices for kernels of our own, where there are any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,8 +52,6 @@ class FfnWeights:
     gate_up_bias: torch.Tensor | None
     down: torch.Tensor
     activation: str
-    native: FfnTile | None = None
-    """The same for kernels of our own, where there are any for this activation."""
 
 
 def signed(sine: torch.Tensor) -> torch.Tensor:
@@ -136,8 +129,6 @@ def causal_mask(
 
 def feed_forward(rows: torch.Tensor, weights: FfnWeights) -> torch.Tensor:
     """Return a tile's part of down(activation(gate(rows)) * up(rows)): [row_count, hidden_size]."""
-    if weights.native is not None and can_step(rows):
-        return feed_few_rows_forward(rows, weights.native)[0]
     both = multiply(rows, weights.gate_up)
     if weights.gate_up_bias is not None:
         both += weights.gate_up_bias

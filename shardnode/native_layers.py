@@ -103,7 +103,7 @@ class NativeLayers:
         """Point a layer's blocks at its tiles, once; tell False while some are not at hand."""
         if layer in self._kept:
             return True
-        heads, ffn = self._node.executor.head_tiles(layer), self._node.executor.ffn_tiles(layer)
+        heads, ffn = [self._node.executor.native_tiles(kind, layer) for kind in (ATTENTION, FFN)]
         if not heads or not ffn:
             return False
         head_array, ffn_array = (HeadTile * len(heads))(*heads), (FfnTile * len(ffn))(*ffn)

@@ -36,10 +36,6 @@ class TileTensors(Generic[Weights]):
         self._stays = stays
         self._kept: dict[int, Weights] = {}
 
-    def kept(self, tile_index: int) -> Weights | None:
-        """Return what `build` has made of a tile that stays; None before it was viewed, and of one that passes."""
-        return self._kept.get(tile_index)
-
     def view(self, tile_index: int, layout: TileLayout, buffer: memoryview) -> Weights:
         """Return what `build` makes of the tile, whose matrices are as stored on the CPU and float32 on a GPU.
 
@@ -47,7 +43,7 @@ class TileTensors(Generic[Weights]):
         """
         weights = self._kept.get(tile_index)
         if weights is None:
-            tensors = _stored(layout, buffer)
+            tensors = stored_tensors(layout, buffer)
             if self._device.type != "cpu":
                 tensors = {name: tensor.to(self._device).float() for name, tensor in tensors.items()}
             weights = self._build(layout, tensors)
@@ -56,7 +52,8 @@ class TileTensors(Generic[Weights]):
         return weights
 
 
-def _stored(layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
+def stored_tensors(layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
+    """Return views over a tile's bytes as they are stored; valid until the tile is released."""
     return {
         place.name: torch.frombuffer(
             buffer, dtype=TORCH_DTYPES[place.dtype], count=math.prod(place.shape), offset=place.offset

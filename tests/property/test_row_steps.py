@@ -11,12 +11,11 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from common.matmul import kernels
-from common.native.library import AttentionTile, FfnTile, Outcome
+from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
 from common.row_steps import add_and_normalize, add_parts, can_add_up, can_step
 from common.tile_products import (
-    AttentionVectors,
     CachedHeads,
-    HeadShape,
+    address,
     attention,
     can_attend,
     feed_forward,
@@ -62,18 +61,18 @@ class Case:
         sine = torch.cat((-self.sine[..., :half], self.sine[..., half:]), dim=-1)
         pitch = self.capacity * self.size
         keys = store.data_ptr() + pitch * ITEM_BYTES
-        own = segment(
-            stop - start, self.first + start,
-            HeadShape(query_count=self.kv * self.group, kv_count=self.kv, head_size=self.size, norm_epsilon=EPSILON,
-                      sliding_window=self.window),
-            AttentionVectors(bias=self.bias, query_norm=self.norms[0], key_norm=self.norms[1]),
-            CachedHeads(keys=keys, values=keys + (self.kv + 1) * pitch * ITEM_BYTES, head_pitch=pitch),
-            self.cosine[start:stop], sine[start:stop].contiguous(),
-        )  # fmt: skip
         width, context_width = self.projected.shape[1], self.kv * self.group * self.size
         qkv, output = torch.eye(width), torch.eye(context_width, width)  # products with which change nothing
-        tile = AttentionTile(in_memory(qkv), in_memory(output))
-        part, outcome = attention(self.projected[start:stop], tile, [own])
+        tile = HeadTile(
+            AttentionTile(in_memory(qkv), in_memory(output)), address(self.bias), *map(address, self.norms),
+            self.kv * self.group, self.kv, 1,
+        )  # fmt: skip
+        own = segment(
+            stop - start, self.first + start, tile,
+            CachedHeads(keys=keys, values=keys + (self.kv + 1) * pitch * ITEM_BYTES, head_pitch=pitch),
+            self.cosine[start:stop], sine[start:stop].contiguous(), norm_epsilon=EPSILON, sliding_window=self.window,
+        )  # fmt: skip
+        part, outcome = attention(self.projected[start:stop], tile.matrices, [own])
         assert outcome is Outcome.DONE
         assert not part[:, context_width:].any()
         return part[:, :context_width]
