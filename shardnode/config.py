@@ -49,7 +49,7 @@ class NodeConfig:
     def __post_init__(self) -> None:
         if self.slice_directory is None and not self.coordinator:
             raise InputError("--slice-dir is missing: name a directory such as MODEL/split/node0, or join a mesh first "
-                             "with `shardnode join TOKEN`")  # fmt: skip
+                             "with `shardnode join TOKEN` (--help explains)")  # fmt: skip
         if self.kv_budget_bytes is not None and not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.thread_count < 0:

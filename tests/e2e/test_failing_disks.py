@@ -65,7 +65,7 @@ def nodes_with(model: Path, disk: ReadInto) -> Iterator[str]:
             )  # fmt: skip
             node = ShardNode(config, read_into=reads)
             closing.callback(node.close)
-            server = NodeServer(node)
+            server = NodeServer(config, node)
             server.start()
             closing.callback(server.stop, 0)
             addresses.append(server.address)

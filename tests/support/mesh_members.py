@@ -1,0 +1,65 @@
+"""Devices that join a mesh, and strangers who forge what they can: for tests of trust.
+
+Covers: joining in this process, identities signed by any authority, one heartbeat. Not: whole programs (cli.py).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import grpc
+
+from common.errors import ShardmeshError
+from common.rpc import PROTOCOL_VERSION, error_from_rpc
+from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, certify, make_key, make_request
+from common.trust.identity import Identity, load_identity
+from common.trust.tls import secure_channel
+from coordinator.daemon import Coordinator
+from coordinator.mesh_state import MeshState, open_mesh_state
+from coordinator.owner_client import OwnerClient
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+from shardnode.join import IDENTITY_DIRECTORY, join_mesh
+
+LIMIT_SECONDS = 10.0
+DEVICE = mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, core_count=1)
+
+
+def token_of(directory: Path, seconds: int = 60) -> str:
+    """Return a token for one device."""
+    with OwnerClient(directory) as owner:
+        return owner.invite(seconds)
+
+
+def joined(directory: Path, name: str, data: Path) -> Identity:
+    """Let a node in and return its identity."""
+    join_mesh(token_of(directory), name, data, "127.0.0.1:0")
+    return load_identity(data / IDENTITY_DIRECTORY)
+
+
+def state_of(directory: Path) -> MeshState:
+    """Return the mesh as a second reader sees it, with the authority's key: for forgeries only the owner could make."""
+    return open_mesh_state(directory)
+
+
+def forged(
+    authority: KeyedCertificate, peer: PeerName, shown: bytes, *, ends: timedelta = timedelta(days=1)
+) -> Identity:
+    """Return an identity that `authority` has signed; `shown`: the authority that its owner trusts."""
+    key = make_key()
+    now = datetime.now(timezone.utc)
+    certificate = certify(authority, make_request(key), peer, lifetime=ends, now=now)
+    return Identity(authority=shown, own=KeyedCertificate(key=key, certificate=certificate))
+
+
+def beat(coordinator: Coordinator, identity: Identity, expected: str = "home") -> ShardmeshError | None:
+    """Send a heartbeat and return why it was refused."""
+    peer = PeerName(mesh=expected, role=COORDINATOR, name=expected)
+    with secure_channel(coordinator.address, identity, peer) as channel:
+        try:
+            mesh_pb2_grpc.MeshServiceStub(channel).Heartbeat(
+                mesh_pb2.HeartbeatRequest(device=DEVICE, listen="127.0.0.1:5"), timeout=LIMIT_SECONDS
+            )
+        except grpc.RpcError as error:
+            return error_from_rpc(error, "coordinator")
+    return None
