@@ -54,8 +54,9 @@ def parse_node_list(text: str, *, insecure: bool) -> list[str]:
         if not address.startswith("unix:"):
             host, _ = split_host_port(address)
             if not insecure and not is_loopback(host):
-                raise InputError(f"{address} is another device, which takes TLS: name a node of your mesh ("
-                                 "coordinator-cli nodes lists them), or pass --insecure if you trust that network")  # fmt: skip
+                raise InputError(f"{address} is another device, which takes TLS: name a node of your mesh "
+                                 "(coordinator-cli nodes lists them), or pass --insecure if you trust that network"
+                                 )  # fmt: skip
     return addresses
 
 
