@@ -12,6 +12,7 @@ gets one thread only: its threads, as MKL's, spin for milliseconds after each pr
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from dataclasses import dataclass
 
@@ -63,6 +64,12 @@ def use_threads_for(row_count: int) -> None:
         torch.set_num_threads(wanted)
 
 
+def functions() -> ctypes.CDLL:
+    """Return our kernels' functions; only for who has made sure that there are any."""
+    assert kernels.functions is not None
+    return kernels.functions
+
+
 def multiply(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return rows @ weight, new float32 [row_count, out].
 
@@ -82,7 +89,6 @@ def multiply(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def _natively(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     depth, width = weight.shape
-    assert kernels.functions is not None
     assert rows.dtype is torch.float32
     assert rows.shape[1] == depth
     assert weight.is_contiguous()
@@ -91,7 +97,7 @@ def _natively(rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         rows = rows.contiguous()
         row_pitch = depth
     product = torch.empty(rows.shape[0], width)
-    kernels.functions.shardmesh_multiply(
+    functions().shardmesh_multiply(
         rows.data_ptr(), row_pitch, rows.shape[0], weight.data_ptr(), _KINDS[weight.dtype], depth, width,
         product.data_ptr(),
     )  # fmt: skip

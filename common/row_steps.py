@@ -32,7 +32,7 @@ def add_parts(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, bool]:
     """Return the sum of tensors of one shape in their order, new, and whether all of it is finite."""
     total = torch.empty(parts[0].shape)
     addresses = (ctypes.c_void_p * len(parts))(*[part.data_ptr() for part in parts])
-    return total, not _functions().shardmesh_add(addresses, len(parts), total.numel(), total.data_ptr())
+    return total, not matmul.functions().shardmesh_add(addresses, len(parts), total.numel(), total.data_ptr())
 
 
 def add_and_normalize(
@@ -48,17 +48,12 @@ def add_and_normalize(
     """
     normed = torch.empty(hidden.shape) if into is None else into
     row_count, width = hidden.shape
-    _functions().shardmesh_normalize(
-        hidden.data_ptr(), _address(addend), weight.data_ptr(), row_count, width, epsilon, normed.data_ptr()
+    matmul.functions().shardmesh_normalize(
+        hidden.data_ptr(), address(addend), weight.data_ptr(), row_count, width, epsilon, normed.data_ptr()
     )
     return normed
 
 
-def _functions() -> ctypes.CDLL:
-    functions = matmul.kernels.functions
-    assert functions is not None
-    return functions
-
-
-def _address(tensor: torch.Tensor | None) -> int | None:
+def address(tensor: torch.Tensor | None) -> int | None:
+    """Return where a tensor lies; None for none."""
     return None if tensor is None else tensor.data_ptr()

@@ -9,6 +9,7 @@ Any other exception travels as INTERNAL with an id that stands in the log, never
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import os
@@ -16,7 +17,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
-from typing import NoReturn, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
 
@@ -49,6 +50,7 @@ _BY_REASON = {cls.reason: cls for cls in all_error_classes()}
 _MAX_TEXT = 500
 """Letters of a message; percent-encoded they take up to 12 bytes each, and a trailer may have 8,192 bytes."""
 
+Method = TypeVar("Method", bound=Callable[..., Any])
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
@@ -114,6 +116,19 @@ def abort_with(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     context.set_trailing_metadata(((REASON_KEY, status.reason),))
     context.abort(grpc.StatusCode[status.code], status.message)
     raise InternalError("abort returned")
+
+
+def guarded(method: Method) -> Method:
+    """Turn an exception of a servicer's method into its status."""
+
+    @functools.wraps(method)
+    def answering(self: object, request: object, context: grpc.ServicerContext) -> object:
+        try:
+            return method(self, request, context)
+        except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
+            abort_with(context, error)
+
+    return cast("Method", answering)
 
 
 def guarded_stream(

@@ -10,7 +10,6 @@ the weights come from.
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +25,6 @@ MOST_HEAD_SIZE = 512
 """native/steps.h has the same."""
 MOST_CACHED_ROWS = 8
 """Of more, the sums alone are larger than the nearest caches; they go through the window."""
-_KINDS = {getattr(torch, name): kind for kind, name in enumerate(WEIGHT_KINDS)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,16 +37,14 @@ class CachedHeads:
     """float32 numbers from one head to the next."""
 
 
-def in_memory(weight: torch.Tensor) -> Matrix:
-    """Return weights [in, out] that lie in memory, which the caller keeps there: float32, float16 or bfloat16."""
-    assert weight.is_contiguous()
-    return Matrix(weight.data_ptr(), 0, -1, _KINDS[weight.dtype], *weight.shape)
+def in_memory(tile_address: int, place: TensorPlace) -> Matrix:
+    """Return the weights [in, out] at `place` of a tile that begins at an address of memory."""
+    return Matrix(tile_address + place.offset, 0, -1, WEIGHT_KINDS.index(place.dtype), *place.shape)
 
 
 def in_page_cache(tile: CachedTile, place: TensorPlace) -> Matrix:
-    """Return the weights [in, out] at `place` of a tile."""
-    depth, width = place.shape
-    return Matrix(None, tile.offset + place.offset, tile.fd, WEIGHT_KINDS.index(place.dtype), depth, width)
+    """Return the weights [in, out] at `place` of a tile in the page cache."""
+    return Matrix(None, tile.offset + place.offset, tile.fd, WEIGHT_KINDS.index(place.dtype), *place.shape)
 
 
 def can_attend(rows: torch.Tensor, head_size: int) -> bool:
@@ -61,13 +57,11 @@ def can_take_from_cache(rows: torch.Tensor) -> bool:
     return can_step(rows) and rows.shape[0] <= MOST_CACHED_ROWS
 
 
-def multiply_matrix(
-    rows: torch.Tensor, matrix: Matrix, into: torch.Tensor | None = None
-) -> tuple[torch.Tensor, Outcome]:
-    """Return rows @ matrix, [row_count, out]; of no meaning unless DONE. Args: into: where; new memory if not given."""
-    product = torch.empty(rows.shape[0], matrix.width) if into is None else into
+def multiply_matrix(rows: torch.Tensor, matrix: Matrix) -> tuple[torch.Tensor, Outcome]:
+    """Return rows @ matrix, new [row_count, out]; of no meaning unless DONE."""
+    product = torch.empty(rows.shape[0], matrix.width)
     rows = rows.contiguous()
-    outcome = _functions().shardmesh_multiply_matrix(rows.data_ptr(), rows.shape[0], matrix, product.data_ptr())
+    outcome = matmul.functions().shardmesh_multiply_matrix(rows.data_ptr(), rows.shape[0], matrix, product.data_ptr())
     return product, _checked(outcome)
 
 
@@ -75,7 +69,7 @@ def feed_forward(rows: torch.Tensor, tile: FfnTile) -> tuple[torch.Tensor, Outco
     """Return a tile's part of down(silu(gate(rows)) * up(rows)): new [row_count, hidden_size]; unless DONE, nothing."""
     part = torch.empty(rows.shape)
     rows = rows.contiguous()
-    outcome = _functions().shardmesh_feed_forward(rows.data_ptr(), rows.shape[0], tile, part.data_ptr())
+    outcome = matmul.functions().shardmesh_feed_forward(rows.data_ptr(), rows.shape[0], tile, part.data_ptr())
     return part, _checked(outcome)
 
 
@@ -88,7 +82,7 @@ def attention(rows: torch.Tensor, tile: AttentionTile, segments: Sequence[Attent
     part = torch.empty(rows.shape)
     rows = rows.contiguous()
     array = (Attention * len(segments))(*segments)
-    outcome = _functions().shardmesh_attention(
+    outcome = matmul.functions().shardmesh_attention(
         rows.data_ptr(), rows.shape[0], tile, array, len(segments), part.data_ptr()
     )
     return part, _checked(outcome)
@@ -109,17 +103,6 @@ def segment(
     )  # fmt: skip
 
 
-def address(tensor: torch.Tensor | None) -> int | None:
-    """Return where a tensor lies; None for none."""
-    return None if tensor is None else tensor.data_ptr()
-
-
 def _checked(outcome: int) -> Outcome:
     assert outcome != Outcome.REFUSED, "shapes come from one layout, so they fit"
     return Outcome(outcome)
-
-
-def _functions() -> ctypes.CDLL:
-    functions = matmul.kernels.functions
-    assert functions is not None
-    return functions

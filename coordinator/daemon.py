@@ -18,12 +18,11 @@ from pathlib import Path
 
 import grpc
 import psutil
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from common.errors import AddressInUse, InputError, ShardmeshError
 from common.rpc import bind, is_loopback, make_server, split_host_port
 from common.service_notify import ServiceNotifier
+from common.standard_services import StandardServices
 from common.trust.tls import mutual_server_credentials, open_server_credentials
 from coordinator.invites import Invites
 from coordinator.mesh_services import JoinServicer, MeshServicer, OwnerServicer
@@ -44,31 +43,36 @@ class Coordinator:
     def __init__(self, state_directory: Path, address: str, advertised: str = "") -> None:
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
         self._state = open_mesh_state(state_directory)
-        self._lock = self._own_state(state_directory)
-        self._host, port = split_host_port(address)
+        self._host, wanted_port = split_host_port(address)
+        self._has_fixed_port = bool(wanted_port)
         self._advertised = advertised
         self._invites = Invites()
         self._door_lock = threading.Lock()
         self._door: grpc.Server | None = None
         self._stopping = threading.Event()
-        self._owner = make_server(OWNER_WORKERS)
-        owner = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door)
-        mesh_pb2_grpc.add_OwnerServiceServicer_to_server(owner, self._owner)
-        # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
-        bind(self._owner, f"unix:{state_directory / SOCKET_FILE}")
-        self._members = make_server(MEMBER_WORKERS)
-        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state), self._members)
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._members)
-        name = mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name
-        reflection.enable_server_reflection((name, health.SERVICE_NAME, reflection.SERVICE_NAME), self._members)
-        self.address = bind(self._members, address, mutual_server_credentials(self._state.identity))
-        self._port = split_host_port(self.address)[1]
-        self._join_port = self._port + 1 if port else 0
-        self._members.start()
-        self._owner.start()
-        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
         self._minding = threading.Thread(target=self._mind_door_for_ever, name="door", daemon=True)
+        owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
+        self._servers = (owner, members)
+        self._lock = self._own_state(state_directory)
+        try:
+            self._listen(owner, members, address)
+        except BaseException:
+            self.close()
+            raise
+
+    def _listen(self, owner: grpc.Server, members: grpc.Server, address: str) -> None:
+        servicer = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door)
+        mesh_pb2_grpc.add_OwnerServiceServicer_to_server(servicer, owner)
+        # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
+        bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
+        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state), members)
+        self._standard = StandardServices(members, mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name)
+        self.address = bind(members, address, mutual_server_credentials(self._state.identity))
+        self._port = split_host_port(self.address)[1]
+        self._join_port = self._port + 1 if self._has_fixed_port else 0
+        for server in self._servers:
+            server.start()
+        self._standard.serving()
         self._minding.start()
 
     @property
@@ -94,15 +98,16 @@ class Coordinator:
         return True
 
     def close(self) -> None:
-        """Take no new calls, let running ones end. May be called twice."""
+        """Take no new calls, let running ones end. May be called twice, and before everything is open."""
         self._stopping.set()
-        self._health.enter_graceful_shutdown()
+        if self._minding.is_alive():
+            self._standard.draining()
+            self._minding.join()
         with self._door_lock:
-            servers = [self._members, self._owner, *([self._door] if self._door else [])]
+            servers = [*self._servers, *([self._door] if self._door else [])]
             self._door = None
         for ending in [server.stop(DRAIN_SECONDS) for server in servers]:
             ending.wait(DRAIN_SECONDS + 5)
-        self._minding.join()
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1

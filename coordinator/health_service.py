@@ -5,10 +5,8 @@ Does not cover: inference over gRPC, and nodes that join; both come with the coo
 
 from __future__ import annotations
 
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
 from common.rpc import bind, check_listen_address, make_server
+from common.standard_services import StandardServices
 
 WORKER_COUNT = 4
 
@@ -20,12 +18,10 @@ class HealthService:
         """Listen. Raises: InputError: not a loopback address; AddressInUse."""
         check_listen_address(address, insecure=False)
         self._server = make_server(WORKER_COUNT)
-        servicer = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(servicer, self._server)
-        reflection.enable_server_reflection((health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        standard = StandardServices(self._server)
         self.address = bind(self._server, address)
         self._server.start()
-        servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+        standard.serving()
 
     def close(self) -> None:
         self._server.stop(0).wait()

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from common.durable_files import replace_private
 from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
 from common.trust.certificates import check_name
-from common.trust.identity import write_private
 
 MEMBERS_FILE = "members.json"
 FORMAT = 1
@@ -150,7 +150,7 @@ class Members:
             kept = asdict(member)
             del kept["heard_at"]
             members.append(kept)
-        write_private(self._path, json.dumps({"format": FORMAT, "members": members}, indent=1).encode())
+        replace_private(self._path, json.dumps({"format": FORMAT, "members": members}, indent=1).encode())
 
 
 def _read(path: Path) -> dict[str, Member]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import grpc
 
-from common.errors import InputError, NodeLost
+from common.errors import NodeLost, NoSuchNode
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
 from common.trust.tls import secure_channel
@@ -42,7 +42,7 @@ def find_nodes(names: Sequence[str], state_directory: Path) -> tuple[list[str], 
     for name in names:
         node = known.get(name)
         if node is None:
-            raise InputError(
+            raise NoSuchNode(
                 f"--nodes names {name}, and mesh {state.name} has: {', '.join(sorted(known)) or 'no nodes'}"
             )
         if not node.address or node.silent_seconds < 0:

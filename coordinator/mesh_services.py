@@ -6,15 +6,13 @@ Covers: the three services of mesh.proto; who may call which. Does not cover: li
 
 from __future__ import annotations
 
-import functools
 import logging
 from collections.abc import Callable
-from typing import Any, TypeVar
 
 import grpc
 
 from common.errors import InputError, NotTrusted, SliceMismatch
-from common.rpc import PROTOCOL_VERSION, abort_with, split_host_port
+from common.rpc import PROTOCOL_VERSION, guarded, split_host_port
 from common.trust.certificates import NODE, PeerName, certify, fingerprint, lifetime_of, serial_of
 from common.trust.join_token import JoinToken
 from common.trust.tls import caller_certificate, caller_of
@@ -29,21 +27,6 @@ MOST_BYTES = 1 << 60
 
 log = logging.getLogger(__name__)
 
-Method = TypeVar("Method", bound=Callable[..., Any])
-
-
-def _guarded(method: Method) -> Method:
-    """Turn an exception of an RPC into its status."""
-
-    @functools.wraps(method)
-    def guarded(self: object, request: object, context: grpc.ServicerContext) -> object:
-        try:
-            return method(self, request, context)
-        except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
-            abort_with(context, error)
-
-    return guarded  # type: ignore[return-value]
-
 
 class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
     """Lets devices in."""
@@ -51,7 +34,7 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
     def __init__(self, state: MeshState, invites: Invites, mesh_port: int) -> None:
         self._state, self._invites, self._mesh_port = state, invites, mesh_port
 
-    @_guarded
+    @guarded
     def Join(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.JoinRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.JoinResponse:
@@ -83,7 +66,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             raise NotTrusted(f"{peer.uri} is not a node of this mesh")
         return self._state.members.check(peer.name, serial_of(caller_certificate(context)))
 
-    @_guarded
+    @guarded
     def Heartbeat(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.HeartbeatRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.HeartbeatResponse:
@@ -94,7 +77,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         )  # fmt: skip
         return mesh_pb2.HeartbeatResponse(interval_seconds=HEARTBEAT_SECONDS)
 
-    @_guarded
+    @guarded
     def RenewCertificate(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.RenewCertificateRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RenewCertificateResponse:
@@ -116,7 +99,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         """Args: addresses: where devices reach the join service; invited: called when there is a new token."""
         self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
 
-    @_guarded
+    @guarded
     def Invite(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.InviteRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.InviteResponse:
@@ -128,7 +111,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         )  # fmt: skip
         return mesh_pb2.InviteResponse(token=token.text)
 
-    @_guarded
+    @guarded
     def RemoveNode(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.RemoveNodeRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RemoveNodeResponse:
@@ -136,7 +119,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         log.info("%s was removed", request.name)
         return mesh_pb2.RemoveNodeResponse()
 
-    @_guarded
+    @guarded
     def ListNodes(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.ListNodesRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.ListNodesResponse:

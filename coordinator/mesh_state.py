@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.durable_files import replace_private
 from common.errors import InputError
 from common.state_directory import state_directory
 from common.trust.certificates import (
@@ -23,7 +24,7 @@ from common.trust.certificates import (
     mesh_of,
     needs_renewal,
 )
-from common.trust.identity import Identity, load_identity, save_identity, write_private
+from common.trust.identity import Identity, load_identity, save_identity
 from coordinator.members import Members
 
 AUTHORITY_KEY_FILE = "authority.key"
@@ -48,7 +49,7 @@ def init_mesh(directory: Path, name: str) -> None:
     save_identity(directory, Identity(authority=authority.certificate, own=_own_certificate(authority, name)))
     try:
         # Last: with it the mesh is there, and a first half alone is made anew.
-        write_private(directory / AUTHORITY_KEY_FILE, authority.key)
+        replace_private(directory / AUTHORITY_KEY_FILE, authority.key)
     except OSError as error:
         raise InputError(f"cannot write {directory}: {error.strerror}") from error
 

@@ -19,14 +19,14 @@ from typing import Any
 import torch
 
 from common.matmul import multiply, use_threads_for
-from common.native.library import AttentionTile, FfnTile, HeadTile
-from common.tile_products import address, feed_forward, in_memory
+from common.native.library import FfnTile, HeadTile
+from common.tile_products import feed_forward, in_memory
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, TileLayout
 from common.weights.tile_source import TileSource
-from common.weights.tile_tensors import TileTensors, stored_tensors
+from common.weights.tile_tensors import TileTensors
 from shardnode import kernels
-from shardnode.few_rows import HEAD_VECTORS, FewRows, Segment, Tables
+from shardnode.few_rows import FewRows, Segment, Tables
 from shardnode.rotary import Rotary
 
 TABLE_BLOCK_ROWS = 64
@@ -76,7 +76,7 @@ class Executor:
             for segment in segments:
                 segment.sequence.extend(layer, segment.first_position, segment.row_count)
         partial: torch.Tensor | None = None
-        tables = self.rotary_tables(segments)
+        tables = self.rotary_tables(segments) if kind == ATTENTION else None
         for tile_index, layout in self._tiles_of(kind, layer):
             part = self._few_rows.from_page_cache(kind, layer, tile_index, layout, segments, tables, rows)
             if part is None:
@@ -84,7 +84,7 @@ class Executor:
                 buffer = self._tiles.acquire(tile_index)
                 waited += time.perf_counter_ns() - wait_started
                 try:
-                    part = self._part(kind, layer, tile_index, layout, buffer, segments, rows)
+                    part = self._part(kind, layer, tile_index, layout, buffer, segments, tables, rows)
                 finally:
                     self._tiles.release(tile_index)
             partial = part if partial is None else partial.add_(part)
@@ -114,40 +114,36 @@ class Executor:
 
     def _part(
         self, kind: str, layer: int, tile_index: int, layout: TileLayout, buffer: memoryview,
-        segments: Sequence[Segment], rows: torch.Tensor,
+        segments: Sequence[Segment], tables: Tables | None, rows: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
         """Return what a tile in memory adds to the block's output."""
         tile = self._native_tile(kind, tile_index, layout, buffer) if self._few_rows.has_kernels(kind, rows) else None
         if isinstance(tile, FfnTile):
             return feed_forward(rows, tile)[0]
-        if tile is not None:
-            return self._few_rows.attention(layer, tile, segments, self.rotary_tables(segments), rows)[0]
-        if kind != ATTENTION:
+        if tables is None:  # an FFN
             return kernels.feed_forward(rows, self._ffn_tiles.view(tile_index, layout, buffer))
-        return self._attention(layer, layout, self._attention_tiles.view(tile_index, layout, buffer), segments, rows)
+        if tile is not None:
+            return self._few_rows.attention(layer, tile, segments, tables, rows)[0]
+        weights = self._attention_tiles.view(tile_index, layout, buffer)
+        return self._attention(layer, layout, weights, segments, tables, rows)
 
     def _native_tile(self, kind: str, tile_index: int, layout: TileLayout, buffer: memoryview) -> HeadTile | FfnTile:
         """Return a tile for our kernels: made once of one that stays, each time of one that passes."""
         tile = self._native_kept.get(tile_index)
         if tile is None:
-            tensors = stored_tensors(layout, buffer)
-            if kind == ATTENTION:
-                tile = self._few_rows.head_tile(
-                    AttentionTile(in_memory(tensors["qkv"]), in_memory(tensors["output"])), layout,
-                    [tensors.get(name) for name in HEAD_VECTORS],
-                )  # fmt: skip
-            else:
-                bias = address(tensors.get("gate_up_bias"))
-                tile = FfnTile(in_memory(tensors["gate_up"]), in_memory(tensors["down"]), bias)
+            start = torch.frombuffer(buffer, dtype=torch.uint8).data_ptr()
+            tile = self._few_rows.tile(
+                kind, layout, lambda place: in_memory(start, place), lambda place: start + place.offset
+            )
             if self._tiles.stays(tile_index):
                 self._native_kept[tile_index] = tile
         return tile
 
     def _attention(
         self, layer: int, layout: TileLayout, weights: kernels.AttentionWeights, segments: Sequence[Segment],
-        rows: torch.Tensor,
+        tables: Tables, rows: torch.Tensor,
     ) -> torch.Tensor:  # fmt: skip
-        queries, keys, values = kernels.project_heads(rows, weights, *self.rotary_tables(segments))
+        queries, keys, values = kernels.project_heads(rows, weights, *tables)
         contexts = []
         for segment, own in _with_rows(segments):
             all_keys, all_values = segment.sequence.write(

@@ -7,16 +7,15 @@ Does not cover: the calls (common/tile_products.py), many rows (kernels.py), the
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from common.model_spec import ModelSpec
-from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
-from common.row_steps import can_step
+from common.native.library import AttentionTile, FfnTile, HeadTile, Matrix, Outcome
+from common.row_steps import address, can_step
 from common.tile_products import (
-    address,
     attention,
     can_attend,
     can_take_from_cache,
@@ -31,6 +30,9 @@ from shardnode.kv_cache import SequenceKv
 
 HEAD_VECTORS = ("qkv_bias", "query_norm", "key_norm")
 """What an attention tile may have beside its matrices, in the order of HeadTile's fields."""
+FFN_VECTORS = ("gate_up_bias",)
+"""The same of an FFN tile."""
+VECTORS = HEAD_VECTORS + FFN_VECTORS
 Tables = tuple[torch.Tensor, torch.Tensor]
 """Cosine and signed sine, each [row_count, 1, head_size]."""
 
@@ -52,15 +54,22 @@ class FewRows:
         self._spec = spec
         self._first_kv_head = first_kv_head
         self._tiles = tiles
-        self._vector_places: dict[int, dict[str, TensorPlace]] = {}  # by tile; what follows too
+        self._vector_places: dict[int, list[TensorPlace]] = {}  # by tile; what follows too
         self._cached_tiles: dict[int, HeadTile | FfnTile] = {}
 
-    def head_tile(
-        self, matrices: AttentionTile, layout: TileLayout, vectors: Sequence[torch.Tensor | None]
-    ) -> HeadTile:
-        """Return an attention tile. Args: vectors: those of HEAD_VECTORS that it has; they must stay where they are."""
+    def tile(
+        self, kind: str, layout: TileLayout, matrix: Callable[[TensorPlace], Matrix],
+        vector: Callable[[TensorPlace], int | None],
+    ) -> HeadTile | FfnTile:  # fmt: skip
+        """Return a tile for our kernels. Args: matrix, vector: where what lies at a place of the tile is."""
+        places = {place.name: place for place in layout.tensors}
+        names = HEAD_VECTORS if kind == ATTENTION else FFN_VECTORS
+        vectors = [vector(places[name]) if name in places else None for name in names]
+        if kind != ATTENTION:
+            return FfnTile(matrix(places["gate_up"]), matrix(places["down"]), *vectors)
+        matrices = AttentionTile(matrix(places["qkv"]), matrix(places["output"]))
         first_head = layout.kv_first - self._first_kv_head
-        return HeadTile(matrices, *map(address, vectors), layout.count, layout.kv_count, first_head)
+        return HeadTile(matrices, *vectors, layout.count, layout.kv_count, first_head)
 
     def attention(
         self, layer: int, tile: HeadTile, segments: Sequence[Segment], tables: Tables, rows: torch.Tensor
@@ -80,9 +89,12 @@ class FewRows:
 
     def from_page_cache(
         self, kind: str, layer: int, tile_index: int, layout: TileLayout,
-        segments: Sequence[Segment], tables: Tables, rows: torch.Tensor,
+        segments: Sequence[Segment], tables: Tables | None, rows: torch.Tensor,
     ) -> torch.Tensor | None:  # fmt: skip
-        """Return the tile's part of the block's output; None when its weights go through the window."""
+        """Return the tile's part of the block's output; None when its weights go through the window.
+
+        Args: tables: of the rows in a block of attention, None in an FFN.
+        """
         if not can_take_from_cache(rows) or not self.has_kernels(kind, rows):
             return None
         cached = self._tiles.begin_cached(tile_index)
@@ -95,7 +107,7 @@ class FewRows:
             if isinstance(tile, FfnTile):
                 tile.gate_up_bias = address(vectors.get("gate_up_bias"))
                 part, outcome = feed_forward(rows, tile)
-            else:
+            elif tables is not None:
                 tile.bias, tile.query_norm, tile.key_norm = [address(vectors.get(name)) for name in HEAD_VECTORS]
                 part, outcome = self.attention(layer, tile, segments, tables, rows)
         except OSError:  # a vector is not in the cache, or cannot be read: the window tells what is wrong
@@ -118,23 +130,17 @@ class FewRows:
         """Return the tile for a kernel; its file and offset never change, so it is made once."""
         tile = self._cached_tiles.get(tile_index)
         if tile is None:
-            places = {place.name: place for place in layout.tensors}
-            names = ("qkv", "output") if kind == ATTENTION else ("gate_up", "down")
-            matrices = [in_page_cache(cached, places.pop(name)) for name in names]
-            if kind == ATTENTION:
-                tile = self.head_tile(AttentionTile(*matrices), layout, [None for _ in HEAD_VECTORS])
-            else:
-                tile = FfnTile(*matrices, None)
+            tile = self.tile(kind, layout, lambda place: in_page_cache(cached, place), lambda place: None)
             self._cached_tiles[tile_index] = tile
-            self._vector_places[tile_index] = places
+            self._vector_places[tile_index] = [place for place in layout.tensors if place.name in VECTORS]
         return tile
 
     def _read_vectors(self, tile_index: int, cached: CachedTile) -> dict[str, torch.Tensor]:
         """Read a tile's vectors, a few kilobytes. Raises: OSError: not in the cache."""
         vectors = {}
-        for name, place in self._vector_places[tile_index].items():
+        for place in self._vector_places[tile_index]:
             data = bytearray(place.byte_count)
             if os.preadv(cached.fd, [data], cached.offset + place.offset, os.RWF_NOWAIT) != len(data):
                 raise BlockingIOError
-            vectors[name] = torch.frombuffer(data, dtype=torch.float32)
+            vectors[place.name] = torch.frombuffer(data, dtype=torch.float32)
         return vectors

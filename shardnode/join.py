@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 
+from common.durable_files import replace_private
 from common.errors import InputError, NodeError
 from common.rpc import error_from_rpc, split_host_port
 from common.state_directory import state_directory
@@ -26,7 +27,7 @@ from common.trust.certificates import (
     make_request,
     mesh_of,
 )
-from common.trust.identity import AUTHORITY_FILE, Identity, save_identity, write_private
+from common.trust.identity import AUTHORITY_FILE, Identity, save_identity
 from common.trust.join_token import JoinToken, parse_token
 from common.trust.tls import channel_to_authority, read_authority
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -70,7 +71,7 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
         raise InputError(f"this device belongs to a mesh already ({directory}); remove that directory to join another")
     try:
         data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(data_directory / ".can-write", b"")  # a token is good once: nothing may fail after it is used
+        replace_private(data_directory / ".can-write", b"")  # a token is good once: nothing may fail after it is used
         (data_directory / ".can-write").unlink()
     except OSError as error:
         raise InputError(f"cannot write {data_directory}: {error.strerror}; choose another --data-dir") from error
@@ -115,4 +116,4 @@ def _write_config(path: Path, values: dict[str, str]) -> None:
     # A JSON string is a TOML string, whatever is in it.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     text = "# Options of shardnode, by the names of its flags; a flag on the command line goes before.\n"
-    write_private(path, (text + "\n".join(lines) + "\n").encode())
+    replace_private(path, (text + "\n".join(lines) + "\n").encode())

@@ -15,7 +15,8 @@ import torch
 from common import matmul
 from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
 from common.residual import Residual
-from common.tile_products import address, can_attend, can_take_from_cache
+from common.row_steps import address
+from common.tile_products import can_attend, can_take_from_cache
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
 from shardnode.few_rows import Segment
 from shardnode.node import ShardNode
@@ -41,6 +42,7 @@ class NativeLayers:
         )
         self._blocks = (LayerBlock * (len(BLOCK_KINDS) * spec.layer_count))()
         self._kept: dict[int, object] = {}  # what the blocks of a layer point at; a layer that is here is ready
+        self._is_cached: dict[int, bool] = {}  # whether some of its weights are to be had from the page cache
 
     def run(self, layers: range, segments: Sequence[Segment], hidden: torch.Tensor) -> LayersDone:
         """Run layers on the residual stream in place, as many of `layers` as can be run so; call with the lock held.
@@ -52,7 +54,7 @@ class NativeLayers:
         if not self._takes(hidden) or not all(self._prepare(layer) for layer in layers):
             return nothing
         first_tile, tile_count = self._node.executor.tile_range(layers)
-        is_cached = not self._node.tiles.stays(first_tile)
+        is_cached = any(self._is_cached[layer] for layer in layers)
         if is_cached and (
             not can_take_from_cache(hidden) or self._node.tiles.begin_cached(first_tile, tile_count) is None
         ):
@@ -84,11 +86,9 @@ class NativeLayers:
                 cosine[first_row].data_ptr(), sine[first_row].data_ptr(),
             )  # fmt: skip
             first_row += own.row_count
-        functions = matmul.kernels.functions
-        assert functions is not None
         outcome = ctypes.c_int()
         first_block = ctypes.byref(self._blocks, ctypes.sizeof(LayerBlock) * len(BLOCK_KINDS) * layers.start)
-        done: int = functions.shardmesh_run_layers(
+        done: int = matmul.functions().shardmesh_run_layers(
             hidden.data_ptr(), hidden.shape[0], self._model, ctypes.cast(first_block, ctypes.POINTER(LayerBlock)),
             layers.start, len(layers), rows, len(segments), nanoseconds, outcome,
         )  # fmt: skip
@@ -108,6 +108,10 @@ class NativeLayers:
             return False
         head_array, ffn_array = (HeadTile * len(heads))(*heads), (FfnTile * len(ffn))(*ffn)
         self._kept[layer] = (head_array, ffn_array)
+        first_tile, tile_count = self._node.executor.tile_range(range(layer, layer + 1))
+        self._is_cached[layer] = not all(
+            self._node.tiles.stays(tile_index) for tile_index in range(first_tile, first_tile + tile_count)
+        )
         window = self._node.manifest.spec.sliding_windows[layer]
         first = len(BLOCK_KINDS) * layer
         self._blocks[first] = LayerBlock(None, head_array, len(heads), *self._vectors(ATTENTION, layer), window)

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from common.errors import NotTrusted, SliceMismatch
-from common.rpc import abort_with, bind, check_listen_address, guarded_stream, make_server
+from common.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
+from common.standard_services import StandardServices
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.tls import caller_of, mutual_server_credentials
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
@@ -36,15 +35,21 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self._direct_path = direct_path
         self._own = own
 
+    @guarded
     def Rounds(  # noqa: N802 - the name is the contract's
         self, request_iterator: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
     ) -> Iterator[shard_pb2.RoundsResponse]:
-        session = Session(self._checked(context))
+        return self._session(Session(self._checked(context)), request_iterator, context)
+
+    def _session(
+        self, session: Session, requests: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
+    ) -> Iterator[shard_pb2.RoundsResponse]:
         try:
-            yield from guarded_stream(context, request_iterator, session.handle)
+            yield from guarded_stream(context, requests, session.handle)
         finally:
             session.close()
 
+    @guarded
     def GetStats(  # noqa: N802 - the name is the contract's
         self, request: shard_pb2.GetStatsRequest, context: grpc.ServicerContext
     ) -> shard_pb2.GetStatsResponse:
@@ -53,16 +58,13 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         return stats
 
     def _checked(self, context: grpc.ServicerContext) -> ShardNode:
-        """Return the node, for who may use it; end the call of who may not."""
-        try:
-            if self._own is not None:
-                caller = caller_of(context)
-                if (caller.mesh, caller.role) != (self._own.mesh, COORDINATOR):
-                    raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
-            if self._node is None:
-                raise SliceMismatch("this node holds no slice yet; start it with --slice-dir")
-        except Exception as error:  # noqa: BLE001 - the edge of an RPC
-            abort_with(context, error)
+        """Return the node, for who may use it. Raises: NotTrusted; SliceMismatch: there is nothing to use."""
+        if self._own is not None:
+            caller = caller_of(context)
+            if (caller.mesh, caller.role) != (self._own.mesh, COORDINATOR):
+                raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
+        if self._node is None:
+            raise SliceMismatch("this node holds no slice yet; start it with --slice-dir")
         return self._node
 
 
@@ -85,18 +87,14 @@ class NodeServer:
             own = None  # a Unix socket, loopback, or a network that its owner trusts
         self._server = make_server(WORKER_COUNT)
         shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(node, direct_path, own), self._server)
-        self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)
-        for name in ("", SERVICE_NAME):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._standard.serving()
 
     def start(self) -> None:
         self._server.start()
 
     def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let running ones end within the grace time, then cancel them."""
-        self._health.enter_graceful_shutdown()
+        self._standard.draining()
         self._server.stop(grace_seconds).wait(grace_seconds + 5)

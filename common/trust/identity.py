@@ -5,11 +5,10 @@ Covers: reading them, replacing them so that a crash leaves the old ones, modes.
 
 from __future__ import annotations
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.durable_files import replace_private
 from common.errors import InputError
 from common.trust.certificates import KeyedCertificate, PeerName, peer_of
 
@@ -37,8 +36,8 @@ def save_identity(directory: Path, identity: Identity) -> None:
     """Write an identity; readable by its user only. Raises: InputError: the directory cannot be written."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_private(directory / AUTHORITY_FILE, identity.authority)
-        write_private(directory / KEYED_FILE, identity.own.key + identity.own.certificate)
+        replace_private(directory / AUTHORITY_FILE, identity.authority)
+        replace_private(directory / KEYED_FILE, identity.own.key + identity.own.certificate)
     except OSError as error:
         raise InputError(f"cannot write {directory}: {error.strerror}; choose another place or its owner") from error
 
@@ -55,22 +54,3 @@ def load_identity(directory: Path) -> Identity:
         raise InputError(f"cannot read the identity in {directory}: {error.strerror}") from error
     key, mark, certificate = keyed.partition(_MARK)
     return Identity(authority=authority, own=KeyedCertificate(key=key, certificate=mark + certificate))
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step that survives a power cut; only its user may read it. Raises: OSError."""
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # of mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -43,7 +43,7 @@ class TileTensors(Generic[Weights]):
         """
         weights = self._kept.get(tile_index)
         if weights is None:
-            tensors = stored_tensors(layout, buffer)
+            tensors = _stored(layout, buffer)
             if self._device.type != "cpu":
                 tensors = {name: tensor.to(self._device).float() for name, tensor in tensors.items()}
             weights = self._build(layout, tensors)
@@ -52,8 +52,7 @@ class TileTensors(Generic[Weights]):
         return weights
 
 
-def stored_tensors(layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
-    """Return views over a tile's bytes as they are stored; valid until the tile is released."""
+def _stored(layout: TileLayout, buffer: memoryview) -> dict[str, torch.Tensor]:
     return {
         place.name: torch.frombuffer(
             buffer, dtype=TORCH_DTYPES[place.dtype], count=math.prod(place.shape), offset=place.offset

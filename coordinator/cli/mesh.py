@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.table import Table
 
 from common.command_line import CONTEXT_SETTINGS
 from common.errors import InputError
+
+if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
+    from coordinator.owner_client import OwnerClient
 
 app = typer.Typer(
     add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, no_args_is_help=True,
@@ -50,10 +53,7 @@ def invite(
     state_dir: StateOption = None,
 ) -> None:
     """Print a token that lets one device in, once. On the device: shardnode join TOKEN"""
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.owner_client import OwnerClient
-
-    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+    with _owner(state_dir) as coordinator:
         token = coordinator.invite(_seconds(lifetime))
     print(f"on the device, within {lifetime}:", file=sys.stderr)
     print(f"shardnode join {token}")
@@ -65,20 +65,14 @@ def remove(
     state_dir: StateOption = None,
 ) -> None:
     """Remove a node: its certificate is good for nothing from now on."""
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.owner_client import OwnerClient
-
-    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+    with _owner(state_dir) as coordinator:
         coordinator.remove(name)
     print(f"{name} is removed", file=sys.stderr)
 
 
 def nodes(state_dir: StateOption = None) -> None:
     """List the nodes of the mesh: where each is, what it has, when it was last heard."""
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.owner_client import OwnerClient
-
-    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+    with _owner(state_dir) as coordinator:
         listed = coordinator.nodes()
     if not listed.nodes:
         print(f"mesh {listed.mesh_name} has no nodes yet; coordinator-cli mesh invite lets one in", file=sys.stderr)
@@ -97,6 +91,14 @@ def nodes(state_dir: StateOption = None) -> None:
 
 
 TITLES = ("node", "address", "state", "rank", "cores", "GB free", "disk GB", "version")
+
+
+def _owner(state_dir: Path | None) -> OwnerClient:
+    """Return the coordinator that keeps its mesh there."""
+    from coordinator.mesh_state import default_state_directory
+    from coordinator.owner_client import OwnerClient
+
+    return OwnerClient(state_dir or default_state_directory())
 
 
 def _state(silent_seconds: float) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 
+from common.durable_files import sync_directory
 from common.errors import DiskFull, InputError, SliceError
 from common.plan import Plan
 from common.weights.manifest import (
@@ -163,7 +164,7 @@ def _publish(request: SplitRequest, building: Path) -> None:
     """Rename the new slices into place; a kill in between leaves the INCOMPLETE marker, so all is done again."""
     marker = request.directory / INCOMPLETE
     marker.touch()
-    _sync_directory(request.directory)
+    sync_directory(request.directory)
     for old in request.directory.glob("node*"):
         if old.name[4:].isdigit():
             shutil.rmtree(old)
@@ -171,7 +172,7 @@ def _publish(request: SplitRequest, building: Path) -> None:
         final = request.slice_directory(rank)
         shutil.rmtree(final, ignore_errors=True)
         os.rename(building / final.name, final)
-    _sync_directory(request.directory)
+    sync_directory(request.directory)
     marker.unlink()
 
 
@@ -180,15 +181,7 @@ def _write_durably(path: Path, manifest: SliceManifest) -> None:
         json.dump(manifest.to_json(), file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    _sync_directory(path.parent)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(path.parent)
 
 
 def _write_files(

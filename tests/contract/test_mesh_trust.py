@@ -289,11 +289,3 @@ def test_a_certificate_renews_itself(mesh: tuple[Coordinator, Path], tmp_path: P
         assert membership.identity() == renewed
     finally:
         membership.close()
-
-
-def test_a_second_coordinator_on_the_same_state_is_refused(mesh: tuple[Coordinator, Path]) -> None:
-    """It would take the first one's socket over."""
-    with pytest.raises(ShardmeshError, match=r"runs on .* already"):
-        Coordinator(mesh[1], "127.0.0.1:0")
-    with OwnerClient(mesh[1]) as owner:
-        assert owner.nodes().mesh_name == "home"

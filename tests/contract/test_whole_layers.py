@@ -18,6 +18,8 @@ from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError
 from common.matmul import kernels
 from common.residual import Residual
 from common.tensor_codec import decode_tensor
+from common.weights.open_tiles import sweep_tiles
+from common.weights.pinning import least_weight_bytes
 from common.weights.slice_format import BLOCK_KINDS
 from common.weights.weight_memory import WeightMemory
 from coordinator.ends import Ends
@@ -244,3 +246,26 @@ def test_a_node_that_stops_after_each_layer_answers_the_same(tmp_path: Path, mon
         monkeypatch.setattr("shardnode.layers.RUN_SECONDS", -1.0)
         assert run_alone(mesh, prompt, length=6) == whole
         assert (at_once, rounds.round_count) == (6, 6 + 18)
+
+
+def test_layers_of_which_some_tiles_stay_are_computed_all_the_same(
+    plain: SlicedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a budget with the page cache in use: nothing is taken from there by a call that has not said so."""
+    counts = native_layer_counts(monkeypatch)
+    sizes = [tile.byte_count for tile in sweep_tiles(plain.slice_directory(0), plain.manifest(0))]
+    weights = WeightMemory(budget_bytes=least_weight_bytes(sizes) + sum(sizes) // 2, page_cache="use")
+    node = ShardNode(plain.node_config(weights=weights))
+    assert 0 < node.tiles.stats.resident_bytes < sum(sizes)
+    residual = residual_of(plain)
+    rounds, layers = opened(plain, node), opened(plain, node)
+    layers.handle(load_norms(3, residual))
+    for position in range(6):
+        hidden = random_rows(1, plain.spec.hidden_size, seed=position)
+        expected = by_rounds(rounds, residual, hidden, position, 10 * (position + 1))
+        answer = layers.handle(run_layers(10 * (position + 1), hidden, first_position=position)).layers_result
+        assert torch.equal(decode_tensor(answer.output, shape=tuple(hidden.shape)), expected)
+    rounds.close()
+    layers.close()
+    node.close()
+    assert not any(counts)

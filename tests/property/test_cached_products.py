@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from common.matmul import kernels
 from common.native.library import WEIGHT_KINDS, FfnTile, Outcome
-from common.tile_products import feed_forward, in_memory, in_page_cache, multiply_matrix
+from common.tile_products import feed_forward, in_page_cache, multiply_matrix
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace
+from tests.support.native_weights import matrix_of
 
 pytestmark = [
     pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels"),
@@ -75,7 +76,7 @@ def test_a_product_from_the_cache_has_the_bits_of_one_from_memory(
     kernels.set_thread_count(thread_count, least_bytes=0)
     fd = os.open(file, os.O_RDONLY)
     try:
-        expected, outcome = multiply_matrix(rows, in_memory(weight))
+        expected, outcome = multiply_matrix(rows, matrix_of(weight))
         assert outcome is Outcome.DONE
         product, outcome = multiply_matrix(rows, in_page_cache(CachedTile(fd=fd, offset=OFFSET), place))
     finally:
@@ -94,7 +95,7 @@ def test_rows_too_long_for_a_piece_are_left_to_the_window(file: Path) -> None:
         product, outcome = multiply_matrix(rows, in_page_cache(CachedTile(fd=fd, offset=OFFSET), place))
         os.close(fd)
         assert outcome is expected
-        assert outcome is not Outcome.DONE or torch.equal(product, multiply_matrix(rows, in_memory(weight))[0])
+        assert outcome is not Outcome.DONE or torch.equal(product, multiply_matrix(rows, matrix_of(weight))[0])
 
 
 @pytest.mark.parametrize("what", ["evicted", "cut short", "closed"])

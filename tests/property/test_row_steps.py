@@ -12,16 +12,15 @@ from torch.nn import functional
 
 from common.matmul import kernels
 from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
-from common.row_steps import add_and_normalize, add_parts, can_add_up, can_step
+from common.row_steps import add_and_normalize, add_parts, address, can_add_up, can_step
 from common.tile_products import (
     CachedHeads,
-    address,
     attention,
     can_attend,
     feed_forward,
-    in_memory,
     segment,
 )
+from tests.support.native_weights import matrix_of
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")
 EPSILON = 1e-5
@@ -64,7 +63,7 @@ class Case:
         width, context_width = self.projected.shape[1], self.kv * self.group * self.size
         qkv, output = torch.eye(width), torch.eye(context_width, width)  # products with which change nothing
         tile = HeadTile(
-            AttentionTile(in_memory(qkv), in_memory(output)), address(self.bias), *map(address, self.norms),
+            AttentionTile(matrix_of(qkv), matrix_of(output)), address(self.bias), *map(address, self.norms),
             self.kv * self.group, self.kv, 1,
         )  # fmt: skip
         own = segment(
@@ -144,7 +143,7 @@ def gate(both: torch.Tensor) -> torch.Tensor:
     """Return what an FFN tile makes of its first product."""
     width = both.shape[1]
     gate_up, down = torch.eye(width), torch.eye(width // 2, width)
-    part, outcome = feed_forward(both, FfnTile(in_memory(gate_up), in_memory(down), None))
+    part, outcome = feed_forward(both, FfnTile(matrix_of(gate_up), matrix_of(down), None))
     assert outcome is Outcome.DONE
     return part[:, : width // 2]
 

@@ -100,7 +100,7 @@ def test_a_list_that_cannot_be_written_changes_nothing(
         raise OSError("no room")
 
     before = (tmp_path / MEMBERS_FILE).read_bytes()
-    monkeypatch.setattr("common.trust.identity.os.replace", fail)
+    monkeypatch.setattr("common.durable_files.os.replace", fail)
     with pytest.raises(OSError, match="no room"):
         members.admit("attic", "b", 1, PI)
     assert json.loads(before)["members"][0]["name"] == "kitchen"
