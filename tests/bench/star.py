@@ -163,7 +163,7 @@ def _serve_node(connection: Connection, slice_directory: Path, run_directory: Pa
     for transport, listen in ((GRPC_UNIX, f"unix:{run_directory}/grpc"), (GRPC_TCP, "127.0.0.1:0")):
         node = ShardNode(NodeConfig(slice_directory=slice_directory, listen=listen, thread_count=1))
         node.executor = _FixedExecutor(node.manifest.spec.hidden_size)
-        server = NodeServer(node)
+        server = NodeServer(node.config, node)
         server.start()
         addresses[transport] = server.address
         servers.append(server)
