@@ -16,29 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import InputError, ModelError, SliceCorrupt, SliceError, SliceMismatch
+from common.errors import InputError, SliceCorrupt, SliceError, SliceMismatch
 from common.model_spec import ModelSpec, canonical_json
 from common.plan import Plan, RankShare
-from common.weights.slice_format import (
-    BLOCK_KINDS,
-    FORMAT_VERSION,
-    FileLayout,
-    block_file_name,
-    block_layout,
-    check_storage,
-    embedding_layout,
-    head_layout,
-    norms_layout,
+from common.weights.slice_description import (
+    COORDINATOR_RANK,
+    EMBEDDING_FILE,
+    HEAD_FILE,
+    NORMS_FILE,
+    SliceDescription,
+    file_layouts,
 )
+from common.weights.slice_format import FORMAT_VERSION, FileLayout, block_layout
+
+__all__ = [
+    "COORDINATOR_RANK", "EMBEDDING_FILE", "HEAD_FILE", "NORMS_FILE", "FileEntry", "SliceManifest", "check_belongs",
+    "file_layouts", "read_manifest",
+]  # fmt: skip
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 64 << 20
-COORDINATOR_RANK = -1
-"""Rank of the slice that the coordinator keeps for itself: embedding, norms and head."""
-
-EMBEDDING_FILE = "embedding.safetensors"
-NORMS_FILE = "norms.safetensors"
-HEAD_FILE = "head.safetensors"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +45,16 @@ class FileEntry:
     size_bytes: int
     sha256: str
     tile_sha256: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON values."""
+        return {"size_bytes": self.size_bytes, "sha256": self.sha256, "tile_sha256": list(self.tile_sha256)}
+
+    @classmethod
+    def from_json(cls, value: Any) -> FileEntry:
+        """Read what `to_json` wrote. Raises: KeyError, TypeError, ValueError: it is something else."""
+        tiles = tuple(str(digest) for digest in value["tile_sha256"])
+        return cls(size_bytes=int(value["size_bytes"]), sha256=str(value["sha256"]), tile_sha256=tiles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,14 @@ class SliceManifest:
     files: dict[str, FileEntry]
 
     @property
+    def description(self) -> SliceDescription:
+        """All but the digests."""
+        return SliceDescription(
+            model_identity=self.model_identity, spec=self.spec, plan=self.plan, rank=self.rank, dtype=self.dtype,
+            tile_bytes=self.tile_bytes,
+        )  # fmt: skip
+
+    @property
     def share(self) -> RankShare:
         return self.plan.shares[self.rank]
 
@@ -75,41 +90,9 @@ class SliceManifest:
         return file_layouts(self.spec, self.plan, self.rank, self.dtype, self.tile_bytes)
 
     def to_json(self) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "format_version": FORMAT_VERSION,
-            "model_identity": self.model_identity,
-            "spec": self.spec.to_json(),
-            "plan": self.plan.to_json(),
-            "plan_digest": self.plan.digest,
-            "rank": self.rank,
-            "dtype": self.dtype,
-            "tile_bytes": self.tile_bytes,
-            "files": {
-                name: {"size_bytes": f.size_bytes, "sha256": f.sha256, "tile_sha256": list(f.tile_sha256)}
-                for name, f in sorted(self.files.items())
-            },
-        }
+        files = {name: entry.to_json() for name, entry in sorted(self.files.items())}
+        body = {**self.description.to_json(), "files": files}
         return {**body, "body_sha256": _body_digest(body)}
-
-
-def file_layouts(spec: ModelSpec, plan: Plan, rank: int, dtype: str, tile_bytes: int) -> dict[str, FileLayout]:
-    """Return the layout of every file of one slice, in the order in which a sweep uses them.
-
-    Blocks that this rank has no part of are left out.
-    """
-    if rank == COORDINATOR_RANK:
-        return {
-            EMBEDDING_FILE: embedding_layout(spec, dtype, tile_bytes),
-            NORMS_FILE: norms_layout(spec),
-            HEAD_FILE: head_layout(spec, dtype, tile_bytes),
-        }
-    blocks = {kind: block_layout(spec, plan.shares[rank], kind, dtype, tile_bytes) for kind in BLOCK_KINDS}
-    return {
-        block_file_name(layer, kind): blocks[kind]
-        for layer in range(spec.layer_count)
-        for kind in BLOCK_KINDS
-        if blocks[kind].tiles
-    }
 
 
 def read_manifest(directory: Path) -> SliceManifest:
@@ -173,25 +156,14 @@ def _parse(path: Path, value: Any) -> SliceManifest:
     if body.pop("body_sha256", None) != _body_digest(body):
         raise SliceCorrupt(f"{path} is damaged (its digest differs); {again}")
     try:
-        spec = ModelSpec.from_json(body["spec"])
-        plan = Plan.from_json(body["plan"], spec)
-        rank = int(body["rank"])
-        if not COORDINATOR_RANK <= rank < plan.world_size:
-            raise ValueError(f"rank {rank} of {plan.world_size}")
-        dtype, tile_bytes = str(body["dtype"]), int(body["tile_bytes"])
-        check_storage(dtype, tile_bytes)
-        return SliceManifest(
-            model_identity=str(body["model_identity"]), spec=spec, plan=plan, rank=rank,
-            dtype=dtype, tile_bytes=tile_bytes,
-            files={str(name): _parse_file(entry) for name, entry in body["files"].items()},
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError, ModelError) as error:
+        about = SliceDescription.from_json(body)
+        files = {str(name): FileEntry.from_json(entry) for name, entry in body["files"].items()}
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError) as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); {again}") from error
-
-
-def _parse_file(entry: Any) -> FileEntry:
-    tiles = tuple(str(digest) for digest in entry["tile_sha256"])
-    return FileEntry(size_bytes=int(entry["size_bytes"]), sha256=str(entry["sha256"]), tile_sha256=tiles)
+    return SliceManifest(
+        model_identity=about.model_identity, spec=about.spec, plan=about.plan, rank=about.rank,
+        dtype=about.dtype, tile_bytes=about.tile_bytes, files=files,
+    )  # fmt: skip
 
 
 def _check_files(directory: Path, manifest: SliceManifest, layouts: dict[str, FileLayout]) -> None:
