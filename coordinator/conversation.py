@@ -6,11 +6,12 @@ Covers: the order in which things are opened, checked and closed. Does not cover
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 from common.device import select_device
 from common.errors import InputError
@@ -46,6 +47,8 @@ class ModelOptions:
     """Slice again even if slices are there."""
     weights_dtype: str | None = None
     """Stored dtype; None for the source's own."""
+    with_nodes: bool = True
+    """Whether the nodes' slices are made too; False: nodes that run already have theirs."""
 
     def __post_init__(self) -> None:
         if self.weights_dtype is not None and self.weights_dtype not in ITEM_BYTES:
@@ -71,8 +74,9 @@ class Model:
             raise
         self.dtype = options.weights_dtype or self.checkpoint.dtype
         self.split = SplitRequest(
-            plan=self.plan, dtype=self.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=options.split_directory
-        )
+            plan=self.plan, dtype=self.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=options.split_directory,
+            with_nodes=options.with_nodes,
+        )  # fmt: skip
 
     def slice(self, progress: Progress) -> bool:
         """Make the slices unless they are there; return whether they had to be made."""
@@ -83,8 +87,35 @@ class Model:
         checkpoint = self.checkpoint
         return MeshIdentity(model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype)
 
+    @property
+    def own_directory(self) -> Path:
+        """The coordinator's own slice."""
+        return self.split.slice_directory(COORDINATOR_RANK)
+
+    @property
+    def node_directories(self) -> list[Path]:
+        """The nodes' slices, by rank, where they are on this machine."""
+        ranks = range(self.plan.world_size) if self.options.with_nodes else ()
+        return [self.split.slice_directory(rank) for rank in ranks]
+
     def close(self) -> None:
         self.checkpoint.close()
+
+
+class RunnableModel(Protocol):
+    """What a conversation needs to know of a model that was cut into slices."""
+
+    @property
+    def identity(self) -> MeshIdentity:
+        """What every node must hold."""
+
+    @property
+    def own_directory(self) -> Path:
+        """The coordinator's own slice."""
+
+    @property
+    def node_directories(self) -> Sequence[Path]:
+        """The nodes' slices by rank; none where nodes have them already."""
 
 
 @dataclass(kw_only=True)
@@ -107,7 +138,7 @@ class Conversation:
     """An engine over connected nodes, ready for requests. Use as a context manager."""
 
     def __init__(
-        self, model: Model, run: RunOptions, local: LocalNodes | None, metrics: CoordinatorMetrics | None = None
+        self, model: RunnableModel, run: RunOptions, local: LocalNodes | None, metrics: CoordinatorMetrics | None = None
     ) -> None:
         """Start or connect nodes and open everything. `local` is started here, and closed by whoever made it.
 
@@ -118,10 +149,10 @@ class Conversation:
         self._next_sequence_id = 1
         set_thread_count(1, few_rows=usable_core_count())  # of the head: no node computes meanwhile
         with ExitStack() as opening:
-            directory = model.split.slice_directory(COORDINATOR_RANK)
+            directory = model.own_directory
             manifest = read_manifest(directory)
             device = select_device(run.use_gpu)
-            directories = [model.split.slice_directory(rank) for rank in range(model.plan.world_size)]
+            directories = model.node_directories
             memory = local_memory(run, directory, manifest, directories, local)
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)

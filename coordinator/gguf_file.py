@@ -55,6 +55,8 @@ class GgufHeader:
     metadata: dict[str, Any]
     """Numbers, truth values, texts, and lists of one kind of them."""
     tensors: tuple[GgufTensor, ...]
+    metadata_bytes: int
+    """Where the metadata ends, from the start of the file."""
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
@@ -94,13 +96,14 @@ class _HeaderParser:
             if key in metadata:
                 raise CheckpointError(f"{self._path} has the key {shown(key)} twice")
             metadata[key] = self._value(self._number("<I"))
+        metadata_bytes = self._position
         entries = [self._tensor_entry() for _ in range(tensor_count)]
         alignment = metadata.get("general.alignment", _DEFAULT_ALIGNMENT)
         if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20 or alignment & (alignment - 1):
             raise CheckpointError(f"{self._path}: 'general.alignment' is {shown(alignment)}; a power of two is needed")
         data_start = -(-self._position // alignment) * alignment
         tensors = tuple(self._placed(entry, data_start) for entry in entries)
-        return GgufHeader(path=self._path, metadata=metadata, tensors=tensors)
+        return GgufHeader(path=self._path, metadata=metadata, tensors=tensors, metadata_bytes=metadata_bytes)
 
     def _tensor_entry(self) -> tuple[str, tuple[int, ...], GGMLQuantizationType, int]:
         name = self._text()

@@ -1,8 +1,12 @@
-"""Reaching the nodes of a mesh by their names: addresses from the coordinator, mutual TLS with its identity."""
+"""Reaching the nodes of a mesh by their names: where each one is now, mutual TLS with the coordinator's identity.
+
+Covers: names to channels, who is missing. Does not cover: the list of nodes itself (members.py; owner_client.py asks a
+running coordinator for it).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,39 +18,60 @@ from common.trust.identity import Identity
 from common.trust.tls import secure_channel
 from coordinator.mesh_state import open_mesh_state
 from coordinator.owner_client import OwnerClient
+from protos.shardmesh.v1 import mesh_pb2
+
+SILENT_AFTER_SECONDS = 5.0
+"""Without a heartbeat for so long a node counts as gone; two and a half of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshAccess:
-    """Some nodes of a mesh, by address."""
+    """The nodes of one mesh, by name."""
 
-    identity: Identity
-    peers: dict[str, PeerName]
-    """By address: who must answer there."""
+    mesh_name: str
+    identity: Callable[[], Identity]
+    nodes: Callable[[], Sequence[mesh_pb2.Node]]
+    """Asked each time, since a node may have got another address."""
 
-    def channel(self, address: str) -> grpc.Channel:
-        """Return a channel to the node that is known to be at `address`; another one that answers there is refused."""
-        return secure_channel(address, self.identity, self.peers[address])
-
-
-def find_nodes(names: Sequence[str], state_directory: Path) -> tuple[list[str], MeshAccess]:
-    """Return where the nodes of these names are, and how to reach them.
-
-    Raises: InputError: there is no mesh here; NoSuchNode; NodeLost: a node is not heard, or the coordinator is not.
-    """
-    state = open_mesh_state(state_directory)
-    with OwnerClient(state_directory) as coordinator:
-        known = {node.name: node for node in coordinator.nodes().nodes}
-    addresses = []
-    peers = {}
-    for name in names:
+    def node(self, name: str) -> mesh_pb2.Node:
+        """Return what the mesh knows of a node. Raises: NoSuchNode; NodeLost: it was never heard."""
+        known = {node.name: node for node in self.nodes()}
         node = known.get(name)
         if node is None:
-            raise NoSuchNode(
-                f"--nodes names {name}, and mesh {state.name} has: {', '.join(sorted(known)) or 'no nodes'}"
-            )
+            raise NoSuchNode(f"there is no node called '{name[:60]}' in mesh {self.mesh_name}; there are: "
+                             f"{', '.join(sorted(known)) or 'none'}")  # fmt: skip
         if not node.address or node.silent_seconds < 0:
             raise NodeLost(f"{name} was not heard since the coordinator started; is its shardnode running?")
-        addresses.append(node.address)
-        peers[node.address] = PeerName(mesh=state.name, role=NODE, name=name)
-    return addresses, MeshAccess(identity=state.identity(), peers=peers)
+        return node
+
+    def alive(self) -> list[mesh_pb2.Node]:
+        """Return the nodes that were heard lately, by name. Raises: NodeLost: there are none."""
+        alive = [node for node in self.nodes() if is_alive(node)]
+        if not alive:
+            raise NodeLost(f"no node of mesh {self.mesh_name} is alive; start shardnode on a device, or let one in: "
+                           "coordinator-cli mesh invite")  # fmt: skip
+        return alive
+
+    def channel(self, name: str) -> grpc.Channel:
+        """Return a channel to a node; another one that answers there is refused. Raises: NoSuchNode, NodeLost."""
+        peer = PeerName(mesh=self.mesh_name, role=NODE, name=name)
+        return secure_channel(self.node(name).address, self.identity(), peer)
+
+
+def is_alive(node: mesh_pb2.Node) -> bool:
+    """Tell whether a node was heard lately."""
+    return bool(node.address) and 0 <= node.silent_seconds <= SILENT_AFTER_SECONDS
+
+
+def owner_access(state_directory: Path) -> MeshAccess:
+    """Return the nodes as the running coordinator of a state directory knows them.
+
+    Raises: InputError: there is no mesh there. Asking for nodes raises NodeLost when the coordinator does not answer.
+    """
+    state = open_mesh_state(state_directory)
+
+    def nodes() -> Sequence[mesh_pb2.Node]:
+        with OwnerClient(state_directory) as coordinator:
+            return coordinator.nodes().nodes
+
+    return MeshAccess(mesh_name=state.name, identity=state.identity, nodes=nodes)

@@ -61,9 +61,10 @@ def parse_node_list(text: str, *, insecure: bool) -> list[str]:
 
 
 def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> list[ConnectedNode]:
-    """Connect to every address and return the nodes in rank order. Args: mesh: how, where nodes belong to one.
+    """Connect to every address and return the nodes in rank order.
 
-    Raises: NodeLost: not reachable; SliceMismatch: the ranks are not 0..N-1, each once.
+    Args: mesh: the mesh that they belong to, where they do; `addresses` are their names then.
+    Raises: NodeLost: not reachable; NoSuchNode; SliceMismatch: the ranks are not 0..N-1, each once.
     """
     channels: list[grpc.Channel] = []
     nodes: list[ConnectedNode] = []
@@ -75,7 +76,7 @@ def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> l
             else:
                 channel = mesh.channel(address)
             channels.append(channel)
-            who = f"the node at {address}" if mesh is None else f"{mesh.peers[address].name} ({address})"
+            who = f"the node at {address}" if mesh is None else address
             stats = get_stats(channel, who, STATS_TIMEOUT_SECONDS)
             if stats.rank in found:
                 raise SliceMismatch(f"{address} and {found[stats.rank][0]} both hold rank {stats.rank}")
@@ -100,7 +101,7 @@ def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> l
 
 def _name(rank: int, address: str, mesh: MeshAccess | None) -> str:
     if mesh is not None:
-        return f"{mesh.peers[address].name} ({address})"
+        return address
     return f"node {rank}" if address.startswith("unix:") else f"node {rank} ({address})"
 
 

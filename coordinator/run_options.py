@@ -40,9 +40,9 @@ class RunOptions:
     kv_budget_bytes: int
     """Without a budget: most bytes of keys and values on each node that is started here."""
     node_addresses: Sequence[str] = ()
-    """Nodes that run already; none: start them on this machine."""
+    """Nodes that run already, by address, or by name in `mesh`; none: start them on this machine."""
     mesh: MeshAccess | None = None
-    """How those nodes are reached, where they belong to a mesh."""
+    """The mesh that those nodes belong to, where they do."""
     use_gpu: bool = False
 
     def __post_init__(self) -> None:

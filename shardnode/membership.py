@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,8 @@ class Membership:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
 
-    def start(self, presence: Presence) -> None:
-        """Begin to send heartbeats."""
+    def start(self, presence: Callable[[], Presence]) -> None:
+        """Begin to send heartbeats. Args: presence: asked at each of them."""
         self._thread = threading.Thread(target=self._run, args=(presence,), name="membership", daemon=True)
         self._thread.start()
 
@@ -66,12 +67,12 @@ class Membership:
         if self._thread is not None:
             self._thread.join(CALL_SECONDS + 1)
 
-    def _run(self, presence: Presence) -> None:
+    def _run(self, presence: Callable[[], Presence]) -> None:
         channel = self._channel()
         try:
             while not self._ending.is_set():
                 try:
-                    self._beat(mesh_pb2_grpc.MeshServiceStub(channel), presence)
+                    self._beat(mesh_pb2_grpc.MeshServiceStub(channel), presence())
                     if needs_renewal(self._identity.own.certificate):
                         self._renew(mesh_pb2_grpc.MeshServiceStub(channel))
                         channel.close()

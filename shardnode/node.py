@@ -31,8 +31,14 @@ from shardnode.node_memory import node_memory
 class ShardNode:
     """The slice at work. Close it to end its reader threads."""
 
-    def __init__(self, config: NodeConfig, read_into: ReadInto = read_into) -> None:
-        """Open the slice. Args: read_into: how bytes are read from a file; another one to inject faults."""
+    def __init__(
+        self, config: NodeConfig, read_into: ReadInto = read_into, *, metrics: NodeMetrics | None = None
+    ) -> None:
+        """Open the slice.
+
+        Args: read_into: how bytes are read from a file; another one to inject faults. metrics: of a node that served
+        another slice before.
+        """
         if config.slice_directory is None:
             raise InternalError("a node without a slice")
         self.config = config
@@ -54,7 +60,8 @@ class ShardNode:
         self.executor = Executor(self.manifest, self.tiles, device)
         kv_head_count = len(self.manifest.share.kv_heads(self.manifest.spec))
         self.kv_cache = KvCache(self.manifest.spec, kv_head_count, kv_budget_bytes, device)
-        self.metrics = NodeMetrics()
+        self.metrics = metrics or NodeMetrics()
+        self.is_closed = False
         self._compute_seconds = {kind: self.metrics.compute_seconds.labels(kind=kind) for kind in BLOCK_KINDS}
         self.lock = threading.Lock()
         self.incarnation = secrets.randbits(62)
@@ -63,6 +70,8 @@ class ShardNode:
         self._watch_sizes()
 
     def close(self) -> None:
+        """Let go of the slice; sessions that still use it get an error. May be called twice."""
+        self.is_closed = True
         self.tiles.close()
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:

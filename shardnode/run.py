@@ -15,6 +15,8 @@ from shardnode.join import IDENTITY_DIRECTORY
 from shardnode.membership import Membership, Presence
 from shardnode.node import ShardNode
 from shardnode.service import NodeServer
+from shardnode.serving import Serving
+from shardnode.slice_store import SliceStore
 
 DRAIN_SECONDS = 5.0
 
@@ -32,25 +34,26 @@ class RunningNode:
                 membership = Membership(
                     config.data_directory / IDENTITY_DIRECTORY, config.data_directory, config.coordinator
                 )  # fmt: skip
-            self._node = node = None
-            if config.slice_directory is not None:
-                self._node = node = ShardNode(config)
-                self._closers.append(node.close)
-            if direct_path and node is not None:
-                direct = DirectServer(node, direct_path)
+            store = None
+            if membership is not None and config.slice_directory is None and config.data_directory is not None:
+                store = SliceStore(config.data_directory)
+            self._serving = serving = Serving(config, store)
+            self._closers.append(serving.close)
+            if direct_path:
+                direct = DirectServer(serving.current(), direct_path)
                 self._closers.append(direct.close)
             self.metrics_port = 0
-            if config.metrics_port is not None and node is not None:
-                page = MetricsPage(node.metrics.registry, config.metrics_port)
+            if config.metrics_port is not None:
+                page = MetricsPage(serving.metrics.registry, config.metrics_port)
                 self._closers.append(page.close)
                 self.metrics_port = page.port
-            server = NodeServer(config, node, direct_path, membership)
+            server = NodeServer(config, serving, direct_path, membership, store)
             server.start()
             self._closers.append(lambda: server.stop(DRAIN_SECONDS))
             self.address = server.address
             if membership is not None:
                 self._closers.append(membership.close)
-                membership.start(_presence(server.address, node))
+                membership.start(lambda: _presence(server.address, serving.node))
         except BaseException:
             self.close()
             raise
@@ -66,9 +69,10 @@ class RunningNode:
 
     def _is_alive(self) -> bool:
         """Tell whether the node is idle, or has computed something since the last look."""
-        if self._node is None or not self._node.lock.locked():
+        node = self._serving.node
+        if node is None or not node.lock.locked():
             return True
-        before, self._seen_nanoseconds = self._seen_nanoseconds, self._node.compute_nanoseconds
+        before, self._seen_nanoseconds = self._seen_nanoseconds, node.compute_nanoseconds
         return self._seen_nanoseconds != before
 
     def close(self) -> None:

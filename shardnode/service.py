@@ -7,33 +7,37 @@ Threads: gRPC's pool; the thread of a Rounds call computes inline, since a hop c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 
-from common.errors import NotTrusted, SliceMismatch
+from common.errors import NotTrusted
 from common.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.standard_services import StandardServices
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.tls import caller_of, mutual_server_credentials
-from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
+from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.membership import Membership
 from shardnode.node import ShardNode
+from shardnode.serving import Serving
 from shardnode.session import Session
+from shardnode.slice_service import SliceServicer
+from shardnode.slice_store import SliceStore
 
 WORKER_COUNT = 16
+CheckCaller = Callable[[grpc.ServicerContext], None]
 SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
 
 
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     """Answers for one node."""
 
-    def __init__(self, node: ShardNode | None, direct_path: str, own: PeerName | None) -> None:
-        """Args: own: who this node is in its mesh; None: whoever reaches it may use it."""
-        self._node = node
+    def __init__(self, serving: Serving, direct_path: str, check_caller: CheckCaller) -> None:
+        """Args: check_caller: raises NotTrusted for who may not use this node."""
+        self._serving = serving
         self._direct_path = direct_path
-        self._own = own
+        self._check_caller = check_caller
 
     @guarded
     def Rounds(  # noqa: N802 - the name is the contract's
@@ -59,23 +63,32 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
 
     def _checked(self, context: grpc.ServicerContext) -> ShardNode:
         """Return the node, for who may use it. Raises: NotTrusted; SliceMismatch: there is nothing to use."""
-        if self._own is not None:
+        self._check_caller(context)
+        return self._serving.current()
+
+
+def only_coordinator_of(own: PeerName | None) -> CheckCaller:
+    """Return a check that lets only the coordinator of a node's mesh through; whoever comes, without a mesh."""
+
+    def check(context: grpc.ServicerContext) -> None:
+        if own is not None:
             caller = caller_of(context)
-            if (caller.mesh, caller.role) != (self._own.mesh, COORDINATOR):
+            if (caller.mesh, caller.role) != (own.mesh, COORDINATOR):
                 raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
-        if self._node is None:
-            raise SliceMismatch("this node holds no slice yet; start it with --slice-dir")
-        return self._node
+
+    return check
 
 
 class NodeServer:
     """The listening server of one node."""
 
     def __init__(
-        self, config: NodeConfig, node: ShardNode | None, direct_path: str = "", membership: Membership | None = None
-    ) -> None:
+        self, config: NodeConfig, serving: Serving, direct_path: str = "", membership: Membership | None = None,
+        store: SliceStore | None = None,
+    ) -> None:  # fmt: skip
         """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
+        Args: store: where slices that arrive go; None: none are taken.
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
@@ -86,7 +99,10 @@ class NodeServer:
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
         self._server = make_server(WORKER_COUNT)
-        shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(node, direct_path, own), self._server)
+        check = only_coordinator_of(own)
+        shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(serving, direct_path, check), self._server)
+        if membership is not None:
+            slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store, serving, check), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)
         self._standard.serving()

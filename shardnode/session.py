@@ -54,6 +54,8 @@ class Session:
         try:
             return self._handle(request)
         except Exception as error:
+            if self._node.is_closed:
+                raise SliceMismatch("this node serves another slice now, or none; ask again") from error
             reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
             self._node.metrics.failures.labels(reason=reason).inc()
             raise
@@ -81,6 +83,8 @@ class Session:
         self._last_call_id = request.call_id
         self.last_round_is_long = False
         response = shard_pb2.RoundsResponse(call_id=request.call_id)
+        if self._node.is_closed:
+            raise SliceMismatch("its slice is closed")
         body = request.WhichOneof("body")
         if body is None:
             raise InputError("a request without a body")

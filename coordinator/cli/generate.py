@@ -114,7 +114,7 @@ def generate(
         from common.trust.certificates import NAME_PATTERN
         from coordinator.cli.generation import GenerateRequest, run_request
         from coordinator.conversation import ModelOptions
-        from coordinator.mesh_access import find_nodes
+        from coordinator.mesh_access import owner_access
         from coordinator.mesh_state import default_state_directory
         from coordinator.nodes import parse_node_list
         from coordinator.run_options import RunOptions
@@ -129,7 +129,7 @@ def generate(
         if nodes is not None:
             names = [name.strip() for name in nodes.split(",")]
             if all(NAME_PATTERN.fullmatch(name) for name in names):
-                addresses, mesh = find_nodes(names, state_dir or default_state_directory())
+                addresses, mesh = names, owner_access(state_dir or default_state_directory())
             else:
                 addresses = parse_node_list(nodes, insecure=insecure)
         request = GenerateRequest(
@@ -137,7 +137,7 @@ def generate(
             sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p),
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
-                save_dir=save_dir, split_bin=split_bin, weights_dtype=weights_dtype,
+                save_dir=save_dir, split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,
             ),
             run=RunOptions(
                 weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,

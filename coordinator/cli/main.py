@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from common.command_line import CONTEXT_SETTINGS, run_process
-from coordinator.cli import mesh
+from coordinator.cli import load, mesh
 from coordinator.cli.generate import generate
 from coordinator.cli.split import split
 
@@ -16,6 +16,9 @@ app = typer.Typer(
 )  # fmt: skip
 app.command()(generate)
 app.command()(split)
+app.command()(load.load)
+app.command()(load.unload)
+app.command()(load.models)
 app.command()(mesh.nodes)
 app.add_typer(mesh.app, name="mesh")
 

@@ -26,8 +26,6 @@ StateOption = Annotated[
     Path | None, typer.Option("--state-dir", help="Where the mesh is kept, if not in the usual directory.")
 ]
 SECONDS = {"s": 1, "m": 60, "h": 3600}
-SILENT_AFTER = 5.0
-"""Seconds without a heartbeat after which a node counts as gone; two and a half of them."""
 
 
 @app.command()
@@ -104,7 +102,9 @@ def _owner(state_dir: Path | None) -> OwnerClient:
 def _state(silent_seconds: float) -> str:
     if silent_seconds < 0:
         return "not heard yet"
-    return "alive" if silent_seconds <= SILENT_AFTER else f"silent for {silent_seconds:.0f} s"
+    from coordinator.mesh_access import SILENT_AFTER_SECONDS
+
+    return "alive" if silent_seconds <= SILENT_AFTER_SECONDS else f"silent for {silent_seconds:.0f} s"
 
 
 def _seconds(text: str) -> int:

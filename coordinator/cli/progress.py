@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from coordinator.shipping.slice_sender import Progress as ArrivedBytes
 from coordinator.slicing.splitter import Progress as ReportBytes
 
 
 @contextmanager
 def byte_progress(text: str) -> Iterator[ReportBytes]:
     """Yield a function to call with (bytes done, bytes in all); the bar shows up at the first call."""
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
-        console=console, transient=True, disable=not console.is_terminal,
-    )  # fmt: skip
+    bar = _bars()
     task = bar.add_task(text, visible=False)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def node_progress(names: Sequence[str]) -> Iterator[Callable[[str, ArrivedBytes], None]]:
+    """Yield what to call with a node's name and how far its slice is; a bar for each node, from the first call on."""
+    bars = _bars()
+    tasks = {name: bars.add_task(name, visible=False) for name in names}
+    with bars:
+        yield lambda name, progress: bars.update(
+            tasks[name], completed=progress.arrived_bytes, total=progress.total_bytes, visible=True
+        )
+
+
+def _bars() -> Progress:
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip

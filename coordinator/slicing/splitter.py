@@ -56,13 +56,15 @@ class SplitRequest:
     dtype: str
     tile_bytes: int
     directory: Path
+    with_nodes: bool = True
+    """False: only the coordinator's own slice; the nodes' are elsewhere."""
 
     def slice_directory(self, rank: int) -> Path:
         return self.directory / ("coordinator" if rank == COORDINATOR_RANK else f"node{rank}")
 
     @property
     def ranks(self) -> range:
-        return range(COORDINATOR_RANK, self.plan.world_size)
+        return range(COORDINATOR_RANK, self.plan.world_size if self.with_nodes else COORDINATOR_RANK + 1)
 
 
 def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, progress: Progress) -> bool:
@@ -89,7 +91,7 @@ def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
         if not redo and _are_complete(request):
             _check_all_belong(checkpoint, request)
             return False
-        with _one_torch_thread():
+        with one_torch_thread():
             _build(checkpoint, request, progress)
         return True
     finally:
@@ -97,7 +99,7 @@ def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Copying is bound by memory: a second thread took 33 s of processor time for what one does in 3.6 s."""
     thread_count = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -165,7 +167,7 @@ def _publish(request: SplitRequest, building: Path) -> None:
     marker = request.directory / INCOMPLETE
     marker.touch()
     sync_directory(request.directory)
-    for old in request.directory.glob("node*"):
+    for old in request.directory.glob("node*") if request.with_nodes else ():
         if old.name[4:].isdigit():
             shutil.rmtree(old)
     for rank in request.ranks:
@@ -200,7 +202,7 @@ def _write_files(
         tiles = (coordinator_tile(checkpoint, name, tile) for tile in layout.tiles)
         entries[COORDINATOR_RANK][name] = writer.write(directory / name, layout, tiles)
     for layer in range(checkpoint.spec.layer_count):
-        for kind in BLOCK_KINDS:
+        for kind in BLOCK_KINDS if request.with_nodes else ():
             name = block_file_name(layer, kind)
             block = BlockTiles(checkpoint, layer, kind)
             for rank in range(request.plan.world_size):

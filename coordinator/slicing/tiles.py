@@ -99,33 +99,14 @@ def _norms(checkpoint: Checkpoint) -> TileTensors:
     return tensors
 
 
-class TileWriter:
-    """Writes block files tile by tile and counts the bytes; one buffer of the largest tile is reused."""
+class TilePacker:
+    """Lays tensors out as tiles; one buffer of the largest tile is reused."""
 
-    def __init__(self, progress: Callable[[int], None]) -> None:
-        self._progress = progress
-        self._written_bytes = 0
+    def __init__(self) -> None:
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
-    def write(self, path: Path, layout: FileLayout, tiles: Iterable[TileTensors]) -> FileEntry:
-        """Write one file durably and return its size and digests."""
-        file_digest = hashlib.sha256()
-        tile_digests = []
-        with open(path, "wb", buffering=0) as file:
-            _write_all(file.fileno(), memoryview(layout.header))
-            file_digest.update(layout.header)
-            for tile_layout, tensors in zip(layout.tiles, tiles, strict=True):
-                data = self._pack(tile_layout, tensors)
-                tile_digests.append(hashlib.sha256(data).hexdigest())
-                file_digest.update(data)
-                _write_all(file.fileno(), data)
-                self._written_bytes += len(data)
-                self._progress(self._written_bytes)
-            self._written_bytes += len(layout.header)
-            os.fsync(file.fileno())
-        return FileEntry(size_bytes=layout.file_bytes, sha256=file_digest.hexdigest(), tile_sha256=tuple(tile_digests))
-
-    def _pack(self, layout: TileLayout, tensors: TileTensors) -> memoryview:
+    def pack(self, layout: TileLayout, tensors: TileTensors) -> memoryview:
+        """Return the tile as it lies in its file, until the next call. Raises: InputError: float16 is too small."""
         if self._buffer.numel() < layout.byte_count:
             self._buffer = torch.empty(layout.byte_count, dtype=torch.uint8)
         buffer = self._buffer[: layout.byte_count]
@@ -139,6 +120,33 @@ class TileWriter:
                 raise InputError(f"this model has weights in '{place.name}' that float16 cannot hold; "
                                  "use --weights-dtype bfloat16 or float32")  # fmt: skip
         return buffer.numpy().data
+
+
+class TileWriter:
+    """Writes block files tile by tile and counts the bytes."""
+
+    def __init__(self, progress: Callable[[int], None]) -> None:
+        self._progress = progress
+        self._written_bytes = 0
+        self._packer = TilePacker()
+
+    def write(self, path: Path, layout: FileLayout, tiles: Iterable[TileTensors]) -> FileEntry:
+        """Write one file durably and return its size and digests."""
+        file_digest = hashlib.sha256()
+        tile_digests = []
+        with open(path, "wb", buffering=0) as file:
+            _write_all(file.fileno(), memoryview(layout.header))
+            file_digest.update(layout.header)
+            for tile_layout, tensors in zip(layout.tiles, tiles, strict=True):
+                data = self._packer.pack(tile_layout, tensors)
+                tile_digests.append(hashlib.sha256(data).hexdigest())
+                file_digest.update(data)
+                _write_all(file.fileno(), data)
+                self._written_bytes += len(data)
+                self._progress(self._written_bytes)
+            self._written_bytes += len(layout.header)
+            os.fsync(file.fileno())
+        return FileEntry(size_bytes=layout.file_bytes, sha256=file_digest.hexdigest(), tile_sha256=tuple(tile_digests))
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

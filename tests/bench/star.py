@@ -38,6 +38,7 @@ from shardnode.executor import BlockOutput, Executor
 from shardnode.few_rows import Segment
 from shardnode.node import ShardNode
 from shardnode.service import NodeServer
+from shardnode.serving import Serving
 from tests.bench.contenders import Turn, differences
 
 FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP = "bare frames", "direct socket", "gRPC over a Unix socket", "gRPC over TCP"
@@ -163,7 +164,7 @@ def _serve_node(connection: Connection, slice_directory: Path, run_directory: Pa
     for transport, listen in ((GRPC_UNIX, f"unix:{run_directory}/grpc"), (GRPC_TCP, "127.0.0.1:0")):
         node = ShardNode(NodeConfig(slice_directory=slice_directory, listen=listen, thread_count=1))
         node.executor = _FixedExecutor(node.manifest.spec.hidden_size)
-        server = NodeServer(node.config, node)
+        server = NodeServer(node.config, Serving(node.config, opened=node))
         server.start()
         addresses[transport] = server.address
         servers.append(server)

@@ -278,7 +278,7 @@ def test_a_certificate_renews_itself(mesh: tuple[Coordinator, Path], tmp_path: P
     state.members.renew("old", serial_of(aged.certificate), 0)
     save_identity(identity_directory, Identity(authority=first.authority, own=aged))
     membership = Membership(identity_directory, tmp_path / "old", coordinator.address)
-    membership.start(Presence(listen="127.0.0.1:9"))
+    membership.start(lambda: Presence(listen="127.0.0.1:9"))
     try:
         wait_until(
             lambda: load_identity(identity_directory).own != aged, limit_seconds=LIMIT_SECONDS, what="a new certificate"

@@ -26,6 +26,7 @@ from common.weights.weight_memory import WeightMemory
 from shardnode.config import NodeConfig
 from shardnode.node import ShardNode
 from shardnode.service import NodeServer
+from shardnode.serving import Serving
 from tests.e2e.conftest import RunHere
 from tests.support.tiles_on_disk import HangingDisk
 
@@ -65,7 +66,7 @@ def nodes_with(model: Path, disk: ReadInto) -> Iterator[str]:
             )  # fmt: skip
             node = ShardNode(config, read_into=reads)
             closing.callback(node.close)
-            server = NodeServer(config, node)
+            server = NodeServer(config, Serving(config, opened=node))
             server.start()
             closing.callback(server.stop, 0)
             addresses.append(server.address)

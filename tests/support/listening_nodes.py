@@ -26,6 +26,7 @@ from protos.shardmesh.v1 import shard_pb2
 from shardnode.direct import DirectServer
 from shardnode.node import ShardNode
 from shardnode.service import NodeServer
+from shardnode.serving import Serving
 from tests.support.sliced_models import SlicedModel
 
 Transport = Literal["direct", "grpc-unix", "grpc-tcp"]
@@ -96,6 +97,6 @@ def ask(client: ShardClient, request: shard_pb2.RoundsRequest) -> shard_pb2.Roun
 def _listen(node: ShardNode, transport: Transport, socket_path: str) -> NodeServer | DirectServer:
     if transport == "direct":
         return DirectServer(node, socket_path)
-    server = NodeServer(node.config, node)
+    server = NodeServer(node.config, Serving(node.config, opened=node))
     server.start()
     return server

@@ -1,0 +1,140 @@
+"""`coordinator-cli load`, `unload`, `models`: a model onto the mesh, off it, and which are there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import NodeError, ShardmeshError
+from common.logs import configure_logs
+from coordinator.cli.mesh import StateOption
+from coordinator.cli.options import LogLevelOption, StrategyOption, WeightsDtypeOption
+
+OWN_SLICE = "coordinator's own slice"
+NodesOption = Annotated[
+    str | None,
+    typer.Option("--nodes", help="These nodes, in this order: kitchen,attic; by default all that are alive."),
+]
+
+
+def load(
+    model: Annotated[Path, typer.Argument(help="A Hugging Face model directory, or a .gguf file.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="What the model is called on the mesh; its directory's name by default.")
+    ] = "",
+    nodes: NodesOption = None,
+    split_strategy: StrategyOption = "uniform",
+    weights_dtype: WeightsDtypeOption = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look at every byte that nodes have already; send again what is damaged.")
+    ] = False,
+    state_dir: StateOption = None,
+    log_level: LogLevelOption = "warning",
+) -> None:
+    """Put a model onto the mesh: cut it, send each node its slice, have them serve it.
+
+    What a node has already is not sent again, so after a break the same command goes on where it stopped, and after a
+    restart it has nothing to do. Once it is loaded, the model's own files are not needed any more.
+    Example: coordinator-cli load models/my-model --split-strategy ratio:2,1
+    """
+    configure_logs(log_level)
+    # Here and not at the top: they import torch, and --help must not wait for that.
+    from coordinator.cli.progress import node_progress
+    from coordinator.loaded_models import LoadedModels, name_for
+    from coordinator.loading import LoadRequest
+    from coordinator.loading import load as load_model
+    from coordinator.mesh_access import owner_access
+    from coordinator.mesh_state import default_state_directory
+    from coordinator.planning import plan_for
+    from coordinator.shipping.slice_sender import Progress
+    from coordinator.slicing.checkpoint import open_checkpoint
+
+    state = state_dir or default_state_directory()
+    mesh = owner_access(state)
+    with closing(open_checkpoint(model)) as checkpoint:
+        members = [mesh.node(name) for name in _names(nodes)] if nodes is not None else mesh.alive()
+        plan = plan_for(checkpoint.spec, split_strategy, members)
+        request = LoadRequest(
+            model=model, name=name_for(model, name), plan=plan, node_names=[member.name for member in members],
+            dtype=weights_dtype or checkpoint.dtype, verify=verify,
+        )  # fmt: skip
+        with node_progress([OWN_SLICE, *request.node_names]) as report:
+            arrivals = load_model(
+                checkpoint, request, LoadedModels(state), mesh, report=report,
+                report_own=lambda done, total: report(OWN_SLICE, Progress(total_bytes=total, arrived_bytes=done)),
+            )  # fmt: skip
+    for arrival in arrivals:
+        what = f"{arrival.sent_bytes / 1e6:.0f} of {arrival.total_bytes / 1e6:.0f} MB sent"
+        print(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}", file=sys.stderr)
+    print(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator ADDRESS --prompt ...",
+          file=sys.stderr)  # fmt: skip
+
+
+def unload(
+    name: Annotated[str, typer.Argument(help="The model, as `coordinator-cli models` calls it.", show_default=False)],
+    state_dir: StateOption = None,
+) -> None:
+    """Take a model off the mesh: its slices go from every node and from here."""
+    from coordinator.loaded_models import LoadedModels
+    from coordinator.loading import unload as unload_model
+    from coordinator.mesh_access import owner_access
+    from coordinator.mesh_state import default_state_directory
+
+    state = state_dir or default_state_directory()
+    models = LoadedModels(state)
+    missed = unload_model(models.get(name), models, owner_access(state))
+    for node in missed:
+        print(f"{node} was not reached and keeps its slice, until it takes another one", file=sys.stderr)
+    print(f"{name} is unloaded", file=sys.stderr)
+
+
+def models(state_dir: StateOption = None) -> None:
+    """List the models on the mesh: on which nodes each is, how large, and whether it could answer now."""
+    from coordinator.loaded_models import LoadedModel, LoadedModels
+    from coordinator.mesh_access import MeshAccess, owner_access
+    from coordinator.mesh_state import default_state_directory
+    from coordinator.node_slices import list_slices
+
+    def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
+        for node, description in zip(model.node_names, model.slices(), strict=True):
+            try:
+                held = list_slices(mesh, node)
+            except NodeError:
+                return f"{node} is not reached"
+            except ShardmeshError as error:
+                return str(error)
+            if not any(one.is_whole and one.slice_id == description.slice_id for one in held.slices):
+                return f"{node} lacks its slice; load again"
+            if held.trouble:
+                return f"{node}: {held.trouble}"
+        return "ready"
+
+    state = state_dir or default_state_directory()
+    found = LoadedModels(state).all()
+    if not found:
+        print("no model is loaded; coordinator-cli load MODEL puts one onto the mesh", file=sys.stderr)
+        return
+    mesh = owner_access(state)
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "nodes", "split", "dtype"):
+        table.add_column(title, overflow="fold")
+    table.add_column("GB", justify="right")
+    table.add_column("state", overflow="fold")
+    for model in found:
+        plan = model.identity.plan
+        table.add_row(
+            model.name, ",".join(model.node_names), plan.strategy, model.identity.dtype,
+            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
+        )  # fmt: skip
+    Console().print(table)
+
+
+def _names(text: str) -> Sequence[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

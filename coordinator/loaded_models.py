@@ -1,0 +1,158 @@
+"""The models that were loaded onto the mesh: who holds which slice, the coordinator's own slice, the tokenizer.
+
+    STATE_DIR/models/NAME/model.json        the record: plan, nodes by rank; a model is there when this is
+    STATE_DIR/models/NAME/coordinator/      embedding, norms and head
+    STATE_DIR/models/NAME/tokenizer/        what turns text into tokens
+
+Covers: records on disk, so that a restart finds them; names. Does not cover: loading (loading.py), running them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.durable_files import replace_private
+from common.errors import InputError, ModelNotFound
+from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from coordinator.mesh import MeshIdentity
+
+MODELS_DIRECTORY, RECORD_FILE, OWN_SLICE, TOKENIZER_DIRECTORY = "models", "model.json", "coordinator", "tokenizer"
+FORMAT = 1
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """One model as it lies on the mesh."""
+
+    name: str
+    directory: Path
+    """Of the record and what belongs to it."""
+    source: str
+    """Where it was loaded from; a note for people."""
+    description: SliceDescription
+    """Of the coordinator's own slice; those of the nodes differ in the rank."""
+    node_names: tuple[str, ...]
+    """By rank."""
+
+    @property
+    def identity(self) -> MeshIdentity:
+        """What every node must hold."""
+        about = self.description
+        return MeshIdentity(
+            model_identity=about.model_identity, spec=about.spec, plan=about.plan, dtype=about.dtype
+        )  # fmt: skip
+
+    @property
+    def own_directory(self) -> Path:
+        """The coordinator's own slice."""
+        return self.directory / OWN_SLICE
+
+    @property
+    def node_directories(self) -> list[Path]:
+        """None: the nodes have their slices."""
+        return []
+
+    @property
+    def tokenizer_directory(self) -> Path:
+        """What load_tokenizer takes."""
+        return self.directory / TOKENIZER_DIRECTORY
+
+    def slices(self) -> list[SliceDescription]:
+        """Return the description of every node's slice, by rank."""
+        return slices_of(self.description)
+
+    def total_bytes(self) -> int:
+        """Return the bytes of all slices, the coordinator's own included."""
+        every = [self.description, *self.slices()]
+        return sum(layout.file_bytes for one in every for layout in one.layouts().values())
+
+
+class LoadedModels:
+    """The records below one state directory."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self.directory = state_directory / MODELS_DIRECTORY
+
+    def all(self) -> list[LoadedModel]:
+        """Return the models, by name. Raises: InputError: a record is damaged."""
+        records = sorted(self.directory.glob(f"*/{RECORD_FILE}"))
+        return [_read(record) for record in records if NAME.fullmatch(record.parent.name)]
+
+    def get(self, name: str) -> LoadedModel:
+        """Return one model; the only one, if `name` is empty. Raises: ModelNotFound; InputError: a damaged record."""
+        models = self.all()
+        known = ", ".join(model.name for model in models)
+        if not models:
+            raise ModelNotFound("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
+        if not name and len(models) > 1:
+            raise InputError(f"several models are loaded ({known}); say which one with --model NAME")
+        for model in models:
+            if name in ("", model.name):
+                return model
+        raise ModelNotFound(f"no model called '{name[:60]}' is loaded; there are: {known}")
+
+    def find(self, name: str) -> LoadedModel | None:
+        """Return one model, or None."""
+        path = self.directory / name / RECORD_FILE
+        return _read(path) if NAME.fullmatch(name) and path.exists() else None
+
+    def save(self, model: LoadedModel) -> None:
+        """Write or replace a record."""
+        value = {
+            "format": FORMAT, "source": model.source, "nodes": list(model.node_names),
+            "description": model.description.to_json(),
+        }  # fmt: skip
+        replace_private(model.directory / RECORD_FILE, json.dumps(value, indent=1).encode())
+
+    def forget(self, model: LoadedModel) -> None:
+        """Remove a record and what belongs to it; the record first, so that half a model is none."""
+        (model.directory / RECORD_FILE).unlink(missing_ok=True)
+        shutil.rmtree(model.directory, ignore_errors=True)
+
+
+def slices_of(description: SliceDescription) -> list[SliceDescription]:
+    """Return the description of every node's slice of the same model and plan, by rank."""
+    return [
+        SliceDescription(
+            model_identity=description.model_identity, spec=description.spec, plan=description.plan, rank=rank,
+            dtype=description.dtype, tile_bytes=description.tile_bytes,
+        )
+        for rank in range(description.plan.world_size)
+    ]  # fmt: skip
+
+
+def name_for(model: Path, wanted: str = "") -> str:
+    """Return what a model is called: as wanted, or as its directory or file is.
+
+    Raises: InputError: no model can be called so.
+    """
+    name = wanted or (model.stem if model.is_file() else model.resolve().name)
+    if not wanted:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60]
+    if not NAME.fullmatch(name):
+        raise InputError(f"a model cannot be called '{name[:80]}'; choose letters, digits, dots and dashes with --name")
+    return name
+
+
+def _read(path: Path) -> LoadedModel:
+    again = f"load the model again (coordinator-cli load MODEL --name {path.parent.name})"
+    try:
+        value: Any = json.loads(path.read_bytes())
+        if value["format"] != FORMAT:
+            raise InputError(f"{path} is of format {value['format']} and this program writes {FORMAT}; {again}")
+        description = SliceDescription.from_json(value["description"])
+        nodes = tuple(str(name) for name in value["nodes"])
+        if description.rank != COORDINATOR_RANK or len(nodes) != description.plan.world_size:
+            raise InputError("another rank, or another number of nodes")
+        return LoadedModel(
+            name=path.parent.name, directory=path.parent, source=str(value["source"]), description=description,
+            node_names=nodes,
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); {again}") from error

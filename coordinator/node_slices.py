@@ -1,0 +1,54 @@
+"""What one node of the mesh is asked about its slices: which it has, which it shall serve, which may go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import grpc
+
+from common.errors import NodeLost, NodeTimeout
+from common.rpc import error_from_rpc
+from coordinator.mesh_access import MeshAccess
+from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
+
+LOOK_SECONDS, CHANGE_SECONDS, SERVE_SECONDS = 5.0, 30.0, 120.0
+
+Answer = TypeVar("Answer")
+
+
+def list_slices(mesh: MeshAccess, name: str) -> slices_pb2.ListSlicesResponse:
+    """Return what a node holds. Raises: NoSuchNode, NodeError."""
+    request = slices_pb2.ListSlicesRequest()
+    response: slices_pb2.ListSlicesResponse = _ask(
+        mesh, name, lambda stub: stub.ListSlices(request, timeout=LOOK_SECONDS, wait_for_ready=True)
+    )
+    return response
+
+
+def serve_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
+    """Have a node serve a slice that it holds; nothing happens if it does.
+
+    Raises: NoSuchNode, NodeError; SliceError, ResourceError: it cannot, and serves what it did.
+    """
+    request = slices_pb2.ServeSliceRequest(slice_id=slice_id)
+    _ask(mesh, name, lambda stub: stub.ServeSlice(request, timeout=SERVE_SECONDS))
+
+
+def remove_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
+    """Have a node remove a slice, whole or not. Raises: NoSuchNode, NodeError."""
+    request = slices_pb2.RemoveSliceRequest(slice_id=slice_id)
+    _ask(mesh, name, lambda stub: stub.RemoveSlice(request, timeout=CHANGE_SECONDS))
+
+
+def _ask(mesh: MeshAccess, name: str, call: Callable[[slices_pb2_grpc.SliceServiceStub], Answer]) -> Answer:
+    channel: grpc.Channel = mesh.channel(name)
+    try:
+        return call(slices_pb2_grpc.SliceServiceStub(channel))
+    except grpc.RpcError as error:
+        failure = error_from_rpc(error, name)
+        if isinstance(failure, NodeTimeout):
+            raise NodeLost(f"{name} does not answer; is its shardnode running?") from error
+        raise failure from error
+    finally:
+        channel.close()

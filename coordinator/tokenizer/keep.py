@@ -1,0 +1,40 @@
+"""Keeps a model's tokenizer without its weights, so that the model may go once its slices are made.
+
+Covers: the files of a Hugging Face directory, the metadata of a GGUF file. Does not cover: reading them (__init__.py).
+"""
+
+from __future__ import annotations
+
+import shutil
+import struct
+from pathlib import Path
+
+from coordinator.gguf_file import read_gguf_header
+from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TEMPLATE_FILE, TOKENIZER_FILE
+
+KEPT_FILES = (
+    TOKENIZER_FILE, SENTENCEPIECE_FILE, TEMPLATE_FILE, "tokenizer_config.json", "config.json", "generation_config.json",
+    "special_tokens_map.json", "added_tokens.json",
+)  # fmt: skip
+"""All that load_directory_tokenizer looks at."""
+GGUF_NAME = "vocabulary.gguf"
+_TENSOR_COUNT_AT = 8
+"""Behind the magic and the version: eight bytes, little-endian."""
+
+
+def keep_tokenizer(model: Path, directory: Path) -> None:
+    """Copy what `load_tokenizer` needs of `model` into an empty directory, where it gives the same tokenizer.
+
+    Raises: CheckpointError: the model's file cannot be read. OSError: the copy cannot be written.
+    """
+    if model.is_dir() and any((model / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE)):
+        for name in KEPT_FILES:
+            if (model / name).is_file():
+                shutil.copyfile(model / name, directory / name)
+        return
+    source = model if model.is_file() else next(iter(sorted(model.glob("*.gguf"))))
+    metadata_bytes = read_gguf_header(source).metadata_bytes
+    with source.open("rb") as file:
+        metadata = bytearray(file.read(metadata_bytes))
+    metadata[_TENSOR_COUNT_AT : _TENSOR_COUNT_AT + 8] = struct.pack("<Q", 0)
+    (directory / GGUF_NAME).write_bytes(metadata)
