@@ -5,10 +5,11 @@ Covers: the order in which things are opened, checked and closed. Does not cover
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -31,6 +32,7 @@ from coordinator.run_options import RunOptions, local_memory
 from coordinator.sequence import Sequence as TokenSequence
 from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.splitter import Progress, SplitRequest, ensure_slices
+from coordinator.timings import Timings
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -118,22 +120,6 @@ class RunnableModel(Protocol):
         """The nodes' slices by rank; none where nodes have them already."""
 
 
-@dataclass(kw_only=True)
-class Timings:
-    """Seconds of one request."""
-
-    ttft_seconds: float = 0.0
-    """From the request to its first token."""
-    seconds_per_token: list[float] = field(default_factory=list)
-    """Between one token and the next; one entry fewer than tokens."""
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Rate after the first token; 0 with fewer than two tokens."""
-        total = sum(self.seconds_per_token)
-        return len(self.seconds_per_token) / total if total else 0.0
-
-
 class Conversation:
     """An engine over connected nodes, ready for requests. Use as a context manager."""
 
@@ -204,7 +190,7 @@ class Conversation:
             while sequence.finish_reason is None:
                 for new in self.engine.step():
                     now = time.perf_counter()
-                    self._count_token(timings, now - last, is_first=len(sequence.generated_ids) == 1)
+                    self.count_token(timings, now - last, is_first=len(sequence.generated_ids) == 1)
                     last = now
                     yield new.token_id
             outcome = sequence.finish_reason
@@ -219,6 +205,24 @@ class Conversation:
         """Ask every node for its state, in rank order."""
         return [node.stats() for node in self.nodes]
 
+    def memory(self) -> dict[str, dict[str, int]]:
+        """Return the memory of every process, in bytes: "coordinator", then "node0" and on. Raises: NodeError."""
+        own = own_memory()
+        memory = {
+            "coordinator": {
+                "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
+                **self.own_weights(),
+            }
+        }  # fmt: skip
+        for stats in self.node_stats():
+            memory[f"node{stats.rank}"] = {
+                "process_id": stats.process_id, "peak_rss_bytes": stats.peak_rss_bytes, "pss_bytes": stats.pss_bytes,
+                "window_bytes": stats.window_bytes, "resident_bytes": stats.resident_bytes,
+                "peak_weight_bytes": stats.peak_weight_bytes, "kv_bytes": stats.kv_bytes,
+                "read_bytes": stats.read_bytes,
+            }  # fmt: skip
+        return memory
+
     def __enter__(self) -> Conversation:
         return self
 
@@ -227,7 +231,8 @@ class Conversation:
     ) -> None:
         self._closing.close()
 
-    def _count_token(self, timings: Timings, seconds: float, *, is_first: bool) -> None:
+    def count_token(self, timings: Timings, seconds: float, *, is_first: bool) -> None:
+        """Note in `timings` and in the metrics how long a token took."""
         self.metrics.tokens.labels(kind="answer").inc()
         if is_first:
             timings.ttft_seconds = seconds

@@ -1,8 +1,9 @@
 """The `coordinator` daemon: its listeners, from start to drain.
 
-    --master-ip:--master-port        mutual TLS   members: heartbeats, renewal; standard health and reflection
+    --master-ip:--master-port        mutual TLS   members: heartbeats, renewal; the owner: asking models;
+                                                  standard health and reflection
     the next port                    TLS          devices with a token, only while there is one
-    coordinator.sock in the state    plain        the owner: invitations, removal, the list of nodes
+    coordinator.sock in the state    plain        the owner: invitations, removal, the list of nodes, asking models
 
 Covers: the order in which they start and end, opening and closing the door for devices.
 Does not cover: what they answer (mesh_services.py), flags (daemon_cli.py).
@@ -19,18 +20,22 @@ from pathlib import Path
 import grpc
 import psutil
 
-from common.errors import AddressInUse, InputError, ShardmeshError
+from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
+from common.metrics_page import MetricsPage
 from common.rpc import bind, is_loopback, make_server, split_host_port
 from common.service_notify import ServiceNotifier
 from common.standard_services import StandardServices
-from common.trust.tls import mutual_server_credentials, open_server_credentials
+from common.trust.tls import caller_of, mutual_server_credentials, open_server_credentials
+from coordinator.generation_service import GenerationServicer, Generator
 from coordinator.invites import Invites
-from coordinator.mesh_services import JoinServicer, MeshServicer, OwnerServicer
+from coordinator.mesh_access import MeshAccess
+from coordinator.mesh_services import JoinServicer, MeshServicer, OwnerServicer, node_messages
 from coordinator.mesh_state import SOCKET_FILE, open_mesh_state
+from coordinator.metrics import CoordinatorMetrics
 from coordinator.owner_client import OwnerClient
-from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc
 
-MEMBER_WORKERS, JOIN_WORKERS, OWNER_WORKERS = 32, 4, 4
+MEMBER_WORKERS, JOIN_WORKERS, OWNER_WORKERS = 48, 4, 24
 DRAIN_SECONDS = 5.0
 DOOR_LOOK_SECONDS = 1.0
 MAX_ADVERTISED = 4
@@ -40,7 +45,9 @@ LOCK_FILE = "coordinator.lock"
 class Coordinator:
     """A coordinator that answers. Raises on construction what its parts raise, with nothing left running."""
 
-    def __init__(self, state_directory: Path, address: str, advertised: str = "") -> None:
+    def __init__(
+        self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None
+    ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
         self._state = open_mesh_state(state_directory)
         self._host, wanted_port = split_host_port(address)
@@ -53,8 +60,16 @@ class Coordinator:
         self._minding = threading.Thread(target=self._mind_door_for_ever, name="door", daemon=True)
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
         self._servers = (owner, members)
+        metrics = CoordinatorMetrics()
+        mesh = MeshAccess(
+            mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
+        )
+        self._generator = Generator(state_directory, mesh, metrics)
+        self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
+            if metrics_port is not None:
+                self._page = MetricsPage(metrics.registry, metrics_port)
             self._listen(owner, members, address)
         except BaseException:
             self.close()
@@ -63,10 +78,18 @@ class Coordinator:
     def _listen(self, owner: grpc.Server, members: grpc.Server, address: str) -> None:
         servicer = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door)
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(servicer, owner)
+        asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
+        generation_pb2_grpc.add_GenerationServiceServicer_to_server(
+            GenerationServicer(self._generator, self._check_owner), members
+        )
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state), members)
-        self._standard = StandardServices(members, mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name)
+        self._standard = StandardServices(
+            members, mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name,
+            generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
+        )  # fmt: skip
         self.address = bind(members, address, mutual_server_credentials(self._state.identity))
         self._port = split_host_port(self.address)[1]
         self._join_port = self._port + 1 if self._has_fixed_port else 0
@@ -108,9 +131,19 @@ class Coordinator:
             self._door = None
         for ending in [server.stop(DRAIN_SECONDS) for server in servers]:
             ending.wait(DRAIN_SECONDS + 5)
+        self._generator.close()
+        if self._page is not None:
+            self._page.close()
+            self._page = None
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _check_owner(self, context: grpc.ServicerContext) -> None:
+        """Let only the mesh's owner through, who has the coordinator's own identity. Raises: NotTrusted."""
+        caller = caller_of(context)
+        if caller != self._state.peer:
+            raise NotTrusted(f"{caller.uri} may not ask this mesh's models")
 
     def _own_state(self, directory: Path) -> int:
         """Lock the state directory and return the lock's descriptor; it goes with the process, however that ends."""

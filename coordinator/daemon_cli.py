@@ -36,6 +36,9 @@ def coordinate(
     advertise: Annotated[
         str, typer.Option(help="Host or address that tokens name, when devices reach this machine by another one.")
     ] = "",
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
+    ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Keep a mesh of devices together until SIGTERM or Ctrl-C: let them in, hear them, know where each one is.
@@ -47,7 +50,7 @@ def coordinate(
     from coordinator.daemon import Coordinator
     from coordinator.mesh_state import default_state_directory
 
-    running = Coordinator(state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise)
+    running = Coordinator(state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port)
     stop_on_signals(running.stop)
     print(f"coordinator: mesh {running.mesh_name} on {running.address}; let a device in with `coordinator-cli mesh "
           "invite`", file=sys.stderr, flush=True)  # fmt: skip

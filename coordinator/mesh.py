@@ -50,6 +50,8 @@ class Mesh:
     identity: MeshIdentity
     metrics: CoordinatorMetrics
     times: RoundTimes = field(default_factory=RoundTimes)
+    kv_budget_bytes: list[int] = field(default_factory=list)
+    """By rank, once it is open: the most that keys and values of all sequences may take there."""
     _call_id: int = 0
 
     def __post_init__(self) -> None:
@@ -190,7 +192,9 @@ class Mesh:
             files = self._memory.offer(rank, opening)
             self._submit(client, request.SerializeToString(), files)
         for rank, client in enumerate(self.clients):
-            self._memory.opened(rank, self._collect(client, "session_opened").session_opened)
+            opened = self._collect(client, "session_opened").session_opened
+            self._memory.opened(rank, opened)
+            self.kv_budget_bytes.append(opened.kv_budget_bytes)
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1

@@ -17,7 +17,7 @@ from common.trust.certificates import NODE, PeerName, certify, fingerprint, life
 from common.trust.join_token import JoinToken
 from common.trust.tls import caller_certificate, caller_of
 from coordinator.invites import Invites
-from coordinator.members import Device, Member
+from coordinator.members import Device, Member, Members
 from coordinator.mesh_state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -123,20 +123,23 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     def ListNodes(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.ListNodesRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.ListNodesResponse:
-        members = self._state.members
-        nodes = [
-            mesh_pb2.Node(
-                name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
-                certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
-                device=mesh_pb2.Device(
-                    version=member.device.version, core_count=member.device.core_count,
-                    memory_bytes=member.device.memory_bytes, free_memory_bytes=member.device.free_memory_bytes,
-                    free_disk_bytes=member.device.free_disk_bytes, protocol_version=PROTOCOL_VERSION,
-                ),
-            )
-            for member in members.all()
-        ]  # fmt: skip
-        return mesh_pb2.ListNodesResponse(nodes=nodes, mesh_name=self._state.name)
+        return mesh_pb2.ListNodesResponse(nodes=node_messages(self._state.members), mesh_name=self._state.name)
+
+
+def node_messages(members: Members) -> list[mesh_pb2.Node]:
+    """Return what the mesh knows of its members."""
+    return [
+        mesh_pb2.Node(
+            name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
+            certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
+            device=mesh_pb2.Device(
+                version=member.device.version, core_count=member.device.core_count,
+                memory_bytes=member.device.memory_bytes, free_memory_bytes=member.device.free_memory_bytes,
+                free_disk_bytes=member.device.free_disk_bytes, protocol_version=PROTOCOL_VERSION,
+            ),
+        )
+        for member in members.all()
+    ]  # fmt: skip
 
 
 def device_from(message: mesh_pb2.Device) -> Device:

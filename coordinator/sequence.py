@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from common.errors import InputError, PromptTooLong
 from coordinator.sampler import Sampler
+from coordinator.tokenizer import Tokenizer
 
 STOP = "stop"
 LENGTH = "length"
@@ -66,3 +67,23 @@ class Sequence:
             self.finish_reason = STOP
         elif len(self.generated_ids) >= self.max_new_tokens:
             self.finish_reason = LENGTH
+
+
+def make_sequence(
+    tokenizer: Tokenizer, prompt: str, *, chat: bool, length: int, ignore_eos: bool, sampler: Sampler,
+    sequence_id: int = 1,
+) -> Sequence:  # fmt: skip
+    """Return a prompt as the model sees it. Raises: InputError: nothing to start from, or no chat template."""
+    if chat:
+        text = tokenizer.chat_prompt([{"role": "user", "content": prompt}])
+        prompt_ids = tokenizer.encode(text, add_special_tokens=False)
+    else:
+        prompt_ids = tokenizer.encode(prompt)
+    if not prompt_ids:
+        if tokenizer.bos_id is None:
+            raise InputError("the prompt is empty and this model has no BOS token to start from; give a --prompt")
+        prompt_ids = [tokenizer.bos_id]
+    return Sequence(
+        sequence_id=sequence_id, prompt_ids=tuple(prompt_ids), max_new_tokens=length,
+        eos_ids=frozenset() if ignore_eos else tokenizer.eos_ids, sampler=sampler,
+    )  # fmt: skip

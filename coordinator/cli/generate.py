@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,7 +22,6 @@ from common.memory_flags import (
 )
 from coordinator.cli.options import (
     LogLevelOption,
-    ModelOption,
     SaveDirOption,
     SplitBinOption,
     StrategyOption,
@@ -34,7 +33,14 @@ from coordinator.local import LocalNodes
 
 def generate(
     context: typer.Context,
-    model: ModelOption,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            help="A Hugging Face model directory, a .gguf file, or a directory with one .gguf. With --coordinator: "
+            "the name of a loaded model; the only one by default.",
+            show_default=False,
+        ),
+    ] = None,
     prompt: Annotated[str, typer.Option(help="The text to go on from; empty starts from the model's BOS.")] = "",
     prefix: Annotated[str, typer.Option(help="Text put before the prompt, for context.")] = "",
     length: Annotated[int, typer.Option(help="Most tokens to generate.")] = 20,
@@ -72,8 +78,15 @@ def generate(
             show_default=False,
         ),
     ] = None,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask this running coordinator, host:port, for a model that was loaded (coordinator-cli load).",
+            show_default=False,
+        ),
+    ] = None,
     state_dir: Annotated[
-        Path | None, typer.Option(help="Where the mesh is kept whose nodes --nodes names.", show_default=False)
+        Path | None, typer.Option(help="Where the mesh of --nodes or --coordinator is kept.", show_default=False)
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
@@ -95,13 +108,20 @@ def generate(
     sliced on first use. Text goes to stdout; a short report goes to stderr.
 
     Example: coordinator-cli generate --model models/my-model --world-size 4 --chat --prompt "Why is the sky blue?"
+
+    With --coordinator a running coordinator answers, with a model that was loaded onto its mesh.
     """
     configure_logs(log_level)
+    if coordinator is not None:
+        _ask(
+            context, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat, length=length,
+            temperature=temperature, top_k=k, top_p=p, seed=seed, ignore_eos=ignore_eos,
+        )  # fmt: skip
+        return
+    if model is None:
+        raise InputError("--model is missing: name a model's directory or a .gguf file")
     # Only then, so that two runs on one machine do not fight for a port that neither needs.
-    is_master_named = any(
-        (source := context.get_parameter_source(name)) and source.name != "DEFAULT"
-        for name in ("master_ip", "master_port")
-    )
+    is_master_named = any(_is_given(context, name) for name in ("master_ip", "master_port"))
     if nodes is not None and use_gpu:
         raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
     weights = weight_memory(
@@ -147,3 +167,33 @@ def generate(
             metrics_port=metrics_port,
         )  # fmt: skip
         run_request(request, local)
+
+
+NOT_REMOTE = {
+    "world_size", "split_strategy", "split_bin", "save_dir", "weights_dtype", "memory_window", "window_bytes",
+    "memory_budget", "page_cache", "reads_in_flight", "read_bytes", "read_timeout_seconds", "kv_budget_bytes", "nodes",
+    "insecure", "use_gpu", "master_ip", "master_port", "metrics_port",
+}  # fmt: skip
+"""Options of nodes that this command starts or reaches itself."""
+
+
+def _ask(context: typer.Context, address: str, state_dir: Path | None, **request: Any) -> None:
+    """Have a running coordinator answer. Raises: InputError: options that are not for it to be told."""
+    given = [name for name in NOT_REMOTE if _is_given(context, name)]
+    if given:
+        option = min(given).replace("_", "-")
+        raise InputError(f"--{option} and --coordinator do not go together: the coordinator's nodes run already")
+    from coordinator.cli.asking import ask_coordinator
+    from coordinator.mesh_state import default_state_directory
+    from protos.shardmesh.v1 import generation_pb2
+
+    try:
+        message = generation_pb2.GenerateRequest(**request)
+    except ValueError as error:
+        raise InputError(f"--length, --k or --seed is out of range: {error}") from error
+    ask_coordinator(address, state_dir or default_state_directory(), message, json_output=context.params["json_output"])
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

@@ -6,28 +6,24 @@ Does not cover: flags (generate.py), the engine.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
-from common.errors import InputError, ResourceError
 from common.matmul import kernels
 from common.metrics_page import MetricsPage
-from common.operating_system import own_memory
+from coordinator.cli.answer_output import Answer, write_json, write_report, write_text
 from coordinator.cli.progress import byte_progress
-from coordinator.conversation import Conversation, Model, ModelOptions, Timings
+from coordinator.conversation import Conversation, Model, ModelOptions
 from coordinator.health_service import HealthService
 from coordinator.local import LocalNodes
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.run_options import RunOptions
 from coordinator.sampler import Sampler, SamplingParams
-from coordinator.sequence import Sequence
+from coordinator.sequence import Sequence, make_sequence
+from coordinator.timings import Timings
 from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer, load_tokenizer
 
 
@@ -59,7 +55,10 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         model = Model(request.model)
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)
-        sequence = _sequence(request, tokenizer)
+        sequence = make_sequence(
+            tokenizer, request.prompt, chat=request.chat, length=request.length, ignore_eos=request.ignore_eos,
+            sampler=Sampler(request.sampling, request.seed),
+        )  # fmt: skip
         sequence.check_fits(model.checkpoint.spec.max_position_count)
         with byte_progress("slicing") as progress:
             model.slice(progress)
@@ -67,28 +66,15 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         conversation = closing.enter_context(Conversation(model, run, local, metrics))
         timings = Timings()
         text = _stream(conversation, sequence, tokenizer, timings, echo=not request.json_output)
-        memory = _memory(conversation)
-    if request.json_output:
-        _write(json.dumps(_document(sequence, text, timings, memory), ensure_ascii=False) + "\n")
-    else:
-        _report(sequence, timings, memory)
-
-
-def _sequence(request: GenerateRequest, tokenizer: Tokenizer) -> Sequence:
-    if request.chat:
-        text = tokenizer.chat_prompt([{"role": "user", "content": request.prompt}])
-        prompt_ids = tokenizer.encode(text, add_special_tokens=False)
-    else:
-        prompt_ids = tokenizer.encode(request.prompt)
-    if not prompt_ids:
-        if tokenizer.bos_id is None:
-            raise InputError("the prompt is empty and this model has no BOS token to start from; give a --prompt")
-        prompt_ids = [tokenizer.bos_id]
-    return Sequence(
-        sequence_id=1, prompt_ids=tuple(prompt_ids), max_new_tokens=request.length,
-        eos_ids=frozenset() if request.ignore_eos else tokenizer.eos_ids,
-        sampler=Sampler(request.sampling, request.seed),
+        memory = conversation.memory()
+    answer = Answer(
+        prompt_ids=sequence.prompt_ids, token_ids=sequence.generated_ids, text=text,
+        finish_reason=sequence.finish_reason, timings=timings, memory=memory,
     )  # fmt: skip
+    if request.json_output:
+        write_json(answer)
+    else:
+        write_report(answer, f" (torch {torch.__version__}, kernels {kernels.variant})")
 
 
 def _stream(
@@ -102,67 +88,8 @@ def _stream(
             continue
         pieces.append(detokenizer.push(token_id))
         if echo:
-            _write(pieces[-1])
+            write_text(pieces[-1])
     pieces.append(detokenizer.finish())
     if echo:
-        _write(pieces[-1] + "\n")
+        write_text(pieces[-1] + "\n")
     return "".join(pieces)
-
-
-def _write(text: str) -> None:
-    """Write to stdout at once. Raises: BrokenPipeError: the reader has gone; ResourceError: it cannot be written."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ResourceError(f"cannot write the text to stdout: {error.strerror}; nothing more was generated") from error
-
-
-def _memory(conversation: Conversation) -> dict[str, dict[str, int]]:
-    """Return the memory of every process, in bytes."""
-    own = own_memory()
-    memory = {
-        "coordinator": {
-            "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
-            **conversation.own_weights(),
-        }
-    }  # fmt: skip
-    for stats in conversation.node_stats():
-        memory[f"node{stats.rank}"] = {
-            "process_id": stats.process_id, "peak_rss_bytes": stats.peak_rss_bytes, "pss_bytes": stats.pss_bytes,
-            "window_bytes": stats.window_bytes, "resident_bytes": stats.resident_bytes,
-            "peak_weight_bytes": stats.peak_weight_bytes, "kv_bytes": stats.kv_bytes, "read_bytes": stats.read_bytes,
-        }  # fmt: skip
-    return memory
-
-
-def _document(sequence: Sequence, text: str, timings: Timings, memory: dict[str, dict[str, int]]) -> dict[str, Any]:
-    return {
-        "prompt_token_ids": list(sequence.prompt_ids),
-        "token_ids": sequence.generated_ids,
-        "text": text,
-        "finish_reason": sequence.finish_reason,
-        "timings": {
-            "ttft_seconds": timings.ttft_seconds,
-            "seconds_per_token": timings.seconds_per_token,
-            "tokens_per_second": timings.tokens_per_second,
-        },
-        "memory": memory,
-    }
-
-
-def _report(sequence: Sequence, timings: Timings, memory: dict[str, dict[str, int]]) -> None:
-    nodes = {name: values for name, values in memory.items() if name != "coordinator"}
-    peaks = ", ".join(f"{name} {values['peak_rss_bytes'] / 1e6:.0f}" for name, values in memory.items())
-    pss_bytes = sum(values["pss_bytes"] for values in memory.values())
-    together = f"; {pss_bytes / 1e6:.0f} MB in all, shared pages once" if pss_bytes else ""
-    print(
-        f"\n{len(sequence.prompt_ids)} prompt tokens, {len(sequence.generated_ids)} generated "
-        f"({sequence.finish_reason}) on {len(nodes)} node{'s' if len(nodes) > 1 else ''}\n"
-        f"first token after {timings.ttft_seconds:.2f} s, then {timings.tokens_per_second:.1f} tokens/s "
-        f"(torch {torch.__version__}, kernels {kernels.variant})\n"
-        f"peak memory, MB: {peaks}{together}",
-        file=sys.stderr,
-    )

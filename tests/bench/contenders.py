@@ -22,11 +22,12 @@ import torch
 
 from common.operating_system import own_memory, usable_core_count
 from common.weights.weight_memory import WeightMemory
-from coordinator.conversation import Conversation, Model, ModelOptions, Timings
+from coordinator.conversation import Conversation, Model, ModelOptions
 from coordinator.local import LocalNodes
 from coordinator.run_options import RunOptions
 from coordinator.sampler import Sampler, SamplingParams
 from coordinator.sequence import Sequence as TokenSequence
+from coordinator.timings import Timings
 from tests.bench.raw_disk import forget_cached
 
 KV_BUDGET_BYTES = 1 << 30
