@@ -38,6 +38,8 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self._serving = serving
         self._direct_path = direct_path
         self._check_caller = check_caller
+        self._sessions: dict[Session, grpc.ServicerContext] = {}
+        self._is_draining = False
 
     @guarded
     def Rounds(  # noqa: N802 - the name is the contract's
@@ -48,10 +50,22 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
     def _session(
         self, session: Session, requests: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
     ) -> Iterator[shard_pb2.RoundsResponse]:
+        self._sessions[session] = context
         try:
-            yield from guarded_stream(context, requests, session.handle)
+            for response in guarded_stream(context, requests, session.handle):
+                yield response
+                if self._is_draining and session.is_idle:
+                    return
         finally:
+            del self._sessions[session]
             session.close()
+
+    def drain(self) -> None:
+        """End sessions as soon as no answer needs them; a coordinator keeps one open between answers."""
+        self._is_draining = True
+        for session, context in list(self._sessions.items()):
+            if session.is_idle:
+                context.cancel()
 
     @guarded
     def GetStats(  # noqa: N802 - the name is the contract's
@@ -100,7 +114,8 @@ class NodeServer:
             own = None  # a Unix socket, loopback, or a network that its owner trusts
         self._server = make_server(WORKER_COUNT)
         check = only_coordinator_of(own)
-        shard_pb2_grpc.add_ShardServiceServicer_to_server(ShardServicer(serving, direct_path, check), self._server)
+        self._servicer = ShardServicer(serving, direct_path, check)
+        shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
         if membership is not None:
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store, serving, check), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
@@ -113,4 +128,6 @@ class NodeServer:
     def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let running ones end within the grace time, then cancel them."""
         self._standard.draining()
-        self._server.stop(grace_seconds).wait(grace_seconds + 5)
+        ended = self._server.stop(grace_seconds)
+        self._servicer.drain()
+        ended.wait(grace_seconds + 5)

@@ -64,6 +64,11 @@ class Session:
         """Take descriptors that came with the first message; the session closes them."""
         self._files = files
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no sequence is open, so that its end costs nobody an answer."""
+        return not self._sequences
+
     def settle(self) -> None:
         """Do what can wait until a response is on its way; optional, since the next request and `close` do it too."""
         if self._layers is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import grpc
 
 from common.errors import NodeLost, ShardmeshError
-from common.rpc import channel_options, error_from_rpc
+from common.rpc import channel_options, error_from_rpc, wait_until_reached
 from common.trust.tls import secure_channel
 from coordinator.cli.answer_output import Answer, write_json, write_report, write_text
 from coordinator.mesh_state import open_mesh_state
@@ -36,7 +36,10 @@ def ask_coordinator(
         state = open_mesh_state(state_directory)
         channel = secure_channel(address, state.identity(), state.peer)
     with channel:
-        _wait_until_reached(channel, address)
+        wait_until_reached(
+            channel, REACH_SECONDS,
+            f"no coordinator of this mesh answers at {address}; is it running, and is the address right?",
+        )  # fmt: skip
         stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)
         try:
             answer = _collect(stream, echo=not json_output)
@@ -48,15 +51,6 @@ def ask_coordinator(
         write_json(answer)
     else:
         write_report(answer)
-
-
-def _wait_until_reached(channel: grpc.Channel, address: str) -> None:
-    """Have a coordinator that is not there told from one that is slow. Raises: NodeLost."""
-    try:
-        grpc.channel_ready_future(channel).result(REACH_SECONDS)
-    except grpc.FutureTimeoutError:
-        raise NodeLost(f"no coordinator of this mesh answers at {address}; is it running, and is the address right?"
-                       ) from None  # fmt: skip
 
 
 def _collect(stream: Iterable[generation_pb2.GenerateResponse], *, echo: bool) -> Answer:

@@ -20,7 +20,7 @@ from typing import TypeVar
 import grpc
 
 from common.errors import NodeError, NodeLost, ProtocolError, ShardmeshError, SliceCorrupt
-from common.rpc import error_from_rpc
+from common.rpc import error_from_rpc, wait_until_reached
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.shipping.block_feed import BlockFeed
@@ -29,7 +29,7 @@ from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 
 CHUNK_BYTES = 1 << 20
 """Best of 16 KiB to 8 MiB over gRPC in Python, and below its default limit of 4 MiB a message."""
-CALL_SECONDS = 30.0
+REACH_SECONDS, CALL_SECONDS = 2.0, 30.0
 LEAST_BYTES_PER_SECOND = 20_000
 """A link slower than this is taken for a dead one."""
 DAMAGED_LIMIT = 3
@@ -122,10 +122,9 @@ class SliceSender:
         request = slices_pb2.OfferSliceRequest(
             description=json.dumps(self.description.to_json()).encode(), verify=verify
         )
+        wait_until_reached(channel, REACH_SECONDS, f"{self.name} is not reachable; is its shardnode running?")
         stub = slices_pb2_grpc.SliceServiceStub(channel)
-        offer: slices_pb2.OfferSliceResponse = self._ask(
-            lambda: stub.OfferSlice(request, timeout=CALL_SECONDS, wait_for_ready=True)
-        )
+        offer: slices_pb2.OfferSliceResponse = self._ask(lambda: stub.OfferSlice(request, timeout=CALL_SECONDS))
         if offer.slice_id != self.description.slice_id:
             raise ProtocolError(f"{self.name} calls the slice by another name; install the same shardmesh on both")
         arrived_bytes = self.progress.total_bytes

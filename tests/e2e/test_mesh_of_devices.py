@@ -1,4 +1,4 @@
-"""A mesh of devices as a person makes one: init, coordinator, invite, join, shardnode, generate; and after restarts.
+"""A mesh of devices as a person makes one: init, coordinator, invite, join, shardnode, load, generate; and restarts.
 
 Covers: whole programs over loopback. Does not cover: strangers (tests/contract/test_mesh_trust.py).
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import EXIT_INPUT, EXIT_NODE, EXIT_TRUST
-from tests.support.cli import Running, Shell
+from common.errors import EXIT_INPUT, EXIT_MODEL, EXIT_NODE, EXIT_TRUST
+from tests.support.cli import Finished, Running, Shell
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
@@ -31,7 +31,7 @@ def shell() -> Iterator[Shell]:
 
 
 class Devices:
-    """One coordinator and two nodes that have joined it, each with its slice."""
+    """One coordinator and two nodes that have joined it."""
 
     def __init__(self, shell: Shell) -> None:
         self.shell = shell
@@ -68,11 +68,14 @@ class Devices:
         return str(self.shell.home / name)
 
     def start_node(self, name: str) -> Running:
-        """Start a node with its slice."""
-        slice_directory = self.model / "split" / f"node{NAMES.index(name)}"
-        return self.shell.start(
-            "shardnode", "--config", f"{self.data(name)}/shardnode.toml", "--slice-dir", str(slice_directory)
-        )
+        """Start a node; it serves what it did before."""
+        return self.shell.start("shardnode", "--config", f"{self.data(name)}/shardnode.toml")
+
+    def cli(self, *arguments: str) -> Finished:
+        """Run a verb of coordinator-cli that has to work."""
+        finished = self.shell.run("coordinator-cli", *arguments, "--state-dir", self.state)
+        assert finished.code == 0, finished.err
+        return finished
 
     def wait_until_alive(self) -> None:
         """Wait until the coordinator hears both nodes."""
@@ -81,14 +84,9 @@ class Devices:
             limit_seconds=LIMIT_SECONDS, what="two nodes alive",
         )  # fmt: skip
 
-    def answer(self) -> list[int]:
-        """Return what the mesh answers."""
-        finished = self.shell.run(
-            "coordinator-cli", "generate", "--model", str(self.model), "--nodes", "kitchen,attic", "--state-dir",
-            self.state, *ASK,
-        )  # fmt: skip
-        assert finished.code == 0, finished.err
-        tokens: list[int] = json.loads(finished.out)["token_ids"]
+    def answer(self, *through: str) -> list[int]:
+        """Return what the mesh answers. Args: through: how it is asked."""
+        tokens: list[int] = json.loads(self.cli("generate", *through, *ASK).out)["token_ids"]
         return tokens
 
 
@@ -103,7 +101,13 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
         devices.join(name)
     nodes = {name: devices.start_node(name) for name in NAMES}
     devices.wait_until_alive()
-    assert devices.answer() == expected
+    asked = ("--coordinator", f"127.0.0.1:{port}")
+    loaded = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
+    assert loaded.err.count("MB sent") == 2
+    assert devices.answer(*asked) == expected
+    # A conversation of the command's own, with nothing but its own slice; in any order of names.
+    by_name = ("--model", str(devices.model), "--nodes", "kitchen,attic", "--split-strategy", "ratio:3,1")
+    assert devices.answer(*by_name, "--save-dir", str(shell.home / "own")) == expected
 
     coordinator.process.kill()
     nodes["attic"].process.kill()
@@ -112,7 +116,12 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     coordinator, _ = devices.start_coordinator(port)
     nodes["attic"] = devices.start_node("attic")
     devices.wait_until_alive()
-    assert devices.answer() == expected
+    assert devices.answer(*asked) == expected
+    again = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
+    assert again.err.count("all was there") == 2
+    assert "ready" in devices.cli("models").out
+    devices.cli("unload", "model")
+    assert "no model is loaded" in devices.cli("models").err
 
     for running in (*nodes.values(), coordinator):
         running.process.send_signal(signal.SIGTERM)
@@ -147,6 +156,14 @@ def test_what_a_person_gets_wrong_is_one_line(shell: Shell, tmp_path: Path) -> N
     used = shell.run(*join, token, "--name", "cellar", *elsewhere)
     assert used.code in (EXIT_TRUST, EXIT_NODE)
     assert len(used.err.strip().splitlines()) == 1
+    for verb in (("load", "no-such-model"), ("unload", "no-such-model"), ("generate", "--coordinator", "127.0.0.1:1")):
+        wrong = shell.run(program, *verb, "--state-dir", state)
+        assert len(wrong.err.strip().splitlines()) == 1, wrong.err
+        assert wrong.code in (EXIT_MODEL, EXIT_NODE), wrong.err
+    both = shell.run(program, "generate", "--coordinator", "127.0.0.1:1", "--nodes", "a", "--state-dir", state)
+    assert "do not go together" in both.error_line(program, EXIT_INPUT)
+    alone = shell.run(program, "load", str(shell.home / "model"), "--state-dir", state)
+    assert "is alive" in alone.error_line(program, EXIT_NODE)
     silent = shell.run(
         program, "generate", "--model", str(shell.home / "model"), "--nodes", "attic", "--state-dir", state
     )  # fmt: skip

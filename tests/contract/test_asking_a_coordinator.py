@@ -1,0 +1,175 @@
+"""Does a coordinator answer as one process would: several at once, through failures, and nobody else than its owner?
+
+Covers: GenerationService over mutual TLS and the owner's socket, with a real node. Does not cover: whole programs
+(tests/e2e/test_mesh_of_devices.py), sweeps of several sequences (tests/golden/test_batching.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from common.errors import InputError, ModelNotFound, NodeError, NotTrusted, PromptTooLong, ShardmeshError
+from common.rpc import channel_options, error_from_rpc
+from common.trust.certificates import COORDINATOR, PeerName
+from common.trust.identity import load_identity
+from common.trust.tls import secure_channel
+from coordinator.loaded_models import LoadedModels
+from coordinator.loading import LoadRequest, load, unload
+from coordinator.mesh_access import owner_access
+from coordinator.planning import plan_for
+from coordinator.slicing.checkpoint import open_checkpoint
+from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
+from shardnode.join import IDENTITY_DIRECTORY
+from tests.support.mesh import new_sequence, run_alone, sliced, thread_mesh
+from tests.support.mesh_members import LIMIT_SECONDS, joined
+from tests.support.shipped_slices import NAME, ShippingMesh
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
+from tests.support.waiting import wait_until
+
+PROMPTS = ("1 2 3", "hello", "the third one is longer than the others")
+LENGTH = 24
+
+
+class LoadedMesh(ShippingMesh):
+    """A mesh of one node with a tiny model loaded."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.state = directory / "state"
+        self.model = write_tiny_checkpoint(directory / "tiny")
+        self.wait_until_heard()
+        self.load(self.model)
+
+    def wait_until_heard(self) -> None:
+        """Wait until the coordinator knows the node where it is now."""
+        access = owner_access(self.state)
+        wait_until(
+            lambda: access.nodes()[0].address == self.node.address and access.nodes()[0].silent_seconds >= 0,
+            limit_seconds=LIMIT_SECONDS, what="a heartbeat",
+        )  # fmt: skip
+
+    def load(self, model: Path) -> None:
+        """Put a model onto the mesh."""
+        access = owner_access(self.state)
+        checkpoint = open_checkpoint(model)
+        request = LoadRequest(
+            model=model, name=model.name, plan=plan_for(checkpoint.spec, "uniform", access.alive()), node_names=[NAME],
+            dtype=checkpoint.dtype,
+        )  # fmt: skip
+        load(
+            checkpoint, request, LoadedModels(self.state), access, report=lambda name, progress: None,
+            report_own=lambda done, total: None,
+        )  # fmt: skip
+
+    def answer(self, prompt: str, *, length: int = LENGTH, model: str = "") -> list[int]:
+        """Return the tokens that the coordinator answers over its owner's socket. Raises: ShardmeshError."""
+        with grpc.insecure_channel(f"unix:{self.state}/coordinator.sock", options=channel_options()) as channel:
+            return tokens_of(channel, prompt, length=length, model=model)
+
+
+def tokens_of(channel: grpc.Channel, prompt: str, *, length: int = LENGTH, model: str = "") -> list[int]:
+    """Return the tokens of one answer. Raises: ShardmeshError."""
+    request = generation_pb2.GenerateRequest(
+        model=model, prompt=prompt, length=length, temperature=0, top_p=1, ignore_eos=True
+    )
+    try:
+        parts = list(generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=60))
+    except grpc.RpcError as error:
+        raise error_from_rpc(error, "coordinator") from error
+    assert parts[0].WhichOneof("part") == "started"
+    assert parts[-1].finished.finish_reason == "length"
+    return [part.token.token_id for part in parts[1:-1]]
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoadedMesh]:
+    """Return a mesh that has a model."""
+    with LoadedMesh(tmp_path_factory.mktemp("mesh")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def expected(mesh: LoadedMesh, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[int]]:
+    """Return what a mesh of this process answers to each prompt, asked one after another."""
+    from coordinator.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(mesh.model)
+    slices = tmp_path_factory.mktemp("slices")
+    with sliced(mesh.model, slices, world_size=1) as model, thread_mesh(model, memory_window=2) as conversation:
+        assert new_sequence(conversation, [1], length=1).prompt_ids == (1,)
+        return {prompt: run_alone(conversation, tokenizer.encode(prompt), length=LENGTH) for prompt in PROMPTS}
+
+
+def test_answers_are_those_of_one_process_also_at_once(mesh: LoadedMesh, expected: dict[str, list[int]]) -> None:
+    """Each as if it were alone."""
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        answers = dict(zip(PROMPTS, pool.map(mesh.answer, PROMPTS), strict=True))
+    assert answers == expected
+
+
+def test_a_node_that_restarts_is_found_again_without_a_hand(mesh: LoadedMesh, expected: dict[str, list[int]]) -> None:
+    """At another port; while it is away, an error names it."""
+    mesh.node.close()
+    with pytest.raises(NodeError, match=NAME):
+        mesh.answer(PROMPTS[0])
+    mesh.restart()
+    mesh.wait_until_heard()
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+
+
+def test_what_cannot_be_answered_says_why_and_harms_nobody(mesh: LoadedMesh, expected: dict[str, list[int]]) -> None:
+    """An unknown model, an answer that is too long, a length of nothing."""
+    for error, asked in (
+        (ModelNotFound, {"model": "nix"}), (ModelNotFound, {"model": "../x"}), (PromptTooLong, {"length": 1 << 20}),
+        (InputError, {"length": 0}), (InputError, {"length": -5}),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            mesh.answer(PROMPTS[0], **asked)  # type: ignore[arg-type] # two kinds of values
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+
+
+def test_a_caller_that_goes_ends_its_answer(mesh: LoadedMesh, expected: dict[str, list[int]]) -> None:
+    """Keys and values are free again on the node."""
+    with grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock", options=channel_options()) as channel:
+        request = generation_pb2.GenerateRequest(prompt="x", length=20_000, top_p=1, ignore_eos=True)
+        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)
+        assert next(stream).WhichOneof("part") == "started"
+        assert next(stream).WhichOneof("part") == "token"
+        stream.cancel()
+    serving = mesh.node._serving.current()
+    wait_until(lambda: serving.kv_cache.reserved_bytes == 0, limit_seconds=LIMIT_SECONDS, what="keys and values free")
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+
+
+def test_another_model_takes_its_turn(mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path) -> None:
+    """The node changes its slice when it is asked for, and back; unloading one leaves the other."""
+    other = write_tiny_checkpoint(tmp_path / "other", seed=5)
+    mesh.load(other)
+    with pytest.raises(InputError, match="several models are loaded"):
+        mesh.answer(PROMPTS[0])
+    answers = [mesh.answer(PROMPTS[0], model=name) for name in ("other", "tiny", "other", "tiny")]
+    assert answers[0] == answers[2] != answers[1] == answers[3] == expected[PROMPTS[0]]
+    models = LoadedModels(mesh.state)
+    assert unload(models.get("other"), models, owner_access(mesh.state)) == []
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+    assert len([path for path in (mesh.data / "slices").iterdir() if path.name != "arriving"]) == 1
+
+
+def test_only_the_owner_may_ask(mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path) -> None:
+    """With the coordinator's own identity; a node of the mesh may not."""
+    own = load_identity(mesh.state)
+    node = joined(mesh.state, "cellar", tmp_path / "cellar")
+    assert load_identity(tmp_path / "cellar" / IDENTITY_DIRECTORY) == node
+    coordinator = PeerName(mesh="home", role=COORDINATOR, name="home")
+    with secure_channel(mesh.coordinator.address, own, coordinator) as channel:
+        assert tokens_of(channel, PROMPTS[0]) == expected[PROMPTS[0]]
+    with secure_channel(mesh.coordinator.address, node, coordinator) as channel, pytest.raises(NotTrusted):
+        tokens_of(channel, PROMPTS[0])
+    with grpc.insecure_channel(mesh.coordinator.address) as channel, pytest.raises(ShardmeshError):
+        tokens_of(channel, PROMPTS[0])
