@@ -12,15 +12,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from common.durable_files import replace_private
 from common.errors import InputError, ModelNotFound
+from common.plan import Plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from coordinator.mesh import MeshIdentity
 
+PLAN_FILE = "plan.json"
+"""Of the newest attempt to load it, whole or not."""
 MODELS_DIRECTORY, RECORD_FILE, OWN_SLICE, TOKENIZER_DIRECTORY = "models", "model.json", "coordinator", "tokenizer"
 FORMAT = 1
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
@@ -109,6 +113,24 @@ class LoadedModels:
             "description": model.description.to_json(),
         }  # fmt: skip
         replace_private(model.directory / RECORD_FILE, json.dumps(value, indent=1).encode())
+
+    def plan_ahead(self, name: str, description: SliceDescription, node_names: Sequence[str]) -> None:
+        """Write down what is about to be loaded, so that the next attempt goes on with the same plan."""
+        value = {"nodes": list(node_names), "description": description.to_json()}
+        replace_private(self.directory / name / PLAN_FILE, json.dumps(value, indent=1).encode())
+
+    def planned(self, name: str, description: SliceDescription, node_names: Sequence[str]) -> Plan | None:
+        """Return the plan by which the same model was, or was to be, loaded onto the same nodes; None: there is none.
+
+        Args: description: of the coordinator's own slice; its plan does not matter.
+        """
+        try:
+            value: Any = json.loads((self.directory / name / PLAN_FILE).read_bytes())
+            before = SliceDescription.from_json(value["description"])
+            is_same = replace(before, plan=description.plan) == description and value["nodes"] == list(node_names)
+        except (OSError, ValueError, KeyError, TypeError, InputError):
+            return None
+        return before.plan if is_same else None
 
     def forget(self, model: LoadedModel) -> None:
         """Remove a record and what belongs to it; the record first, so that half a model is none."""

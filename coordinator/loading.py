@@ -64,6 +64,7 @@ def load(
         directory = models.directory / request.name
         before = models.find(request.name)
         _make_own_slice(checkpoint, description, directory, report_own)
+        models.plan_ahead(request.name, description, request.node_names)
         arrivals = ship(
             checkpoint, slices_of(description), request.node_names, mesh.channel, report, verify=request.verify
         )

@@ -31,6 +31,13 @@ class Device:
     memory_bytes: int = 0
     free_memory_bytes: int = 0
     free_disk_bytes: int = 0
+    memory_bytes_per_second: float = 0.0
+    disk_bytes_per_second: float = 0.0
+    arithmetic_per_second: float = 0.0
+    program_bytes: int = 0
+    """Memory of the program itself, without a slice."""
+    budget_bytes: int = 0
+    """The most memory that it was allowed; 0: it was told none."""
 
 
 @dataclass(frozen=True, kw_only=True)

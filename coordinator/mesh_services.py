@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import asdict, fields
 
 import grpc
 
@@ -24,6 +25,7 @@ from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 HEARTBEAT_SECONDS = 2.0
 MAX_TEXT = 100
 MOST_BYTES = 1 << 60
+DEVICE_NUMBERS = [field.name for field in fields(Device) if field.name != "version"]
 
 log = logging.getLogger(__name__)
 
@@ -132,11 +134,7 @@ def node_messages(members: Members) -> list[mesh_pb2.Node]:
         mesh_pb2.Node(
             name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
             certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
-            device=mesh_pb2.Device(
-                version=member.device.version, core_count=member.device.core_count,
-                memory_bytes=member.device.memory_bytes, free_memory_bytes=member.device.free_memory_bytes,
-                free_disk_bytes=member.device.free_disk_bytes, protocol_version=PROTOCOL_VERSION,
-            ),
+            device=mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, **asdict(member.device)),
         )
         for member in members.all()
     ]  # fmt: skip
@@ -147,13 +145,10 @@ def device_from(message: mesh_pb2.Device) -> Device:
     if message.protocol_version != PROTOCOL_VERSION:
         raise SliceMismatch(f"the device speaks version {message.protocol_version} of the protocol, this coordinator "
                             f"{PROTOCOL_VERSION}; install the same shardmesh on both")  # fmt: skip
-    numbers = (message.core_count, message.memory_bytes, message.free_memory_bytes, message.free_disk_bytes)
-    if any(not 0 <= number <= MOST_BYTES for number in numbers):
+    numbers = {name: getattr(message, name) for name in DEVICE_NUMBERS}
+    if any(not 0 <= number <= MOST_BYTES for number in numbers.values()):  # NaN is not either
         raise InputError("the device says that it has what no device has")
-    return Device(
-        version=_printable(message.version), core_count=message.core_count, memory_bytes=message.memory_bytes,
-        free_memory_bytes=message.free_memory_bytes, free_disk_bytes=message.free_disk_bytes,
-    )  # fmt: skip
+    return Device(version=_printable(message.version), **numbers)
 
 
 def _address(listen: str, peer: str) -> str:

@@ -1,20 +1,92 @@
-"""Which plan suits a mesh's nodes: from what they say of themselves to who holds how much.
+"""Which plan suits these devices: from a split strategy and what each has to who holds how much.
 
-Covers: strategies over named nodes. Does not cover: dealing heads and columns out (common/plan.py).
+Covers: `uniform`, `ratio:...`, `memory`, `measured`. Does not cover: dealing heads and columns out (common/plan.py),
+times and bytes (prediction.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from common.errors import InputError
 from common.model_spec import ModelSpec
 from common.plan import Plan, make_plan
-from protos.shardmesh.v1 import mesh_pb2
+from common.weights.slice_description import SliceDescription
+from coordinator.prediction import PlannedDevice, Prediction, Workload, predict
+
+UNIFORM, MEMORY, MEASURED = "uniform", "memory", "measured"
+STEPS = 24
+"""Of balancing; plans change no more after a few."""
+LEAST_MEMORY_BYTES = 1 << 20
 
 
-def plan_for(spec: ModelSpec, strategy: str, nodes: Sequence[mesh_pb2.Node]) -> Plan:
-    """Return who holds what, a rank for each of `nodes`. Raises: InputError: the strategy, or no nodes."""
-    if not nodes:
-        raise InputError("--nodes names no node")
-    return make_plan(spec, strategy, len(nodes))
+def plan_by_memory(spec: ModelSpec, devices: Sequence[PlannedDevice]) -> Plan:
+    """Return a plan in which each device holds in proportion to the weights that its memory can hold."""
+    room = [max(LEAST_MEMORY_BYTES, device.memory_bytes - device.program_bytes) for device in devices]
+    return _in_ratio(spec, [float(byte_count) for byte_count in room], MEMORY)
+
+
+def plan_by_speed(
+    description: SliceDescription, devices: Sequence[PlannedDevice], own: PlannedDevice, workload: Workload,
+    *, empty_round_seconds: dict[int, float] | None = None,
+) -> Plan:  # fmt: skip
+    """Return the plan with the least predicted time a token that balancing finds.
+
+    Each step gives less to who takes longer than the others; the best plan on the way is kept, so it is never worse
+    than uniform and `memory`.
+    """
+    spec = description.spec
+
+    def judged(plan: Plan) -> tuple[tuple[bool, float], Prediction]:
+        predicted = predict(
+            replace(description, plan=plan), devices, own, workload, empty_round_seconds=empty_round_seconds
+        )
+        return (not all(part.fits for part in predicted.devices), predicted.seconds_per_token), predicted
+
+    plans = [make_plan(spec, UNIFORM, len(devices)), plan_by_memory(spec, devices)]
+    best = min(plans, key=lambda plan: judged(plan)[0])
+    ratios = [device.memory_rate or 1.0 for device in devices]
+    for _ in range(STEPS):
+        plan = _in_ratio(spec, ratios, MEASURED)
+        cost, predicted = judged(plan)
+        if cost < judged(best)[0]:
+            best = plan
+        busy = [max(part.compute_seconds, part.disk_seconds, 1e-9) for part in predicted.devices]
+        middle = sum(busy) / len(busy)
+        ratios = [max(1e-6, ratio * (middle / seconds) ** 0.5) for ratio, seconds in zip(ratios, busy, strict=True)]
+        ratios = [ratio / sum(ratios) for ratio in ratios]
+    return replace(best, strategy=MEASURED)
+
+
+def plan_for(
+    description: SliceDescription, strategy: str, devices: Sequence[PlannedDevice], own: PlannedDevice,
+    workload: Workload, *, empty_round_seconds: dict[int, float] | None = None,
+) -> Plan:  # fmt: skip
+    """Return who holds what, a rank for each device.
+
+    Args: description: of the model; its plan does not matter.
+    Raises: InputError: the strategy is unknown, does not fit the devices, or needs what was not measured.
+    """
+    if not devices:
+        raise InputError("a plan needs a node; --nodes names none")
+    if strategy == MEMORY:
+        return plan_by_memory(description.spec, devices)
+    if strategy == MEASURED:
+        for device in devices:
+            if not device.memory_rate or not device.disk_rate:
+                raise InputError(f"--split-strategy measured: {device.name} has not measured its speeds; let it join "
+                                 "again, or use another strategy")  # fmt: skip
+        return plan_by_speed(description, devices, own, workload, empty_round_seconds=empty_round_seconds)
+    try:
+        return make_plan(description.spec, strategy, len(devices))
+    except InputError as error:
+        if "unknown --split-strategy" in str(error):
+            raise InputError(f"unknown --split-strategy '{strategy}'; use uniform, ratio:3,1,1, memory or measured"
+                             ) from None  # fmt: skip
+        raise
+
+
+def _in_ratio(spec: ModelSpec, ratios: Sequence[float], name: str) -> Plan:
+    plan = make_plan(spec, "ratio:" + ",".join(f"{ratio:.9g}" for ratio in ratios), len(ratios))
+    return replace(plan, strategy=name)

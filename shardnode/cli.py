@@ -131,10 +131,16 @@ def join(
 ) -> None:
     """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
     configure_logs(log_level)
+    from common.device_speeds import device_speeds
     from shardnode.join import default_data_directory, join_mesh, name_of_this_device
 
-    joined = join_mesh(token, name or name_of_this_device(), data_dir or default_data_directory(), listen)
+    directory = data_dir or default_data_directory()
+    joined = join_mesh(token, name or name_of_this_device(), directory, listen)
     print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
+    speeds = device_speeds(directory, lambda text: print(f"{text} (once)", file=sys.stderr))
+    print(f"weights from memory {speeds.memory_bytes_per_second / 1e9:.1f} GB/s, from disk "
+          f"{speeds.disk_bytes_per_second / 1e9:.2f} GB/s, prompts {speeds.arithmetic_per_second / 1e9:.0f} GFLOP/s",
+          file=sys.stderr)  # fmt: skip
     print(f"start it: shardnode --config {joined.config}", file=sys.stderr)
 
 

@@ -37,6 +37,10 @@ class Presence:
     """host:port where it listens; an empty or all-networks host: where its heartbeats come from."""
     rank: int = -1
     model_identity: str = ""
+    program_bytes: int = 0
+    """Memory of the program itself, without a slice."""
+    budget_bytes: int = 0
+    """The most memory that it was allowed; 0: it was told none."""
 
 
 class Membership:
@@ -89,8 +93,10 @@ class Membership:
 
     def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
         request = mesh_pb2.HeartbeatRequest(
-            device=device_facts(self._data_directory), listen=presence.listen, rank=presence.rank,
-            model_identity=presence.model_identity,
+            device=device_facts(
+                self._data_directory, program_bytes=presence.program_bytes, budget_bytes=presence.budget_bytes
+            ),
+            listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
         )  # fmt: skip
         try:
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)

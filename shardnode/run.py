@@ -13,7 +13,6 @@ from shardnode.config import NodeConfig
 from shardnode.direct import DirectServer
 from shardnode.join import IDENTITY_DIRECTORY
 from shardnode.membership import Membership, Presence
-from shardnode.node import ShardNode
 from shardnode.service import NodeServer
 from shardnode.serving import Serving
 from shardnode.slice_store import SliceStore
@@ -53,7 +52,7 @@ class RunningNode:
             self.address = server.address
             if membership is not None:
                 self._closers.append(membership.close)
-                membership.start(lambda: _presence(server.address, serving.node))
+                membership.start(lambda: _presence(server.address, serving))
         except BaseException:
             self.close()
             raise
@@ -81,7 +80,10 @@ class RunningNode:
             self._closers.pop()()
 
 
-def _presence(address: str, node: ShardNode | None) -> Presence:
-    if node is None:
-        return Presence(listen=address)
-    return Presence(listen=address, rank=node.manifest.rank, model_identity=node.manifest.model_identity)
+def _presence(address: str, serving: Serving) -> Presence:
+    node = serving.node
+    return Presence(
+        listen=address, rank=-1 if node is None else node.manifest.rank,
+        model_identity="" if node is None else node.manifest.model_identity,
+        program_bytes=serving.program_bytes, budget_bytes=serving.budget_bytes,
+    )  # fmt: skip

@@ -16,8 +16,9 @@ from common.rpc import bind, check_listen_address, guarded, guarded_stream, make
 from common.standard_services import StandardServices
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.tls import caller_of, mutual_server_credentials
-from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc, slices_pb2_grpc
+from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, shard_pb2_grpc, slices_pb2_grpc
 from shardnode.config import NodeConfig
+from shardnode.link_service import LinkServicer
 from shardnode.membership import Membership
 from shardnode.node import ShardNode
 from shardnode.serving import Serving
@@ -117,6 +118,7 @@ class NodeServer:
         self._servicer = ShardServicer(serving, direct_path, check)
         shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
         if membership is not None:
+            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check), self._server)
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store, serving, check), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)

@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
+from common.memory_flags import parse_budget
+from common.operating_system import own_memory
 from shardnode.config import NodeConfig
 from shardnode.metrics import NodeMetrics
 from shardnode.node import ShardNode
@@ -35,6 +37,12 @@ class Serving:
         """
         self._config = config
         self.metrics = opened.metrics if opened is not None else NodeMetrics()
+        self.program_bytes = own_memory().rss_bytes
+        """Of this process before it has a slice."""
+        self.budget_bytes = 0
+        """The most memory that it was allowed, as counted at its start; 0 without a budget."""
+        if config.memory_budget is not None:
+            self.budget_bytes = parse_budget(config.memory_budget, taken_bytes=self.program_bytes)
         self.trouble = ""
         """Why the slice that should be served is not; empty when all is well."""
         self._changing = threading.Lock()

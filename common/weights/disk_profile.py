@@ -57,7 +57,7 @@ def disk_profile(directory: Path, tiles: Sequence[TileRange]) -> DiskProfile:
     device = os.stat(directory).st_dev
     profile = _kept(directory / DISK_NAME)
     if profile is None or profile.device != device:
-        profile = _measure(tiles, device)
+        profile = measure_disk(sorted({tile.path for tile in tiles}))
         with suppress(OSError):  # a directory that only others may write: measured at each start then
             scratch = directory / f"{DISK_NAME}.{os.getpid()}"
             scratch.write_text(json.dumps(asdict(profile)) + "\n", encoding="utf-8")
@@ -75,8 +75,9 @@ def _kept(path: Path) -> DiskProfile | None:
     return profile if profile.reads_in_flight <= MAX_READS_IN_FLIGHT and profile.bytes_per_second > 0 else None
 
 
-def _measure(tiles: Sequence[TileRange], device: int) -> DiskProfile:
-    paths = sorted({tile.path for tile in tiles})
+def measure_disk(paths: Sequence[Path]) -> DiskProfile:
+    """Return the profile of the disk that some files lie on, measured now. Raises: OSError: they cannot be read."""
+    device = os.stat(paths[0]).st_dev
     rate = _Probe(paths).rate
     by_depth = {depth: rate(depth, READ_BYTES[1]) for depth in DEPTHS}
     depth = _least(by_depth)

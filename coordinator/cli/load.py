@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +15,14 @@ from rich.table import Table
 from common.errors import NodeError, ShardmeshError
 from common.logs import configure_logs
 from coordinator.cli.mesh import StateOption
-from coordinator.cli.options import LogLevelOption, StrategyOption, WeightsDtypeOption
+from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
+
+if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
+    from common.plan import Plan
+    from common.weights.slice_description import SliceDescription
+    from coordinator.loaded_models import LoadedModel
+    from coordinator.mesh_access import MeshAccess
+    from protos.shardmesh.v1 import mesh_pb2
 
 OWN_SLICE = "coordinator's own slice"
 NodesOption = Annotated[
@@ -30,7 +37,14 @@ def load(
         str, typer.Option(help="What the model is called on the mesh; its directory's name by default.")
     ] = "",
     nodes: NodesOption = None,
-    split_strategy: StrategyOption = "uniform",
+    split_strategy: Annotated[
+        str | None,
+        typer.Option(
+            help="Who holds how much: uniform, ratio:3,1 (a number per node), memory (as much as each can hold), or "
+            "measured (the fastest). Default: as it was loaded before, else measured.",
+            show_default=False,
+        ),
+    ] = None,
     weights_dtype: WeightsDtypeOption = None,
     verify: Annotated[
         bool, typer.Option("--verify", help="Look at every byte that nodes have already; send again what is damaged.")
@@ -46,13 +60,15 @@ def load(
     """
     configure_logs(log_level)
     # Here and not at the top: they import torch, and --help must not wait for that.
+    from common.plan import make_plan
+    from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+    from common.weights.slice_format import DEFAULT_TILE_BYTES
     from coordinator.cli.progress import node_progress
     from coordinator.loaded_models import LoadedModels, name_for
     from coordinator.loading import LoadRequest
     from coordinator.loading import load as load_model
     from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
-    from coordinator.planning import plan_for
     from coordinator.shipping.slice_sender import Progress
     from coordinator.slicing.checkpoint import open_checkpoint
 
@@ -60,14 +76,21 @@ def load(
     mesh = owner_access(state)
     with closing(open_checkpoint(model)) as checkpoint:
         members = [mesh.node(name) for name in _names(nodes)] if nodes is not None else mesh.alive()
-        plan = plan_for(checkpoint.spec, split_strategy, members)
+        names, dtype = [member.name for member in members], weights_dtype or checkpoint.dtype
+        models, called = LoadedModels(state), name_for(model, name)
+        description = SliceDescription(
+            model_identity=checkpoint.identity, spec=checkpoint.spec, plan=make_plan(checkpoint.spec, "uniform", 1),
+            rank=COORDINATOR_RANK, dtype=dtype, tile_bytes=DEFAULT_TILE_BYTES,
+        )  # fmt: skip
+        plan = models.planned(called, description, names) if split_strategy is None else None
+        if plan is None:
+            plan = _planned(description, split_strategy or "measured", mesh, members, state)
         request = LoadRequest(
-            model=model, name=name_for(model, name), plan=plan, node_names=[member.name for member in members],
-            dtype=weights_dtype or checkpoint.dtype, verify=verify,
+            model=model, name=called, plan=plan, node_names=names, dtype=dtype, verify=verify
         )  # fmt: skip
         with node_progress([OWN_SLICE, *request.node_names]) as report:
             arrivals = load_model(
-                checkpoint, request, LoadedModels(state), mesh, report=report,
+                checkpoint, request, models, mesh, report=report,
                 report_own=lambda done, total: report(OWN_SLICE, Progress(total_bytes=total, arrived_bytes=done)),
             )  # fmt: skip
     for arrival in arrivals:
@@ -75,6 +98,29 @@ def load(
         print(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}", file=sys.stderr)
     print(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator ADDRESS --prompt ...",
           file=sys.stderr)  # fmt: skip
+
+
+def _planned(
+    description: SliceDescription, strategy: str, mesh: MeshAccess, members: Sequence[mesh_pb2.Node], state: Path
+) -> Plan:
+    """Return who holds what; where that follows from measurements, they are made and the choice is shown."""
+    from dataclasses import replace
+
+    from common.plan import make_plan
+    from coordinator.cli.plan import show_plan
+    from coordinator.planning import MEASURED, MEMORY, plan_for
+    from coordinator.prediction import Workload, predict
+    from coordinator.surveying import survey
+
+    if strategy not in (MEASURED, MEMORY):
+        return make_plan(description.spec, strategy, len(members))
+    workload = Workload()
+    found = survey(mesh, members, state, description.spec.hidden_size, workload, tell)
+    nodes, own, rounds = found.devices.nodes, found.devices.own, found.empty_round_seconds
+    plan = plan_for(description, strategy, nodes, own, workload, empty_round_seconds=rounds)
+    description = replace(description, plan=plan)
+    show_plan(description, predict(description, nodes, own, workload, empty_round_seconds=rounds), to_stderr=True)
+    return plan
 
 
 def unload(
@@ -97,24 +143,9 @@ def unload(
 
 def models(state_dir: StateOption = None) -> None:
     """List the models on the mesh: on which nodes each is, how large, and whether it could answer now."""
-    from coordinator.loaded_models import LoadedModel, LoadedModels
-    from coordinator.mesh_access import MeshAccess, owner_access
+    from coordinator.loaded_models import LoadedModels
+    from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
-    from coordinator.node_slices import list_slices
-
-    def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
-        for node, description in zip(model.node_names, model.slices(), strict=True):
-            try:
-                held = list_slices(mesh, node)
-            except NodeError:
-                return f"{node} is not reached"
-            except ShardmeshError as error:
-                return str(error)
-            if not any(one.is_whole and one.slice_id == description.slice_id for one in held.slices):
-                return f"{node} lacks its slice; load again"
-            if held.trouble:
-                return f"{node}: {held.trouble}"
-        return "ready"
 
     state = state_dir or default_state_directory()
     found = LoadedModels(state).all()
@@ -134,6 +165,24 @@ def models(state_dir: StateOption = None) -> None:
             f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
         )  # fmt: skip
     Console().print(table)
+
+
+def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
+    """Return whether a model could answer now, or why not."""
+    from coordinator.node_slices import list_slices
+
+    for node, description in zip(model.node_names, model.slices(), strict=True):
+        try:
+            held = list_slices(mesh, node)
+        except NodeError:
+            return f"{node} is not reached"
+        except ShardmeshError as error:
+            return str(error)
+        if not any(one.is_whole and one.slice_id == description.slice_id for one in held.slices):
+            return f"{node} lacks its slice; load again"
+        if held.trouble:
+            return f"{node}: {held.trouble}"
+    return "ready"
 
 
 def _names(text: str) -> Sequence[str]:

@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from common.command_line import CONTEXT_SETTINGS, run_process
-from coordinator.cli import load, mesh
+from coordinator.cli import load, mesh, plan
 from coordinator.cli.generate import generate
 from coordinator.cli.split import split
 
@@ -20,6 +20,9 @@ app.command()(load.load)
 app.command()(load.unload)
 app.command()(load.models)
 app.command()(mesh.nodes)
+app.command()(plan.plan)
+app.command()(plan.doctor)
+app.command()(plan.status)
 app.add_typer(mesh.app, name="mesh")
 
 

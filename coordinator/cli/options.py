@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,10 @@ WorldSizeOption = Annotated[int, typer.Option(help="How many nodes the model is 
 StrategyOption = Annotated[
     str, typer.Option(help="How the model is shared out: uniform, or ratio:3,1,1 with a number per node.")
 ]
+WireDtypeOption = Annotated[
+    str,
+    typer.Option(help="How numbers travel: float32, or bfloat16: half the bytes, not quite the same tokens."),
+]
 SaveDirOption = Annotated[str, typer.Option(help="Where slices are kept; relative to the model's directory.")]
 SplitBinOption = Annotated[bool, typer.Option("--split-bin", help="Slice again even if slices are there.")]
 WeightsDtypeOption = Annotated[
@@ -21,3 +26,8 @@ WeightsDtypeOption = Annotated[
     typer.Option(help="Stored dtype: float32, float16 or bfloat16; the source's own by default. Computed in float32."),
 ]
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+
+
+def tell(text: str) -> None:
+    """Say on stderr what is being done."""
+    print(text, file=sys.stderr, flush=True)

@@ -7,20 +7,30 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Device(_message.Message):
-    __slots__ = ("version", "protocol_version", "core_count", "memory_bytes", "free_memory_bytes", "free_disk_bytes")
+    __slots__ = ("version", "protocol_version", "core_count", "memory_bytes", "free_memory_bytes", "free_disk_bytes", "memory_bytes_per_second", "disk_bytes_per_second", "arithmetic_per_second", "program_bytes", "budget_bytes")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     CORE_COUNT_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     FREE_MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     FREE_DISK_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    DISK_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    ARITHMETIC_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    PROGRAM_BYTES_FIELD_NUMBER: _ClassVar[int]
+    BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     version: str
     protocol_version: int
     core_count: int
     memory_bytes: int
     free_memory_bytes: int
     free_disk_bytes: int
-    def __init__(self, version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., core_count: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., free_memory_bytes: _Optional[int] = ..., free_disk_bytes: _Optional[int] = ...) -> None: ...
+    memory_bytes_per_second: float
+    disk_bytes_per_second: float
+    arithmetic_per_second: float
+    program_bytes: int
+    budget_bytes: int
+    def __init__(self, version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., core_count: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., free_memory_bytes: _Optional[int] = ..., free_disk_bytes: _Optional[int] = ..., memory_bytes_per_second: _Optional[float] = ..., disk_bytes_per_second: _Optional[float] = ..., arithmetic_per_second: _Optional[float] = ..., program_bytes: _Optional[int] = ..., budget_bytes: _Optional[int] = ...) -> None: ...
 
 class JoinRequest(_message.Message):
     __slots__ = ("secret", "name", "certificate_request", "device")

@@ -1,0 +1,43 @@
+"""A look at the whole mesh before a plan: what each device is, and how far away.
+
+Covers: links measured, rounds of a model's sizes measured, the coordinator's own rates. Does not cover: plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.device_speeds import device_speeds
+from coordinator.batch import rows_per_sweep
+from coordinator.links import Link, measure_links, measure_round
+from coordinator.mesh_access import MeshAccess
+from coordinator.planned_devices import Devices, devices_of
+from coordinator.prediction import Workload
+from protos.shardmesh.v1 import mesh_pb2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Survey:
+    """What was found."""
+
+    devices: Devices
+    links: dict[str, Link]
+    empty_round_seconds: dict[int, float]
+    """By bytes of a node's message: seconds of a round in which nobody computes."""
+
+
+def survey(
+    mesh: MeshAccess, nodes: Sequence[mesh_pb2.Node], state_directory: Path, hidden_size: int, workload: Workload,
+    told: Callable[[str], None],
+) -> Survey:  # fmt: skip
+    """Measure. Args: told: called with what is being done, for people. Raises: NodeError: a node is not reached."""
+    names = [node.name for node in nodes]
+    own = device_speeds(state_directory, told)
+    told(f"measuring the links to {', '.join(names)}")
+    links = measure_links(mesh, names)
+    rows = min(workload.prompt_tokens, rows_per_sweep(hidden_size))
+    sizes = {hidden_size * workload.wire_bytes, hidden_size * workload.wire_bytes * rows}
+    rounds = {size: measure_round(mesh, names, size) for size in sorted(sizes)}
+    return Survey(devices=devices_of(nodes, links, own), links=links, empty_round_seconds=rounds)
