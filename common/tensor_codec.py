@@ -29,6 +29,21 @@ with warnings.catch_warnings():  # older torches warn, once a process, of memory
     torch.frombuffer(bytes(1), dtype=torch.uint8)
 
 
+def wire_number(dtype: torch.dtype) -> tensor_pb2.TensorDtype:
+    """Return what a dtype is called in messages."""
+    return _TO_WIRE[dtype]
+
+
+def dtype_of(number: int, allowed: Sequence[torch.dtype]) -> torch.dtype:
+    """Return the dtype that a peer names, the first of `allowed` if it names none. Raises: ShapeError: another one."""
+    if number == tensor_pb2.TENSOR_DTYPE_UNSPECIFIED:
+        return allowed[0]
+    for dtype in allowed:
+        if _TO_WIRE[dtype] == number:
+            return dtype
+    raise ShapeError(f"numbers cannot travel as {_wire_name(number)}; use {', '.join(map(str, allowed))}")
+
+
 def encode_tensor(tensor: torch.Tensor, into: tensor_pb2.Tensor) -> None:
     """Write a CPU tensor of a wire dtype into the message `into`, row-major and little-endian."""
     into.dtype = _TO_WIRE[tensor.dtype]

@@ -28,6 +28,7 @@ from coordinator.local import LocalNodes, LocalOptions
 from coordinator.mesh import Mesh, MeshIdentity
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.nodes import connect_nodes
+from coordinator.round_tensors import wire_dtype
 from coordinator.run_options import RunOptions, local_memory
 from coordinator.sequence import Sequence as TokenSequence
 from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
@@ -153,7 +154,10 @@ class Conversation:
             self.nodes = connect_nodes(addresses, run.mesh)
             for node in self.nodes:
                 opening.callback(node.close)
-            mesh = Mesh(clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics)
+            mesh = Mesh(
+                clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
+                wire=wire_dtype(run.wire_dtype),
+            )  # fmt: skip
             mesh.open()
             self.engine = Engine(mesh, ends, head)
             self._closing = opening.pop_all()

@@ -46,7 +46,8 @@ class Coordinator:
     """A coordinator that answers. Raises on construction what its parts raise, with nothing left running."""
 
     def __init__(
-        self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None
+        self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
+        wire_dtype: str = "float32",
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
         self._state = open_mesh_state(state_directory)
@@ -64,7 +65,7 @@ class Coordinator:
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, metrics)
+        self._generator = Generator(state_directory, mesh, metrics, wire_dtype)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:

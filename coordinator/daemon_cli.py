@@ -9,9 +9,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.command_line import CONTEXT_SETTINGS, run_process
+from common.errors import InputError
 from common.lifecycle import stop_on_signals
 from common.logs import configure_logs
 from common.options_file import use_options_file
+from coordinator.cli.options import WireDtypeOption
 
 app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 
@@ -39,6 +41,7 @@ def coordinate(
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
     ] = None,
+    wire_dtype: WireDtypeOption = "float32",
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Keep a mesh of devices together until SIGTERM or Ctrl-C: let them in, hear them, know where each one is.
@@ -46,11 +49,15 @@ def coordinate(
     Make the mesh first: coordinator-cli mesh init. Then: coordinator --master-ip 0.0.0.0
     """
     configure_logs(log_level)
+    if wire_dtype not in ("float32", "bfloat16"):  # before torch is imported, when somebody asks a model
+        raise InputError(f"--wire-dtype is '{wire_dtype}'; use float32 or bfloat16")
     # Here and not at the top: --help must not wait for gRPC.
     from coordinator.daemon import Coordinator
     from coordinator.mesh_state import default_state_directory
 
-    running = Coordinator(state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port)
+    running = Coordinator(
+        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype
+    )
     stop_on_signals(running.stop)
     print(f"coordinator: mesh {running.mesh_name} on {running.address}; let a device in with `coordinator-cli mesh "
           "invite`", file=sys.stderr, flush=True)  # fmt: skip

@@ -26,7 +26,10 @@ if TYPE_CHECKING:  # they import torch
 class Generator:
     """The models of one mesh, ready to be asked; what they need is imported when the first one is. Close it."""
 
-    def __init__(self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics) -> None:
+    def __init__(
+        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32"
+    ) -> None:  # fmt: skip
+        self._wire_dtype = wire_dtype
         self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
         self._lock = threading.Lock()
         self._closers: list[Callable[[], None]] = []
@@ -46,7 +49,7 @@ class Generator:
         model = self._models.get(request.model)
         with self._lock:
             if self._runner is None:
-                self._runner = ModelRunner(self._mesh, self._metrics)
+                self._runner = ModelRunner(self._mesh, self._metrics, self._wire_dtype)
                 self._closers.append(self._runner.close)
             if self._tokenizers.get(model.name, (None,))[0] != model:
                 self._tokenizers[model.name] = (model, load_tokenizer(model.tokenizer_directory))

@@ -6,9 +6,8 @@ Does not cover: transports (shard_client.py), addition itself (reduction.py), wh
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -19,15 +18,16 @@ from common.plan import Plan
 from common.residual import Residual
 from common.residual_message import encode_residual
 from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import decode_tensor, decode_tensors, encode_in_memory, encode_tensor
+from common.tensor_codec import decode_tensor, encode_tensor, wire_number
 from common.weights.slice_format import ATTENTION, FFN
 from coordinator.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_and_check, reduce_partials
 from coordinator.round_memory import RoundMemory
+from coordinator.round_tensors import messages_of, partials_of
 from coordinator.round_times import RoundTimes
 from coordinator.shard_client import ShardClient
-from protos.shardmesh.v1 import shard_pb2, tensor_pb2
+from protos.shardmesh.v1 import shard_pb2
 
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
@@ -50,6 +50,8 @@ class Mesh:
     identity: MeshIdentity
     metrics: CoordinatorMetrics
     times: RoundTimes = field(default_factory=RoundTimes)
+    wire: torch.dtype = torch.float32
+    """How rounds' tensors travel in messages; one node's whole layers are float32 always."""
     kv_budget_bytes: list[int] = field(default_factory=list)
     """By rank, once it is open: the most that keys and values of all sequences may take there."""
     _call_id: int = 0
@@ -73,7 +75,7 @@ class Mesh:
         """
         hidden_size = self.identity.spec.hidden_size
         self._memory = RoundMemory(
-            [rank for rank, client in enumerate(self.clients) if client.passes_files],
+            [rank for rank, client in enumerate(self.clients) if client.passes_files and self.wire is torch.float32],
             rows_per_sweep(hidden_size) * hidden_size * torch.float32.itemsize,
         )
         try:
@@ -121,13 +123,18 @@ class Mesh:
         block.kind = _KINDS[kind]
         block.segments.extend(segments)
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
-        in_memory = self._submit_input(request, block.input, rows, taking_part)
+        in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
+        for ranks, message in messages_of(request, block.input, rows, taking_part, self._memory, self.wire):
+            for rank in ranks:
+                self._submit(self.clients[rank], message)
         responses = []
         for rank in taking_part:
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
             self._round_trips[rank].observe(time.perf_counter() - started)
         collected = time.perf_counter()
-        partials = self._decode(taking_part, responses, tuple(rows.shape), in_memory)
+        partials = partials_of(
+            taking_part, responses, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
+        )
         total, is_finite = reduce_and_check(partials)
         if not is_finite:
             self._name_who_is_not_finite(taking_part, partials, f"the {kind} block of layer {layer}")
@@ -166,7 +173,10 @@ class Mesh:
         collected = time.perf_counter()
         if not 1 <= result.layer_count <= left:
             raise self._counted(NodeFault(f"{client.name} answered {result.layer_count} of {left} layers"))
-        output = self._decode_one(0, result.output, tuple(hidden.shape))
+        try:
+            output = decode_tensor(result.output, shape=tuple(hidden.shape))
+        except ShapeError as error:
+            raise self._refused(0, error) from error
         total, is_finite = reduce_and_check([output])
         next_layer = first_layer + result.layer_count
         if not is_finite:
@@ -189,6 +199,7 @@ class Mesh:
             opening.plan_digest = identity.plan.digest
             opening.rank = rank
             opening.weights_dtype = identity.dtype
+            opening.wire_dtype = wire_number(self.wire)
             files = self._memory.offer(rank, opening)
             self._submit(client, request.SerializeToString(), files)
         for rank, client in enumerate(self.clients):
@@ -209,27 +220,6 @@ class Mesh:
         for client in self.clients:
             self._collect(client, expected)
 
-    def _submit_input(
-        self, request: shard_pb2.RoundsRequest, into: tensor_pb2.Tensor, rows: torch.Tensor, ranks: Sequence[int]
-    ) -> Collection[int]:
-        """Send a round with its input to every rank; return those whose partial sums may lie in memory."""
-        place = self._memory.input_place(rows.shape)
-        in_memory = self._memory.ranks() if place is not None else ()
-        if place is not None:
-            encode_in_memory(rows, into, place)
-            message = request.SerializeToString()
-            for rank in ranks:
-                if rank in in_memory:
-                    self._submit(self.clients[rank], message)
-            into.Clear()
-        others = [rank for rank in ranks if rank not in in_memory]
-        if others:
-            encode_tensor(rows, into)
-            message = request.SerializeToString()
-            for rank in others:
-                self._submit(self.clients[rank], message)
-        return in_memory
-
     def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
         try:
             client.submit(message, files)
@@ -248,30 +238,10 @@ class Mesh:
             raise self._counted(NodeFault(f"{client.name} answered call {response.call_id} instead of {self._call_id}"))
         return response
 
-    def _decode(
-        self,
-        ranks: Sequence[int],
-        results: Sequence[shard_pb2.BlockResult],
-        shape: tuple[int, ...],
-        in_memory: Collection[int],
-    ) -> tuple[torch.Tensor, ...]:
-        if not in_memory:
-            with contextlib.suppress(ShapeError):  # once more below, with the name of whose it is
-                return decode_tensors([result.partial for result in results], shape=shape)
-        places = [self._memory.answer_place(rank, shape) if rank in in_memory else None for rank in ranks]
-        return tuple(
-            self._decode_one(rank, result.partial, shape, place)
-            for rank, result, place in zip(ranks, results, places, strict=True)
-        )
-
-    def _decode_one(
-        self, rank: int, tensor: tensor_pb2.Tensor, shape: tuple[int, ...], place: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        try:
-            return decode_tensor(tensor, shape=shape, in_memory=place)
-        except ShapeError as error:
-            name = self.clients[rank].name
-            raise self._counted(NodeFault(f"{name} answered with no such tensor: {error}")) from error
+    def _refused(self, rank: int, error: ShapeError) -> NodeFault:
+        fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
+        self._counted(fault)
+        return fault
 
     def _counted(self, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""

@@ -58,8 +58,8 @@ class Asked:
 class ModelRunner:
     """Runs requests. Close it."""
 
-    def __init__(self, mesh: MeshAccess, metrics: CoordinatorMetrics) -> None:
-        self._mesh, self._metrics = mesh, metrics
+    def __init__(self, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32") -> None:
+        self._mesh, self._metrics, self._wire_dtype = mesh, metrics, wire_dtype
         self._changed = threading.Condition()
         self._waiting: list[Asked] = []
         self._running: list[Asked] = []
@@ -158,7 +158,7 @@ class ModelRunner:
                 serve_slice(self._mesh, name, description.slice_id)
             run = RunOptions(
                 weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names,
-                mesh=self._mesh,
+                mesh=self._mesh, wire_dtype=self._wire_dtype,
             )  # fmt: skip
             self._conversation, self._model = Conversation(model, run, None, self._metrics), model
         return self._conversation

@@ -25,6 +25,7 @@ from coordinator.batch import rows_per_sweep
 from coordinator.local import LocalNodes
 from coordinator.local_memory import share_memory
 from coordinator.mesh_access import MeshAccess
+from coordinator.round_tensors import wire_dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class RunOptions:
     mesh: MeshAccess | None = None
     """The mesh that those nodes belong to, where they do."""
     use_gpu: bool = False
+    wire_dtype: str = "float32"
+    """How rounds' numbers travel to nodes elsewhere: float32, or bfloat16 in half the bytes."""
 
     def __post_init__(self) -> None:
         if self.memory_budget is not None:
@@ -53,6 +56,7 @@ class RunOptions:
                              "--nodes")  # fmt: skip
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
+        wire_dtype(self.wire_dtype)
         select_device(self.use_gpu)  # refuses what cannot be, before anything is started
 
 

@@ -16,7 +16,7 @@ from common.errors import InputError, InternalError, ProtocolError, ShapeError, 
 from common.framing import close_files
 from common.matmul import MOST_NATIVE_ROWS
 from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import decode_tensor, encode_in_memory, encode_tensor
+from common.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from common.weights.slice_format import ATTENTION, FFN
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.few_rows import Segment
@@ -44,6 +44,7 @@ class Session:
         """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
         self._files: Sequence[int] = ()
         self._memory: RoundMemory | None = None
+        self._wire = torch.float32
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -129,6 +130,7 @@ class Session:
             raise SliceMismatch(
                 f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
             )
+        self._wire = dtype_of(request.wire_dtype, (torch.float32, torch.bfloat16))
         self._memory = RoundMemory.accept(self._files, request.memory_bytes)
         self._close_files()
         self._is_open = True
@@ -159,7 +161,7 @@ class Session:
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
         memory = self._memory if request.input.is_in_memory else None
-        segments, rows = self._rows(request, memory)
+        segments, rows = self._rows(request, memory, torch.float32 if memory else self._wire)
         with self._node.lock:
             output = self._node.executor.run(kind, request.layer, segments, rows)
             self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
@@ -170,7 +172,7 @@ class Session:
         if place is not None:
             encode_in_memory(output.partial, result.partial, place)
         else:
-            encode_tensor(output.partial, result.partial)
+            encode_tensor(output.partial.to(self._wire), result.partial)
         result.compute_nanoseconds = output.compute_nanoseconds
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
 
@@ -188,7 +190,10 @@ class Session:
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
 
     def _rows(
-        self, request: shard_pb2.RunBlock | shard_pb2.RunLayers, memory: RoundMemory | None = None
+        self,
+        request: shard_pb2.RunBlock | shard_pb2.RunLayers,
+        memory: RoundMemory | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> tuple[list[Segment], torch.Tensor]:
         """Return whose rows a request has, and the rows themselves. Args: memory: where they lie, if not in it."""
         segments = [self._segment(segment) for segment in request.segments]
@@ -197,8 +202,8 @@ class Session:
             raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
         shape = (row_count, self._node.manifest.spec.hidden_size)
         return segments, decode_tensor(
-            request.input, shape=shape, in_memory=memory.inputs.view(shape) if memory else None
-        )
+            request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None
+        ).float()
 
     def _count_sweep(self, sweep_id: int) -> None:
         if sweep_id != self._last_sweep_id:

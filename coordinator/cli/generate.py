@@ -26,6 +26,7 @@ from coordinator.cli.options import (
     SplitBinOption,
     StrategyOption,
     WeightsDtypeOption,
+    WireDtypeOption,
     WorldSizeOption,
 )
 from coordinator.local import LocalNodes
@@ -91,6 +92,7 @@ def generate(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
     ] = False,
+    wire_dtype: WireDtypeOption = "float32",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
     master_ip: Annotated[str, typer.Option(help="Where the coordinator's gRPC service listens.")] = "127.0.0.1",
     master_port: Annotated[
@@ -161,7 +163,7 @@ def generate(
             ),
             run=RunOptions(
                 weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
-                node_addresses=addresses, mesh=mesh, use_gpu=use_gpu,
+                node_addresses=addresses, mesh=mesh, use_gpu=use_gpu, wire_dtype=wire_dtype,
             ),
             master_address=f"{master_ip}:{master_port}" if is_master_named else None,
             metrics_port=metrics_port,
@@ -172,7 +174,7 @@ def generate(
 NOT_REMOTE = {
     "world_size", "split_strategy", "split_bin", "save_dir", "weights_dtype", "memory_window", "window_bytes",
     "memory_budget", "page_cache", "reads_in_flight", "read_bytes", "read_timeout_seconds", "kv_budget_bytes", "nodes",
-    "insecure", "use_gpu", "master_ip", "master_port", "metrics_port",
+    "insecure", "use_gpu", "wire_dtype", "master_ip", "master_port", "metrics_port",
 }  # fmt: skip
 """Options of nodes that this command starts or reaches itself."""
 

@@ -74,7 +74,9 @@ def sliced(
 
 
 @contextmanager
-def thread_mesh(model: Model, *, memory_window: int, transport: Transport = "direct") -> Iterator[Conversation]:
+def thread_mesh(
+    model: Model, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32"
+) -> Iterator[Conversation]:
     """Run every node of a sliced model in threads of this process, over real sockets, and connect to them."""
     with ExitStack() as closing:
         # Not pytest's directory: a Unix socket's path has 108 bytes at most.
@@ -88,7 +90,7 @@ def thread_mesh(model: Model, *, memory_window: int, transport: Transport = "dir
             node = RunningNode(config, direct_path=f"{sockets}/rounds{rank}.sock" if transport == "direct" else "")
             closing.callback(node.close)
             addresses.append(node.address)
-        run = _run_options(memory_window, addresses)
+        run = dataclasses.replace(_run_options(memory_window, addresses), wire_dtype=wire_dtype)
         yield closing.enter_context(Conversation(model, run, None))
 
 

@@ -25,51 +25,51 @@ _sym_db = _symbol_database.Default()
 from protos.shardmesh.v1 import tensor_pb2 as protos_dot_shardmesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/shardmesh/v1/shard.proto\x12\x0cshardmesh.v1\x1a protos/shardmesh/v1/tensor.proto\"\xd2\x02\n\rRoundsRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x31\n\x0copen_session\x18\x02 \x01(\x0b\x32\x19.shardmesh.v1.OpenSessionH\x00\x12\x33\n\ropen_sequence\x18\x03 \x01(\x0b\x32\x1a.shardmesh.v1.OpenSequenceH\x00\x12+\n\trun_block\x18\x04 \x01(\x0b\x32\x16.shardmesh.v1.RunBlockH\x00\x12\x35\n\x0e\x63lose_sequence\x18\x05 \x01(\x0b\x32\x1b.shardmesh.v1.CloseSequenceH\x00\x12-\n\nload_norms\x18\n \x01(\x0b\x32\x17.shardmesh.v1.LoadNormsH\x00\x12-\n\nrun_layers\x18\x0b \x01(\x0b\x32\x17.shardmesh.v1.RunLayersH\x00\x42\x06\n\x04\x62ody\"\x97\x03\n\x0eRoundsResponse\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x35\n\x0esession_opened\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.SessionOpenedH\x00\x12\x37\n\x0fsequence_opened\x18\x03 \x01(\x0b\x32\x1c.shardmesh.v1.SequenceOpenedH\x00\x12\x31\n\x0c\x62lock_result\x18\x04 \x01(\x0b\x32\x19.shardmesh.v1.BlockResultH\x00\x12\x37\n\x0fsequence_closed\x18\x05 \x01(\x0b\x32\x1c.shardmesh.v1.SequenceClosedH\x00\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x15.shardmesh.v1.FailureH\x00\x12\x31\n\x0cnorms_loaded\x18\n \x01(\x0b\x32\x19.shardmesh.v1.NormsLoadedH\x00\x12\x33\n\rlayers_result\x18\x0b \x01(\x0b\x32\x1a.shardmesh.v1.LayersResultH\x00\x42\x06\n\x04\x62ody\"\x8f\x01\n\x0bOpenSession\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x15\n\rweights_dtype\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x14 \x01(\x03\"|\n\rSessionOpened\x12\x13\n\x0bincarnation\x18\x01 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cthread_count\x18\x03 \x01(\x05\x12\x12\n\nprocess_id\x18\x04 \x01(\x05\x12\x13\n\x0buses_memory\x18\x14 \x01(\x08\">\n\x0cOpenSequence\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x19\n\x11position_capacity\x18\x02 \x01(\x05\"(\n\x0eSequenceOpened\x12\x16\n\x0ereserved_bytes\x18\x01 \x01(\x03\"`\n\x07Segment\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x05\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x15\n\rrotary_length\x18\x04 \x01(\x05\"\xa0\x01\n\x08RunBlock\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\r\n\x05layer\x18\x02 \x01(\x05\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.shardmesh.v1.BlockKind\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"p\n\x0b\x42lockResult\x12%\n\x07partial\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x02 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x03 \x01(\x03\"\xbb\x01\n\tLoadNorms\x12-\n\x0f\x61ttention_norms\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\'\n\tffn_norms\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12+\n\routput_biases\x18\x03 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12)\n\x0b\x64own_biases\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"\r\n\x0bNormsLoaded\"\x95\x01\n\tRunLayers\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\x05\x12\x13\n\x0blayer_count\x18\x03 \x01(\x05\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"\x85\x01\n\x0cLayersResult\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x13\n\x0blayer_count\x18\x02 \x01(\x05\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x03 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x04 \x01(\x03\"$\n\rCloseSequence\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\"\x10\n\x0eSequenceClosed\":\n\x07\x46\x61ilure\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x11\n\x0fGetStatsRequest\"\xc2\x03\n\x10GetStatsResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x13\n\x0bincarnation\x18\x05 \x01(\x03\x12\x12\n\nprocess_id\x18\x06 \x01(\x05\x12\x11\n\trss_bytes\x18\x07 \x01(\x03\x12\x16\n\x0epeak_rss_bytes\x18\x08 \x01(\x03\x12\x11\n\tpss_bytes\x18\t \x01(\x03\x12\x14\n\x0cwindow_bytes\x18\n \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x0b \x01(\x03\x12\x19\n\x11peak_weight_bytes\x18\x0c \x01(\x03\x12\x10\n\x08kv_bytes\x18\r \x01(\x03\x12\x12\n\nread_bytes\x18\x0e \x01(\x03\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x0f \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x10 \x01(\x03\x12\x1b\n\x13open_sequence_count\x18\x11 \x01(\x05\x12\x15\n\rweights_dtype\x18\x12 \x01(\t\x12\x13\n\x0b\x64irect_path\x18\x13 \x01(\t*U\n\tBlockKind\x12\x1a\n\x16\x42LOCK_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42LOCK_KIND_ATTENTION\x10\x01\x12\x12\n\x0e\x42LOCK_KIND_FFN\x10\x02\x32\xa2\x01\n\x0cShardService\x12G\n\x06Rounds\x12\x1b.shardmesh.v1.RoundsRequest\x1a\x1c.shardmesh.v1.RoundsResponse(\x01\x30\x01\x12I\n\x08GetStats\x12\x1d.shardmesh.v1.GetStatsRequest\x1a\x1e.shardmesh.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/shardmesh/v1/shard.proto\x12\x0cshardmesh.v1\x1a protos/shardmesh/v1/tensor.proto\"\xd2\x02\n\rRoundsRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x31\n\x0copen_session\x18\x02 \x01(\x0b\x32\x19.shardmesh.v1.OpenSessionH\x00\x12\x33\n\ropen_sequence\x18\x03 \x01(\x0b\x32\x1a.shardmesh.v1.OpenSequenceH\x00\x12+\n\trun_block\x18\x04 \x01(\x0b\x32\x16.shardmesh.v1.RunBlockH\x00\x12\x35\n\x0e\x63lose_sequence\x18\x05 \x01(\x0b\x32\x1b.shardmesh.v1.CloseSequenceH\x00\x12-\n\nload_norms\x18\n \x01(\x0b\x32\x17.shardmesh.v1.LoadNormsH\x00\x12-\n\nrun_layers\x18\x0b \x01(\x0b\x32\x17.shardmesh.v1.RunLayersH\x00\x42\x06\n\x04\x62ody\"\x97\x03\n\x0eRoundsResponse\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x35\n\x0esession_opened\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.SessionOpenedH\x00\x12\x37\n\x0fsequence_opened\x18\x03 \x01(\x0b\x32\x1c.shardmesh.v1.SequenceOpenedH\x00\x12\x31\n\x0c\x62lock_result\x18\x04 \x01(\x0b\x32\x19.shardmesh.v1.BlockResultH\x00\x12\x37\n\x0fsequence_closed\x18\x05 \x01(\x0b\x32\x1c.shardmesh.v1.SequenceClosedH\x00\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x15.shardmesh.v1.FailureH\x00\x12\x31\n\x0cnorms_loaded\x18\n \x01(\x0b\x32\x19.shardmesh.v1.NormsLoadedH\x00\x12\x33\n\rlayers_result\x18\x0b \x01(\x0b\x32\x1a.shardmesh.v1.LayersResultH\x00\x42\x06\n\x04\x62ody\"\xbe\x01\n\x0bOpenSession\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x15\n\rweights_dtype\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x14 \x01(\x03\x12-\n\nwire_dtype\x18\x15 \x01(\x0e\x32\x19.shardmesh.v1.TensorDtype\"|\n\rSessionOpened\x12\x13\n\x0bincarnation\x18\x01 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cthread_count\x18\x03 \x01(\x05\x12\x12\n\nprocess_id\x18\x04 \x01(\x05\x12\x13\n\x0buses_memory\x18\x14 \x01(\x08\">\n\x0cOpenSequence\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x19\n\x11position_capacity\x18\x02 \x01(\x05\"(\n\x0eSequenceOpened\x12\x16\n\x0ereserved_bytes\x18\x01 \x01(\x03\"`\n\x07Segment\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x05\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x15\n\rrotary_length\x18\x04 \x01(\x05\"\xa0\x01\n\x08RunBlock\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\r\n\x05layer\x18\x02 \x01(\x05\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.shardmesh.v1.BlockKind\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"p\n\x0b\x42lockResult\x12%\n\x07partial\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x02 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x03 \x01(\x03\"\xbb\x01\n\tLoadNorms\x12-\n\x0f\x61ttention_norms\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\'\n\tffn_norms\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12+\n\routput_biases\x18\x03 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12)\n\x0b\x64own_biases\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"\r\n\x0bNormsLoaded\"\x95\x01\n\tRunLayers\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\x05\x12\x13\n\x0blayer_count\x18\x03 \x01(\x05\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"\x85\x01\n\x0cLayersResult\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x13\n\x0blayer_count\x18\x02 \x01(\x05\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x03 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x04 \x01(\x03\"$\n\rCloseSequence\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\"\x10\n\x0eSequenceClosed\":\n\x07\x46\x61ilure\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x11\n\x0fGetStatsRequest\"\xc2\x03\n\x10GetStatsResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x13\n\x0bincarnation\x18\x05 \x01(\x03\x12\x12\n\nprocess_id\x18\x06 \x01(\x05\x12\x11\n\trss_bytes\x18\x07 \x01(\x03\x12\x16\n\x0epeak_rss_bytes\x18\x08 \x01(\x03\x12\x11\n\tpss_bytes\x18\t \x01(\x03\x12\x14\n\x0cwindow_bytes\x18\n \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x0b \x01(\x03\x12\x19\n\x11peak_weight_bytes\x18\x0c \x01(\x03\x12\x10\n\x08kv_bytes\x18\r \x01(\x03\x12\x12\n\nread_bytes\x18\x0e \x01(\x03\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x0f \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x10 \x01(\x03\x12\x1b\n\x13open_sequence_count\x18\x11 \x01(\x05\x12\x15\n\rweights_dtype\x18\x12 \x01(\t\x12\x13\n\x0b\x64irect_path\x18\x13 \x01(\t*U\n\tBlockKind\x12\x1a\n\x16\x42LOCK_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42LOCK_KIND_ATTENTION\x10\x01\x12\x12\n\x0e\x42LOCK_KIND_FFN\x10\x02\x32\xa2\x01\n\x0cShardService\x12G\n\x06Rounds\x12\x1b.shardmesh.v1.RoundsRequest\x1a\x1c.shardmesh.v1.RoundsResponse(\x01\x30\x01\x12I\n\x08GetStats\x12\x1d.shardmesh.v1.GetStatsRequest\x1a\x1e.shardmesh.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.shardmesh.v1.shard_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BLOCKKIND']._serialized_start=2668
-  _globals['_BLOCKKIND']._serialized_end=2753
+  _globals['_BLOCKKIND']._serialized_start=2715
+  _globals['_BLOCKKIND']._serialized_end=2800
   _globals['_ROUNDSREQUEST']._serialized_start=84
   _globals['_ROUNDSREQUEST']._serialized_end=422
   _globals['_ROUNDSRESPONSE']._serialized_start=425
   _globals['_ROUNDSRESPONSE']._serialized_end=832
   _globals['_OPENSESSION']._serialized_start=835
-  _globals['_OPENSESSION']._serialized_end=978
-  _globals['_SESSIONOPENED']._serialized_start=980
-  _globals['_SESSIONOPENED']._serialized_end=1104
-  _globals['_OPENSEQUENCE']._serialized_start=1106
-  _globals['_OPENSEQUENCE']._serialized_end=1168
-  _globals['_SEQUENCEOPENED']._serialized_start=1170
-  _globals['_SEQUENCEOPENED']._serialized_end=1210
-  _globals['_SEGMENT']._serialized_start=1212
-  _globals['_SEGMENT']._serialized_end=1308
-  _globals['_RUNBLOCK']._serialized_start=1311
-  _globals['_RUNBLOCK']._serialized_end=1471
-  _globals['_BLOCKRESULT']._serialized_start=1473
-  _globals['_BLOCKRESULT']._serialized_end=1585
-  _globals['_LOADNORMS']._serialized_start=1588
-  _globals['_LOADNORMS']._serialized_end=1775
-  _globals['_NORMSLOADED']._serialized_start=1777
-  _globals['_NORMSLOADED']._serialized_end=1790
-  _globals['_RUNLAYERS']._serialized_start=1793
-  _globals['_RUNLAYERS']._serialized_end=1942
-  _globals['_LAYERSRESULT']._serialized_start=1945
-  _globals['_LAYERSRESULT']._serialized_end=2078
-  _globals['_CLOSESEQUENCE']._serialized_start=2080
-  _globals['_CLOSESEQUENCE']._serialized_end=2116
-  _globals['_SEQUENCECLOSED']._serialized_start=2118
-  _globals['_SEQUENCECLOSED']._serialized_end=2134
-  _globals['_FAILURE']._serialized_start=2136
-  _globals['_FAILURE']._serialized_end=2194
-  _globals['_GETSTATSREQUEST']._serialized_start=2196
-  _globals['_GETSTATSREQUEST']._serialized_end=2213
-  _globals['_GETSTATSRESPONSE']._serialized_start=2216
-  _globals['_GETSTATSRESPONSE']._serialized_end=2666
-  _globals['_SHARDSERVICE']._serialized_start=2756
-  _globals['_SHARDSERVICE']._serialized_end=2918
+  _globals['_OPENSESSION']._serialized_end=1025
+  _globals['_SESSIONOPENED']._serialized_start=1027
+  _globals['_SESSIONOPENED']._serialized_end=1151
+  _globals['_OPENSEQUENCE']._serialized_start=1153
+  _globals['_OPENSEQUENCE']._serialized_end=1215
+  _globals['_SEQUENCEOPENED']._serialized_start=1217
+  _globals['_SEQUENCEOPENED']._serialized_end=1257
+  _globals['_SEGMENT']._serialized_start=1259
+  _globals['_SEGMENT']._serialized_end=1355
+  _globals['_RUNBLOCK']._serialized_start=1358
+  _globals['_RUNBLOCK']._serialized_end=1518
+  _globals['_BLOCKRESULT']._serialized_start=1520
+  _globals['_BLOCKRESULT']._serialized_end=1632
+  _globals['_LOADNORMS']._serialized_start=1635
+  _globals['_LOADNORMS']._serialized_end=1822
+  _globals['_NORMSLOADED']._serialized_start=1824
+  _globals['_NORMSLOADED']._serialized_end=1837
+  _globals['_RUNLAYERS']._serialized_start=1840
+  _globals['_RUNLAYERS']._serialized_end=1989
+  _globals['_LAYERSRESULT']._serialized_start=1992
+  _globals['_LAYERSRESULT']._serialized_end=2125
+  _globals['_CLOSESEQUENCE']._serialized_start=2127
+  _globals['_CLOSESEQUENCE']._serialized_end=2163
+  _globals['_SEQUENCECLOSED']._serialized_start=2165
+  _globals['_SEQUENCECLOSED']._serialized_end=2181
+  _globals['_FAILURE']._serialized_start=2183
+  _globals['_FAILURE']._serialized_end=2241
+  _globals['_GETSTATSREQUEST']._serialized_start=2243
+  _globals['_GETSTATSREQUEST']._serialized_end=2260
+  _globals['_GETSTATSRESPONSE']._serialized_start=2263
+  _globals['_GETSTATSRESPONSE']._serialized_end=2713
+  _globals['_SHARDSERVICE']._serialized_start=2803
+  _globals['_SHARDSERVICE']._serialized_end=2965
 # @@protoc_insertion_point(module_scope)

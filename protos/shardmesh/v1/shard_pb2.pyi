@@ -56,20 +56,22 @@ class RoundsResponse(_message.Message):
     def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., sequence_opened: _Optional[_Union[SequenceOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequence_closed: _Optional[_Union[SequenceClosed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
-    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype", "memory_bytes")
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype", "memory_bytes", "wire_dtype")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model_identity: str
     plan_digest: str
     rank: int
     weights_dtype: str
     memory_bytes: int
-    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., memory_bytes: _Optional[int] = ...) -> None: ...
+    wire_dtype: _tensor_pb2.TensorDtype
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., wire_dtype: _Optional[_Union[_tensor_pb2.TensorDtype, str]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
     __slots__ = ("incarnation", "kv_budget_bytes", "thread_count", "process_id", "uses_memory")
