@@ -143,8 +143,12 @@ def guarded_stream(
         yield response
 
 
-def channel_options() -> list[tuple[str, int]]:
-    """Return the options of every channel."""
+def channel_options(ping_timeout_seconds: float = PING_SECONDS) -> list[tuple[str, int]]:
+    """Return the options of every channel.
+
+    Args: ping_timeout_seconds: how long a ping's answer may take; a ping waits behind what is being sent, so on a slow
+    link that carries megabytes it needs longer, and something else has to find a frozen peer.
+    """
     ping_milliseconds = int(PING_SECONDS * 1000)
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -153,7 +157,7 @@ def channel_options() -> list[tuple[str, int]]:
         # keepalive_timeout alone leaves ping_timeout at 60 s.
         ("grpc.keepalive_time_ms", ping_milliseconds),
         ("grpc.keepalive_timeout_ms", ping_milliseconds),
-        ("grpc.http2.ping_timeout_ms", ping_milliseconds),
+        ("grpc.http2.ping_timeout_ms", int(ping_timeout_seconds * 1000)),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.max_pings_without_data", 0),
         # Bandwidth probing cost a third of the speed of large messages and nothing was gained.

@@ -2,7 +2,8 @@
 
 Covers: the stream, what ends it, a limit on silence. Does not cover: channels (nodes.py makes them).
 Threads: gRPC's own, one that feeds requests to the stream, and one watchdog that cancels a stream whose
-round takes too long. A frozen or unreachable host is found by HTTP/2 pings (common/rpc.py).
+round takes too long or whose node has fallen silent. An unreachable host is found by TCP, a frozen one by its missing
+heartbeats, or where there are none by HTTP/2 pings (common/rpc.py).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -21,7 +22,7 @@ from coordinator.shard_client import ROUND_LIMIT_SECONDS
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
 
 ROUNDS_METHOD = "/shardmesh.v1.ShardService/Rounds"
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 0.25
 
 
 class GrpcShardClient:
@@ -29,8 +30,14 @@ class GrpcShardClient:
 
     passes_files = False
 
-    def __init__(self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS) -> None:
+    def __init__(
+        self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS,
+        is_silent: Callable[[], bool] = lambda: False,
+    ) -> None:  # fmt: skip
+        """Args: is_silent: whether the node is heard no more by other ways; asked while an answer is waited for."""
         self.name = name
+        self._is_silent = is_silent
+        self._is_lost = False
         self._round_limit_seconds = round_limit_seconds
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # One serialized message goes to all ranks, so the stream takes bytes as they are.
@@ -58,6 +65,8 @@ class GrpcShardClient:
         except StopIteration:
             raise NodeLost(f"{self.name} ended the session") from None
         except grpc.RpcError as error:
+            if self._is_lost:
+                raise NodeLost(f"{self.name} is gone (it sends no heartbeats)") from error
             if self._timed_out:
                 raise NodeTimeout(
                     f"{self.name} has worked on one block for more than {self._round_limit_seconds:g} s"
@@ -80,8 +89,11 @@ class GrpcShardClient:
     def _watch(self) -> None:
         while not self._is_over.wait(min(WATCH_SECONDS, self._round_limit_seconds)):
             since = self._waiting_since
-            if since is not None and time.monotonic() - since > self._round_limit_seconds:
-                self._timed_out = True
+            if since is None:
+                continue
+            self._timed_out = time.monotonic() - since > self._round_limit_seconds
+            self._is_lost = not self._timed_out and time.monotonic() - since > WATCH_SECONDS and self._is_silent()
+            if self._timed_out or self._is_lost:
                 self._stream.cancel()
                 return
 

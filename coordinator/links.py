@@ -21,7 +21,8 @@ from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
 REACH_SECONDS = 5.0
-SMALL_BYTES, LARGE_BYTES = 64, 1 << 20
+SMALL_BYTES, LARGE_BYTES = 64, 1 << 18
+"""Enough to tell 10 Mbit/s from 1 Gbit/s, and little enough for the former: four megabytes a node in all."""
 WARM_UPS, SMALL_ROUNDS, LARGE_ROUNDS = 5, 25, 3
 
 
@@ -64,7 +65,7 @@ def measure_round(mesh: MeshAccess, names: Sequence[str], byte_count: int) -> fl
                 echo.receive()
             return time.perf_counter() - started
 
-        return _median(one_round, LARGE_ROUNDS if byte_count > LARGE_BYTES // 8 else SMALL_ROUNDS)
+        return _median(one_round, LARGE_ROUNDS if byte_count >= LARGE_BYTES else SMALL_ROUNDS)
 
 
 def _median(measure: Callable[[], float], count: int) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import grpc
 
-from common.errors import NodeLost, NoSuchNode
+from common.errors import NodeLost, NoSuchNode, ShardmeshError
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
 from common.trust.tls import secure_channel
@@ -20,8 +20,10 @@ from coordinator.mesh_state import open_mesh_state
 from coordinator.owner_client import OwnerClient
 from protos.shardmesh.v1 import mesh_pb2
 
-SILENT_AFTER_SECONDS = 5.0
-"""Without a heartbeat for so long a node counts as gone; two and a half of them."""
+SILENT_AFTER_SECONDS = 4.0
+"""Without a heartbeat for so long a node counts as gone: four of them, and below the 5 s that we promise."""
+SLOW_LINK_PING_SECONDS = 30.0
+"""Heartbeats find a frozen node sooner, and come over a connection of their own, past what fills a slow link."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,16 @@ class MeshAccess:
     def channel(self, name: str) -> grpc.Channel:
         """Return a channel to a node; another one that answers there is refused. Raises: NoSuchNode, NodeLost."""
         peer = PeerName(mesh=self.mesh_name, role=NODE, name=name)
-        return secure_channel(self.node(name).address, self.identity(), peer)
+        return secure_channel(
+            self.node(name).address, self.identity(), peer, ping_timeout_seconds=SLOW_LINK_PING_SECONDS
+        )
+
+    def is_silent(self, name: str) -> bool:
+        """Tell whether a node that was heard is heard no more; False while nobody can tell."""
+        try:
+            return self.node(name).silent_seconds > SILENT_AFTER_SECONDS
+        except ShardmeshError:
+            return False
 
 
 def is_alive(node: mesh_pb2.Node) -> bool:

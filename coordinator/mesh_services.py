@@ -22,7 +22,7 @@ from coordinator.members import Device, Member, Members
 from coordinator.mesh_state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
-HEARTBEAT_SECONDS = 2.0
+HEARTBEAT_SECONDS = 1.0
 MAX_TEXT = 100
 MOST_BYTES = 1 << 60
 DEVICE_NUMBERS = [field.name for field in fields(Device) if field.name != "version"]

@@ -8,7 +8,7 @@ from typing import TypeVar
 import grpc
 
 from common.errors import NodeLost, NodeTimeout
-from common.rpc import error_from_rpc
+from common.rpc import error_from_rpc, wait_until_reached
 from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 
@@ -21,7 +21,7 @@ def list_slices(mesh: MeshAccess, name: str) -> slices_pb2.ListSlicesResponse:
     """Return what a node holds. Raises: NoSuchNode, NodeError."""
     request = slices_pb2.ListSlicesRequest()
     response: slices_pb2.ListSlicesResponse = _ask(
-        mesh, name, lambda stub: stub.ListSlices(request, timeout=LOOK_SECONDS, wait_for_ready=True)
+        mesh, name, lambda stub: stub.ListSlices(request, timeout=LOOK_SECONDS)
     )
     return response
 
@@ -44,6 +44,7 @@ def remove_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
 def _ask(mesh: MeshAccess, name: str, call: Callable[[slices_pb2_grpc.SliceServiceStub], Answer]) -> Answer:
     channel: grpc.Channel = mesh.channel(name)
     try:
+        wait_until_reached(channel, LOOK_SECONDS, f"{name} is not reachable; is its shardnode running?")
         return call(slices_pb2_grpc.SliceServiceStub(channel))
     except grpc.RpcError as error:
         failure = error_from_rpc(error, name)

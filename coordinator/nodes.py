@@ -88,7 +88,7 @@ def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> l
             address, channel, direct_path = found[rank]
             name = _name(rank, address, mesh)
             nodes.append(
-                ConnectedNode(name=name, channel=channel, client=_session(address, channel, direct_path, name))
+                ConnectedNode(name=name, channel=channel, client=_session(address, channel, direct_path, name, mesh))
             )
         return nodes
     except BaseException:
@@ -105,8 +105,10 @@ def _name(rank: int, address: str, mesh: MeshAccess | None) -> str:
     return f"node {rank}" if address.startswith("unix:") else f"node {rank} ({address})"
 
 
-def _session(address: str, channel: grpc.Channel, direct_path: str, name: str) -> ShardClient:
+def _session(address: str, channel: grpc.Channel, direct_path: str, name: str, mesh: MeshAccess | None) -> ShardClient:
     """Return a session over the direct socket where both ends are on this host, else over gRPC."""
     if address.startswith("unix:") and direct_path and os.path.exists(direct_path):
         return DirectShardClient(direct_path, name)
+    if mesh is not None:
+        return GrpcShardClient(channel, name, is_silent=lambda: mesh.is_silent(address))
     return GrpcShardClient(channel, name)

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.device_speeds import device_speeds
-from coordinator.batch import rows_per_sweep
-from coordinator.links import Link, measure_links, measure_round
+from coordinator.links import LARGE_BYTES, Link, measure_links, measure_round
 from coordinator.mesh_access import MeshAccess
 from coordinator.planned_devices import Devices, devices_of
 from coordinator.prediction import Workload
@@ -37,7 +36,5 @@ def survey(
     own = device_speeds(state_directory, told)
     told(f"measuring the links to {', '.join(names)}")
     links = measure_links(mesh, names)
-    rows = min(workload.prompt_tokens, rows_per_sweep(hidden_size))
-    sizes = {hidden_size * workload.wire_bytes, hidden_size * workload.wire_bytes * rows}
-    rounds = {size: measure_round(mesh, names, size) for size in sorted(sizes)}
+    rounds = {size: measure_round(mesh, names, size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
     return Survey(devices=devices_of(nodes, links, own), links=links, empty_round_seconds=rounds)

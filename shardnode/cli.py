@@ -40,7 +40,11 @@ def serve(
         ),
     ] = None,
     slice_dir: Annotated[
-        Path | None, typer.Option(help="Directory of one slice, such as MODEL/split/node0.", show_default=False)
+        Path | None,
+        typer.Option(
+            help="Directory of one slice, such as MODEL/split/node0; without, a member serves what it is sent.",
+            show_default=False,
+        ),
     ] = None,
     listen: Annotated[
         str, typer.Option(help="Where to listen: host:port (port 0: any free one) or unix:/path.")
@@ -80,8 +84,15 @@ def serve(
         str,
         typer.Option(help="host:port of the coordinator of this node's mesh.", show_default=False),
     ] = "",
+    advertise: Annotated[
+        str,
+        typer.Option(
+            help="host:port where the coordinator reaches this node, if not where it listens (a forwarded port).",
+            show_default=False,
+        ),
+    ] = "",
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where a member keeps its identity.", show_default=False)
+        Path | None, typer.Option(help="Where a member keeps its identity and its slices.", show_default=False)
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -89,7 +100,7 @@ def serve(
 
     Examples: shardnode --slice-dir models/my-model/split/node0 --listen 127.0.0.1:50051
 
-    shardnode join TOKEN, then: shardnode --config FILE --slice-dir DIRECTORY
+    shardnode join TOKEN, then: shardnode --config FILE; what it serves comes from its coordinator
     """
     if context.invoked_subcommand is not None:
         return
@@ -97,7 +108,7 @@ def serve(
     node_config = NodeConfig(
         slice_directory=slice_dir, listen=listen, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
         thread_count=threads, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
-        coordinator=coordinator, data_directory=data_dir,
+        coordinator=coordinator, data_directory=data_dir, advertise=advertise,
         weights=weight_memory(
             memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
             reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,

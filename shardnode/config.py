@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InputError
+from common.rpc import split_host_port
 from common.weights.weight_memory import WeightMemory
 
 DEFAULT_KV_BUDGET_BYTES = 1 << 30
@@ -43,10 +44,14 @@ class NodeConfig:
     """Listen without TLS on an address that other devices reach."""
     coordinator: str = ""
     """host:port of the mesh's coordinator; empty: no mesh, and no TLS."""
+    advertise: str = ""
+    """host:port where the coordinator reaches this node, if not where it listens."""
     data_directory: Path | None = None
     """Where a member keeps its identity; None where there is no coordinator."""
 
     def __post_init__(self) -> None:
+        if self.advertise:
+            split_host_port(self.advertise)
         if self.slice_directory is None and not self.coordinator:
             raise InputError("--slice-dir is missing: name a directory such as MODEL/split/node0, or join a mesh first "
                              "with `shardnode join TOKEN` (--help explains)")  # fmt: skip

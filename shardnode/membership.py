@@ -22,7 +22,7 @@ from common.trust.tls import secure_channel
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.device_facts import device_facts
 
-FIRST_INTERVAL_SECONDS = 2.0
+FIRST_INTERVAL_SECONDS = 1.0
 MOST_INTERVAL_SECONDS = 60.0
 CALL_SECONDS = 5.0
 

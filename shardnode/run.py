@@ -52,7 +52,7 @@ class RunningNode:
             self.address = server.address
             if membership is not None:
                 self._closers.append(membership.close)
-                membership.start(lambda: _presence(server.address, serving))
+                membership.start(lambda: _presence(config.advertise or server.address, serving))
         except BaseException:
             self.close()
             raise

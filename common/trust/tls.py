@@ -17,19 +17,21 @@ import grpc
 from OpenSSL import SSL, crypto
 
 from common.errors import NodeLost, NotTrusted
-from common.rpc import channel_options, split_host_port
+from common.rpc import PING_SECONDS, channel_options, split_host_port
 from common.trust.certificates import PeerName, peer_from_uri, to_pem
 from common.trust.identity import Identity
 
 CONNECT_SECONDS = 5.0
 
 
-def secure_channel(address: str, identity: Identity, expected: PeerName) -> grpc.Channel:
+def secure_channel(
+    address: str, identity: Identity, expected: PeerName, *, ping_timeout_seconds: float = PING_SECONDS
+) -> grpc.Channel:
     """Return a channel over mutual TLS to a peer that must be `expected`, wherever it is reached."""
     credentials = grpc.ssl_channel_credentials(
         root_certificates=identity.authority, private_key=identity.own.key, certificate_chain=identity.own.certificate
     )
-    return grpc.secure_channel(address, credentials, options=_named(expected))
+    return grpc.secure_channel(address, credentials, options=_named(expected, ping_timeout_seconds))
 
 
 def channel_to_authority(address: str, authority: bytes, expected: PeerName) -> grpc.Channel:
@@ -120,8 +122,8 @@ def _reason(error: Exception) -> str:
     return getattr(error, "strerror", None) or "whoever listens there does not speak TLS"
 
 
-def _named(expected: PeerName) -> list[tuple[str, int | str]]:
-    return [*channel_options(), ("grpc.ssl_target_name_override", expected.dns)]
+def _named(expected: PeerName, ping_timeout_seconds: float = PING_SECONDS) -> list[tuple[str, int | str]]:
+    return [*channel_options(ping_timeout_seconds), ("grpc.ssl_target_name_override", expected.dns)]
 
 
 def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:

@@ -12,6 +12,7 @@ Does not cover: models (tiny_checkpoint.py), waiting for conditions (waiting.py)
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -101,29 +103,40 @@ class Shell:
         self._temporary = self._home / "tmp"
         self._temporary.mkdir()
         self._started: list[Running] = []
+        self._numbers = itertools.count()  # several threads may start programs
 
     @property
     def home(self) -> Path:
         """A directory with a short path, removed at the end."""
         return self._home
 
-    def start(self, program: Name, *arguments: str | bytes, stdout: int | None = None) -> Running:
-        """Start a program. Args: stdout: a file descriptor instead of the file that `Running.out` reads."""
-        number = len(self._started)
+    def start(
+        self, program: Name, *arguments: str | bytes, stdout: int | None = None, inside: Sequence[str] = ()
+    ) -> Running:
+        """Start a program.
+
+        Args: stdout: a file descriptor instead of the file that `Running.out` reads; inside: what goes before the
+        command (network_hosts.py).
+        """
+        return self.start_command([*inside, str(PROGRAMS / program), *arguments], stdout=stdout)
+
+    def start_command(self, command: Sequence[str | bytes], *, stdout: int | None = None) -> Running:
+        """Start any command."""
+        number = next(self._numbers)
         out, err = self._home / f"out{number}", self._home / f"err{number}"
         environment = {**os.environ, MARK: self._mark, "TMPDIR": str(self._temporary)}
         with open(out, "wb") as out_file, open(err, "wb") as err_file:
             process = subprocess.Popen(
-                [PROGRAMS / program, *arguments],
+                command,
                 stdin=subprocess.DEVNULL, stdout=out_file if stdout is None else stdout, stderr=err_file,
                 env=environment, cwd=self._home,
             )  # fmt: skip
         self._started.append(Running(process, out, err))
         return self._started[-1]
 
-    def run(self, program: Name, *arguments: str | bytes) -> Finished:
+    def run(self, program: Name, *arguments: str | bytes, inside: Sequence[str] = ()) -> Finished:
         """Start a program and wait for its end."""
-        return self.start(program, *arguments).finish()
+        return self.start(program, *arguments, inside=inside).finish()
 
     def running(self) -> list[Running]:
         """Return what was started and has not ended."""

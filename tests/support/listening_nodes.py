@@ -54,7 +54,7 @@ class ListeningNode:
         self._server = _listen(self.node, transport, self.socket_path)
         self._closing.callback(self.stop)
 
-    def connect(self, **limits: float) -> ShardClient:
+    def connect(self, **limits: Any) -> ShardClient:
         """Return a client with nothing sent. Args: limits: of the client, in seconds."""
         client: ShardClient
         if self._transport == "direct":

@@ -95,7 +95,7 @@ class SliceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SendFile(self, request_iterator, context):
-        """Sends one file: first `start`, then `chunk`s of at most 1 MiB, then `end`. DATA_LOSS: the file is not what `end` says,
+        """Sends one file: first `start`, then `chunk`s of some hundred kilobytes, then `end`. DATA_LOSS: the file is not what `end` says,
         and nothing of it is kept. However the stream ends, whole chunks stay, for the next one to go on from.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -1,0 +1,85 @@
+"""A node that is frozen, killed, cut off or slow while it answers: is it named within five seconds, and all well after?
+
+Covers: the four promises over links of 100 Mbit/s: no wrong token, named in time, nothing kept, no hand needed.
+Does not cover: kills at any instant (test_kill_points.py), a mesh that is well (test_mesh_in_namespaces.py).
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from common.errors import EXIT_NODE
+from tests.support.mesh_of_hosts import MeshOfHosts
+from tests.support.network_hosts import why_not
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there can be hosts")
+
+PROMPT, LENGTH = "one two three", 10
+PROMISED_SECONDS = 5.0
+ENDLESS = 20_000
+LONG_PROMPT = "a long prompt fills a slow link " * 16
+"""512 tokens: 131 kB a round each way, longer than a ping may take."""
+
+Act = Callable[[MeshOfHosts], object]
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshOfHosts]:
+    """Return two nodes with a tiny model."""
+    model = write_tiny_checkpoint(tmp_path_factory.mktemp("models") / "tiny")
+    with MeshOfHosts(["attic", "kitchen"]) as made:
+        made.load(model, "--split-strategy", "ratio:1,3")
+        yield made
+    assert made.hosts.left() == []
+
+
+@pytest.fixture(scope="module")
+def expected(mesh: MeshOfHosts) -> list[int]:
+    """Return what the mesh answers while it is well."""
+    return mesh.answer(PROMPT, length=LENGTH)
+
+
+def signalled(number: signal.Signals) -> Act:
+    """Return what sends kitchen a signal."""
+    return lambda mesh: mesh.running["kitchen"].process.send_signal(number)
+
+
+FAULTS: dict[str, tuple[Act, Act]] = {
+    "frozen": (signalled(signal.SIGSTOP), signalled(signal.SIGCONT)),
+    "killed": (lambda mesh: mesh.kill("kitchen"), lambda mesh: mesh.start_node("kitchen")),
+    "cut off": (lambda mesh: mesh.hosts.cut("kitchen"), lambda mesh: mesh.hosts.mend("kitchen")),
+    "partitioned": (lambda mesh: mesh.hosts.partition("kitchen"), lambda mesh: mesh.hosts.heal("kitchen")),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_node_that_is_lost_is_named_within_five_seconds(mesh: MeshOfHosts, expected: list[int], fault: str) -> None:
+    """Whoever waits for the answer is told; afterwards the mesh answers again, with the right tokens."""
+    begin, end = FAULTS[fault]
+    asking = mesh.start_cli(*mesh.ask(PROMPT, ENDLESS))
+    asking.wait_for_text()
+    begin(mesh)
+    seconds, finished = mesh.seconds_to_end(asking)
+    end(mesh)
+    print(f"{fault}: named after {seconds:.2f} s: {finished.err.strip()[-120:]}")
+    assert finished.code == EXIT_NODE
+    assert "kitchen" in finished.err
+    assert len(finished.err.strip().splitlines()) == 1
+    assert seconds < PROMISED_SECONDS
+    mesh.wait_until_alive()
+    assert mesh.answer(PROMPT, length=LENGTH) == expected
+
+
+def test_a_node_behind_a_slow_link_is_not_taken_for_a_lost_one(mesh: MeshOfHosts, expected: list[int]) -> None:
+    """At half a megabit a second a prompt's round fills the link for seconds, and pings wait behind it."""
+    long_answer = mesh.answer(LONG_PROMPT, length=1)
+    mesh.hosts.set_rate("kitchen", 0.5)
+    try:
+        assert mesh.answer(LONG_PROMPT, length=1) == long_answer
+    finally:
+        mesh.hosts.set_rate("kitchen", 100)
+    assert mesh.answer(PROMPT, length=LENGTH) == expected

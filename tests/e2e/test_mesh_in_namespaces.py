@@ -1,0 +1,168 @@
+"""Five devices, each with its own address, memory group and a link of 100 Mbit/s: from mesh init to the right tokens.
+
+Covers: uneven ratios with a rank without heads, a link of 2 ms, restarts of one and of all, shipping over a cable that
+is pulled, a disk that is full. Does not cover: nodes that fail while they answer (test_faults_in_namespaces.py).
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from transformers import PreTrainedModel
+
+from common.errors import EXIT_RESOURCE
+from coordinator.tokenizer import load_tokenizer
+from tests.support.mesh_of_hosts import DESK, MeshOfHosts
+from tests.support.network_hosts import NetworkHosts, why_not
+from tests.support.random_models import build, save
+from tests.support.transformers_answers import greedy_answer
+from tests.support.waiting import wait_until
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there can be hosts")
+
+NODES = ("attic", "cellar", "garage", "kitchen")
+PROMPT, LENGTH = "the devices of a house", 12
+MEMORY_BYTES = 2 << 30
+UNEVEN = ("--split-strategy", "ratio:6,2,1,3")
+MOST_SENT = 1.05
+
+
+@pytest.fixture(scope="module")
+def reference() -> PreTrainedModel:
+    """Return what transformers answers with; 14 MB, so that shipping it takes a second."""
+    return build(hidden_size=256, intermediate_size=1024, layers=3, query_heads=4, kv_heads=2, vocab_size=320)
+
+
+@pytest.fixture(scope="module")
+def model(reference: PreTrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the same model on disk."""
+    return save(reference, tmp_path_factory.mktemp("models") / "small")
+
+
+@pytest.fixture(scope="module")
+def expected(reference: PreTrainedModel, model: Path) -> list[int]:
+    """Return what transformers answers."""
+    answer = greedy_answer(reference, load_tokenizer(model).encode(PROMPT), length=LENGTH)
+    assert answer.least_margin > 1e-3
+    return answer.token_ids
+
+
+@pytest.fixture(scope="module")
+def mesh() -> Iterator[MeshOfHosts]:
+    """Return four nodes and a coordinator, one of them behind a long link."""
+    with MeshOfHosts(NODES, memory_bytes=MEMORY_BYTES, delays={"garage": 2.0}) as made:
+        yield made
+    assert made.hosts.left() == []
+
+
+def test_five_devices_answer_what_transformers_does(mesh: MeshOfHosts, model: Path, expected: list[int]) -> None:
+    """With shares of 6, 2, 1 and 3: garage has no head at all."""
+    said = mesh.load(model, *UNEVEN)
+    assert said.count("MB sent") == 4
+    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    peaks = {name: mesh.hosts.peak_memory_bytes(name) for name in (DESK, *NODES)}
+    print({name: f"{peak / 1e6:.0f} MB" for name, peak in peaks.items()})
+    assert max(peaks.values()) < MEMORY_BYTES
+
+
+def test_the_doctor_names_the_long_link(mesh: MeshOfHosts, model: Path) -> None:
+    """In one sentence, with what was measured."""
+    mesh.load(model, *UNEVEN)
+    said = mesh.cli("doctor").out
+    assert "what limits it: garage's link" in said, said
+    (row,) = [line.split() for line in said.splitlines() if line.startswith("garage")]
+    assert 4.0 < float(row[1]) < 20.0  # two milliseconds each way
+
+
+def test_a_node_that_restarts_rejoins_and_is_sent_nothing(mesh: MeshOfHosts, model: Path, expected: list[int]) -> None:
+    """Stopped and started as systemd does it; then the coordinator and all nodes are killed and started."""
+    mesh.load(model, *UNEVEN)
+    assert mesh.stop("kitchen").code == 0
+    mesh.start_node("kitchen")
+    mesh.wait_until_alive()
+    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    for name in (DESK, *NODES):
+        mesh.kill(name)
+    mesh.start_coordinator()
+    for name in NODES:
+        mesh.start_node(name)
+    mesh.wait_until_alive()
+    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    before = {name: mesh.hosts.bytes_to(name) for name in NODES}
+    assert mesh.load(model).count("all was there") == 4
+    assert all(mesh.hosts.bytes_to(name) - before[name] < 100_000 for name in NODES)
+
+
+def test_a_cable_that_is_pulled_at_a_third_costs_less_than_a_twentieth(
+    mesh: MeshOfHosts, model: Path, expected: list[int]
+) -> None:
+    """Frames counted on the link itself, beside a transfer that nobody disturbs; the command goes on by itself."""
+    load = ("load", str(model), "--nodes", "attic", "--split-strategy", "uniform")
+    mesh.cli(*load)
+    mesh.cli("unload", "small")
+    before = mesh.hosts.bytes_to("attic")
+    mesh.cli(*load)
+    undisturbed = mesh.hosts.bytes_to("attic") - before
+    mesh.cli("unload", "small")
+    before = mesh.hosts.bytes_to("attic")
+    loading = mesh.start_cli(*load)
+    wait_until(
+        lambda: mesh.hosts.bytes_to("attic") - before > 0.3 * undisturbed, limit_seconds=30, what="a third is sent"
+    )
+    mesh.hosts.cut("attic")
+    wait_until(lambda: "attic" in silent(mesh), limit_seconds=30, what="attic is missed")
+    mesh.hosts.mend("attic")
+    finished = loading.finish()
+    assert finished.code == 0, finished.err
+    sent = mesh.hosts.bytes_to("attic") - before
+    print(f"{sent} bytes over the link, {undisturbed} undisturbed: {sent / undisturbed:.3f}")
+    assert sent < MOST_SENT * undisturbed
+    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    mesh.cli("unload", "small")
+
+
+def test_a_full_disk_is_one_line_and_the_old_slice_works(mesh: MeshOfHosts, model: Path, expected: list[int]) -> None:
+    """A real one: a file system of 30 MB on cellar."""
+    mesh.stop("cellar")
+    data = mesh.data("cellar")
+    kept = data.with_name("kept")
+    data.rename(kept)
+    data.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=34m", "tmpfs", str(data)], check=True)
+    try:
+        subprocess.run(["cp", "-a", f"{kept}/.", str(data)], check=True)
+        mesh.start_node("cellar")
+        mesh.wait_until_alive()
+        mesh.load(model, "--nodes", "cellar", "--split-strategy", "uniform")
+        larger = save(build(hidden_size=256, intermediate_size=1024, layers=6, vocab_size=320), model.parent / "larger")
+        refused = mesh.try_cli("load", str(larger), "--nodes", "cellar", "--split-strategy", "uniform")
+        line = refused.error_line("coordinator-cli", EXIT_RESOURCE)
+        assert "cellar: the slice needs" in line
+        assert "free some" in line
+        assert mesh.answer(PROMPT, length=LENGTH, options=["--model", "small"]) == expected
+    finally:
+        mesh.kill("cellar")
+        subprocess.run(["umount", str(data)], check=True)
+
+
+def test_hosts_leave_nothing() -> None:
+    """No namespace, no link, no group, also when what ran on them failed."""
+    made: list[NetworkHosts] = []
+
+    def fail_on_hosts() -> None:
+        with NetworkHosts(["a", "b"], memory_bytes=1 << 28) as hosts:
+            made.append(hosts)
+            assert hosts.left()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail_on_hosts()
+    assert made[0].left() == []
+
+
+def silent(mesh: MeshOfHosts) -> str:
+    """Return the rows of nodes that are not heard."""
+    return "\n".join(line for line in mesh.cli("nodes").out.splitlines() if "silent" in line)

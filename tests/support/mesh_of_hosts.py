@@ -1,0 +1,178 @@
+"""A whole mesh on hosts of its own: a coordinator on desk, a node on each of the others, as people would start them.
+
+    with MeshOfHosts(["kitchen", "attic"], model) as mesh:
+        mesh.load("--split-strategy", "ratio:2,1")
+        mesh.answer("hello", length=8)
+
+Covers: init, invite, join, starting and stopping, asking. Does not cover: the hosts themselves (network_hosts.py).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.support.cli import Finished, Running, Shell
+from tests.support.network_hosts import NetworkHosts
+from tests.support.waiting import wait_until
+
+DESK, PORT, NODE_PORT, RELAYED_PORT = "desk", 29500, 50051, 50061
+LIMIT_SECONDS = 60.0
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+class MeshOfHosts:
+    """Programs on hosts. Close it."""
+
+    def __init__(
+        self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
+        delays: dict[str, float] | None = None, options: dict[str, Sequence[str]] | None = None,
+    ) -> None:  # fmt: skip
+        """Start everything.
+
+        Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node.
+        """
+        self.nodes = list(nodes)
+        self.shell = Shell()
+        self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
+        self._delays, self._options = delays or {}, options or {}
+        self.state = str(self.shell.home / "state")
+        self.running: dict[str, Running] = {}
+        try:
+            self.cli("mesh", "init")
+            self.start_coordinator()
+            with ThreadPoolExecutor(2) as pool:
+                list(pool.map(self._join, self.nodes))
+            for name in self.nodes:
+                self._start_relay(name)
+                self.start_node(name)
+            self.wait_until_alive()
+        except BaseException:
+            self.close()
+            raise
+
+    def cli(self, *arguments: str) -> Finished:
+        """Run a verb of coordinator-cli on desk that has to work."""
+        finished = self.try_cli(*arguments)
+        assert finished.code == 0, finished.err
+        return finished
+
+    def try_cli(self, *arguments: str) -> Finished:
+        """Run a verb of coordinator-cli on desk."""
+        return self.start_cli(*arguments).finish()
+
+    def start_cli(self, *arguments: str) -> Running:
+        """Start a verb of coordinator-cli on desk."""
+        return self.shell.start("coordinator-cli", *arguments, "--state-dir", self.state, inside=self._on(DESK))
+
+    def start_coordinator(self) -> None:
+        """Start the coordinator, and wait until it listens."""
+        running = self.shell.start(
+            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), inside=self._on(DESK)
+        )
+        self._wait_for(running, "mesh ")
+        self.running[DESK] = running
+
+    def start_node(self, name: str) -> None:
+        """Start a node, and wait until it listens."""
+        more = list(self._options.get(name, ()))
+        if name in self._delays:
+            more += ["--advertise", f"{self.hosts.address(name)}:{RELAYED_PORT}"]
+        config = f"{self.data(name)}/shardnode.toml"
+        running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=self._on(name))
+        self._wait_for(running, "serving ")
+        self.running[name] = running
+
+    def stop(self, name: str) -> Finished:
+        """Have a program end as systemd would."""
+        self.running[name].process.terminate()
+        return self.running[name].finish()
+
+    def kill(self, name: str) -> None:
+        """End a program at once."""
+        self.running[name].process.kill()
+        self.running[name].process.wait()
+
+    def data(self, name: str) -> Path:
+        """Return a node's data directory."""
+        return self.shell.home / name
+
+    def alive(self) -> int:
+        """Return how many nodes the coordinator hears."""
+        return self.try_cli("nodes").out.count("alive")
+
+    def wait_until_alive(self) -> None:
+        """Wait until the coordinator hears every node."""
+        wait_until(lambda: self.alive() == len(self.nodes), limit_seconds=LIMIT_SECONDS, what="all nodes alive")
+
+    def load(self, model: Path, *options: str) -> str:
+        """Load a model; return what was said."""
+        return self.cli("load", str(model), *options).err
+
+    def answer(self, prompt: str, *, length: int, options: Sequence[str] = ()) -> list[int]:
+        """Return the tokens that the coordinator answers."""
+        document: dict[str, Any] = json.loads(self.cli(*self.ask(prompt, length), "--json", *options).out)
+        tokens: list[int] = document["token_ids"]
+        return tokens
+
+    def ask(self, prompt: str, length: int) -> list[str]:
+        """Return the command line that asks the coordinator."""
+        address = f"{self.hosts.address(DESK)}:{PORT}"
+        return [
+            "generate", "--coordinator", address, "--prompt", prompt, "--length", str(length), "--temperature", "0",
+            "--ignore-eos",
+        ]  # fmt: skip
+
+    def seconds_to_end(self, asking: Running) -> tuple[float, Finished]:
+        """Return how long a run takes to end from now on, and how it did."""
+        started = time.monotonic()
+        finished = asking.finish()
+        return time.monotonic() - started, finished
+
+    def close(self) -> None:
+        """End everything and remove the hosts."""
+        for running in self.running.values():
+            if running.process.poll() is None:
+                running.process.kill()
+        self.shell.close()
+        self.hosts.close()
+
+    def _join(self, name: str) -> None:
+        token = self.cli("mesh", "invite").out.split()[-1]
+        joined = self.shell.run(
+            "shardnode", "join", token, "--name", name, "--data-dir", str(self.data(name)), "--listen",
+            f"{self.hosts.address(name)}:{NODE_PORT}", inside=self._on(name),
+        )  # fmt: skip
+        assert joined.code == 0, joined.err
+
+    def _start_relay(self, name: str) -> None:
+        if name in self._delays:
+            here = self.hosts.address(name)
+            program = [sys.executable, str(REPOSITORY / "tests" / "support" / "delay_relay.py")]
+            command = [*program, f"{here}:{RELAYED_PORT}", f"{here}:{NODE_PORT}", str(self._delays[name])]
+            running = self.shell.start_command([*self.hosts.inside(name), *command])
+            self._wait_for(running, "relaying")
+            self.running[f"{name}'s relay"] = running
+
+    def _on(self, name: str) -> list[str]:
+        return self.hosts.inside(name)
+
+    def _wait_for(self, running: Running, text: str) -> None:
+        wait_until(
+            lambda: text in running.err or running.process.poll() is not None, limit_seconds=LIMIT_SECONDS, what=text
+        )
+        assert running.process.poll() is None, running.err
+
+    def __enter__(self) -> MeshOfHosts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

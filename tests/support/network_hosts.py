@@ -1,0 +1,165 @@
+"""Several hosts on one machine: network namespaces with links of limited rate, and memory groups of their own.
+
+    with NetworkHosts(["desk", "kitchen"]) as hosts:
+        shell.start("shardnode", ..., inside=hosts.inside("kitchen"))
+        hosts.cut("kitchen"), hosts.mend("kitchen")
+
+Covers: addresses, rate (tbf on both ends), links that are cut or swallow packets, bytes that have passed, memory groups
+of version 1. Does not cover: delay, which this kernel has no queue for (delay_relay.py).
+Everything lies in namespaces of our own; nothing of the machine's own network is touched, and all is removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+GROUPS = Path("/sys/fs/cgroup/memory")
+TOOLS = ("ip", "tc", "bridge", "nsenter")
+RATE_MBIT = 100
+
+
+def why_not() -> str:
+    """Return why there can be no such hosts here; empty when there can."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "network namespaces need Linux and root"
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed (iproute2, util-linux)"
+    probe = f"smp{uuid.uuid4().hex[:6]}"
+    if subprocess.run(["ip", "netns", "add", probe], capture_output=True, check=False).returncode:
+        return "this machine lets nobody make network namespaces"
+    subprocess.run(["ip", "netns", "delete", probe], check=True)
+    return ""
+
+
+class NetworkHosts:
+    """Hosts on one switch. Close it."""
+
+    def __init__(self, names: Sequence[str], *, rate_mbit: float = RATE_MBIT, memory_bytes: int | None = None) -> None:
+        """Args: memory_bytes: limit of each host's memory group; None: no groups."""
+        self._mark = f"sm{uuid.uuid4().hex[:6]}"
+        self._names = list(names)
+        self._has_groups = memory_bytes is not None
+        try:
+            self._make_hub()
+            for name in names:
+                self._make_host(name, rate_mbit)
+                if memory_bytes is not None:
+                    self._make_group(name, memory_bytes)
+        except BaseException:
+            self.close()
+            raise
+
+    def address(self, name: str) -> str:
+        """Return a host's address."""
+        return f"10.77.0.{self._names.index(name) + 1}"
+
+    def inside(self, name: str) -> list[str]:
+        """Return what goes before a command so that it runs on a host, and in its memory group."""
+        enter = ["nsenter", f"--net=/run/netns/{self._space(name)}", "--"]
+        if not self._has_groups:
+            return enter
+        return ["sh", "-c", f'echo $$ > {self._group(name)}/cgroup.procs && exec "$@"', "sh", *enter]
+
+    def set_rate(self, name: str, rate_mbit: float) -> None:
+        """Limit a host's link, each way, to another rate."""
+        burst = max(3200, int(rate_mbit * 1e6 / 8 / 200))
+        limit = ["root", "tbf", "rate", f"{rate_mbit}mbit", "burst", str(burst), "latency", "100ms"]
+        _run("ip", "netns", "exec", self._space(name), "tc", "qdisc", "replace", "dev", "eth0", *limit)
+        _run("ip", "netns", "exec", self._hub, "tc", "qdisc", "replace", "dev", self._port(name), *limit)
+
+    def cut(self, name: str) -> None:
+        """Pull a host's cable: its link is down."""
+        _run("ip", "netns", "exec", self._hub, "ip", "link", "set", self._port(name), "down")
+
+    def mend(self, name: str) -> None:
+        """Put the cable back."""
+        _run("ip", "netns", "exec", self._hub, "ip", "link", "set", self._port(name), "up")
+
+    def partition(self, name: str) -> None:
+        """Have the switch swallow a host's packets; the host sees a link that is up."""
+        _run("ip", "netns", "exec", self._hub, "bridge", "link", "set", "dev", self._port(name), "state", "0")
+
+    def heal(self, name: str) -> None:
+        """Have the switch forward again."""
+        _run("ip", "netns", "exec", self._hub, "bridge", "link", "set", "dev", self._port(name), "state", "3")
+
+    def bytes_to(self, name: str) -> int:
+        """Return how many bytes have gone to a host so far, frames included."""
+        shown = _run("ip", "netns", "exec", self._hub, "cat", f"/sys/class/net/{self._port(name)}/statistics/tx_bytes")
+        return int(shown)
+
+    def peak_memory_bytes(self, name: str) -> int:
+        """Return the most that everything on a host has taken, page cache included."""
+        return int((self._group(name) / "memory.max_usage_in_bytes").read_text())
+
+    def close(self) -> None:
+        """Remove everything; programs must have ended."""
+        for name in [*self._names, ""]:
+            space = self._space(name) if name else self._hub
+            subprocess.run(["ip", "netns", "delete", space], capture_output=True, check=False)
+            if name and self._has_groups:
+                with contextlib.suppress(OSError):
+                    self._group(name).rmdir()
+
+    def left(self) -> list[str]:
+        """Name what is left of these hosts on this machine."""
+        spaces = [line.split()[0] for line in _run("ip", "netns", "list").splitlines() if line.startswith(self._mark)]
+        groups = [str(path) for path in GROUPS.glob(f"{self._mark}*")]
+        links = [line for line in _run("ip", "-o", "link").splitlines() if self._mark in line]
+        return [*spaces, *groups, *links]
+
+    def _make_hub(self) -> None:
+        _run("ip", "netns", "add", self._hub)
+        _run("ip", "netns", "exec", self._hub, "ip", "link", "add", "br0", "type", "bridge")
+        _run("ip", "netns", "exec", self._hub, "ip", "link", "set", "br0", "up")
+
+    def _make_host(self, name: str, rate_mbit: float) -> None:
+        space, port = self._space(name), self._port(name)
+        _run("ip", "netns", "add", space)
+        _run("ip", "-n", self._hub, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _run("ip", "-n", self._hub, "link", "set", port, "master", "br0", "up")
+        _run("ip", "-n", space, "link", "set", "lo", "up")
+        _run("ip", "-n", space, "address", "add", f"{self.address(name)}/24", "dev", "eth0")
+        _run("ip", "-n", space, "link", "set", "eth0", "up")
+        _run("ip", "-n", space, "route", "add", "default", "dev", "eth0")
+        self.set_rate(name, rate_mbit)
+
+    def _make_group(self, name: str, memory_bytes: int) -> None:
+        self._group(name).mkdir()
+        (self._group(name) / "memory.limit_in_bytes").write_text(str(memory_bytes))
+
+    @property
+    def _hub(self) -> str:
+        return f"{self._mark}-hub"
+
+    def _space(self, name: str) -> str:
+        return f"{self._mark}-{name}"
+
+    def _port(self, name: str) -> str:
+        return f"port{self._names.index(name)}"
+
+    def _group(self, name: str) -> Path:
+        return GROUPS / f"{self._mark}-{name}"
+
+    def __enter__(self) -> NetworkHosts:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
+    return done.stdout
