@@ -25,7 +25,18 @@ os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it warns of weights that stay 
 
 from common.errors import ShardmeshError
 from common.operating_system import usable_core_count
-from tests.bench import big, first_token, growth, kernels, slicing, slicing_memory, speed, star_floor
+from tests.bench import (
+    big,
+    first_token,
+    growth,
+    kernels,
+    kills,
+    predictions,
+    slicing,
+    slicing_memory,
+    speed,
+    star_floor,
+)
 from tests.bench.big_inputs import SIZES
 from tests.bench.inputs import check_model
 from tests.bench.report import BenchBroken, Result, Settings, machine_facts
@@ -39,9 +50,11 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "first-token": first_token.measure,
     "growth": growth.measure,
     "big": big.measure,
+    "kills": kills.measure,
+    "plan": predictions.measure,
 }
-FULL_ONLY = ("growth", "big")
-"""Not part of --quick: minutes each, and a model of 7 GB."""
+FULL_ONLY = ("growth", "big", "kills", "plan")
+"""Not part of --quick: minutes each, a model of 7 GB, or root."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2
 """What the bars are stated for."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -32,12 +32,15 @@ class MeshOfHosts:
 
     def __init__(
         self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
-        delays: dict[str, float] | None = None, options: dict[str, Sequence[str]] | None = None,
+        delays: dict[str, float] | None = None, options: Mapping[str, Sequence[str]] | None = None,
+        cores: Mapping[str, int] | None = None,
     ) -> None:  # fmt: skip
         """Start everything.
 
-        Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node.
+        Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node; cores: the one
+        that a node may use.
         """
+        self._cores = cores or {}
         self.nodes = list(nodes)
         self.shell = Shell()
         self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
@@ -161,7 +164,8 @@ class MeshOfHosts:
             self.running[f"{name}'s relay"] = running
 
     def _on(self, name: str) -> list[str]:
-        return self.hosts.inside(name)
+        pinned = ["taskset", "-c", str(self._cores[name])] if name in self._cores else []
+        return [*self.hosts.inside(name), *pinned]
 
     def _wait_for(self, running: Running, text: str) -> None:
         wait_until(
