@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import WindowTooSmall
+from common.node_budget import share_budget
 from common.weights.open_tiles import CACHED_SHARE
 from common.weights.pinning import plan_weights
 from common.weights.reader import ReadSettings
@@ -159,7 +160,7 @@ def _device(
     row_count = min(workload.prompt_tokens, rows_per_sweep(spec.hidden_size))
     rows_bytes = ROW_COPIES * row_count * spec.hidden_size * 4
     fixed_bytes = device.program_bytes + WORK_BYTES + kv_bytes + rows_bytes
-    held_bytes, streamed_bytes, rate_share = _weights(device, layouts, tiles, fixed_bytes)
+    held_bytes, streamed_bytes, rate_share = _weights(device, layouts, tiles)
     memory_rate = device.memory_rate * MEMORY_SHARE * rate_share
     compute = weight_bytes / memory_rate + rounds * ROUND_SECONDS
     disk = streamed_bytes / device.disk_rate if streamed_bytes else 0.0
@@ -174,16 +175,16 @@ def _device(
     )  # fmt: skip
 
 
-def _weights(
-    device: PlannedDevice, layouts: dict[str, FileLayout], tiles: list[int], fixed_bytes: int
-) -> tuple[int, int, float]:
+def _weights(device: PlannedDevice, layouts: dict[str, FileLayout], tiles: list[int]) -> tuple[int, int, float]:
     """Return bytes of weights that a process holds, bytes that it reads for each token, and its share of memory's rate.
 
     Held bytes are negative where not even a window fits.
     """
     settings = ReadSettings()
     block_bytes = max((sum(tile.byte_count for tile in layout.tiles) for layout in layouts.values()), default=0)
-    budget = max(1, device.memory_bytes - fixed_bytes) if device.has_budget else None
+    budget = None
+    if device.has_budget:
+        budget = max(1, share_budget(device.memory_bytes, program_bytes=device.program_bytes).weight_bytes)
     memory = WeightMemory(budget_bytes=budget)
     window = memory.wanted_window_bytes(
         block_bytes=block_bytes, tile_bytes=max(tiles, default=0), reads_in_flight=settings.reads_in_flight

@@ -9,8 +9,6 @@ from common.errors import InputError
 from common.rpc import split_host_port
 from common.weights.weight_memory import WeightMemory
 
-DEFAULT_KV_BUDGET_BYTES = 1 << 30
-
 
 @dataclass(frozen=True, kw_only=True)
 class NodeConfig:

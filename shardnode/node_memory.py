@@ -10,18 +10,13 @@ from dataclasses import replace
 
 from common.errors import BudgetTooSmall
 from common.memory_flags import parse_budget
+from common.node_budget import DEFAULT_KV_BUDGET_BYTES, KV_SHARE, WORKING_BYTES, share_budget
 from common.operating_system import own_memory
 from common.sizes import format_size
 from common.weights.manifest import SliceManifest
 from common.weights.pinning import least_weight_bytes
 from common.weights.weight_memory import WeightMemory
-from shardnode.config import DEFAULT_KV_BUDGET_BYTES, NodeConfig
-
-WORKING_BYTES = 64_000_000
-"""What serving takes beside weights, keys and values: listeners, thread stacks, and rows of prompt chunks, which are
-at most 4 MiB of input each (coordinator/batch.py) in several copies."""
-KV_SHARE = 4
-"""Of a budget keys and values get one part in so many, unless --kv-budget-bytes says otherwise."""
+from shardnode.config import NodeConfig
 
 
 def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, WeightMemory]:
@@ -31,22 +26,20 @@ def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, Weigh
     """
     if config.memory_budget is None:
         return config.kv_budget_bytes or DEFAULT_KV_BUDGET_BYTES, config.weights
-    programs_bytes = own_memory().rss_bytes + WORKING_BYTES
-    budget_bytes = parse_budget(config.memory_budget, taken_bytes=programs_bytes)
+    program_bytes = own_memory().rss_bytes
+    budget_bytes = parse_budget(config.memory_budget, taken_bytes=program_bytes + WORKING_BYTES)
+    budget = share_budget(budget_bytes, program_bytes=program_bytes, kv_bytes=config.kv_budget_bytes)
+    programs_bytes = budget.programs_bytes
     least_bytes = least_weight_bytes(
         [tile.byte_count for layout in manifest.layouts().values() for tile in layout.tiles]
     )
-    kv_bytes = config.kv_budget_bytes
-    if kv_bytes is None:
-        kv_bytes = max(1, min(DEFAULT_KV_BUDGET_BYTES, budget_bytes // KV_SHARE))
-        needed_bytes = (programs_bytes + least_bytes) * KV_SHARE // (KV_SHARE - 1)
-    else:
-        needed_bytes = programs_bytes + least_bytes + kv_bytes
-    weight_bytes = budget_bytes - programs_bytes - kv_bytes
-    if weight_bytes < least_bytes:
+    needed_bytes = (programs_bytes + least_bytes) * KV_SHARE // (KV_SHARE - 1)
+    if config.kv_budget_bytes is not None:
+        needed_bytes = programs_bytes + least_bytes + config.kv_budget_bytes
+    if budget.weight_bytes < least_bytes:
         raise BudgetTooSmall(
             f"--memory-budget {format_size(budget_bytes)} is too small for {config.slice_directory}: at least "
             f"{format_size(needed_bytes)} are needed ({format_size(programs_bytes)} of it for the program, "
             f"{format_size(least_bytes)} for weights, the rest for keys and values)"
         )
-    return kv_bytes, replace(config.weights, budget_bytes=weight_bytes)
+    return budget.kv_bytes, replace(config.weights, budget_bytes=budget.weight_bytes)

@@ -50,7 +50,7 @@ class MeshOfHosts:
         try:
             self.cli("mesh", "init")
             self.start_coordinator()
-            with ThreadPoolExecutor(2) as pool:
+            with ThreadPoolExecutor(1 if self._cores else 2) as pool:  # where speeds count, measured one by one
                 list(pool.map(self._join, self.nodes))
             for name in self.nodes:
                 self._start_relay(name)
