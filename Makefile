@@ -93,7 +93,8 @@ test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some o
 	@$(BIN)/python -m pytest $(ARGS)
 
 test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
-	@$(BIN)/python -m pytest tests/systemd -rs $(ARGS)
+# The first test waits for the base system, which takes half a minute and, on a slow network, several.
+	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
 
 bench: $(READY) $(MODEL) ## Measure, and print where a token's time goes
 	@$(BIN)/python -m tests.bench $(ARGS)

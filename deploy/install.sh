@@ -27,9 +27,14 @@ run() {
     "$@"
 }
 
-# Tell whether the units' ProtectHome and PrivateTmp keep a path from the services.
-is_hidden() {
-    case $1 in /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*) return 0 ;; *) return 1 ;; esac
+# Refuse a path that the units' ProtectHome and PrivateTmp keep from the services, wherever links lead to.
+must_be_seen() {
+    local path
+    for path in "$1" "$(readlink -m "$1")"; do
+        case $path/ in
+            /home/* | /root/* | /run/user/* | /tmp/* | /var/tmp/*) fail "the services cannot see $path; $2" 2 ;;
+        esac
+    done
 }
 
 deploy=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -51,7 +56,7 @@ esac
 # It goes into the unit as it stands, where a space ends a word and % begins a specifier.
 [[ $prefix =~ ^/[A-Za-z0-9/._-]+$ && $prefix != */..* ]] ||
     fail "--prefix: an absolute path of letters, digits and /._- only" 2
-! is_hidden "$prefix/" || fail "the services cannot see $prefix; move shardmesh, best to /opt/shardmesh" 2
+must_be_seen "$prefix" "move shardmesh, best to /opt/shardmesh"
 
 bin=$prefix/.venv/bin
 config=/etc/shardmesh/$service.toml
@@ -61,9 +66,7 @@ unit=/etc/systemd/system/$service.service
 command -v systemctl > /dev/null || fail "this machine has no systemd"
 [ -x "$bin/$service" ] || fail "there is no $bin/$service; run make setup in $prefix first"
 # A .venv is only links to the Python that it was made from.
-python=$(readlink -f "$bin/python")
-! is_hidden "$python" || fail "the services cannot see $python, which .venv was made from; make it from the system's: \
-rm -r .venv && make setup PYTHON=/usr/bin/python3"
+must_be_seen "$bin/python" "make .venv from the system's Python: rm -r .venv && make setup PYTHON=/usr/bin/python3"
 
 echo "The user that the services run as:"
 run install -D -m 644 "$deploy/systemd/shardmesh.sysusers" /etc/sysusers.d/shardmesh.conf

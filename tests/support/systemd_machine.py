@@ -156,6 +156,7 @@ class Machine:
 
     def journal(self, service: str) -> str:
         """Return what a service and systemd have said about it."""
+        self.must("journalctl", "--sync")
         return self.must("journalctl", "--unit", service, "--no-pager", "--output=cat")
 
     def close(self) -> None:

@@ -68,5 +68,8 @@ def test_a_python_that_the_services_cannot_see_is_refused(machine: Machine) -> N
     machine.must("ln", "-sf", "/root/python/python3", "/srv/wrong/.venv/bin/python")
     machine.must("ln", "-sf", "/bin/true", "/srv/wrong/.venv/bin/coordinator")
     refused = machine.run(INSTALL, "coordinator", "--prefix", "/srv/wrong")
-    assert (refused.returncode, refused.stdout) == (1, "")
-    assert "the services cannot see /root/python/python3" in refused.stderr
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "the services cannot see /root/python/python3; " in refused.stderr
+    machine.must("ln", "-sfn", "/root/python", "/srv/linked")
+    linked = machine.run(INSTALL, "coordinator", "--prefix", "/srv/linked")
+    assert (linked.returncode, "the services cannot see /root/python; " in linked.stderr) == (2, True)

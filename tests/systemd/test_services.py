@@ -52,7 +52,8 @@ def test_a_service_may_do_no_more_than_its_unit_says(machine: Machine, service: 
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     sight = ("nsenter", f"--target={pid}", "--mount", "--")
     assert machine.run(*sight, "touch", "/etc/written").returncode != 0
-    assert machine.run(*sight, "ls", "/root").stdout == ""
+    machine.write("/root/secret", "seen")
+    assert machine.run(*sight, "cat", "/root/secret").stdout == ""
 
 
 def test_the_coordinator_hears_the_node(machine: Machine) -> None:
