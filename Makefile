@@ -34,7 +34,7 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model protos fix verify stubs-fresh test bench run lock clean clean-all
+.PHONY: help setup model protos fix verify stubs-fresh test test-systemd bench run lock clean clean-all
 
 help: ## Explain these commands
 	@echo "shardmesh: several small devices run one language model together"
@@ -92,6 +92,10 @@ stubs-fresh: $(READY)
 test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
 	@$(BIN)/python -m pytest $(ARGS)
 
+test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
+# The first test waits for the base system, which takes half a minute and, on a slow network, several.
+	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
+
 bench: $(READY) $(MODEL) ## Measure, and print where a token's time goes
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -107,6 +111,6 @@ clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(MODEL_DIR)/split
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
-clean-all: clean ## The same, and .venv, the demo model and the benchmark's models too
-	rm -rf $(VENV) $(MODEL_DIR) models/bench-*
+clean-all: clean ## The same, and .venv and all that lies in models/ and can be made again
+	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base
 	rm -f common/native/matmul.so common/native/matmul.dylib

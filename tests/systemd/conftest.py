@@ -1,0 +1,64 @@
+"""What the tests under a real systemd share: one machine, installed by deploy/install.sh, that is coordinator and node.
+
+Does not cover: the machine itself (tests/support/systemd_machine.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.systemd_machine import Machine, base_system, why_not
+from tests.support.systemd_services import DATA, INSTALL, MODEL, NODE, NODE_CONFIG, PROGRAMS, SERVICES, STATE
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny model with a slice for one node, readable by everyone."""
+    from coordinator.conversation import Model, ModelOptions
+
+    directory = write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "model")
+    made = Model(ModelOptions(model=directory, world_size=1))
+    made.slice(lambda done, total: None)
+    made.close()
+    for path in (directory, *directory.rglob("*")):  # the services' user reads it there
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def bare(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """Return a machine that has the repository and nothing of ours installed."""
+    if reason := why_not():
+        pytest.skip(reason)
+    machine = Machine(base_system(), tmp_path_factory.mktemp("machine"), {model: MODEL})
+    yield machine
+    machine.close()
+
+
+@pytest.fixture(scope="session")
+def installed(bare: Machine) -> Machine:
+    """Return the machine once both services run, by the commands of deploy/README.md."""
+    bare.must(INSTALL, "coordinator")
+    bare.must_as_service_user(f"{PROGRAMS}/coordinator-cli", "mesh", "init", "--state-dir", STATE)
+    bare.must("systemctl", "enable", "--now", "coordinator")
+    invited = bare.must_as_service_user(f"{PROGRAMS}/coordinator-cli", "mesh", "invite", "--state-dir", STATE)
+    command = invited.split()
+    assert command[:2] == ["shardnode", "join"]
+    bare.must(INSTALL, "node")
+    bare.must_as_service_user(f"{PROGRAMS}/shardnode", "join", command[2], "--name", NODE, "--data-dir", DATA)
+    bare.must("install", "-m", "644", f"{DATA}/shardnode.toml", NODE_CONFIG)
+    bare.must("systemctl", "enable", "--now", "shardnode")
+    return bare
+
+
+@pytest.fixture
+def machine(installed: Machine) -> Machine:
+    """Return the machine with both services running and nothing counted against them."""
+    for service in SERVICES:
+        installed.must("systemctl", "reset-failed", service)
+        installed.must("systemctl", "restart", service)
+    return installed
