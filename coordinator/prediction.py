@@ -89,6 +89,8 @@ class DevicePrediction:
     link_seconds: float
     """Its own way there and back, all rounds of a token."""
     prompt_seconds: float
+    has_budget: bool
+    """Whether it was told how much memory it may use."""
     fits: bool
     """Whether its disk and memory suffice."""
 
@@ -171,7 +173,7 @@ def _device(
         name=device.name, slice_bytes=slice_bytes, peak_memory_bytes=fixed_bytes + max(0, held_bytes),
         streamed_bytes=streamed_bytes, compute_seconds=compute, disk_seconds=disk,
         link_seconds=rounds * (device.round_trip_seconds + 2 * one_way), prompt_seconds=prompt,
-        fits=held_bytes >= 0 and slice_bytes <= device.disk_bytes,
+        has_budget=device.has_budget, fits=held_bytes >= 0 and slice_bytes <= device.disk_bytes,
     )  # fmt: skip
 
 
@@ -239,8 +241,9 @@ def _bottleneck(
 ) -> str:
     by_disk = max(parts, key=lambda part: part.disk_seconds)
     if by_disk.disk_seconds >= token:
+        hint = "" if by_disk.has_budget else "; with --memory-budget auto it would keep more"
         return (f"{by_disk.name}'s disk: {by_disk.streamed_bytes / 1e9:.2f} GB a token do not fit its memory and take "
-                f"{by_disk.disk_seconds:.2f} s")  # fmt: skip
+                f"{by_disk.disk_seconds:.2f} s{hint}")  # fmt: skip
     if rounds * wait >= max(computing, head):
         farthest = max(parts, key=lambda part: part.link_seconds)
         return (f"{farthest.name}'s link: {1000 * wait:.1f} ms a round, {rounds} rounds a token, "

@@ -17,13 +17,8 @@ from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tiny model with a slice for one node, readable by everyone."""
-    from coordinator.conversation import Model, ModelOptions
-
+    """Return a tiny model, readable by everyone."""
     directory = write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "model")
-    made = Model(ModelOptions(model=directory, world_size=1))
-    made.slice(lambda done, total: None)
-    made.close()
     for path in (directory, *directory.rglob("*")):  # the services' user reads it there
         path.chmod(0o755 if path.is_dir() else 0o644)
     return directory
