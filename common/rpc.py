@@ -224,6 +224,14 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_ipv4(host: str) -> bool:
+    """Tell whether `host` is a number of IPv4."""
+    try:
+        return ipaddress.ip_address(host).version == 4
+    except ValueError:
+        return False
+
+
 def split_host_port(address: str) -> tuple[str, int]:
     """Return host and port of `host:port` or `[v6]:port`.
 

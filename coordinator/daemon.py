@@ -22,10 +22,11 @@ import psutil
 
 from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
 from common.metrics_page import MetricsPage
-from common.rpc import bind, is_loopback, make_server, split_host_port
+from common.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
 from common.service_notify import ServiceNotifier
 from common.standard_services import StandardServices
 from common.trust.tls import caller_of, mutual_server_credentials, open_server_credentials
+from coordinator.announcement import Announcement
 from coordinator.generation_service import GenerationServicer, Generator
 from coordinator.invites import Invites
 from coordinator.mesh_access import MeshAccess
@@ -57,6 +58,7 @@ class Coordinator:
         self._invites = Invites()
         self._door_lock = threading.Lock()
         self._door: grpc.Server | None = None
+        self._announcement: Announcement | None = None
         self._stopping = threading.Event()
         self._minding = threading.Thread(target=self._mind_door_for_ever, name="door", daemon=True)
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
@@ -130,6 +132,7 @@ class Coordinator:
         with self._door_lock:
             servers = [*self._servers, *([self._door] if self._door else [])]
             self._door = None
+            self._take_back()
         for ending in [server.stop(DRAIN_SECONDS) for server in servers]:
             ending.wait(DRAIN_SECONDS + 5)
         self._generator.close()
@@ -170,22 +173,32 @@ class Coordinator:
                 self._join_port = split_host_port(address)[1]
                 door.start()
                 self._door = door
+                hosts = [host for host in self._reachable_hosts() if is_ipv4(host) and not is_loopback(host)]
+                if hosts:
+                    self._announcement = Announcement(self.mesh_name, hosts, self._join_port)
             elif not is_needed and self._door is not None:
                 self._door.stop(DRAIN_SECONDS)
                 self._door = None
+                self._take_back()
+
+    def _take_back(self) -> None:
+        announcement, self._announcement = self._announcement, None
+        if announcement is not None:
+            announcement.close()
 
     def _mind_door_for_ever(self) -> None:
         while not self._stopping.wait(DOOR_LOOK_SECONDS):
             self._mind_door()
 
-    def _join_addresses(self) -> list[str]:
-        """Return where a device may find the join service, the likeliest first."""
+    def _reachable_hosts(self) -> list[str]:
+        """Return hosts by which devices reach this machine, the likeliest first."""
         if self._advertised:
-            hosts = [self._advertised]
-        elif self._host in ("0.0.0.0", "[::]"):
-            hosts = own_addresses()
-        else:
-            hosts = [self._host]
+            return [self._advertised]
+        return own_addresses() if self._host in ("0.0.0.0", "[::]") else [self._host]
+
+    def _join_addresses(self) -> list[str]:
+        """Return where a device may find the join service, the likeliest first. Raises: InputError: nowhere."""
+        hosts = self._reachable_hosts()
         if not hosts:
             raise InputError("this machine has no address that other devices could reach; connect it to a network, or "
                              "start the coordinator with --advertise HOST")  # fmt: skip

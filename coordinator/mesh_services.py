@@ -107,8 +107,9 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     ) -> mesh_pb2.InviteResponse:
         secret = self._invites.make(request.lifetime_seconds)
         self._invited()
+        addresses = () if request.without_addresses else self._addresses()
         token = JoinToken(
-            addresses=self._addresses(), authority_fingerprint=fingerprint(self._state.authority.certificate),
+            addresses=addresses, authority_fingerprint=fingerprint(self._state.authority.certificate),
             secret=secret,
         )  # fmt: skip
         return mesh_pb2.InviteResponse(token=token.text)

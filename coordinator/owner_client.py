@@ -36,9 +36,9 @@ class OwnerClient:
     def __exit__(self, *error: object) -> None:
         self._channel.close()
 
-    def invite(self, lifetime_seconds: int) -> str:
+    def invite(self, lifetime_seconds: int, *, without_addresses: bool = False) -> str:
         """Return a token for one device. Raises: InputError, ResourceError; NodeLost: no coordinator runs."""
-        request = mesh_pb2.InviteRequest(lifetime_seconds=lifetime_seconds)
+        request = mesh_pb2.InviteRequest(lifetime_seconds=lifetime_seconds, without_addresses=without_addresses)
         response: mesh_pb2.InviteResponse = self._ask(lambda: self._stub.Invite(request, timeout=LIMIT_SECONDS))
         return response.token
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
 from common.durable_files import replace_private
-from common.errors import InputError, NodeError
+from common.errors import InputError, NodeError, NodeLost, NotTrusted
 from common.rpc import error_from_rpc, split_host_port
 from common.state_directory import state_directory
 from common.trust.certificates import (
@@ -32,6 +33,7 @@ from common.trust.join_token import JoinToken, parse_token
 from common.trust.tls import channel_to_authority, read_authority
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.device_facts import device_facts
+from shardnode.discovery import announced_addresses
 
 CONFIG_FILE, IDENTITY_DIRECTORY = "shardnode.toml", "identity"
 LIMIT_SECONDS = 10.0
@@ -97,7 +99,14 @@ def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
             return address, read_authority(address, token.authority_fingerprint)
         except NodeError as error:  # another of its addresses may be the one that this device reaches
             failures.append(error)
-    raise failures[0]
+    if failures:
+        raise failures[0]
+    for address in announced_addresses():
+        with suppress(NodeError, NotTrusted):  # anybody may announce anything; the token's hash decides
+            return address, read_authority(address, token.authority_fingerprint)
+    raise NodeLost("the token names no address, and no coordinator of its mesh is found on this network; does it run "
+                   "and listen here (--master-ip 0.0.0.0)? A token with addresses works across networks"
+                   )  # fmt: skip
 
 
 def _ask(address: str, authority: bytes, mesh: str, request: mesh_pb2.JoinRequest) -> mesh_pb2.JoinResponse:

@@ -30,7 +30,7 @@ class JoinToken:
     """What a token says."""
 
     addresses: Sequence[str]
-    """host:port of the join service, the likeliest first."""
+    """host:port of the join service, the likeliest first; none: the device looks around for it."""
     authority_fingerprint: bytes
     """SHA-256 of the authority's certificate."""
     secret: bytes
@@ -61,13 +61,13 @@ def parse_token(text: str) -> JoinToken:
         raise wrong from None
     content, check = data[:-CHECK_BYTES], data[-CHECK_BYTES:]
     fixed_bytes = 1 + FINGERPRINT_BYTES + SECRET_BYTES
-    if len(content) <= fixed_bytes or hashlib.sha256(content).digest()[:CHECK_BYTES] != check:
+    if len(content) < fixed_bytes or hashlib.sha256(content).digest()[:CHECK_BYTES] != check:
         raise wrong
     if content[0] != FORMAT:
         raise InputError(f"the token is of format {content[0]} and this program reads {FORMAT}; use the same version "
                          "of shardmesh on both devices")  # fmt: skip
     try:
-        addresses = content[fixed_bytes:].decode("ascii").split(",")
+        addresses = [address for address in content[fixed_bytes:].decode("ascii").split(",") if address]
     except UnicodeDecodeError:
         raise wrong from None
     return JoinToken(

@@ -48,11 +48,15 @@ def init(
 @app.command()
 def invite(
     lifetime: Annotated[str, typer.Option(help="How long the token can be used, such as 15m or 2h.")] = "15m",
+    no_address: Annotated[
+        bool,
+        typer.Option("--no-address", help="A shorter token, for devices on the same home network: they look around."),
+    ] = False,
     state_dir: StateOption = None,
 ) -> None:
     """Print a token that lets one device in, once. On the device: shardnode join TOKEN"""
     with _owner(state_dir) as coordinator:
-        token = coordinator.invite(_seconds(lifetime))
+        token = coordinator.invite(_seconds(lifetime), without_addresses=no_address)
     print(f"on the device, within {lifetime}:", file=sys.stderr)
     print(f"shardnode join {token}")
 

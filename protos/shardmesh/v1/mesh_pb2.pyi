@@ -85,10 +85,12 @@ class RenewCertificateResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
 
 class InviteRequest(_message.Message):
-    __slots__ = ("lifetime_seconds",)
+    __slots__ = ("lifetime_seconds", "without_addresses")
     LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     lifetime_seconds: int
-    def __init__(self, lifetime_seconds: _Optional[int] = ...) -> None: ...
+    without_addresses: bool
+    def __init__(self, lifetime_seconds: _Optional[int] = ..., without_addresses: _Optional[bool] = ...) -> None: ...
 
 class InviteResponse(_message.Message):
     __slots__ = ("token",)
