@@ -212,11 +212,11 @@ def test_strangers_are_not_heard(mesh: tuple[Coordinator, Path], tmp_path: Path)
 
 
 def test_random_bytes_and_idle_connections_stop_nothing(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
-    """Two hundred of them on its port."""
+    """A thousand of them on its port, half silent, half with bytes that mean nothing."""
     coordinator, directory = mesh
     good = joined(directory, "busy", tmp_path / "busy")
     connections = []
-    for number in range(200):
+    for number in range(1000):
         connection = socket.create_connection(split_host_port(coordinator.address))
         if number % 2:
             connection.sendall(os.urandom(300))
