@@ -104,7 +104,7 @@ run: $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer
 	    --prompt "$$RUN_PROMPT"
 
 lock: $(READY) ## Write the versions in .venv into requirements.lock
-	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements.lock.new
+	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+cpu$$//'; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock && touch $(READY)
 
 clean: ## Remove what checks and runs leave behind; .venv and the model stay

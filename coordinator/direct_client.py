@@ -33,7 +33,7 @@ class DirectShardClient:
     ) -> None:
         """Connect. Raises: NodeLost: nobody listens there."""
         self.name = name
-        self._round_limit_seconds = round_limit_seconds
+        self.round_limit_seconds = round_limit_seconds
         self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         limit_silence(self._connection, silence_seconds)
         give_room(self._connection)
@@ -60,7 +60,7 @@ class DirectShardClient:
 
     def collect(self) -> shard_pb2.RoundsResponse:
         """See ShardClient."""
-        limit = time.monotonic() + self._round_limit_seconds
+        limit = time.monotonic() + self.round_limit_seconds
         while True:
             response = self._receive()
             if response.HasField("failure"):
@@ -69,7 +69,7 @@ class DirectShardClient:
             if response.WhichOneof("body") is not None:
                 return response
             if time.monotonic() > limit:
-                raise NodeTimeout(f"{self.name} has worked on one block for more than {self._round_limit_seconds:g} s")
+                raise NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
 
     def close(self) -> None:
         """See ShardClient."""

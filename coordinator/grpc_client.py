@@ -38,7 +38,7 @@ class GrpcShardClient:
         self.name = name
         self._is_silent = is_silent
         self._is_lost = False
-        self._round_limit_seconds = round_limit_seconds
+        self.round_limit_seconds = round_limit_seconds
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # One serialized message goes to all ranks, so the stream takes bytes as they are.
         rounds: Any = channel.stream_stream(
@@ -69,7 +69,7 @@ class GrpcShardClient:
                 raise NodeLost(f"{self.name} is gone (it sends no heartbeats)") from error
             if self._timed_out:
                 raise NodeTimeout(
-                    f"{self.name} has worked on one block for more than {self._round_limit_seconds:g} s"
+                    f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s"
                 ) from error
             raise error_from_rpc(error, self.name) from error
         finally:
@@ -87,11 +87,11 @@ class GrpcShardClient:
             yield message
 
     def _watch(self) -> None:
-        while not self._is_over.wait(min(WATCH_SECONDS, self._round_limit_seconds)):
+        while not self._is_over.wait(min(WATCH_SECONDS, self.round_limit_seconds)):
             since = self._waiting_since
             if since is None:
                 continue
-            self._timed_out = time.monotonic() - since > self._round_limit_seconds
+            self._timed_out = time.monotonic() - since > self.round_limit_seconds
             self._is_lost = not self._timed_out and time.monotonic() - since > WATCH_SECONDS and self._is_silent()
             if self._timed_out or self._is_lost:
                 self._stream.cancel()

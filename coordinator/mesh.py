@@ -23,6 +23,7 @@ from common.weights.slice_format import ATTENTION, FFN
 from coordinator.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_and_check, reduce_partials
+from coordinator.round_limits import RoundLimits
 from coordinator.round_memory import RoundMemory
 from coordinator.round_tensors import messages_of, partials_of
 from coordinator.round_times import RoundTimes
@@ -58,6 +59,7 @@ class Mesh:
 
     def __post_init__(self) -> None:
         self._memory = RoundMemory((), 0)
+        self._limits = RoundLimits()
         # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
@@ -122,10 +124,12 @@ class Mesh:
         block.layer = layer
         block.kind = _KINDS[kind]
         block.segments.extend(segments)
+        limit_seconds = self._limits.seconds(kind, rows.shape[0])
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
         in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
         for ranks, message in messages_of(request, block.input, rows, taking_part, self._memory, self.wire):
             for rank in ranks:
+                self.clients[rank].round_limit_seconds = limit_seconds
                 self._submit(self.clients[rank], message)
         responses = []
         for rank in taking_part:
@@ -139,6 +143,7 @@ class Mesh:
         if not is_finite:
             self._name_who_is_not_finite(taking_part, partials, f"the {kind} block of layer {layer}")
         self._count(started, collected, taking_part, responses)
+        self._limits.took(kind, rows.shape[0], collected - started)
         return total
 
     @property

@@ -14,7 +14,7 @@ from protos.shardmesh.v1 import shard_pb2
 SILENCE_SECONDS = 4.0
 """How long a node may give no sign of life before it counts as lost; below the 5 s that we promise."""
 ROUND_LIMIT_SECONDS = 120.0
-"""How long one round may take even while the node says that it is working."""
+"""How long one round may take even while the node says that it is working, before such rounds were measured."""
 
 
 class ShardClient(Protocol):
@@ -22,6 +22,9 @@ class ShardClient(Protocol):
 
     name: str
     """The node as a person knows it: rank and address."""
+
+    round_limit_seconds: float
+    """How long the round under way may take; the mesh sets it."""
 
     passes_files: bool
     """Whether descriptors can go with a message: the node is on this host and the transport is a Unix socket."""
@@ -37,7 +40,7 @@ class ShardClient(Protocol):
         """Return the response to the oldest request that has none yet.
 
         Raises: NodeLost, NodeTimeout: no answer within SILENCE_SECONDS of the last sign of life, or
-        ROUND_LIMIT_SECONDS in all; any other ShardmeshError: what the node answered instead. The session is over then.
+        round_limit_seconds in all; any other ShardmeshError: what the node answered instead. The session is over then.
         """
 
     def close(self) -> None:
