@@ -121,7 +121,7 @@ def generate(
         )  # fmt: skip
         return
     if model is None:
-        raise InputError("--model is missing: name a model's directory or a .gguf file")
+        raise InputError("--model is missing: name a model's directory or a .gguf file (--help explains)")
     # Only then, so that two runs on one machine do not fight for a port that neither needs.
     is_master_named = any(_is_given(context, name) for name in ("master_ip", "master_port"))
     if nodes is not None and use_gpu:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -87,8 +88,8 @@ def test_a_node_that_restarts_rejoins_and_is_sent_nothing(mesh: MeshOfHosts, mod
     for name in (DESK, *NODES):
         mesh.kill(name)
     mesh.start_coordinator()
-    for name in NODES:
-        mesh.start_node(name)
+    with ThreadPoolExecutor(len(NODES)) as pool:
+        list(pool.map(mesh.start_node, NODES))
     mesh.wait_until_alive()
     assert mesh.answer(PROMPT, length=LENGTH) == expected
     before = {name: mesh.hosts.bytes_to(name) for name in NODES}
@@ -101,8 +102,7 @@ def test_a_cable_that_is_pulled_at_a_third_costs_less_than_a_twentieth(
 ) -> None:
     """Frames counted on the link itself, beside a transfer that nobody disturbs; the command goes on by itself."""
     load = ("load", str(model), "--nodes", "attic", "--split-strategy", "uniform")
-    mesh.cli(*load)
-    mesh.cli("unload", "small")
+    mesh.try_cli("unload", "small")
     before = mesh.hosts.bytes_to("attic")
     mesh.cli(*load)
     undisturbed = mesh.hosts.bytes_to("attic") - before

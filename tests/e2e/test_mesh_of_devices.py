@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import EXIT_INPUT, EXIT_MODEL, EXIT_NODE, EXIT_TRUST
-from tests.support.cli import Finished, Running, Shell
+from tests.e2e.conftest import RunHere
+from tests.support.cli import Finished, Name, Running, Shell
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
@@ -33,14 +34,15 @@ def shell() -> Iterator[Shell]:
 class Devices:
     """One coordinator and two nodes that have joined it."""
 
-    def __init__(self, shell: Shell) -> None:
-        self.shell = shell
+    def __init__(self, shell: Shell, here: RunHere) -> None:
+        """Args: here: runs what ends by itself inside this process, which saves its imports."""
+        self.shell, self.here = shell, here
         self.state = str(shell.home / "state")
         self.model = write_tiny_checkpoint(shell.home / "model")
 
     def local_answer(self) -> list[int]:
         """Return what nodes of this machine answer; slices are made on the way."""
-        finished = self.shell.run("coordinator-cli", "generate", "--model", str(self.model), "--world-size", "2", *ASK)
+        finished = self.here("coordinator-cli", "generate", "--model", str(self.model), "--world-size", "2", *ASK)
         assert finished.code == 0, finished.err
         tokens: list[int] = json.loads(finished.out)["token_ids"]
         return tokens
@@ -56,10 +58,10 @@ class Devices:
 
     def join(self, name: str) -> None:
         """Let a device in, as a person would."""
-        invited = self.shell.run("coordinator-cli", "mesh", "invite", "--state-dir", self.state)
+        invited = self.here("coordinator-cli", "mesh", "invite", "--state-dir", self.state)
         command = invited.out.split()
         assert command[:2] == ["shardnode", "join"], invited.err
-        finished = self.shell.run(
+        finished = self.here(
             "shardnode", *command[1:], "--name", name, "--listen", "127.0.0.1:0", "--data-dir", self.data(name)
         )
         assert finished.code == 0, finished.err
@@ -73,14 +75,14 @@ class Devices:
 
     def cli(self, *arguments: str) -> Finished:
         """Run a verb of coordinator-cli that has to work."""
-        finished = self.shell.run("coordinator-cli", *arguments, "--state-dir", self.state)
+        finished = self.here("coordinator-cli", *arguments, "--state-dir", self.state)
         assert finished.code == 0, finished.err
         return finished
 
     def wait_until_alive(self) -> None:
         """Wait until the coordinator hears both nodes."""
         wait_until(
-            lambda: self.shell.run("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2,
+            lambda: self.here("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2,
             limit_seconds=LIMIT_SECONDS, what="two nodes alive",
         )  # fmt: skip
 
@@ -90,11 +92,11 @@ class Devices:
         return tokens
 
 
-def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell: Shell) -> None:
+def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell: Shell, here: RunHere) -> None:
     """Over mutual TLS, in any order of names; a coordinator and a node that were killed come back without a hand."""
-    devices = Devices(shell)
+    devices = Devices(shell, here)
     expected = devices.local_answer()
-    made = shell.run("coordinator-cli", "mesh", "init", "--state-dir", devices.state)
+    made = here("coordinator-cli", "mesh", "init", "--state-dir", devices.state)
     assert made.code == 0, made.err
     coordinator, port = devices.start_coordinator()
     for name in NAMES:
@@ -129,42 +131,42 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     assert shell.leftovers() == []
 
 
-def test_what_a_person_gets_wrong_is_one_line(shell: Shell, tmp_path: Path) -> None:
+def test_what_a_person_gets_wrong_is_one_line(shell: Shell, here: RunHere, tmp_path: Path) -> None:
     """Each says what to do next."""
     state = str(shell.home / "state")
-    program = "coordinator-cli"
+    program: Name = "coordinator-cli"
     assert "mesh init" in shell.run("coordinator", "--state-dir", state).error_line("coordinator", EXIT_INPUT)
-    assert "start it" in shell.run(program, "nodes", "--state-dir", state).error_line(program, EXIT_INPUT)
-    assert shell.run(program, "mesh", "init", "--name", "No!", "--state-dir", state).error_line(program, EXIT_INPUT)
-    assert shell.run(program, "mesh", "init", "--state-dir", state).code == 0
-    again = shell.run(program, "mesh", "init", "--state-dir", state)
+    assert "start it" in here(program, "nodes", "--state-dir", state).error_line(program, EXIT_INPUT)
+    assert here(program, "mesh", "init", "--name", "No!", "--state-dir", state).error_line(program, EXIT_INPUT)
+    assert here(program, "mesh", "init", "--state-dir", state).code == 0
+    again = here(program, "mesh", "init", "--state-dir", state)
     assert "there is a mesh" in again.error_line(program, EXIT_INPUT)
-    coordinator, _ = Devices(shell).start_coordinator()
-    empty = shell.run(program, "nodes", "--state-dir", state)
+    coordinator, _ = Devices(shell, here).start_coordinator()
+    empty = here(program, "nodes", "--state-dir", state)
     assert (empty.code, "has no nodes yet" in empty.err) == (0, True)
-    gone = shell.run(program, "mesh", "remove", "attic", "--state-dir", state)
+    gone = here(program, "mesh", "remove", "attic", "--state-dir", state)
     assert "no node called 'attic'" in gone.error_line(program, EXIT_INPUT)
-    lifetime = shell.run(program, "mesh", "invite", "--lifetime", "soon", "--state-dir", state)
+    lifetime = here(program, "mesh", "invite", "--lifetime", "soon", "--state-dir", state)
     assert "15m" in lifetime.error_line(program, EXIT_INPUT)
-    join = ("shardnode", "join")
-    assert "this is no token" in shell.run(*join, "hello").error_line("shardnode", EXIT_INPUT)
-    token = shell.run(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
-    assert "letter of the token" in shell.run(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
+    join: tuple[Name, str] = ("shardnode", "join")
+    assert "this is no token" in here(*join, "hello").error_line("shardnode", EXIT_INPUT)
+    token = here(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
+    assert "letter of the token" in here(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
     data = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "a"))
-    assert shell.run(*join, token, "--name", "attic", *data).code == 0
+    assert here(*join, token, "--name", "attic", *data).code == 0
     elsewhere = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "b"))
-    used = shell.run(*join, token, "--name", "cellar", *elsewhere)
+    used = here(*join, token, "--name", "cellar", *elsewhere)
     assert used.code in (EXIT_TRUST, EXIT_NODE)
     assert len(used.err.strip().splitlines()) == 1
     for verb in (("load", "no-such-model"), ("unload", "no-such-model"), ("generate", "--coordinator", "127.0.0.1:1")):
-        wrong = shell.run(program, *verb, "--state-dir", state)
+        wrong = here(program, *verb, "--state-dir", state)
         assert len(wrong.err.strip().splitlines()) == 1, wrong.err
         assert wrong.code in (EXIT_MODEL, EXIT_NODE), wrong.err
-    both = shell.run(program, "generate", "--coordinator", "127.0.0.1:1", "--nodes", "a", "--state-dir", state)
+    both = here(program, "generate", "--coordinator", "127.0.0.1:1", "--nodes", "a", "--state-dir", state)
     assert "do not go together" in both.error_line(program, EXIT_INPUT)
-    alone = shell.run(program, "load", str(shell.home / "model"), "--state-dir", state)
+    alone = here(program, "load", str(shell.home / "model"), "--state-dir", state)
     assert "is alive" in alone.error_line(program, EXIT_NODE)
-    silent = shell.run(
+    silent = here(
         program, "generate", "--model", str(shell.home / "model"), "--nodes", "attic", "--state-dir", state
     )  # fmt: skip
     assert "was not heard" in silent.error_line(program, EXIT_NODE)

@@ -52,9 +52,9 @@ class MeshOfHosts:
             self.start_coordinator()
             with ThreadPoolExecutor(1 if self._cores else 2) as pool:  # where speeds count, measured one by one
                 list(pool.map(self._join, self.nodes))
-            for name in self.nodes:
-                self._start_relay(name)
-                self.start_node(name)
+                for name in self.nodes:
+                    self._start_relay(name)
+                list(pool.map(self.start_node, self.nodes))
             self.wait_until_alive()
         except BaseException:
             self.close()
