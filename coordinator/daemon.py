@@ -79,7 +79,7 @@ class Coordinator:
             raise
 
     def _listen(self, owner: grpc.Server, members: grpc.Server, address: str) -> None:
-        servicer = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door)
+        servicer = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door, self._own_address)
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(servicer, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
@@ -189,6 +189,11 @@ class Coordinator:
     def _mind_door_for_ever(self) -> None:
         while not self._stopping.wait(DOOR_LOOK_SECONDS):
             self._mind_door()
+
+    def _own_address(self) -> str:
+        """Return where this machine reaches the members' listener; empty until it listens."""
+        host = "127.0.0.1" if self._host in ("0.0.0.0", "[::]") else self._host
+        return f"{host}:{self._port}"
 
     def _reachable_hosts(self) -> list[str]:
         """Return hosts by which devices reach this machine, the likeliest first."""

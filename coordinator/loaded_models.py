@@ -167,14 +167,14 @@ def _read(path: Path) -> LoadedModel:
     try:
         value: Any = json.loads(path.read_bytes())
         if value["format"] != FORMAT:
-            raise InputError(f"{path} is of format {value['format']} and this program writes {FORMAT}; {again}")
+            raise ValueError(f"it is of format {value['format']} and this program writes {FORMAT}")
         description = SliceDescription.from_json(value["description"])
         nodes = tuple(str(name) for name in value["nodes"])
         if description.rank != COORDINATOR_RANK or len(nodes) != description.plan.world_size:
-            raise InputError("another rank, or another number of nodes")
+            raise ValueError("another rank, or another number of nodes")
         return LoadedModel(
             name=path.parent.name, directory=path.parent, source=str(value["source"]), description=description,
             node_names=nodes,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); {again}") from error
+    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+        raise InputError(f"{path} cannot be used ({error}); {again}") from error

@@ -96,10 +96,14 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     """Obeys the owner."""
 
     def __init__(
-        self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None]
-    ) -> None:
-        """Args: addresses: where devices reach the join service; invited: called when there is a new token."""
+        self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None],
+        own_address: Callable[[], str],
+    ) -> None:  # fmt: skip
+        """Args: addresses: where devices reach the join service; invited: called when there is a new token;
+        own_address: where this machine reaches the members' listener.
+        """
         self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
+        self._own_address = own_address
 
     @guarded
     def Invite(  # noqa: N802 - the name is the contract's
@@ -126,7 +130,10 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     def ListNodes(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.ListNodesRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.ListNodesResponse:
-        return mesh_pb2.ListNodesResponse(nodes=node_messages(self._state.members), mesh_name=self._state.name)
+        return mesh_pb2.ListNodesResponse(
+            nodes=node_messages(self._state.members), mesh_name=self._state.name,
+            coordinator_address=self._own_address(),
+        )  # fmt: skip
 
 
 def node_messages(members: Members) -> list[mesh_pb2.Node]:

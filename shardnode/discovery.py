@@ -14,7 +14,7 @@ from zeroconf import Error, ServiceBrowser, ServiceListener, Zeroconf
 
 from common.mdns import SERVICE_TYPE
 
-LOOK_SECONDS = 5.0
+LOOK_SECONDS = 3.0
 MOST_ADDRESSES = 16
 RESOLVE_MILLISECONDS = 1000
 

@@ -69,6 +69,7 @@ def load(
     from coordinator.loading import load as load_model
     from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
+    from coordinator.owner_client import OwnerClient
     from coordinator.shipping.slice_sender import Progress
     from coordinator.slicing.checkpoint import open_checkpoint
 
@@ -96,7 +97,9 @@ def load(
     for arrival in arrivals:
         what = f"{arrival.sent_bytes / 1e6:.0f} of {arrival.total_bytes / 1e6:.0f} MB sent"
         print(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}", file=sys.stderr)
-    print(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator ADDRESS --prompt ...",
+    with OwnerClient(state) as coordinator:
+        address = coordinator.nodes().coordinator_address
+    print(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address} --prompt ...",
           file=sys.stderr)  # fmt: skip
 
 

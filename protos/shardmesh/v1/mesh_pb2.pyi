@@ -113,12 +113,14 @@ class ListNodesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListNodesResponse(_message.Message):
-    __slots__ = ("nodes", "mesh_name")
+    __slots__ = ("nodes", "mesh_name", "coordinator_address")
     NODES_FIELD_NUMBER: _ClassVar[int]
     MESH_NAME_FIELD_NUMBER: _ClassVar[int]
+    COORDINATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
     mesh_name: str
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., mesh_name: _Optional[str] = ...) -> None: ...
+    coordinator_address: str
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., mesh_name: _Optional[str] = ..., coordinator_address: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
     __slots__ = ("name", "device", "address", "silent_seconds", "certificate_ends", "rank", "model_identity")

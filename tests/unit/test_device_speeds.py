@@ -1,0 +1,42 @@
+"""Is a device measured once, and again only where the old figures are of something else?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from unittest import mock
+
+from common.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds
+
+
+def test_a_device_is_measured_once(tmp_path: Path) -> None:
+    """Rates of a real machine; the scratch file goes; the second time nothing is measured."""
+    told: list[str] = []
+    speeds = device_speeds(tmp_path, told.append)
+    assert 1e8 < speeds.memory_bytes_per_second < 1e13
+    assert 1e6 < speeds.disk_bytes_per_second < 1e12
+    assert 1e8 < speeds.arithmetic_per_second < 1e15
+    assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
+    assert device_speeds(tmp_path, told.append) == speeds
+    assert len(told) == 1
+
+
+def test_figures_of_another_machine_or_nonsense_count_for_nothing(tmp_path: Path) -> None:
+    """More cores, another disk, a negative rate, no JSON at all."""
+    assert kept_speeds(tmp_path) is None
+    with mock.patch("common.device_speeds._memory_rate", return_value=1e9):
+        device_speeds(tmp_path)
+    good = json.loads((tmp_path / SPEEDS_FILE).read_text())
+    assert kept_speeds(tmp_path) is not None
+    for changes in (
+        {"cores": good["cores"] + 1},
+        {"disk": -1},
+        {"format": 0},
+        {"memory_bytes_per_second": -1},
+        {"x": 1},
+    ):
+        (tmp_path / SPEEDS_FILE).write_text(json.dumps({**good, **changes}))
+        assert kept_speeds(tmp_path) is None, changes
+    (tmp_path / SPEEDS_FILE).write_text("{")
+    assert kept_speeds(tmp_path) is None
+    assert DeviceSpeeds().memory_bytes_per_second == 0
