@@ -76,7 +76,7 @@ def load(
     state = state_dir or default_state_directory()
     mesh = owner_access(state)
     with closing(open_checkpoint(model)) as checkpoint:
-        members = [mesh.node(name) for name in _names(nodes)] if nodes is not None else mesh.alive()
+        members = [mesh.node(name) for name in _names(nodes)] if nodes is not None else _alive(mesh)
         names, dtype = [member.name for member in members], weights_dtype or checkpoint.dtype
         models, called = LoadedModels(state), name_for(model, name)
         description = SliceDescription(
@@ -85,7 +85,7 @@ def load(
         )  # fmt: skip
         plan = models.planned(called, description, names) if split_strategy is None else None
         if plan is None:
-            plan = _planned(description, split_strategy or "measured", mesh, members, state)
+            plan = _planned(description, split_strategy or _best_strategy(members), mesh, members, state)
         request = LoadRequest(
             model=model, name=called, plan=plan, node_names=names, dtype=dtype, verify=verify
         )  # fmt: skip
@@ -101,6 +101,22 @@ def load(
         address = coordinator.nodes().coordinator_address
     print(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address} --prompt ...",
           file=sys.stderr)  # fmt: skip
+
+
+def _alive(mesh: MeshAccess) -> Sequence[mesh_pb2.Node]:
+    """Return the nodes that are alive, and say who is not and therefore left out."""
+    alive = mesh.alive()
+    missing = sorted({node.name for node in mesh.nodes()} - {node.name for node in alive})
+    if missing:
+        tell(f"not alive, so left out: {', '.join(missing)}")
+    return alive
+
+
+def _best_strategy(members: Sequence[mesh_pb2.Node]) -> str:
+    """Return what suits these nodes best: measured, unless one has never measured itself."""
+    devices = [member.device for member in members]
+    is_known = all(device.memory_bytes_per_second and device.disk_bytes_per_second for device in devices)
+    return "measured" if is_known else "memory"
 
 
 def _planned(
