@@ -25,11 +25,12 @@ from common.weights.slice_format import BLOCK_KINDS, ITEM_BYTES, FileLayout
 from common.weights.weight_memory import WeightMemory
 from coordinator.batch import rows_per_sweep
 
-MEMORY_SHARE = 0.8
-"""Of the rate of one large product: what blocks of a model reach, with their smaller products and the steps between."""
+MEMORY_SHARE = 0.75
+"""Of the rate of one large product: what blocks of a model reach, with their smaller products and the steps between.
+This and the next two follow from `make bench ARGS="--only plan"`."""
 CACHED_RATE_SHARE = 0.8
 """Of the rate from memory: what weights in the page cache reach."""
-ARITHMETIC_SHARE = 0.7
+ARITHMETIC_SHARE = 0.9
 """Of the rate of one large product: what a prompt's blocks reach."""
 ROUND_SECONDS = 0.0002
 """A node's own work for a round: taking a message apart, tables, the answer."""
