@@ -30,7 +30,9 @@ MOST_WEIGHT_BYTES = 128 << 20
 """Larger than any cache that several devices of a home have; less where memory is short."""
 SCRATCH_BYTES = 96 << 20
 PROMPT_ROWS, PROMPT_SIZE = 128, 2048
-REPEATS = 7
+LOOKS, BETWEEN_LOOKS_SECONDS = 24, 0.06
+DISK_LOOKS = 3
+"""Of 0.7 s each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +57,10 @@ def device_speeds(directory: Path, told: Callable[[str], None] = lambda text: No
     if kept is not None:
         return kept
     told("measuring this device's memory, processor and disk")
+    memory, arithmetic = _processor_rates()
     speeds = DeviceSpeeds(
-        memory_bytes_per_second=_memory_rate(), arithmetic_per_second=_arithmetic_rate(),
-        disk_bytes_per_second=_disk_rate(directory),
-    )  # fmt: skip
+        memory_bytes_per_second=memory, arithmetic_per_second=arithmetic, disk_bytes_per_second=_disk_rate(directory)
+    )
     value = {**_circumstances(directory), **asdict(speeds)}
     replace_private(directory / SPEEDS_FILE, json.dumps(value, indent=1).encode())
     return speeds
@@ -81,29 +83,26 @@ def _circumstances(directory: Path) -> dict[str, int]:
     return {"format": FORMAT, "cores": usable_core_count(), "disk": os.stat(directory).st_dev}
 
 
-def _memory_rate() -> float:
+def _processor_rates() -> tuple[float, float]:
+    """Return the rates from memory and of arithmetic: the middle of many short looks, since neighbours come and go."""
     import torch
 
     from common.matmul import multiply, set_thread_count, use_threads_for
 
     set_thread_count(usable_core_count())
-    use_threads_for(1)
     weight_bytes = min(MOST_WEIGHT_BYTES, free_memory_bytes() // 8)
-    width = 2048
-    weight = torch.ones(max(1, weight_bytes // (4 * width)), width)
-    rows = torch.ones(1, weight.shape[0])
-    return weight.numel() * 4 / _middle_seconds(lambda: multiply(rows, weight))
-
-
-def _arithmetic_rate() -> float:
-    import torch
-
-    from common.matmul import multiply, set_thread_count, use_threads_for
-
-    set_thread_count(usable_core_count())
-    use_threads_for(PROMPT_ROWS)
-    rows, weight = torch.ones(PROMPT_ROWS, PROMPT_SIZE), torch.ones(PROMPT_SIZE, PROMPT_SIZE)
-    return 2 * PROMPT_ROWS * PROMPT_SIZE**2 / _middle_seconds(lambda: multiply(rows, weight))
+    weight = torch.ones(max(1, weight_bytes // (4 * PROMPT_SIZE)), PROMPT_SIZE)
+    row, rows = torch.ones(1, weight.shape[0]), torch.ones(PROMPT_ROWS, PROMPT_SIZE)
+    square = weight[:PROMPT_SIZE]
+    memory, arithmetic = [], []
+    for _ in range(LOOKS):
+        use_threads_for(1)
+        memory.append(_seconds(lambda: multiply(row, weight)))
+        use_threads_for(PROMPT_ROWS)
+        arithmetic.append(_seconds(lambda: multiply(rows[:, : square.shape[0]], square)))
+        time.sleep(BETWEEN_LOOKS_SECONDS)
+    operations = 2 * PROMPT_ROWS * square.numel()
+    return weight.numel() * 4 / statistics.median(memory), operations / statistics.median(arithmetic)
 
 
 def _disk_rate(directory: Path) -> float:
@@ -120,10 +119,7 @@ def _disk_rate(directory: Path) -> float:
     return 0.0
 
 
-def _middle_seconds(run: Callable[[], object]) -> float:
-    seconds = []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return max(1e-9, statistics.median(seconds))
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    run()
+    return max(1e-9, time.perf_counter() - started)

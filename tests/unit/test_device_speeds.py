@@ -24,7 +24,7 @@ def test_a_device_is_measured_once(tmp_path: Path) -> None:
 def test_figures_of_another_machine_or_nonsense_count_for_nothing(tmp_path: Path) -> None:
     """More cores, another disk, a negative rate, no JSON at all."""
     assert kept_speeds(tmp_path) is None
-    with mock.patch("common.device_speeds._memory_rate", return_value=1e9):
+    with mock.patch("common.device_speeds._processor_rates", return_value=(1e9, 1e9)):
         device_speeds(tmp_path)
     good = json.loads((tmp_path / SPEEDS_FILE).read_text())
     assert kept_speeds(tmp_path) is not None
