@@ -115,7 +115,8 @@ def _disk_rate(directory: Path) -> float:
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-        return measure_disk([Path(file.name)]).bytes_per_second
+        # On a disk that others use too, they can only take away.
+        return max(measure_disk([Path(file.name)]).bytes_per_second for _ in range(DISK_LOOKS))
     return 0.0
 
 
