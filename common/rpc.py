@@ -163,7 +163,9 @@ def channel_options(ping_timeout_seconds: float = PING_SECONDS) -> list[tuple[st
         # Bandwidth probing cost a third of the speed of large messages and nothing was gained.
         ("grpc.http2.bdp_probe", 0),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # Not the least pause between two tries, as its name says, but how long each may take: with 100 ms a peer that
+        # is far away, slow or busy was given up before its handshake was over.
+        ("grpc.min_reconnect_backoff_ms", 5000),
         ("grpc.max_reconnect_backoff_ms", 1000),
         ("grpc.enable_http_proxy", 0),
     ]

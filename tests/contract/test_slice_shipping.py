@@ -9,6 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,12 +21,13 @@ import grpc
 import pytest
 
 from common.errors import DiskFull, NodeLost, SliceCorrupt
-from common.rpc import error_from_rpc
+from common.rpc import error_from_rpc, wait_until_reached
 from common.weights.manifest import MANIFEST_NAME, read_manifest
 from common.weights.slice_description import SliceDescription
 from coordinator.slicing.checkpoint import Checkpoint
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.arriving_file import ArrivingFile
+from tests.support import delay_relay
 from tests.support.cutting_relay import CuttingRelay
 from tests.support.shipped_slices import TILE_BYTES, ShippingMesh, checkpoint_of, slice_of
 
@@ -217,6 +221,22 @@ def test_removing_a_slice_gives_its_room_back(
     assert mesh.served() == ""
     assert sorted(path.name for path in (mesh.data / "slices").iterdir()) == ["arriving"]
     shutil.rmtree(mesh.data / "slices" / "arriving")
+
+
+def test_a_node_far_away_is_reached(mesh: ShippingMesh) -> None:
+    """Behind 150 ms each way a handshake takes longer than a tenth of a second, and is waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    program = [sys.executable, delay_relay.__file__, address, mesh.node.address, "150"]
+    relay = subprocess.Popen(program, stderr=subprocess.PIPE)
+    try:
+        assert relay.stderr is not None
+        assert relay.stderr.readline() == b"relaying\n"
+        with mesh.channel(address) as channel:
+            wait_until_reached(channel, 5.0, "too far away")
+    finally:
+        relay.kill()
+        relay.communicate()
 
 
 def flip(path: Path, position: int) -> None:
