@@ -1,6 +1,6 @@
 """How fast is this device: reading weights from memory, from its disk, and computing prompts? Measured once, kept.
 
-    DIRECTORY/device.json       trusted for the version of the program, the cores and the disk it was measured with
+    DIRECTORY/device.json       trusted for the cores and the disk that it was measured with
 
 Covers: the three rates that plans are made with. Does not cover: links (coordinator/links.py), what a plan makes of
 them (coordinator/prediction.py).

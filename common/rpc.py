@@ -16,6 +16,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar, cast
 
@@ -102,6 +103,15 @@ def error_from_rpc(error: grpc.RpcError, peer: str) -> ShardmeshError:
     reason = next((str(value) for key, value in trailing if key == REASON_KEY), "")
     details = (error.details() or "") if hasattr(error, "details") else str(error)
     return error_from(Status(code=code, reason=reason, message=details), peer)
+
+
+@contextmanager
+def failures_of(peer: str) -> Iterator[None]:
+    """Turn a gRPC call that fails inside into the error that it means."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_from_rpc(error, peer) from error
 
 
 def _one_line(text: str) -> str:

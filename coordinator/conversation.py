@@ -21,6 +21,7 @@ from common.operating_system import own_memory, usable_core_count
 from common.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
+from common.weights.tile_tensors import TORCH_DTYPES
 from coordinator.ends import Ends
 from coordinator.engine import Engine
 from coordinator.head import Head
@@ -28,7 +29,6 @@ from coordinator.local import LocalNodes, LocalOptions
 from coordinator.mesh import Mesh, MeshIdentity
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.nodes import connect_nodes
-from coordinator.round_tensors import wire_dtype
 from coordinator.run_options import RunOptions, local_memory
 from coordinator.sequence import Sequence as TokenSequence
 from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
@@ -156,7 +156,7 @@ class Conversation:
                 opening.callback(node.close)
             mesh = Mesh(
                 clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
-                wire=wire_dtype(run.wire_dtype),
+                wire=TORCH_DTYPES[run.wire_dtype],
             )  # fmt: skip
             mesh.open()
             self.engine = Engine(mesh, ends, head)
@@ -227,13 +227,17 @@ class Conversation:
             }  # fmt: skip
         return memory
 
+    def close(self) -> None:
+        """End the sessions and free everything. May be called twice."""
+        self._closing.close()
+
     def __enter__(self) -> Conversation:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._closing.close()
+        self.close()
 
     def count_token(self, timings: Timings, seconds: float, *, is_first: bool) -> None:
         """Note in `timings` and in the metrics how long a token took."""

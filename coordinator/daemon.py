@@ -191,7 +191,7 @@ class Coordinator:
             self._mind_door()
 
     def _own_address(self) -> str:
-        """Return where this machine reaches the members' listener; empty until it listens."""
+        """Return where this machine reaches the members' listener, once it listens."""
         host = "127.0.0.1" if self._host in ("0.0.0.0", "[::]") else self._host
         return f"{host}:{self._port}"
 

@@ -9,11 +9,11 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.command_line import CONTEXT_SETTINGS, run_process
-from common.errors import InputError
 from common.lifecycle import stop_on_signals
 from common.logs import configure_logs
 from common.options_file import use_options_file
 from coordinator.cli.options import WireDtypeOption
+from coordinator.wire_dtype import wire_item_bytes
 
 app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 
@@ -49,8 +49,7 @@ def coordinate(
     Make the mesh first: coordinator-cli mesh init. Then: coordinator --master-ip 0.0.0.0
     """
     configure_logs(log_level)
-    if wire_dtype not in ("float32", "bfloat16"):  # before torch is imported, when somebody asks a model
-        raise InputError(f"--wire-dtype is '{wire_dtype}'; use float32 or bfloat16")
+    wire_item_bytes(wire_dtype)  # refuses what cannot be now, not when somebody asks a model
     # Here and not at the top: --help must not wait for gRPC.
     from coordinator.daemon import Coordinator
     from coordinator.mesh_state import default_state_directory

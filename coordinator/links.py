@@ -16,7 +16,7 @@ from types import TracebackType
 import grpc
 
 from common.errors import NodeLost
-from common.rpc import error_from_rpc, wait_until_reached
+from common.rpc import failures_of, wait_until_reached
 from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
@@ -94,12 +94,9 @@ class _Echo:
 
     def receive(self) -> None:
         """Wait for an answer. Raises: NodeError."""
-        try:
-            next(self._stream)
-        except StopIteration:
-            raise NodeLost(f"{self._name} ended the measurement") from None
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self._name) from error
+        with failures_of(self._name):
+            if next(self._stream, None) is None:
+                raise NodeLost(f"{self._name} ended the measurement")
 
     def round(self, byte_count: int) -> float:
         """Return the seconds of one message and its answer."""

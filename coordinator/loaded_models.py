@@ -90,15 +90,16 @@ class LoadedModels:
 
     def get(self, name: str) -> LoadedModel:
         """Return one model; the only one, if `name` is empty. Raises: ModelNotFound; InputError: a damaged record."""
+        if name and (model := self.find(name)) is not None:  # whatever other records are like
+            return model
         models = self.all()
         known = ", ".join(model.name for model in models)
         if not models:
             raise ModelNotFound("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
         if not name and len(models) > 1:
             raise InputError(f"several models are loaded ({known}); say which one with --model NAME")
-        for model in models:
-            if name in ("", model.name):
-                return model
+        if not name:
+            return models[0]
         raise ModelNotFound(f"no model called '{name[:60]}' is loaded; there are: {known}")
 
     def find(self, name: str) -> LoadedModel | None:
@@ -140,13 +141,7 @@ class LoadedModels:
 
 def slices_of(description: SliceDescription) -> list[SliceDescription]:
     """Return the description of every node's slice of the same model and plan, by rank."""
-    return [
-        SliceDescription(
-            model_identity=description.model_identity, spec=description.spec, plan=description.plan, rank=rank,
-            dtype=description.dtype, tile_bytes=description.tile_bytes,
-        )
-        for rank in range(description.plan.world_size)
-    ]  # fmt: skip
+    return [description.of_rank(rank) for rank in range(description.plan.world_size)]
 
 
 def name_for(model: Path, wanted: str = "") -> str:

@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError, NodeError, NoSuchNode, SliceMismatch
-from common.plan import Plan
-from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
-from common.weights.slice_format import DEFAULT_TILE_BYTES
+from common.weights.slice_description import SliceDescription
 from coordinator.loaded_models import TOKENIZER_DIRECTORY, LoadedModel, LoadedModels, slices_of
 from coordinator.mesh_access import MeshAccess
 from coordinator.node_slices import remove_slice, serve_slice
@@ -39,12 +37,11 @@ class LoadRequest:
 
     model: Path
     name: str
-    plan: Plan
+    description: SliceDescription
+    """Of the coordinator's own slice."""
     node_names: Sequence[str]
     """By rank."""
-    dtype: str
     verify: bool = False
-    tile_bytes: int = DEFAULT_TILE_BYTES
 
 
 def load(
@@ -56,10 +53,7 @@ def load(
     Raises: DiskFull, NodeError, SliceError, CheckpointError: the model that was loaded before works on, and what has
     arrived of the new one stays, for the next attempt.
     """
-    description = SliceDescription(
-        model_identity=checkpoint.identity, spec=checkpoint.spec, plan=request.plan, rank=COORDINATOR_RANK,
-        dtype=request.dtype, tile_bytes=request.tile_bytes,
-    )  # fmt: skip
+    description = request.description
     with _one_at_a_time(models.directory):
         directory = models.directory / request.name
         before = models.find(request.name)

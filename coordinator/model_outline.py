@@ -12,7 +12,7 @@ from common.model_spec import ModelSpec
 from common.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
-from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.config_values import read_json_object
 from coordinator.slicing.model_config import spec_from_config
 
@@ -36,6 +36,11 @@ class ModelOutline:
         )  # fmt: skip
 
 
+def outline(checkpoint: Checkpoint) -> ModelOutline:
+    """Return the outline of a model whose weights are there."""
+    return ModelOutline(spec=checkpoint.spec, dtype=checkpoint.dtype, identity=checkpoint.identity)
+
+
 def outline_of(model: Path) -> ModelOutline:
     """Return a model's outline. Raises: ModelError and its kinds: there is none, or it is not supported."""
     config = model / "config.json"
@@ -46,6 +51,6 @@ def outline_of(model: Path) -> ModelOutline:
         return ModelOutline(spec=spec_from_config(values), dtype=dtype if dtype in ITEM_BYTES else "float32")
     checkpoint = open_checkpoint(model)
     try:
-        return ModelOutline(spec=checkpoint.spec, dtype=checkpoint.dtype, identity=checkpoint.identity)
+        return outline(checkpoint)
     finally:
         checkpoint.close()

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from common.errors import InternalError, NodeError, ResourceError, ShardmeshError, SliceMismatch
+from common.errors import NodeError, ResourceError, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
 from coordinator.conversation import Conversation
 from coordinator.loaded_models import LoadedModel
@@ -43,7 +43,8 @@ class Asked:
     memory: dict[str, dict[str, int]] = field(default_factory=dict)
     """Of every process, once the answer is complete."""
     is_cancelled: bool = False
-    arrived_at: float = field(default_factory=time.perf_counter)
+    last_at: float = field(default_factory=time.perf_counter)
+    """When its last token came; before the first, when it arrived."""
     events: queue.SimpleQueue[int | Exception | None] = field(default_factory=queue.SimpleQueue)
     """Tokens; then None, or what ended it."""
 
@@ -66,7 +67,6 @@ class ModelRunner:
         self._is_ending = False
         self._conversation: Conversation | None = None
         self._model: LoadedModel | None = None
-        self._last_token_at: dict[int, float] = {}
         self._next_sequence_id = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
@@ -106,7 +106,7 @@ class ModelRunner:
                 self._fail(error)
             except Exception as error:  # the thread's edge: whoever waits must hear of it, and the next request works
                 log.exception("a sweep has failed")
-                self._fail(InternalError(str(error)))
+                self._fail(error)
         self._fail(NodeError("the coordinator has ended; ask again when it is back"))
 
     def _wait_for_work(self) -> bool:
@@ -174,9 +174,8 @@ class ModelRunner:
             asked = by_id[new.sequence.sequence_id]
             now = time.perf_counter()
             is_first = len(new.sequence.generated_ids) == 1
-            last = asked.arrived_at if is_first else self._last_token_at[new.sequence.sequence_id]
-            self._conversation.count_token(asked.timings, now - last, is_first=is_first)
-            self._last_token_at[new.sequence.sequence_id] = now
+            self._conversation.count_token(asked.timings, now - asked.last_at, is_first=is_first)
+            asked.last_at = now
             asked.events.put(new.token_id)
             if new.sequence.finish_reason is not None:
                 with contextlib.suppress(NodeError):  # the answer is complete in any case
@@ -188,11 +187,10 @@ class ModelRunner:
         for place in (self._waiting, self._running):
             if asked in place:
                 place.remove(asked)
-        self._last_token_at.pop(asked.sequence.sequence_id, None)
         self._metrics.requests.labels(outcome=outcome).inc()
         asked.events.put(error)
 
-    def _fail(self, error: ShardmeshError) -> None:
+    def _fail(self, error: Exception) -> None:
         """End all that runs: after an error a mesh is of no more use. What waits is tried anew."""
         self._close_conversation()
         for asked in [*self._running, *(self._waiting if self._is_ending else ())]:
@@ -201,4 +199,4 @@ class ModelRunner:
     def _close_conversation(self) -> None:
         conversation, self._conversation, self._model = self._conversation, None, None
         if conversation is not None:
-            conversation.__exit__(None, None, None)
+            conversation.close()

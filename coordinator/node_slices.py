@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
-import grpc
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from common.errors import NodeLost, NodeTimeout
-from common.rpc import error_from_rpc, wait_until_reached
+from common.rpc import failures_of, wait_until_reached
 from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 
 LOOK_SECONDS, CHANGE_SECONDS, SERVE_SECONDS = 5.0, 30.0, 120.0
 
-Answer = TypeVar("Answer")
-
 
 def list_slices(mesh: MeshAccess, name: str) -> slices_pb2.ListSlicesResponse:
     """Return what a node holds. Raises: NoSuchNode, NodeError."""
     request = slices_pb2.ListSlicesRequest()
-    response: slices_pb2.ListSlicesResponse = _ask(
-        mesh, name, lambda stub: stub.ListSlices(request, timeout=LOOK_SECONDS)
-    )
-    return response
+    with _asking(mesh, name) as stub:
+        response: slices_pb2.ListSlicesResponse = stub.ListSlices(request, timeout=LOOK_SECONDS)
+        return response
 
 
 def serve_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
@@ -32,24 +27,26 @@ def serve_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
     Raises: NoSuchNode, NodeError; SliceError, ResourceError: it cannot, and serves what it did.
     """
     request = slices_pb2.ServeSliceRequest(slice_id=slice_id)
-    _ask(mesh, name, lambda stub: stub.ServeSlice(request, timeout=SERVE_SECONDS))
+    with _asking(mesh, name) as stub:
+        stub.ServeSlice(request, timeout=SERVE_SECONDS)
 
 
 def remove_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
     """Have a node remove a slice, whole or not. Raises: NoSuchNode, NodeError."""
     request = slices_pb2.RemoveSliceRequest(slice_id=slice_id)
-    _ask(mesh, name, lambda stub: stub.RemoveSlice(request, timeout=CHANGE_SECONDS))
+    with _asking(mesh, name) as stub:
+        stub.RemoveSlice(request, timeout=CHANGE_SECONDS)
 
 
-def _ask(mesh: MeshAccess, name: str, call: Callable[[slices_pb2_grpc.SliceServiceStub], Answer]) -> Answer:
-    channel: grpc.Channel = mesh.channel(name)
+@contextmanager
+def _asking(mesh: MeshAccess, name: str) -> Iterator[slices_pb2_grpc.SliceServiceStub]:
+    """Yield what to ask a node with; what goes wrong meanwhile names the node."""
+    channel = mesh.channel(name)
     try:
         wait_until_reached(channel, LOOK_SECONDS, f"{name} is not reachable; is its shardnode running?")
-        return call(slices_pb2_grpc.SliceServiceStub(channel))
-    except grpc.RpcError as error:
-        failure = error_from_rpc(error, name)
-        if isinstance(failure, NodeTimeout):
-            raise NodeLost(f"{name} does not answer; is its shardnode running?") from error
-        raise failure from error
+        with failures_of(name):
+            yield slices_pb2_grpc.SliceServiceStub(channel)
+    except NodeTimeout as error:
+        raise NodeLost(f"{name} does not answer; is its shardnode running?") from error
     finally:
         channel.close()

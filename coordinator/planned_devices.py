@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from common.free_memory import free_memory_bytes
 from common.sizes import parse_size
 from common.trust.certificates import check_name
 from coordinator.links import Link
-from coordinator.prediction import PROGRAM_BYTES, PlannedDevice
+from coordinator.prediction import PROGRAM_BYTES, Devices, PlannedDevice
 from protos.shardmesh.v1 import mesh_pb2
 
 if sys.version_info >= (3, 11):
@@ -46,14 +45,6 @@ DEFAULTS: Mapping[str, float] = {
 BUDGET = "memory-budget-bytes"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Devices:
-    """Who takes part."""
-
-    own: PlannedDevice
-    nodes: tuple[PlannedDevice, ...]
-
-
 def read_devices(path: Path) -> Devices:
     """Return what a file says. Raises: InputError: it cannot be read, or says what is no device."""
     try:
@@ -73,14 +64,17 @@ def read_devices(path: Path) -> Devices:
     )
 
 
-def devices_of(nodes: Sequence[mesh_pb2.Node], links: Mapping[str, Link], own: DeviceSpeeds) -> Devices:
+def devices_of(
+    nodes: Sequence[mesh_pb2.Node], links: Mapping[str, Link], own: DeviceSpeeds, empty_round_seconds: dict[int, float]
+) -> Devices:
     """Return a running mesh's devices. Args: own: rates of the coordinator's device."""
     here = PlannedDevice(
         name=COORDINATOR, memory_bytes=free_memory_bytes(), has_budget=False, disk_bytes=1 << 60,
         memory_rate=own.memory_bytes_per_second, disk_rate=own.disk_bytes_per_second,
         arithmetic_rate=own.arithmetic_per_second, link_rate=float(1 << 60),
     )  # fmt: skip
-    return Devices(own=here, nodes=tuple(_member(node, links[node.name]) for node in nodes))
+    members = tuple(_member(node, links[node.name]) for node in nodes)
+    return Devices(own=here, nodes=members, empty_round_seconds=empty_round_seconds)
 
 
 def _member(node: mesh_pb2.Node, link: Link) -> PlannedDevice:

@@ -13,7 +13,7 @@ from common.errors import InputError
 from common.model_spec import ModelSpec
 from common.plan import Plan, make_plan
 from common.weights.slice_description import SliceDescription
-from coordinator.prediction import PlannedDevice, Prediction, Workload, predict
+from coordinator.prediction import Devices, PlannedDevice, Prediction, Workload, predict
 
 UNIFORM, MEMORY, MEASURED = "uniform", "memory", "measured"
 STEPS = 24
@@ -22,36 +22,31 @@ LEAST_MEMORY_BYTES = 1 << 20
 
 
 def plan_by_memory(spec: ModelSpec, devices: Sequence[PlannedDevice]) -> Plan:
-    """Return a plan in which each device holds in proportion to the weights that its memory can hold."""
+    """Return a plan in which each node holds in proportion to the weights that its memory can hold."""
     room = [max(LEAST_MEMORY_BYTES, device.memory_bytes - device.program_bytes) for device in devices]
     return _in_ratio(spec, [float(byte_count) for byte_count in room], MEMORY)
 
 
-def plan_by_speed(
-    description: SliceDescription, devices: Sequence[PlannedDevice], own: PlannedDevice, workload: Workload,
-    *, empty_round_seconds: dict[int, float] | None = None,
-) -> Plan:  # fmt: skip
+def plan_by_speed(description: SliceDescription, devices: Devices, workload: Workload) -> Plan:
     """Return the plan with the least predicted time a token that balancing finds.
 
     Each step gives less to who takes longer than the others; the best plan on the way is kept, so it is never worse
     than uniform and `memory`.
     """
-    spec = description.spec
+    spec, nodes = description.spec, devices.nodes
 
     def judged(plan: Plan) -> tuple[tuple[bool, float], Prediction]:
-        predicted = predict(
-            replace(description, plan=plan), devices, own, workload, empty_round_seconds=empty_round_seconds
-        )
+        predicted = predict(replace(description, plan=plan), devices, workload)
         return (not all(part.fits for part in predicted.devices), predicted.seconds_per_token), predicted
 
-    plans = [make_plan(spec, UNIFORM, len(devices)), plan_by_memory(spec, devices)]
-    best = min(plans, key=lambda plan: judged(plan)[0])
-    ratios = [device.memory_rate or 1.0 for device in devices]
+    candidates = [make_plan(spec, UNIFORM, len(nodes)), plan_by_memory(spec, nodes)]
+    best_cost, best = min(((judged(plan)[0], plan) for plan in candidates), key=lambda costed: costed[0])
+    ratios = [node.memory_rate or 1.0 for node in nodes]
     for _ in range(STEPS):
         plan = _in_ratio(spec, ratios, MEASURED)
         cost, predicted = judged(plan)
-        if cost < judged(best)[0]:
-            best = plan
+        if cost < best_cost:
+            best_cost, best = cost, plan
         busy = [max(part.compute_seconds, part.disk_seconds, 1e-9) for part in predicted.devices]
         middle = sum(busy) / len(busy)
         ratios = [max(1e-6, ratio * (middle / seconds) ** 0.5) for ratio, seconds in zip(ratios, busy, strict=True)]
@@ -59,27 +54,25 @@ def plan_by_speed(
     return replace(best, strategy=MEASURED)
 
 
-def plan_for(
-    description: SliceDescription, strategy: str, devices: Sequence[PlannedDevice], own: PlannedDevice,
-    workload: Workload, *, empty_round_seconds: dict[int, float] | None = None,
-) -> Plan:  # fmt: skip
-    """Return who holds what, a rank for each device.
+def plan_for(description: SliceDescription, strategy: str, devices: Devices, workload: Workload) -> Plan:
+    """Return who holds what, a rank for each node.
 
     Args: description: of the model; its plan does not matter.
     Raises: InputError: the strategy is unknown, does not fit the devices, or needs what was not measured.
     """
-    if not devices:
+    nodes = devices.nodes
+    if not nodes:
         raise InputError("a plan needs a node; --nodes names none")
     if strategy == MEMORY:
-        return plan_by_memory(description.spec, devices)
+        return plan_by_memory(description.spec, nodes)
     if strategy == MEASURED:
-        for device in devices:
+        for device in nodes:
             if not device.memory_rate or not device.disk_rate:
                 raise InputError(f"--split-strategy measured: {device.name} has not measured its speeds; let it join "
                                  "again, or use another strategy")  # fmt: skip
-        return plan_by_speed(description, devices, own, workload, empty_round_seconds=empty_round_seconds)
+        return plan_by_speed(description, devices, workload)
     try:
-        return make_plan(description.spec, strategy, len(devices))
+        return make_plan(description.spec, strategy, len(nodes))
     except InputError as error:
         if "unknown --split-strategy" in str(error):
             raise InputError(f"unknown --split-strategy '{strategy}'; use uniform, ratio:3,1,1, memory or measured"

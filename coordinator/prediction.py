@@ -12,8 +12,8 @@ it needs beyond the token's other time. A prompt adds arithmetic and larger mess
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from common.errors import WindowTooSmall
 from common.node_budget import share_budget
@@ -24,6 +24,7 @@ from common.weights.slice_description import COORDINATOR_RANK, HEAD_FILE, SliceD
 from common.weights.slice_format import BLOCK_KINDS, ITEM_BYTES, FileLayout
 from common.weights.weight_memory import WeightMemory
 from coordinator.batch import rows_per_sweep
+from coordinator.local_memory import ROW_COPIES
 
 MEMORY_SHARE = 0.75
 """Of the rate of one large product: what blocks of a model reach, with their smaller products and the steps between.
@@ -40,8 +41,6 @@ PROGRAM_BYTES = 225_000_000
 """Of a node's interpreter and libraries, where the node itself has not told."""
 WORK_BYTES = 40_000_000
 """Touched once a node works: code of products, messages, thread stacks."""
-ROW_COPIES = 8
-"""A row of a sweep exists in so many places of a process at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +61,19 @@ class PlannedDevice:
     round_trip_seconds: float = 0.0005
     link_rate: float = 125e6
     """Bytes a second, each way."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Devices:
+    """Who takes part."""
+
+    own: PlannedDevice
+    """The coordinator's."""
+    nodes: tuple[PlannedDevice, ...]
+    """By rank."""
+    empty_round_seconds: Mapping[int, float] = field(default_factory=dict)
+    """Measured: by bytes of a node's message, the seconds of a round in which nobody computes. Empty: they follow from
+    round trips and rates."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,34 +119,20 @@ class Prediction:
     """One sentence."""
 
 
-def predict(
-    description: SliceDescription,
-    devices: Sequence[PlannedDevice],
-    own: PlannedDevice,
-    workload: Workload,
-    *,
-    empty_round_seconds: dict[int, float] | None = None,
-) -> Prediction:
-    """Return what a model will take and how fast it will be.
-
-    Args: description: of the coordinator's own slice; own: the coordinator's device. empty_round_seconds: measured: by
-    bytes of a node's message, the seconds of a round in which nobody computes; without, from round trips and rates.
-    """
+def predict(description: SliceDescription, devices: Devices, workload: Workload) -> Prediction:
+    """Return what a model will take and how fast it will be. Args: description: of any of its slices."""
     spec, plan = description.spec, description.plan
-    rank_layouts = [_layouts(description, rank) for rank in range(plan.world_size)]
+    rank_layouts = [description.of_rank(rank).layouts() for rank in range(plan.world_size)]
     rows = min(rows_per_sweep(spec.hidden_size), workload.prompt_tokens)
     sweeps = math.ceil(workload.prompt_tokens / rows)
     rounds = 2 * spec.layer_count if plan.world_size > 1 else 1
-    waits = {
-        count: _empty_round(devices, own, spec.hidden_size * workload.wire_bytes * count, empty_round_seconds)
-        for count in (1, rows)
-    }
+    waits = {count: _empty_round(devices, spec.hidden_size * workload.wire_bytes * count) for count in (1, rows)}
     parts = [
         _device(description, layouts, device, rank, workload, rounds, sweeps)
-        for rank, (layouts, device) in enumerate(zip(rank_layouts, devices, strict=True))
+        for rank, (layouts, device) in enumerate(zip(rank_layouts, devices.nodes, strict=True))
     ]
-    computing = _slowest_rounds(rank_layouts, devices, parts, spec.layer_count)
-    head = _head_seconds(description, own)
+    computing = _slowest_rounds(rank_layouts, parts, spec.layer_count)
+    head = _head_seconds(description, devices.own)
     token = computing + rounds * waits[1] + head + SWEEP_SECONDS
     token = max(token, max(part.disk_seconds for part in parts))
     prompt = max(part.prompt_seconds for part in parts) + sweeps * rounds * waits[rows] + head + SWEEP_SECONDS
@@ -142,13 +140,6 @@ def predict(
         devices=tuple(parts), seconds_per_token=token, ttft_seconds=prompt,
         bottleneck=_bottleneck(parts, computing, rounds, waits[1], head, token),
     )  # fmt: skip
-
-
-def _layouts(description: SliceDescription, rank: int) -> dict[str, FileLayout]:
-    return SliceDescription(
-        model_identity=description.model_identity, spec=description.spec, plan=description.plan, rank=rank,
-        dtype=description.dtype, tile_bytes=description.tile_bytes,
-    ).layouts()  # fmt: skip
 
 
 def _device(
@@ -204,9 +195,8 @@ def _weights(device: PlannedDevice, layouts: dict[str, FileLayout], tiles: list[
 
 
 def _slowest_rounds(
-    rank_layouts: Sequence[dict[str, FileLayout]], devices: Sequence[PlannedDevice], parts: Sequence[DevicePrediction],
-    layer_count: int,
-) -> float:  # fmt: skip
+    rank_layouts: Sequence[dict[str, FileLayout]], parts: Sequence[DevicePrediction], layer_count: int
+) -> float:
     """Return the seconds of a token's rounds, in each of which the slowest node counts."""
     total = 0.0
     for kind in BLOCK_KINDS:
@@ -219,21 +209,20 @@ def _slowest_rounds(
     return total
 
 
-def _empty_round(
-    devices: Sequence[PlannedDevice], own: PlannedDevice, byte_count: int, measured: dict[int, float] | None
-) -> float:
+def _empty_round(devices: Devices, byte_count: int) -> float:
     """Return the seconds of a round in which nobody computes; between measured sizes along a straight line."""
-    if measured:
+    if measured := devices.empty_round_seconds:
         (small, small_seconds), (large, large_seconds) = min(measured.items()), max(measured.items())
         slope = (large_seconds - small_seconds) / max(1, large - small)
         return max(0.0, small_seconds + slope * (byte_count - small))
-    slowest = max(2 * byte_count / device.link_rate + device.round_trip_seconds for device in devices)
-    shared = 2 * len(devices) * byte_count / own.link_rate + max(device.round_trip_seconds for device in devices)
+    nodes = devices.nodes
+    slowest = max(2 * byte_count / node.link_rate + node.round_trip_seconds for node in nodes)
+    shared = 2 * len(nodes) * byte_count / devices.own.link_rate + max(node.round_trip_seconds for node in nodes)
     return max(slowest, shared)
 
 
 def _head_seconds(description: SliceDescription, own: PlannedDevice) -> float:
-    head = _layouts(description, COORDINATOR_RANK)[HEAD_FILE]
+    head = description.of_rank(COORDINATOR_RANK).layouts()[HEAD_FILE]
     return head.file_bytes / (own.memory_rate * MEMORY_SHARE * CACHED_RATE_SHARE)
 
 

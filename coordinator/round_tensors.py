@@ -11,19 +11,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import torch
 
-from common.errors import InputError, ShapeError
+from common.errors import ShapeError
 from common.tensor_codec import decode_tensor, decode_tensors, encode_in_memory, encode_tensor
 from coordinator.round_memory import RoundMemory
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
-
-WIRE_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-def wire_dtype(name: str) -> torch.dtype:
-    """Return how numbers travel. Raises: InputError: not so."""
-    if name not in WIRE_DTYPES:
-        raise InputError(f"--wire-dtype is '{name}'; use {', '.join(WIRE_DTYPES)}")
-    return WIRE_DTYPES[name]
 
 
 def messages_of(

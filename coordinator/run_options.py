@@ -25,7 +25,7 @@ from coordinator.batch import rows_per_sweep
 from coordinator.local import LocalNodes
 from coordinator.local_memory import share_memory
 from coordinator.mesh_access import MeshAccess
-from coordinator.round_tensors import wire_dtype
+from coordinator.wire_dtype import wire_item_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class RunOptions:
                              "--nodes")  # fmt: skip
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
-        wire_dtype(self.wire_dtype)
+        wire_item_bytes(self.wire_dtype)
         select_device(self.use_gpu)  # refuses what cannot be, before anything is started
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from common.device_speeds import device_speeds
 from coordinator.links import LARGE_BYTES, Link, measure_links, measure_round
 from coordinator.mesh_access import MeshAccess
-from coordinator.planned_devices import Devices, devices_of
-from coordinator.prediction import Workload
+from coordinator.planned_devices import devices_of
+from coordinator.prediction import Devices, Workload
 from protos.shardmesh.v1 import mesh_pb2
 
 
@@ -23,8 +23,6 @@ class Survey:
 
     devices: Devices
     links: dict[str, Link]
-    empty_round_seconds: dict[int, float]
-    """By bytes of a node's message: seconds of a round in which nobody computes."""
 
 
 def survey(
@@ -37,4 +35,4 @@ def survey(
     told(f"measuring the links to {', '.join(names)}")
     links = measure_links(mesh, names)
     rounds = {size: measure_round(mesh, names, size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
-    return Survey(devices=devices_of(nodes, links, own), links=links, empty_round_seconds=rounds)
+    return Survey(devices=devices_of(nodes, links, own, rounds), links=links)

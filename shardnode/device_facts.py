@@ -10,20 +10,20 @@ from pathlib import Path
 
 import psutil
 
-from common.device_speeds import DeviceSpeeds, kept_speeds
+from common.device_speeds import DeviceSpeeds
 from common.free_memory import free_memory_bytes
 from common.operating_system import usable_core_count
 from common.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import mesh_pb2
 
 
-def device_facts(data_directory: Path, *, program_bytes: int = 0, budget_bytes: int = 0) -> mesh_pb2.Device:
+def device_facts(
+    data_directory: Path, speeds: DeviceSpeeds, *, program_bytes: int = 0, budget_bytes: int = 0
+) -> mesh_pb2.Device:
     """Return what this device has now.
 
-    Args: data_directory: the disk that counts is the one it lies on, and what was measured is kept there;
-    program_bytes, budget_bytes: as in mesh.proto.
+    Args: data_directory: the disk that counts is the one it lies on; program_bytes, budget_bytes: as in mesh.proto.
     """
-    speeds = kept_speeds(data_directory) or DeviceSpeeds()
     return mesh_pb2.Device(
         version=_program_version(), protocol_version=PROTOCOL_VERSION, core_count=usable_core_count(),
         memory_bytes=psutil.virtual_memory().total, free_memory_bytes=free_memory_bytes(),

@@ -13,11 +13,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
-
+from common.device_speeds import DeviceSpeeds
 from common.durable_files import replace_private
 from common.errors import InputError, NodeError, NodeLost, NotTrusted
-from common.rpc import error_from_rpc, split_host_port
+from common.rpc import failures_of, split_host_port
 from common.state_directory import state_directory
 from common.trust.certificates import (
     COORDINATOR,
@@ -81,7 +80,8 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
     mesh = mesh_of(authority)
     key = make_key()
     response = _ask(address, authority, mesh, mesh_pb2.JoinRequest(
-        secret=token.secret, name=name, certificate_request=make_request(key), device=device_facts(data_directory)
+        secret=token.secret, name=name, certificate_request=make_request(key),
+        device=device_facts(data_directory, DeviceSpeeds()),
     ))  # fmt: skip
     own = KeyedCertificate(key=key, certificate=response.certificate)
     save_identity(directory, Identity(authority=authority, own=own))
@@ -111,14 +111,9 @@ def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
 
 def _ask(address: str, authority: bytes, mesh: str, request: mesh_pb2.JoinRequest) -> mesh_pb2.JoinResponse:
     expected = PeerName(mesh=mesh, role=COORDINATOR, name=mesh)
-    with channel_to_authority(address, authority, expected) as channel:
-        try:
-            response: mesh_pb2.JoinResponse = mesh_pb2_grpc.JoinServiceStub(channel).Join(
-                request, timeout=LIMIT_SECONDS
-            )  # fmt: skip
-            return response
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, f"the coordinator at {address}") from error
+    with channel_to_authority(address, authority, expected) as channel, failures_of(f"the coordinator at {address}"):
+        response: mesh_pb2.JoinResponse = mesh_pb2_grpc.JoinServiceStub(channel).Join(request, timeout=LIMIT_SECONDS)
+        return response
 
 
 def _write_config(path: Path, values: dict[str, str]) -> None:

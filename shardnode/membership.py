@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
+from common.device_speeds import DeviceSpeeds, kept_speeds
 from common.errors import NotTrusted, ShardmeshError
-from common.rpc import error_from_rpc
+from common.rpc import failures_of
 from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, make_key, make_request, needs_renewal
 from common.trust.identity import Identity, load_identity, save_identity
 from common.trust.tls import secure_channel
@@ -51,6 +53,7 @@ class Membership:
         self._directory, self._data_directory, self._coordinator = identity_directory, data_directory, coordinator
         self._identity = load_identity(identity_directory)
         self.peer = self._identity.peer
+        self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
         self._ending = threading.Event()
         self._interval = FIRST_INTERVAL_SECONDS
         self._trouble = ""
@@ -94,23 +97,20 @@ class Membership:
     def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
         request = mesh_pb2.HeartbeatRequest(
             device=device_facts(
-                self._data_directory, program_bytes=presence.program_bytes, budget_bytes=presence.budget_bytes
+                self._data_directory, self._speeds, program_bytes=presence.program_bytes,
+                budget_bytes=presence.budget_bytes,
             ),
             listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
         )  # fmt: skip
-        try:
+        with self._failures():
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise self._failure(error) from error
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
 
     def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
         key = make_key()
         request = mesh_pb2.RenewCertificateRequest(certificate_request=make_request(key))
-        try:
+        with self._failures():
             response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
-        except grpc.RpcError as error:
-            raise self._failure(error) from error
         own = KeyedCertificate(key=key, certificate=response.certificate)
         renewed = Identity(authority=self._identity.authority, own=own)
         if renewed.peer != self.peer:
@@ -123,8 +123,8 @@ class Membership:
         expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)
         return secure_channel(self._coordinator, self._identity, expected)
 
-    def _failure(self, error: grpc.RpcError) -> ShardmeshError:
-        return error_from_rpc(error, f"the coordinator at {self._coordinator}")
+    def _failures(self) -> AbstractContextManager[None]:
+        return failures_of(f"the coordinator at {self._coordinator}")
 
     def _tell(self, trouble: str) -> None:
         """Log a trouble when it begins and when it is over, not every two seconds."""

@@ -19,6 +19,16 @@ from common.weights.weight_memory import WeightMemory
 from shardnode.config import NodeConfig
 
 
+def told_budget(config: NodeConfig, program_bytes: int) -> int:
+    """Return the most memory that a process was told, in bytes; 0 without a budget.
+
+    Args: program_bytes: what it takes before it serves; `auto` adds what is free to that and to what serving takes.
+    """
+    if config.memory_budget is None:
+        return 0
+    return parse_budget(config.memory_budget, taken_bytes=program_bytes + WORKING_BYTES)
+
+
 def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, WeightMemory]:
     """Return the budget of keys and values, and the memory for weights.
 
@@ -27,7 +37,7 @@ def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, Weigh
     if config.memory_budget is None:
         return config.kv_budget_bytes or DEFAULT_KV_BUDGET_BYTES, config.weights
     program_bytes = own_memory().rss_bytes
-    budget_bytes = parse_budget(config.memory_budget, taken_bytes=program_bytes + WORKING_BYTES)
+    budget_bytes = told_budget(config, program_bytes)
     budget = share_budget(budget_bytes, program_bytes=program_bytes, kv_bytes=config.kv_budget_bytes)
     programs_bytes = budget.programs_bytes
     least_bytes = least_weight_bytes(

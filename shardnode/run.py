@@ -46,7 +46,7 @@ class RunningNode:
                 page = MetricsPage(serving.metrics.registry, config.metrics_port)
                 self._closers.append(page.close)
                 self.metrics_port = page.port
-            server = NodeServer(config, serving, direct_path, membership, store)
+            server = NodeServer(config, serving, direct_path, membership)
             server.start()
             self._closers.append(lambda: server.stop(DRAIN_SECONDS))
             self.address = server.address

@@ -24,7 +24,6 @@ from shardnode.node import ShardNode
 from shardnode.serving import Serving
 from shardnode.session import Session
 from shardnode.slice_service import SliceServicer
-from shardnode.slice_store import SliceStore
 
 WORKER_COUNT = 16
 CheckCaller = Callable[[grpc.ServicerContext], None]
@@ -98,12 +97,10 @@ class NodeServer:
     """The listening server of one node."""
 
     def __init__(
-        self, config: NodeConfig, serving: Serving, direct_path: str = "", membership: Membership | None = None,
-        store: SliceStore | None = None,
-    ) -> None:  # fmt: skip
+        self, config: NodeConfig, serving: Serving, direct_path: str = "", membership: Membership | None = None
+    ) -> None:
         """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
-        Args: store: where slices that arrive go; None: none are taken.
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
@@ -119,7 +116,7 @@ class NodeServer:
         shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
         if membership is not None:
             links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check), self._server)
-            slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(store, serving, check), self._server)
+            slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)
         self._standard.serving()

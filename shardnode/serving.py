@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
-from common.memory_flags import parse_budget
 from common.operating_system import own_memory
 from shardnode.config import NodeConfig
 from shardnode.metrics import NodeMetrics
 from shardnode.node import ShardNode
+from shardnode.node_memory import told_budget
 from shardnode.slice_store import Offer, SliceStore
 
 log = logging.getLogger(__name__)
@@ -35,14 +35,12 @@ class Serving:
         Raises: SliceError, ResourceError: that of --slice-dir cannot be served. Another one that cannot is a trouble
         that the mesh is told, since it can be sent again.
         """
-        self._config = config
+        self._config, self._store = config, store
         self.metrics = opened.metrics if opened is not None else NodeMetrics()
         self.program_bytes = own_memory().rss_bytes
         """Of this process before it has a slice."""
-        self.budget_bytes = 0
+        self.budget_bytes = told_budget(config, self.program_bytes)
         """The most memory that it was allowed, as counted at its start; 0 without a budget."""
-        if config.memory_budget is not None:
-            self.budget_bytes = parse_budget(config.memory_budget, taken_bytes=self.program_bytes)
         self.trouble = ""
         """Why the slice that should be served is not; empty when all is well."""
         self._changing = threading.Lock()
@@ -64,6 +62,14 @@ class Serving:
         return self._node
 
     @property
+    def store(self) -> SliceStore:
+        """The slices on this node's disk. Raises: SliceMismatch: it keeps none."""
+        if self._store is None:
+            raise SliceMismatch("this node serves the directory that it was told at start (--slice-dir) and takes no "
+                                "slices; start it without, as a member of a mesh")  # fmt: skip
+        return self._store
+
+    @property
     def slice_id(self) -> str:
         """Of the slice at work; empty for none."""
         node = self._node
@@ -76,34 +82,34 @@ class Serving:
             raise SliceMismatch(self.trouble or "this node holds no slice yet; send it one with `coordinator-cli load`")
         return node
 
-    def serve(self, store: SliceStore, slice_id: str) -> None:
+    def serve(self, slice_id: str) -> None:
         """Serve another slice from now on.
 
         Raises: SliceError, ResourceError: it cannot be; the old one is served then.
         """
         with self._changing:
-            directory = store.whole(slice_id)
+            directory = self.store.whole(slice_id)
             if self.slice_id != slice_id:
                 self._change(directory)
                 log.info("serving slice %s", slice_id[:12])
-            if store.served() != slice_id:
-                store.set_served(slice_id)
+            if self.store.served() != slice_id:
+                self.store.set_served(slice_id)
             self.trouble = ""
 
-    def offer(self, store: SliceStore, description: bytes, *, verify: bool) -> Offer:
+    def offer(self, description: bytes, *, verify: bool) -> Offer:
         """Make ready for a slice (slice_store.py). One that is verified again is not served meanwhile."""
         with self._changing:
-            offer = store.offer(description, verify=verify)
+            offer = self.store.offer(description, verify=verify)
             if not offer.is_whole and self.slice_id == offer.slice_id:
                 self._stop()
             return offer
 
-    def remove(self, store: SliceStore, slice_id: str) -> None:
+    def remove(self, slice_id: str) -> None:
         """Remove a slice, served or not."""
         with self._changing:
             if slice_id and self.slice_id == slice_id:
                 self._stop()
-            store.remove(slice_id)
+            self.store.remove(slice_id)
 
     def close(self) -> None:
         """Serve nothing any more. May be called twice."""

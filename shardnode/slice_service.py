@@ -9,27 +9,25 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
-from common.errors import InputError, SliceMismatch
+from common.errors import InputError
 from common.rpc import guarded
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 from shardnode.serving import Serving
-from shardnode.slice_store import SliceStore
 
 
 class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
     """Receives slices and serves what it is told to."""
 
-    def __init__(
-        self, store: SliceStore | None, serving: Serving, check_caller: Callable[[grpc.ServicerContext], None]
-    ) -> None:
-        """Args: store: None: this node keeps no slices; check_caller: raises NotTrusted for who may not ask."""
-        self._given_store, self._serving, self._check_caller = store, serving, check_caller
+    def __init__(self, serving: Serving, check_caller: Callable[[grpc.ServicerContext], None]) -> None:
+        """Args: check_caller: raises NotTrusted for who may not ask."""
+        self._serving, self._check_caller = serving, check_caller
 
     @guarded
     def ListSlices(  # noqa: N802 - the name is the contract's
         self, request: slices_pb2.ListSlicesRequest, context: grpc.ServicerContext
     ) -> slices_pb2.ListSlicesResponse:
-        store = self._store(context)
+        self._check_caller(context)
+        store = self._serving.store
         return slices_pb2.ListSlicesResponse(
             slices=[
                 slices_pb2.HeldSlice(slice_id=held.slice_id, byte_count=held.byte_count, is_whole=held.is_whole)
@@ -42,7 +40,8 @@ class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
     def OfferSlice(  # noqa: N802 - the name is the contract's
         self, request: slices_pb2.OfferSliceRequest, context: grpc.ServicerContext
     ) -> slices_pb2.OfferSliceResponse:
-        offer = self._serving.offer(self._store(context), request.description, verify=request.verify)
+        self._check_caller(context)
+        offer = self._serving.offer(request.description, verify=request.verify)
         response = slices_pb2.OfferSliceResponse(slice_id=offer.slice_id, is_whole=offer.is_whole)
         for name, arrived in offer.files.items():
             file = response.files.add(name=name, byte_count=arrived.byte_count)
@@ -55,7 +54,8 @@ class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
     def SendFile(  # noqa: N802 - the name is the contract's
         self, request_iterator: Iterator[slices_pb2.SendFileRequest], context: grpc.ServicerContext
     ) -> slices_pb2.SendFileResponse:
-        store = self._store(context)
+        self._check_caller(context)
+        store = self._serving.store
         first = next(request_iterator, None)
         if first is None or first.WhichOneof("part") != "start":
             raise InputError("a file begins with its name")
@@ -78,28 +78,22 @@ class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
     def PublishSlice(  # noqa: N802 - the name is the contract's
         self, request: slices_pb2.PublishSliceRequest, context: grpc.ServicerContext
     ) -> slices_pb2.PublishSliceResponse:
-        self._store(context).publish(request.slice_id)
+        self._check_caller(context)
+        self._serving.store.publish(request.slice_id)
         return slices_pb2.PublishSliceResponse()
 
     @guarded
     def ServeSlice(  # noqa: N802 - the name is the contract's
         self, request: slices_pb2.ServeSliceRequest, context: grpc.ServicerContext
     ) -> slices_pb2.ServeSliceResponse:
-        self._serving.serve(self._store(context), request.slice_id)
+        self._check_caller(context)
+        self._serving.serve(request.slice_id)
         return slices_pb2.ServeSliceResponse()
 
     @guarded
     def RemoveSlice(  # noqa: N802 - the name is the contract's
         self, request: slices_pb2.RemoveSliceRequest, context: grpc.ServicerContext
     ) -> slices_pb2.RemoveSliceResponse:
-        store = self._store(context)
-        self._serving.remove(store, request.slice_id)
-        return slices_pb2.RemoveSliceResponse(free_bytes=store.free_bytes)
-
-    def _store(self, context: grpc.ServicerContext) -> SliceStore:
-        """Return the store, for who may use it. Raises: NotTrusted; SliceMismatch: this node keeps none."""
         self._check_caller(context)
-        if self._given_store is None:
-            raise SliceMismatch("this node serves the directory that it was told at start (--slice-dir) and takes no "
-                                "slices; start it without, as a member of a mesh")  # fmt: skip
-        return self._given_store
+        self._serving.remove(request.slice_id)
+        return slices_pb2.RemoveSliceResponse(free_bytes=self._serving.store.free_bytes)

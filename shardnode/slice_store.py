@@ -157,10 +157,7 @@ class SliceStore:
                 if entry is None or not (directory / name).exists():
                     raise SliceError(f"slice {slice_id[:12]} lacks {name}; send it first")
                 entries[name] = entry
-            manifest = SliceManifest(
-                model_identity=description.model_identity, spec=description.spec, plan=description.plan,
-                rank=description.rank, dtype=description.dtype, tile_bytes=description.tile_bytes, files=entries,
-            )  # fmt: skip
+            manifest = SliceManifest.of(description, entries)
             replace_private(directory / MANIFEST_NAME, json.dumps(manifest.to_json(), indent=1).encode())
             read_manifest(directory)
             os.rename(directory, self._slices / slice_id)

@@ -69,6 +69,14 @@ class SliceManifest:
     tile_bytes: int
     files: dict[str, FileEntry]
 
+    @classmethod
+    def of(cls, about: SliceDescription, files: dict[str, FileEntry]) -> SliceManifest:
+        """Return the manifest of a slice whose files have these digests."""
+        return cls(
+            model_identity=about.model_identity, spec=about.spec, plan=about.plan, rank=about.rank, dtype=about.dtype,
+            tile_bytes=about.tile_bytes, files=files,
+        )  # fmt: skip
+
     @property
     def description(self) -> SliceDescription:
         """All but the digests."""
@@ -160,10 +168,7 @@ def _parse(path: Path, value: Any) -> SliceManifest:
         files = {str(name): FileEntry.from_json(entry) for name, entry in body["files"].items()}
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError) as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); {again}") from error
-    return SliceManifest(
-        model_identity=about.model_identity, spec=about.spec, plan=about.plan, rank=about.rank,
-        dtype=about.dtype, tile_bytes=about.tile_bytes, files=files,
-    )  # fmt: skip
+    return SliceManifest.of(about, files)
 
 
 def _check_files(directory: Path, manifest: SliceManifest, layouts: dict[str, FileLayout]) -> None:

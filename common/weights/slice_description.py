@@ -10,7 +10,7 @@ what is asked for is one comparison, and no name that a peer sends ever becomes 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from common.errors import InputError, ModelError
@@ -56,6 +56,10 @@ class SliceDescription:
     def layouts(self) -> dict[str, FileLayout]:
         """Return the layout of every file of this slice, in the order in which a sweep uses them."""
         return file_layouts(self.spec, self.plan, self.rank, self.dtype, self.tile_bytes)
+
+    def of_rank(self, rank: int) -> SliceDescription:
+        """Return another rank's slice of the same model and plan."""
+        return replace(self, rank=rank)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` reads back."""

@@ -171,17 +171,16 @@ def generate(
         run_request(request, local)
 
 
-NOT_REMOTE = {
-    "world_size", "split_strategy", "split_bin", "save_dir", "weights_dtype", "memory_window", "window_bytes",
-    "memory_budget", "page_cache", "reads_in_flight", "read_bytes", "read_timeout_seconds", "kv_budget_bytes", "nodes",
-    "insecure", "use_gpu", "wire_dtype", "master_ip", "master_port", "metrics_port",
+ASKED = {
+    "coordinator", "state_dir", "model", "prompt", "prefix", "chat", "length", "temperature", "k", "p", "seed",
+    "ignore_eos", "json_output", "log_level",
 }  # fmt: skip
-"""Options of nodes that this command starts or reaches itself."""
+"""What a running coordinator may be asked; the other options are of nodes that this command starts or reaches."""
 
 
 def _ask(context: typer.Context, address: str, state_dir: Path | None, **request: Any) -> None:
     """Have a running coordinator answer. Raises: InputError: options that are not for it to be told."""
-    given = [name for name in NOT_REMOTE if _is_given(context, name)]
+    given = [name for name in context.params if name not in ASKED and _is_given(context, name)]
     if given:
         option = min(given).replace("_", "-")
         raise InputError(f"--{option} and --coordinator do not go together: the coordinator's nodes run already")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,15 +60,13 @@ def load(
     """
     configure_logs(log_level)
     # Here and not at the top: they import torch, and --help must not wait for that.
-    from common.plan import make_plan
-    from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
-    from common.weights.slice_format import DEFAULT_TILE_BYTES
     from coordinator.cli.progress import node_progress
     from coordinator.loaded_models import LoadedModels, name_for
     from coordinator.loading import LoadRequest
     from coordinator.loading import load as load_model
     from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
+    from coordinator.model_outline import outline
     from coordinator.owner_client import OwnerClient
     from coordinator.shipping.slice_sender import Progress
     from coordinator.slicing.checkpoint import open_checkpoint
@@ -77,18 +75,15 @@ def load(
     mesh = owner_access(state)
     with closing(open_checkpoint(model)) as checkpoint:
         members = [mesh.node(name) for name in _names(nodes)] if nodes is not None else _alive(mesh)
-        names, dtype = [member.name for member in members], weights_dtype or checkpoint.dtype
+        names = [member.name for member in members]
         models, called = LoadedModels(state), name_for(model, name)
-        description = SliceDescription(
-            model_identity=checkpoint.identity, spec=checkpoint.spec, plan=make_plan(checkpoint.spec, "uniform", 1),
-            rank=COORDINATOR_RANK, dtype=dtype, tile_bytes=DEFAULT_TILE_BYTES,
-        )  # fmt: skip
+        description = outline(checkpoint).description(weights_dtype)
         plan = models.planned(called, description, names) if split_strategy is None else None
         if plan is None:
             plan = _planned(description, split_strategy or _best_strategy(members), mesh, members, state)
         request = LoadRequest(
-            model=model, name=called, plan=plan, node_names=names, dtype=dtype, verify=verify
-        )  # fmt: skip
+            model=model, name=called, description=replace(description, plan=plan), node_names=names, verify=verify
+        )
         with node_progress([OWN_SLICE, *request.node_names]) as report:
             arrivals = load_model(
                 checkpoint, request, models, mesh, report=report,
@@ -96,11 +91,10 @@ def load(
             )  # fmt: skip
     for arrival in arrivals:
         what = f"{arrival.sent_bytes / 1e6:.0f} of {arrival.total_bytes / 1e6:.0f} MB sent"
-        print(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}", file=sys.stderr)
+        tell(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}")
     with OwnerClient(state) as coordinator:
         address = coordinator.nodes().coordinator_address
-    print(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address} --prompt ...",
-          file=sys.stderr)  # fmt: skip
+    tell(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address} --prompt ...")
 
 
 def _alive(mesh: MeshAccess) -> Sequence[mesh_pb2.Node]:
@@ -123,8 +117,6 @@ def _planned(
     description: SliceDescription, strategy: str, mesh: MeshAccess, members: Sequence[mesh_pb2.Node], state: Path
 ) -> Plan:
     """Return who holds what; where that follows from measurements, they are made and the choice is shown."""
-    from dataclasses import replace
-
     from common.plan import make_plan
     from coordinator.cli.plan import show_plan
     from coordinator.planning import MEASURED, MEMORY, plan_for
@@ -134,12 +126,10 @@ def _planned(
     if strategy not in (MEASURED, MEMORY):
         return make_plan(description.spec, strategy, len(members))
     workload = Workload()
-    found = survey(mesh, members, state, description.spec.hidden_size, workload, tell)
-    nodes, own, rounds = found.devices.nodes, found.devices.own, found.empty_round_seconds
-    plan = plan_for(description, strategy, nodes, own, workload, empty_round_seconds=rounds)
-    description = replace(description, plan=plan)
-    show_plan(description, predict(description, nodes, own, workload, empty_round_seconds=rounds), to_stderr=True)
-    return plan
+    devices = survey(mesh, members, state, description.spec.hidden_size, workload, tell).devices
+    description = replace(description, plan=plan_for(description, strategy, devices, workload))
+    show_plan(description, predict(description, devices, workload), to_stderr=True)
+    return description.plan
 
 
 def unload(
@@ -156,8 +146,8 @@ def unload(
     models = LoadedModels(state)
     missed = unload_model(models.get(name), models, owner_access(state))
     for node in missed:
-        print(f"{node} was not reached and keeps its slice, until it takes another one", file=sys.stderr)
-    print(f"{name} is unloaded", file=sys.stderr)
+        tell(f"{node} was not reached and keeps its slice, until it takes another one")
+    tell(f"{name} is unloaded")
 
 
 def models(state_dir: StateOption = None) -> None:
@@ -169,7 +159,7 @@ def models(state_dir: StateOption = None) -> None:
     state = state_dir or default_state_directory()
     found = LoadedModels(state).all()
     if not found:
-        print("no model is loaded; coordinator-cli load MODEL puts one onto the mesh", file=sys.stderr)
+        tell("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
         return
     mesh = owner_access(state)
     table = Table(box=None, pad_edge=False)

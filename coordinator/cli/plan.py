@@ -52,23 +52,22 @@ def plan(
     from coordinator.planning import plan_for
     from coordinator.prediction import Workload, predict
     from coordinator.surveying import survey
+    from coordinator.wire_dtype import wire_item_bytes
 
     outline = outline_of(model)
     description = outline.description(weights_dtype)
     workload = Workload(
-        prompt_tokens=prompt_tokens, length=length, wire_bytes=2 if wire_dtype == "bfloat16" else 4
+        prompt_tokens=prompt_tokens, length=length, wire_bytes=wire_item_bytes(wire_dtype)
     )  # fmt: skip
-    rounds = None
     if devices is not None:
         found = read_devices(devices)
     else:
         state = state_dir or default_state_directory()
         mesh = owner_access(state)
-        surveyed = survey(mesh, mesh.alive(), state, outline.spec.hidden_size, workload, tell)
-        found, rounds = surveyed.devices, surveyed.empty_round_seconds
-    chosen = plan_for(description, split_strategy, found.nodes, found.own, workload, empty_round_seconds=rounds)
+        found = survey(mesh, mesh.alive(), state, outline.spec.hidden_size, workload, tell).devices
+    chosen = plan_for(description, split_strategy, found, workload)
     description = replace(description, plan=chosen)
-    predicted = predict(description, found.nodes, found.own, workload, empty_round_seconds=rounds)
+    predicted = predict(description, found, workload)
     if json_output:
         print(json.dumps({"plan": chosen.to_json(), **asdict(predicted)}))
     else:
@@ -123,10 +122,7 @@ def doctor(state_dir: StateOption = None) -> None:
         if not is_alive(node):
             print(f"{node.name} is not heard: is its shardnode running, and does it reach this coordinator?")
     if loaded:
-        predicted = predict(
-            loaded[0].description, surveyed.devices.nodes, surveyed.devices.own, workload,
-            empty_round_seconds=surveyed.empty_round_seconds,
-        )  # fmt: skip
+        predicted = predict(loaded[0].description, surveyed.devices, workload)
         print(f"{loaded[0].name}: about {1 / predicted.seconds_per_token:.1f} tokens/s; what limits it: "
               f"{predicted.bottleneck}")  # fmt: skip
 

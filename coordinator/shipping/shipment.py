@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
@@ -54,13 +55,12 @@ def ship(
     """
     feed, stopping = BlockFeed(checkpoint), threading.Event()
     senders = [
-        SliceSender(name, description, lambda name=name: connect(name), feed, stopping)  # type: ignore[misc]
+        SliceSender(name, description, partial(connect, name), feed, stopping)
         for name, description in zip(names, slices, strict=True)
     ]
-    for sender in senders:
-        sender.offer(verify=verify)
+    lacking = [sender for sender in senders if not sender.is_there(verify=verify)]
     with one_torch_thread(), ThreadPoolExecutor(len(senders), thread_name_prefix="ship") as pool:
-        running = {pool.submit(sender.send, patience_seconds): sender for sender in senders}
+        running = [pool.submit(sender.send, patience_seconds) for sender in lacking]
         try:
             while True:
                 done, left = wait(running, timeout=REPORT_SECONDS, return_when=FIRST_EXCEPTION)

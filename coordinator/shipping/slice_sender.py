@@ -15,12 +15,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
 
 import grpc
 
 from common.errors import NodeError, NodeLost, ProtocolError, ShardmeshError, SliceCorrupt
-from common.rpc import error_from_rpc, wait_until_reached
+from common.rpc import failures_of, wait_until_reached
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.shipping.block_feed import BlockFeed
@@ -37,8 +36,6 @@ DAMAGED_LIMIT = 3
 """Times that one file may arrive damaged before it is a fault and no accident."""
 PAUSE_SECONDS = (0.2, 2.0)
 """Between two attempts to reach a node: the first one, and the longest."""
-
-Answer = TypeVar("Answer")
 
 Connect = Callable[[], grpc.Channel]
 """Returns a channel to the node, wherever it is at the moment. Raises: NodeLost: the mesh does not hear it."""
@@ -66,11 +63,11 @@ class SliceSender:
         self._layouts = description.layouts()
         self.progress = Progress(total_bytes=sum(layout.file_bytes for layout in self._layouts.values()))
 
-    def offer(self, *, verify: bool = False) -> slices_pb2.OfferSliceResponse:
-        """Ask the node what it has of the slice. Raises: DiskFull: no room for the rest; NodeError."""
+    def is_there(self, *, verify: bool = False) -> bool:
+        """Ask the node whether it has the whole slice. Raises: DiskFull: no room for the rest; NodeError."""
         channel = self._connect()
         try:
-            return self._offer(channel, verify=verify)
+            return self._offer(channel, verify=verify).is_whole
         finally:
             channel.close()
 
@@ -115,7 +112,8 @@ class SliceSender:
                         self._send_file(channel, name, layer, kind, arrived.get(name, slices_pb2.ArrivedFile()))
             stub = slices_pb2_grpc.SliceServiceStub(channel)
             request = slices_pb2.PublishSliceRequest(slice_id=self.description.slice_id)
-            self._ask(lambda: stub.PublishSlice(request, timeout=CALL_SECONDS))
+            with failures_of(self.name):
+                stub.PublishSlice(request, timeout=CALL_SECONDS)
         finally:
             channel.close()
 
@@ -125,7 +123,8 @@ class SliceSender:
         )
         wait_until_reached(channel, REACH_SECONDS, f"{self.name} is not reachable; is its shardnode running?")
         stub = slices_pb2_grpc.SliceServiceStub(channel)
-        offer: slices_pb2.OfferSliceResponse = self._ask(lambda: stub.OfferSlice(request, timeout=CALL_SECONDS))
+        with failures_of(self.name):
+            offer: slices_pb2.OfferSliceResponse = stub.OfferSlice(request, timeout=CALL_SECONDS)
         if offer.slice_id != self.description.slice_id:
             raise ProtocolError(f"{self.name} calls the slice by another name; install the same shardmesh on both")
         arrived_bytes = self.progress.total_bytes
@@ -146,7 +145,8 @@ class SliceSender:
             limit = CALL_SECONDS + layout.file_bytes / LEAST_BYTES_PER_SECOND
             stub = slices_pb2_grpc.SliceServiceStub(channel)
             try:
-                self._ask(lambda: stub.SendFile(iter(sending), timeout=limit))  # noqa: B023 - called at once
+                with failures_of(self.name):
+                    stub.SendFile(iter(sending), timeout=limit)
                 return
             except SliceCorrupt:
                 if attempt + 1 == DAMAGED_LIMIT:
@@ -157,12 +157,6 @@ class SliceSender:
                 if sending.failure is not None:
                     raise sending.failure from None
                 raise
-
-    def _ask(self, call: Callable[[], Answer]) -> Answer:
-        try:
-            return call()
-        except grpc.RpcError as error:
-            raise error_from_rpc(error, self.name) from error
 
     @property
     def is_stopping(self) -> bool:

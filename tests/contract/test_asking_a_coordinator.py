@@ -14,7 +14,6 @@ import grpc
 import pytest
 
 from common.errors import InputError, ModelNotFound, NodeError, NotTrusted, PromptTooLong, ShardmeshError
-from common.plan import make_plan
 from common.rpc import channel_options, error_from_rpc
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
@@ -22,6 +21,7 @@ from common.trust.tls import secure_channel
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load, unload
 from coordinator.mesh_access import owner_access
+from coordinator.model_outline import outline
 from coordinator.slicing.checkpoint import open_checkpoint
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 from shardnode.join import IDENTITY_DIRECTORY
@@ -58,8 +58,7 @@ class LoadedMesh(ShippingMesh):
         access = owner_access(self.state)
         checkpoint = open_checkpoint(model)
         request = LoadRequest(
-            model=model, name=model.name, plan=make_plan(checkpoint.spec, "uniform", 1), node_names=[NAME],
-            dtype=checkpoint.dtype,
+            model=model, name=model.name, description=outline(checkpoint).description(), node_names=[NAME]
         )  # fmt: skip
         load(
             checkpoint, request, LoadedModels(self.state), access, report=lambda name, progress: None,

@@ -7,20 +7,11 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.model_spec import ModelSpec, RopeSpec
-from common.plan import make_plan
-from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from common.plan import Plan, make_plan
 from coordinator.planning import MEASURED, MEMORY, plan_for
-from coordinator.prediction import PlannedDevice, Prediction, Workload, predict
+from coordinator.prediction import Devices, PlannedDevice, Prediction, Workload, predict
+from tests.support.planned_models import DESCRIPTION, SPEC
 
-SPEC = ModelSpec(
-    family="llama", hidden_size=2048, layer_count=16, query_head_count=32, kv_head_count=8, head_size=64,
-    ffn_size=8192, vocab_size=32000, max_position_count=4096, norm_epsilon=1e-5, rope=RopeSpec(),
-)  # fmt: skip
-DESCRIPTION = SliceDescription(
-    model_identity="m", spec=SPEC, plan=make_plan(SPEC, "uniform", 1), rank=COORDINATOR_RANK, dtype="float16",
-    tile_bytes=8 << 20,
-)  # fmt: skip
 OWN = PlannedDevice(
     name="desk", memory_bytes=16 << 30, has_budget=False, disk_bytes=1 << 40, memory_rate=10e9, disk_rate=1e9,
     arithmetic_rate=100e9,
@@ -41,8 +32,12 @@ def devices(has_budget: bool = True) -> st.SearchStrategy[list[PlannedDevice]]:
 
 def predicted(strategy: str, nodes: list[PlannedDevice]) -> Prediction:
     """Return what a strategy's plan would give."""
-    plan = plan_for(DESCRIPTION, strategy, nodes, OWN, WORKLOAD)
-    return predict(replace(DESCRIPTION, plan=plan), nodes, OWN, WORKLOAD)
+    return expected(plan_for(DESCRIPTION, strategy, Devices(own=OWN, nodes=tuple(nodes)), WORKLOAD), nodes)
+
+
+def expected(plan: Plan, nodes: list[PlannedDevice], own: PlannedDevice = OWN) -> Prediction:
+    """Return what a plan would give."""
+    return predict(replace(DESCRIPTION, plan=plan), Devices(own=own, nodes=tuple(nodes)), WORKLOAD)
 
 
 @settings(max_examples=25, deadline=None)
@@ -62,11 +57,11 @@ def test_no_slower_part_makes_a_prediction_faster(nodes: list[PlannedDevice], sl
     """For the same plan: memory, disk, arithmetic, link and round trip, each on its own."""
     index = slower % len(nodes)
     plan = make_plan(SPEC, "uniform", len(nodes))
-    before = predict(replace(DESCRIPTION, plan=plan), nodes, OWN, WORKLOAD)
+    before = expected(plan, nodes)
     for name in ("memory_rate", "disk_rate", "arithmetic_rate", "link_rate"):
         worse = [*nodes]
         worse[index] = replace(nodes[index], **{name: getattr(nodes[index], name) / times})
-        after = predict(replace(DESCRIPTION, plan=plan), worse, OWN, WORKLOAD)
+        after = expected(plan, worse)
         assert after.seconds_per_token >= before.seconds_per_token * 0.9999
         assert after.ttft_seconds >= before.ttft_seconds * 0.9999
 
@@ -112,4 +107,4 @@ def test_the_bottleneck_is_named() -> None:
     quick = [replace(base, memory_rate=1e12), replace(other, memory_rate=1e12)]
     slow_desk = replace(OWN, memory_rate=0.5e9)
     plan = make_plan(SPEC, "uniform", 2)
-    assert predict(replace(DESCRIPTION, plan=plan), quick, slow_desk, WORKLOAD).bottleneck.startswith("the coordinator")
+    assert expected(plan, quick, slow_desk).bottleneck.startswith("the coordinator")

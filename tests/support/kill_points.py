@@ -50,7 +50,7 @@ class KillPoints:
         self._mesh, self._model = mesh, model
         self._random = random.Random(seed)
         before = mesh.hosts.bytes_to(mesh.nodes[0])
-        self._load(check=True)
+        self._load()
         self._slice_bytes = mesh.hosts.bytes_to(mesh.nodes[0]) - before
         self._expected = self._answer()["token_ids"]
         self._text = mesh.cli(*mesh.ask(PROMPT, 3 * MOST_TEXT)).out
@@ -64,7 +64,7 @@ class KillPoints:
         if victim != CLI and self._mesh.running[victim].process.poll() is not None:
             self._start(victim)
         self._mesh.wait_until_alive()
-        self._load(check=True)
+        self._load()
         answer = self._answer()
         assert answer["token_ids"] == self._expected, (outcome, "P1: another answer afterwards")
         kept = {name: values["kv_bytes"] for name, values in answer["memory"].items() if name != "coordinator"}
@@ -125,9 +125,9 @@ class KillPoints:
         else:
             self._mesh.start_node(victim)
 
-    def _load(self, *, check: bool) -> None:
+    def _load(self) -> None:
         finished = self._mesh.try_cli("load", str(self._model), "--split-strategy", "uniform")
-        assert not check or finished.code == 0, f"P4: cannot load again: {finished.err}"
+        assert finished.code == 0, f"P4: cannot load again: {finished.err}"
 
     def _answer(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads(self._mesh.cli(*self._mesh.ask(PROMPT, LENGTH), "--json").out)

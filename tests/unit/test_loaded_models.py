@@ -12,7 +12,7 @@ from common.errors import InputError, ModelNotFound
 from common.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from coordinator.loaded_models import LoadedModel, LoadedModels, name_for
-from tests.property.test_planning import DESCRIPTION
+from tests.support.planned_models import DESCRIPTION
 
 PLANNED = replace(DESCRIPTION, plan=make_plan(DESCRIPTION.spec, "ratio:2,1", 2))
 NODES = ("attic", "kitchen")
@@ -59,6 +59,13 @@ def test_a_damaged_record_is_told_with_what_to_do(tmp_path: Path, changes: dict[
         return
     with pytest.raises(InputError, match="load the model again"):
         LoadedModels(tmp_path).get("first")
+
+
+def test_a_damaged_record_is_no_matter_to_another_model(tmp_path: Path) -> None:
+    """Whoever asks by name gets an answer from the model that is well."""
+    well = loaded(tmp_path, "well")
+    (loaded(tmp_path, "damaged").directory / "model.json").write_text("{")
+    assert LoadedModels(tmp_path).get("well") == well
 
 
 def test_a_plan_is_gone_on_with_for_the_same_model_on_the_same_nodes_only(tmp_path: Path) -> None:
