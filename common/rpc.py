@@ -197,14 +197,6 @@ def server_options() -> list[tuple[str, int]]:
     ]
 
 
-def wait_until_reached(channel: grpc.Channel, limit_seconds: float, complaint: str) -> None:
-    """Return once the other end is there. Raises: NodeLost: with this complaint, after the limit."""
-    try:
-        grpc.channel_ready_future(channel).result(limit_seconds)
-    except grpc.FutureTimeoutError:
-        raise NodeLost(complaint) from None
-
-
 def make_server(worker_count: int) -> grpc.Server:
     """Return a server that works on at most `worker_count` calls at once and refuses more."""
     pool = futures.ThreadPoolExecutor(max_workers=worker_count, thread_name_prefix="rpc")

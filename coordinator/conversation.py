@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,10 +125,12 @@ class Conversation:
     """An engine over connected nodes, ready for requests. Use as a context manager."""
 
     def __init__(
-        self, model: RunnableModel, run: RunOptions, local: LocalNodes | None, metrics: CoordinatorMetrics | None = None
-    ) -> None:
+        self, model: RunnableModel, run: RunOptions, local: LocalNodes | None,
+        metrics: CoordinatorMetrics | None = None, told: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
         """Start or connect nodes and open everything. `local` is started here, and closed by whoever made it.
 
+        Args: told: called, from another thread, with a sentence about a node that is slow while it is waited for.
         Raises: SliceError, NodeError, ResourceError and their kinds.
         """
         self.metrics = metrics or CoordinatorMetrics()
@@ -156,8 +158,9 @@ class Conversation:
                 opening.callback(node.close)
             mesh = Mesh(
                 clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
-                wire=TORCH_DTYPES[run.wire_dtype],
+                wire=TORCH_DTYPES[run.wire_dtype], told=told,
             )  # fmt: skip
+            opening.callback(mesh.close)
             mesh.open()
             self.engine = Engine(mesh, ends, head)
             self._closing = opening.pop_all()

@@ -67,11 +67,12 @@ class Generator:
         started = generation_pb2.GenerationStarted(model=model.name, prompt_token_ids=sequence.prompt_ids)
         yield generation_pb2.GenerateResponse(started=started)
         detokenizer = IncrementalDetokenizer(tokenizer, sequence.prompt_ids)
-        for token_id in asked.tokens():
-            text = "" if token_id in sequence.eos_ids else detokenizer.push(token_id)
-            yield generation_pb2.GenerateResponse(
-                token=generation_pb2.GeneratedToken(token_id=token_id, text=text)
-            )  # fmt: skip
+        for part in asked.parts():
+            if isinstance(part, str):
+                yield generation_pb2.GenerateResponse(notice=generation_pb2.GenerationNotice(text=part))
+                continue
+            text = "" if part in sequence.eos_ids else detokenizer.push(part)
+            yield generation_pb2.GenerateResponse(token=generation_pb2.GeneratedToken(token_id=part, text=text))
         finished = generation_pb2.GenerationFinished(
             finish_reason=sequence.finish_reason or "", text=detokenizer.finish(),
             ttft_seconds=asked.timings.ttft_seconds, seconds_per_token=asked.timings.seconds_per_token,

@@ -17,7 +17,8 @@ from typing import Any
 import grpc
 
 from common.errors import NodeLost, NodeTimeout
-from common.rpc import error_from_rpc
+from common.reaching import answer_of
+from common.rpc import error_from_rpc, failures_of
 from coordinator.shard_client import ROUND_LIMIT_SECONDS
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
 
@@ -98,19 +99,18 @@ class GrpcShardClient:
                 return
 
 
-def get_stats(channel: grpc.Channel, name: str, timeout_seconds: float) -> shard_pb2.GetStatsResponse:
+def get_stats(
+    channel: grpc.Channel, name: str, timeout_seconds: float, is_gone: Callable[[], bool] = lambda: False
+) -> shard_pb2.GetStatsResponse:
     """Ask a node for its state, waiting for it to be reachable within the limit.
 
+    Args: is_gone: whether other ways tell meanwhile that it is not there.
     Raises: NodeError: it is not reachable, or answers with an error.
     """
-    stub = shard_pb2_grpc.ShardServiceStub(channel)
-    try:
-        stats: shard_pb2.GetStatsResponse = stub.GetStats(
-            shard_pb2.GetStatsRequest(), timeout=timeout_seconds, wait_for_ready=True
-        )
+    call = shard_pb2_grpc.ShardServiceStub(channel).GetStats.future(
+        shard_pb2.GetStatsRequest(), timeout=timeout_seconds + 1, wait_for_ready=True
+    )
+    complaint = f"{name} is not reachable; is its shardnode running and the address right?"
+    with failures_of(name):
+        stats: shard_pb2.GetStatsResponse = answer_of(call, timeout_seconds, complaint, is_gone)
         return stats
-    except grpc.RpcError as error:
-        failure = error_from_rpc(error, name)
-        if isinstance(failure, NodeTimeout):
-            raise NodeLost(f"{name} is not reachable; is its shardnode running and the address right?") from error
-        raise failure from error

@@ -16,11 +16,11 @@ from types import TracebackType
 import grpc
 
 from common.errors import NodeLost
-from common.rpc import failures_of, wait_until_reached
-from coordinator.mesh_access import MeshAccess
+from common.reaching import wait_until_reached
+from common.rpc import failures_of
+from coordinator.mesh_access import REACH_SECONDS, MeshAccess
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
-REACH_SECONDS = 5.0
 SMALL_BYTES, LARGE_BYTES = 64, 1 << 18
 """Enough to tell 10 Mbit/s from 1 Gbit/s, and little enough for the former: four megabytes a node in all."""
 WARM_UPS, SMALL_ROUNDS, LARGE_ROUNDS = 5, 25, 3
@@ -82,7 +82,10 @@ class _Echo:
         self._channel: grpc.Channel = mesh.channel(name)
         self._requests: queue.SimpleQueue[links_pb2.EchoRequest | None] = queue.SimpleQueue()
         try:
-            wait_until_reached(self._channel, REACH_SECONDS, f"{name} is not reachable; is its shardnode running?")
+            wait_until_reached(
+                self._channel, REACH_SECONDS, f"{name} is not reachable; is its shardnode running?",
+                lambda: mesh.is_silent(name),
+            )  # fmt: skip
         except NodeLost:
             self._channel.close()
             raise

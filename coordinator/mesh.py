@@ -28,6 +28,7 @@ from coordinator.round_memory import RoundMemory
 from coordinator.round_tensors import messages_of, partials_of
 from coordinator.round_times import RoundTimes
 from coordinator.shard_client import ShardClient
+from coordinator.slow_nodes import SlowNodeWatch
 from protos.shardmesh.v1 import shard_pb2
 
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
@@ -53,6 +54,8 @@ class Mesh:
     times: RoundTimes = field(default_factory=RoundTimes)
     wire: torch.dtype = torch.float32
     """How rounds' tensors travel in messages; one node's whole layers are float32 always."""
+    told: Callable[[str], None] = lambda text: None
+    """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
     kv_budget_bytes: list[int] = field(default_factory=list)
     """By rank, once it is open: the most that keys and values of all sequences may take there."""
     _call_id: int = 0
@@ -60,6 +63,7 @@ class Mesh:
     def __post_init__(self) -> None:
         self._memory = RoundMemory((), 0)
         self._limits = RoundLimits()
+        self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told)
         # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
         ranks = [str(rank) for rank in range(len(self.clients))]
         self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
@@ -75,6 +79,7 @@ class Mesh:
 
         Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
         """
+        self._slowness.start()
         hidden_size = self.identity.spec.hidden_size
         self._memory = RoundMemory(
             [rank for rank, client in enumerate(self.clients) if client.passes_files and self.wire is torch.float32],
@@ -131,11 +136,17 @@ class Mesh:
             for rank in ranks:
                 self.clients[rank].round_limit_seconds = limit_seconds
                 self._submit(self.clients[rank], message)
-        responses = []
+        responses, waits = [], []
+        of_a_kind = (kind, rows.shape[0].bit_length())
+        before = started
         for rank in taking_part:
+            self._slowness.waiting_for(rank, of_a_kind, before)
             responses.append(self._collect(self.clients[rank], "block_result").block_result)
-            self._round_trips[rank].observe(time.perf_counter() - started)
-        collected = time.perf_counter()
+            collected = time.perf_counter()
+            self._round_trips[rank].observe(collected - started)
+            waits.append((rank, collected - before))
+            before = collected
+        self._slowness.round_took(of_a_kind, waits)
         partials = partials_of(
             taking_part, responses, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
         )
@@ -173,9 +184,12 @@ class Mesh:
         encode_tensor(hidden, layers.input)
         client = self.clients[0]
         self._submit(client, request.SerializeToString())
+        of_a_kind = ("layers", hidden.shape[0].bit_length())
+        self._slowness.waiting_for(0, of_a_kind, started)
         result = self._collect(client, "layers_result").layers_result
-        self._round_trips[0].observe(time.perf_counter() - started)
         collected = time.perf_counter()
+        self._round_trips[0].observe(collected - started)
+        self._slowness.round_took(of_a_kind, [(0, collected - started)])
         if not 1 <= result.layer_count <= left:
             raise self._counted(NodeFault(f"{client.name} answered {result.layer_count} of {left} layers"))
         try:
@@ -190,7 +204,8 @@ class Mesh:
         return total, next_layer
 
     def close(self) -> None:
-        """End every session; what the nodes hold for us is freed."""
+        """End every session; what the nodes hold for us is freed. May be called twice."""
+        self._slowness.close()
         for client in self.clients:
             client.close()
 
@@ -222,8 +237,11 @@ class Mesh:
         message = request.SerializeToString()
         for client in self.clients:
             self._submit(client, message)
-        for client in self.clients:
+        started = time.perf_counter()
+        for rank, client in enumerate(self.clients):
+            self._slowness.waiting_for(rank, expected, started)
             self._collect(client, expected)
+        self._slowness.idle()
 
     def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
         try:
@@ -250,6 +268,7 @@ class Mesh:
 
     def _counted(self, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
+        self._slowness.idle()
         self.metrics.node_failures.labels(reason=error.reason).inc()
         return error
 

@@ -22,6 +22,8 @@ from protos.shardmesh.v1 import mesh_pb2
 
 SILENT_AFTER_SECONDS = 4.0
 """Without a heartbeat for so long a node counts as gone: four of them, and below the 5 s that we promise."""
+REACH_SECONDS = 4.0
+"""How long a node may take to be reached, though it is heard."""
 SLOW_LINK_PING_SECONDS = 30.0
 """Heartbeats find a frozen node sooner, and come over a connection of their own, past what fills a slow link."""
 

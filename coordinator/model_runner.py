@@ -45,11 +45,11 @@ class Asked:
     is_cancelled: bool = False
     last_at: float = field(default_factory=time.perf_counter)
     """When its last token came; before the first, when it arrived."""
-    events: queue.SimpleQueue[int | Exception | None] = field(default_factory=queue.SimpleQueue)
-    """Tokens; then None, or what ended it."""
+    events: queue.SimpleQueue[int | str | Exception | None] = field(default_factory=queue.SimpleQueue)
+    """Tokens, and sentences about nodes that are slow; then None, or what ended it."""
 
-    def tokens(self) -> Iterator[int]:
-        """Yield the answer's tokens as they come. Raises: what ended it."""
+    def parts(self) -> Iterator[int | str]:
+        """Yield the answer's tokens as they come, and notices. Raises: what ended it."""
         while (event := self.events.get()) is not None:
             if isinstance(event, Exception):
                 raise event
@@ -127,7 +127,7 @@ class ModelRunner:
                 try:
                     conversation.engine.add(asked.sequence)
                 except (NodeError, SliceMismatch):
-                    if self._running:
+                    if self._running or any(map(self._mesh.is_silent, asked.model.node_names)):
                         raise
                     self._close_conversation()  # a node was away, or served something else, since the last request
                     self._opened(asked.model).engine.add(asked.sequence)
@@ -160,8 +160,15 @@ class ModelRunner:
                 weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names,
                 mesh=self._mesh, wire_dtype=self._wire_dtype,
             )  # fmt: skip
-            self._conversation, self._model = Conversation(model, run, None, self._metrics), model
+            self._conversation = Conversation(model, run, None, self._metrics, self._notice)
+            self._model = model
         return self._conversation
+
+    def _notice(self, text: str) -> None:
+        """Tell all who wait of a node that is slow. From the thread that looks for them."""
+        log.warning("%s", text)
+        for asked in [*self._running, *self._waiting]:
+            asked.events.put(text)
 
     def _step(self) -> None:
         assert self._conversation is not None  # something runs

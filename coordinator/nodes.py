@@ -7,7 +7,7 @@ Does not cover: starting nodes (local.py), sessions themselves (direct_client.py
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import grpc
@@ -20,7 +20,7 @@ from coordinator.mesh_access import MeshAccess
 from coordinator.shard_client import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 
-STATS_TIMEOUT_SECONDS = 5.0
+STATS_TIMEOUT_SECONDS = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,12 +72,11 @@ def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> l
         found: dict[int, tuple[str, grpc.Channel, str]] = {}
         for address in addresses:
             if mesh is None:
-                channel = grpc.insecure_channel(address, options=channel_options())
+                channel, who = grpc.insecure_channel(address, options=channel_options()), f"the node at {address}"
             else:
-                channel = mesh.channel(address)
+                channel, who = mesh.channel(address), address
             channels.append(channel)
-            who = f"the node at {address}" if mesh is None else address
-            stats = get_stats(channel, who, STATS_TIMEOUT_SECONDS)
+            stats = get_stats(channel, who, STATS_TIMEOUT_SECONDS, _is_silent(mesh, address))
             if stats.rank in found:
                 raise SliceMismatch(f"{address} and {found[stats.rank][0]} both hold rank {stats.rank}")
             found[stats.rank] = (address, channel, stats.direct_path)
@@ -109,6 +108,9 @@ def _session(address: str, channel: grpc.Channel, direct_path: str, name: str, m
     """Return a session over the direct socket where both ends are on this host, else over gRPC."""
     if address.startswith("unix:") and direct_path and os.path.exists(direct_path):
         return DirectShardClient(direct_path, name)
-    if mesh is not None:
-        return GrpcShardClient(channel, name, is_silent=lambda: mesh.is_silent(address))
-    return GrpcShardClient(channel, name)
+    return GrpcShardClient(channel, name, is_silent=_is_silent(mesh, address))
+
+
+def _is_silent(mesh: MeshAccess | None, name: str) -> Callable[[], bool]:
+    """Return what tells whether a node is heard no more; outside of a mesh nobody can."""
+    return lambda: mesh is not None and mesh.is_silent(name)

@@ -40,6 +40,11 @@ def write_text(text: str) -> None:
         raise ResourceError(f"cannot write the text to stdout: {error.strerror}; nothing more was generated") from error
 
 
+def write_notice(text: str) -> None:
+    """Write to stderr what the one who waits should know; on a line of its own, also in the middle of an answer."""
+    print(f"\nnote: {text}", file=sys.stderr)
+
+
 def write_json(answer: Answer) -> None:
     """Write the whole answer as one JSON document."""
     document = {

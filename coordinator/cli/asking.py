@@ -11,14 +11,15 @@ from pathlib import Path
 import grpc
 
 from common.errors import NodeLost, ShardmeshError
-from common.rpc import channel_options, error_from_rpc, wait_until_reached
+from common.reaching import wait_until_reached
+from common.rpc import channel_options, error_from_rpc
 from common.trust.tls import secure_channel
-from coordinator.cli.answer_output import Answer, write_json, write_report, write_text
+from coordinator.cli.answer_output import Answer, write_json, write_notice, write_report, write_text
 from coordinator.mesh_state import open_mesh_state
 from coordinator.timings import Timings
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
-REACH_SECONDS = 5.0
+REACH_SECONDS = 4.0
 COORDINATOR = "the coordinator"
 
 
@@ -65,6 +66,8 @@ def _collect(stream: Iterable[generation_pb2.GenerateResponse], *, echo: bool) -
         elif part == "token":
             token_ids.append(response.token.token_id)
             pieces.append(response.token.text)
+        elif part == "notice":
+            write_notice(response.notice.text)
         elif part == "finished":
             finished = response.finished
             pieces.append(finished.text + ("\n" if echo else ""))

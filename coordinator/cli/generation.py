@@ -14,7 +14,7 @@ import torch
 
 from common.matmul import kernels
 from common.metrics_page import MetricsPage
-from coordinator.cli.answer_output import Answer, write_json, write_report, write_text
+from coordinator.cli.answer_output import Answer, write_json, write_notice, write_report, write_text
 from coordinator.cli.progress import byte_progress
 from coordinator.conversation import Conversation, Model, ModelOptions
 from coordinator.health_service import HealthService
@@ -63,7 +63,7 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         with byte_progress("slicing") as progress:
             model.slice(progress)
         run = replace(request.run, position_capacity=sequence.position_capacity)
-        conversation = closing.enter_context(Conversation(model, run, local, metrics))
+        conversation = closing.enter_context(Conversation(model, run, local, metrics, write_notice))
         timings = Timings()
         text = _stream(conversation, sequence, tokenizer, timings, echo=not request.json_output)
         memory = conversation.memory()

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 import grpc
 
 from common.errors import NodeError, NodeLost, ProtocolError, ShardmeshError, SliceCorrupt
-from common.rpc import failures_of, wait_until_reached
+from common.reaching import wait_until_reached
+from common.rpc import failures_of
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.shipping.block_feed import BlockFeed

@@ -21,7 +21,8 @@ import grpc
 import pytest
 
 from common.errors import DiskFull, NodeLost, SliceCorrupt
-from common.rpc import error_from_rpc, wait_until_reached
+from common.reaching import wait_until_reached
+from common.rpc import error_from_rpc
 from common.weights.manifest import MANIFEST_NAME, read_manifest
 from common.weights.slice_description import SliceDescription
 from coordinator.slicing.checkpoint import Checkpoint

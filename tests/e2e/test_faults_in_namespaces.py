@@ -8,6 +8,7 @@ Does not cover: a mesh that is well (test_mesh_in_namespaces.py).
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,11 +18,13 @@ from common.errors import EXIT_NODE
 from tests.support.kill_points import KillPoints, write_small_model
 from tests.support.mesh_of_hosts import MeshOfHosts
 from tests.support.network_hosts import why_not
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there can be hosts")
 
 PROMPT, LENGTH = "one two three", 10
 PROMISED_SECONDS = 5.0
+LETTERS = 500
 ENDLESS = 20_000
 LONG_PROMPT = "a long prompt fills a slow link " * 16
 """512 tokens: 512 kB a round each way, longer than a ping may take."""
@@ -69,10 +72,48 @@ def test_a_node_that_is_lost_is_named_within_five_seconds(mesh: MeshOfHosts, exp
     print(f"{fault}: named after {seconds:.2f} s: {finished.err.strip()[-120:]}")
     assert finished.code == EXIT_NODE
     assert "kitchen" in finished.err
-    assert len(finished.err.strip().splitlines()) == 1
+    *notes, error = [line for line in finished.err.splitlines() if line]
+    assert "kitchen" in error
+    assert all(line.startswith("note: waiting for kitchen") for line in notes)
     assert seconds < PROMISED_SECONDS
     mesh.wait_until_alive()
     assert mesh.answer(PROMPT, length=LENGTH) == expected
+
+
+@pytest.mark.parametrize("fault", ["frozen", "partitioned"])
+def test_a_node_that_is_lost_before_an_answer_begins_is_named_as_soon(
+    mesh: MeshOfHosts, expected: list[int], fault: str
+) -> None:
+    """The coordinator has a session with it from the last answer, and nobody has missed the node yet."""
+    begin, end = FAULTS[fault]
+    begin(mesh)
+    seconds, finished = mesh.seconds_to_end(mesh.start_cli(*mesh.ask(PROMPT, LENGTH)))
+    end(mesh)
+    print(f"{fault} before the answer: named after {seconds:.2f} s: {finished.err.strip()[-120:]}")
+    assert finished.code == EXIT_NODE
+    assert "kitchen" in finished.err.splitlines()[-1]
+    assert seconds < PROMISED_SECONDS
+    mesh.wait_until_alive()
+    assert mesh.answer(PROMPT, length=LENGTH) == expected
+
+
+def test_a_node_that_becomes_slow_is_named_within_five_seconds_and_the_answer_goes_on(mesh: MeshOfHosts) -> None:
+    """Its link falls to a hundred kilobits a second: a round takes a hundred times as long, and nothing has failed."""
+    asking = mesh.start_cli(*mesh.ask(PROMPT, ENDLESS))
+    wait_until(lambda: len(asking.out) > LETTERS, limit_seconds=60.0, what="an answer at its usual speed")
+    assert "note:" not in asking.err
+    mesh.hosts.set_rate("kitchen", 0.1)
+    started = time.monotonic()
+    try:
+        wait_until(lambda: "kitchen is slow" in asking.err, limit_seconds=PROMISED_SECONDS, what="its name")
+        print(f"slow: named after {time.monotonic() - started:.2f} s: {asking.err.strip()}")
+    finally:
+        mesh.hosts.set_rate("kitchen", 100)
+    letters = len(asking.out)
+    wait_until(lambda: len(asking.out) > letters + LETTERS, limit_seconds=60.0, what="the rest of the answer")
+    asking.process.send_signal(signal.SIGINT)
+    finished = asking.finish()
+    assert finished.out.startswith(mesh.cli(*mesh.ask(PROMPT, LENGTH)).out.strip())
 
 
 def test_a_node_behind_a_slow_link_is_not_taken_for_a_lost_one(mesh: MeshOfHosts, expected: list[int]) -> None:
