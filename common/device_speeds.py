@@ -1,6 +1,7 @@
-"""How fast is this device: reading weights from memory, from its disk, and computing prompts? Measured once, kept.
+"""How fast is this device: reading weights from memory, from its disk, and computing prompts? Measured and kept.
 
-    DIRECTORY/device.json       trusted for the cores and the disk that it was measured with
+    DIRECTORY/device.json                           trusted for the cores and the disk that it was measured with
+    python -m common.device_speeds DIRECTORY FILE...    measures in a process of its own, for measure_apart
 
 Covers: the three rates that plans are made with. Does not cover: links (coordinator/links.py), what a plan makes of
 them (coordinator/prediction.py).
@@ -11,18 +12,20 @@ from __future__ import annotations
 import json
 import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from common.durable_files import replace_private
-from common.errors import ShardmeshError
+from common.errors import ResourceError, ShardmeshError
 from common.free_memory import free_memory_bytes
-from common.operating_system import usable_core_count
+from common.operating_system import be_first_to_go, end_with_parent, usable_core_count
 
 SPEEDS_FILE = "device.json"
 FORMAT = 1
@@ -33,6 +36,7 @@ PROMPT_ROWS, PROMPT_SIZE = 128, 2048
 LOOKS, BETWEEN_LOOKS_SECONDS = 24, 0.06
 DISK_LOOKS = 3
 """Of 0.7 s each."""
+APART_SECONDS, LOOK_SECONDS = 60.0, 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,12 +61,46 @@ def device_speeds(directory: Path, told: Callable[[str], None] = lambda text: No
     if kept is not None:
         return kept
     told("measuring this device's memory, processor and disk")
+    return measure_now(directory)
+
+
+def measure_now(directory: Path, files: Sequence[Path] = ()) -> DeviceSpeeds:
+    """Measure, and keep it. It takes some seconds, and memory that a budget does not know of.
+
+    Args: files: large ones on the disk that counts; without any, one is written and removed again.
+    Raises: OSError: the directory cannot be written.
+    """
     memory, arithmetic = _processor_rates()
+    disk = _rate_of(files) if files else _rate_of_scratch(directory)
     speeds = DeviceSpeeds(
-        memory_bytes_per_second=memory, arithmetic_per_second=arithmetic, disk_bytes_per_second=_disk_rate(directory)
-    )
+        memory_bytes_per_second=memory, arithmetic_per_second=arithmetic, disk_bytes_per_second=disk
+    )  # fmt: skip
     value = {**_circumstances(directory), **asdict(speeds)}
     replace_private(directory / SPEEDS_FILE, json.dumps(value, indent=1).encode())
+    return speeds
+
+
+def measure_apart(
+    directory: Path, files: Sequence[Path] = (), is_wanted: Callable[[], bool] = lambda: True
+) -> DeviceSpeeds:
+    """Measure in a process of its own, the first that the kernel ends when memory runs out.
+
+    Args: directory, files: as measure_now; is_wanted: asked meanwhile; when it is not, the process ends.
+    Raises: ResourceError: it came to no end, or took too long.
+    """
+    command = [sys.executable, "-m", "common.device_speeds", str(directory), *map(str, files)]
+    quiet = subprocess.DEVNULL
+    end = time.monotonic() + APART_SECONDS
+    with subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet) as process:
+        try:
+            while process.poll() is None and is_wanted() and time.monotonic() < end:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(LOOK_SECONDS)
+        finally:
+            process.kill()
+    speeds = kept_speeds(directory) if process.returncode == 0 else None
+    if speeds is None:
+        raise ResourceError("this device could not be measured now; is its memory or its disk full?")
     return speeds
 
 
@@ -105,22 +143,32 @@ def _processor_rates() -> tuple[float, float]:
     return weight.numel() * 4 / statistics.median(memory), operations / statistics.median(arithmetic)
 
 
-def _disk_rate(directory: Path) -> float:
+def _rate_of_scratch(directory: Path) -> float:
     """Measure with a file of our own, which goes afterwards; 0 where there is no room for it."""
-    from common.weights.disk_profile import measure_disk
-
     with suppress(OSError, ShardmeshError), tempfile.NamedTemporaryFile(dir=directory, prefix=".speed-") as file:
         piece = os.urandom(1 << 20)  # some disks are fast with zeros only
         for _ in range(SCRATCH_BYTES >> 20):
             file.write(piece)
         file.flush()
         os.fsync(file.fileno())
-        # On a disk that others use too, they can only take away.
-        return max(measure_disk([Path(file.name)]).bytes_per_second for _ in range(DISK_LOOKS))
+        return _rate_of([Path(file.name)])
     return 0.0
+
+
+def _rate_of(files: Sequence[Path]) -> float:
+    from common.weights.disk_profile import measure_disk
+
+    # On a disk that others use too, they can only take away.
+    return max(measure_disk(files).bytes_per_second for _ in range(DISK_LOOKS))
 
 
 def _seconds(run: Callable[[], object]) -> float:
     started = time.perf_counter()
     run()
     return max(1e-9, time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    be_first_to_go()
+    measure_now(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

@@ -104,6 +104,13 @@ def end_with_parent(signal_number: int = signal.SIGKILL) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal_number), 0, 0, 0)
 
 
+def be_first_to_go() -> None:
+    """Ask the kernel to end this process before any other of its group when memory runs out. Linux only."""
+    if _is_linux():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def own_memory() -> ProcessMemory:
     """Measure this process."""
     return process_memory(os.getpid())

@@ -1,4 +1,4 @@
-"""How long is the way to the nodes: round trips, bandwidth, and a round with all of them at once?
+"""How long is the way to the nodes: round trips, bandwidth, a round with all of them at once; and how fast are they?
 
 Covers: measuring, over the same kind of stream as rounds. Does not cover: what it means for tokens (prediction.py).
 """
@@ -9,18 +9,19 @@ import queue
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from types import TracebackType
 
 import grpc
 
 from common.errors import NodeLost
-from common.reaching import wait_until_reached
+from common.reaching import answer_of, wait_until_reached
 from common.rpc import failures_of
 from coordinator.mesh_access import REACH_SECONDS, MeshAccess
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
+DEVICE_SECONDS = 90.0
 SMALL_BYTES, LARGE_BYTES = 64, 1 << 18
 """Enough to tell 10 Mbit/s from 1 Gbit/s, and little enough for the former: four megabytes a node in all."""
 WARM_UPS, SMALL_ROUNDS, LARGE_ROUNDS = 5, 25, 3
@@ -38,6 +39,18 @@ class Link:
     def round_seconds(self, byte_count: int) -> float:
         """Return how long so many bytes there and as many back take."""
         return self.round_trip_seconds + 2 * byte_count / self.bytes_per_second
+
+
+def measure_device(mesh: MeshAccess, name: str) -> links_pb2.MeasureDeviceResponse:
+    """Have a node measure its device. Raises: NodeError; ResourceError: it has no room for that now."""
+    with closing(mesh.channel(name)) as channel, failures_of(name):
+        call = links_pb2_grpc.LinkServiceStub(channel).MeasureDevice.future(
+            links_pb2.MeasureDeviceRequest(), timeout=DEVICE_SECONDS + 1, wait_for_ready=True
+        )
+        response: links_pb2.MeasureDeviceResponse = answer_of(
+            call, DEVICE_SECONDS, f"{name} does not answer; is its shardnode running?", lambda: mesh.is_silent(name)
+        )
+        return response
 
 
 def measure_links(mesh: MeshAccess, names: Sequence[str]) -> dict[str, Link]:

@@ -138,6 +138,9 @@ def join(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where identity and slices are kept, if not in the usual directory.")
     ] = None,
+    measure: Annotated[
+        bool, typer.Option(help="Measure memory, processor and disk now, in some seconds; else when a plan is made.")
+    ] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
@@ -148,10 +151,11 @@ def join(
     directory = data_dir or default_data_directory()
     joined = join_mesh(token, name or name_of_this_device(), directory, listen)
     print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
-    speeds = device_speeds(directory, lambda text: print(f"{text} (once)", file=sys.stderr))
-    print(f"weights from memory {speeds.memory_bytes_per_second / 1e9:.1f} GB/s, from disk "
-          f"{speeds.disk_bytes_per_second / 1e9:.2f} GB/s, prompts {speeds.arithmetic_per_second / 1e9:.0f} GFLOP/s",
-          file=sys.stderr)  # fmt: skip
+    if measure:
+        speeds = device_speeds(directory, lambda text: print(text, file=sys.stderr))
+        print(f"weights from memory {speeds.memory_bytes_per_second / 1e9:.1f} GB/s, from disk "
+              f"{speeds.disk_bytes_per_second / 1e9:.2f} GB/s, prompts {speeds.arithmetic_per_second / 1e9:.0f} GFLOP/s",
+              file=sys.stderr)  # fmt: skip
     print(f"start it: shardnode --config {joined.config}", file=sys.stderr)
 
 

@@ -1,11 +1,13 @@
-"""Answers what the coordinator measures its links with."""
+"""Answers what the coordinator measures its links with, and measures the device for it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 
 import grpc
 
+from common.device_speeds import DeviceSpeeds
 from common.errors import InputError
 from common.rpc import guarded, guarded_stream
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
@@ -16,8 +18,12 @@ MOST_REPLY_BYTES = 4 << 20
 class LinkServicer(links_pb2_grpc.LinkServiceServicer):
     """See links.proto."""
 
-    def __init__(self, check_caller: Callable[[grpc.ServicerContext], None]) -> None:
-        self._check_caller = check_caller
+    def __init__(
+        self, check_caller: Callable[[grpc.ServicerContext], None],
+        measure: Callable[[Callable[[], bool]], DeviceSpeeds],
+    ) -> None:  # fmt: skip
+        """Args: measure: measures the device, as long as its argument says that somebody waits."""
+        self._check_caller, self._measure = check_caller, measure
 
     @guarded
     def Echo(  # noqa: N802 - the name is the contract's
@@ -25,6 +31,13 @@ class LinkServicer(links_pb2_grpc.LinkServiceServicer):
     ) -> Iterator[links_pb2.EchoResponse]:
         self._check_caller(context)
         return guarded_stream(context, request_iterator, _reply)
+
+    @guarded
+    def MeasureDevice(  # noqa: N802 - the name is the contract's
+        self, request: links_pb2.MeasureDeviceRequest, context: grpc.ServicerContext
+    ) -> links_pb2.MeasureDeviceResponse:
+        self._check_caller(context)
+        return links_pb2.MeasureDeviceResponse(**asdict(self._measure(context.is_active)))
 
 
 def _reply(request: links_pb2.EchoRequest) -> links_pb2.EchoResponse:

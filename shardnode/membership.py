@@ -1,6 +1,6 @@
 """A node's ties to its mesh while it runs: heartbeats, and a certificate that renews itself.
 
-Covers: saying what the node has every few seconds, new certificates, going on when the coordinator is away.
+Covers: saying what the node has every second, measuring it again, new certificates, going on without the coordinator.
 Does not cover: joining (join.py), listeners (service.py). Threads: one of its own.
 """
 
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from common.device_speeds import DeviceSpeeds, kept_speeds
+from common.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
 from common.errors import NotTrusted, ShardmeshError
 from common.rpc import failures_of
 from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, make_key, make_request, needs_renewal
@@ -54,6 +54,7 @@ class Membership:
         self._identity = load_identity(identity_directory)
         self.peer = self._identity.peer
         self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
+        self._measuring = threading.Lock()
         self._ending = threading.Event()
         self._interval = FIRST_INTERVAL_SECONDS
         self._trouble = ""
@@ -62,6 +63,12 @@ class Membership:
     def identity(self) -> Identity:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
+
+    def measure_device(self, files: Sequence[Path], is_wanted: Callable[[], bool]) -> DeviceSpeeds:
+        """Measure this device again; heartbeats tell it from now on. Args and raises as measure_apart."""
+        with self._measuring:
+            self._speeds = measure_apart(self._data_directory, files, is_wanted)
+            return self._speeds
 
     def start(self, presence: Callable[[], Presence]) -> None:
         """Begin to send heartbeats. Args: presence: asked at each of them."""

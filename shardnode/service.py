@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import grpc
 
+from common.device_speeds import DeviceSpeeds
 from common.errors import NotTrusted
 from common.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.standard_services import StandardServices
@@ -115,7 +116,11 @@ class NodeServer:
         self._servicer = ShardServicer(serving, direct_path, check)
         shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
         if membership is not None:
-            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check), self._server)
+
+            def measure(is_wanted: Callable[[], bool]) -> DeviceSpeeds:
+                return membership.measure_device(serving.large_files(), is_wanted)
+
+            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check, measure), self._server)
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)

@@ -12,6 +12,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+from common.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
 from common.operating_system import own_memory
 from shardnode.config import NodeConfig
@@ -19,6 +20,8 @@ from shardnode.metrics import NodeMetrics
 from shardnode.node import ShardNode
 from shardnode.node_memory import told_budget
 from shardnode.slice_store import Offer, SliceStore
+
+LARGE_FILE_BYTES = 8 << 20
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +77,15 @@ class Serving:
         """Of the slice at work; empty for none."""
         node = self._node
         return "" if node is None else node.manifest.description.slice_id
+
+    def large_files(self) -> list[Path]:
+        """Return the files of the slice at work, if they are enough to measure a disk with."""
+        node = self._node
+        if node is None or node.config.slice_directory is None:
+            return []
+        files = [node.config.slice_directory / name for name in node.manifest.files]
+        large = [path for path in files if path.stat().st_size >= LARGE_FILE_BYTES]
+        return large if len(large) * LARGE_FILE_BYTES >= SCRATCH_BYTES else []
 
     def current(self) -> ShardNode:
         """Return the slice at work. Raises: SliceMismatch: there is none."""

@@ -95,7 +95,10 @@ def show_plan(description: SliceDescription, predicted: Prediction, *, to_stderr
 
 
 def doctor(state_dir: StateOption = None) -> None:
-    """Measure every node's link, memory and disk, and say in one sentence what limits the model that is loaded."""
+    """Measure every node's link, memory and disk, and say in one sentence what limits the model that is loaded.
+
+    It takes some seconds of all devices: best while nobody waits for an answer.
+    """
     from coordinator.loaded_models import LoadedModels
     from coordinator.mesh_access import is_alive, owner_access
     from coordinator.mesh_state import default_state_directory
@@ -110,7 +113,7 @@ def doctor(state_dir: StateOption = None) -> None:
     table = Table(box=None, pad_edge=False)
     for title in ("node", "round trip ms", "Mbit/s", "memory GB/s", "disk GB/s", "GFLOP/s"):
         table.add_column(title, justify="left" if title == "node" else "right")
-    for node in nodes:
+    for node in surveyed.nodes:
         link, device = surveyed.links[node.name], node.device
         table.add_row(
             node.name, f"{1000 * link.round_trip_seconds:.1f}", f"{8 * link.bytes_per_second / 1e6:.0f}",

@@ -52,12 +52,12 @@ class ShippingMesh:
     """One coordinator, one node."""
 
     def __init__(self, directory: Path) -> None:
-        self._state_directory = directory / "state"
-        self._state_directory.mkdir()
-        init_mesh(self._state_directory, "home")
-        self.coordinator = Coordinator(self._state_directory, "127.0.0.1:0")
+        self.state_directory = directory / "state"
+        self.state_directory.mkdir()
+        init_mesh(self.state_directory, "home")
+        self.coordinator = Coordinator(self.state_directory, "127.0.0.1:0")
         self.data = directory / NAME
-        joined(self._state_directory, NAME, self.data)
+        joined(self.state_directory, NAME, self.data)
         self.node = self._started()
 
     def restart(self, while_away: Callable[[], object] = lambda: None) -> None:
@@ -68,7 +68,7 @@ class ShippingMesh:
 
     def channel(self, address: str = "") -> grpc.Channel:
         """Return the coordinator's channel to the node. Args: address: where, if not the node's own."""
-        identity = state_of(self._state_directory).identity()
+        identity = state_of(self.state_directory).identity()
         return secure_channel(address or self.node.address, identity, PeerName(mesh="home", role=NODE, name=NAME))
 
     def ship(

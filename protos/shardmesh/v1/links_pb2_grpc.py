@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class LinkServiceStub:
-    """Sends back what is asked for; for the coordinator of the node's mesh only.
+    """Answers what is measured; for the coordinator of the node's mesh only.
     """
 
     def __init__(self, channel):
@@ -40,15 +40,28 @@ class LinkServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.EchoRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.EchoResponse.FromString,
                 _registered_method=True)
+        self.MeasureDevice = channel.unary_unary(
+                '/shardmesh.v1.LinkService/MeasureDevice',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.MeasureDeviceRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.MeasureDeviceResponse.FromString,
+                _registered_method=True)
 
 
 class LinkServiceServicer:
-    """Sends back what is asked for; for the coordinator of the node's mesh only.
+    """Answers what is measured; for the coordinator of the node's mesh only.
     """
 
     def Echo(self, request_iterator, context):
         """Answers each request in turn, on one stream as rounds are. INVALID_ARGUMENT: more than 4 MiB are asked for. No deadline
         of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MeasureDevice(self, request, context):
+        """Measures the device's memory, processor and disk now, in some seconds, and keeps the rates for its heartbeats. One
+        measurement at a time: a second call waits. RESOURCE_EXHAUSTED: there is no room for it. Deadline: 90 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +75,11 @@ def add_LinkServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.EchoRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.EchoResponse.SerializeToString,
             ),
+            'MeasureDevice': grpc.unary_unary_rpc_method_handler(
+                    servicer.MeasureDevice,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.MeasureDeviceRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_links__pb2.MeasureDeviceResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'shardmesh.v1.LinkService', rpc_method_handlers)
@@ -71,7 +89,7 @@ def add_LinkServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class LinkService:
-    """Sends back what is asked for; for the coordinator of the node's mesh only.
+    """Answers what is measured; for the coordinator of the node's mesh only.
     """
 
     @staticmethod
@@ -91,6 +109,33 @@ class LinkService:
             '/shardmesh.v1.LinkService/Echo',
             protos_dot_shardmesh_dot_v1_dot_links__pb2.EchoRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_links__pb2.EchoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MeasureDevice(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardmesh.v1.LinkService/MeasureDevice',
+            protos_dot_shardmesh_dot_v1_dot_links__pb2.MeasureDeviceRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_links__pb2.MeasureDeviceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,81 @@
+"""Does a node measure its device when its coordinator asks, and never when nobody waits for it?
+
+Covers: real rates, what heartbeats tell afterwards, a caller that goes, no room for it. Does not cover: what plans make
+of rates (tests/property/test_planning.py), links.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from unittest import mock
+
+import grpc
+import psutil
+import pytest
+
+from common.device_speeds import kept_speeds
+from coordinator.owner_client import OwnerClient
+from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
+from tests.support.shipped_slices import ShippingMesh
+from tests.support.waiting import wait_until
+
+LIMIT_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippingMesh]:
+    """Return a coordinator and one node over real TLS; the node was never measured."""
+    with ShippingMesh(tmp_path_factory.mktemp("mesh")) as made:
+        yield made
+
+
+def measure(channel: grpc.Channel) -> grpc.Future[links_pb2.MeasureDeviceResponse]:
+    """Ask for a measurement."""
+    stub = links_pb2_grpc.LinkServiceStub(channel)
+    return stub.MeasureDevice.future(links_pb2.MeasureDeviceRequest(), timeout=LIMIT_SECONDS)
+
+
+def processes_that_measure() -> list[psutil.Process]:
+    """Return what measures for a node of this process."""
+    return [child for child in psutil.Process().children() if "common.device_speeds" in child.cmdline()]
+
+
+def test_a_node_that_cannot_measure_says_so_and_keeps_what_it_knew(mesh: ShippingMesh) -> None:
+    """Its process is ended before it has begun."""
+    with (
+        mock.patch("common.device_speeds.APART_SECONDS", 0.0), closing(mesh.channel()) as channel,
+        pytest.raises(grpc.RpcError) as raised,
+    ):  # fmt: skip
+        measure(channel).result()
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert kept_speeds(mesh.data) is None
+
+
+def test_a_caller_that_goes_away_ends_the_measurement(mesh: ShippingMesh) -> None:
+    """It would take seconds of a device for nobody."""
+    with closing(mesh.channel()) as channel:
+        call = measure(channel)
+        wait_until(processes_that_measure, limit_seconds=LIMIT_SECONDS, what="a process that measures")
+        call.cancel()
+        wait_until(lambda: not processes_that_measure(), limit_seconds=5.0, what="its end")
+    assert kept_speeds(mesh.data) is None
+
+
+def test_a_node_measures_its_device_and_its_heartbeats_tell(mesh: ShippingMesh) -> None:
+    """The rates are those of a real machine, and are kept."""
+    with closing(mesh.channel()) as channel:
+        rates = measure(channel).result()
+    assert 1e8 < rates.memory_bytes_per_second < 1e13
+    assert 1e6 < rates.disk_bytes_per_second < 1e12
+    assert 1e8 < rates.arithmetic_per_second < 1e15
+    kept = kept_speeds(mesh.data)
+    assert kept is not None
+    assert kept.disk_bytes_per_second == rates.disk_bytes_per_second
+
+    def told() -> bool:
+        with OwnerClient(mesh.state_directory) as owner:
+            (node,) = owner.nodes().nodes
+            return bool(node.device.disk_bytes_per_second == rates.disk_bytes_per_second)
+
+    wait_until(told, limit_seconds=LIMIT_SECONDS, what="the coordinator knows")
