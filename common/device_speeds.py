@@ -50,6 +50,12 @@ class DeviceSpeeds:
     arithmetic_per_second: float = 0.0
     """Floating-point operations of a product of many rows, a multiplication and an addition counted as two."""
 
+    def in_words(self) -> str:
+        """Return the rates for a person."""
+        return (f"weights from memory {self.memory_bytes_per_second / 1e9:.1f} GB/s, from disk "
+                f"{self.disk_bytes_per_second / 1e9:.2f} GB/s, prompts {self.arithmetic_per_second / 1e9:.0f} GFLOP/s"
+                )  # fmt: skip
+
 
 def device_speeds(directory: Path, told: Callable[[str], None] = lambda text: None) -> DeviceSpeeds:
     """Return this device's rates, measured unless that was done before.

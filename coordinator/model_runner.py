@@ -168,7 +168,7 @@ class ModelRunner:
         """Tell all who wait of a node that is slow. From the thread that looks for them."""
         log.warning("%s", text)
         for asked in [*self._running, *self._waiting]:
-            asked.events.put(text)
+            asked.events.put(f"{text}; coordinator-cli doctor measures what limits the mesh")
 
     def _step(self) -> None:
         assert self._conversation is not None  # something runs

@@ -146,7 +146,7 @@ class SlowNodeWatch:
 def sentence(name: str, slow: Slow) -> str:
     """Return what a person is told of a slow node."""
     if slow.is_one_round:
-        return f"waiting for {name}: it has worked on one block for {slow.waited_seconds:.1f} s so far"
+        return f"waiting for {name}: no answer to a round for {slow.waited_seconds:.1f} s so far"
     times = slow.waited_seconds / max(slow.usual_seconds, 1e-3)
-    return (f"{name} is slow: {slow.waited_seconds:.1f} s went by waiting for it, {times:.0f} times as long as such "
-            "rounds took before; coordinator-cli doctor measures what limits it")  # fmt: skip
+    return (f"{name} is slow: {slow.waited_seconds:.1f} of the last seconds went by waiting for it, {times:.0f} times "
+            "as long as such rounds took before")  # fmt: skip

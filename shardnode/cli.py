@@ -152,10 +152,7 @@ def join(
     joined = join_mesh(token, name or name_of_this_device(), directory, listen)
     print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
     if measure:
-        speeds = device_speeds(directory, lambda text: print(text, file=sys.stderr))
-        print(f"weights from memory {speeds.memory_bytes_per_second / 1e9:.1f} GB/s, from disk "
-              f"{speeds.disk_bytes_per_second / 1e9:.2f} GB/s, prompts {speeds.arithmetic_per_second / 1e9:.0f} GFLOP/s",
-              file=sys.stderr)  # fmt: skip
+        print(device_speeds(directory, lambda text: print(text, file=sys.stderr)).in_words(), file=sys.stderr)
     print(f"start it: shardnode --config {joined.config}", file=sys.stderr)
 
 

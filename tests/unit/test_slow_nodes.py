@@ -82,7 +82,7 @@ def test_silence_between_answers_is_no_slowness() -> None:
 def test_the_sentence_names_the_node_and_how_slow_it_is() -> None:
     """A person reads it."""
     slow = Slow(rank=0, waited_seconds=2.5, usual_seconds=0.25, is_one_round=False)
-    assert "kitchen is slow: 2.5 s" in sentence("kitchen", slow)
+    assert "kitchen is slow: 2.5 of the last seconds" in sentence("kitchen", slow)
     assert "10 times" in sentence("kitchen", slow)
     one = Slow(rank=0, waited_seconds=2.5, usual_seconds=0.0, is_one_round=True)
     assert sentence("kitchen", one).startswith("waiting for kitchen")
