@@ -76,7 +76,7 @@ class Serving:
     def slice_id(self) -> str:
         """Of the slice at work; empty for none."""
         node = self._node
-        return "" if node is None else node.manifest.description.slice_id
+        return "" if node is None else node.manifest.slice_id
 
     def large_files(self) -> list[Path]:
         """Return the files of the slice at work, if they are enough to measure a disk with."""

@@ -1,6 +1,6 @@
 """The slices on this node's disk: whole ones, one that is arriving, and which of them is served after a restart.
 
-    DATA_DIR/slices/ID/                     whole: manifest.json and block files, as any slice directory
+    DATA_DIR/slices/ID/                     whole: manifest.json and block files, as any slice directory, nothing else
     DATA_DIR/slices/arriving/ID/            description.json, NAME.part, and for each verified file NAME, NAME.digests
     DATA_DIR/serving.json                   the slice that is served
 
@@ -158,10 +158,13 @@ class SliceStore:
                     raise SliceError(f"slice {slice_id[:12]} lacks {name}; send it first")
                 entries[name] = entry
             manifest = SliceManifest.of(description, entries)
-            replace_private(directory / MANIFEST_NAME, json.dumps(manifest.to_json(), indent=1).encode())
+            replace_private(directory / MANIFEST_NAME, manifest.text().encode())
             read_manifest(directory)
-            os.rename(directory, self._slices / slice_id)
+            whole = self._slices / slice_id
+            os.rename(directory, whole)
             sync_directory(self._slices)
+            for scaffold in (DESCRIPTION_FILE, *(name + DIGESTS for name in entries)):  # the manifest says all of it
+                (whole / scaffold).unlink(missing_ok=True)
 
     def remove(self, slice_id: str) -> None:
         """Remove a slice, or what has arrived of it. Raises: InputError: no name of a slice."""
@@ -191,7 +194,7 @@ class SliceStore:
             return False
         if not verify:
             try:
-                return read_manifest(directory).description.slice_id == slice_id
+                return read_manifest(directory).slice_id == slice_id
             except SliceError:
                 pass  # what is there of it may still be good, and is looked at again
         (directory / MANIFEST_NAME).unlink(missing_ok=True)

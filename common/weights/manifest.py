@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, SliceCorrupt, SliceError, SliceMismatch
-from common.model_spec import ModelSpec, canonical_json
+from common.model_spec import canonical_json
 from common.plan import Plan, RankShare
 from common.weights.slice_description import (
     COORDINATOR_RANK,
@@ -25,13 +25,12 @@ from common.weights.slice_description import (
     HEAD_FILE,
     NORMS_FILE,
     SliceDescription,
-    file_layouts,
 )
 from common.weights.slice_format import FORMAT_VERSION, FileLayout, block_layout
 
 __all__ = [
     "COORDINATOR_RANK", "EMBEDDING_FILE", "HEAD_FILE", "NORMS_FILE", "FileEntry", "SliceManifest", "check_belongs",
-    "file_layouts", "read_manifest",
+    "read_manifest",
 ]  # fmt: skip
 
 MANIFEST_NAME = "manifest.json"
@@ -58,32 +57,15 @@ class FileEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SliceManifest:
-    """Everything a reader must know of one slice directory."""
+class SliceManifest(SliceDescription):
+    """Everything a reader must know of one slice directory: what the slice is, and the digests of its files."""
 
-    model_identity: str
-    spec: ModelSpec
-    plan: Plan
-    rank: int
-    dtype: str
-    tile_bytes: int
     files: dict[str, FileEntry]
 
     @classmethod
     def of(cls, about: SliceDescription, files: dict[str, FileEntry]) -> SliceManifest:
         """Return the manifest of a slice whose files have these digests."""
-        return cls(
-            model_identity=about.model_identity, spec=about.spec, plan=about.plan, rank=about.rank, dtype=about.dtype,
-            tile_bytes=about.tile_bytes, files=files,
-        )  # fmt: skip
-
-    @property
-    def description(self) -> SliceDescription:
-        """All but the digests."""
-        return SliceDescription(
-            model_identity=self.model_identity, spec=self.spec, plan=self.plan, rank=self.rank, dtype=self.dtype,
-            tile_bytes=self.tile_bytes,
-        )  # fmt: skip
+        return cls(**{part.name: getattr(about, part.name) for part in fields(about)}, files=files)
 
     @property
     def share(self) -> RankShare:
@@ -93,14 +75,11 @@ class SliceManifest:
         """Return the layout that all blocks of `kind` in this slice have."""
         return block_layout(self.spec, self.share, kind, self.dtype, self.tile_bytes)
 
-    def layouts(self) -> dict[str, FileLayout]:
-        """Return the layout of every file of this slice, in the order in which a sweep uses them."""
-        return file_layouts(self.spec, self.plan, self.rank, self.dtype, self.tile_bytes)
-
-    def to_json(self) -> dict[str, Any]:
+    def text(self) -> str:
+        """Return what stands in manifest.json."""
         files = {name: entry.to_json() for name, entry in sorted(self.files.items())}
-        body = {**self.description.to_json(), "files": files}
-        return {**body, "body_sha256": _body_digest(body)}
+        body = {**self.to_json(), "files": files}
+        return json.dumps({**body, "body_sha256": _body_digest(body)}, indent=1)
 
 
 def read_manifest(directory: Path) -> SliceManifest:

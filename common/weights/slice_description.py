@@ -54,8 +54,25 @@ class SliceDescription:
         return hashlib.sha256(canonical_json(body).encode()).hexdigest()
 
     def layouts(self) -> dict[str, FileLayout]:
-        """Return the layout of every file of this slice, in the order in which a sweep uses them."""
-        return file_layouts(self.spec, self.plan, self.rank, self.dtype, self.tile_bytes)
+        """Return the layout of every file of this slice, in the order in which a sweep uses them.
+
+        Blocks that this rank has no part of are left out.
+        """
+        spec, dtype, tile_bytes = self.spec, self.dtype, self.tile_bytes
+        if self.rank == COORDINATOR_RANK:
+            return {
+                EMBEDDING_FILE: embedding_layout(spec, dtype, tile_bytes),
+                NORMS_FILE: norms_layout(spec),
+                HEAD_FILE: head_layout(spec, dtype, tile_bytes),
+            }
+        share = self.plan.shares[self.rank]
+        blocks = {kind: block_layout(spec, share, kind, dtype, tile_bytes) for kind in BLOCK_KINDS}
+        return {
+            block_file_name(layer, kind): blocks[kind]
+            for layer in range(spec.layer_count)
+            for kind in BLOCK_KINDS
+            if blocks[kind].tiles
+        }
 
     def of_rank(self, rank: int) -> SliceDescription:
         """Return another rank's slice of the same model and plan."""
@@ -91,23 +108,3 @@ class SliceDescription:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ModelError) as error:
             raise InputError(f"the description of a slice makes no sense: {error}") from error
-
-
-def file_layouts(spec: ModelSpec, plan: Plan, rank: int, dtype: str, tile_bytes: int) -> dict[str, FileLayout]:
-    """Return the layout of every file of one slice, in the order in which a sweep uses them.
-
-    Blocks that this rank has no part of are left out.
-    """
-    if rank == COORDINATOR_RANK:
-        return {
-            EMBEDDING_FILE: embedding_layout(spec, dtype, tile_bytes),
-            NORMS_FILE: norms_layout(spec),
-            HEAD_FILE: head_layout(spec, dtype, tile_bytes),
-        }
-    blocks = {kind: block_layout(spec, plan.shares[rank], kind, dtype, tile_bytes) for kind in BLOCK_KINDS}
-    return {
-        block_file_name(layer, kind): blocks[kind]
-        for layer in range(spec.layer_count)
-        for kind in BLOCK_KINDS
-        if blocks[kind].tiles
-    }

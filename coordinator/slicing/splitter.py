@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -33,9 +32,9 @@ from common.weights.manifest import (
     FileEntry,
     SliceManifest,
     check_belongs,
-    file_layouts,
     read_manifest,
 )
+from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.slicing.checkpoint import Checkpoint
 from coordinator.slicing.tiles import BlockTiles, TileWriter, coordinator_tile
@@ -61,6 +60,13 @@ class SplitRequest:
 
     def slice_directory(self, rank: int) -> Path:
         return self.directory / ("coordinator" if rank == COORDINATOR_RANK else f"node{rank}")
+
+    def slice_of(self, checkpoint: Checkpoint, rank: int) -> SliceDescription:
+        """Return what a rank's slice is."""
+        return SliceDescription(
+            model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, rank=rank, dtype=self.dtype,
+            tile_bytes=self.tile_bytes,
+        )  # fmt: skip
 
     @property
     def ranks(self) -> range:
@@ -127,10 +133,8 @@ def _check_all_belong(checkpoint: Checkpoint, request: SplitRequest) -> None:
 
 def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) -> None:
     building = request.directory / BUILDING
-    layouts = {
-        rank: file_layouts(checkpoint.spec, request.plan, rank, request.dtype, request.tile_bytes)
-        for rank in request.ranks
-    }
+    slices = {rank: request.slice_of(checkpoint, rank) for rank in request.ranks}
+    layouts = {rank: about.layouts() for rank, about in slices.items()}
     total_bytes = sum(layout.file_bytes for files in layouts.values() for layout in files.values())
     _check_room(request.directory, total_bytes)
     try:
@@ -138,10 +142,7 @@ def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) ->
             (building / request.slice_directory(rank).name).mkdir(parents=True)
         entries = _write_files(checkpoint, request, layouts, building, lambda done: progress(done, total_bytes))
         for rank in request.ranks:
-            manifest = SliceManifest(
-                model_identity=checkpoint.identity, spec=checkpoint.spec, plan=request.plan, rank=rank,
-                dtype=request.dtype, tile_bytes=request.tile_bytes, files=entries[rank],
-            )  # fmt: skip
+            manifest = SliceManifest.of(slices[rank], entries[rank])
             _write_durably(building / request.slice_directory(rank).name / MANIFEST_NAME, manifest)
         _publish(request, building)
     except OSError as error:
@@ -180,7 +181,7 @@ def _publish(request: SplitRequest, building: Path) -> None:
 
 def _write_durably(path: Path, manifest: SliceManifest) -> None:
     with open(path, "w", encoding="utf-8") as file:
-        json.dump(manifest.to_json(), file, indent=1)
+        file.write(manifest.text())
         file.flush()
         os.fsync(file.fileno())
     sync_directory(path.parent)

@@ -61,6 +61,8 @@ def check_is_as_cut(checkpoint: Checkpoint, description: SliceDescription, mesh:
     split = SplitRequest(plan=description.plan, dtype="float32", tile_bytes=TILE_BYTES, directory=tmp_path / "cut")
     ensure_slices(checkpoint, split, redo=False, progress=lambda done, total: None)
     arrived, cut = mesh.slice_directory(description), split.slice_directory(description.rank)
+    kept = {path.name for path in arrived.iterdir()}
+    assert kept == {MANIFEST_NAME, *description.layouts()}
     for name in description.layouts():
         assert (arrived / name).read_bytes() == (cut / name).read_bytes(), name
     assert read_manifest(arrived) == read_manifest(cut)

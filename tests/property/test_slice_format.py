@@ -18,8 +18,9 @@ from safetensors.torch import load
 
 from common.errors import InputError
 from common.model_spec import ModelSpec
-from common.plan import COLUMN_GRAIN, RankShare, make_plan
-from common.weights.manifest import COORDINATOR_RANK, EMBEDDING_FILE, HEAD_FILE, file_layouts
+from common.plan import COLUMN_GRAIN, Plan, RankShare, make_plan
+from common.weights.manifest import COORDINATOR_RANK, EMBEDDING_FILE, HEAD_FILE
+from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import (
     ATTENTION,
     FFN,
@@ -37,11 +38,19 @@ dtypes = st.sampled_from(sorted(ITEM_BYTES))
 tile_sizes = st.sampled_from([4096, 5000, 8192, 40_000, 1 << 20])
 
 
+def layouts_of(spec: ModelSpec, plan: Plan, rank: int, dtype: str, tile_bytes: int) -> dict[str, FileLayout]:
+    """Return the layout of every file of one slice."""
+    about = SliceDescription(
+        model_identity="m", spec=spec, plan=plan, rank=rank, dtype=dtype, tile_bytes=tile_bytes
+    )  # fmt: skip
+    return about.layouts()
+
+
 def all_layouts(spec: ModelSpec, strategy: tuple[str, int], dtype: str, tile_bytes: int) -> Iterator[FileLayout]:
     """Yield the layout of every file of every slice, the same ones only once."""
     plan = make_plan(spec, *strategy)
     for rank in range(COORDINATOR_RANK, plan.world_size):
-        yield from file_layouts(spec, plan, rank, dtype, tile_bytes).values()
+        yield from layouts_of(spec, plan, rank, dtype, tile_bytes).values()
 
 
 def used_bytes(tile: TileLayout) -> list[tuple[int, int]]:
@@ -130,7 +139,7 @@ def test_ffn_tiles_cover_the_share_in_few_and_even_parts(
 @given(spec=model_specs(), dtype=dtypes, tile_bytes=tile_sizes)
 def test_embedding_and_head_tiles_cover_the_vocabulary(spec: ModelSpec, dtype: str, tile_bytes: int) -> None:
     """Every token has its embedding row and its logit in exactly one tile each."""
-    layouts = file_layouts(spec, make_plan(spec, "uniform", 1), COORDINATOR_RANK, dtype, tile_bytes)
+    layouts = layouts_of(spec, make_plan(spec, "uniform", 1), COORDINATOR_RANK, dtype, tile_bytes)
     for name in (EMBEDDING_FILE, HEAD_FILE):
         tokens = [token for tile in layouts[name].tiles for token in range(tile.first, tile.first + tile.count)]
         assert tokens == list(range(spec.vocab_size))
