@@ -21,7 +21,7 @@ from common.rpc import failures_of
 from coordinator.mesh_access import REACH_SECONDS, MeshAccess
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
-DEVICE_SECONDS = 90.0
+DEVICE_SECONDS, ECHO_SECONDS = 90.0, 120.0
 SMALL_BYTES, LARGE_BYTES = 64, 1 << 18
 """Enough to tell 10 Mbit/s from 1 Gbit/s, and little enough for the former: four megabytes a node in all."""
 WARM_UPS, SMALL_ROUNDS, LARGE_ROUNDS = 5, 25, 3
@@ -102,7 +102,7 @@ class _Echo:
         except NodeLost:
             self._channel.close()
             raise
-        self._stream = links_pb2_grpc.LinkServiceStub(self._channel).Echo(self._feed())
+        self._stream = links_pb2_grpc.LinkServiceStub(self._channel).Echo(self._feed(), timeout=ECHO_SECONDS)
 
     def send(self, byte_count: int) -> None:
         """Send so many bytes and ask for as many."""

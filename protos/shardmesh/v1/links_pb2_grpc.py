@@ -52,8 +52,8 @@ class LinkServiceServicer:
     """
 
     def Echo(self, request_iterator, context):
-        """Answers each request in turn, on one stream as rounds are. INVALID_ARGUMENT: more than 4 MiB are asked for. No deadline
-        of its own.
+        """Answers each request in turn, on one stream as rounds are. INVALID_ARGUMENT: more than 4 MiB are asked for. Deadline:
+        120 s for all of them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
