@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.device_speeds import measure_now
+from common.device_speeds import measure_apart
 from common.errors import ResourceError
 from coordinator.links import LARGE_BYTES, Link, measure_device, measure_links, measure_round
 from coordinator.mesh_access import MeshAccess
@@ -39,7 +39,7 @@ def survey(
     told(f"measuring memory, processor and disk of {', '.join(names)}, then of this device (some seconds)")
     with ThreadPoolExecutor(len(names)) as pool:
         nodes = list(pool.map(lambda node: _measured(mesh, node, told), nodes))
-    own = measure_now(state_directory)
+    own = measure_apart(state_directory)
     told(f"measuring the links to {', '.join(names)}")
     links = measure_links(mesh, names)
     rounds = {size: measure_round(mesh, names, size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
