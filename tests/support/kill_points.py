@@ -26,7 +26,7 @@ import grpc
 from common.errors import EXIT_NODE, ShardmeshError
 from tests.support.cli import Finished, Running
 from tests.support.mesh_of_hosts import DESK, MeshOfHosts
-from tests.support.owner_asking import OwnerAsking, OwnersAnswer
+from tests.support.owner_asking import OwnerAsking
 from tests.support.random_models import build, save
 from tests.support.waiting import wait_until
 
@@ -64,7 +64,7 @@ class _Plan:
 
     slice_bytes: int
     """Of the first node."""
-    answer: OwnersAnswer
+    token_ids: list[int]
     text: str
 
 
@@ -145,7 +145,7 @@ class KillPoints:
         if phase == "shipping" and finished.code != 0:
             self._load()
         answer = self._asking.answer(PROMPT, length=LENGTH)
-        right = self._plans[self._plan].answer.token_ids
+        right = self._plans[self._plan].token_ids
         assert answer.token_ids == right, f"P1: another answer afterwards: {answer.token_ids} instead of {right}"
         if any(answer.kv_bytes.values()):  # whoever was killed may be let go of while we ask; then nothing is left
             wait_until(
@@ -162,8 +162,9 @@ class KillPoints:
         before = self._bytes_sent()
         self._load()
         slice_bytes = self._bytes_sent() - before
-        text = self._asking.answer(PROMPT, length=3 * MOST_TEXT).text
-        return _Plan(slice_bytes=slice_bytes, answer=self._asking.answer(PROMPT, length=LENGTH), text=text)
+        text = self._mesh.cli(*self._mesh.ask(PROMPT, 3 * MOST_TEXT)).out.removesuffix("\n")
+        token_ids = self._asking.answer(PROMPT, length=LENGTH).token_ids
+        return _Plan(slice_bytes=slice_bytes, token_ids=token_ids, text=text)
 
     def _wait_until_alive(self) -> None:
         wait_until(

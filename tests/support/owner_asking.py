@@ -29,7 +29,6 @@ class OwnersAnswer:
     """An answer that came to its end."""
 
     token_ids: list[int]
-    text: str
     kv_bytes: dict[str, int]
     """What each node holds of keys and values, once the answer is complete."""
 
@@ -50,14 +49,13 @@ class OwnerAsking:
         request = generation_pb2.GenerateRequest(
             prompt=prompt, length=length, temperature=0, top_p=1, seed=42, ignore_eos=True
         )
-        token_ids, text, finished = [], "", generation_pb2.GenerationFinished()
+        token_ids, finished = [], generation_pb2.GenerationFinished()
         with grpc.insecure_channel(f"unix:{self._state / SOCKET_FILE}", options=channel_options()) as channel:
             stub = generation_pb2_grpc.GenerationServiceStub(channel)
             for response in stub.Generate(request, timeout=LIMIT_SECONDS):
                 if response.WhichOneof("part") == "token":
                     token_ids.append(response.token.token_id)
-                    text += response.token.text
                 elif response.WhichOneof("part") == "finished":
                     finished = response.finished
         kept = {name: one.values["kv_bytes"] for name, one in finished.memory.items() if name != "coordinator"}
-        return OwnersAnswer(token_ids=token_ids, text=text + finished.text, kv_bytes=kept)
+        return OwnersAnswer(token_ids=token_ids, kv_bytes=kept)
