@@ -1,7 +1,7 @@
 """A node that is frozen, killed, cut off or slow while it answers: is it named within five seconds, and all well after?
 
 Covers: the four promises over links of 100 Mbit/s: no wrong token, named in time, nothing kept, no hand needed; also
-after kills at random instants, a few here, twenty of each kind in `make bench ARGS="--only kills"`.
+after kills at random instants, a few here, twenty of each process in `make bench ARGS="--only kills"`.
 Does not cover: a mesh that is well (test_mesh_in_namespaces.py).
 """
 
@@ -130,5 +130,5 @@ def test_a_node_behind_a_slow_link_is_not_taken_for_a_lost_one(mesh: MeshOfHosts
 def test_a_kill_at_a_random_instant_breaks_no_promise(mesh: MeshOfHosts, tmp_path: Path) -> None:
     """While it ships, and while it answers: right tokens or an error, told in time, nothing kept, no hand needed."""
     points = KillPoints(mesh, write_small_model(tmp_path), seed=5)
-    for shipping in (True, False):
-        print(points.run(shipping=shipping))
+    for phase, victim in dict(points.deal(1)).items():  # one of each phase
+        print(points.run(phase, victim))

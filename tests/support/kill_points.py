@@ -1,27 +1,39 @@
 """Kills one process of a mesh at a random instant while it ships or answers, and looks whether the four promises hold.
 
-    KillPoints(mesh, model, seed=1).run(shipping=True)     # raises AssertionError, or returns what happened
+    points = KillPoints(mesh, model, seed=1)
+    for phase, victim in points.deal(20):
+        points.run(phase, victim)     # raises AssertionError, or returns what happened
 
 P1 no wrong token: text is the right text, or a beginning of it and then an error. P2 in time: whoever waits is told
-within five seconds. P3 nothing kept: keys and values, descriptors. P4 no hand: started again, the mesh works.
+within five seconds. P3 nothing kept: keys and values, descriptors. P4 no hand: started again, the mesh works, and
+answers without another `load` unless that is what was interrupted.
+While it ships it replaces one plan of a model by another, so nothing has to be taken off the mesh in between.
 Does not cover: other faults (tests/e2e/test_faults_in_namespaces.py).
 """
 
 from __future__ import annotations
 
-import json
 import random
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
-from common.errors import EXIT_NODE
+import grpc
+
+from common.errors import EXIT_NODE, ShardmeshError
 from tests.support.cli import Finished, Running
 from tests.support.mesh_of_hosts import DESK, MeshOfHosts
+from tests.support.owner_asking import OwnerAsking
 from tests.support.random_models import build, save
 from tests.support.waiting import wait_until
 
+Phase = Literal["shipping", "answering"]
+PHASES: tuple[Phase, ...] = ("shipping", "answering")
 CLI = "coordinator-cli"
+PLANS = ("uniform", "ratio:3,2")
 PROMPT, LENGTH, ENDLESS = "one two three", 8, 20_000
 PROMISED_SECONDS = 5.0
 LIMIT_SECONDS = 60.0
@@ -35,83 +47,130 @@ class Outcome:
     """One kill."""
 
     victim: str
-    phase: str
+    phase: Phase
     moment: str
-    seconds: float
-    """Until whoever waited was told, or had what it wanted."""
+    wait_seconds: float
+    """From the kill on, until whoever waited was told, or had what it wanted."""
+    code: int
+    """With which the command ended that was at work; 0: it had what it wanted."""
     said: str
+    seconds: float
+    """All of it: from the command's start until all promises were looked at."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What is known of one of PLANS before anything is killed."""
+
+    slice_bytes: int
+    """Of the first node."""
+    token_ids: list[int]
+    text: str
 
 
 class KillPoints:
     """Kills in one mesh, one after another."""
 
     def __init__(self, mesh: MeshOfHosts, model: Path, *, seed: int) -> None:
-        """Load the model and learn what is right."""
+        """Load the model by each plan and learn what is right."""
         self._mesh, self._model = mesh, model
+        self._asking = OwnerAsking(Path(mesh.state))
         self._random = random.Random(seed)
-        before = mesh.hosts.bytes_to(mesh.nodes[0])
-        self._load()
-        self._slice_bytes = mesh.hosts.bytes_to(mesh.nodes[0]) - before
-        self._expected = self._answer()["token_ids"]
-        self._text = mesh.cli(*mesh.ask(PROMPT, 3 * MOST_TEXT)).out
-        self._answer()
+        self._plans = {plan: self._learn(plan) for plan in PLANS}
+        self._plan = PLANS[-1]
         self._descriptors = self._open_descriptors()
 
-    def run(self, *, shipping: bool) -> Outcome:
+    def deal(self, times: int) -> list[tuple[Phase, str]]:
+        """Return each phase with each process so many times, in random order."""
+        dealt = [(phase, victim) for phase in PHASES for victim in (CLI, DESK, *self._mesh.nodes)] * times
+        self._random.shuffle(dealt)
+        return dealt
+
+    def run(self, phase: Phase, victim: str) -> Outcome:
         """Kill once. Raises: AssertionError: a promise is broken, and how."""
-        victim = self._random.choice([CLI, DESK, *self._mesh.nodes])
-        outcome = self._while_shipping(victim) if shipping else self._while_answering(victim)
+        started = time.monotonic()
+        share, letters = self._random.random(), self._random.randrange(1, MOST_TEXT)
+        moment = f"{100 * share:.0f} % sent" if phase == "shipping" else f"{letters} letters"
+        told = "nothing yet"
+        try:
+            wait, finished = (
+                self._while_shipping(victim, share) if phase == "shipping" else self._while_answering(victim, letters)
+            )
+            told = f"exit code {finished.code} after {wait:.2f} s, {_said(finished)}"
+            _check_end(phase, victim, wait, finished)
+            self._check_after(phase, victim, finished)
+        except (AssertionError, subprocess.TimeoutExpired, ShardmeshError, grpc.RpcError) as error:
+            raise AssertionError(f"{victim} killed while {phase} at {moment}; told: {told}; {error}") from error
+        return Outcome(
+            victim=victim, phase=phase, moment=moment, wait_seconds=wait, code=finished.code, said=_said(finished),
+            seconds=time.monotonic() - started,
+        )  # fmt: skip
+
+    def _while_shipping(self, victim: str, share: float) -> tuple[float, Finished]:
+        self._plan = next(plan for plan in PLANS if plan != self._plan)
+        until = self._bytes_sent() + share * self._plans[self._plan].slice_bytes
+        loading = self._mesh.start_cli(*self._load_command())
+        wait_until(
+            lambda: self._bytes_sent() >= until or loading.process.poll() is not None,
+            limit_seconds=LIMIT_SECONDS, what="so much is sent",
+        )  # fmt: skip
+        self._kill(victim, loading)
+        with ThreadPoolExecutor(1) as pool:
+            # A node is started at once: its slice goes on by itself.
+            starting = pool.submit(self._start, victim) if victim in self._mesh.nodes else None
+            ended = self._mesh.seconds_to_end(loading)
+        if starting is not None:
+            starting.result()
+        return ended
+
+    def _while_answering(self, victim: str, letters: int) -> tuple[float, Finished]:
+        asking = self._mesh.start_cli(*self._mesh.ask(PROMPT, ENDLESS))
+        wait_until(
+            lambda: len(asking.out) >= letters or asking.process.poll() is not None,
+            limit_seconds=LIMIT_SECONDS, what="so much is answered",
+        )  # fmt: skip
+        assert asking.process.poll() is None, f"P4: it ended before the kill: {asking.err}"
+        self._kill(victim, asking)
+        wait, finished = self._mesh.seconds_to_end(asking)
+        text, right = finished.out.removesuffix("\n"), self._plans[self._plan].text
+        known = min(len(text), len(right))
+        assert text[:known] == right[:known], f"P1: another text: {text[:known]!r} instead of {right[:known]!r}"
+        return wait, finished
+
+    def _check_after(self, phase: Phase, victim: str, finished: Finished) -> None:
+        """Start what was killed, and see that all is as it was."""
         if victim != CLI and self._mesh.running[victim].process.poll() is not None:
             self._start(victim)
-        self._mesh.wait_until_alive()
+        self._wait_until_alive()
+        if phase == "shipping" and finished.code != 0:
+            self._load()
+        answer = self._asking.answer(PROMPT, length=LENGTH)
+        right = self._plans[self._plan].token_ids
+        assert answer.token_ids == right, f"P1: another answer afterwards: {answer.token_ids} instead of {right}"
+        if any(answer.kv_bytes.values()):  # whoever was killed may be let go of while we ask; then nothing is left
+            wait_until(
+                lambda: not any(self._asking.answer(PROMPT, length=1).kv_bytes.values()),
+                limit_seconds=PROMISED_SECONDS, what=f"P3: keys and values are let go of: {answer.kv_bytes}",
+            )  # fmt: skip
+        wait_until(
+            lambda: max(self._more_descriptors().values()) <= MOST_MORE_DESCRIPTORS,
+            limit_seconds=PROMISED_SECONDS, what=f"P3: descriptors are let go of: {self._more_descriptors()}",
+        )  # fmt: skip
+
+    def _learn(self, plan: str) -> _Plan:
+        self._plan = plan
+        before = self._bytes_sent()
         self._load()
-        answer = self._answer()
-        assert answer["token_ids"] == self._expected, (outcome, "P1: another answer afterwards")
-        kept = {name: values["kv_bytes"] for name, values in answer["memory"].items() if name != "coordinator"}
-        assert not any(kept.values()), (outcome, f"P3: keys and values are kept: {kept}")
-        now = self._open_descriptors()
-        grown = {name: now[name] - self._descriptors[name] for name in now}
-        assert max(grown.values()) <= MOST_MORE_DESCRIPTORS, (outcome, f"P3: descriptors are kept: {grown}")
-        return outcome
+        slice_bytes = self._bytes_sent() - before
+        text = self._mesh.cli(*self._mesh.ask(PROMPT, 3 * MOST_TEXT)).out.removesuffix("\n")
+        token_ids = self._asking.answer(PROMPT, length=LENGTH).token_ids
+        return _Plan(slice_bytes=slice_bytes, token_ids=token_ids, text=text)
 
-    def _while_shipping(self, victim: str) -> Outcome:
-        share = self._random.random()
-        self._mesh.cli("unload", self._model.name)
-        before = self._mesh.hosts.bytes_to(self._mesh.nodes[0])
-        loading = self._mesh.start_cli("load", str(self._model), "--split-strategy", "uniform")
-
-        def is_time() -> bool:
-            sent = self._mesh.hosts.bytes_to(self._mesh.nodes[0]) - before
-            return sent >= share * self._slice_bytes or loading.process.poll() is not None
-
-        wait_until(is_time, limit_seconds=LIMIT_SECONDS, what="so much is sent")
-        self._kill(victim, loading)
-        if victim not in (CLI, DESK):
-            self._start(victim)  # a node's slice goes on by itself
-        seconds, finished = self._mesh.seconds_to_end(loading)
-        outcome = Outcome(
-            victim=victim, phase="shipping", moment=f"{100 * share:.0f} % sent", seconds=seconds, said=_said(finished)
-        )
-        if victim != CLI:
-            assert finished.code in (0, EXIT_NODE), (outcome, "P2: no explicit end")
-        return outcome
-
-    def _while_answering(self, victim: str) -> Outcome:
-        letters = self._random.randrange(1, MOST_TEXT)
-        asking = self._mesh.start_cli(*self._mesh.ask(PROMPT, ENDLESS))
-        wait_until(lambda: len(asking.out) >= letters, limit_seconds=LIMIT_SECONDS, what="so much is answered")
-        self._kill(victim, asking)
-        seconds, finished = self._mesh.seconds_to_end(asking)
-        outcome = Outcome(
-            victim=victim, phase="answering", moment=f"{letters} letters", seconds=seconds, said=_said(finished)
-        )
-        assert seconds < PROMISED_SECONDS, (outcome, "P2: told too late")
-        text = finished.out.removesuffix("\n")
-        known = min(len(text), len(self._text.removesuffix("\n")))
-        assert text[:known] == self._text[:known], (outcome, "P1: another text")
-        if victim != CLI:
-            assert finished.code == EXIT_NODE, (outcome, "P2: no explicit end")
-        return outcome
+    def _wait_until_alive(self) -> None:
+        wait_until(
+            lambda: len(self._asking.alive()) == len(self._mesh.nodes),
+            limit_seconds=LIMIT_SECONDS, what="P4: all nodes are heard",
+        )  # fmt: skip
 
     def _kill(self, victim: str, command: Running) -> None:
         if victim == CLI:
@@ -126,18 +185,33 @@ class KillPoints:
             self._mesh.start_node(victim)
 
     def _load(self) -> None:
-        finished = self._mesh.try_cli("load", str(self._model), "--split-strategy", "uniform")
+        finished = self._mesh.try_cli(*self._load_command())
         assert finished.code == 0, f"P4: cannot load again: {finished.err}"
 
-    def _answer(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self._mesh.cli(*self._mesh.ask(PROMPT, LENGTH), "--json").out)
-        return document
+    def _load_command(self) -> list[str]:
+        return ["load", str(self._model), "--split-strategy", self._plan]
+
+    def _bytes_sent(self) -> int:
+        return self._mesh.hosts.bytes_to(self._mesh.nodes[0])
+
+    def _more_descriptors(self) -> dict[str, int]:
+        now = self._open_descriptors()
+        return {name: now[name] - self._descriptors[name] for name in now}
 
     def _open_descriptors(self) -> dict[str, int]:
         return {
             name: len(list(Path(f"/proc/{self._mesh.running[name].process.pid}/fd").iterdir()))
             for name in (DESK, *self._mesh.nodes)
         }
+
+
+def _check_end(phase: Phase, victim: str, wait_seconds: float, finished: Finished) -> None:
+    """Look at how the command ended that was at work."""
+    if victim == CLI:
+        return
+    allowed = (0, EXIT_NODE) if phase == "shipping" else (EXIT_NODE,)  # what is sent goes on by itself
+    assert finished.code in allowed, f"P2: no explicit end: exit code {finished.code}, {finished.err}"
+    assert finished.code == 0 or wait_seconds < PROMISED_SECONDS, f"P2: told after {wait_seconds:.2f} s"
 
 
 def _said(finished: Finished) -> str:

@@ -19,13 +19,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.support.cli import Running
+from tests.support.machine_memory import TAKE_OVER, MachineMemory
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -84,25 +85,19 @@ def base_system() -> Path:
 class Machine:
     """A booted machine. Close it."""
 
-    def __init__(self, base: Path, directory: Path, also: Mapping[Path, str] | None = None) -> None:
-        """Boot. Args: directory: for what is made on this side; also: what else the machine sees, and where."""
+    def __init__(
+        self, base: Path, directory: Path, also: Mapping[Path, str] | None = None, *, disks: Sequence[str] = ()
+    ) -> None:
+        """Boot.
+
+        Args: directory: for what is made on this side; also: what else the machine sees, and where; disks:
+        directories of the machine that lie on this side's disk and not in memory, which their writers are charged for.
+        """
+        self.memory = MachineMemory.make()
+        """What its systemd limits memory with; None: limits do nothing."""
         self._directory = directory
         self._log = directory / "boot.log"
-        mounts = {
-            REPOSITORY: INSTALLED,
-            _staged_venv(directory / "venv"): f"{INSTALLED}/.venv",
-            Path(sys.base_prefix): PYTHON,
-            Path(sysconfig.get_paths()["purelib"]): PACKAGES,
-            **(also or {}),
-        }
-        with open(self._log, "wb") as log:
-            # Over the base lies memory, so every boot begins with the same disk; of the host's mounts it sees ours.
-            self._process = subprocess.Popen(
-                ["systemd-nspawn", f"--directory={base}", "--boot", "--volatile=overlay", "--private-network",
-                 f"--machine=shardmesh-{os.getpid()}", "--console=pipe", "--register=no",
-                 "--keep-unit", *(f"--bind-ro={here}:{there}" for here, there in mounts.items())],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+        self._process = self._boot(base, also or {}, disks)
         try:
             wait_until(self._is_up, limit_seconds=BOOT_SECONDS, what="the machine is up")
         except AssertionError:
@@ -112,6 +107,10 @@ class Machine:
         # A Python that comes with a library of its own says where that was built, which is hidden.
         self.write("/etc/ld.so.conf.d/python.conf", f"{PYTHON}/lib\n")
         self.must("ldconfig")
+        if self.memory is not None:
+            self.must(*TAKE_OVER)
+            self.must("systemctl", "daemon-reexec")
+            wait_until(self._is_up, limit_seconds=BOOT_SECONDS, what="systemd has found the memory controller")
 
     def run(self, *command: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
         """Run a program as the machine's root and wait for its end. Args: given: what it reads from stdin."""
@@ -170,6 +169,28 @@ class Machine:
                 child.kill()
             self._process.kill()
             self._process.wait()
+        if self.memory is not None:
+            self.memory.close()
+
+    def _boot(self, base: Path, also: Mapping[Path, str], disks: Sequence[str]) -> subprocess.Popen[bytes]:
+        mounts = {
+            REPOSITORY: INSTALLED,
+            _staged_venv(self._directory / "venv"): f"{INSTALLED}/.venv",
+            Path(sys.base_prefix): PYTHON,
+            Path(sysconfig.get_paths()["purelib"]): PACKAGES,
+            **also,
+        }
+        # Over the base lies memory, so every boot begins with the same disk; of the host's mounts it sees ours.
+        command = [
+            "systemd-nspawn", f"--directory={base}", "--boot", "--volatile=overlay", "--private-network",
+            f"--machine=shardmesh-{os.getpid()}", "--console=pipe", "--register=no", "--keep-unit",
+            *(f"--bind-ro={here}:{there}" for here, there in mounts.items()),
+            *(f"--bind={_made(self._directory / f'disk{number}')}:{there}" for number, there in enumerate(disks)),
+        ]  # fmt: skip
+        if self.memory is not None:
+            command = self.memory.command(command)
+        with open(self._log, "wb") as log:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def _is_up(self) -> bool:
         if self._process.poll() is not None:
@@ -186,6 +207,11 @@ class Machine:
         own = os.stat("/proc/self/ns/pid").st_ino
         children = (child.pid for child in psutil.Process(self._process.pid).children())
         return next((pid for pid in children if os.stat(f"/proc/{pid}/ns/pid").st_ino != own), 0)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
 
 
 def _staged_venv(directory: Path) -> Path:

@@ -16,7 +16,7 @@ PROGRAMS = f"{INSTALLED}/.venv/bin"
 INSTALL = f"{INSTALLED}/deploy/install.sh"
 STATE, DATA = "/var/lib/shardmesh-coordinator", "/var/lib/shardmesh"
 NODE, NODE_CONFIG = "kitchen", "/etc/shardmesh/shardnode.toml"
-MODEL = "/srv/model"
+MODEL, WIDE_MODEL = "/srv/model", "/srv/wide-model"
 SERVICES = ("coordinator", "shardnode")
 LIMIT_SECONDS = 30.0
 

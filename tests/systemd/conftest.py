@@ -10,26 +10,50 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.random_models import build, save
 from tests.support.systemd_machine import Machine, base_system, why_not
-from tests.support.systemd_services import DATA, INSTALL, MODEL, NODE, NODE_CONFIG, PROGRAMS, SERVICES, STATE
+from tests.support.systemd_services import (
+    DATA,
+    INSTALL,
+    MODEL,
+    NODE,
+    NODE_CONFIG,
+    PROGRAMS,
+    SERVICES,
+    STATE,
+    WIDE_MODEL,
+)
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a tiny model, readable by everyone."""
-    directory = write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "model")
-    for path in (directory, *directory.rglob("*")):  # the services' user reads it there
+def readable(directory: Path) -> Path:
+    """Let the services' user read a model."""
+    for path in (directory, *directory.rglob("*")):
         path.chmod(0o755 if path.is_dir() else 0o644)
     return directory
 
 
 @pytest.fixture(scope="session")
-def bare(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a tiny model, readable by everyone."""
+    return readable(write_tiny_checkpoint(tmp_path_factory.mktemp("model") / "model"))
+
+
+@pytest.fixture(scope="session")
+def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a model whose weights take 300 MB, readable by everyone."""
+    wide = build(hidden_size=512, intermediate_size=8192, layers=6, vocab_size=320, max_position_embeddings=32768)
+    return readable(save(wide, tmp_path_factory.mktemp("wide") / "model"))
+
+
+@pytest.fixture(scope="session")
+def bare(model: Path, wide_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """Return a machine that has the repository and nothing of ours installed."""
     if reason := why_not():
         pytest.skip(reason)
-    machine = Machine(base_system(), tmp_path_factory.mktemp("machine"), {model: MODEL})
+    machine = Machine(
+        base_system(), tmp_path_factory.mktemp("machine"), {model: MODEL, wide_model: WIDE_MODEL}, disks=[DATA]
+    )
     yield machine
     machine.close()
 

@@ -1,7 +1,7 @@
 """Do the units do under a real systemd what they promise: readiness, restarts, the watchdog, an end in order?
 
-Covers: both services, installed by deploy/install.sh. Does not cover: limits of memory (a container cannot set them
-everywhere), answers (test_answers.py).
+Covers: both services, installed by deploy/install.sh. Does not cover: limits of memory (test_memory.py), answers
+(test_answers.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,61 @@
+"""What a running coordinator answers its owner, asked in this process: no program has to start for a look.
+
+    asking = OwnerAsking(Path(mesh.state))
+    asking.alive(), asking.answer("one two", length=8)
+
+Covers: which nodes are heard, answers as `generate --coordinator unix:... --temperature 0 --ignore-eos` gives them.
+Does not cover: the command line, TLS (both: tests/e2e).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from common.rpc import channel_options
+from coordinator.mesh_access import is_alive
+from coordinator.mesh_state import SOCKET_FILE
+from coordinator.owner_client import OwnerClient
+from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
+
+LIMIT_SECONDS = 30.0
+"""For a short answer on a busy machine; not a promise of the product."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnersAnswer:
+    """An answer that came to its end."""
+
+    token_ids: list[int]
+    kv_bytes: dict[str, int]
+    """What each node holds of keys and values, once the answer is complete."""
+
+
+class OwnerAsking:
+    """The owner of a mesh on this machine."""
+
+    def __init__(self, state_directory: Path) -> None:
+        self._state = state_directory
+
+    def alive(self) -> list[str]:
+        """Name the nodes that the coordinator hears. Raises: ShardmeshError: it does not answer."""
+        with OwnerClient(self._state) as client:
+            return [node.name for node in client.nodes().nodes if is_alive(node)]
+
+    def answer(self, prompt: str, *, length: int) -> OwnersAnswer:
+        """Have the only model answer. Raises: grpc.RpcError: it does not."""
+        request = generation_pb2.GenerateRequest(
+            prompt=prompt, length=length, temperature=0, top_p=1, seed=42, ignore_eos=True
+        )
+        token_ids, finished = [], generation_pb2.GenerationFinished()
+        with grpc.insecure_channel(f"unix:{self._state / SOCKET_FILE}", options=channel_options()) as channel:
+            stub = generation_pb2_grpc.GenerationServiceStub(channel)
+            for response in stub.Generate(request, timeout=LIMIT_SECONDS):
+                if response.WhichOneof("part") == "token":
+                    token_ids.append(response.token.token_id)
+                elif response.WhichOneof("part") == "finished":
+                    finished = response.finished
+        kept = {name: one.values["kv_bytes"] for name, one in finished.memory.items() if name != "coordinator"}
+        return OwnersAnswer(token_ids=token_ids, kv_bytes=kept)
