@@ -19,7 +19,7 @@ from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
 from coordinator.loaded_models import LoadedModels
-from coordinator.loading import LoadRequest, load, unload
+from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
 from coordinator.model_outline import outline
 from coordinator.slicing.checkpoint import open_checkpoint
