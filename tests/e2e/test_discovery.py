@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import EXIT_NODE
 from tests.support.cli import Finished, Running, Shell
+from tests.support.measured_device import measured_once
 from tests.support.network_hosts import NetworkHosts, why_not
 from tests.support.waiting import wait_until
 
@@ -46,10 +47,11 @@ class Home:
 
     def join(self, token: str, name: str) -> Finished:
         """Let the device try to join."""
-        return self.shell.run(
-            "shardnode", "join", token, "--name", name, "--data-dir", str(self.shell.home / name),
-            inside=self.hosts.inside("kitchen"),
-        )  # fmt: skip
+        data = self.shell.home / name
+        with measured_once(data):
+            return self.shell.run(
+                "shardnode", "join", token, "--name", name, "--data-dir", str(data), inside=self.hosts.inside("kitchen")
+            )
 
     def state(self, host: str) -> str:
         """Return a coordinator's state directory."""

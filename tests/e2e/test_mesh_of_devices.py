@@ -15,6 +15,7 @@ import pytest
 from common.errors import EXIT_INPUT, EXIT_MODEL, EXIT_NODE, EXIT_TRUST
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Finished, Name, Running, Shell
+from tests.support.measured_device import measured_once
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
@@ -61,9 +62,10 @@ class Devices:
         invited = self.here("coordinator-cli", "mesh", "invite", "--state-dir", self.state)
         command = invited.out.split()
         assert command[:2] == ["shardnode", "join"], invited.err
-        finished = self.here(
-            "shardnode", *command[1:], "--name", name, "--listen", "127.0.0.1:0", "--data-dir", self.data(name)
-        )
+        with measured_once(Path(self.data(name))):
+            finished = self.here(
+                "shardnode", *command[1:], "--name", name, "--listen", "127.0.0.1:0", "--data-dir", self.data(name)
+            )
         assert finished.code == 0, finished.err
 
     def data(self, name: str) -> str:
@@ -153,7 +155,8 @@ def test_what_a_person_gets_wrong_is_one_line(shell: Shell, here: RunHere, tmp_p
     token = here(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
     assert "letter of the token" in here(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
     data = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "a"))
-    assert here(*join, token, "--name", "attic", *data).code == 0
+    with measured_once(tmp_path / "a"):
+        assert here(*join, token, "--name", "attic", *data).code == 0
     elsewhere = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "b"))
     used = here(*join, token, "--name", "cellar", *elsewhere)
     assert used.code in (EXIT_TRUST, EXIT_NODE)
