@@ -40,6 +40,7 @@ class Devices:
         self.shell, self.here = shell, here
         self.state = str(shell.home / "state")
         self.model = write_tiny_checkpoint(shell.home / "model")
+        self.nodes: dict[str, Running] = {}
 
     def local_answer(self) -> list[int]:
         """Return what nodes of this machine answer; slices are made on the way."""
@@ -71,9 +72,9 @@ class Devices:
     def data(self, name: str) -> str:
         return str(self.shell.home / name)
 
-    def start_node(self, name: str) -> Running:
+    def start_node(self, name: str) -> None:
         """Start a node; it serves what it did before."""
-        return self.shell.start("shardnode", "--config", f"{self.data(name)}/shardnode.toml")
+        self.nodes[name] = self.shell.start("shardnode", "--config", f"{self.data(name)}/shardnode.toml")
 
     def cli(self, *arguments: str) -> Finished:
         """Run a verb of coordinator-cli that has to work."""
@@ -82,7 +83,11 @@ class Devices:
         return finished
 
     def wait_until_alive(self) -> None:
-        """Wait until the coordinator hears both nodes."""
+        """Wait until the coordinator hears both nodes; not asked before they serve, which would only delay that."""
+        wait_until(
+            lambda: all("serving " in node.err or node.process.poll() is not None for node in self.nodes.values()),
+            limit_seconds=LIMIT_SECONDS, what="two nodes serve",
+        )  # fmt: skip
         wait_until(
             lambda: self.here("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2,
             limit_seconds=LIMIT_SECONDS, what="two nodes alive",
@@ -103,7 +108,8 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     coordinator, port = devices.start_coordinator()
     for name in NAMES:
         devices.join(name)
-    nodes = {name: devices.start_node(name) for name in NAMES}
+    for name in NAMES:
+        devices.start_node(name)
     devices.wait_until_alive()
     asked = ("--coordinator", f"127.0.0.1:{port}")
     loaded = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
@@ -114,11 +120,11 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     assert devices.answer(*by_name, "--save-dir", str(shell.home / "own")) == expected
 
     coordinator.process.kill()
-    nodes["attic"].process.kill()
+    devices.nodes["attic"].process.kill()
     coordinator.finish()
-    nodes["attic"].finish()
+    devices.nodes["attic"].finish()
     coordinator, _ = devices.start_coordinator(port)
-    nodes["attic"] = devices.start_node("attic")
+    devices.start_node("attic")
     devices.wait_until_alive()
     assert devices.answer(*asked) == expected
     again = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
@@ -127,14 +133,17 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     devices.cli("unload", "model")
     assert "no model is loaded" in devices.cli("models").err
 
-    for running in (*nodes.values(), coordinator):
+    for running in (*devices.nodes.values(), coordinator):
         running.process.send_signal(signal.SIGTERM)
         assert running.finish().code == 0
     assert shell.leftovers() == []
 
 
-def test_what_a_person_gets_wrong_is_one_line(shell: Shell, here: RunHere, tmp_path: Path) -> None:
+def test_what_a_person_gets_wrong_is_one_line(
+    shell: Shell, here: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each says what to do next."""
+    monkeypatch.setattr("coordinator.cli.asking.REACH_SECONDS", 0.5)  # where nobody listens, nobody comes
     state = str(shell.home / "state")
     program: Name = "coordinator-cli"
     assert "mesh init" in shell.run("coordinator", "--state-dir", state).error_line("coordinator", EXIT_INPUT)
