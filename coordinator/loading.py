@@ -1,7 +1,7 @@
 """`load`: a model onto the mesh.
 
 Covers: the order of steps, so that an interrupted load leaves the old model at work and goes on later. Does not
-cover: sending (shipping/), records (loaded_models.py), taking it off again (unloading.py), flags and output (cli/load.py).
+cover: sending (shipping/), records (loaded_models.py), taking it off again (unloading.py), flags (cli/load.py).
 
     plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> old slices go
 """
