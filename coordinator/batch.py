@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from coordinator.sequence import Sequence
+if TYPE_CHECKING:  # it imports torch, and plans, which ask how many rows a sweep has, need none
+    from coordinator.sequence import Sequence
 
 MAX_INPUT_BYTES = 4 << 20
 """A round's input stays below this; far below the message limit, and a node's memory for it is bounded."""

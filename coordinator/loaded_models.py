@@ -15,13 +15,15 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.durable_files import replace_private
 from common.errors import InputError, ModelNotFound
 from common.plan import Plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
-from coordinator.mesh import MeshIdentity
+
+if TYPE_CHECKING:  # it imports torch, which a coordinator without a model has no use for
+    from coordinator.mesh import MeshIdentity
 
 PLAN_FILE = "plan.json"
 """Of the newest attempt to load it, whole or not."""
@@ -47,6 +49,8 @@ class LoadedModel:
     @property
     def identity(self) -> MeshIdentity:
         """What every node must hold."""
+        from coordinator.mesh import MeshIdentity
+
         about = self.description
         return MeshIdentity(
             model_identity=about.model_identity, spec=about.spec, plan=about.plan, dtype=about.dtype

@@ -1,33 +1,31 @@
-"""`load` and `unload`: a model onto the mesh, and off it again.
+"""`load`: a model onto the mesh.
 
 Covers: the order of steps, so that an interrupted load leaves the old model at work and goes on later. Does not
-cover: sending (shipping/), records (loaded_models.py), flags and output (cli/load.py).
+cover: sending (shipping/), records (loaded_models.py), taking it off again (unloading.py), flags (cli/load.py).
 
     plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> old slices go
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InputError, NodeError, NoSuchNode, SliceMismatch
+from common.errors import SliceMismatch
 from common.weights.slice_description import SliceDescription
 from coordinator.loaded_models import TOKENIZER_DIRECTORY, LoadedModel, LoadedModels, slices_of
 from coordinator.mesh_access import MeshAccess
-from coordinator.node_slices import remove_slice, serve_slice
+from coordinator.node_slices import serve_slice
 from coordinator.shipping.shipment import Arrival, Report, ship
 from coordinator.slicing.checkpoint import Checkpoint
 from coordinator.slicing.splitter import Progress as ReportBytes
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from coordinator.tokenizer.keep import keep_tokenizer
+from coordinator.unloading import held_by, one_at_a_time, remove_slices
 
-LOCK_FILE = ".lock"
 BUILDING = ".building"
 
 
@@ -54,7 +52,7 @@ def load(
     arrived of the new one stays, for the next attempt.
     """
     description = request.description
-    with _one_at_a_time(models.directory):
+    with one_at_a_time(models.directory):
         directory = models.directory / request.name
         before = models.find(request.name)
         _make_own_slice(checkpoint, description, directory, report_own)
@@ -71,40 +69,8 @@ def load(
         for arrival in arrivals:
             serve_slice(mesh, arrival.name, arrival.slice_id)
         if before is not None:
-            _remove_slices(before, mesh, kept=_slices_of(models.all()))
+            remove_slices(before, mesh, kept=held_by(models.all()))
     return arrivals
-
-
-def unload(model: LoadedModel, models: LoadedModels, mesh: MeshAccess) -> list[str]:
-    """Take a model off the mesh; return the nodes that could not be reached and keep their slices."""
-    with _one_at_a_time(models.directory):
-        others = [other for other in models.all() if other.name != model.name]
-        missed = _remove_slices(model, mesh, kept=_slices_of(others))
-        models.forget(model)
-    return missed
-
-
-def _slices_of(models: Sequence[LoadedModel]) -> set[tuple[str, str]]:
-    """Return who holds which slice for these models."""
-    return {
-        (name, description.slice_id)
-        for model in models
-        for name, description in zip(model.node_names, model.slices(), strict=True)
-    }
-
-
-def _remove_slices(model: LoadedModel, mesh: MeshAccess, *, kept: set[tuple[str, str]]) -> list[str]:
-    """Remove a model's slices from its nodes; return those that could not be asked."""
-    missed = []
-    for name, description in zip(model.node_names, model.slices(), strict=True):
-        if (name, description.slice_id) not in kept:
-            try:
-                remove_slice(mesh, name, description.slice_id)
-            except NoSuchNode:  # it was removed from the mesh, and what it still holds is its owner's matter
-                continue
-            except NodeError:
-                missed.append(name)
-    return missed
 
 
 def _make_own_slice(
@@ -128,20 +94,3 @@ def _keep_tokenizer(model: Path, directory: Path) -> None:
     keep_tokenizer(model, building)
     shutil.rmtree(final, ignore_errors=True)
     os.rename(building, final)
-
-
-@contextmanager
-def _one_at_a_time(directory: Path) -> Iterator[None]:
-    try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise InputError(f"cannot write {directory}: {error.strerror}; run as the user that the coordinator runs as"
-                         ) from error  # fmt: skip
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise InputError("another load or unload is under way on this mesh; wait for its end") from None
-    finally:
-        os.close(lock)

@@ -138,9 +138,9 @@ def unload(
 ) -> None:
     """Take a model off the mesh: its slices go from every node and from here."""
     from coordinator.loaded_models import LoadedModels
-    from coordinator.loading import unload as unload_model
     from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
+    from coordinator.unloading import unload as unload_model
 
     state = state_dir or default_state_directory()
     models = LoadedModels(state)
@@ -168,9 +168,9 @@ def models(state_dir: StateOption = None) -> None:
     table.add_column("GB", justify="right")
     table.add_column("state", overflow="fold")
     for model in found:
-        plan = model.identity.plan
+        plan = model.description.plan
         table.add_row(
-            model.name, ",".join(model.node_names), plan.strategy, model.identity.dtype,
+            model.name, ",".join(model.node_names), plan.strategy, model.description.dtype,
             f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
         )  # fmt: skip
     Console().print(table)

@@ -109,7 +109,7 @@ def doctor(state_dir: StateOption = None) -> None:
     mesh, workload = owner_access(state), Workload()
     loaded = LoadedModels(state).all()
     nodes = [mesh.node(name) for name in loaded[0].node_names] if loaded else mesh.alive()
-    surveyed = survey(mesh, nodes, state, loaded[0].identity.spec.hidden_size if loaded else 2048, workload, tell)
+    surveyed = survey(mesh, nodes, state, loaded[0].description.spec.hidden_size if loaded else 2048, workload, tell)
     table = Table(box=None, pad_edge=False)
     for title in ("node", "round trip ms", "Mbit/s", "memory GB/s", "disk GB/s", "GFLOP/s"):
         table.add_column(title, justify="left" if title == "node" else "right")

@@ -39,6 +39,7 @@ class Devices:
         self.shell, self.here = shell, here
         self.state = str(shell.home / "state")
         self.model = write_tiny_checkpoint(shell.home / "model")
+        self.nodes: dict[str, Running] = {}
 
     def local_answer(self) -> list[int]:
         """Return what nodes of this machine answer; slices are made on the way."""
@@ -56,22 +57,24 @@ class Devices:
         assert running.process.poll() is None, running.err
         return running, running.err.split(" on 127.0.0.1:")[1].split(";")[0]
 
-    def join(self, name: str) -> None:
+    def join(self, name: str, *, measure: bool = False) -> None:
         """Let a device in, as a person would."""
         invited = self.here("coordinator-cli", "mesh", "invite", "--state-dir", self.state)
         command = invited.out.split()
         assert command[:2] == ["shardnode", "join"], invited.err
         finished = self.here(
-            "shardnode", *command[1:], "--name", name, "--listen", "127.0.0.1:0", "--data-dir", self.data(name)
-        )
+            "shardnode", *command[1:], "--name", name, "--listen", "127.0.0.1:0", "--data-dir", self.data(name),
+            "--measure" if measure else "--no-measure",
+        )  # fmt: skip
         assert finished.code == 0, finished.err
+        assert ("weights from memory" in finished.err) == measure
 
     def data(self, name: str) -> str:
         return str(self.shell.home / name)
 
-    def start_node(self, name: str) -> Running:
+    def start_node(self, name: str) -> None:
         """Start a node; it serves what it did before."""
-        return self.shell.start("shardnode", "--config", f"{self.data(name)}/shardnode.toml")
+        self.nodes[name] = self.shell.start("shardnode", "--config", f"{self.data(name)}/shardnode.toml")
 
     def cli(self, *arguments: str) -> Finished:
         """Run a verb of coordinator-cli that has to work."""
@@ -80,7 +83,11 @@ class Devices:
         return finished
 
     def wait_until_alive(self) -> None:
-        """Wait until the coordinator hears both nodes."""
+        """Wait until the coordinator hears both nodes; not asked before they serve, which would only delay that."""
+        wait_until(
+            lambda: all("serving " in node.err or node.process.poll() is not None for node in self.nodes.values()),
+            limit_seconds=LIMIT_SECONDS, what="two nodes serve",
+        )  # fmt: skip
         wait_until(
             lambda: self.here("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2,
             limit_seconds=LIMIT_SECONDS, what="two nodes alive",
@@ -100,8 +107,9 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     assert made.code == 0, made.err
     coordinator, port = devices.start_coordinator()
     for name in NAMES:
-        devices.join(name)
-    nodes = {name: devices.start_node(name) for name in NAMES}
+        devices.join(name, measure=name == NAMES[0])
+    for name in NAMES:
+        devices.start_node(name)
     devices.wait_until_alive()
     asked = ("--coordinator", f"127.0.0.1:{port}")
     loaded = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
@@ -112,11 +120,11 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     assert devices.answer(*by_name, "--save-dir", str(shell.home / "own")) == expected
 
     coordinator.process.kill()
-    nodes["attic"].process.kill()
+    devices.nodes["attic"].process.kill()
     coordinator.finish()
-    nodes["attic"].finish()
+    devices.nodes["attic"].finish()
     coordinator, _ = devices.start_coordinator(port)
-    nodes["attic"] = devices.start_node("attic")
+    devices.start_node("attic")
     devices.wait_until_alive()
     assert devices.answer(*asked) == expected
     again = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
@@ -125,14 +133,17 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     devices.cli("unload", "model")
     assert "no model is loaded" in devices.cli("models").err
 
-    for running in (*nodes.values(), coordinator):
+    for running in (*devices.nodes.values(), coordinator):
         running.process.send_signal(signal.SIGTERM)
         assert running.finish().code == 0
     assert shell.leftovers() == []
 
 
-def test_what_a_person_gets_wrong_is_one_line(shell: Shell, here: RunHere, tmp_path: Path) -> None:
+def test_what_a_person_gets_wrong_is_one_line(
+    shell: Shell, here: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each says what to do next."""
+    monkeypatch.setattr("coordinator.cli.asking.REACH_SECONDS", 0.5)  # where nobody listens, nobody comes
     state = str(shell.home / "state")
     program: Name = "coordinator-cli"
     assert "mesh init" in shell.run("coordinator", "--state-dir", state).error_line("coordinator", EXIT_INPUT)
@@ -153,7 +164,7 @@ def test_what_a_person_gets_wrong_is_one_line(shell: Shell, here: RunHere, tmp_p
     token = here(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
     assert "letter of the token" in here(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
     data = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "a"))
-    assert here(*join, token, "--name", "attic", *data).code == 0
+    assert here(*join, token, "--name", "attic", "--no-measure", *data).code == 0
     elsewhere = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "b"))
     used = here(*join, token, "--name", "cellar", *elsewhere)
     assert used.code in (EXIT_TRUST, EXIT_NODE)

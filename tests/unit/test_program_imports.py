@@ -1,0 +1,47 @@
+"""Does a program that computes nothing start without torch, which takes two seconds and 200 MB?
+
+Covers: the coordinator program and the verbs that only ask or tell a mesh something.
+Does not cover: what they do (tests/e2e), verbs that cut or run models.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from common.errors import EXIT_INTERNAL
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
+         "generate --coordinator 127.0.0.1:1 --prompt x")  # fmt: skip
+PROGRAM = """
+import sys
+from common.command_line import run_program
+from coordinator.cli.main import app as cli
+from coordinator.daemon_cli import app as daemon
+
+state = ["--state-dir", sys.argv[1]]
+ended = []
+for app, words in [(daemon, []), *((cli, verb.split()) for verb in sys.argv[2:])]:
+    sys.argv = ["program", *words, *state]
+    try:
+        run_program(app, "program")
+    except SystemExit as end:
+        ended.append(end.code)
+    assert "torch" not in sys.modules, words
+print(ended)
+"""
+
+
+def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
+    """Each verb runs as far as it can without a mesh; the first to import torch is named."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(tmp_path / "state"), *VERBS],
+        cwd=REPOSITORY, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    codes = json.loads(done.stdout.splitlines()[-1])
+    assert len(codes) == 1 + len(VERBS)
+    assert EXIT_INTERNAL not in codes, done.stderr
