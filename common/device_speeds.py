@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ PROMPT_ROWS, PROMPT_SIZE = 128, 2048
 LOOKS, BETWEEN_LOOKS_SECONDS = 24, 0.06
 DISK_LOOKS = 3
 """Of 0.7 s each."""
+MOST_RATE = 1e17
+"""Beyond any device's: who tells more is not believed."""
 APART_SECONDS, LOOK_SECONDS = 60.0, 0.25
 
 
@@ -49,6 +51,12 @@ class DeviceSpeeds:
     """Of reads past the page cache, as many and as large as this disk wants."""
     arithmetic_per_second: float = 0.0
     """Floating-point operations of a product of many rows, a multiplication and an addition counted as two."""
+
+    @classmethod
+    def told_by(cls, message: object) -> DeviceSpeeds:
+        """Return what a peer's message tells in fields of these names; 0 for what no device can be."""
+        rates = {part.name: float(getattr(message, part.name)) for part in fields(cls)}
+        return cls(**{name: rate if 0 < rate < MOST_RATE else 0.0 for name, rate in rates.items()})
 
     def in_words(self) -> str:
         """Return the rates for a person."""

@@ -15,6 +15,7 @@ from types import TracebackType
 
 import grpc
 
+from common.device_speeds import DeviceSpeeds
 from common.errors import NodeLost
 from common.reaching import answer_of, wait_until_reached
 from common.rpc import failures_of
@@ -41,8 +42,8 @@ class Link:
         return self.round_trip_seconds + 2 * byte_count / self.bytes_per_second
 
 
-def measure_device(mesh: MeshAccess, name: str) -> links_pb2.MeasureDeviceResponse:
-    """Have a node measure its device. Raises: NodeError; ResourceError: it has no room for that now."""
+def measure_device(mesh: MeshAccess, name: str) -> DeviceSpeeds:
+    """Have a node measure its device; 0 for what it cannot. Raises: NodeError; ResourceError: it has no room now."""
     with closing(mesh.channel(name)) as channel, failures_of(name):
         call = links_pb2_grpc.LinkServiceStub(channel).MeasureDevice.future(
             links_pb2.MeasureDeviceRequest(), timeout=DEVICE_SECONDS + 1, wait_for_ready=True
@@ -50,7 +51,7 @@ def measure_device(mesh: MeshAccess, name: str) -> links_pb2.MeasureDeviceRespon
         response: links_pb2.MeasureDeviceResponse = answer_of(
             call, DEVICE_SECONDS, f"{name} does not answer; is its shardnode running?", lambda: mesh.is_silent(name)
         )
-        return response
+    return DeviceSpeeds.told_by(response)
 
 
 def measure_links(mesh: MeshAccess, names: Sequence[str]) -> dict[str, Link]:

@@ -31,17 +31,19 @@ else:
     import tomli as tomllib
 
 COORDINATOR = "coordinator"
+SMALL_PC = DeviceSpeeds(memory_bytes_per_second=8e9, disk_bytes_per_second=400e6, arithmetic_per_second=50e9)
+"""With four cores and an SSD; a Raspberry Pi 4 reads memory at about half of that."""
 DEFAULTS: Mapping[str, float] = {
     "memory-bytes": 8e9,
     "disk-bytes": 100e9,
-    "memory-bytes-per-second": 8e9,
-    "disk-bytes-per-second": 400e6,
-    "operations-per-second": 50e9,
+    "memory-bytes-per-second": SMALL_PC.memory_bytes_per_second,
+    "disk-bytes-per-second": SMALL_PC.disk_bytes_per_second,
+    "operations-per-second": SMALL_PC.arithmetic_per_second,
     "round-trip-milliseconds": 0.7,
     "link-bits-per-second": 1e9,
     "program-bytes": PROGRAM_BYTES,
 }
-"""Of a small PC with four cores, an SSD and a cable; a Raspberry Pi 4 reads memory at about half of that."""
+"""Of a small PC on a cable."""
 BUDGET = "memory-budget-bytes"
 
 
@@ -65,25 +67,26 @@ def read_devices(path: Path) -> Devices:
 
 
 def devices_of(
-    nodes: Sequence[mesh_pb2.Node], links: Mapping[str, Link], own: DeviceSpeeds, empty_round_seconds: dict[int, float]
-) -> Devices:
-    """Return a running mesh's devices. Args: own: rates of the coordinator's device."""
+    nodes: Sequence[mesh_pb2.Node], speeds: Mapping[str, DeviceSpeeds], links: Mapping[str, Link], own: DeviceSpeeds,
+    empty_round_seconds: dict[int, float],
+) -> Devices:  # fmt: skip
+    """Return a running mesh's devices. Args: speeds: rates of nodes, above 0; own: of the coordinator's device."""
     here = PlannedDevice(
         name=COORDINATOR, memory_bytes=free_memory_bytes(), has_budget=False, disk_bytes=1 << 60,
         memory_rate=own.memory_bytes_per_second, disk_rate=own.disk_bytes_per_second,
         arithmetic_rate=own.arithmetic_per_second, link_rate=float(1 << 60),
     )  # fmt: skip
-    members = tuple(_member(node, links[node.name]) for node in nodes)
+    members = tuple(_member(node, speeds[node.name], links[node.name]) for node in nodes)
     return Devices(own=here, nodes=members, empty_round_seconds=empty_round_seconds)
 
 
-def _member(node: mesh_pb2.Node, link: Link) -> PlannedDevice:
+def _member(node: mesh_pb2.Node, speeds: DeviceSpeeds, link: Link) -> PlannedDevice:
     device = node.device
     return PlannedDevice(
         name=node.name, memory_bytes=device.budget_bytes or device.free_memory_bytes,
         has_budget=bool(device.budget_bytes), disk_bytes=device.free_disk_bytes,
-        memory_rate=device.memory_bytes_per_second, disk_rate=device.disk_bytes_per_second,
-        arithmetic_rate=device.arithmetic_per_second, program_bytes=device.program_bytes or PROGRAM_BYTES,
+        memory_rate=speeds.memory_bytes_per_second, disk_rate=speeds.disk_bytes_per_second,
+        arithmetic_rate=speeds.arithmetic_per_second, program_bytes=device.program_bytes or PROGRAM_BYTES,
         round_trip_seconds=link.round_trip_seconds, link_rate=link.bytes_per_second,
     )  # fmt: skip
 

@@ -41,7 +41,7 @@ def plan_by_speed(description: SliceDescription, devices: Devices, workload: Wor
 
     candidates = [make_plan(spec, UNIFORM, len(nodes)), plan_by_memory(spec, nodes)]
     best_cost, best = min(((judged(plan)[0], plan) for plan in candidates), key=lambda costed: costed[0])
-    ratios = [node.memory_rate or 1.0 for node in nodes]
+    ratios = [node.memory_rate for node in nodes]
     for _ in range(STEPS):
         plan = _in_ratio(spec, ratios, MEASURED)
         cost, predicted = judged(plan)
@@ -58,7 +58,7 @@ def plan_for(description: SliceDescription, strategy: str, devices: Devices, wor
     """Return who holds what, a rank for each node.
 
     Args: description: of the model; its plan does not matter.
-    Raises: InputError: the strategy is unknown, does not fit the devices, or needs what was not measured.
+    Raises: InputError: the strategy is unknown, or does not fit the devices.
     """
     nodes = devices.nodes
     if not nodes:
@@ -66,10 +66,6 @@ def plan_for(description: SliceDescription, strategy: str, devices: Devices, wor
     if strategy == MEMORY:
         return plan_by_memory(description.spec, nodes)
     if strategy == MEASURED:
-        for device in nodes:
-            if not device.memory_rate or not device.disk_rate:
-                raise InputError(f"--split-strategy measured: {device.name} has not measured its speeds; let it join "
-                                 "again, or use another strategy")  # fmt: skip
         return plan_by_speed(description, devices, workload)
     try:
         return make_plan(description.spec, strategy, len(nodes))

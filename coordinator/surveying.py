@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.device_speeds import measure_apart
+from common.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
 from common.errors import ResourceError
 from coordinator.links import LARGE_BYTES, Link, measure_device, measure_links, measure_round
 from coordinator.mesh_access import MeshAccess
-from coordinator.planned_devices import devices_of
+from coordinator.planned_devices import SMALL_PC, devices_of
 from coordinator.prediction import Devices, Workload
 from protos.shardmesh.v1 import mesh_pb2
 
@@ -24,8 +24,8 @@ from protos.shardmesh.v1 import mesh_pb2
 class Survey:
     """What was found."""
 
-    nodes: Sequence[mesh_pb2.Node]
-    """With the rates of now."""
+    speeds: dict[str, DeviceSpeeds]
+    """Of each node, by name."""
     devices: Devices
     links: dict[str, Link]
 
@@ -38,24 +38,27 @@ def survey(
     names = [node.name for node in nodes]
     told(f"measuring memory, processor and disk of {', '.join(names)}, then of this device (some seconds)")
     with ThreadPoolExecutor(len(names)) as pool:
-        nodes = list(pool.map(lambda node: _measured(mesh, node, told), nodes))
-    own = measure_apart(state_directory)
+        found = list(pool.map(lambda node: _speeds_of_node(mesh, node, told), nodes))
+    kept = kept_speeds(state_directory) or DeviceSpeeds()
+    own = _speeds(lambda: measure_apart(state_directory), kept, told)
     told(f"measuring the links to {', '.join(names)}")
     links = measure_links(mesh, names)
     rounds = {size: measure_round(mesh, names, size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
-    return Survey(nodes=nodes, devices=devices_of(nodes, links, own, rounds), links=links)
+    speeds = dict(zip(names, found, strict=True))
+    return Survey(speeds=speeds, devices=devices_of(nodes, speeds, links, own, rounds), links=links)
 
 
-def _measured(mesh: MeshAccess, node: mesh_pb2.Node, told: Callable[[str], None]) -> mesh_pb2.Node:
-    """Return a node with the rates of now; with those of before, and a word about it, where that cannot be."""
-    now = mesh_pb2.Node()
-    now.CopyFrom(node)
+def _speeds_of_node(mesh: MeshAccess, node: mesh_pb2.Node, told: Callable[[str], None]) -> DeviceSpeeds:
+    return _speeds(lambda: measure_device(mesh, node.name), DeviceSpeeds.told_by(node.device), told)
+
+
+def _speeds(measure: Callable[[], DeviceSpeeds], before: DeviceSpeeds, told: Callable[[str], None]) -> DeviceSpeeds:
+    """Return the rates of now; where they cannot be measured, those of before, or at worst a small PC's; and say so."""
     try:
-        rates = measure_device(mesh, node.name)
+        now = asdict(measure())
     except ResourceError as error:
-        told(f"{error}; its rates are those of before")
-        return now
-    now.device.memory_bytes_per_second = rates.memory_bytes_per_second
-    now.device.disk_bytes_per_second = rates.disk_bytes_per_second
-    now.device.arithmetic_per_second = rates.arithmetic_per_second
-    return now
+        told(f"{error}; counted is what was measured before, or a small PC")
+        now = {}
+    return DeviceSpeeds(**{
+        name: now.get(name) or rate or getattr(SMALL_PC, name) for name, rate in asdict(before).items()
+    })  # fmt: skip

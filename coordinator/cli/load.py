@@ -80,7 +80,7 @@ def load(
         description = outline(checkpoint).description(weights_dtype)
         plan = models.planned(called, description, names) if split_strategy is None else None
         if plan is None:
-            plan = _planned(description, split_strategy or _best_strategy(members), mesh, members, state)
+            plan = _planned(description, split_strategy or "measured", mesh, members, state)
         request = LoadRequest(
             model=model, name=called, description=replace(description, plan=plan), node_names=names, verify=verify
         )
@@ -104,13 +104,6 @@ def _alive(mesh: MeshAccess) -> Sequence[mesh_pb2.Node]:
     if missing:
         tell(f"not alive, so left out: {', '.join(missing)}")
     return alive
-
-
-def _best_strategy(members: Sequence[mesh_pb2.Node]) -> str:
-    """Return what suits these nodes best: measured, unless one has never measured itself."""
-    devices = [member.device for member in members]
-    is_known = all(device.memory_bytes_per_second and device.disk_bytes_per_second for device in devices)
-    return "measured" if is_known else "memory"
 
 
 def _planned(

@@ -113,8 +113,8 @@ def doctor(state_dir: StateOption = None) -> None:
     table = Table(box=None, pad_edge=False)
     for title in ("node", "round trip ms", "Mbit/s", "memory GB/s", "disk GB/s", "GFLOP/s"):
         table.add_column(title, justify="left" if title == "node" else "right")
-    for node in surveyed.nodes:
-        link, device = surveyed.links[node.name], node.device
+    for node in nodes:
+        link, device = surveyed.links[node.name], surveyed.speeds[node.name]
         table.add_row(
             node.name, f"{1000 * link.round_trip_seconds:.1f}", f"{8 * link.bytes_per_second / 1e6:.0f}",
             f"{device.memory_bytes_per_second / 1e9:.1f}", f"{device.disk_bytes_per_second / 1e9:.2f}",

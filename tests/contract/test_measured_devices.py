@@ -15,7 +15,11 @@ import psutil
 import pytest
 
 from common.device_speeds import kept_speeds
+from coordinator.mesh_access import owner_access
 from coordinator.owner_client import OwnerClient
+from coordinator.planned_devices import SMALL_PC
+from coordinator.prediction import Workload
+from coordinator.surveying import survey
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 from tests.support.shipped_slices import ShippingMesh
 from tests.support.waiting import wait_until
@@ -50,6 +54,17 @@ def test_a_node_that_cannot_measure_says_so_and_keeps_what_it_knew(mesh: Shippin
         measure(channel).result()
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert kept_speeds(mesh.data) is None
+
+
+def test_a_plan_for_devices_that_cannot_be_measured_counts_them_as_small_ones(mesh: ShippingMesh) -> None:
+    """And says so; with rates of nothing no plan could be made."""
+    said: list[str] = []
+    access = owner_access(mesh.state_directory)
+    with mock.patch("common.device_speeds.APART_SECONDS", 0.0):
+        found = survey(access, access.alive(), mesh.state_directory, 256, Workload(), said.append)
+    assert found.speeds == {"kitchen": SMALL_PC}
+    assert found.devices.own.disk_rate == SMALL_PC.disk_bytes_per_second
+    assert sum("small PC" in line for line in said) == 2
 
 
 def test_a_caller_that_goes_away_ends_the_measurement(mesh: ShippingMesh) -> None:

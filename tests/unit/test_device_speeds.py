@@ -7,10 +7,14 @@ Covers: what is kept and trusted; the disk is a real one. Does not cover: all ra
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from unittest import mock
 
+import pytest
+
 from common.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds
+from protos.shardmesh.v1 import mesh_pb2
 
 NO_PROCESSOR = mock.patch("common.device_speeds._processor_rates", return_value=(1e9, 1e9))
 
@@ -24,6 +28,13 @@ def test_a_device_is_measured_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
     assert device_speeds(tmp_path, told.append) == speeds
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf, -1.0, 1e300])
+def test_a_rate_that_no_device_has_counts_for_nothing(rate: float) -> None:
+    """A peer may tell anything."""
+    told = mesh_pb2.Device(memory_bytes_per_second=rate, disk_bytes_per_second=1e9)
+    assert DeviceSpeeds.told_by(told) == DeviceSpeeds(disk_bytes_per_second=1e9)
 
 
 def test_figures_of_another_machine_or_nonsense_count_for_nothing(tmp_path: Path) -> None:
