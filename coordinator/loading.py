@@ -3,7 +3,7 @@
 Covers: the order of steps, so that an interrupted load leaves the old model at work and goes on later. Does not
 cover: sending (shipping/), records (loaded_models.py), flags and output (cli/load.py).
 
-    plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> old slices go
+    plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> other slices go
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from common.errors import InputError, NodeError, NoSuchNode, SliceMismatch
 from common.weights.slice_description import SliceDescription
 from coordinator.loaded_models import TOKENIZER_DIRECTORY, LoadedModel, LoadedModels, slices_of
 from coordinator.mesh_access import MeshAccess
-from coordinator.node_slices import remove_slice, serve_slice
+from coordinator.node_slices import list_slices, remove_slice, serve_slice
 from coordinator.shipping.shipment import Arrival, Report, ship
 from coordinator.slicing.checkpoint import Checkpoint
 from coordinator.slicing.splitter import Progress as ReportBytes
@@ -56,7 +56,6 @@ def load(
     description = request.description
     with _one_at_a_time(models.directory):
         directory = models.directory / request.name
-        before = models.find(request.name)
         _make_own_slice(checkpoint, description, directory, report_own)
         models.plan_ahead(request.name, description, request.node_names)
         arrivals = ship(
@@ -70,27 +69,46 @@ def load(
         models.save(loaded)
         for arrival in arrivals:
             serve_slice(mesh, arrival.name, arrival.slice_id)
-        if before is not None:
-            _remove_slices(before, mesh, kept=_slices_of(models.all()))
+        _remove_what_nobody_needs(models, mesh)
     return arrivals
 
 
 def unload(model: LoadedModel, models: LoadedModels, mesh: MeshAccess) -> list[str]:
     """Take a model off the mesh; return the nodes that could not be reached and keep their slices."""
     with _one_at_a_time(models.directory):
-        others = [other for other in models.all() if other.name != model.name]
+        others = [(other.node_names, other.description) for other in models.all() if other.name != model.name]
         missed = _remove_slices(model, mesh, kept=_slices_of(others))
         models.forget(model)
     return missed
 
 
-def _slices_of(models: Sequence[LoadedModel]) -> set[tuple[str, str]]:
-    """Return who holds which slice for these models."""
+def _slices_of(models: Iterable[tuple[Sequence[str], SliceDescription]]) -> set[tuple[str, str]]:
+    """Return who holds which slice for these models. Args: models: each one's nodes by rank, and its description."""
     return {
-        (name, description.slice_id)
-        for model in models
-        for name, description in zip(model.node_names, model.slices(), strict=True)
+        (name, one.slice_id)
+        for names, description in models
+        for name, one in zip(names, slices_of(description), strict=True)
     }
+
+
+def _remove_what_nobody_needs(models: LoadedModels, mesh: MeshAccess) -> None:
+    """Have every node that is there remove what neither a loaded model needs nor an attempt that may go on.
+
+    By what lies there and not by what this load replaced: loads that were interrupted may have replaced something too.
+    A node that is away keeps what it has until the next load.
+    """
+    try:
+        loaded = [(model.node_names, model.description) for model in models.all()]
+    except InputError:  # a damaged record: nobody can tell what its model needs
+        return
+    needed = _slices_of([*loaded, *models.attempts()])
+    for node in mesh.alive():
+        try:
+            for held in list_slices(mesh, node.name).slices:
+                if (node.name, held.slice_id) not in needed:
+                    remove_slice(mesh, node.name, held.slice_id)
+        except (NoSuchNode, NodeError):
+            continue
 
 
 def _remove_slices(model: LoadedModel, mesh: MeshAccess, *, kept: set[tuple[str, str]]) -> list[str]:
