@@ -40,6 +40,7 @@ KV_BYTES_PER_TOKEN = 1 << 16
 PAGE_BYTES = 4096
 KV_METRIC = "shardmesh_node_kv_budget_bytes"
 METRICS_PORT = 9400
+ENDED = "code=killed, status=9/KILL"
 
 
 def memory_of(machine: Machine, service: str) -> ServiceMemory:
@@ -117,11 +118,6 @@ def test_a_node_keeps_within_the_limit_that_is_its_budget(
     with wide_model_on_a_node(machine, budget, limit_bytes):
         assert token_ids(machine, WORD) == expected
         assert token_ids(machine, WORD * (kv_budget_bytes(machine) // KV_BYTES_PER_TOKEN // len(WORD) - 3))
-        print(
-            machine.must("grep", "-E", "Rss|VmHWM", f"/proc/{machine.property('shardnode', 'MainPID')}/status"),
-            memory.peak_bytes(),
-            kv_budget_bytes(machine),
-        )
         assert memory.limit_bytes() == limit_bytes < WEIGHT_BYTES + kv_budget_bytes(machine)
         assert memory.peak_bytes() <= limit_bytes
         assert memory.ended_for_want() == 0
@@ -133,9 +129,10 @@ def test_a_node_that_takes_more_than_its_limit_is_ended_and_started_again(machin
     memory_of(machine, "shardnode")
     wait_until_alive(machine)
     load_wide_model(machine)
+    before = machine.journal("shardnode").count(ENDED)
     with node_options(machine, 'memory-budget = "2GB"\n'), setting(machine, "shardnode", f"MemoryMax={SMALL_BYTES}"):
         wait_until(
             lambda: machine.property("shardnode", "NRestarts") != "0",
             limit_seconds=LIMIT_SECONDS, what="it is ended and started again",
         )  # fmt: skip
-    assert "code=killed, status=9/KILL" in machine.journal("shardnode")
+    assert machine.journal("shardnode").count(ENDED) > before
