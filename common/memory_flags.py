@@ -64,12 +64,14 @@ def weight_memory(
     )
 
 
-def parse_budget(text: str, *, taken_bytes: int) -> int:
+def parse_budget(text: str, *, taken_bytes: int, coming_bytes: int = 0) -> int:
     """Return `--memory-budget` in bytes.
 
-    Args: taken_bytes: what the programs that the budget is for take already; `auto` adds what is free.
+    Args: taken_bytes: what the programs that the budget is for take already; coming_bytes: what they will take beside
+    weights, keys and values. `auto` adds what is free, all but a tenth of it or `coming_bytes`, whichever is more.
     Raises: InputError: not a size.
     """
     if text.strip().lower() == AUTO:
-        return taken_bytes + int(AUTO_SHARE * free_memory_bytes())
+        free_bytes = free_memory_bytes()
+        return taken_bytes + min(free_bytes, coming_bytes + int(AUTO_SHARE * free_bytes))
     return parse_size(text, "--memory-budget")

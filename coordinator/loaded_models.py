@@ -129,13 +129,15 @@ class LoadedModels:
 
         Args: description: of the coordinator's own slice; its plan does not matter.
         """
-        try:
-            value: Any = json.loads((self.directory / name / PLAN_FILE).read_bytes())
-            before = SliceDescription.from_json(value["description"])
-            is_same = replace(before, plan=description.plan) == description and value["nodes"] == list(node_names)
-        except (OSError, ValueError, KeyError, TypeError, InputError):
+        attempt = _read_attempt(self.directory / name / PLAN_FILE)
+        if attempt is None or attempt[0] != tuple(node_names):
             return None
-        return before.plan if is_same else None
+        return attempt[1].plan if replace(attempt[1], plan=description.plan) == description else None
+
+    def attempts(self) -> list[tuple[tuple[str, ...], SliceDescription]]:
+        """Return each name's last load, whether it came to its end or not: its nodes, and its description."""
+        read = [_read_attempt(path) for path in sorted(self.directory.glob(f"*/{PLAN_FILE}"))]
+        return [attempt for attempt in read if attempt is not None]
 
     def forget(self, model: LoadedModel) -> None:
         """Remove a record and what belongs to it; the record first, so that half a model is none."""
@@ -159,6 +161,17 @@ def name_for(model: Path, wanted: str = "") -> str:
     if not NAME.fullmatch(name):
         raise InputError(f"a model cannot be called '{name[:80]}'; choose letters, digits, dots and dashes with --name")
     return name
+
+
+def _read_attempt(path: Path) -> tuple[tuple[str, ...], SliceDescription] | None:
+    """Return whom something was to be loaded onto, and what; None where nothing can be read."""
+    try:
+        value: Any = json.loads(path.read_bytes())
+        names = tuple(str(name) for name in value["nodes"])
+        description = SliceDescription.from_json(value["description"])
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return None
+    return (names, description) if len(names) == description.plan.world_size else None
 
 
 def _read(path: Path) -> LoadedModel:

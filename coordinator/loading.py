@@ -3,7 +3,7 @@
 Covers: the order of steps, so that an interrupted load leaves the old model at work and goes on later. Does not
 cover: sending (shipping/), records (loaded_models.py), taking it off again (unloading.py), flags (cli/load.py).
 
-    plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> old slices go
+    plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> other slices go
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from coordinator.slicing.checkpoint import Checkpoint
 from coordinator.slicing.splitter import Progress as ReportBytes
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from coordinator.tokenizer.keep import keep_tokenizer
-from coordinator.unloading import held_by, one_at_a_time, remove_slices
+from coordinator.unloading import one_at_a_time, remove_what_nobody_needs
 
 BUILDING = ".building"
 
@@ -54,7 +54,6 @@ def load(
     description = request.description
     with one_at_a_time(models.directory):
         directory = models.directory / request.name
-        before = models.find(request.name)
         _make_own_slice(checkpoint, description, directory, report_own)
         models.plan_ahead(request.name, description, request.node_names)
         arrivals = ship(
@@ -68,8 +67,7 @@ def load(
         models.save(loaded)
         for arrival in arrivals:
             serve_slice(mesh, arrival.name, arrival.slice_id)
-        if before is not None:
-            remove_slices(before, mesh, kept=held_by(models.all()))
+        remove_what_nobody_needs(models, mesh)
     return arrivals
 
 

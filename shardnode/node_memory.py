@@ -22,11 +22,11 @@ from shardnode.config import NodeConfig
 def told_budget(config: NodeConfig, program_bytes: int) -> int:
     """Return the most memory that a process was told, in bytes; 0 without a budget.
 
-    Args: program_bytes: what it takes before it serves; `auto` adds what is free to that and to what serving takes.
+    Args: program_bytes: what it takes before it serves; `auto` adds what is free, of which serving takes its part.
     """
     if config.memory_budget is None:
         return 0
-    return parse_budget(config.memory_budget, taken_bytes=program_bytes + WORKING_BYTES)
+    return parse_budget(config.memory_budget, taken_bytes=program_bytes, coming_bytes=WORKING_BYTES)
 
 
 def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, WeightMemory]:

@@ -41,8 +41,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def wide_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a model whose weights take 300 MB, readable by everyone."""
-    wide = build(hidden_size=512, intermediate_size=8192, layers=6, vocab_size=320, max_position_embeddings=32768)
+    """Return a model whose weights take 470 MB, and whose keys and values 64 KiB a token, readable by everyone."""
+    wide = build(
+        hidden_size=512, intermediate_size=8192, layers=8, query_heads=8, kv_heads=8, head_size=128, vocab_size=320,
+        max_position_embeddings=32768,
+    )  # fmt: skip
     return readable(save(wide, tmp_path_factory.mktemp("wide") / "model"))
 
 

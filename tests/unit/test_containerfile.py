@@ -1,6 +1,6 @@
 """Does deploy/Containerfile name files that there are, versions that we test with, and a user that is not root?
 
-Covers: what can be read in it. Does not cover: building it, which takes an engine for containers.
+Covers: what can be read in it and in .dockerignore. Does not cover: building it, which takes an engine for containers.
 """
 
 from __future__ import annotations
@@ -76,6 +76,12 @@ def test_what_it_copies_is_there() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     needed = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     assert names == needed | {"pyproject.toml", "requirements.lock", "hatch_build.py", project["project"]["readme"]}
+
+
+def test_what_this_machine_has_made_stays_out_of_it() -> None:
+    """Kernels of another processor, above all: a build without a compiler would take them and not fail."""
+    kept_out = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert {".venv", "models", "**/__pycache__", "common/native/*.so"} <= set(kept_out)
 
 
 def test_torch_is_the_one_that_make_setup_takes() -> None:

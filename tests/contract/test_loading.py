@@ -1,0 +1,95 @@
+"""What lies on a node's disk after loads that were interrupted: what its models need, and nothing else?
+
+Covers: coordinator/loading.py with a real node. Does not cover: sending (test_slice_shipping.py), answers
+(test_asking_a_coordinator.py), kills of whole programs (tests/support/kill_points.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from coordinator import loading
+from coordinator.loaded_models import LoadedModels
+from coordinator.loading import LoadRequest, load
+from coordinator.mesh_access import owner_access
+from coordinator.model_outline import outline
+from coordinator.slicing.checkpoint import open_checkpoint
+from tests.support.mesh_members import LIMIT_SECONDS
+from tests.support.random_models import build, save
+from tests.support.shipped_slices import NAME, ShippingMesh
+from tests.support.waiting import wait_until
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[ShippingMesh]:
+    """Return a coordinator and a node that it hears."""
+    with ShippingMesh(tmp_path) as made:
+        access = owner_access(tmp_path / "state")
+        wait_until(lambda: access.nodes()[0].silent_seconds >= 0, limit_seconds=LIMIT_SECONDS, what="the node is heard")
+        yield made
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> list[Path]:
+    """Return three models of one shape."""
+    return [save(build(seed=seed, vocab_size=320), tmp_path / f"model{seed}") for seed in range(3)]
+
+
+def put(state: Path, model: Path, name: str) -> str:
+    """Load a model by a name; return its slice's."""
+    checkpoint = open_checkpoint(model)
+    description = outline(checkpoint).description()
+    request = LoadRequest(model=model, name=name, description=description, node_names=[NAME])
+    (arrival,) = load(
+        checkpoint, request, LoadedModels(state), owner_access(state), report=lambda name, progress: None,
+        report_own=lambda done, total: None,
+    )  # fmt: skip
+    return arrival.slice_id
+
+
+def held(mesh: ShippingMesh) -> set[str]:
+    """Return the slices on the node's disk, whole ones and others."""
+    slices = mesh.data / "slices"
+    return {path.name for path in (*slices.iterdir(), *(slices / "arriving").iterdir())} - {"arriving"}
+
+
+def interrupted_at(step: str, state: Path, model: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin a load that comes as far as a step of it."""
+
+    def fail(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, step, fail)
+        with pytest.raises(KeyboardInterrupt):
+            put(state, model, name)
+
+
+@pytest.mark.parametrize("step", ["serve_slice", "_keep_tokenizer", "remove_slice"])
+def test_what_an_interrupted_load_replaces_goes_with_the_next_one(
+    mesh: ShippingMesh, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """Whether its record was written by then or not: a slice that no model needs would fill the disk for ever."""
+    state = tmp_path / "state"
+    put(state, models[0], "first")
+    interrupted_at(step, state, models[1], "first", monkeypatch)
+    again = put(state, models[1], "first")
+    assert held(mesh) == {again}
+    assert mesh.served() == again
+
+
+def test_what_has_arrived_for_another_model_stays_for_its_next_attempt(
+    mesh: ShippingMesh, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its load was interrupted too; what is there is not sent again."""
+    state = tmp_path / "state"
+    interrupted_at("_keep_tokenizer", state, models[0], "first", monkeypatch)
+    (waiting,) = held(mesh)
+    second = put(state, models[1], "second")
+    assert held(mesh) == {waiting, second}
+    interrupted_at("_keep_tokenizer", state, models[2], "first", monkeypatch)
+    third = put(state, models[2], "first")
+    assert held(mesh) == {second, third}
