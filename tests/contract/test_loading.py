@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator import loading
+from coordinator import loading, unloading
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
@@ -63,7 +63,7 @@ def interrupted_at(step: str, state: Path, model: Path, name: str, monkeypatch: 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(loading, step, fail)
+        patch.setattr(unloading if step == "remove_slice" else loading, step, fail)
         with pytest.raises(KeyboardInterrupt):
             put(state, model, name)
 
