@@ -26,12 +26,10 @@ GREEDY = ["--world-size", "2", "--length", "12", "--temperature", "0", "--ignore
 
 def test_text_goes_to_stdout_and_the_report_to_stderr(shell: Shell, sliced_once: Path) -> None:
     """A real run, both spellings of an option, every process's memory in the report, nothing left behind."""
-    finished = shell.run(
-        "coordinator-cli", "generate", "--model", str(sliced_once), *GREEDY, "--prompt", "hi", "--memory_window", "2"
-    )  # fmt: skip
-    document = json.loads(
-        shell.run("coordinator-cli", "generate", "--model", str(sliced_once), *GREEDY, "--prompt", "hi", "--json").out
-    )
+    command = ["generate", "--model", str(sliced_once), *GREEDY, "--prompt", "hi"]
+    as_document = shell.start("coordinator-cli", *command, "--json")
+    finished = shell.run("coordinator-cli", *command, "--memory_window", "2")
+    document = json.loads(as_document.finish().out)
     assert finished.code == 0
     assert finished.out == document["text"] + "\n"
     for word in ("12 generated", "2 nodes", "first token after", "tokens/s", "peak memory", "coordinator", "node1"):

@@ -118,12 +118,10 @@ def test_a_document_that_nobody_reads_is_no_error(shell: Shell, sliced_once: Pat
     arguments = ["generate", "--model", str(sliced_once), *ENDLESS[:4], "--length", "2", "--json"]
     ours, theirs = os.pipe()
     os.close(ours)
-    running = shell.start("coordinator-cli", *arguments, stdout=theirs)
+    unread = shell.start("coordinator-cli", *arguments, stdout=theirs)
     os.close(theirs)
-    finished = running.finish()
-    assert (finished.code, finished.err) == (EXIT_OK, "")
     with open("/dev/full", "wb") as full:
-        line = (
-            shell.start("coordinator-cli", *arguments, stdout=full.fileno()).finish().error_line("coordinator-cli", 6)
-        )
-    assert "stdout" in line
+        on_full_disk = shell.start("coordinator-cli", *arguments, stdout=full.fileno())
+    finished = unread.finish()
+    assert (finished.code, finished.err) == (EXIT_OK, "")
+    assert "stdout" in on_full_disk.finish().error_line("coordinator-cli", 6)

@@ -20,9 +20,10 @@ import torch
 from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
 from coordinator.batch import MAX_ROWS
 from coordinator.conversation import Conversation, Model
+from coordinator.local import LocalNodes
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
-from tests.support.mesh import new_sequence, process_meshes, run_alone, run_together, sliced
+from tests.support.mesh import importing_pools, new_sequence, process_meshes, run_alone, run_together, sliced
 
 GOLDEN_DOCUMENT: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
 ENTRIES: list[dict[str, Any]] = GOLDEN_DOCUMENT["prompts"]
@@ -45,23 +46,27 @@ def plan_name(plan: tuple[int, str]) -> str:
 @pytest.fixture(scope="module", params=PLANS, ids=plan_name)
 def sliced_model(
     request: pytest.FixtureRequest, demo_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Model]:
-    """Return the demo model cut by one plan; its slices are gone before the next plan's are made."""
+) -> Iterator[tuple[Model, list[LocalNodes]]]:
+    """Return the demo model cut by one plan, and two pools for its nodes, which import meanwhile.
+
+    Its slices are gone before the next plan's are made.
+    """
     world_size, strategy = request.param
     directory = tmp_path_factory.mktemp("slices")
-    with sliced(demo_model, directory, world_size=world_size, strategy=strategy) as model:
-        yield model
+    with importing_pools(2) as pools, sliced(demo_model, directory, world_size=world_size, strategy=strategy) as model:
+        yield model, pools
     shutil.rmtree(directory)
 
 
 @pytest.mark.timeout(400)  # seconds; a twentieth of it on two cores with nothing else to do
-def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: Model) -> None:
+def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[Model, list[LocalNodes]]) -> None:
     """Not one token of 64 differs, streamed through a window of two blocks and with all weights in memory."""
-    plan = (sliced_model.plan.world_size, sliced_model.plan.strategy)
+    model, pools = sliced_model
+    plan = (model.plan.world_size, model.plan.strategy)
     streamed_entries = ENTRIES if plan == LONG_ON else SHORT
-    alone_entries = ALONE if sliced_model.plan.world_size <= 2 else []
+    alone_entries = ALONE if model.plan.world_size <= 2 else []
     with (
-        process_meshes(sliced_model, memory_windows=[2, 0]) as (streamed, resident),
+        process_meshes(model, pools, memory_windows=[2, 0]) as (streamed, resident),
         ThreadPoolExecutor(max_workers=2) as threads,  # side by side: one mesh alone leaves half of two cores idle
     ):
         streaming = threads.submit(answer, streamed, streamed_entries, alone=False)
@@ -70,8 +75,8 @@ def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: Model
         assert residing.result() == {entry["name"]: entry["token_ids"] for entry in SHORT}
         for mesh, entry in zip((resident, streamed), alone_entries, strict=False):
             assert answer(mesh, [entry], alone=True) == {entry["name"]: entry["token_ids"]}
-        check_window_promise(sliced_model, streamed, memory_window=2)
-        check_window_promise(sliced_model, resident, memory_window=0)
+        check_window_promise(model, streamed, memory_window=2)
+        check_window_promise(model, resident, memory_window=0)
 
 
 def check_window_promise(model: Model, conversation: Conversation, *, memory_window: int) -> None:

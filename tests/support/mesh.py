@@ -95,8 +95,21 @@ def thread_mesh(
 
 
 @contextmanager
-def process_meshes(model: Model, *, memory_windows: Sequence[int]) -> Iterator[list[Conversation]]:
-    """Run every node of a sliced model as a process of its own, as `generate` does; one mesh for each window.
+def importing_pools(count: int) -> Iterator[list[LocalNodes]]:
+    """Start pools of nodes; their imports take two seconds, during which something else may be done."""
+    with ExitStack() as closing:
+        pools = []
+        for _ in range(count):
+            pools.append(LocalNodes())
+            closing.callback(pools[-1].close)
+        yield pools
+
+
+@contextmanager
+def process_meshes(
+    model: Model, pools: Sequence[LocalNodes], *, memory_windows: Sequence[int]
+) -> Iterator[list[Conversation]]:  # fmt: skip
+    """Run every node of a sliced model as a process of its own, as `generate` does; one pool and mesh for each window.
 
     Each node has one thread. Torch's threads wait for each other by spinning: beside other work two take many times
     as long as one.
@@ -104,10 +117,6 @@ def process_meshes(model: Model, *, memory_windows: Sequence[int]) -> Iterator[l
     core_count = model.plan.world_size  # what local.py divides by the number of nodes
     with ExitStack() as closing:
         closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=core_count))
-        pools = []
-        for _ in memory_windows:  # all at once: a pool's imports take a second
-            pools.append(LocalNodes())
-            closing.callback(pools[-1].close)
         meshes = []
         for memory_window, pool in zip(memory_windows, pools, strict=True):
             meshes.append(closing.enter_context(Conversation(model, _run_options(memory_window), pool)))
@@ -122,7 +131,7 @@ def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOption
 @contextmanager
 def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
     """Run one mesh of processes; see process_meshes."""
-    with process_meshes(model, memory_windows=[memory_window]) as meshes:
+    with importing_pools(1) as pools, process_meshes(model, pools, memory_windows=[memory_window]) as meshes:
         yield meshes[0]
 
 
