@@ -16,8 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,8 @@ MOST_WEIGHT_BYTES = 128 << 20
 """Larger than any cache that several devices of a home have; less where memory is short."""
 SCRATCH_BYTES = 96 << 20
 PROMPT_ROWS, PROMPT_SIZE = 128, 2048
-LOOKS, BETWEEN_LOOKS_SECONDS = 24, 0.06
-DISK_LOOKS = 3
-"""Of 0.7 s each."""
+TURNS, LOOKS, BETWEEN_LOOKS_SECONDS = 4, 10, 0.06
+"""Processor and disk take turns, LOOKS and 0.7 s long: a neighbour of two seconds is not all that is seen."""
 MOST_RATE = 1e17
 """Beyond any device's: who tells more is not believed."""
 APART_SECONDS, LOOK_SECONDS = 60.0, 0.25
@@ -84,10 +83,15 @@ def measure_now(directory: Path, files: Sequence[Path] = ()) -> DeviceSpeeds:
     Args: files: large ones on the disk that counts; without any, one is written and removed again.
     Raises: OSError: the directory cannot be written.
     """
-    memory, arithmetic = _processor_rates()
-    disk = _rate_of(files) if files else _rate_of_scratch(directory)
+    processor, disk = _Processor(), [0.0]
+    with nullcontext(files) if files else _scratch_file(directory) as paths:
+        for _ in range(TURNS):
+            processor.look()
+            disk.append(_disk_rate(paths))
+    memory, arithmetic = processor.rates()
+    # Who else uses a disk can only take away.
     speeds = DeviceSpeeds(
-        memory_bytes_per_second=memory, arithmetic_per_second=arithmetic, disk_bytes_per_second=disk
+        memory_bytes_per_second=memory, arithmetic_per_second=arithmetic, disk_bytes_per_second=max(disk)
     )  # fmt: skip
     value = {**_circumstances(directory), **asdict(speeds)}
     replace_private(directory / SPEEDS_FILE, json.dumps(value, indent=1).encode())
@@ -135,45 +139,63 @@ def _circumstances(directory: Path) -> dict[str, int]:
     return {"format": FORMAT, "cores": usable_core_count(), "disk": os.stat(directory).st_dev}
 
 
-def _processor_rates() -> tuple[float, float]:
-    """Return the rates from memory and of arithmetic: the middle of many short looks, since neighbours come and go."""
-    import torch
+class _Processor:
+    """Many short looks at memory and arithmetic; the middle of them counts, since neighbours come and go."""
 
-    from common.matmul import multiply, set_thread_count, use_threads_for
+    def __init__(self) -> None:
+        import torch
 
-    set_thread_count(usable_core_count())
-    weight_bytes = min(MOST_WEIGHT_BYTES, free_memory_bytes() // 8)
-    weight = torch.ones(max(1, weight_bytes // (4 * PROMPT_SIZE)), PROMPT_SIZE)
-    row, rows = torch.ones(1, weight.shape[0]), torch.ones(PROMPT_ROWS, PROMPT_SIZE)
-    square = weight[:PROMPT_SIZE]
-    memory, arithmetic = [], []
-    for _ in range(LOOKS):
-        use_threads_for(1)
-        memory.append(_seconds(lambda: multiply(row, weight)))
-        use_threads_for(PROMPT_ROWS)
-        arithmetic.append(_seconds(lambda: multiply(rows[:, : square.shape[0]], square)))
-        time.sleep(BETWEEN_LOOKS_SECONDS)
-    operations = 2 * PROMPT_ROWS * square.numel()
-    return weight.numel() * 4 / statistics.median(memory), operations / statistics.median(arithmetic)
+        from common.matmul import set_thread_count
+
+        set_thread_count(usable_core_count())
+        weight_bytes = min(MOST_WEIGHT_BYTES, free_memory_bytes() // 8)
+        self._weight = torch.ones(max(1, weight_bytes // (4 * PROMPT_SIZE)), PROMPT_SIZE)
+        self._square = self._weight[:PROMPT_SIZE]
+        self._row = torch.ones(1, self._weight.shape[0])
+        self._rows = torch.ones(PROMPT_ROWS, self._square.shape[0])
+        self._memory: list[float] = []
+        self._arithmetic: list[float] = []
+
+    def look(self) -> None:
+        """Look LOOKS times."""
+        from common.matmul import multiply, use_threads_for
+
+        for _ in range(LOOKS):
+            use_threads_for(1)
+            self._memory.append(_seconds(lambda: multiply(self._row, self._weight)))
+            use_threads_for(PROMPT_ROWS)
+            self._arithmetic.append(_seconds(lambda: multiply(self._rows, self._square)))
+            time.sleep(BETWEEN_LOOKS_SECONDS)
+
+    def rates(self) -> tuple[float, float]:
+        """Return bytes of weights, and operations, in a second."""
+        weight_bytes, operations = self._weight.numel() * 4, 2 * PROMPT_ROWS * self._square.numel()
+        return weight_bytes / statistics.median(self._memory), operations / statistics.median(self._arithmetic)
 
 
-def _rate_of_scratch(directory: Path) -> float:
-    """Measure with a file of our own, which goes afterwards; 0 where there is no room for it."""
-    with suppress(OSError, ShardmeshError), tempfile.NamedTemporaryFile(dir=directory, prefix=".speed-") as file:
-        piece = os.urandom(1 << 20)  # some disks are fast with zeros only
-        for _ in range(SCRATCH_BYTES >> 20):
-            file.write(piece)
-        file.flush()
-        os.fsync(file.fileno())
-        return _rate_of([Path(file.name)])
-    return 0.0
+@contextmanager
+def _scratch_file(directory: Path) -> Iterator[list[Path]]:
+    """Yield a file of our own, which goes afterwards; none where there is no room for it."""
+    with ExitStack() as closing:
+        paths = []
+        with suppress(OSError):
+            file = closing.enter_context(tempfile.NamedTemporaryFile(dir=directory, prefix=".speed-"))
+            piece = os.urandom(1 << 20)  # some disks are fast with zeros only
+            for _ in range(SCRATCH_BYTES >> 20):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+            paths.append(Path(file.name))
+        yield paths
 
 
-def _rate_of(files: Sequence[Path]) -> float:
+def _disk_rate(files: Sequence[Path]) -> float:
+    """Return bytes a second of reads past the page cache; 0 where there is nothing that can be read."""
     from common.weights.disk_profile import measure_disk
 
-    # On a disk that others use too, they can only take away.
-    return max(measure_disk(files).bytes_per_second for _ in range(DISK_LOOKS))
+    with suppress(OSError, ShardmeshError):
+        return measure_disk(files).bytes_per_second if files else 0.0
+    return 0.0
 
 
 def _seconds(run: Callable[[], object]) -> float:
