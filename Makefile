@@ -90,7 +90,8 @@ stubs-fresh: $(READY)
 	    { echo "stubs-fresh: the stubs differ from their .proto files; run: make protos" >&2; exit 1; }
 
 test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+# Two files at a time, in the order of folders: e2e and golden, which last longest, come before the many short ones.
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.
