@@ -13,8 +13,10 @@ import grpc
 
 from common.errors import NodeLost
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.1
 """How often who waits for a peer looks whether it is gone."""
+GRACE_SECONDS = 1.0
+"""Before the first such look: a peer that has just come back answers before it is heard again by other ways."""
 
 
 def wait_until_reached(
@@ -43,10 +45,12 @@ def answer_of(
 
 
 def _wait(future: grpc.Future[Any], limit_seconds: float, complaint: str, is_gone: Callable[[], bool]) -> Any:
-    end = time.monotonic() + limit_seconds
+    started = time.monotonic()
+    end = started + limit_seconds
     while True:
         try:
             return future.result(max(0.0, min(LOOK_SECONDS, end - time.monotonic())))
         except grpc.FutureTimeoutError:
-            if time.monotonic() >= end or is_gone():
+            now = time.monotonic()
+            if now >= end or (now >= started + GRACE_SECONDS and is_gone()):
                 raise NodeLost(complaint) from None

@@ -1,0 +1,41 @@
+"""Does who waits for a peer stop when it is gone, and not before it could have answered?
+
+Covers: common/reaching.py with a port where nobody listens. Does not cover: real nodes (tests/e2e).
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Iterator
+
+import grpc
+import pytest
+
+from common.errors import NodeLost
+from common.reaching import GRACE_SECONDS, wait_until_reached
+
+
+@pytest.fixture
+def nobody() -> Iterator[grpc.Channel]:
+    """Return a channel to where nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        with grpc.insecure_channel(f"127.0.0.1:{bound.getsockname()[1]}") as channel:
+            yield channel
+
+
+def test_a_peer_that_is_gone_is_not_waited_for_to_the_limit(nobody: grpc.Channel) -> None:
+    """But for a second: it may have come back, and be heard only later."""
+    started = time.monotonic()
+    with pytest.raises(NodeLost, match="kitchen is away"):
+        wait_until_reached(nobody, 30.0, "kitchen is away", lambda: True)
+    assert GRACE_SECONDS <= time.monotonic() - started < 10.0
+
+
+def test_a_peer_that_is_still_heard_is_waited_for_to_the_limit(nobody: grpc.Channel) -> None:
+    """Nobody says that it is gone."""
+    started = time.monotonic()
+    with pytest.raises(NodeLost, match="kitchen is away"):
+        wait_until_reached(nobody, 1.3, "kitchen is away")
+    assert time.monotonic() - started >= 1.3
