@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from common.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
@@ -32,15 +32,23 @@ class Survey:
 
 def survey(
     mesh: MeshAccess, nodes: Sequence[mesh_pb2.Node], state_directory: Path, hidden_size: int, workload: Workload,
-    told: Callable[[str], None],
+    told: Callable[[str], None], *, measure_devices: bool = True,
 ) -> Survey:  # fmt: skip
-    """Measure. Args: told: called with what is being done, for people. Raises: NodeError: a node is not reached."""
+    """Measure.
+
+    Args: told: called with what is being done, for people; measure_devices: False: links only, the rest as it was.
+    Raises: NodeError: a node is not reached.
+    """
     names = [node.name for node in nodes]
-    told(f"measuring memory, processor and disk of {', '.join(names)}, then of this device (some seconds)")
-    with ThreadPoolExecutor(len(names)) as pool:
-        found = list(pool.map(lambda node: _speeds_of_node(mesh, node, told), nodes))
     kept = kept_speeds(state_directory) or DeviceSpeeds()
-    own = _speeds(lambda: measure_apart(state_directory), kept, told)
+    if measure_devices:
+        told(f"measuring memory, processor and disk of {', '.join(names)}, then of this device (some seconds)")
+        with ThreadPoolExecutor(len(names)) as pool:
+            found = list(pool.map(lambda node: _speeds_of_node(mesh, node, told), nodes))
+        own = _speeds(lambda: measure_apart(state_directory), kept, told)
+    else:
+        found = [_or_small_pc(DeviceSpeeds.told_by(node.device)) for node in nodes]
+        own = _or_small_pc(kept)
     told(f"measuring the links to {', '.join(names)}")
     links = measure_links(mesh, names)
     rounds = {size: measure_round(mesh, names, size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
@@ -55,10 +63,16 @@ def _speeds_of_node(mesh: MeshAccess, node: mesh_pb2.Node, told: Callable[[str],
 def _speeds(measure: Callable[[], DeviceSpeeds], before: DeviceSpeeds, told: Callable[[str], None]) -> DeviceSpeeds:
     """Return the rates of now; where they cannot be measured, those of before, or at worst a small PC's; and say so."""
     try:
-        now = asdict(measure())
+        now = measure()
     except ResourceError as error:
         told(f"{error}; counted is what was measured before, or a small PC")
-        now = {}
+        now = before
+    return _or_small_pc(now, before)
+
+
+def _or_small_pc(*known: DeviceSpeeds) -> DeviceSpeeds:
+    """Return the first rate of each kind that is known."""
     return DeviceSpeeds(**{
-        name: now.get(name) or rate or getattr(SMALL_PC, name) for name, rate in asdict(before).items()
+        part.name: next(rate for speeds in (*known, SMALL_PC) if (rate := getattr(speeds, part.name)))
+        for part in fields(DeviceSpeeds)
     })  # fmt: skip

@@ -94,7 +94,12 @@ def show_plan(description: SliceDescription, predicted: Prediction, *, to_stderr
     console.print(f"what limits it: {predicted.bottleneck}", markup=False)
 
 
-def doctor(state_dir: StateOption = None) -> None:
+def doctor(
+    measure: Annotated[
+        bool, typer.Option(help="Measure devices too; without, links only, in a moment: the rest as it was measured.")
+    ] = True,
+    state_dir: StateOption = None,
+) -> None:
     """Measure every node's link, memory and disk, and say in one sentence what limits the model that is loaded.
 
     It takes some seconds of all devices: best while nobody waits for an answer.
@@ -109,7 +114,8 @@ def doctor(state_dir: StateOption = None) -> None:
     mesh, workload = owner_access(state), Workload()
     loaded = LoadedModels(state).all()
     nodes = [mesh.node(name) for name in loaded[0].node_names] if loaded else mesh.alive()
-    surveyed = survey(mesh, nodes, state, loaded[0].description.spec.hidden_size if loaded else 2048, workload, tell)
+    hidden_size = loaded[0].description.spec.hidden_size if loaded else 2048
+    surveyed = survey(mesh, nodes, state, hidden_size, workload, tell, measure_devices=measure)
     table = Table(box=None, pad_edge=False)
     for title in ("node", "round trip ms", "Mbit/s", "memory GB/s", "disk GB/s", "GFLOP/s"):
         table.add_column(title, justify="left" if title == "node" else "right")

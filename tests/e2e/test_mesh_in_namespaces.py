@@ -70,9 +70,9 @@ def test_five_devices_answer_what_transformers_does(mesh: MeshOfHosts, model: Pa
 
 
 def test_the_doctor_names_the_long_link(mesh: MeshOfHosts, model: Path) -> None:
-    """In one sentence, with what was measured."""
+    """In one sentence, with what was measured; devices count as small PCs, which nobody has measured here."""
     mesh.load(model, *UNEVEN)
-    said = mesh.cli("doctor").out
+    said = mesh.cli("doctor", "--no-measure").out
     assert "what limits it: garage's link" in said, said
     (row,) = [line.split() for line in said.splitlines() if line.startswith("garage")]
     assert 4.0 < float(row[1]) < 20.0  # two milliseconds each way
