@@ -20,8 +20,8 @@ from coordinator.mesh_state import open_mesh_state
 from coordinator.owner_client import OwnerClient
 from protos.shardmesh.v1 import mesh_pb2
 
-SILENT_AFTER_SECONDS = 4.0
-"""Without a heartbeat for so long a node counts as gone: four of them, and below the 5 s that we promise."""
+SILENT_AFTER_SECONDS = 3.5
+"""Without a heartbeat for so long a node counts as gone: three have not come, and who waits hears it within 5 s."""
 REACH_SECONDS = 4.0
 """How long a node may take to be reached, though it is heard."""
 SLOW_LINK_PING_SECONDS = 30.0
