@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import NodeError, ShardmeshError
+from common.errors import InputError, NodeError, ShardmeshError
 from common.logs import configure_logs
 from coordinator.cli.mesh import StateOption
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
@@ -188,4 +188,7 @@ def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
 
 
 def _names(text: str) -> Sequence[str]:
-    return [name.strip() for name in text.split(",") if name.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise InputError("--nodes names no node; write --nodes kitchen,attic")
+    return names

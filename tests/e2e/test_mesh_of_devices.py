@@ -169,6 +169,8 @@ def test_what_a_person_gets_wrong_is_one_line(
     used = here(*join, token, "--name", "cellar", *elsewhere)
     assert used.code in (EXIT_TRUST, EXIT_NODE)
     assert len(used.err.strip().splitlines()) == 1
+    nobody = here(program, "load", str(write_tiny_checkpoint(tmp_path / "m")), "--nodes", ",", "--state-dir", state)
+    assert "names no node" in nobody.error_line(program, EXIT_INPUT)
     for verb in (("load", "no-such-model"), ("unload", "no-such-model"), ("generate", "--coordinator", "127.0.0.1:1")):
         wrong = here(program, *verb, "--state-dir", state)
         assert len(wrong.err.strip().splitlines()) == 1, wrong.err
