@@ -9,17 +9,14 @@ import queue
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 
-import grpc
-
 from common.device_speeds import DeviceSpeeds
 from common.errors import NodeLost
-from common.reaching import answer_of, wait_until_reached
 from common.rpc import failures_of
-from coordinator.mesh_access import REACH_SECONDS, MeshAccess
+from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
 DEVICE_SECONDS, ECHO_SECONDS = 90.0, 120.0
@@ -44,13 +41,10 @@ class Link:
 
 def measure_device(mesh: MeshAccess, name: str) -> DeviceSpeeds:
     """Have a node measure its device; 0 for what it cannot. Raises: NodeError; ResourceError: it has no room now."""
-    with closing(mesh.channel(name)) as channel, failures_of(name):
-        call = links_pb2_grpc.LinkServiceStub(channel).MeasureDevice.future(
-            links_pb2.MeasureDeviceRequest(), timeout=DEVICE_SECONDS + 1, wait_for_ready=True
-        )
-        response: links_pb2.MeasureDeviceResponse = answer_of(
-            call, DEVICE_SECONDS, f"{name} does not answer; is its shardnode running?", lambda: mesh.is_silent(name)
-        )
+    response: links_pb2.MeasureDeviceResponse = mesh.ask(
+        name, lambda to: links_pb2_grpc.LinkServiceStub(to).MeasureDevice, links_pb2.MeasureDeviceRequest(),
+        DEVICE_SECONDS,
+    )  # fmt: skip
     return DeviceSpeeds.told_by(response)
 
 
@@ -93,16 +87,8 @@ class _Echo:
 
     def __init__(self, mesh: MeshAccess, name: str) -> None:
         self._name = name
-        self._channel: grpc.Channel = mesh.channel(name)
+        self._channel = mesh.reach(name)
         self._requests: queue.SimpleQueue[links_pb2.EchoRequest | None] = queue.SimpleQueue()
-        try:
-            wait_until_reached(
-                self._channel, REACH_SECONDS, f"{name} is not reachable; is its shardnode running?",
-                lambda: mesh.is_silent(name),
-            )  # fmt: skip
-        except NodeLost:
-            self._channel.close()
-            raise
         self._stream = links_pb2_grpc.LinkServiceStub(self._channel).Echo(self._feed(), timeout=ECHO_SECONDS)
 
     def send(self, byte_count: int) -> None:

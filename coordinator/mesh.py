@@ -23,7 +23,7 @@ from common.weights.slice_format import ATTENTION, FFN
 from coordinator.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.reduction import reduce_and_check, reduce_partials
-from coordinator.round_limits import RoundLimits
+from coordinator.round_limits import RoundLimits, kind_of_round
 from coordinator.round_memory import RoundMemory
 from coordinator.round_tensors import messages_of, partials_of
 from coordinator.round_times import RoundTimes
@@ -137,7 +137,7 @@ class Mesh:
                 self.clients[rank].round_limit_seconds = limit_seconds
                 self._submit(self.clients[rank], message)
         responses, waits = [], []
-        of_a_kind = (kind, rows.shape[0].bit_length())
+        of_a_kind = kind_of_round(kind, rows.shape[0])
         before = started
         for rank in taking_part:
             self._slowness.waiting_for(rank, of_a_kind, before)
@@ -184,7 +184,7 @@ class Mesh:
         encode_tensor(hidden, layers.input)
         client = self.clients[0]
         self._submit(client, request.SerializeToString())
-        of_a_kind = ("layers", hidden.shape[0].bit_length())
+        of_a_kind = kind_of_round("layers", hidden.shape[0])
         self._slowness.waiting_for(0, of_a_kind, started)
         result = self._collect(client, "layers_result").layers_result
         collected = time.perf_counter()

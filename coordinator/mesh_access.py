@@ -7,12 +7,16 @@ running coordinator for it).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc
 
 from common.errors import NodeLost, NoSuchNode, ShardmeshError
+from common.reaching import answer_of, wait_until_reached
+from common.rpc import failures_of
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
 from common.trust.tls import secure_channel
@@ -62,6 +66,30 @@ class MeshAccess:
         return secure_channel(
             self.node(name).address, self.identity(), peer, ping_timeout_seconds=SLOW_LINK_PING_SECONDS
         )
+
+    def reach(self, name: str) -> grpc.Channel:
+        """Return a channel to a node that answers there. Raises: NoSuchNode; NodeLost: it does not, or falls silent."""
+        channel = self.channel(name)
+        complaint = f"{name} is not reachable; is its shardnode running?"
+        try:
+            wait_until_reached(channel, REACH_SECONDS, complaint, lambda: self.is_silent(name))
+        except BaseException:
+            channel.close()
+            raise
+        return channel
+
+    def ask(
+        self, name: str, method: Callable[[grpc.Channel], Any], request: object, limit_seconds: float
+    ) -> Any:  # fmt: skip
+        """Return what a node answers; one that falls silent meanwhile is not waited for.
+
+        Args: method: the stub's method to call, on the channel that it is given.
+        Raises: NoSuchNode; NodeLost: no answer; what the node answers instead. All name the node.
+        """
+        with closing(self.reach(name)) as channel, failures_of(name):
+            call = method(channel).future(request, timeout=limit_seconds + 1)
+            complaint = f"{name} does not answer; is its shardnode running?"
+            return answer_of(call, limit_seconds, complaint, lambda: self.is_silent(name))
 
     def is_silent(self, name: str) -> bool:
         """Tell whether a node that was heard is heard no more; False while nobody can tell."""

@@ -16,6 +16,11 @@ FORGET = 0.999
 """Of the longest, what is left of it a round later."""
 
 
+def kind_of_round(kind: str, row_count: int) -> tuple[str, int]:
+    """Return what rounds that take about as long have in common."""
+    return kind, row_count.bit_length()
+
+
 class RoundLimits:
     """Limits of one mesh."""
 
@@ -25,13 +30,13 @@ class RoundLimits:
 
     def seconds(self, kind: str, row_count: int) -> float:
         """Return how long a round may take."""
-        key = (kind, row_count.bit_length())
+        key = kind_of_round(kind, row_count)
         if self._counts.get(key, 0) < MEASURED_FROM:
             return ROUND_LIMIT_SECONDS
         return min(ROUND_LIMIT_SECONDS, max(LEAST_SECONDS, TIMES * self._longest[key]))
 
     def took(self, kind: str, row_count: int, seconds: float) -> None:
         """Note how long a round has taken."""
-        key = (kind, row_count.bit_length())
+        key = kind_of_round(kind, row_count)
         self._counts[key] = self._counts.get(key, 0) + 1
         self._longest[key] = max(seconds, FORGET * self._longest.get(key, 0.0))

@@ -144,7 +144,7 @@ class KillPoints:
         """Start what was killed, and see that all is as it was."""
         if victim != CLI and self._mesh.running[victim].process.poll() is not None:
             self._start(victim)
-        self._wait_until_alive()
+        self._mesh.wait_until_alive()
         if phase == "shipping" and finished.code != 0:
             self._load()
         answer = self._asking.answer(PROMPT, length=LENGTH)
@@ -170,12 +170,6 @@ class KillPoints:
         text = self._mesh.cli(*self._mesh.ask(PROMPT, 3 * MOST_TEXT)).out.removesuffix("\n")
         token_ids = self._asking.answer(PROMPT, length=LENGTH).token_ids
         return _Plan(slice_bytes=slice_bytes, token_ids=token_ids, text=text)
-
-    def _wait_until_alive(self) -> None:
-        wait_until(
-            lambda: len(self._asking.alive()) == len(self._mesh.nodes),
-            limit_seconds=LIMIT_SECONDS, what="P4: all nodes are heard",
-        )  # fmt: skip
 
     def _kill(self, victim: str, command: Running) -> None:
         if victim == CLI:

@@ -1,9 +1,9 @@
 """What a running coordinator answers its owner, asked in this process: no program has to start for a look.
 
     asking = OwnerAsking(Path(mesh.state))
-    asking.alive(), asking.answer("one two", length=8)
+    asking.answer("one two", length=8)
 
-Covers: which nodes are heard, answers as `generate --coordinator unix:... --temperature 0 --ignore-eos` gives them.
+Covers: answers as `generate --coordinator unix:... --temperature 0 --ignore-eos` gives them.
 Does not cover: the command line, TLS (both: tests/e2e).
 """
 
@@ -15,9 +15,7 @@ from pathlib import Path
 import grpc
 
 from common.rpc import channel_options
-from coordinator.mesh_access import is_alive
 from coordinator.mesh_state import SOCKET_FILE
-from coordinator.owner_client import OwnerClient
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 LIMIT_SECONDS = 30.0
@@ -38,11 +36,6 @@ class OwnerAsking:
 
     def __init__(self, state_directory: Path) -> None:
         self._state = state_directory
-
-    def alive(self) -> list[str]:
-        """Name the nodes that the coordinator hears. Raises: ShardmeshError: it does not answer."""
-        with OwnerClient(self._state) as client:
-            return [node.name for node in client.nodes().nodes if is_alive(node)]
 
     def answer(self, prompt: str, *, length: int) -> OwnersAnswer:
         """Have the only model answer. Raises: grpc.RpcError: it does not."""
