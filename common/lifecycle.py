@@ -1,20 +1,31 @@
-"""How processes of ours end together: a lifeline pipe from parent to child, and signals that stop a program.
+"""How processes of ours end: a lifeline pipe from parent to child, signals that stop a program, closing in time.
 
-Covers: a child that ends when its parent does, however the parent ends; SIGTERM and SIGINT.
+Covers: a child that ends when its parent does, however the parent ends; SIGTERM and SIGINT; what hangs at the end.
 Does not cover: starting children (coordinator/local.py), draining a server.
 
 A lifeline is a pipe whose writing end only the parent holds. When the parent ends, even by SIGKILL, the kernel
-closes it, the child's read returns, and the child exits. Threads: one daemon thread per watched lifeline.
+closes it, the child's read returns, and the child exits.
+Threads: one daemon thread per watched lifeline, one for signals, one that closes.
 """
 
 from __future__ import annotations
 
+import faulthandler
+import logging
 import os
 import select
 import signal
+import socket
+import sys
 import threading
 from collections.abc import Callable
+from concurrent import futures
 from types import FrameType
+
+STACKS_SECONDS = 2.0
+"""Beyond the limit of closing: no thread of Python's runs any more then, and the process is ended from outside them."""
+
+log = logging.getLogger(__name__)
 
 
 def watch_lifeline(descriptor: int, on_end: Callable[[], None]) -> None:
@@ -36,10 +47,49 @@ def is_cut(descriptor: int) -> bool:
 
 
 def stop_on_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` when SIGTERM or SIGINT arrives. Call from the main thread."""
+    """Call `stop`, from a thread of its own, when SIGTERM or SIGINT arrives. Call from the main thread.
+
+    Python runs a handler on the main thread only, once that wakes. A signal that the kernel gives to another thread
+    does not wake it, and a service would be killed long after it was told to stop.
+    """
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
 
     def handler(number: int, frame: FrameType | None) -> None:
-        stop()
+        """Do nothing here: any thread has written the signal's number to the socket by now."""
 
     signal.signal(signal.SIGTERM, handler)
     signal.signal(signal.SIGINT, handler)
+    signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
+
+    def wait() -> None:
+        while reading.recv(1):
+            stop()
+
+    threading.Thread(target=wait, name="signals", daemon=True).start()
+
+
+def close_within(limit_seconds: float, close: Callable[[], None]) -> None:
+    """Call `close`; what hangs in it is told to the log, with where every thread is, and left. End the process next.
+
+    Raises: what `close` raises.
+    """
+    faulthandler.dump_traceback_later(limit_seconds + STACKS_SECONDS, exit=True)
+    closed: futures.Future[None] = futures.Future()
+
+    def run() -> None:
+        try:
+            close()
+        except BaseException as error:  # noqa: BLE001 - the thread's edge; it is raised below
+            closed.set_exception(error)
+        else:
+            closed.set_result(None)
+
+    threading.Thread(target=run, name="closing", daemon=True).start()
+    futures.wait([closed], limit_seconds)
+    faulthandler.cancel_dump_traceback_later()
+    if not closed.done():
+        log.error("not everything has closed within %g s; please report it, with what follows", limit_seconds)
+        faulthandler.dump_traceback(sys.stderr, all_threads=True)
+        return
+    closed.result()

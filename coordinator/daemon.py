@@ -21,6 +21,7 @@ import grpc
 import psutil
 
 from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
+from common.lifecycle import close_within
 from common.metrics_page import MetricsPage
 from common.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
 from common.service_notify import ServiceNotifier
@@ -38,6 +39,8 @@ from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, m
 
 MEMBER_WORKERS, JOIN_WORKERS, OWNER_WORKERS = 48, 4, 24
 DRAIN_SECONDS = 5.0
+CLOSE_SECONDS = 15.0
+"""systemd waits 20 s (deploy/systemd/coordinator.service)."""
 DOOR_LOOK_SECONDS = 1.0
 MAX_ADVERTISED = 4
 LOCK_FILE = "coordinator.lock"
@@ -106,13 +109,13 @@ class Coordinator:
         return self._state.name
 
     def stop(self) -> None:
-        """Ask `wait` to return; callable from a signal handler."""
+        """Ask `wait` to return."""
         self._stopping.set()
 
     def wait(self) -> None:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"mesh {self.mesh_name} on {self.address}")
-        self.close()
+        close_within(CLOSE_SECONDS, self.close)
 
     def _is_alive(self) -> bool:
         """Tell whether the owner would be answered: over a socket, by gRPC's threads, past every lock."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 
+from common.lifecycle import close_within
 from common.metrics_page import MetricsPage
 from common.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
@@ -18,6 +19,8 @@ from shardnode.serving import Serving
 from shardnode.slice_store import SliceStore
 
 DRAIN_SECONDS = 5.0
+CLOSE_SECONDS = 15.0
+"""Beyond the drain: a disk that is slow to let go. systemd waits 20 s (deploy/systemd/shardnode.service)."""
 
 
 class RunningNode:
@@ -58,13 +61,13 @@ class RunningNode:
             raise
 
     def stop(self) -> None:
-        """Ask `wait` to return; callable from a signal handler."""
+        """Ask `wait` to return."""
         self._stopping.set()
 
     def wait(self) -> None:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"serving on {self.address}")
-        self.close()
+        close_within(CLOSE_SECONDS, self.close)
 
     def _is_alive(self) -> bool:
         """Tell whether the node is idle, or has computed something since the last look."""

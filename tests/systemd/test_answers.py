@@ -61,10 +61,10 @@ def test_a_node_that_is_stopped_while_it_computes_ends_well(serving: Machine) ->
     wait_until(lambda: asking.out or asking.process.poll() is not None, limit_seconds=LIMIT_SECONDS, what="an answer")
     assert asking.process.poll() is None, asking.err
     serving.must("systemctl", "stop", "shardnode")
-    assert serving.properties("shardnode", "ActiveState", "Result", "ExecMainStatus") == {
-        "ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0",
-    }  # fmt: skip
+    ended = serving.properties("shardnode", "ActiveState", "Result", "ExecMainStatus")
     asked = asking.finish()
     serving.must("systemctl", "start", "shardnode")
+    well = {"ActiveState": "inactive", "Result": "success", "ExecMainStatus": "0"}
+    assert ended == well, serving.journal("shardnode")
     assert asked.code == EXIT_NODE
     assert NODE in asked.err.strip().splitlines()[-1]
