@@ -97,14 +97,11 @@ class LoadedModels:
         if name and (model := self.find(name)) is not None:  # whatever other records are like
             return model
         models = self.all()
-        known = ", ".join(model.name for model in models)
-        if not models:
-            raise ModelNotFound("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
-        if not name and len(models) > 1:
-            raise InputError(f"several models are loaded ({known}); say which one with --model NAME")
-        if not name:
-            return models[0]
-        raise ModelNotFound(f"no model called '{name[:60]}' is loaded; there are: {known}")
+        if name or not models:
+            raise _not_found(name, models)
+        if len(models) > 1:
+            raise InputError(f"several models are loaded ({_listed(models)}); say which one with --model NAME")
+        return models[0]
 
     def find(self, name: str) -> LoadedModel | None:
         """Return one model, or None."""
@@ -134,15 +131,33 @@ class LoadedModels:
             return None
         return attempt[1].plan if replace(attempt[1], plan=description.plan) == description else None
 
-    def attempts(self) -> list[tuple[tuple[str, ...], SliceDescription]]:
-        """Return each name's last load, whether it came to its end or not: its nodes, and its description."""
-        read = [_read_attempt(path) for path in sorted(self.directory.glob(f"*/{PLAN_FILE}"))]
-        return [attempt for attempt in read if attempt is not None]
+    def attempts(self) -> list[LoadedModel]:
+        """Return what each name's last load was to become, whether it came to its end or not."""
+        found = [(path.parent, _read_attempt(path)) for path in sorted(self.directory.glob(f"*/{PLAN_FILE}"))]
+        return [
+            LoadedModel(
+                name=directory.name, directory=directory, source="", description=attempt[1], node_names=attempt[0]
+            )
+            for directory, attempt in found
+            if attempt is not None
+        ]  # fmt: skip
 
-    def forget(self, model: LoadedModel) -> None:
-        """Remove a record and what belongs to it; the record first, so that half a model is none."""
-        (model.directory / RECORD_FILE).unlink(missing_ok=True)
-        shutil.rmtree(model.directory, ignore_errors=True)
+    def interrupted(self) -> list[LoadedModel]:
+        """Return the attempts of which nothing can answer: no model of that name is there."""
+        return [attempt for attempt in self.attempts() if not (attempt.directory / RECORD_FILE).exists()]
+
+    def named(self, name: str) -> list[LoadedModel]:
+        """Return what there is of a model: the record, and the last attempt to load it. Raises: ModelNotFound."""
+        every = [*self.all(), *self.attempts()]
+        found = [model for model in every if model.name == name]
+        if not found:
+            raise _not_found(name, every)
+        return found
+
+    def forget(self, name: str) -> None:
+        """Remove a model's record and what belongs to it; the record first, so that half a model is none."""
+        (self.directory / name / RECORD_FILE).unlink(missing_ok=True)
+        shutil.rmtree(self.directory / name, ignore_errors=True)
 
 
 def slices_of(description: SliceDescription) -> list[SliceDescription]:
@@ -161,6 +176,16 @@ def name_for(model: Path, wanted: str = "") -> str:
     if not NAME.fullmatch(name):
         raise InputError(f"a model cannot be called '{name[:80]}'; choose letters, digits, dots and dashes with --name")
     return name
+
+
+def _not_found(name: str, models: Sequence[LoadedModel]) -> ModelNotFound:
+    if not models:
+        return ModelNotFound("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
+    return ModelNotFound(f"no model called '{name[:60]}' is loaded; there are: {_listed(models)}")
+
+
+def _listed(models: Sequence[LoadedModel]) -> str:
+    return ", ".join(dict.fromkeys(model.name for model in models))
 
 
 def _read_attempt(path: Path) -> tuple[tuple[str, ...], SliceDescription] | None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import SliceMismatch
+from common.errors import InputError, SliceMismatch
 from common.weights.slice_description import SliceDescription
 from coordinator.loaded_models import TOKENIZER_DIRECTORY, LoadedModel, LoadedModels, slices_of
 from coordinator.mesh_access import MeshAccess
@@ -67,7 +68,8 @@ def load(
         models.save(loaded)
         for arrival in arrivals:
             serve_slice(mesh, arrival.name, arrival.slice_id)
-        remove_what_nobody_needs(models, mesh)
+        with suppress(InputError):  # another model's damaged record: `models` tells of it
+            remove_what_nobody_needs(models, mesh)
     return arrivals
 
 

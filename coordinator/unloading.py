@@ -8,69 +8,59 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import InputError, NodeError, NoSuchNode
-from common.weights.slice_description import SliceDescription
-from coordinator.loaded_models import LoadedModel, LoadedModels, slices_of
+from coordinator.loaded_models import LoadedModels
 from coordinator.mesh_access import MeshAccess, is_alive
 from coordinator.node_slices import list_slices, remove_slice
 
 LOCK_FILE = ".lock"
 
 
-def unload(model: LoadedModel, models: LoadedModels, mesh: MeshAccess) -> list[str]:
-    """Take a model off the mesh; return the nodes that could not be reached and keep their slices."""
-    with one_at_a_time(models.directory):
-        others = [(other.node_names, other.description) for other in models.all() if other.name != model.name]
-        missed = _remove_slices(model, mesh, kept=_slices_of(others))
-        models.forget(model)
-    return missed
+def unload(name: str, models: LoadedModels, mesh: MeshAccess) -> list[str]:
+    """Take a model off the mesh, or what an interrupted load has left; return its nodes that could not be asked.
 
-
-def remove_what_nobody_needs(models: LoadedModels, mesh: MeshAccess) -> None:
-    """Have every node that is there remove what neither a loaded model needs nor an attempt that may go on.
-
-    By what lies there and not by what the last load replaced: loads that were interrupted may have replaced something
-    too. A node that is away keeps what it has until the next load.
+    Its record goes first: who stops half way has a model less, and slices that the next load or unload removes.
+    Raises: ModelNotFound; InputError: another command is at work, or a record is damaged; NodeLost: no coordinator
+    answers.
     """
-    try:
-        loaded = [(model.node_names, model.description) for model in models.all()]
-    except InputError:  # a damaged record: nobody can tell what its model needs
-        return
-    needed = _slices_of([*loaded, *models.attempts()])
-    for node in filter(is_alive, mesh.nodes()):
-        try:
-            for held in list_slices(mesh, node.name).slices:
-                if (node.name, held.slice_id) not in needed:
-                    remove_slice(mesh, node.name, held.slice_id)
-        except (NoSuchNode, NodeError):
-            continue
+    with one_at_a_time(models.directory):
+        mesh.nodes()
+        named = models.named(name)
+        models.forget(name)
+        missed = remove_what_nobody_needs(models, mesh)
+    return sorted({node for model in named for node in model.node_names}.intersection(missed))
 
 
-def _slices_of(models: Iterable[tuple[Sequence[str], SliceDescription]]) -> set[tuple[str, str]]:
-    """Return who holds which slice for these models. Args: models: each one's nodes by rank, and its description."""
-    return {
-        (name, one.slice_id)
-        for names, description in models
-        for name, one in zip(names, slices_of(description), strict=True)
+def remove_what_nobody_needs(models: LoadedModels, mesh: MeshAccess) -> list[str]:
+    """Have every node remove what neither a loaded model needs nor an attempt that may go on.
+
+    By what lies there and not by what a command has replaced: those that were interrupted may have replaced something
+    too. Returns the members that could not be asked; they keep what they have until the next time.
+    Raises: InputError: a damaged record: nobody can tell what its model needs.
+    """
+    needed = {
+        (node, one.slice_id)
+        for model in (*models.all(), *models.attempts())
+        for node, one in zip(model.node_names, model.slices(), strict=True)
     }
+    return [node.name for node in mesh.nodes() if not (is_alive(node) and _keeps_only(needed, mesh, node.name))]
 
 
-def _remove_slices(model: LoadedModel, mesh: MeshAccess, *, kept: set[tuple[str, str]]) -> list[str]:
-    """Remove a model's slices from its nodes; return those that could not be asked."""
-    missed = []
-    for name, description in zip(model.node_names, model.slices(), strict=True):
-        if (name, description.slice_id) not in kept:
-            try:
-                remove_slice(mesh, name, description.slice_id)
-            except NoSuchNode:  # it was removed from the mesh, and what it still holds is its owner's matter
-                continue
-            except NodeError:
-                missed.append(name)
-    return missed
+def _keeps_only(needed: set[tuple[str, str]], mesh: MeshAccess, name: str) -> bool:
+    """Have a node remove what nobody needs; tell whether it could be asked."""
+    try:
+        for held in list_slices(mesh, name).slices:
+            if (name, held.slice_id) not in needed:
+                remove_slice(mesh, name, held.slice_id)
+    except NoSuchNode:  # it was removed from the mesh, and what it still holds is its owner's matter
+        return True
+    except NodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
     from protos.shardmesh.v1 import mesh_pb2
 
 OWN_SLICE = "coordinator's own slice"
+INTERRUPTED = "its load was interrupted; load it again to go on, or unload it"
 NodesOption = Annotated[
     str | None,
     typer.Option("--nodes", help="These nodes, in this order: kitchen,attic; by default all that are alive."),
@@ -129,17 +130,15 @@ def unload(
     name: Annotated[str, typer.Argument(help="The model, as `coordinator-cli models` calls it.", show_default=False)],
     state_dir: StateOption = None,
 ) -> None:
-    """Take a model off the mesh: its slices go from every node and from here."""
+    """Take a model off the mesh, or what an interrupted load has left: its slices go from every node and from here."""
     from coordinator.loaded_models import LoadedModels
     from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
     from coordinator.unloading import unload as unload_model
 
     state = state_dir or default_state_directory()
-    models = LoadedModels(state)
-    missed = unload_model(models.get(name), models, owner_access(state))
-    for node in missed:
-        tell(f"{node} was not reached and keeps its slice, until it takes another one")
+    for node in unload_model(name, LoadedModels(state), owner_access(state)):
+        tell(f"{node} was not reached and keeps its slice, until the next load or unload that reaches it")
     tell(f"{name} is unloaded")
 
 
@@ -150,8 +149,9 @@ def models(state_dir: StateOption = None) -> None:
     from coordinator.mesh_state import default_state_directory
 
     state = state_dir or default_state_directory()
-    found = LoadedModels(state).all()
-    if not found:
+    records = LoadedModels(state)
+    found, interrupted = records.all(), records.interrupted()
+    if not (found or interrupted):
         tell("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
         return
     mesh = owner_access(state)
@@ -160,11 +160,11 @@ def models(state_dir: StateOption = None) -> None:
         table.add_column(title, overflow="fold")
     table.add_column("GB", justify="right")
     table.add_column("state", overflow="fold")
-    for model in found:
+    for model in (*found, *interrupted):
         plan = model.description.plan
         table.add_row(
             model.name, ",".join(model.node_names), plan.strategy, model.description.dtype,
-            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
+            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh) if model in found else INTERRUPTED,
         )  # fmt: skip
     Console().print(table)
 

@@ -158,7 +158,7 @@ def test_another_model_takes_its_turn(mesh: LoadedMesh, expected: dict[str, list
     answers = [mesh.answer(PROMPTS[0], model=name) for name in ("other", "tiny", "other", "tiny")]
     assert answers[0] == answers[2] != answers[1] == answers[3] == expected[PROMPTS[0]]
     models = LoadedModels(mesh.state)
-    assert unload(models.get("other"), models, owner_access(mesh.state)) == []
+    assert unload("other", models, owner_access(mesh.state)) == []
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
     assert len([path for path in (mesh.data / "slices").iterdir() if path.name != "arriving"]) == 1
 

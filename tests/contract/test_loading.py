@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from common.errors import ModelNotFound
 from coordinator import loading, unloading
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
 from coordinator.model_outline import outline
 from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.unloading import unload
 from tests.support.mesh_members import LIMIT_SECONDS
 from tests.support.random_models import build, save
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -93,3 +95,21 @@ def test_what_has_arrived_for_another_model_stays_for_its_next_attempt(
     interrupted_at("_keep_tokenizer", state, models[2], "first", monkeypatch)
     third = put(state, models[2], "first")
     assert held(mesh) == {second, third}
+
+
+def test_a_load_that_nobody_wants_any_more_is_unloaded(
+    mesh: ShippingMesh, models: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has sent would stay on the nodes for a next attempt that never comes; loaded models stay."""
+    state = tmp_path / "state"
+    first = put(state, models[0], "first")
+    interrupted_at("_keep_tokenizer", state, models[1], "second", monkeypatch)
+    records, access = LoadedModels(state), owner_access(state)
+    assert [model.name for model in records.interrupted()] == ["second"]
+    for name in ("third", "", ".", "../models"):
+        with pytest.raises(ModelNotFound, match="there are: first, second"):
+            unload(name, records, access)
+    assert len(held(mesh)) == 2
+    assert unload("second", records, access) == []
+    assert held(mesh) == {first}
+    assert [model.name for model in (*records.all(), *records.attempts())] == ["first", "first"]

@@ -42,7 +42,7 @@ def test_a_model_is_found_again_by_its_name_or_as_the_only_one(tmp_path: Path) -
         LoadedModels(tmp_path).get("")
     with pytest.raises(ModelNotFound, match="there are: first, second"):
         LoadedModels(tmp_path).get("../first")
-    LoadedModels(tmp_path).forget(first)
+    LoadedModels(tmp_path).forget(first.name)
     assert [model.name for model in LoadedModels(tmp_path).all()] == ["second"]
 
 
