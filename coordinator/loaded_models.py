@@ -57,6 +57,11 @@ class LoadedModel:
         )  # fmt: skip
 
     @property
+    def is_loaded(self) -> bool:
+        """Whether it is there, and not only the attempt to load it."""
+        return (self.directory / RECORD_FILE).exists()
+
+    @property
     def own_directory(self) -> Path:
         """The coordinator's own slice."""
         return self.directory / OWN_SLICE
@@ -143,8 +148,8 @@ class LoadedModels:
         ]  # fmt: skip
 
     def interrupted(self) -> list[LoadedModel]:
-        """Return the attempts of which nothing can answer: no model of that name is there."""
-        return [attempt for attempt in self.attempts() if not (attempt.directory / RECORD_FILE).exists()]
+        """Return the attempts that no model of their name has come of."""
+        return [attempt for attempt in self.attempts() if not attempt.is_loaded]
 
     def named(self, name: str) -> list[LoadedModel]:
         """Return what there is of a model: the record, and the last attempt to load it. Raises: ModelNotFound."""

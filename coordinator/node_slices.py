@@ -1,7 +1,9 @@
-"""What one node of the mesh is asked about its slices: which it has, which it shall serve, which may go."""
+"""What nodes of the mesh are asked about their slices: which they have, which to serve, which may go; who is ready."""
 
 from __future__ import annotations
 
+from common.errors import NodeError, ShardmeshError
+from coordinator.loaded_models import LoadedModel
 from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import slices_pb2
 from protos.shardmesh.v1.slices_pb2_grpc import SliceServiceStub as Stub
@@ -29,3 +31,21 @@ def remove_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
     """Have a node remove a slice, whole or not. Raises: NoSuchNode, NodeError."""
     request = slices_pb2.RemoveSliceRequest(slice_id=slice_id)
     mesh.ask(name, lambda to: Stub(to).RemoveSlice, request, CHANGE_SECONDS)
+
+
+def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
+    """Return whether a model could answer now, or why not."""
+    if not model.is_loaded:
+        return "its load was interrupted; load it again to go on, or unload it"
+    for node, description in zip(model.node_names, model.slices(), strict=True):
+        try:
+            held = list_slices(mesh, node)
+        except NodeError:
+            return f"{node} is not reached"
+        except ShardmeshError as error:
+            return str(error)
+        if not any(one.is_whole and one.slice_id == description.slice_id for one in held.slices):
+            return f"{node} lacks its slice; load again"
+        if held.trouble:
+            return f"{node}: {held.trouble}"
+    return "ready"

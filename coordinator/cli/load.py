@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import InputError, NodeError, ShardmeshError
+from common.errors import InputError
 from common.logs import configure_logs
 from coordinator.cli.mesh import StateOption
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
@@ -20,12 +20,10 @@ from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
     from common.plan import Plan
     from common.weights.slice_description import SliceDescription
-    from coordinator.loaded_models import LoadedModel
     from coordinator.mesh_access import MeshAccess
     from protos.shardmesh.v1 import mesh_pb2
 
 OWN_SLICE = "coordinator's own slice"
-INTERRUPTED = "its load was interrupted; load it again to go on, or unload it"
 NodesOption = Annotated[
     str | None,
     typer.Option("--nodes", help="These nodes, in this order: kitchen,attic; by default all that are alive."),
@@ -147,11 +145,12 @@ def models(state_dir: StateOption = None) -> None:
     from coordinator.loaded_models import LoadedModels
     from coordinator.mesh_access import owner_access
     from coordinator.mesh_state import default_state_directory
+    from coordinator.node_slices import state_of
 
     state = state_dir or default_state_directory()
     records = LoadedModels(state)
-    found, interrupted = records.all(), records.interrupted()
-    if not (found or interrupted):
+    found = [*records.all(), *records.interrupted()]
+    if not found:
         tell("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
         return
     mesh = owner_access(state)
@@ -160,31 +159,13 @@ def models(state_dir: StateOption = None) -> None:
         table.add_column(title, overflow="fold")
     table.add_column("GB", justify="right")
     table.add_column("state", overflow="fold")
-    for model in (*found, *interrupted):
+    for model in found:
         plan = model.description.plan
         table.add_row(
             model.name, ",".join(model.node_names), plan.strategy, model.description.dtype,
-            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh) if model in found else INTERRUPTED,
+            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
         )  # fmt: skip
     Console().print(table)
-
-
-def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
-    """Return whether a model could answer now, or why not."""
-    from coordinator.node_slices import list_slices
-
-    for node, description in zip(model.node_names, model.slices(), strict=True):
-        try:
-            held = list_slices(mesh, node)
-        except NodeError:
-            return f"{node} is not reached"
-        except ShardmeshError as error:
-            return str(error)
-        if not any(one.is_whole and one.slice_id == description.slice_id for one in held.slices):
-            return f"{node} lacks its slice; load again"
-        if held.trouble:
-            return f"{node}: {held.trouble}"
-    return "ready"
 
 
 def _names(text: str) -> Sequence[str]:

@@ -138,14 +138,14 @@ def doctor(
 
 def status(state_dir: StateOption = None) -> None:
     """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
-    from coordinator.cli.load import state_of
     from coordinator.loaded_models import LoadedModels
     from coordinator.mesh_access import is_alive, owner_access
     from coordinator.mesh_state import default_state_directory
-    from coordinator.node_slices import list_slices
+    from coordinator.node_slices import list_slices, state_of
 
     state = state_dir or default_state_directory()
-    mesh, models = owner_access(state), LoadedModels(state).all()
+    mesh, records = owner_access(state), LoadedModels(state)
+    models = [*records.all(), *records.interrupted()]
     names = {
         description.slice_id: f"{model.name}, rank {description.rank} of {description.plan.world_size}"
         for model in models
