@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from common.errors import InputError
 from common.rpc import abort_with, guarded
 from coordinator.loaded_models import LoadedModel, LoadedModels
 from coordinator.mesh_access import MeshAccess
@@ -34,7 +35,7 @@ class Generator:
         self._lock = threading.Lock()
         self._closers: list[Callable[[], None]] = []
         self._runner: ModelRunner | None = None
-        self._tokenizers: dict[str, tuple[LoadedModel, Tokenizer]] = {}
+        self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
 
     def generate(
         self, request: generation_pb2.GenerateRequest, context: grpc.ServicerContext
@@ -44,16 +45,14 @@ class Generator:
         from coordinator.model_runner import Asked, ModelRunner
         from coordinator.sampler import Sampler, SamplingParams
         from coordinator.sequence import make_sequence
-        from coordinator.tokenizer import IncrementalDetokenizer, load_tokenizer
+        from coordinator.tokenizer import IncrementalDetokenizer
 
         model = self._models.get(request.model)
         with self._lock:
             if self._runner is None:
                 self._runner = ModelRunner(self._mesh, self._metrics, self._wire_dtype)
                 self._closers.append(self._runner.close)
-            if self._tokenizers.get(model.name, (None,))[0] != model:
-                self._tokenizers[model.name] = (model, load_tokenizer(model.tokenizer_directory))
-            tokenizer, runner = self._tokenizers[model.name][1], self._runner
+            tokenizer, runner = self._tokenizer(model), self._runner
         sampling = SamplingParams(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
         sequence = make_sequence(
             tokenizer, request.prompt, chat=request.chat, length=request.length, ignore_eos=request.ignore_eos,
@@ -80,6 +79,20 @@ class Generator:
         for process, values in asked.memory.items():
             finished.memory[process].values.update(values)
         yield generation_pb2.GenerateResponse(finished=finished)
+
+    def _tokenizer(self, model: LoadedModel) -> Tokenizer:
+        """Return a model's tokenizer, read once; call with the lock held. Raises: InputError: it is gone."""
+        from coordinator.tokenizer import load_tokenizer
+
+        try:
+            number = model.tokenizer_directory.stat().st_ino  # to load a model again may bring another one
+        except OSError as error:
+            raise InputError(f"{model.tokenizer_directory} cannot be used ({error.strerror}); load the model again "
+                             f"(coordinator-cli load MODEL --name {model.name})") from error  # fmt: skip
+        kept = self._tokenizers.get(model.name)
+        if kept is None or kept[:2] != (model, number):
+            kept = self._tokenizers[model.name] = (model, number, load_tokenizer(model.tokenizer_directory))
+        return kept[2]
 
     def close(self) -> None:
         """End what runs."""

@@ -1,8 +1,9 @@
 """The models that were loaded onto the mesh: who holds which slice, the coordinator's own slice, the tokenizer.
 
-    STATE_DIR/models/NAME/model.json        the record: plan, nodes by rank; a model is there when this is
-    STATE_DIR/models/NAME/coordinator/      embedding, norms and head
-    STATE_DIR/models/NAME/tokenizer/        what turns text into tokens
+    STATE_DIR/models/NAME/model.json              the record: plan, nodes by rank; a model is there when this is
+    STATE_DIR/models/NAME/plan.json               the same of the newest attempt to load it, whole or not
+    STATE_DIR/models/NAME/SLICE/coordinator/      embedding, norms and head; SLICE begins the coordinator's slice's id
+    STATE_DIR/models/NAME/SLICE/tokenizer/        what turns text into tokens
 
 Covers: records on disk, so that a restart finds them; names. Does not cover: loading (loading.py), running them.
 """
@@ -25,10 +26,9 @@ from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 if TYPE_CHECKING:  # it imports torch, which a coordinator without a model has no use for
     from coordinator.mesh import MeshIdentity
 
-PLAN_FILE = "plan.json"
-"""Of the newest attempt to load it, whole or not."""
-MODELS_DIRECTORY, RECORD_FILE, OWN_SLICE, TOKENIZER_DIRECTORY = "models", "model.json", "coordinator", "tokenizer"
-FORMAT = 1
+MODELS_DIRECTORY, RECORD_FILE, PLAN_FILE = "models", "model.json", "plan.json"
+OWN_SLICE, TOKENIZER_DIRECTORY = "coordinator", "tokenizer"
+FORMAT = 2
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}")
 
 
@@ -38,7 +38,7 @@ class LoadedModel:
 
     name: str
     directory: Path
-    """Of the record and what belongs to it."""
+    """Of the record and what belongs to it, and of what belongs to an attempt to replace it."""
     source: str
     """Where it was loaded from; a note for people."""
     description: SliceDescription
@@ -62,9 +62,14 @@ class LoadedModel:
         return (self.directory / RECORD_FILE).exists()
 
     @property
+    def parts_directory(self) -> Path:
+        """What the coordinator keeps of it: another model or plan of this name has its own beside it."""
+        return self.directory / self.description.slice_id[:16]
+
+    @property
     def own_directory(self) -> Path:
         """The coordinator's own slice."""
-        return self.directory / OWN_SLICE
+        return self.parts_directory / OWN_SLICE
 
     @property
     def node_directories(self) -> list[Path]:
@@ -74,11 +79,11 @@ class LoadedModel:
     @property
     def tokenizer_directory(self) -> Path:
         """What load_tokenizer takes."""
-        return self.directory / TOKENIZER_DIRECTORY
+        return self.parts_directory / TOKENIZER_DIRECTORY
 
     def slices(self) -> list[SliceDescription]:
         """Return the description of every node's slice, by rank."""
-        return slices_of(self.description)
+        return [self.description.of_rank(rank) for rank in range(self.description.plan.world_size)]
 
     def total_bytes(self) -> int:
         """Return the bytes of all slices, the coordinator's own included."""
@@ -120,11 +125,15 @@ class LoadedModels:
             "description": model.description.to_json(),
         }  # fmt: skip
         replace_private(model.directory / RECORD_FILE, json.dumps(value, indent=1).encode())
+        for path in model.directory.iterdir():  # what belonged to models of this name before, and to attempts
+            if path.is_dir() and path != model.parts_directory:
+                shutil.rmtree(path, ignore_errors=True)
 
-    def plan_ahead(self, name: str, description: SliceDescription, node_names: Sequence[str]) -> None:
+    def plan_ahead(self, model: LoadedModel) -> None:
         """Write down what is about to be loaded, so that the next attempt goes on with the same plan."""
-        value = {"nodes": list(node_names), "description": description.to_json()}
-        replace_private(self.directory / name / PLAN_FILE, json.dumps(value, indent=1).encode())
+        value = {"nodes": list(model.node_names), "description": model.description.to_json()}
+        model.directory.mkdir(mode=0o700, exist_ok=True)
+        replace_private(model.directory / PLAN_FILE, json.dumps(value, indent=1).encode())
 
     def planned(self, name: str, description: SliceDescription, node_names: Sequence[str]) -> Plan | None:
         """Return the plan by which the same model was, or was to be, loaded onto the same nodes; None: there is none.
@@ -163,11 +172,6 @@ class LoadedModels:
         """Remove a model's record and what belongs to it; the record first, so that half a model is none."""
         (self.directory / name / RECORD_FILE).unlink(missing_ok=True)
         shutil.rmtree(self.directory / name, ignore_errors=True)
-
-
-def slices_of(description: SliceDescription) -> list[SliceDescription]:
-    """Return the description of every node's slice of the same model and plan, by rank."""
-    return [description.of_rank(rank) for rank in range(description.plan.world_size)]
 
 
 def name_for(model: Path, wanted: str = "") -> str:

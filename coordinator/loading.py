@@ -3,7 +3,7 @@
 Covers: the order of steps, so that an interrupted load leaves the old model at work and goes on later. Does not
 cover: sending (shipping/), records (loaded_models.py), taking it off again (unloading.py), flags (cli/load.py).
 
-    plan -> the coordinator's own slice -> slices to nodes -> tokenizer, record -> nodes serve -> other slices go
+    plan -> the coordinator's own slice -> slices to nodes -> tokenizer -> nodes serve -> record -> other slices go
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InputError, SliceMismatch
+from common.errors import InputError, SliceCorrupt, SliceMismatch
 from common.weights.slice_description import SliceDescription
-from coordinator.loaded_models import TOKENIZER_DIRECTORY, LoadedModel, LoadedModels, slices_of
+from coordinator.loaded_models import LoadedModel, LoadedModels
 from coordinator.mesh_access import MeshAccess
 from coordinator.node_slices import serve_slice
 from coordinator.shipping.shipment import Arrival, Report, ship
@@ -52,45 +52,40 @@ def load(
     Raises: DiskFull, NodeError, SliceError, CheckpointError: the model that was loaded before works on, and what has
     arrived of the new one stays, for the next attempt.
     """
-    description = request.description
+    model = LoadedModel(
+        name=request.name, directory=models.directory / request.name, source=str(request.model.resolve()),
+        description=request.description, node_names=tuple(request.node_names),
+    )  # fmt: skip
     with one_at_a_time(models.directory):
-        directory = models.directory / request.name
-        _make_own_slice(checkpoint, description, directory, report_own)
-        models.plan_ahead(request.name, description, request.node_names)
-        arrivals = ship(
-            checkpoint, slices_of(description), request.node_names, mesh.channel, report, verify=request.verify
-        )
-        _keep_tokenizer(request.model, directory)
-        loaded = LoadedModel(
-            name=request.name, directory=directory, source=str(request.model.resolve()), description=description,
-            node_names=tuple(request.node_names),
-        )  # fmt: skip
-        models.save(loaded)
+        models.plan_ahead(model)
+        _make_own_slice(checkpoint, model, report_own)
+        arrivals = ship(checkpoint, model.slices(), model.node_names, mesh.channel, report, verify=request.verify)
+        _keep_tokenizer(request.model, model)
         for arrival in arrivals:
             serve_slice(mesh, arrival.name, arrival.slice_id)
+        models.save(model)
         with suppress(InputError):  # another model's damaged record: `models` tells of it
             remove_what_nobody_needs(models, mesh)
     return arrivals
 
 
-def _make_own_slice(
-    checkpoint: Checkpoint, description: SliceDescription, directory: Path, report: ReportBytes
-) -> None:  # fmt: skip
-    """Have the coordinator's own slice in place; one of another plan or model is replaced."""
+def _make_own_slice(checkpoint: Checkpoint, model: LoadedModel, report: ReportBytes) -> None:
+    """Have the coordinator's own slice in place; a damaged one is replaced."""
+    description = model.description
     split = SplitRequest(
-        plan=description.plan, dtype=description.dtype, tile_bytes=description.tile_bytes, directory=directory,
-        with_nodes=False,
+        plan=description.plan, dtype=description.dtype, tile_bytes=description.tile_bytes,
+        directory=model.parts_directory, with_nodes=False,
     )  # fmt: skip
     try:
         ensure_slices(checkpoint, split, redo=False, progress=report)
-    except SliceMismatch:
+    except (SliceMismatch, SliceCorrupt):
         ensure_slices(checkpoint, split, redo=True, progress=report)
 
 
-def _keep_tokenizer(model: Path, directory: Path) -> None:
-    building, final = directory / BUILDING, directory / TOKENIZER_DIRECTORY
+def _keep_tokenizer(source: Path, model: LoadedModel) -> None:
+    building, final = model.parts_directory / BUILDING, model.tokenizer_directory
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir()
-    keep_tokenizer(model, building)
+    keep_tokenizer(source, building)
     shutil.rmtree(final, ignore_errors=True)
     os.rename(building, final)

@@ -19,6 +19,7 @@ from common.rpc import channel_options, error_from_rpc
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
+from coordinator import loading
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
@@ -161,6 +162,22 @@ def test_another_model_takes_its_turn(mesh: LoadedMesh, expected: dict[str, list
     assert unload("other", models, owner_access(mesh.state)) == []
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
     assert len([path for path in (mesh.data / "slices").iterdir() if path.name != "arriving"]) == 1
+
+
+@pytest.mark.parametrize("step", ["ship", "_keep_tokenizer", "serve_slice"])
+def test_the_model_of_before_answers_until_another_of_its_name_is_there(
+    mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path, step: str
+) -> None:
+    """A load that is interrupted has taken nothing away; after a whole one nothing of the old model is left."""
+    other = write_tiny_checkpoint(tmp_path / "tiny", seed=5)
+    with mock.patch.object(loading, step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        mesh.load(other)
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+    mesh.load(other)
+    assert mesh.answer(PROMPTS[0]) != expected[PROMPTS[0]]
+    mesh.load(mesh.model)
+    assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+    assert len(list((mesh.state / "models" / "tiny").iterdir())) == 3  # the record, the plan, what belongs to it
 
 
 def test_only_the_owner_may_ask(mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path) -> None:

@@ -71,9 +71,11 @@ def test_a_damaged_record_is_no_matter_to_another_model(tmp_path: Path) -> None:
 def test_a_plan_is_gone_on_with_for_the_same_model_on_the_same_nodes_only(tmp_path: Path) -> None:
     """A measured plan is another one each time, and other slices would be sent."""
     models = LoadedModels(tmp_path)
-    (models.directory / "m").mkdir(parents=True)
+    models.directory.mkdir()
     assert models.planned("m", DESCRIPTION, NODES) is None
-    models.plan_ahead("m", PLANNED, NODES)
+    models.plan_ahead(
+        LoadedModel(name="m", directory=models.directory / "m", source="", description=PLANNED, node_names=NODES)
+    )
     assert models.planned("m", DESCRIPTION, NODES) == PLANNED.plan
     assert models.planned("m", DESCRIPTION, NODES[:1]) is None
     assert models.planned("m", replace(DESCRIPTION, model_identity="other"), NODES) is None
