@@ -22,6 +22,8 @@ from collections.abc import Callable
 from concurrent import futures
 from types import FrameType
 
+from common.errors import EXIT_INTERRUPTED
+
 STACKS_SECONDS = 2.0
 """Beyond the limit of closing: no thread of Python's runs any more then, and the process is ended from outside them."""
 
@@ -50,7 +52,7 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     """Call `stop`, from a thread of its own, when SIGTERM or SIGINT arrives. Call from the main thread.
 
     Python runs a handler on the main thread only, once that wakes. A signal that the kernel gives to another thread
-    does not wake it, and a service would be killed long after it was told to stop.
+    does not wake it, and a service would be killed long after it was told to stop. A second Ctrl-C ends the process.
     """
     reading, writing = socket.socketpair()
     writing.setblocking(False)
@@ -63,7 +65,13 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     signal.set_wakeup_fd(writing.detach(), warn_on_full_buffer=False)
 
     def wait() -> None:
-        while reading.recv(1):
+        is_interrupted = False
+        while numbers := reading.recv(1):
+            if numbers[0] == signal.SIGINT:
+                if is_interrupted:
+                    os._exit(EXIT_INTERRUPTED)
+                is_interrupted = True
+                print("ending, once what runs has ended; Ctrl-C again ends it now", file=sys.stderr, flush=True)
             stop()
 
     threading.Thread(target=wait, name="signals", daemon=True).start()

@@ -5,8 +5,8 @@
         points.run(phase, victim)     # raises AssertionError, or returns what happened
 
 P1 no wrong token: text is the right text, or a beginning of it and then an error. P2 in time: whoever waits is told
-within five seconds. P3 nothing kept: keys and values, descriptors, slices. P4 no hand: started again, the mesh works,
-and answers without another `load` unless that is what was interrupted.
+within five seconds. P3 nothing kept: keys and values, descriptors, slices. P4 no hand: started again, the mesh answers
+without another `load`, with the model of before if that is what was interrupted.
 While it ships it replaces one plan of a model by another, so nothing has to be taken off the mesh in between.
 Does not cover: other faults (tests/e2e/test_faults_in_namespaces.py).
 """
@@ -146,6 +146,9 @@ class KillPoints:
             self._start(victim)
         self._mesh.wait_until_alive()
         if phase == "shipping" and finished.code != 0:
+            before = self._asking.answer(PROMPT, length=LENGTH).token_ids
+            known = [plan.token_ids for plan in self._plans.values()]
+            assert before in known, f"P4: the model of before answers otherwise: {before} and not one of {known}"
             self._load()
         answer = self._asking.answer(PROMPT, length=LENGTH)
         right = self._plans[self._plan].token_ids

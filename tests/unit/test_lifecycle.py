@@ -15,6 +15,8 @@ from contextlib import contextmanager
 
 import pytest
 
+from common.errors import EXIT_INTERRUPTED
+
 WAITING = """
 import sys, threading
 from common.lifecycle import stop_on_signals
@@ -62,6 +64,18 @@ def test_a_program_ends_whichever_thread_gets_the_signal(number: signal.Signals,
         threads = [int(word) for word in process.stdout.readline().split()]
         assert ctypes.CDLL(None).tgkill(process.pid, threads[thread], number) == 0
         assert process.wait(LIMIT_SECONDS) == 0
+
+
+def test_a_second_interrupt_ends_a_program_that_takes_its_time() -> None:
+    """The first says how; who waits for a drain has nothing else to press."""
+    with running(WAITING.replace("stop_on_signals(stopping.set)", "stop_on_signals(lambda: None)")) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert "Ctrl-C again" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(LIMIT_SECONDS) == EXIT_INTERRUPTED
 
 
 def test_what_hangs_while_a_program_closes_is_told_and_left() -> None:
