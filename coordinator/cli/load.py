@@ -172,4 +172,6 @@ def _names(text: str) -> Sequence[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise InputError("--nodes names no node; write --nodes kitchen,attic")
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise InputError(f"--nodes names {twice[0]} more than once; a node serves one share of a model")
     return names

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ModelNotFound
+from common.errors import InputError, ModelNotFound
 from coordinator import loading, unloading
+from coordinator.cli.load import load as load_as_typed
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
@@ -113,3 +114,12 @@ def test_a_load_that_nobody_wants_any_more_is_unloaded(
     assert unload("second", records, access) == []
     assert held(mesh) == {first}
     assert [model.name for model in (*records.all(), *records.attempts())] == ["first", "first"]
+
+
+def test_a_node_that_is_named_twice_is_refused_before_anything_is_measured_or_sent(
+    mesh: ShippingMesh, models: list[Path], tmp_path: Path
+) -> None:
+    """A node serves one slice: the second would replace the first, and the model of before would be gone."""
+    with pytest.raises(InputError, match=f"names {NAME} more than once"):
+        load_as_typed(models[0], nodes=f"{NAME}, {NAME}", state_dir=tmp_path / "state")
+    assert not held(mesh)
