@@ -82,7 +82,9 @@ class Coordinator:
             raise
 
     def _listen(self, owner: grpc.Server, members: grpc.Server, address: str) -> None:
-        servicer = OwnerServicer(self._state, self._invites, self._join_addresses, self._mind_door, self._own_address)
+        servicer = OwnerServicer(
+            self._state, self._invites, self._join_addresses, self._mind_door, self._own_address, self._generator.let_go
+        )  # fmt: skip
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(servicer, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)

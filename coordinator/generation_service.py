@@ -94,6 +94,12 @@ class Generator:
             kept = self._tokenizers[model.name] = (model, number, load_tokenizer(model.tokenizer_directory))
         return kept[2]
 
+    def let_go(self, name: str) -> None:
+        """Have nothing to do with a node any more: it was removed from the mesh."""
+        with self._lock:
+            if self._runner is not None:
+                self._runner.let_go(name)
+
     def close(self) -> None:
         """End what runs."""
         while self._closers:

@@ -97,20 +97,24 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
 
     def __init__(
         self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None],
-        own_address: Callable[[], str],
+        own_address: Callable[[], str], removed: Callable[[str], None],
     ) -> None:  # fmt: skip
         """Args: addresses: where devices reach the join service; invited: called when there is a new token;
-        own_address: where this machine reaches the members' listener.
+        own_address: where this machine reaches the members' listener; removed: called with a node that is gone.
         """
         self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
-        self._own_address = own_address
+        self._own_address, self._removed = own_address, removed
 
     @guarded
     def Invite(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.InviteRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.InviteResponse:
         secret = self._invites.make(request.lifetime_seconds)
-        self._invited()
+        try:
+            self._invited()
+        except BaseException:
+            self._invites.use(secret)  # nobody has heard of it
+            raise
         addresses = () if request.without_addresses else self._addresses()
         token = JoinToken(
             addresses=addresses, authority_fingerprint=fingerprint(self._state.authority.certificate),

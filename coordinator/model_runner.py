@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from common.errors import NodeError, ResourceError, ShardmeshError, SliceMismatch
+from common.errors import NodeError, NoSuchNode, ResourceError, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
 from coordinator.conversation import Conversation
 from coordinator.loaded_models import LoadedModel
@@ -65,6 +65,7 @@ class ModelRunner:
         self._waiting: list[Asked] = []
         self._running: list[Asked] = []
         self._is_ending = False
+        self._removed: set[str] = set()
         self._conversation: Conversation | None = None
         self._model: LoadedModel | None = None
         self._next_sequence_id = 0
@@ -89,6 +90,12 @@ class ModelRunner:
         with self._changed:
             self._changed.notify()
 
+    def let_go(self, name: str) -> None:
+        """Send a node nothing more after the sweep under way: it was removed from the mesh."""
+        with self._changed:
+            self._removed.add(name)
+            self._changed.notify()
+
     def close(self) -> None:
         """End what runs with an error, and the thread."""
         with self._changed:
@@ -99,6 +106,7 @@ class ModelRunner:
     def _run(self) -> None:
         while self._wait_for_work():
             try:
+                self._leave_removed()
                 self._admit()
                 if self._running:
                     self._step()
@@ -111,8 +119,17 @@ class ModelRunner:
 
     def _wait_for_work(self) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._running or self._is_ending)
+            self._changed.wait_for(
+                lambda: self._waiting or self._running or self._removed or self._is_ending
+            )  # fmt: skip
             return not self._is_ending
+
+    def _leave_removed(self) -> None:
+        """Raise NoSuchNode when a node was removed that the open conversation goes through."""
+        with self._changed:
+            removed, self._removed = self._removed, set()
+        if self._model is not None and (gone := removed.intersection(self._model.node_names)):
+            raise _without_node(self._model, f"{min(gone)} was removed from the mesh")
 
     def _admit(self) -> None:
         """Take what waits into the next sweep, as far as it fits; requests for another model when nothing runs."""
@@ -154,13 +171,16 @@ class ModelRunner:
         """Return the mesh, serving a model; opened anew when it is another one than before."""
         if self._conversation is None or model != self._model:
             self._close_conversation()
-            for name, description in zip(model.node_names, model.slices(), strict=True):
-                serve_slice(self._mesh, name, description.slice_id)
             run = RunOptions(
                 weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names,
                 mesh=self._mesh, wire_dtype=self._wire_dtype,
             )  # fmt: skip
-            self._conversation = Conversation(model, run, None, self._metrics, self._notice)
+            try:
+                for name, description in zip(model.node_names, model.slices(), strict=True):
+                    serve_slice(self._mesh, name, description.slice_id)
+                self._conversation = Conversation(model, run, None, self._metrics, self._notice)
+            except NoSuchNode as error:
+                raise _without_node(model, str(error)) from error
             self._model = model
         return self._conversation
 
@@ -207,3 +227,8 @@ class ModelRunner:
         conversation, self._conversation, self._model = self._conversation, None, None
         if conversation is not None:
             conversation.close()
+
+
+def _without_node(model: LoadedModel, what: str) -> NoSuchNode:
+    return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {model.source} "
+                      f"--name {model.name}")  # fmt: skip

@@ -14,7 +14,7 @@ from unittest import mock
 import grpc
 import pytest
 
-from common.errors import InputError, ModelNotFound, NodeError, NotTrusted, PromptTooLong, ShardmeshError
+from common.errors import InputError, ModelNotFound, NodeError, NoSuchNode, NotTrusted, PromptTooLong, ShardmeshError
 from common.rpc import channel_options, error_from_rpc
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
@@ -24,6 +24,7 @@ from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
 from coordinator.model_outline import outline
+from coordinator.owner_client import OwnerClient
 from coordinator.slicing.checkpoint import open_checkpoint
 from coordinator.unloading import unload
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -192,3 +193,18 @@ def test_only_the_owner_may_ask(mesh: LoadedMesh, expected: dict[str, list[int]]
         tokens_of(channel, PROMPTS[0])
     with grpc.insecure_channel(mesh.coordinator.address) as channel, pytest.raises(ShardmeshError):
         tokens_of(channel, PROMPTS[0])
+
+
+def test_a_node_that_is_removed_hears_nothing_more_of_any_conversation(tmp_path: Path) -> None:
+    """Neither of the answer under way, nor of the next one: both end with its name, and what to do."""
+    with LoadedMesh(tmp_path) as mesh, grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock") as channel:
+        request = generation_pb2.GenerateRequest(prompt="x", length=20_000, top_p=1, ignore_eos=True)
+        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=LIMIT_SECONDS)
+        assert [next(stream).WhichOneof("part") for _ in range(2)] == ["started", "token"]
+        with OwnerClient(mesh.state) as owner:
+            owner.remove(NAME)
+        with pytest.raises(grpc.RpcError) as ended:
+            list(stream)
+        assert f"{NAME} was removed from the mesh" in str(error_from_rpc(ended.value, "coordinator"))
+        with pytest.raises(NoSuchNode, match=f"no node called '{NAME}'.* load the model again"):
+            mesh.answer("x")
