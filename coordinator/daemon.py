@@ -13,6 +13,7 @@ Threads: gRPC's; one that closes the door when the last token has expired.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 from pathlib import Path
@@ -44,6 +45,9 @@ CLOSE_SECONDS = 15.0
 DOOR_LOOK_SECONDS = 1.0
 MAX_ADVERTISED = 4
 LOCK_FILE = "coordinator.lock"
+LAST_PORT = 65535
+
+log = logging.getLogger(__name__)
 
 
 class Coordinator:
@@ -56,6 +60,8 @@ class Coordinator:
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
         self._state = open_mesh_state(state_directory)
         self._host, wanted_port = split_host_port(address)
+        if wanted_port == LAST_PORT:
+            raise InputError(f"--master-port is {LAST_PORT}; devices join on the next one, so choose a lower one")
         self._has_fixed_port = bool(wanted_port)
         self._advertised = advertised
         self._invites = Invites()
@@ -166,7 +172,7 @@ class Coordinator:
         return lock
 
     def _mind_door(self) -> None:
-        """Open the join service when there is a token, close it when there is none."""
+        """Open the join service when there is a token, close it when there is none. Raises: AddressInUse."""
         with self._door_lock:
             is_needed = self._invites.any_open and not self._stopping.is_set()
             if is_needed and self._door is None:
@@ -174,7 +180,12 @@ class Coordinator:
                 servicer = JoinServicer(self._state, self._invites, self._port)
                 mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, door)
                 credentials = open_server_credentials(self._state.identity())
-                address = bind(door, f"{self._host}:{self._join_port}", credentials)
+                try:
+                    address = bind(door, f"{self._host}:{self._join_port}", credentials)
+                except AddressInUse as error:
+                    raise AddressInUse(f"devices cannot join: another process has port {self._join_port}, the one "
+                                       "after --master-port; end that, or start the coordinator with another "
+                                       "--master-port") from error  # fmt: skip
                 self._join_port = split_host_port(address)[1]
                 door.start()
                 self._door = door
@@ -193,7 +204,10 @@ class Coordinator:
 
     def _mind_door_for_ever(self) -> None:
         while not self._stopping.wait(DOOR_LOOK_SECONDS):
-            self._mind_door()
+            try:
+                self._mind_door()
+            except Exception as error:  # noqa: BLE001 - the thread's edge; without it the door would never close again
+                log.warning("%s", error)
 
     def _own_address(self) -> str:
         """Return where this machine reaches the members' listener, once it listens."""

@@ -127,6 +127,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         self, request: mesh_pb2.RemoveNodeRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RemoveNodeResponse:
         self._state.members.remove(request.name)
+        self._removed(request.name)
         log.info("%s was removed", request.name)
         return mesh_pb2.RemoveNodeResponse()
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ShardmeshError
+from common.errors import AddressInUse, InputError, ShardmeshError
 from coordinator.daemon import Coordinator
 from coordinator.mesh_state import init_mesh
 from coordinator.owner_client import OwnerClient
+from tests.support.waiting import wait_until
 
 
 def test_a_second_coordinator_on_the_same_state_is_refused(tmp_path: Path) -> None:
@@ -35,3 +36,38 @@ def test_a_coordinator_that_cannot_listen_leaves_its_state_free(tmp_path: Path) 
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ShardmeshError, match="another process has"):
         Coordinator(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}")
     Coordinator(tmp_path, "127.0.0.1:0").close()
+
+
+def test_a_join_port_that_is_taken_is_told_and_the_door_opens_and_closes_once_it_is_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever invites hears what to do; a door that was missed once must not stay open when its token has ended."""
+    monkeypatch.setattr("coordinator.daemon.DOOR_LOOK_SECONDS", 0.01)
+    init_mesh(tmp_path, "home")
+    coordinator = Coordinator(tmp_path, "127.0.0.1:0")
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as taken, OwnerClient(tmp_path) as owner:
+            coordinator._join_port = port = taken.getsockname()[1]
+            with pytest.raises(AddressInUse, match=f"port {port}, .* another --master-port"):
+                owner.invite(60)
+            assert not coordinator._invites.any_open
+            coordinator._invites.make(60)  # as one that is given back later: the thread finds the port taken
+            with caplog.at_level("WARNING"):
+                wait_until(lambda: "devices cannot join" in caplog.text, limit_seconds=5, what="a look at the door")
+        wait_until(lambda: _answers(port), limit_seconds=5, what="the door is open")
+        coordinator._invites._ends.clear()
+        wait_until(lambda: not _answers(port), limit_seconds=5, what="the door is closed")
+    finally:
+        coordinator.close()
+
+
+def test_the_last_port_is_refused_since_devices_join_on_the_next_one(tmp_path: Path) -> None:
+    """At once, not when the first device is invited."""
+    init_mesh(tmp_path, "home")
+    with pytest.raises(InputError, match="choose a lower one"):
+        Coordinator(tmp_path, "127.0.0.1:65535")
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
