@@ -9,6 +9,7 @@ them (coordinator/prediction.py).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import statistics
@@ -27,7 +28,7 @@ from common.errors import ResourceError, ShardmeshError
 from common.free_memory import free_memory_bytes
 from common.operating_system import be_first_to_go, end_with_parent, usable_core_count
 
-SPEEDS_FILE = "device.json"
+SPEEDS_FILE, SCRATCH_PREFIX = "device.json", ".speed-"
 FORMAT = 1
 MOST_WEIGHT_BYTES = 128 << 20
 """Larger than any cache that several devices of a home have; less where memory is short."""
@@ -116,6 +117,8 @@ def measure_apart(
                     process.wait(LOOK_SECONDS)
         finally:
             process.kill()
+            process.wait()
+            _remove_left_over(directory)
     speeds = kept_speeds(directory) if process.returncode == 0 else None
     if speeds is None:
         raise ResourceError("this device could not be measured now; is its memory or its disk full?")
@@ -179,7 +182,9 @@ def _scratch_file(directory: Path) -> Iterator[list[Path]]:
     with ExitStack() as closing:
         paths = []
         with suppress(OSError):
-            file = closing.enter_context(tempfile.NamedTemporaryFile(dir=directory, prefix=".speed-"))
+            _remove_left_over(directory)
+            file = closing.enter_context(tempfile.NamedTemporaryFile(dir=directory, prefix=SCRATCH_PREFIX))
+            fcntl.flock(file, fcntl.LOCK_EX)
             piece = os.urandom(1 << 20)  # some disks are fast with zeros only
             for _ in range(SCRATCH_BYTES >> 20):
                 file.write(piece)
@@ -187,6 +192,14 @@ def _scratch_file(directory: Path) -> Iterator[list[Path]]:
             os.fsync(file.fileno())
             paths.append(Path(file.name))
         yield paths
+
+
+def _remove_left_over(directory: Path) -> None:
+    """Remove scratch files of processes that were killed; one that somebody measures with is locked."""
+    for path in directory.glob(f"{SCRATCH_PREFIX}*"):
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _disk_rate(files: Sequence[Path]) -> float:

@@ -6,6 +6,7 @@ Covers: what is kept and trusted; the disk is a real one. Does not cover: all ra
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,8 @@ from unittest import mock
 
 import pytest
 
-from common.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds
+from common.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds, measure_apart
+from common.errors import ResourceError
 from protos.shardmesh.v1 import mesh_pb2
 
 NO_PROCESSOR = mock.patch("common.device_speeds._Processor", **{"return_value.rates.return_value": (1e9, 1e9)})
@@ -28,6 +30,19 @@ def test_a_device_is_measured_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
     assert device_speeds(tmp_path, told.append) == speeds
     assert len(told) == 1
+
+
+def test_a_measurement_that_was_given_up_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    """Its process is killed with its scratch file, 100 MB; that of another, which still measures, stays."""
+    with (tmp_path / ".speed-other").open("wb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        (tmp_path / ".speed-killed").touch()
+        with pytest.raises(ResourceError, match="could not be measured"):
+            measure_apart(tmp_path, is_wanted=lambda: False)
+        assert [path.name for path in tmp_path.iterdir()] == [".speed-other"]
+    with NO_PROCESSOR, mock.patch("common.device_speeds.TURNS", 1):
+        device_speeds(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
 
 
 @pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf, -1.0, 1e300])
