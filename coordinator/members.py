@@ -6,15 +6,17 @@ Covers: admitting, renewing, removing; what survives a restart (members.json). D
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from common.durable_files import replace_private
-from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
+from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError
 from common.trust.certificates import check_name
 
 MEMBERS_FILE = "members.json"
@@ -89,22 +91,19 @@ class Members:
                 raise InputError(f"a mesh has at most {MAX_MEMBERS} nodes; remove some")
 
     def admit(self, name: str, serial: str, certificate_ends: int, device: Device) -> None:
-        """Take a node in. Raises: NameTaken, InputError."""
+        """Take a node in. Raises: NameTaken, InputError; ResourceError: it cannot be written down."""
         self.check_free(name)
         with self._lock:
             if name in self._members:
                 raise NameTaken(f"there is a node called {name} already")
-            self._members[name] = Member(
-                name=name, serials=(serial,), certificate_ends=certificate_ends, device=device
-            )  # fmt: skip
-            self._save()
+            new = Member(name=name, serials=(serial,), certificate_ends=certificate_ends, device=device)
+            self._change({**self._members, name: new})
 
     def remove(self, name: str) -> None:
-        """Revoke every certificate of a node. Raises: NoSuchNode."""
+        """Revoke every certificate of a node. Raises: NoSuchNode; ResourceError: it cannot be written down."""
         with self._lock:
             self._get(name)
-            del self._members[name]
-            self._save()
+            self._change({other: member for other, member in self._members.items() if other != name})
 
     def check(self, name: str, serial: str) -> Member:
         """Return the member that shows this certificate.
@@ -116,17 +115,18 @@ class Members:
             if member is None or serial not in member.serials:
                 raise NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")
             if serial == member.serials[-1] and len(member.serials) > 1:
-                member = self._members[name] = replace(member, serials=(serial,))
-                self._save()
+                member = replace(member, serials=(serial,))
+                with suppress(ResourceError):  # the older one stays good a while longer
+                    self._change({**self._members, name: member})
             return member
 
     def renew(self, name: str, serial: str, certificate_ends: int) -> None:
-        """Make one more certificate of a member good. Raises: NoSuchNode."""
+        """Make one more certificate of a member good. Raises: NoSuchNode; ResourceError: it cannot be written down."""
         with self._lock:
             member = self._get(name)
             serials = (*member.serials[-1:], serial)
-            self._members[name] = replace(member, serials=serials, certificate_ends=certificate_ends)
-            self._save()
+            renewed = replace(member, serials=serials, certificate_ends=certificate_ends)
+            self._change({**self._members, name: renewed})
 
     def hear(self, name: str, address: str, device: Device, rank: int, model_identity: str) -> None:
         """Note what a member has just said. Raises: NoSuchNode."""
@@ -138,7 +138,8 @@ class Members:
             )  # fmt: skip
             self._members[name] = heard
             if heard.address != member.address:  # the rest is news of a moment, not worth a write each time
-                self._save()
+                with suppress(ResourceError):  # after a restart it says so again
+                    self._change(self._members)
 
     def silent_seconds(self, member: Member) -> float:
         """Return how long a member has said nothing; negative when it never did since the coordinator started."""
@@ -151,13 +152,24 @@ class Members:
             raise NoSuchNode(f"there is no node called '{name[:60]}' in this mesh; there are: {known}")
         return member
 
-    def _save(self) -> None:
+    def _change(self, changed: dict[str, Member]) -> None:
+        """Make it so on the disk and then here: what a restart would undo is never told to anybody as done.
+
+        Raises: DiskFull, ResourceError: nothing has changed.
+        """
         members = []
-        for member in self._members.values():
+        for member in changed.values():
             kept = asdict(member)
             del kept["heard_at"]
             members.append(kept)
-        replace_private(self._path, json.dumps({"format": FORMAT, "members": members}, indent=1).encode())
+        try:
+            replace_private(self._path, json.dumps({"format": FORMAT, "members": members}, indent=1).encode())
+        except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            raise (DiskFull if is_full else ResourceError)(
+                f"cannot write {self._path}: {error.strerror}; make room there and ask again, nothing has changed"
+            ) from error  # fmt: skip
+        self._members = changed
 
 
 def _read(path: Path) -> dict[str, Member]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
+from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
 from coordinator.invites import MAX_LIFETIME_SECONDS, MAX_OPEN, Invites
 from coordinator.members import MAX_MEMBERS, MEMBERS_FILE, Device, Members
 
@@ -39,6 +41,28 @@ def test_members_are_found_again_after_a_restart(members: Members, tmp_path: Pat
     (again,) = Members(tmp_path).all()
     assert again == replace(members.get("kitchen"), rank=3)
     assert Members(tmp_path).silent_seconds(again) < 0
+
+
+def test_what_cannot_be_written_down_has_not_happened(
+    members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A removal that a restart would undo is an error and no removal; a name that was not admitted is free.
+
+    What a member says of itself counts all the same.
+    """
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as patch:
+        patch.setattr("coordinator.members.replace_private", mock.Mock(side_effect=full))
+        for change in (
+            lambda: members.remove("kitchen"), lambda: members.admit("attic", "a2", 1000, PI),
+            lambda: members.renew("kitchen", "b2", 2000),
+        ):  # fmt: skip
+            with pytest.raises(DiskFull, match=f"cannot write {tmp_path}.*make room"):
+                change()
+        members.hear("kitchen", "10.0.0.2:50051", PI, 3, "")
+        assert members.check("kitchen", "a1").address == "10.0.0.2:50051"
+    assert [member.serials for member in members.all()] == [("a1",)]
+    members.admit("attic", "a2", 1000, PI)
 
 
 def test_a_certificate_of_before_is_good_until_the_new_one_is_seen(members: Members) -> None:
@@ -97,11 +121,11 @@ def test_a_list_that_cannot_be_written_changes_nothing(
     """What is on disk is whole, and no temporary file is left."""
 
     def fail(*arguments: object) -> None:
-        raise OSError("no room")
+        raise OSError(errno.EROFS, "no writing")
 
     before = (tmp_path / MEMBERS_FILE).read_bytes()
     monkeypatch.setattr("common.durable_files.os.replace", fail)
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(ResourceError, match="no writing"):
         members.admit("attic", "b", 1, PI)
     assert json.loads(before)["members"][0]["name"] == "kitchen"
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(MEMBERS_FILE, before)]
