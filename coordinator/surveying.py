@@ -43,8 +43,13 @@ def survey(
     kept = kept_speeds(state_directory) or DeviceSpeeds()
     if measure_devices:
         told(f"measuring memory, processor and disk of {', '.join(names)}, then of this device (some seconds)")
-        with ThreadPoolExecutor(len(names)) as pool:
+        pool = ThreadPoolExecutor(len(names))
+        try:
             found = list(pool.map(lambda node: _speeds_of_node(mesh, node, told), nodes))
+        finally:
+            pool.shutdown(
+                wait=False
+            )  # after Ctrl-C, or for a node that is gone, nobody waits until the others are done
         own = _speeds(lambda: measure_apart(state_directory), kept, told)
     else:
         found = [_or_small_pc(DeviceSpeeds.told_by(node.device)) for node in nodes]

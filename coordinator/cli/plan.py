@@ -112,8 +112,9 @@ def doctor(
 
     state = state_dir or default_state_directory()
     mesh, workload = owner_access(state), Workload()
-    loaded = LoadedModels(state).all()
-    nodes = [mesh.node(name) for name in loaded[0].node_names] if loaded else mesh.alive()
+    loaded, alive = LoadedModels(state).all(), {node.name: node for node in mesh.alive()}
+    missing = [name for name in loaded[0].node_names if name not in alive] if loaded else []
+    nodes = [alive[name] for name in loaded[0].node_names] if loaded and not missing else list(alive.values())
     hidden_size = loaded[0].description.spec.hidden_size if loaded else 2048
     surveyed = survey(mesh, nodes, state, hidden_size, workload, tell, measure_devices=measure)
     table = Table(box=None, pad_edge=False)
@@ -130,7 +131,9 @@ def doctor(
     for node in mesh.nodes():
         if not is_alive(node):
             print(f"{node.name} is not heard: is its shardnode running, and does it reach this coordinator?")
-    if loaded:
+    if missing:
+        print(f"{loaded[0].name} cannot answer without {', '.join(missing)}; start what is missing, or load it again")
+    elif loaded:
         predicted = predict(loaded[0].description, surveyed.devices, workload)
         print(f"{loaded[0].name}: about {1 / predicted.seconds_per_token:.1f} tokens/s; what limits it: "
               f"{predicted.bottleneck}")  # fmt: skip

@@ -6,22 +6,29 @@ of rates (tests/property/test_planning.py), links.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from unittest import mock
 
 import grpc
 import psutil
 import pytest
 
-from common.device_speeds import kept_speeds
+from common.device_speeds import DeviceSpeeds, kept_speeds
+from common.errors import NodeLost
+from common.plan import make_plan
+from coordinator.cli.plan import doctor
+from coordinator.loaded_models import LoadedModel, LoadedModels
 from coordinator.mesh_access import owner_access
 from coordinator.owner_client import OwnerClient
 from coordinator.planned_devices import SMALL_PC
 from coordinator.prediction import Workload
 from coordinator.surveying import survey
-from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
-from tests.support.shipped_slices import ShippingMesh
+from protos.shardmesh.v1 import links_pb2, links_pb2_grpc, mesh_pb2
+from tests.support.planned_models import DESCRIPTION
+from tests.support.shipped_slices import NAME, ShippingMesh
 from tests.support.waiting import wait_until
 
 LIMIT_SECONDS = 60.0
@@ -94,3 +101,40 @@ def test_a_node_measures_its_device_and_its_heartbeats_tell(mesh: ShippingMesh) 
             return bool(node.device.disk_bytes_per_second == rates.disk_bytes_per_second)
 
     wait_until(told, limit_seconds=LIMIT_SECONDS, what="the coordinator knows")
+
+
+def test_nobody_waits_for_devices_that_still_measure_once_one_is_gone(mesh: ShippingMesh) -> None:
+    """Nor after Ctrl-C: measuring goes on for ten seconds, in which nothing would be said."""
+    done = threading.Event()
+
+    def measured(access: object, name: str) -> DeviceSpeeds:
+        if name == "gone":
+            raise NodeLost("gone is not reachable")
+        done.wait(LIMIT_SECONDS)
+        return DeviceSpeeds()
+
+    nodes = [mesh_pb2.Node(name="busy"), mesh_pb2.Node(name="gone")]
+    access = owner_access(mesh.state_directory)
+    try:
+        with mock.patch("coordinator.surveying.measure_device", measured), pytest.raises(NodeLost):
+            survey(access, nodes[::-1], mesh.state_directory, 64, Workload(), lambda text: None)
+        assert not done.is_set()
+    finally:
+        done.set()
+
+
+def test_the_doctor_examines_the_nodes_that_are_there_and_names_those_that_a_model_lacks(
+    mesh: ShippingMesh, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """When something is wrong is when it is asked."""
+    models = LoadedModels(mesh.state_directory)
+    directory = models.directory / "broken"
+    directory.mkdir(parents=True)
+    description = replace(DESCRIPTION, plan=make_plan(DESCRIPTION.spec, "uniform", 2))
+    models.save(LoadedModel(
+        name="broken", directory=directory, source="x", description=description, node_names=(NAME, "cellar")
+    ))  # fmt: skip
+    doctor(measure=False, state_dir=mesh.state_directory)
+    said = capsys.readouterr().out
+    assert f"\n{NAME} " in said
+    assert "broken cannot answer without cellar" in said
