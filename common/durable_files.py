@@ -17,10 +17,16 @@ def sync_directory(directory: Path) -> None:
 
 
 def replace_private(path: Path, content: bytes) -> None:
-    """Replace a file in one step; only its user may read it. Raises: OSError: the old one is still there."""
+    """Replace a file in one step; only its user may read it, who is the directory's, also when root writes it.
+
+    Raises: OSError: the old one is still there.
+    """
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # of mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
+            if os.geteuid() == 0:  # a certificate that is renewed by root must not lock the service's user out
+                owner = os.stat(path.parent)
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

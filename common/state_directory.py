@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 from pathlib import Path
+
+from common.errors import InputError
 
 
 def state_directory(part: str) -> Path:
@@ -12,3 +15,22 @@ def state_directory(part: str) -> Path:
         return Path(given.split(":")[0])
     home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
     return Path(home, "shardmesh", part)
+
+
+def check_own(directory: Path) -> None:
+    """Refuse to write as root below a directory of another user: the service that runs as that user could not read it.
+
+    Raises: InputError.
+    """
+    if os.geteuid() != 0 or not directory.exists() or (owner := _owner(directory)) == 0:
+        return
+    try:
+        user = pwd.getpwuid(owner).pw_name
+    except KeyError:
+        user = f"#{owner}"
+    raise InputError(f"{directory} belongs to the user {user}, who could not read what root writes there; do it as "
+                     f"that user: runuser -u {user} -- COMMAND")  # fmt: skip
+
+
+def _owner(directory: Path) -> int:
+    return directory.stat().st_uid

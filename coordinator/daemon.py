@@ -27,6 +27,7 @@ from common.metrics_page import MetricsPage
 from common.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
 from common.service_notify import ServiceNotifier
 from common.standard_services import StandardServices
+from common.state_directory import check_own
 from common.trust.tls import caller_of, mutual_server_credentials, open_server_credentials
 from coordinator.announcement import Announcement
 from coordinator.generation_service import GenerationServicer, Generator
@@ -58,6 +59,7 @@ class Coordinator:
         wire_dtype: str = "float32",
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
+        check_own(state_directory)
         self._state = open_mesh_state(state_directory)
         self._host, wanted_port = split_host_port(address)
         if wanted_port == LAST_PORT:

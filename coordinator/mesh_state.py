@@ -11,7 +11,7 @@ from pathlib import Path
 
 from common.durable_files import replace_private
 from common.errors import InputError
-from common.state_directory import state_directory
+from common.state_directory import check_own, state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -42,6 +42,7 @@ def init_mesh(directory: Path, name: str) -> None:
     Raises: InputError: there is one already, or the directory cannot be written.
     """
     check_name(name)
+    check_own(directory)
     if (directory / AUTHORITY_KEY_FILE).exists():
         raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that "
                          "directory if every node may be forgotten")  # fmt: skip

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from common.errors import InputError, NodeError, NoSuchNode
+from common.state_directory import check_own
 from coordinator.loaded_models import LoadedModels
 from coordinator.mesh_access import MeshAccess, is_alive
 from coordinator.node_slices import list_slices, remove_slice
@@ -65,7 +66,8 @@ def _keeps_only(needed: set[tuple[str, str]], mesh: MeshAccess, name: str) -> bo
 
 @contextmanager
 def one_at_a_time(directory: Path) -> Iterator[None]:
-    """Lock a mesh's models. Raises: InputError: another command has them."""
+    """Lock a mesh's models. Raises: InputError: another command has them, or they are another user's."""
+    check_own(directory.parent)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / LOCK_FILE, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)

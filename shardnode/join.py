@@ -17,7 +17,7 @@ from common.device_speeds import DeviceSpeeds
 from common.durable_files import replace_private
 from common.errors import InputError, NodeError, NodeLost, NotTrusted
 from common.rpc import failures_of, split_host_port
-from common.state_directory import state_directory
+from common.state_directory import check_own, state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -67,6 +67,7 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
     token = parse_token(token_text)
     check_name(name)
     split_host_port(listen)
+    check_own(data_directory)
     directory = data_directory / IDENTITY_DIRECTORY
     if (directory / AUTHORITY_FILE).exists():
         raise InputError(f"this device belongs to a mesh already ({directory}); remove that directory to join another")
