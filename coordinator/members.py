@@ -18,6 +18,7 @@ from pathlib import Path
 from common.durable_files import replace_private
 from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError
 from common.trust.certificates import check_name
+from coordinator.claims import Claims
 
 MEMBERS_FILE = "members.json"
 FORMAT = 1
@@ -69,6 +70,7 @@ class Members:
         self._clock = clock
         self._lock = threading.Lock()
         self._members = _read(self._path)
+        self._claims = Claims(clock)
 
     def all(self) -> list[Member]:
         """Return the members, by name."""
@@ -129,9 +131,10 @@ class Members:
             self._change({**self._members, name: renewed})
 
     def hear(self, name: str, address: str, device: Device, rank: int, model_identity: str) -> None:
-        """Note what a member has just said. Raises: NoSuchNode."""
+        """Note what a member has just said. Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard."""
         with self._lock:
             member = self._get(name)
+            self._claims.check(name, address, member.address, member.heard_at)
             heard = replace(
                 member, address=address, device=device, rank=rank, model_identity=model_identity,
                 heard_at=self._clock(),

@@ -43,6 +43,34 @@ def test_members_are_found_again_after_a_restart(members: Members, tmp_path: Pat
     assert Members(tmp_path).silent_seconds(again) < 0
 
 
+def test_a_copy_of_a_node_is_refused_while_the_first_one_is_heard(tmp_path: Path) -> None:
+    """A slice that is sent to one would be asked of the other. Once the first has gone, it moves."""
+    clock = Clock()
+    members = Members(tmp_path, clock)
+    members.admit("kitchen", "a1", 1000, PI)
+
+    def beat(*addresses: str) -> str:
+        for address in addresses:
+            clock.now += 0.5
+            members.hear("kitchen", address, PI, -1, "")
+        return members.get("kitchen").address
+
+    assert beat("first:1", "copy:1", "first:1") == "first:1"
+    for _ in range(3):
+        with pytest.raises(NotTrusted, match="at first:1: was the data directory copied"):
+            beat("copy:1")
+        assert beat("first:1") == "first:1"
+    clock.now += 4
+    assert beat("copy:1", "copy:1") == "copy:1"
+
+
+def test_a_node_that_restarts_elsewhere_is_heard_there_at_once(members: Members) -> None:
+    """Also twice, and back at the old place later."""
+    for address in ("a:1", "a:2", "a:3", "b:1", "b:1"):
+        members.hear("kitchen", address, PI, -1, "")
+        assert members.get("kitchen").address == address
+
+
 def test_what_cannot_be_written_down_has_not_happened(
     members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
