@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.durable_files import replace_private
-from common.errors import InputError
+from common.errors import InputError, NotTrusted
 from common.state_directory import check_own, state_directory
 from common.trust.certificates import (
     COORDINATOR,
@@ -18,6 +18,7 @@ from common.trust.certificates import (
     PeerName,
     certify,
     check_name,
+    check_pair,
     make_authority,
     make_key,
     make_request,
@@ -92,10 +93,13 @@ def open_mesh_state(directory: Path) -> MeshState:
     except OSError as error:
         raise InputError(f"cannot read the mesh in {directory}: {error.strerror}; run as its owner") from error
     certificate = load_identity(directory).authority
-    return MeshState(
-        directory=directory, name=mesh_of(certificate), authority=KeyedCertificate(key=key, certificate=certificate),
-        members=Members(directory),
-    )  # fmt: skip
+    authority = KeyedCertificate(key=key, certificate=certificate)
+    try:
+        check_pair(authority)
+    except NotTrusted as error:
+        raise NotTrusted(f"{directory / AUTHORITY_KEY_FILE} is damaged ({error}); restore it from a copy: without it "
+                         "no device can join, and no certificate be renewed") from error  # fmt: skip
+    return MeshState(directory=directory, name=mesh_of(certificate), authority=authority, members=Members(directory))
 
 
 def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:

@@ -152,6 +152,12 @@ def peer_from_uri(uri: str) -> PeerName:
     return PeerName(mesh=match[1], role=match[2], name=match[3])
 
 
+def check_pair(pair: KeyedCertificate) -> None:
+    """Raise NotTrusted unless a key and a certificate can be read and belong together."""
+    if _load(pair.certificate).public_key() != _private(pair.key).public_key():
+        raise NotTrusted("a key and its certificate do not belong together")
+
+
 def serial_of(certificate: bytes) -> str:
     """Return a certificate's serial number, in hex."""
     return f"{_load(certificate).serial_number:x}"

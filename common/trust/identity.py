@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.durable_files import replace_private
-from common.errors import InputError
-from common.trust.certificates import KeyedCertificate, PeerName, peer_of
+from common.errors import InputError, NotTrusted
+from common.trust.certificates import KeyedCertificate, PeerName, check_pair, mesh_of, peer_of
 
 AUTHORITY_FILE = "authority.pem"
 KEYED_FILE = "identity.pem"
@@ -53,4 +53,11 @@ def load_identity(directory: Path) -> Identity:
     except OSError as error:
         raise InputError(f"cannot read the identity in {directory}: {error.strerror}") from error
     key, mark, certificate = keyed.partition(_MARK)
-    return Identity(authority=authority, own=KeyedCertificate(key=key, certificate=mark + certificate))
+    identity = Identity(authority=authority, own=KeyedCertificate(key=key, certificate=mark + certificate))
+    try:
+        mesh_of(authority)
+        check_pair(identity.own)
+    except NotTrusted as error:
+        raise NotTrusted(f"the identity in {directory} is damaged ({error}); restore that directory from a copy, or, on "
+                         "a node, remove it and join again") from error  # fmt: skip
+    return identity

@@ -5,16 +5,27 @@ Does not cover: who is let in (test_mesh_trust.py), whole programs (tests/e2e/te
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
-from common.errors import AddressInUse, InputError, ShardmeshError
+from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
 from coordinator.daemon import Coordinator
-from coordinator.mesh_state import init_mesh
+from coordinator.mesh_state import init_mesh, open_mesh_state
 from coordinator.owner_client import OwnerClient
 from tests.support.waiting import wait_until
+
+
+@pytest.mark.parametrize("name", ["authority.key", "authority.pem", "identity.pem"])
+@pytest.mark.parametrize("kept", [0, 100])
+def test_a_damaged_file_of_the_mesh_is_named_with_what_to_do(tmp_path: Path, name: str, kept: int) -> None:
+    """At the start, not when the first device joins; empty, or cut short where it still begins as it should."""
+    init_mesh(tmp_path, "home")
+    os.truncate(tmp_path / name, kept)
+    with pytest.raises(NotTrusted, match=rf"{tmp_path}\S* is damaged \(.*restore .* from a copy"):
+        open_mesh_state(tmp_path)
 
 
 def test_a_second_coordinator_on_the_same_state_is_refused(tmp_path: Path) -> None:
