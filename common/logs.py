@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 
 from common.errors import InputError
 
@@ -11,12 +10,10 @@ LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure_logs(level: str) -> None:
-    """Send records of `level` and above to stderr. Call once, before gRPC is used.
+    """Send records of `level` and above to stderr. Call once.
 
     Raises: InputError: no such level.
     """
     if level not in LEVELS:
         raise InputError(f"--log-level is '{level}'; use {', '.join(LEVELS)}")
     logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # gRPC's core writes its own log to stderr; what matters of it reaches us as statuses.
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")

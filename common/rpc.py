@@ -14,6 +14,7 @@ import ipaddress
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ from common.errors import (
 
 log = logging.getLogger(__name__)
 
+WRONG_CLOCK = ("certificate is not yet valid", "certificate has expired")
+"""What gRPC says of a peer's certificate. A device without a battery for its clock starts in the past."""
 PROTOCOL_VERSION = 2
 """Of the messages in protos/; a node refuses a coordinator that speaks another one."""
 REASON_KEY = "shardmesh-reason"
@@ -86,6 +89,9 @@ def error_from(status: Status, peer: str) -> ShardmeshError:
     cls = _BY_REASON.get(status.reason)
     if cls is not None and cls is not InternalError:
         return cls(message)
+    if status.code == "UNAVAILABLE" and any(words in text for words in WRONG_CLOCK):
+        return NodeLost(f"{peer} shows a certificate that is not good at the time that this device's clock says, "
+                        f"{time.strftime('%Y-%m-%d %H:%M')}; set the clocks of both (timedatectl)")  # fmt: skip
     if status.code == "UNAVAILABLE" or status.code == "CANCELLED":
         return NodeLost(f"{peer} is gone ({text or 'connection closed'})")
     if status.code == "DEADLINE_EXCEEDED":

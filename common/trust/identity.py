@@ -58,6 +58,6 @@ def load_identity(directory: Path) -> Identity:
         mesh_of(authority)
         check_pair(identity.own)
     except NotTrusted as error:
-        raise NotTrusted(f"the identity in {directory} is damaged ({error}); restore that directory from a copy, or, on "
+        raise NotTrusted(f"the identity in {directory} is damaged ({error}); restore it from a copy, or, on "
                          "a node, remove it and join again") from error  # fmt: skip
     return identity

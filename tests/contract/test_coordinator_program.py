@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import os
 import socket
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
+from common.errors import AddressInUse, InputError, NodeLost, NotTrusted, ShardmeshError
+from common.trust.certificates import KeyedCertificate, certify, make_key, make_request
+from common.trust.identity import Identity, save_identity
 from coordinator.daemon import Coordinator
 from coordinator.mesh_state import init_mesh, open_mesh_state
 from coordinator.owner_client import OwnerClient
+from shardnode.join import join_mesh
+from tests.support.mesh_members import token_of
 from tests.support.waiting import wait_until
 
 
@@ -77,6 +83,24 @@ def test_the_last_port_is_refused_since_devices_join_on_the_next_one(tmp_path: P
     init_mesh(tmp_path, "home")
     with pytest.raises(InputError, match="choose a lower one"):
         Coordinator(tmp_path, "127.0.0.1:65535")
+
+
+@pytest.mark.parametrize("days", [-400, 400])
+def test_a_clock_that_is_wrong_is_told_as_that(tmp_path: Path, days: int) -> None:
+    """Certificates are good or not by the clock of who looks, and a small computer without a battery starts in 1970."""
+    state = tmp_path / "state"
+    init_mesh(state, "home")
+    mesh, key = open_mesh_state(state), make_key()
+    elsewhen = datetime.now(timezone.utc) + timedelta(days=days)
+    own = KeyedCertificate(key=key, certificate=certify(mesh.authority, make_request(key), mesh.peer, now=elsewhen))
+    save_identity(state, Identity(authority=mesh.authority.certificate, own=own))
+    with mock.patch("coordinator.mesh_state.needs_renewal", return_value=False):
+        coordinator = Coordinator(state, "127.0.0.1:0")
+        try:
+            with pytest.raises(NodeLost, match=r"this device's clock says, \d{4}-.* set the clocks"):
+                join_mesh(token_of(state), "kitchen", tmp_path / "kitchen", "127.0.0.1:0")
+        finally:
+            coordinator.close()
 
 
 def _answers(port: int) -> bool:

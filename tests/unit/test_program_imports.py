@@ -7,9 +7,12 @@ Does not cover: what they do (tests/e2e), verbs that cut or run models.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from common.errors import EXIT_INTERNAL
 
@@ -33,6 +36,30 @@ for app, words in [(daemon, []), *((cli, verb.split()) for verb in sys.argv[2:])
     assert "torch" not in sys.modules, words
 print(ended)
 """
+LOOK = """
+import os, sys
+
+class Look:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_VERBOSITY"))
+
+sys.meta_path.insert(0, Look())
+import {program}
+"""
+
+
+@pytest.mark.parametrize(
+    "program", ["shardnode.cli", "coordinator.daemon_cli, coordinator.daemon", "coordinator.cli.main"]
+)
+def test_grpc_is_told_to_write_no_log_before_it_is_imported(program: str) -> None:
+    """It looks then and never again; a node whose coordinator it does not trust would write a line each second."""
+    environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK.format(program=program)],
+        cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["NONE"]
 
 
 def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
