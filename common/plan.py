@@ -19,6 +19,8 @@ from common.errors import InputError
 from common.model_spec import ModelSpec, canonical_json
 
 MAX_WORLD_SIZE = 1024
+MAX_RATIO = 1e30
+"""Beyond, sums need not be finite. Bytes and rates of devices are ratios too."""
 COLUMN_GRAIN = 8
 """FFN columns are dealt in groups of this many: 32 bytes of float32, a kernel's vector."""
 
@@ -120,15 +122,16 @@ def parse_ratios(strategy: str, world_size: int) -> list[float]:
         return [1.0] * world_size
     name, separator, numbers = strategy.partition(":")
     if name != "ratio" or not separator:
-        raise InputError(f"unknown --split-strategy '{strategy}'; use 'uniform' or 'ratio:3,1,1'")
+        raise InputError(f"unknown --split-strategy '{strategy}'; use 'uniform' or 'ratio:3,1,1', and on a mesh "
+                         "'memory' or 'measured'")  # fmt: skip
     try:
         ratios = [float(text) for text in numbers.split(",")]
     except ValueError:
         raise InputError(f"--split-strategy '{strategy}' has something that is not a number") from None
     if len(ratios) != world_size:
         raise InputError(f"--split-strategy '{strategy}' names {len(ratios)} ratios for {world_size} nodes")
-    if not all(0 < ratio < float("inf") for ratio in ratios):
-        raise InputError(f"--split-strategy '{strategy}': every ratio must be a number above 0")
+    if not all(1 / MAX_RATIO <= ratio <= MAX_RATIO for ratio in ratios):
+        raise InputError(f"--split-strategy '{strategy}': every ratio must be a number above 0, up to {MAX_RATIO:.0e}")
     return ratios
 
 

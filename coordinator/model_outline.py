@@ -11,7 +11,7 @@ from pathlib import Path
 from common.model_spec import ModelSpec
 from common.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
-from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
+from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES, check_storage
 from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.config_values import read_json_object
 from coordinator.slicing.model_config import spec_from_config
@@ -29,7 +29,11 @@ class ModelOutline:
     identity: str = NO_IDENTITY
 
     def description(self, dtype: str | None = None) -> SliceDescription:
-        """Return the coordinator's own slice, of a plan for one node, to be replaced. Args: dtype: if another one."""
+        """Return the coordinator's own slice, of a plan for one node, to be replaced. Args: dtype: if another one.
+
+        Raises: InputError: weights cannot be stored so.
+        """
+        check_storage(dtype or self.dtype, DEFAULT_TILE_BYTES)
         return SliceDescription(
             model_identity=self.identity, spec=self.spec, plan=make_plan(self.spec, "uniform", 1),
             rank=COORDINATOR_RANK, dtype=dtype or self.dtype, tile_bytes=DEFAULT_TILE_BYTES,

@@ -190,6 +190,10 @@ def _ask(context: typer.Context, address: str, state_dir: Path | None, **request
 
     try:
         message = generation_pb2.GenerateRequest(**request)
+    except UnicodeEncodeError as error:
+        raise InputError(
+            "--prompt or --prefix is no text in UTF-8; is your terminal set to another encoding?"
+        ) from error
     except ValueError as error:
         raise InputError(f"--length, --k or --seed is out of range: {error}") from error
     ask_coordinator(address, state_dir or default_state_directory(), message, json_output=context.params["json_output"])

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from common.errors import InputError
 from common.logs import configure_logs
-from coordinator.cli.mesh import StateOption
+from coordinator.cli.mesh import StateOption, as_typed
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
 
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
@@ -93,7 +93,8 @@ def load(
         tell(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}")
     with OwnerClient(state) as coordinator:
         address = coordinator.nodes().coordinator_address
-    tell(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address} --prompt ...")
+    tell(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address}{as_typed(state_dir)} "
+         "--prompt ...")  # fmt: skip
 
 
 def _alive(mesh: MeshAccess) -> Sequence[mesh_pb2.Node]:

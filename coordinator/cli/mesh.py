@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -42,7 +43,9 @@ def init(
     directory = state_dir or default_state_directory()
     init_mesh(directory, name)
     print(f"mesh {name} is made in {directory}; keep it to yourself: its key lets devices in", file=sys.stderr)
-    print("next: coordinator --master-ip 0.0.0.0, and coordinator-cli mesh invite for each device", file=sys.stderr)
+    there = as_typed(state_dir)
+    print(f"next: coordinator --master-ip 0.0.0.0{there}, and coordinator-cli mesh invite{there} for each device",
+          file=sys.stderr)  # fmt: skip
 
 
 @app.command()
@@ -93,6 +96,11 @@ def nodes(state_dir: StateOption = None) -> None:
 
 
 TITLES = ("node", "address", "state", "rank", "cores", "GB free", "disk GB", "version")
+
+
+def as_typed(state_dir: Path | None) -> str:
+    """Return the option that the next command needs to find the same mesh."""
+    return "" if state_dir is None else f" --state-dir {shlex.quote(str(state_dir))}"
 
 
 def _owner(state_dir: Path | None) -> OwnerClient:

@@ -89,7 +89,7 @@ def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
             _check_all_belong(checkpoint, request)  # nobody can change them here, so no lock is needed
             return False
         raise InputError(f"cannot write slices to {request.directory}: {error.strerror}; "
-                         "name another place with --save-dir") from error  # fmt: skip
+                         "have them elsewhere (generate and split: --save-dir)") from error  # fmt: skip
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # With the lock held nobody builds: what is there was left by a run that was killed, gigabytes perhaps.
@@ -149,7 +149,7 @@ def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) ->
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
                 f"no room left in {request.directory}: the slices need {total_bytes / 1e9:.2f} GB; "
-                "free some, or name another place with --save-dir"
+                "free some, or have them elsewhere (generate and split: --save-dir)"
             ) from error
         raise SliceError(f"cannot write slices to {request.directory}: {error}") from error
     finally:
@@ -160,7 +160,7 @@ def _check_room(directory: Path, total_bytes: int) -> None:
     free_bytes = shutil.disk_usage(directory).free
     if free_bytes < total_bytes:
         raise DiskFull(f"the slices need {total_bytes / 1e9:.2f} GB and {directory} has {free_bytes / 1e9:.2f} GB "
-                       "free; free some, or name another place with --save-dir")  # fmt: skip
+                       "free; free some, or have them elsewhere (generate and split: --save-dir)")  # fmt: skip
 
 
 def _publish(request: SplitRequest, building: Path) -> None:

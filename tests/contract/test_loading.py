@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from common.errors import InputError, ModelNotFound
 from coordinator import loading, unloading
 from coordinator.cli.load import load as load_as_typed
+from coordinator.cli.mesh import init
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
@@ -123,3 +125,26 @@ def test_a_node_that_is_named_twice_is_refused_before_anything_is_measured_or_se
     with pytest.raises(InputError, match=f"names {NAME} more than once"):
         load_as_typed(models[0], nodes=f"{NAME}, {NAME}", state_dir=tmp_path / "state")
     assert not held(mesh)
+
+
+def test_a_dtype_that_is_unknown_is_refused_before_devices_are_measured(
+    mesh: ShippingMesh, models: list[Path], tmp_path: Path
+) -> None:
+    """Half a minute later is late for a letter that is wrong."""
+    with (
+        mock.patch("coordinator.surveying.survey") as survey,
+        pytest.raises(InputError, match="dtype 'int8' is unknown"),
+    ):
+        load_as_typed(models[0], weights_dtype="int8", state_dir=tmp_path / "state")
+    survey.assert_not_called()
+
+
+def test_what_is_printed_after_a_load_is_what_to_type(
+    mesh: ShippingMesh, models: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the mesh that was named, also where its directory has a space; and so after a mesh was made."""
+    state = tmp_path / "state"
+    load_as_typed(models[0], split_strategy="uniform", state_dir=state)
+    assert f"--coordinator {mesh.coordinator.address} --state-dir {state} --prompt" in capsys.readouterr().err
+    init("home", tmp_path / "a new one")
+    assert f"mesh invite --state-dir '{tmp_path}/a new one' for each" in capsys.readouterr().err

@@ -177,3 +177,10 @@ def test_a_ratio_of_three_gets_three_times_the_work() -> None:
     rows = [attention_rows(MODEL, share) + 3 * share.ffn_column_count for share in plan.shares]
     assert rows[0] / sum(rows) == pytest.approx(0.6, abs=0.005)
     assert rows[1] / sum(rows) == pytest.approx(0.2, abs=0.005)
+
+
+@pytest.mark.parametrize("ratios", ["1e308,1e308", "inf,1", "nan,1", "1e-320,1", "0,1"])
+def test_ratios_that_nothing_can_be_dealt_by_are_refused(ratios: str) -> None:
+    """Their sum would be no number, and the plan an internal error."""
+    with pytest.raises(InputError, match="every ratio must be a number above 0"):
+        parse_ratios(f"ratio:{ratios}", 2)
