@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,6 +27,10 @@ DEMO_MODEL = REPOSITORY / "models" / "smollm2-135m-instruct"
 LEAK_GRACE_SECONDS = 5.0
 """What has been told to end may take this long to do so."""
 POLL_SECONDS = 0.05
+
+# A shell starts `make test &` deaf to Ctrl-C, and so would be every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline for each example would fail on a busy machine; pytest-timeout guards the whole test.
 hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
