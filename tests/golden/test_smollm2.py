@@ -23,7 +23,7 @@ from coordinator.conversation import Conversation, Model
 from coordinator.local import LocalNodes
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
-from tests.support.mesh import importing_pools, new_sequence, process_meshes, run_alone, run_together, sliced
+from tests.support.mesh import importing_pool, new_sequence, process_meshes, run_alone, run_together, sliced
 
 GOLDEN_DOCUMENT: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
 ENTRIES: list[dict[str, Any]] = GOLDEN_DOCUMENT["prompts"]
@@ -46,27 +46,27 @@ def plan_name(plan: tuple[int, str]) -> str:
 @pytest.fixture(scope="module", params=PLANS, ids=plan_name)
 def sliced_model(
     request: pytest.FixtureRequest, demo_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Model, list[LocalNodes]]]:
-    """Return the demo model cut by one plan, and two pools for its nodes, which import meanwhile.
+) -> Iterator[tuple[Model, LocalNodes]]:
+    """Return the demo model cut by one plan, and a pool for its nodes, which imports meanwhile.
 
     Its slices are gone before the next plan's are made.
     """
     world_size, strategy = request.param
     directory = tmp_path_factory.mktemp("slices")
-    with importing_pools(2) as pools, sliced(demo_model, directory, world_size=world_size, strategy=strategy) as model:
-        yield model, pools
+    with importing_pool() as pool, sliced(demo_model, directory, world_size=world_size, strategy=strategy) as model:
+        yield model, pool
     shutil.rmtree(directory)
 
 
 @pytest.mark.timeout(400)  # seconds; a twentieth of it on two cores with nothing else to do
-def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[Model, list[LocalNodes]]) -> None:
+def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[Model, LocalNodes]) -> None:
     """Not one token of 64 differs, streamed through a window of two blocks and with all weights in memory."""
-    model, pools = sliced_model
+    model, pool = sliced_model
     plan = (model.plan.world_size, model.plan.strategy)
     streamed_entries = ENTRIES if plan == LONG_ON else SHORT
     alone_entries = ALONE if model.plan.world_size <= 2 else []
     with (
-        process_meshes(model, pools, memory_windows=[2, 0]) as (streamed, resident),
+        process_meshes(model, pool, memory_windows=[2, 0]) as (streamed, resident),
         ThreadPoolExecutor(max_workers=2) as threads,  # side by side: one mesh alone leaves half of two cores idle
     ):
         streaming = threads.submit(answer, streamed, streamed_entries, alone=False)
