@@ -16,7 +16,6 @@ from typing import Any, NoReturn
 import typer
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
-from common.lean_torch import import_torch_lean
 
 
 def _with_dashes(word: str) -> str:
@@ -67,7 +66,6 @@ def run_process(app: typer.Typer, name: str) -> NoReturn:
     By then everything of ours is closed. With torch and gRPC loaded the shutdown takes half a second, and after
     Ctrl-C it sometimes took gRPC 20 s.
     """
-    import_torch_lean()
     try:
         run_program(app, name)
     except SystemExit as ended:

@@ -1,17 +1,19 @@
-"""Makes `import torch` cheaper for a program that runs models and compiles none: what only compilers need comes later.
+"""Makes `import torch` cheaper for a node, which multiplies and compiles nothing: what only compilers need comes later.
 
     import_torch_lean()      # before anything imports torch; from then on `import torch` is the lean one
 
 Covers: modules of torch that are not run until somebody looks into them; then they come as ever.
-Does not cover: torch as a library of somebody else's program, tests included: they get all of it.
+Does not cover: programs that draw tokens (torch.Generator asks for all of it), torch in somebody else's program, tests
+included.
 
 torch runs them at every start to tell its compilers the shape of each operation's result without computing it (its
-"meta" device), and to offer kernels in Triton. We compute only. Without them: 1.5 s of processor time instead of 2.3
-and 201 MB instead of 219 at every start of a program.
+"meta" device), and to offer kernels in Triton. Without them: 1.5 s of processor time instead of 2.3 and 201 MB instead
+of 219 at every start of a node. They are torch's own affair, so they are left out of the versions we have tried only.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -19,6 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
 
+TRIED_VERSIONS = ("2.13.",)
 FOR_COMPILERS = ("torch._meta_registrations", "torch._native")
 
 
@@ -28,7 +31,7 @@ class _LaterFinder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """See MetaPathFinder. Another torch may lack some of them, which is for its own import to say."""
+        """See MetaPathFinder."""
         if fullname not in FOR_COMPILERS:
             return None
         spec = PathFinder.find_spec(fullname, path, target)
@@ -38,6 +41,8 @@ class _LaterFinder(MetaPathFinder):
 
 
 def import_torch_lean() -> None:
-    """Have the next `import torch` leave out what only compilers need; nothing if torch is there already."""
-    if "torch" not in sys.modules and not any(isinstance(finder, _LaterFinder) for finder in sys.meta_path):
+    """Have the next `import torch` leave out what only compilers need; nothing if torch is there, or is another one."""
+    if "torch" in sys.modules or not importlib.metadata.version("torch").startswith(TRIED_VERSIONS):
+        return
+    if not any(isinstance(finder, _LaterFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LaterFinder())

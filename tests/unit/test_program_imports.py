@@ -1,7 +1,6 @@
 """Does a program that computes nothing start without torch, which takes two seconds and 200 MB?
 
-Covers: the coordinator program and the verbs that only ask or tell a mesh something; what programs that do compute
-leave out of torch.
+Covers: the coordinator program and the verbs that only ask or tell a mesh something; what nodes leave out of torch.
 Does not cover: what they do (tests/e2e).
 """
 
@@ -55,7 +54,7 @@ def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "command", [[str(PROGRAMS / "shardnode"), "--slice-dir", "nowhere"], ["-m", "shardnode.pool", "nowhere"]]
 )
-def test_programs_that_compute_leave_out_what_only_compilers_need(tmp_path: Path, command: list[str]) -> None:
+def test_a_node_leaves_out_what_only_compilers_need(tmp_path: Path, command: list[str]) -> None:
     """Python itself names what was imported: torch, and not the tables that its compilers look into."""
     told = tmp_path / "told"
     with (
