@@ -106,26 +106,28 @@ def importing_pool() -> Iterator[LocalNodes]:
 
 @contextmanager
 def process_meshes(
-    model: Model, pool: LocalNodes, *, memory_windows: Sequence[int]
+    model: Model, pool: LocalNodes, *, memory_windows: Sequence[Sequence[int]]
 ) -> Iterator[list[Conversation]]:  # fmt: skip
-    """Run every node of a sliced model as a process of its own; a mesh for each window, all forked from one pool.
+    """Run every node of a sliced model as a process of its own, all forked from one pool.
+
+    Args: memory_windows: of each mesh, by rank; a coordinator streams its head if any of its nodes streams.
 
     Each node has one thread. Torch's threads wait for each other by spinning: beside other work two take many times
     as long as one.
     """
     count = model.plan.world_size
-    node_count = count * len(memory_windows)
+    windows = [window for mesh in memory_windows for window in mesh]
     with ExitStack() as closing:
         closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=count))
         nodes = pool.start(LocalOptions(
             slice_directories=model.node_directories * len(memory_windows),
-            kv_budget_bytes=[KV_BUDGET_BYTES] * node_count,
-            weights=[WeightMemory(memory_window=window) for window in memory_windows for _ in range(count)],
+            kv_budget_bytes=[KV_BUDGET_BYTES] * len(windows),
+            weights=[WeightMemory(memory_window=window) for window in windows],
         ))  # fmt: skip
         meshes = []
-        for index, window in enumerate(memory_windows):
+        for index, mesh in enumerate(memory_windows):
             addresses = [node.address for node in nodes[index * count : (index + 1) * count]]
-            meshes.append(closing.enter_context(Conversation(model, _run_options(window, addresses), None)))
+            meshes.append(closing.enter_context(Conversation(model, _run_options(max(mesh), addresses), None)))
         yield meshes
 
 
