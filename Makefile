@@ -90,7 +90,7 @@ stubs-fresh: $(READY)
 	    { echo "stubs-fresh: the stubs differ from their .proto files; run: make protos" >&2; exit 1; }
 
 test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
-# Two files at a time, in the order of folders: e2e and golden, which last longest, come before the many short ones.
+# Two files at a time, the longest first (tests/conftest.py), then in the order of folders: many short ones come last.
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)

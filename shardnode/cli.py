@@ -9,6 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.command_line import CONTEXT_SETTINGS, run_process
+from common.lean_torch import import_torch_lean
 from common.lifecycle import stop_on_signals
 from common.logs import configure_logs
 from common.memory_flags import (
@@ -158,4 +159,5 @@ def join(
 
 def main() -> NoReturn:
     """Run the program and exit with its documented code."""
+    import_torch_lean()
     run_process(app, "shardnode")

@@ -26,6 +26,7 @@ from types import FrameType
 from typing import Any
 
 from common.errors import InputError
+from common.lean_torch import import_torch_lean
 from common.lifecycle import is_cut, watch_lifeline
 from common.logs import configure_logs
 from common.operating_system import end_with_parent, wake_politely
@@ -76,6 +77,7 @@ def main() -> int:
 
 def _import_everything() -> None:
     """Import what nodes need, here and so only once, after the parent's end has begun to be noticed."""
+    import_torch_lean()
     import shardnode.run  # noqa: F401 - for those who import it after the fork
 
 

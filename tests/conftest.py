@@ -1,6 +1,6 @@
 """What every test gets: no leaks unnoticed, one torch thread, no hub, and the demo model.
 
-Covers: failing the run when child processes, threads or listening ports outlive it.
+Covers: failing the run when child processes, threads or listening ports outlive it; which file comes first.
 Does not cover: models, meshes and peers for tests (tests/support).
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 import threading
 import time
@@ -26,10 +27,20 @@ DEMO_MODEL = REPOSITORY / "models" / "smollm2-135m-instruct"
 LEAK_GRACE_SECONDS = 5.0
 """What has been told to end may take this long to do so."""
 POLL_SECONDS = 0.05
+LONGEST_FILE = "test_smollm2.py"
+
+# A shell starts `make test &` deaf to Ctrl-C, and so would be every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline for each example would fail on a busy machine; pytest-timeout guards the whole test.
 hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the file that lasts longest, so that of two files at a time it is not the last to end."""
+    items.sort(key=lambda item: item.path.name != LONGEST_FILE)
 
 
 class LeakWatch:

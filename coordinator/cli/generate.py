@@ -142,10 +142,6 @@ def generate(
         from coordinator.run_options import RunOptions
         from coordinator.sampler import SamplingParams
 
-        local = None
-        if nodes is None:
-            local = LocalNodes(forks=is_fresh)
-            closing.callback(local.close)
         addresses: list[str] = []
         mesh = None
         if nodes is not None:
@@ -168,6 +164,10 @@ def generate(
             master_address=f"{master_ip}:{master_port}" if is_master_named else None,
             metrics_port=metrics_port,
         )  # fmt: skip
+        local = None
+        if nodes is None:  # only now: what is refused starts nothing
+            local = LocalNodes(forks=is_fresh)
+            closing.callback(local.close)
         run_request(request, local)
 
 

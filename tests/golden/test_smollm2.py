@@ -1,7 +1,8 @@
 """Does a real model answer as transformers does in float32, token for token, on every number of nodes?
 
 Covers: eleven prompts (code, other scripts, emoji, chat, white space, one longer than a prefill chunk) on real
-processes, streamed and resident. The answers are in smollm2_greedy.json; make_smollm2.py writes it.
+processes, streamed and resident, each prompt and each plan with both. The answers are in smollm2_greedy.json;
+make_smollm2.py writes it.
 Does not cover: other families (test_families.py), text and its options (tests/e2e).
 """
 
@@ -23,7 +24,7 @@ from coordinator.conversation import Conversation, Model
 from coordinator.local import LocalNodes
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
-from tests.support.mesh import importing_pools, new_sequence, process_meshes, run_alone, run_together, sliced
+from tests.support.mesh import importing_pool, new_sequence, process_meshes, run_alone, run_together, sliced
 
 GOLDEN_DOCUMENT: dict[str, Any] = json.loads(GOLDEN.read_text(encoding="utf-8"))
 ENTRIES: list[dict[str, Any]] = GOLDEN_DOCUMENT["prompts"]
@@ -38,50 +39,63 @@ ALONE = SHORT[:2]
 second goes to the streamed mesh, whose kernels take single rows' weights from the page cache."""
 
 
+STREAMED, RESIDENT = 2, 0
+"""Memory windows: two blocks, and everything."""
+
+
 def plan_name(plan: tuple[int, str]) -> str:
     """Return a plan as a person reads it."""
     return f"{plan[0]} nodes {plan[1]}"
 
 
+def windows_on(plan: tuple[int, str]) -> list[list[int]]:
+    """Return the windows of each mesh by rank: one and two nodes stream in one mesh, and hold their weights in another.
+
+    More are one mesh of unlike devices: every other one streams, the odd ones on one plan and the even on the next.
+    """
+    if plan[0] <= 2:
+        return [[STREAMED] * plan[0], [RESIDENT] * plan[0]]
+    return [[(STREAMED, RESIDENT)[(rank + PLANS.index(plan)) % 2] for rank in range(plan[0])]]
+
+
 @pytest.fixture(scope="module", params=PLANS, ids=plan_name)
 def sliced_model(
     request: pytest.FixtureRequest, demo_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Model, list[LocalNodes]]]:
-    """Return the demo model cut by one plan, and two pools for its nodes, which import meanwhile.
+) -> Iterator[tuple[Model, LocalNodes]]:
+    """Return the demo model cut by one plan, and a pool for its nodes, which imports meanwhile.
 
     Its slices are gone before the next plan's are made.
     """
     world_size, strategy = request.param
     directory = tmp_path_factory.mktemp("slices")
-    with importing_pools(2) as pools, sliced(demo_model, directory, world_size=world_size, strategy=strategy) as model:
-        yield model, pools
+    with importing_pool() as pool, sliced(demo_model, directory, world_size=world_size, strategy=strategy) as model:
+        yield model, pool
     shutil.rmtree(directory)
 
 
 @pytest.mark.timeout(400)  # seconds; a twentieth of it on two cores with nothing else to do
-def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[Model, list[LocalNodes]]) -> None:
-    """Not one token of 64 differs, streamed through a window of two blocks and with all weights in memory."""
-    model, pools = sliced_model
+def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[Model, LocalNodes]) -> None:
+    """Not one token of 64 differs, where weights stream through a window of two blocks and where all are in memory."""
+    model, pool = sliced_model
     plan = (model.plan.world_size, model.plan.strategy)
-    streamed_entries = ENTRIES if plan == LONG_ON else SHORT
+    entries = ENTRIES if plan == LONG_ON else SHORT
     alone_entries = ALONE if model.plan.world_size <= 2 else []
+    windows = windows_on(plan)
     with (
-        process_meshes(model, pools, memory_windows=[2, 0]) as (streamed, resident),
+        process_meshes(model, pool, memory_windows=windows) as meshes,
         ThreadPoolExecutor(max_workers=2) as threads,  # side by side: one mesh alone leaves half of two cores idle
     ):
-        streaming = threads.submit(answer, streamed, streamed_entries, alone=False)
-        residing = threads.submit(answer, resident, SHORT, alone=False)
-        assert streaming.result() == {entry["name"]: entry["token_ids"] for entry in streamed_entries}
-        assert residing.result() == {entry["name"]: entry["token_ids"] for entry in SHORT}
-        for mesh, entry in zip((resident, streamed), alone_entries, strict=False):
+        for answers in [threads.submit(answer, mesh, entries, alone=False) for mesh in meshes]:
+            assert answers.result() == {entry["name"]: entry["token_ids"] for entry in entries}
+        for mesh, entry in zip(meshes[::-1], alone_entries, strict=False):
             assert answer(mesh, [entry], alone=True) == {entry["name"]: entry["token_ids"]}
-        check_window_promise(model, streamed, memory_window=2)
-        check_window_promise(model, resident, memory_window=0)
+        for mesh, windows_by_rank in zip(meshes, windows, strict=True):
+            check_window_promise(model, mesh, windows_by_rank)
 
 
-def check_window_promise(model: Model, conversation: Conversation, *, memory_window: int) -> None:
+def check_window_promise(model: Model, conversation: Conversation, windows_by_rank: list[int]) -> None:
     """After dozens of sweeps no node has ever held more weight bytes than its window was promised to be."""
-    for stats in conversation.node_stats():
+    for stats, memory_window in zip(conversation.node_stats(), windows_by_rank, strict=True):
         share = model.plan.shares[stats.rank]
         layouts = [
             block_layout(model.checkpoint.spec, share, kind, model.dtype, DEFAULT_TILE_BYTES) for kind in BLOCK_KINDS

@@ -23,7 +23,7 @@ import torch
 
 from common.weights.weight_memory import WeightMemory
 from coordinator.conversation import Conversation, Model, ModelOptions
-from coordinator.local import LocalNodes
+from coordinator.local import LocalNodes, LocalOptions
 from coordinator.run_options import RunOptions
 from coordinator.sampler import Sampler, SamplingParams
 from coordinator.sequence import Sequence as TokenSequence
@@ -95,31 +95,39 @@ def thread_mesh(
 
 
 @contextmanager
-def importing_pools(count: int) -> Iterator[list[LocalNodes]]:
-    """Start pools of nodes; their imports take two seconds, during which something else may be done."""
-    with ExitStack() as closing:
-        pools = []
-        for _ in range(count):
-            pools.append(LocalNodes())
-            closing.callback(pools[-1].close)
-        yield pools
+def importing_pool() -> Iterator[LocalNodes]:
+    """Start a pool of nodes; its imports take two seconds, during which something else may be done."""
+    pool = LocalNodes()
+    try:
+        yield pool
+    finally:
+        pool.close()
 
 
 @contextmanager
 def process_meshes(
-    model: Model, pools: Sequence[LocalNodes], *, memory_windows: Sequence[int]
+    model: Model, pool: LocalNodes, *, memory_windows: Sequence[Sequence[int]]
 ) -> Iterator[list[Conversation]]:  # fmt: skip
-    """Run every node of a sliced model as a process of its own, as `generate` does; one pool and mesh for each window.
+    """Run every node of a sliced model as a process of its own, all forked from one pool.
+
+    Args: memory_windows: of each mesh, by rank; a coordinator streams its head if any of its nodes streams.
 
     Each node has one thread. Torch's threads wait for each other by spinning: beside other work two take many times
     as long as one.
     """
-    core_count = model.plan.world_size  # what local.py divides by the number of nodes
+    count = model.plan.world_size
+    windows = [window for mesh in memory_windows for window in mesh]
     with ExitStack() as closing:
-        closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=core_count))
+        closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=count))
+        nodes = pool.start(LocalOptions(
+            slice_directories=model.node_directories * len(memory_windows),
+            kv_budget_bytes=[KV_BUDGET_BYTES] * len(windows),
+            weights=[WeightMemory(memory_window=window) for window in windows],
+        ))  # fmt: skip
         meshes = []
-        for memory_window, pool in zip(memory_windows, pools, strict=True):
-            meshes.append(closing.enter_context(Conversation(model, _run_options(memory_window), pool)))
+        for index, mesh in enumerate(memory_windows):
+            addresses = [node.address for node in nodes[index * count : (index + 1) * count]]
+            meshes.append(closing.enter_context(Conversation(model, _run_options(max(mesh), addresses), None)))
         yield meshes
 
 
@@ -130,9 +138,9 @@ def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOption
 
 @contextmanager
 def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
-    """Run one mesh of processes; see process_meshes."""
-    with importing_pools(1) as pools, process_meshes(model, pools, memory_windows=[memory_window]) as meshes:
-        yield meshes[0]
+    """Run one mesh of processes as `generate` does."""
+    with importing_pool() as pool, Conversation(model, _run_options(memory_window), pool) as mesh:
+        yield mesh
 
 
 def new_sequence(

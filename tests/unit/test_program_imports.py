@@ -1,7 +1,7 @@
 """Does a program that computes nothing start without torch, which takes two seconds and 200 MB?
 
-Covers: the coordinator program and the verbs that only ask or tell a mesh something.
-Does not cover: what they do (tests/e2e), verbs that cut or run models.
+Covers: the coordinator program and the verbs that only ask or tell a mesh something; what nodes leave out of torch.
+Does not cover: what they do (tests/e2e).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import EXIT_INTERNAL
+from tests.support.cli import PROGRAMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
@@ -72,3 +73,41 @@ def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
     codes = json.loads(done.stdout.splitlines()[-1])
     assert len(codes) == 1 + len(VERBS)
     assert EXIT_INTERNAL not in codes, done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [[str(PROGRAMS / "shardnode"), "--slice-dir", "nowhere"], ["-m", "shardnode.pool", "nowhere"]]
+)
+def test_a_node_leaves_out_what_only_compilers_need(tmp_path: Path, command: list[str]) -> None:
+    """Python itself names what was imported: torch, and not the tables that its compilers look into."""
+    told = tmp_path / "told"
+    with (
+        open(told, "wb") as file,
+        subprocess.Popen(
+            [sys.executable, "-X", "importtime", *command],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdout is not None
+        process.stdout.readline()  # the pool has imported all it will; a node has refused its directory
+    lines = told.read_text().splitlines()
+    imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
+    assert {"torch", "torch.nn.functional", "shardnode.executor"} <= imported, lines[-1]
+    assert not {"torch._decomp", "torch._refs", "torch._prims"} & imported
+
+
+LATE = """
+from common.lean_torch import import_torch_lean
+import_torch_lean()
+import torch
+row = torch.ones(3, device="meta")
+assert torch._meta_registrations.register_meta is not None
+print(torch.linalg.cross(row, row).shape)
+"""
+
+
+def test_what_was_left_out_of_torch_comes_when_it_is_asked_for() -> None:
+    """Nothing is taken away: an operation that only those tables know works once somebody has looked into them."""
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.stdout == "torch.Size([3])\n", done.stderr
