@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -154,7 +155,7 @@ def join(
     print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
     if measure:
         print(device_speeds(directory, lambda text: print(text, file=sys.stderr)).in_words(), file=sys.stderr)
-    print(f"start it: shardnode --config {joined.config}", file=sys.stderr)
+    print(f"start it: shardnode --config {shlex.quote(str(joined.config))}", file=sys.stderr)
 
 
 def main() -> NoReturn:

@@ -72,14 +72,12 @@ class SliceStore:
         self._arriving = self._slices / ARRIVING_DIRECTORY
         self._lock = threading.RLock()
         self._transfer: ArrivingFile | None = None
-        try:
-            self._arriving.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot write {data_directory}: {error.strerror}; choose another --data-dir") from error
+        self._make_directories()
 
     def held(self) -> list[HeldSlice]:
-        """Return every slice that is here, whole ones first."""
+        """Return every slice that is here, whole ones first. Raises: InputError: the directory cannot be written."""
         with self._lock:
+            self._make_directories()  # somebody may have removed them while the node runs
             return [
                 HeldSlice(slice_id=path.name, byte_count=_bytes_below(path), is_whole=base == self._slices)
                 for base in (self._slices, self._arriving)
@@ -107,6 +105,7 @@ class SliceStore:
         description = _parse(description_text)
         slice_id = description.slice_id
         with self._lock:
+            self._make_directories()
             self._end_transfer()
             self._forget_other_transfers(slice_id)
             if self._is_whole(slice_id, description, verify=verify):
@@ -186,6 +185,13 @@ class SliceStore:
     def set_served(self, slice_id: str) -> None:
         """Remember which slice is served; empty for none."""
         replace_private(self._serving_file, json.dumps({"slice_id": slice_id}).encode())
+
+    def _make_directories(self) -> None:
+        try:
+            self._arriving.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"cannot write {self._slices.parent}: {error.strerror}; choose another --data-dir"
+                             ) from error  # fmt: skip
 
     def _is_whole(self, slice_id: str, description: SliceDescription, *, verify: bool) -> bool:
         """Tell whether a slice needs nothing; a damaged one, or one to be verified, is arriving from now on."""

@@ -211,6 +211,17 @@ def test_a_slice_that_cannot_be_served_leaves_the_old_one_at_work(
     assert mesh.served() == old.slice_id
 
 
+def test_slices_that_somebody_removed_under_a_running_node_are_sent_again(mesh: ShippingMesh, tmp_path: Path) -> None:
+    """With their directories; the node needs no restart for it."""
+    checkpoint = checkpoint_of(tmp_path / "model")
+    description = slice_of(checkpoint)
+    mesh.ship(checkpoint, description)
+    shutil.rmtree(mesh.data / "slices")
+    assert mesh.served() == ""
+    assert mesh.ship(checkpoint, description).sent_bytes > 0
+    assert mesh.slice_directory(description).is_dir()
+
+
 def test_removing_a_slice_gives_its_room_back(
     checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh
 ) -> None:
