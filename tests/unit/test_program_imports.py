@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,28 @@ class Look:
 sys.meta_path.insert(0, Look())
 import {program}
 """
+
+
+INTERRUPTED = """
+import os, signal, sys
+
+class Interrupt:
+    def find_spec(self, name, path=None, target=None):
+        if name == "typer":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupt())
+from {start} import main
+main()
+"""
+
+
+@pytest.mark.parametrize("start", ["shardnode.start", "coordinator.start", "coordinator.cli.start"])
+def test_ctrl_c_while_a_program_imports_ends_it_without_a_traceback(start: str) -> None:
+    """Imports take half a second, longer on a Pi, and people are quick."""
+    code = INTERRUPTED.format(start=start)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,17 @@
+"""Where `shardnode` begins; see common/program_start.py."""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+from common.program_start import run_imported
+
+
+def _imported() -> Callable[[], NoReturn]:
+    from shardnode.cli import main as program
+
+    return program
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    run_imported(_imported)
