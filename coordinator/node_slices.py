@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from common.errors import NodeError, ShardmeshError
+from common.errors import NodeLost, NodeTimeout, ShardmeshError
 from coordinator.loaded_models import LoadedModel
 from coordinator.mesh_access import MeshAccess
 from protos.shardmesh.v1 import slices_pb2
@@ -40,7 +40,7 @@ def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
     for node, description in zip(model.node_names, model.slices(), strict=True):
         try:
             held = list_slices(mesh, node)
-        except NodeError:
+        except (NodeLost, NodeTimeout):
             return f"{node} is not reached"
         except ShardmeshError as error:
             return str(error)

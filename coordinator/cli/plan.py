@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import NodeError, ShardmeshError
+from common.errors import NodeLost, NodeTimeout, ShardmeshError
 from coordinator.cli.mesh import StateOption
 from coordinator.cli.options import WeightsDtypeOption, WireDtypeOption, tell
 
@@ -164,7 +164,7 @@ def status(state_dir: StateOption = None) -> None:
                 held.served_slice_id, "no model" if not held.served_slice_id else "a slice"
             )
             print(f"  {node.name}: serves {what}; {held.free_bytes / 1e9:.1f} GB free")
-        except NodeError:
+        except (NodeLost, NodeTimeout):
             print(f"  {node.name}: not reached")
         except ShardmeshError as error:
             print(f"  {node.name}: {error}")

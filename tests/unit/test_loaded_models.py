@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
-from common.errors import InputError, ModelNotFound
+from common.errors import InputError, ModelNotFound, NodeFault, NodeLost
 from common.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from coordinator.cli.load import state_of
 from coordinator.loaded_models import LoadedModel, LoadedModels, name_for
 from tests.support.planned_models import DESCRIPTION
 
@@ -91,3 +93,13 @@ def test_a_model_is_called_as_its_directory_unless_it_is_told_otherwise(tmp_path
         if wrong:
             with pytest.raises(InputError, match="cannot be called"):
                 name_for(tmp_path / "x", wrong)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [(NodeLost("gone"), "attic is not reached"), (NodeFault("attic: internal error"), "attic: internal error")],
+)  # fmt: skip
+def test_a_node_that_answers_with_a_fault_is_not_said_to_be_away(tmp_path: Path, error: Exception, told: str) -> None:
+    """Whoever looks for it in the network would look in the wrong place."""
+    with mock.patch("coordinator.node_slices.list_slices", side_effect=error):
+        assert state_of(loaded(tmp_path, "first"), mock.Mock()) == told
