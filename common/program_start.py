@@ -1,18 +1,22 @@
 """How a program begins: Ctrl-C while it still imports ends it without a traceback.
 
-Covers: the time before a program handles Ctrl-C itself (command_line.py). Imports nothing but what Python has at hand.
+    with importing():
+        from shardnode.cli import main as program
+    program()
+
+Does not cover: Ctrl-C once it runs (command_line.py).
 """
 
 import signal
-from collections.abc import Callable
-from typing import NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-def run_imported(imported: Callable[[], Callable[[], NoReturn]]) -> NoReturn:
-    """Run a program's `main`, which ends the process. Args: imported: imports it and returns it."""
+@contextmanager
+def importing() -> Iterator[None]:
+    """Have Ctrl-C end the process at once inside; not where a shell in the background has it ignored."""
     interrupts = signal.getsignal(signal.SIGINT)
-    if interrupts is signal.default_int_handler:  # not where a shell in the background has it ignored
+    if interrupts is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    main = imported()
+    yield
     signal.signal(signal.SIGINT, interrupts)
-    main()

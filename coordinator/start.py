@@ -1,17 +1,12 @@
-"""Where `coordinator` begins; see common/program_start.py."""
+"""Where `coordinator` begins."""
 
-from collections.abc import Callable
 from typing import NoReturn
 
-from common.program_start import run_imported
-
-
-def _imported() -> Callable[[], NoReturn]:
-    from coordinator.daemon_cli import main as program
-
-    return program
+from common.program_start import importing
 
 
 def main() -> NoReturn:
     """Run the program."""
-    run_imported(_imported)
+    with importing():
+        from coordinator.daemon_cli import main as program
+    program()
