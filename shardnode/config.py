@@ -48,8 +48,8 @@ class NodeConfig:
     """Where a member keeps its identity; None where there is no coordinator."""
 
     def __post_init__(self) -> None:
-        if self.advertise:
-            split_host_port(self.advertise)
+        for address in filter(None, (self.advertise, self.coordinator)):
+            split_host_port(address)
         if self.slice_directory is None and not self.coordinator:
             raise InputError("--slice-dir is missing: name a directory such as MODEL/split/node0, or join a mesh first "
                              "with `shardnode join TOKEN` (--help explains)")  # fmt: skip

@@ -14,6 +14,7 @@ import pytest
 from common.errors import AddressInUse, InputError
 from common.rpc import bind, channel_options, check_listen_address, is_loopback, make_server, split_host_port
 from coordinator.nodes import parse_node_list
+from shardnode.config import NodeConfig
 
 
 def has_ipv6() -> bool:
@@ -149,3 +150,10 @@ def test_a_node_list_that_cannot_be_is_refused(text: str, words: str) -> None:
     """Nothing, something twice, another device without leave, no address."""
     with pytest.raises(InputError, match=words):
         parse_node_list(text, insecure=False)
+
+
+@pytest.mark.parametrize("option", ["advertise", "coordinator"])
+def test_a_node_is_told_at_once_that_an_address_of_its_mesh_is_none(option: str) -> None:
+    """Not by heartbeats that nobody hears, for ever; a config file may say `coordinator = true`."""
+    with pytest.raises(InputError, match="'True' is not an address"):
+        NodeConfig(**{"slice_directory": None, "listen": "127.0.0.1:0", "coordinator": "x:1", option: "True"})  # type: ignore[arg-type] # one kind of values
