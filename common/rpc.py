@@ -258,10 +258,13 @@ def split_host_port(address: str) -> tuple[str, int]:
 def bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
     """Listen on `address` and return it with the port that it got. Args: credentials: of TLS; without, in plain.
 
-    Raises: AddressInUse: another process has it, or it is not ours to listen on; InputError: no socket can lie there.
+    Raises: AddressInUse: another process has it, or it is not ours to listen on; InputError: no address, or no socket
+    can lie there.
     """
     if address.startswith("unix:"):
         _check_socket_path(address.removeprefix("unix:"))
+    else:
+        split_host_port(address)
     try:
         if credentials is None:
             port = server.add_insecure_port(address)

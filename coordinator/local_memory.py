@@ -26,8 +26,9 @@ the budget by tests/e2e/test_memory_budget.py and the bench."""
 NODE_BYTES = 23_000_000
 """What a forked node has of its own beside weights, keys and values: pages of Python objects that it touches, gRPC,
 thread stacks. Measured: 21 MB."""
-VARIATION = 50
-"""The programs take a part in so many more or less from one start to the next: what a refusal names works then too."""
+VARIATION = 20
+"""The programs take a part in so many more or less from one start to the next, most of it because other programs share
+pages of their libraries with them: what a refusal names works then too."""
 ROW_COPIES = 8
 """A row of a sweep exists in so many places of a process at once: message, or memory that others see too
 (round_memory.py: one input in all, one partial sum a rank), tensor, block's intermediate results."""

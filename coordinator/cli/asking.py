@@ -101,5 +101,9 @@ def _ordered(finished: generation_pb2.GenerationFinished) -> list[tuple[str, gen
 
 
 def _without_place(error: ShardmeshError) -> ShardmeshError:
-    """Return an error as the coordinator has worded it: it names who failed itself."""
-    return type(error)(str(error).removeprefix(f"{COORDINATOR}: "))
+    """Return an error as the coordinator has worded it, which names who failed itself; its own end with what to do."""
+    text = str(error).removeprefix(f"{COORDINATOR}: ")
+    if text.startswith(f"{COORDINATOR} is gone"):
+        return NodeLost(f"{COORDINATOR} ended in the middle of the answer; start it again (coordinator, or systemctl "
+                        "start coordinator) and ask again")  # fmt: skip
+    return type(error)(text)

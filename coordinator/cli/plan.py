@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import NodeLost, NodeTimeout, ShardmeshError
+from common.errors import NodeLost, NodeTimeout, PromptTooLong, ShardmeshError
 from coordinator.cli.mesh import StateOption
 from coordinator.cli.options import WeightsDtypeOption, WireDtypeOption, tell
 
@@ -56,6 +56,10 @@ def plan(
 
     outline = outline_of(model)
     description = outline.description(weights_dtype)
+    most = outline.spec.max_position_count
+    if prompt_tokens + length - 1 > most:
+        raise PromptTooLong(f"--prompt-tokens {prompt_tokens} and --length {length} do not fit this model's context of "
+                            f"{most}; make one of them smaller")  # fmt: skip
     workload = Workload(
         prompt_tokens=prompt_tokens, length=length, wire_bytes=wire_item_bytes(wire_dtype)
     )  # fmt: skip

@@ -26,6 +26,7 @@ from shardnode.session import Session
 from tests.support.listening_nodes import ListeningNode, Transport
 from tests.support.session_messages import random_rows
 from tests.support.sliced_models import SlicedModel, slice_model
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory files are Linux's")
 
@@ -146,6 +147,8 @@ def test_rows_beyond_the_memory_go_in_messages(sliced: SlicedModel, monkeypatch:
 @pytest.mark.parametrize("ends", ["well", "in a failure"])
 def test_nothing_is_left_when_a_session_ends(sliced: SlicedModel, ends: str) -> None:
     """Neither side keeps a descriptor or a mapping, however it ends; while it lasts each mapping has its own."""
+    # A node of the test before may still be letting go in a thread.
+    wait_until(lambda: not mapping_count(), limit_seconds=30, what="nothing is left of other tests")
     with ExitStack() as closing:
         mesh = mesh_over(sliced, closing)
         outputs(mesh)

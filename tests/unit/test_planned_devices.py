@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from common.errors import InputError
+from common.errors import InputError, PromptTooLong
+from coordinator.cli.plan import plan as plan_as_typed
 from coordinator.planned_devices import DEFAULTS, read_devices
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 
@@ -64,3 +67,24 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     """With its name."""
     with pytest.raises(InputError, match="cannot read"):
         read_devices(tmp_path / "none.toml")
+
+
+def test_a_conversation_beyond_the_models_context_is_not_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is refused with the context, as the answer itself would be; what just fits is not."""
+    model = write_tiny_checkpoint(tmp_path / "tiny")
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 64}))
+    devices = DEPLOY / "config" / "devices.toml"
+
+    def planned(prompt_tokens: int) -> None:
+        plan_as_typed(
+            model, devices=devices, split_strategy="uniform", weights_dtype=None, wire_dtype="float32",
+            prompt_tokens=prompt_tokens, length=33, state_dir=None, json_output=True,
+        )  # fmt: skip
+
+    planned(32)
+    assert "plan" in capsys.readouterr().out
+    with pytest.raises(PromptTooLong, match="context of 64"):
+        planned(33)

@@ -59,6 +59,8 @@ def test_what_is_no_address_is_refused_with_what_to_write(address: str) -> None:
     """The error repeats what was written and shows the form."""
     with pytest.raises(InputError, match=r"is not an address; write"):
         split_host_port(address)
+    with pytest.raises(InputError, match=r"is not an address; write"):
+        bind(make_server(1), address)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "localhost", "::1", "[::1]"])
