@@ -12,8 +12,8 @@ import pytest
 from common.errors import InputError, ModelNotFound, NodeFault, NodeLost
 from common.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
-from coordinator.cli.load import state_of
 from coordinator.loaded_models import LoadedModel, LoadedModels, name_for
+from coordinator.node_slices import state_of
 from tests.support.planned_models import DESCRIPTION
 
 PLANNED = replace(DESCRIPTION, plan=make_plan(DESCRIPTION.spec, "ratio:2,1", 2))
