@@ -16,6 +16,7 @@ from common.errors import InputError
 from common.logs import configure_logs
 from coordinator.cli.mesh import StateOption, as_typed
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
+from coordinator.slicing.model_place import find_model
 
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
     from common.plan import Plan
@@ -58,6 +59,7 @@ def load(
     Example: coordinator-cli load models/my-model --split-strategy ratio:2,1
     """
     configure_logs(log_level)
+    find_model(model)  # a mistake is told before torch is imported
     # Here and not at the top: they import torch, and --help must not wait for that.
     from coordinator.cli.progress import node_progress
     from coordinator.loaded_models import LoadedModels, name_for

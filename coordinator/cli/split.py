@@ -15,6 +15,7 @@ from coordinator.cli.options import (
     WeightsDtypeOption,
     WorldSizeOption,
 )
+from coordinator.slicing.model_place import find_model
 
 
 def split(
@@ -32,6 +33,7 @@ def split(
     Example: coordinator-cli split --model models/my-model --world-size 3 --split-strategy ratio:3,1,1
     """
     configure_logs(log_level)
+    find_model(model)  # a mistake is told before torch is imported
     # Here and not at the top: they import torch, and --help must not wait for that.
     from coordinator.cli.progress import byte_progress
     from coordinator.conversation import Model, ModelOptions

@@ -20,7 +20,7 @@ from tests.support.cli import PROGRAMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
-         "generate --coordinator 127.0.0.1:1 --prompt x")  # fmt: skip
+         "generate --coordinator 127.0.0.1:1 --prompt x", "load nowhere", "generate --model nowhere --prompt x")  # fmt: skip
 PROGRAM = """
 import sys
 from common.command_line import run_program
@@ -87,7 +87,7 @@ def test_grpc_is_told_to_write_no_log_before_it_is_imported(program: str) -> Non
 
 
 def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
-    """Each verb runs as far as it can without a mesh; the first to import torch is named."""
+    """Each verb runs as far as it can without a mesh, or without a model; the first to import torch is named."""
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(tmp_path / "state"), *VERBS],
         cwd=REPOSITORY, capture_output=True, text=True, check=False,
