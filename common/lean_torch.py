@@ -1,4 +1,4 @@
-"""Makes `import torch` cheaper for a node, which multiplies and compiles nothing: what only compilers need comes later.
+"""Makes `import torch` cheaper for what multiplies or copies: what only compilers need comes when it is asked for.
 
     import_torch_lean()      # before anything imports torch; from then on `import torch` is the lean one
 

@@ -48,7 +48,7 @@ class Slow:
     usual_seconds: float
     """What all rounds of that time used to take."""
     is_one_round: bool
-    """Whether a single round, not over yet, takes as long."""
+    """Whether most of it goes to a single round that is not over yet; waited_seconds is of that one then."""
 
 
 class SlowNodes:
@@ -92,9 +92,10 @@ class SlowNodes:
         if waited[slowest] < max(SLOW_SECONDS, SLOW_TIMES * usual_seconds):
             return None
         self._judged.clear()
+        is_one_round = slowest == rank and seconds > waited[slowest] / 2
         return Slow(
-            rank=slowest, waited_seconds=waited[slowest], usual_seconds=usual_seconds,
-            is_one_round=slowest == rank and seconds >= SLOW_SECONDS,
+            rank=slowest, waited_seconds=seconds if is_one_round else waited[slowest], usual_seconds=usual_seconds,
+            is_one_round=is_one_round,
         )  # fmt: skip
 
 

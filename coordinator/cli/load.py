@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common.errors import InputError
+from common.lean_torch import import_torch_lean
 from common.logs import configure_logs
 from coordinator.cli.mesh import StateOption, as_typed
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
@@ -60,6 +61,7 @@ def load(
     """
     configure_logs(log_level)
     find_model(model)  # a mistake is told before torch is imported
+    import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
     from coordinator.cli.progress import node_progress
     from coordinator.loaded_models import LoadedModels, name_for

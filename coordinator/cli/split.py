@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
+from common.lean_torch import import_torch_lean
 from common.logs import configure_logs
 from coordinator.cli.options import (
     LogLevelOption,
@@ -34,6 +35,7 @@ def split(
     """
     configure_logs(log_level)
     find_model(model)  # a mistake is told before torch is imported
+    import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
     from coordinator.cli.progress import byte_progress
     from coordinator.conversation import Model, ModelOptions

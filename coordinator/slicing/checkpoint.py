@@ -1,7 +1,8 @@
 """Opens a model, whatever its file format: the seam between slicing and safetensors, `.bin` and GGUF files.
 
 Covers: which reader is right. Names and row order are Hugging Face's Llama's for every format.
-Does not cover: where it lies (model_place.py), the formats (safetensors_reader.py, bin_reader.py, gguf_reader.py), tokenizers.
+Does not cover: where it lies (model_place.py), the formats (safetensors_reader.py, bin_reader.py, gguf_reader.py),
+tokenizers.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from tests.support.cli import PROGRAMS
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
-         "generate --coordinator 127.0.0.1:1 --prompt x", "load nowhere", "generate --model nowhere --prompt x")  # fmt: skip
+         "generate --coordinator 127.0.0.1:1 --prompt x", "generate --model nowhere --prompt x",
+         "load nowhere")  # fmt: skip
 PROGRAM = """
 import sys
 from common.command_line import run_program

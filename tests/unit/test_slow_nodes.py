@@ -45,6 +45,15 @@ def test_a_round_that_does_not_end_is_named_after_two_seconds_even_if_it_is_the_
     assert slow == Slow(rank=1, waited_seconds=2.0, usual_seconds=0.0, is_one_round=True)
 
 
+def test_a_round_that_does_not_end_is_named_as_that_after_others_too() -> None:
+    """Whoever reads it knows whether to wait; what rounds before it took does not make a slow node of it."""
+    nodes = SlowNodes()
+    nodes.round_took(KIND, [(0, 0.1)])
+    slow = nodes.look(0, KIND, 1.95)
+    assert slow is not None
+    assert (slow.is_one_round, slow.waited_seconds) == (True, 1.95)
+
+
 @pytest.mark.parametrize("seconds", [0.01, 0.4, 3.0])
 def test_nodes_that_are_always_as_slow_are_not_named(seconds: float) -> None:
     """Somebody chose them so."""
