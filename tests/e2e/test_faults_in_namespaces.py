@@ -10,7 +10,6 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -34,12 +33,17 @@ Act = Callable[[MeshOfHosts], object]
 
 
 @pytest.fixture(scope="module")
-def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MeshOfHosts]:
-    """Return two nodes with a model of some megabytes."""
+def points(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KillPoints]:
+    """Return kills in a mesh of two nodes with a model of some megabytes; it knows what is right."""
     with MeshOfHosts(["attic", "kitchen"]) as made:
-        made.load(write_small_model(tmp_path_factory.mktemp("models")), "--split-strategy", "uniform")
-        yield made
+        yield KillPoints(made, write_small_model(tmp_path_factory.mktemp("models")), seed=5)
     assert made.hosts.left() == []
+
+
+@pytest.fixture(scope="module")
+def mesh(points: KillPoints) -> MeshOfHosts:
+    """Return that mesh."""
+    return points.mesh
 
 
 @pytest.fixture(scope="module")
@@ -123,8 +127,7 @@ def test_a_node_behind_a_slow_link_is_not_taken_for_a_lost_one(mesh: MeshOfHosts
     assert mesh.answer(PROMPT, length=LENGTH) == expected
 
 
-def test_a_kill_at_a_random_instant_breaks_no_promise(mesh: MeshOfHosts, tmp_path: Path) -> None:
+def test_a_kill_at_a_random_instant_breaks_no_promise(points: KillPoints) -> None:
     """While it ships, and while it answers: right tokens or an error, told in time, nothing kept, no hand needed."""
-    points = KillPoints(mesh, write_small_model(tmp_path), seed=5)
     for phase, victim in dict(points.deal(1)).items():  # one of each phase
         print(points.run(phase, victim))

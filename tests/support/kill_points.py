@@ -75,7 +75,7 @@ class KillPoints:
 
     def __init__(self, mesh: MeshOfHosts, model: Path, *, seed: int) -> None:
         """Load the model by each plan and learn what is right."""
-        self._mesh, self._model = mesh, model
+        self.mesh, self._model = mesh, model
         self._asking = OwnerAsking(Path(mesh.state))
         self._random = random.Random(seed)
         self._plans = {plan: self._learn(plan) for plan in PLANS}
@@ -84,7 +84,7 @@ class KillPoints:
 
     def deal(self, times: int) -> list[tuple[Phase, str]]:
         """Return each phase with each process so many times, in random order."""
-        dealt = [(phase, victim) for phase in PHASES for victim in (CLI, DESK, *self._mesh.nodes)] * times
+        dealt = [(phase, victim) for phase in PHASES for victim in (CLI, DESK, *self.mesh.nodes)] * times
         self._random.shuffle(dealt)
         return dealt
 
@@ -111,7 +111,7 @@ class KillPoints:
     def _while_shipping(self, victim: str, share: float) -> tuple[float, Finished]:
         self._plan = next(plan for plan in PLANS if plan != self._plan)
         until = self._bytes_sent() + share * self._plans[self._plan].slice_bytes
-        loading = self._mesh.start_cli(*self._load_command())
+        loading = self.mesh.start_cli(*self._load_command())
         wait_until(
             lambda: self._bytes_sent() >= until or loading.process.poll() is not None,
             limit_seconds=LIMIT_SECONDS, what="so much is sent",
@@ -120,21 +120,21 @@ class KillPoints:
         self._kill(victim, loading)
         with ThreadPoolExecutor(1) as pool:
             # A node is started at once: its slice goes on by itself.
-            starting = pool.submit(self._start, victim) if victim in self._mesh.nodes else None
-            ended = self._mesh.seconds_to_end(loading)
+            starting = pool.submit(self._start, victim) if victim in self.mesh.nodes else None
+            ended = self.mesh.seconds_to_end(loading)
         if starting is not None:
             starting.result()
         return ended
 
     def _while_answering(self, victim: str, letters: int) -> tuple[float, Finished]:
-        asking = self._mesh.start_cli(*self._mesh.ask(PROMPT, ENDLESS))
+        asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, ENDLESS))
         wait_until(
             lambda: len(asking.out) >= letters or asking.process.poll() is not None,
             limit_seconds=LIMIT_SECONDS, what="so much is answered",
         )  # fmt: skip
         assert asking.process.poll() is None, f"P4: it ended before the kill: {asking.err}"
         self._kill(victim, asking)
-        wait, finished = self._mesh.seconds_to_end(asking)
+        wait, finished = self.mesh.seconds_to_end(asking)
         text, right = finished.out.removesuffix("\n"), self._plans[self._plan].text
         known = min(len(text), len(right))
         assert text[:known] == right[:known], f"P1: another text: {text[:known]!r} instead of {right[:known]!r}"
@@ -142,9 +142,9 @@ class KillPoints:
 
     def _check_after(self, phase: Phase, victim: str, finished: Finished) -> None:
         """Start what was killed, and see that all is as it was."""
-        if victim != CLI and self._mesh.running[victim].process.poll() is not None:
+        if victim != CLI and self.mesh.running[victim].process.poll() is not None:
             self._start(victim)
-        self._mesh.wait_until_alive()
+        self.mesh.wait_until_alive()
         if phase == "shipping" and finished.code != 0:
             before = self._asking.answer(PROMPT, length=LENGTH).token_ids
             known = [plan.token_ids for plan in self._plans.values()]
@@ -162,7 +162,7 @@ class KillPoints:
             lambda: max(self._more_descriptors().values()) <= MOST_MORE_DESCRIPTORS,
             limit_seconds=PROMISED_SECONDS, what=f"P3: descriptors are let go of: {self._more_descriptors()}",
         )  # fmt: skip
-        held = {name: self._slices_held(name) for name in self._mesh.nodes}
+        held = {name: self._slices_held(name) for name in self.mesh.nodes}
         assert all(len(slices) == 1 for slices in held.values()), f"P3: slices are kept that nobody needs: {held}"
 
     def _learn(self, plan: str) -> _Plan:
@@ -170,7 +170,7 @@ class KillPoints:
         before = self._bytes_sent()
         self._load()
         slice_bytes = self._bytes_sent() - before
-        text = self._mesh.cli(*self._mesh.ask(PROMPT, 3 * MOST_TEXT)).out.removesuffix("\n")
+        text = self.mesh.cli(*self.mesh.ask(PROMPT, 3 * MOST_TEXT)).out.removesuffix("\n")
         token_ids = self._asking.answer(PROMPT, length=LENGTH).token_ids
         return _Plan(slice_bytes=slice_bytes, token_ids=token_ids, text=text)
 
@@ -178,26 +178,26 @@ class KillPoints:
         if victim == CLI:
             command.process.kill()
         else:
-            self._mesh.kill(victim)
+            self.mesh.kill(victim)
 
     def _start(self, victim: str) -> None:
         if victim == DESK:
-            self._mesh.start_coordinator()
+            self.mesh.start_coordinator()
         else:
-            self._mesh.start_node(victim)
+            self.mesh.start_node(victim)
 
     def _load(self) -> None:
-        finished = self._mesh.try_cli(*self._load_command())
+        finished = self.mesh.try_cli(*self._load_command())
         assert finished.code == 0, f"P4: cannot load again: {finished.err}"
 
     def _load_command(self) -> list[str]:
         return ["load", str(self._model), "--split-strategy", self._plan]
 
     def _bytes_sent(self) -> int:
-        return self._mesh.hosts.bytes_to(self._mesh.nodes[0])
+        return self.mesh.hosts.bytes_to(self.mesh.nodes[0])
 
     def _slices_held(self, node: str) -> list[str]:
-        slices = self._mesh.data(node) / "slices"
+        slices = self.mesh.data(node) / "slices"
         found = [*slices.iterdir(), *(slices / "arriving").iterdir()]
         return [path.name for path in found if path.name != "arriving"]
 
@@ -207,8 +207,8 @@ class KillPoints:
 
     def _open_descriptors(self) -> dict[str, int]:
         return {
-            name: len(list(Path(f"/proc/{self._mesh.running[name].process.pid}/fd").iterdir()))
-            for name in (DESK, *self._mesh.nodes)
+            name: len(list(Path(f"/proc/{self.mesh.running[name].process.pid}/fd").iterdir()))
+            for name in (DESK, *self.mesh.nodes)
         }
 
 
