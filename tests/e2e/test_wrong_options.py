@@ -110,9 +110,9 @@ def test_an_unknown_or_missing_option_is_named(here: RunHere, program: Name, arg
     assert "--help" in line
 
 
-def test_a_mistyped_option_ends_a_real_process_cleanly(shell: Shell) -> None:
+def test_a_mistyped_option_ends_a_real_process_cleanly(shell: Shell, sliced_once: Path) -> None:
     """What the tests above do inside this process holds for the program that pip installed."""
-    coordinator = shell.start("coordinator-cli", "generate", "--model", "m", "--k", "-1")
+    coordinator = shell.start("coordinator-cli", "generate", "--model", str(sliced_once), "--k", "-1")
     assert "--nope" in shell.run("shardnode", "--nope").error_line("shardnode", EXIT_INPUT)
     assert "--k" in coordinator.finish().error_line("coordinator-cli", EXIT_INPUT)
     assert shell.leftovers() == []
@@ -144,26 +144,27 @@ def test_use_gpu_without_a_gpu_is_refused(here: RunHere, sliced_once: Path) -> N
 @pytest.mark.parametrize(
     "nodes", ["nowhere", "localhost:port", "127.0.0.1:70000", "::1:50051", "127.0.0.1:²", "127.0.0.1:1,127.0.0.1:1"]
 )
-def test_nodes_that_are_no_addresses_are_refused(here: RunHere, nodes: str) -> None:
+def test_nodes_that_are_no_addresses_are_refused(here: RunHere, sliced_once: Path, nodes: str) -> None:
     """The line repeats what is wrong with the list, before anything is connected."""
-    finished = here("coordinator-cli", "generate", "--model", "m", "--nodes", nodes)
+    finished = here("coordinator-cli", "generate", "--model", str(sliced_once), "--nodes", nodes)
     assert finished.error_line("coordinator-cli", EXIT_INPUT)
 
 
 @pytest.mark.parametrize(
     ("program", "arguments"),
     [
-        ("coordinator-cli", ["generate", "--model", "m", "--nodes", "192.0.2.1:50051"]),
-        ("coordinator-cli", ["generate", "--model", "m", "--master-port", "29500", "--master-ip", "0.0.0.0"]),
+        ("coordinator-cli", ["--nodes", "192.0.2.1:50051"]),
+        ("coordinator-cli", ["--master-port", "29500", "--master-ip", "0.0.0.0"]),
         ("shardnode", ["--listen", "0.0.0.0:0"]),
         ("shardnode", ["--listen", "[::]:0"]),
     ],
 )
 def test_other_devices_need_insecure(here: RunHere, sliced_once: Path, program: Name, arguments: list[str]) -> None:
     """Without TLS nothing leaves or enters this machine unless the user says so."""
+    start = ["generate", "--model", str(sliced_once)]
     if program == "shardnode":
-        arguments = ["--slice-dir", str(sliced_once / "split" / "node0"), *arguments]
-    assert "TLS" in here(program, *arguments).error_line(program, EXIT_INPUT)
+        start = ["--slice-dir", str(sliced_once / "split" / "node0")]
+    assert "TLS" in here(program, *start, *arguments).error_line(program, EXIT_INPUT)
 
 
 @pytest.fixture
