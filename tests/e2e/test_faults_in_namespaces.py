@@ -71,6 +71,8 @@ def check_kitchen_is_named(mesh: MeshOfHosts, asking: Running, end: Act, expecte
     end(mesh)
     print(f"{fault}: named after {seconds:.2f} s: {finished.err.strip()[-120:]}")
     assert "kitchen" in finished.error_line("coordinator-cli", EXIT_NODE)
+    notes = [line for line in finished.err.splitlines() if line.startswith("note: ")]
+    assert all(line.startswith("note: waiting for kitchen") for line in notes)
     assert seconds < PROMISED_SECONDS
     mesh.wait_until_alive()
     assert mesh.answer(PROMPT, length=LENGTH) == expected

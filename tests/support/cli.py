@@ -51,9 +51,9 @@ class Finished:
     def error_line(self, program: Name, code: int) -> str:
         """Return the one line on stderr, once it is sure that this is an error as a person should see it.
 
-        Notes that came before, of nodes that were slow or waited for, do not count.
+        A note that a node was waited for, which came before, does not count.
         """
-        lines = [line for line in self.err.splitlines() if line.strip() and not line.startswith("note: ")]
+        lines = [line for line in self.err.splitlines() if line.strip() and not line.startswith("note: waiting for ")]
         assert len(lines) == 1, f"{len(lines)} lines on stderr:\n{self.err}"
         assert lines[0].startswith(f"{program}: "), lines[0]
         assert (self.code, "internal error" in lines[0]) == (code, False), (self.code, lines[0])
