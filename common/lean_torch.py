@@ -14,7 +14,6 @@ tried only.
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -43,7 +42,11 @@ class _LaterFinder(MetaPathFinder):
 
 def import_torch_lean() -> None:
     """Have the next `import torch` leave out what only compilers need; nothing if torch is there, or is another one."""
-    if "torch" in sys.modules or not importlib.metadata.version("torch").startswith(TRIED_VERSIONS):
+    if "torch" in sys.modules:
+        return
+    from importlib.metadata import version  # here and not at the top: it takes as long as the rest of a verb's imports
+
+    if not version("torch").startswith(TRIED_VERSIONS):
         return
     if not any(isinstance(finder, _LaterFinder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _LaterFinder())

@@ -116,6 +116,7 @@ def serve(
             reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
         ),
     )  # fmt: skip
+    import_torch_lean()
     # Here and not at the top: it imports torch, and --help must not wait for that.
     from shardnode.run import RunningNode
 
@@ -147,6 +148,7 @@ def join(
 ) -> None:
     """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
     configure_logs(log_level)
+    import_torch_lean()  # for measuring
     from common.device_speeds import device_speeds
     from shardnode.join import default_data_directory, join_mesh, name_of_this_device
 
@@ -160,5 +162,4 @@ def join(
 
 def main() -> NoReturn:
     """Run the program and exit with its documented code."""
-    import_torch_lean()
     run_process(app, "shardnode")

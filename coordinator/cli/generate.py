@@ -30,7 +30,6 @@ from coordinator.cli.options import (
     WorldSizeOption,
 )
 from coordinator.local import LocalNodes
-from coordinator.slicing.model_place import find_model
 
 
 def generate(
@@ -123,6 +122,8 @@ def generate(
         return
     if model is None:
         raise InputError("--model is missing: name a model's directory or a .gguf file (--help explains)")
+    from coordinator.slicing.model_place import find_model
+
     find_model(model)  # a mistake is told before torch is imported
     # Only then, so that two runs on one machine do not fight for a port that neither needs.
     is_master_named = any(_is_given(context, name) for name in ("master_ip", "master_port"))

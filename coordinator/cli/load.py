@@ -17,7 +17,6 @@ from common.lean_torch import import_torch_lean
 from common.logs import configure_logs
 from coordinator.cli.mesh import StateOption, as_typed
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
-from coordinator.slicing.model_place import find_model
 
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
     from common.plan import Plan
@@ -60,6 +59,8 @@ def load(
     Example: coordinator-cli load models/my-model --split-strategy ratio:2,1
     """
     configure_logs(log_level)
+    from coordinator.slicing.model_place import find_model
+
     find_model(model)  # a mistake is told before torch is imported
     import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.

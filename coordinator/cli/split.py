@@ -16,7 +16,6 @@ from coordinator.cli.options import (
     WeightsDtypeOption,
     WorldSizeOption,
 )
-from coordinator.slicing.model_place import find_model
 
 
 def split(
@@ -34,6 +33,8 @@ def split(
     Example: coordinator-cli split --model models/my-model --world-size 3 --split-strategy ratio:3,1,1
     """
     configure_logs(log_level)
+    from coordinator.slicing.model_place import find_model
+
     find_model(model)  # a mistake is told before torch is imported
     import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
