@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from pathlib import Path
+
+
+def is_full(error: OSError) -> bool:
+    """Tell whether something was not written because there is no room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def sync_directory(directory: Path) -> None:

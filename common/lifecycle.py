@@ -24,6 +24,8 @@ from types import FrameType
 
 from common.errors import EXIT_INTERRUPTED
 
+CLOSE_SECONDS = 15.0
+"""Long enough for a drain and a disk that is slow to let go; systemd waits 20 s (deploy/systemd)."""
 STACKS_SECONDS = 2.0
 """Beyond the limit of closing: no thread of Python's runs any more then, and the process is ended from outside them."""
 
@@ -78,22 +80,12 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
 
 
 def close_within(limit_seconds: float, close: Callable[[], None]) -> None:
-    """Call `close`; what hangs in it is told to the log, with where every thread is, and left. End the process next.
+    """Call `close`; what hangs in it is told to the log, with where every thread is, and left.
 
-    Raises: what `close` raises.
+    End the process next, by os._exit: the interpreter's own end waits for what hangs. Raises: what `close` raises.
     """
     faulthandler.dump_traceback_later(limit_seconds + STACKS_SECONDS, exit=True)
-    closed: futures.Future[None] = futures.Future()
-
-    def run() -> None:
-        try:
-            close()
-        except BaseException as error:  # noqa: BLE001 - the thread's edge; it is raised below
-            closed.set_exception(error)
-        else:
-            closed.set_result(None)
-
-    threading.Thread(target=run, name="closing", daemon=True).start()
+    closed = futures.ThreadPoolExecutor(1, thread_name_prefix="closing").submit(close)
     futures.wait([closed], limit_seconds)
     faulthandler.cancel_dump_traceback_later()
     if not closed.done():

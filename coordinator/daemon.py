@@ -22,7 +22,7 @@ import grpc
 import psutil
 
 from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
-from common.lifecycle import close_within
+from common.lifecycle import CLOSE_SECONDS, close_within
 from common.metrics_page import MetricsPage
 from common.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
 from common.service_notify import ServiceNotifier
@@ -41,8 +41,6 @@ from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, m
 
 MEMBER_WORKERS, JOIN_WORKERS, OWNER_WORKERS = 48, 4, 24
 DRAIN_SECONDS = 5.0
-CLOSE_SECONDS = 15.0
-"""systemd waits 20 s (deploy/systemd/coordinator.service)."""
 DOOR_LOOK_SECONDS = 1.0
 MAX_ADVERTISED = 4
 LOCK_FILE = "coordinator.lock"
@@ -208,8 +206,10 @@ class Coordinator:
         while not self._stopping.wait(DOOR_LOOK_SECONDS):
             try:
                 self._mind_door()
-            except Exception as error:  # noqa: BLE001 - the thread's edge; without it the door would never close again
+            except AddressInUse as error:
                 log.warning("%s", error)
+            except Exception:  # the thread's edge; without it the door would never close again
+                log.exception("the door for devices is looked after again, after an unforeseen error")
 
     def _own_address(self) -> str:
         """Return where this machine reaches the members' listener, once it listens."""

@@ -141,20 +141,15 @@ class LoadedModels:
         Args: description: of the coordinator's own slice; its plan does not matter.
         """
         attempt = _read_attempt(self.directory / name / PLAN_FILE)
-        if attempt is None or attempt[0] != tuple(node_names):
+        if attempt is None or attempt.node_names != tuple(node_names):
             return None
-        return attempt[1].plan if replace(attempt[1], plan=description.plan) == description else None
+        known = attempt.description
+        return known.plan if replace(known, plan=description.plan) == description else None
 
     def attempts(self) -> list[LoadedModel]:
         """Return what each name's last load was to become, whether it came to its end or not."""
-        found = [(path.parent, _read_attempt(path)) for path in sorted(self.directory.glob(f"*/{PLAN_FILE}"))]
-        return [
-            LoadedModel(
-                name=directory.name, directory=directory, source="", description=attempt[1], node_names=attempt[0]
-            )
-            for directory, attempt in found
-            if attempt is not None
-        ]  # fmt: skip
+        read = [_read_attempt(path) for path in sorted(self.directory.glob(f"*/{PLAN_FILE}"))]
+        return [attempt for attempt in read if attempt is not None]
 
     def interrupted(self) -> list[LoadedModel]:
         """Return the attempts that no model of their name has come of."""
@@ -197,15 +192,20 @@ def _listed(models: Sequence[LoadedModel]) -> str:
     return ", ".join(dict.fromkeys(model.name for model in models))
 
 
-def _read_attempt(path: Path) -> tuple[tuple[str, ...], SliceDescription] | None:
-    """Return whom something was to be loaded onto, and what; None where nothing can be read."""
+def _read_attempt(path: Path) -> LoadedModel | None:
+    """Return what was to be loaded, as it would be then; None where nothing can be read."""
     try:
         value: Any = json.loads(path.read_bytes())
         names = tuple(str(name) for name in value["nodes"])
         description = SliceDescription.from_json(value["description"])
     except (OSError, ValueError, KeyError, TypeError, InputError):
         return None
-    return (names, description) if len(names) == description.plan.world_size else None
+    if len(names) != description.plan.world_size:
+        return None
+    directory = path.parent
+    return LoadedModel(
+        name=directory.name, directory=directory, source="", description=description, node_names=names
+    )  # fmt: skip
 
 
 def _read(path: Path) -> LoadedModel:

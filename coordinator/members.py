@@ -6,7 +6,6 @@ Covers: admitting, renewing, removing; what survives a restart (members.json). D
 
 from __future__ import annotations
 
-import errno
 import json
 import threading
 import time
@@ -15,7 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from common.durable_files import replace_private
+from common.durable_files import is_full, replace_private
 from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError
 from common.trust.certificates import check_name
 from coordinator.claims import Claims
@@ -168,8 +167,7 @@ class Members:
         try:
             replace_private(self._path, json.dumps({"format": FORMAT, "members": members}, indent=1).encode())
         except OSError as error:
-            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise (DiskFull if is_full else ResourceError)(
+            raise (DiskFull if is_full(error) else ResourceError)(
                 f"cannot write {self._path}: {error.strerror}; make room there and ask again, nothing has changed"
             ) from error  # fmt: skip
         self._members = changed

@@ -46,10 +46,8 @@ def survey(
         pool = ThreadPoolExecutor(len(names))
         try:
             found = list(pool.map(lambda node: _speeds_of_node(mesh, node, told), nodes))
-        finally:
-            pool.shutdown(
-                wait=False
-            )  # after Ctrl-C, or for a node that is gone, nobody waits until the others are done
+        finally:  # after Ctrl-C, or for a node that is gone, nobody waits until the others are done
+            pool.shutdown(wait=False)
         own = _speeds(lambda: measure_apart(state_directory), kept, told)
     else:
         found = [_or_small_pc(DeviceSpeeds.told_by(node.device)) for node in nodes]

@@ -29,7 +29,7 @@ def unload(name: str, models: LoadedModels, mesh: MeshAccess) -> list[str]:
     answers.
     """
     with one_at_a_time(models.directory):
-        mesh.nodes()
+        mesh.nodes()  # without a coordinator nothing is forgotten
         named = models.named(name)
         models.forget(name)
         missed = remove_what_nobody_needs(models, mesh)

@@ -6,7 +6,6 @@ Does not cover: which file (slice_store.py), messages (slice_service.py).
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.durable_files import replace_private
+from common.durable_files import is_full, replace_private
 from common.errors import DiskFull, InputError, ProtocolError, SliceCorrupt, SliceError
 from common.weights.manifest import FileEntry
 
@@ -107,7 +106,7 @@ class ArrivingFile:
             raise ProtocolError(f"another transfer of {self._path.name} has taken over")
 
     def _failure(self, error: OSError) -> SliceError | DiskFull:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             self._part.unlink(missing_ok=True)  # the disk is needed by others; whole files stay
             return DiskFull(f"the disk ran full while {self._path.name} arrived; free some space and load again")
         return SliceError(f"cannot write {self._path.name}: {error.strerror}")

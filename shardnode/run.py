@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 
-from common.lifecycle import close_within
+from common.lifecycle import CLOSE_SECONDS, close_within
 from common.metrics_page import MetricsPage
 from common.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
@@ -19,8 +19,6 @@ from shardnode.serving import Serving
 from shardnode.slice_store import SliceStore
 
 DRAIN_SECONDS = 5.0
-CLOSE_SECONDS = 15.0
-"""Beyond the drain: a disk that is slow to let go. systemd waits 20 s (deploy/systemd/shardnode.service)."""
 
 
 class RunningNode:

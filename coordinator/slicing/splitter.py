@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from common.durable_files import sync_directory
+from common.durable_files import is_full, sync_directory
 from common.errors import DiskFull, InputError, SliceError
 from common.plan import Plan
 from common.weights.manifest import (
@@ -146,7 +146,7 @@ def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) ->
             _write_durably(building / request.slice_directory(rank).name / MANIFEST_NAME, manifest)
         _publish(request, building)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise DiskFull(
                 f"no room left in {request.directory}: the slices need {total_bytes / 1e9:.2f} GB; "
                 "free some, or have them elsewhere (generate and split: --save-dir)"

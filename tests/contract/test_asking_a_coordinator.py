@@ -14,12 +14,22 @@ from unittest import mock
 import grpc
 import pytest
 
-from common.errors import InputError, ModelNotFound, NodeError, NoSuchNode, NotTrusted, PromptTooLong, ShardmeshError
-from common.rpc import channel_options, error_from_rpc
+from common.errors import (
+    InputError,
+    ModelNotFound,
+    NodeError,
+    NodeLost,
+    NoSuchNode,
+    NotTrusted,
+    PromptTooLong,
+    ShardmeshError,
+)
+from common.rpc import Status, channel_options, error_from, error_from_rpc, status_of
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
 from coordinator import loading
+from coordinator.cli import asking
 from coordinator.loaded_models import LoadedModels
 from coordinator.loading import LoadRequest, load
 from coordinator.mesh_access import owner_access
@@ -179,6 +189,16 @@ def test_the_model_of_before_answers_until_another_of_its_name_is_there(
     mesh.load(mesh.model)
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
     assert len(list((mesh.state / "models" / "tiny").iterdir())) == 3  # the record, the plan, what belongs to it
+
+
+def test_a_coordinator_that_ends_in_an_answer_is_told_with_what_to_do() -> None:
+    """What it says of others stays as it has worded it."""
+    gone = error_from(Status(code="UNAVAILABLE", reason="", message="Stream removed"), asking.COORDINATOR)
+    told = asking._without_place(gone)
+    assert type(told) is NodeLost
+    assert "start it again" in str(told)
+    other = error_from(status_of(NodeLost("kitchen is gone (reset)")), asking.COORDINATOR)
+    assert str(asking._without_place(other)) == "kitchen is gone (reset)"
 
 
 def test_only_the_owner_may_ask(mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path) -> None:
