@@ -2,24 +2,16 @@
 #
 # Settings, as in `make setup PYTHON=python3.12`:
 #   PYTHON          the interpreter that .venv is made from (3.10 or newer; 3.11 or newer to run the tests)
-#   TORCH           which torch pip installs; the default is the CPU build, 0.2 GB instead of 3 GB with CUDA
-#   PIP_TORCH_ARGS  more arguments for that one pip call, for example where to find the CPU build
+#   TORCH           which torch pip installs, such as torch==2.13.0; otherwise the smallest build that pip finds
+#   PIP_TORCH_ARGS  more arguments for that one pip call: where the CPU build is (0.2 GB instead of 3.0 with CUDA)
 #   PROMPT          what `make run` asks
 #   ARGS            arguments passed on: to pytest by `make test`, to the benchmark by `make bench`
 
 PYTHON ?= python3
 PROMPT ?= Why is the sky blue? Answer in two sentences.
 ARGS ?=
+TORCH ?=
 PIP_TORCH_ARGS ?=
-
-TORCH_VERSION := 2.13.0
-ifeq ($(shell uname -s),Linux)
-# On Linux a plain `torch` is the CUDA build. The local version +cpu exists only for CPU builds, so nothing large
-# is ever downloaded by mistake: pip finds the CPU build or fails at once.
-TORCH ?= torch==$(TORCH_VERSION)+cpu
-else
-TORCH ?= torch==$(TORCH_VERSION)
-endif
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,19 +39,17 @@ help: ## Explain these commands
 
 setup: $(READY) ## Make .venv with everything in it (a second time takes no time)
 
-$(READY): pyproject.toml requirements.lock hatch_build.py $(wildcard common/native/*.[ch] common/native/build.py)
+$(READY): pyproject.toml requirements.lock hatch_build.py deploy/torch_build.py $(wildcard common/native/*.[ch] common/native/build.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@echo "setup: installing into $(VENV) (a minute or more the first time)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet $(PIP_TORCH_ARGS) '$(TORCH)' || { \
-	    echo "setup: pip finds no '$(TORCH)' for this machine and this Python." >&2; \
-	    echo "  CPU build: make setup PIP_TORCH_ARGS='--index-url ADDRESS', with the address that pytorch.org's" >&2; \
-	    echo "  'Get started' page shows for Pip and CPU. Any build, CUDA included: make setup TORCH=torch==$(TORCH_VERSION)" >&2; \
-	    exit 1; }
-# The lock is made on Python 3.11; on 3.10 some of its versions do not exist and the ranges of pyproject.toml hold.
-	@lock=$$($(BIN)/python -c 'import sys; print("" if sys.version_info < (3, 11) else "-c requirements.lock")') && \
-	    $(BIN)/python -m pip install --quiet $$lock -e '.[dev]'
+	@$(BIN)/python deploy/torch_build.py --torch '$(TORCH)' -- $(PIP_TORCH_ARGS)
+# torch is there by now, perhaps of another version than the lock's. The lock is made on Python 3.11; on 3.10 some of
+# its versions do not exist and the ranges of pyproject.toml hold.
+	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' && lock=requirements.lock || lock=/dev/null; \
+	    sed '/^torch==/d' $$lock > $(VENV)/constraints.txt
+	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev]'
 # pip shows nobody that the kernels could not be compiled; this says why, and goes on without them.
 	@ls common/native/matmul.* 2>/dev/null | grep -q -e '\.so$$' -e '\.dylib$$' || $(BIN)/python -m common.native.build || true
 	@touch $(READY)
@@ -105,7 +95,7 @@ run: $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer
 	    --prompt "$$RUN_PROMPT"
 
 lock: $(READY) ## Write the versions in .venv into requirements.lock
-	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+cpu$$//'; } > requirements.lock.new
+	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+cpu$$//; /^nvidia-/d; /^cuda-/d; /^triton==/d'; } > requirements.lock.new
 	@mv requirements.lock.new requirements.lock && touch $(READY)
 
 clean: ## Remove what checks and runs leave behind; .venv and the model stay

@@ -75,7 +75,8 @@ def test_what_it_copies_is_there() -> None:
     assert [name for name in sorted(names) if not (REPOSITORY / name).exists()] == []
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     needed = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
-    assert names == needed | {"pyproject.toml", "requirements.lock", "hatch_build.py", project["project"]["readme"]}
+    beside = {"pyproject.toml", "requirements.lock", "hatch_build.py", "deploy/torch_build.py"}
+    assert names == needed | beside | {project["project"]["readme"]}
 
 
 def test_what_this_machine_has_made_stays_out_of_it() -> None:
@@ -85,10 +86,13 @@ def test_what_this_machine_has_made_stays_out_of_it() -> None:
 
 
 def test_torch_is_the_one_that_make_setup_takes() -> None:
-    """The CPU build of the version that the tests ran with."""
-    version = re.search(r"^TORCH_VERSION := (\S+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    assert version
-    assert arguments()["TORCH"] == f"torch=={version[1]}+cpu"
+    """Both let the same program choose, unless somebody names another one, and install the rest beside what it took."""
+    assert (arguments()["TORCH"], arguments()["PIP_TORCH_ARGS"]) == ("", "")
+    made = [rest for word, rest in stage("build") if word == "RUN"]
+    assert any(rest.endswith('deploy/torch_build.py --torch "${TORCH}" -- ${PIP_TORCH_ARGS}') for rest in made)
+    makefile = (REPOSITORY / "Makefile").read_text()
+    assert "deploy/torch_build.py --torch '$(TORCH)' -- $(PIP_TORCH_ARGS)" in makefile
+    assert all("sed '/^torch==/d' " in text for text in ("".join(made), makefile))
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
