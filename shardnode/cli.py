@@ -9,11 +9,11 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from common.command_line import CONTEXT_SETTINGS, run_process
-from common.lean_torch import import_torch_lean
-from common.lifecycle import stop_on_signals
-from common.logs import configure_logs
-from common.memory_flags import (
+from common.compute.lean_torch import import_torch_lean
+from common.program.command_line import CONTEXT_SETTINGS, run_process
+from common.program.lifecycle import stop_on_signals
+from common.program.logs import configure_logs
+from common.program.memory_flags import (
     MemoryWindowOption,
     PageCacheOption,
     ReadBytesOption,
@@ -22,7 +22,7 @@ from common.memory_flags import (
     WindowBytesOption,
     weight_memory,
 )
-from common.options_file import use_options_file
+from common.program.options_file import use_options_file
 from shardnode.config import NodeConfig
 
 app = typer.Typer(
@@ -149,8 +149,8 @@ def join(
     """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
     configure_logs(log_level)
     import_torch_lean()  # for measuring
-    from common.device_speeds import device_speeds
-    from shardnode.join import default_data_directory, join_mesh, name_of_this_device
+    from common.compute.device_speeds import device_speeds
+    from shardnode.membership.join import default_data_directory, join_mesh, name_of_this_device
 
     directory = data_dir or default_data_directory()
     joined = join_mesh(token, name or name_of_this_device(), directory, listen)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InputError
-from common.rpc import split_host_port
 from common.weights.weight_memory import WeightMemory
+from common.wire.rpc import split_host_port
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The series of a shard node, and the page that serves them.
 
-Covers: names, labels, what each counts. Does not cover: who moves them (node.py, session.py).
+Covers: names, labels, what each counts. Does not cover: who moves them (slice_at_work.py, session.py).
 Counters are moved where the work is; sizes are read when the page is asked for.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from common.scraped_counter import ScrapedCounter
+from common.program.scraped_counter import ScrapedCounter
 
 ROUND_SECONDS_BUCKETS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10)
 

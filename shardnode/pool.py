@@ -1,6 +1,6 @@
 """Several shard nodes on one machine: one process imports everything once, then forks a child for each node.
 
-Covers: starting, telling the parent about each child, ending them all. Started by coordinator/local.py, not by
+Covers: starting, telling the parent about each child, ending them all. Started by coordinator/local/pool.py, not by
 people: `python -m shardnode.pool DIRECTORY`, one JSON line of instructions on stdin; on stdout one JSON line when all
 is imported, then one per node.
 Does not cover: what a node does (run.py).
@@ -25,11 +25,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from common.compute.lean_torch import import_torch_lean
 from common.errors import InputError
-from common.lean_torch import import_torch_lean
-from common.lifecycle import is_cut, watch_lifeline
-from common.logs import configure_logs
-from common.operating_system import end_with_parent, wake_politely
+from common.machine.operating_system import end_with_parent, wake_politely
+from common.program.lifecycle import is_cut, watch_lifeline
+from common.program.logs import configure_logs
 from common.weights.weight_memory import WeightMemory
 from shardnode.config import NodeConfig
 
@@ -103,7 +103,7 @@ def _config(node: dict[str, Any]) -> NodeConfig:
 
 def _run_child(rank: int, config: NodeConfig, run_directory: Path) -> int:
     """Run one node until the lifeline ends; tell its address, or why there is none, on stdout."""
-    from common.rpc import status_of
+    from common.wire.rpc import status_of
     from shardnode.run import RunningNode
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import threading
 
-from common.lifecycle import CLOSE_SECONDS, close_within
-from common.metrics_page import MetricsPage
-from common.service_notify import ServiceNotifier
+from common.program.lifecycle import CLOSE_SECONDS, close_within
+from common.program.metrics_page import MetricsPage
+from common.program.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
-from shardnode.direct import DirectServer
-from shardnode.join import IDENTITY_DIRECTORY
-from shardnode.membership import Membership, Presence
-from shardnode.service import NodeServer
-from shardnode.serving import Serving
-from shardnode.slice_store import SliceStore
+from shardnode.listeners.direct import DirectServer
+from shardnode.listeners.service import NodeServer
+from shardnode.membership.join import IDENTITY_DIRECTORY
+from shardnode.membership.membership import Membership, Presence
+from shardnode.slices.serving import Serving
+from shardnode.slices.slice_store import SliceStore
 
 DRAIN_SECONDS = 5.0
 

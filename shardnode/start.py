@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from common.program_start import importing
+from common.program.program_start import importing
 
 
 def main() -> NoReturn:

@@ -1,7 +1,7 @@
 /* How are several layers computed for a few rows, on a node that holds all of every block?
  *
  * Covers: norm, block, late bias and residual stream, layer after layer, in one call.
- * Does not cover: blocks' tiles (tiles.c), many rows, layers whose weights come through a window (shardnode/layers.py).
+ * Does not cover: blocks' tiles (tiles.c), many rows, layers whose weights come through a window (shardnode/work/layers.py).
  *
  * Between two blocks Python takes 50 microseconds; a token of a small model has 60 blocks and 13 milliseconds of kernels.
  * Every number is what the same steps from Python give, bit for bit.

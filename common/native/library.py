@@ -1,7 +1,7 @@
 """Is there a library of matrix kernels that works here, and what are its functions called in Python?
 
 Covers: loading it, refusing one that is stale or broken, the instruction set that this processor has.
-Does not cover: building it (build.py), when it is used (common/matmul.py).
+Does not cover: building it (build.py), when it is used (common/compute/matmul.py).
 Calls release the GIL. The library keeps one choice of instruction set and one thread count for the whole process.
 """
 

@@ -1,7 +1,7 @@
 /* How is one tile computed for a few rows, from a block's input to its part of the output?
  *
  * Covers: the products and the steps between them in one call, weights in memory or in the page cache.
- * Does not cover: products (kernel.c, ranges.c), steps (steps.c), many rows (torch: shardnode/kernels.py).
+ * Does not cover: products (kernel.c, ranges.c), steps (steps.c), many rows (torch: shardnode/work/kernels.py).
  *
  * One call and not five: between two calls from Python pass tens of microseconds, in which worker threads go to sleep.
  */

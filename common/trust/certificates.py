@@ -1,7 +1,7 @@
 """The certificates of one mesh: its authority, and one for each program that belongs to it.
 
 Covers: making keys, requests and certificates; the identity that a certificate states; fingerprints.
-Does not cover: files (identity.py), TLS (tls.py), who is a member (coordinator/members.py).
+Does not cover: files (identity.py), TLS (tls.py), who is a member (coordinator/membership/members.py).
 
 An identity is a URI, `spiffe://MESH/ROLE/NAME`, as SPIFFE defines it; peers are told apart by it and by nothing else.
 The DNS name `NAME.ROLE.shardmesh` says the same for TLS libraries, which check names and no URIs. Keys are NIST P-256.

@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.durable_files import replace_private
 from common.errors import InputError, NotTrusted
+from common.machine.durable_files import replace_private
 from common.trust.certificates import KeyedCertificate, PeerName, check_pair, mesh_of, peer_of
 
 AUTHORITY_FILE = "authority.pem"

@@ -1,7 +1,7 @@
 """The one string that lets a device into a mesh: where the coordinator is, which one it is, and a secret. Pure.
 
 Covers: writing it and reading what a person has typed.
-Does not cover: whether a secret is good (coordinator/invites.py).
+Does not cover: whether a secret is good (coordinator/membership/invites.py).
 
 A device that has the token trusts exactly the authority whose SHA-256 stands in it, as k3s's and Docker Swarm's tokens
 do; whoever has read it over somebody's shoulder can use it once, and not after it has expired.

@@ -1,7 +1,7 @@
 """TLS for our channels and servers, and who is at the other end.
 
 Covers: credentials from an identity, names that must match, the authority that a token names, the peer of a call.
-Does not cover: certificates themselves (certificates.py), which member may do what (coordinator/members.py).
+Does not cover: certificates themselves (certificates.py), which member may do what (coordinator/membership/members.py).
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import grpc
 from OpenSSL import SSL, crypto
 
 from common.errors import NodeLost, NotTrusted
-from common.rpc import PING_SECONDS, channel_options, split_host_port
 from common.trust.certificates import PeerName, peer_from_uri, to_pem
 from common.trust.identity import Identity
+from common.wire.rpc import PING_SECONDS, channel_options, split_host_port
 
 CONNECT_SECONDS = 5.0
 

@@ -20,8 +20,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.direct_io import BLOCK_BYTES, open_file
 from common.errors import ShardmeshError
+from common.machine.direct_io import BLOCK_BYTES, open_file
 from common.weights.reader import ReadSettings, TileRange
 from common.weights.weight_memory import MAX_READS_IN_FLIGHT
 

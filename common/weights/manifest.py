@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, SliceCorrupt, SliceError, SliceMismatch
-from common.model_spec import canonical_json
-from common.plan import Plan, RankShare
+from common.model.model_spec import canonical_json
+from common.model.plan import Plan, RankShare
 from common.weights.slice_description import (
     COORDINATOR_RANK,
     EMBEDDING_FILE,

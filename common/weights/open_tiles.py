@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.free_memory import free_memory_bytes
+from common.machine.free_memory import free_memory_bytes
 from common.weights.budgeted_tiles import BudgetedTiles
 from common.weights.disk_profile import disk_profile
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest

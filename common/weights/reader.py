@@ -21,8 +21,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.direct_io import BLOCK_BYTES, OpenedFile, forget, open_file
 from common.errors import InternalError, ShardmeshError, SliceCorrupt, SliceReadError
+from common.machine.direct_io import BLOCK_BYTES, OpenedFile, forget, open_file
 from common.weights.placement import ALIGNMENT_BYTES
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class ReadSettings:
     """How tiles are read."""
 
     bypass_page_cache: bool = False
-    """What is read leaves nothing in the page cache (common/direct_io.py)."""
+    """What is read leaves nothing in the page cache (common/machine/direct_io.py)."""
     reads_in_flight: int = 2
     """Reads asked of the disk at once: so many threads."""
     read_bytes: int = 16 << 20

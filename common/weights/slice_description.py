@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from common.errors import InputError, ModelError
-from common.model_spec import ModelSpec, canonical_json
-from common.plan import Plan
+from common.model.model_spec import ModelSpec, canonical_json
+from common.model.plan import Plan
 from common.weights.slice_format import (
     BLOCK_KINDS,
     FORMAT_VERSION,

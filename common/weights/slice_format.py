@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from common.errors import InputError
-from common.model_spec import ModelSpec
-from common.plan import COLUMN_GRAIN, RankShare
+from common.model.model_spec import ModelSpec
+from common.model.plan import COLUMN_GRAIN, RankShare
 
 FORMAT_VERSION = 1
 PAGE_BYTES = 4096

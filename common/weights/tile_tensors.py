@@ -2,7 +2,7 @@
 
 Covers: views without a copy, in the type that is stored; float32 copies on a GPU.
 Does not cover: reading the bytes (tile_source.py), what the tensors mean (slice_format.py), products with weights of
-16 bits (common/matmul.py).
+16 bits (common/compute/matmul.py).
 """
 
 from __future__ import annotations

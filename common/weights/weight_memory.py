@@ -1,15 +1,15 @@
 """What the weights of one slice may take in memory, and how they are read: options, checked when they are made.
 
 Covers: --memory-window, --window-bytes, the page cache, reads in flight. Does not cover: sharing a machine's budget
-out (coordinator/local_memory.py, shardnode/node_memory.py), which tiles stay (pinning.py).
+out (coordinator/local/shares.py, shardnode/work/node_memory.py), which tiles stay (pinning.py).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from common.direct_io import BLOCK_BYTES
 from common.errors import InputError
+from common.machine.direct_io import BLOCK_BYTES
 
 PAGE_CACHE_CHOICES = ("auto", "use", "bypass")
 DEFAULT_MEMORY_WINDOW = 2

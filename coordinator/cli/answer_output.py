@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import ResourceError
-from coordinator.timings import Timings
+from coordinator.engine.timings import Timings
 
 Memory = Mapping[str, Mapping[str, int]]
 """By process, coordinator first: bytes by what they are."""

@@ -1,4 +1,4 @@
-"""`coordinator-cli generate`: one prompt in, text out. Flags only; generation.py does the work."""
+"""`coordinator-cli generate`: one prompt in, text out. Flags only; answer_here.py does the work."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from common.errors import InputError
-from common.logs import configure_logs
-from common.memory_flags import (
+from common.program.logs import configure_logs
+from common.program.memory_flags import (
     MemoryWindowOption,
     PageCacheOption,
     ReadBytesOption,
@@ -29,7 +29,7 @@ from coordinator.cli.options import (
     WireDtypeOption,
     WorldSizeOption,
 )
-from coordinator.local import LocalNodes
+from coordinator.local.pool import LocalNodes
 
 
 def generate(
@@ -122,7 +122,7 @@ def generate(
         return
     if model is None:
         raise InputError("--model is missing: name a model's directory or a .gguf file (--help explains)")
-    from coordinator.slicing.model_place import find_model
+    from coordinator.checkpoints.model_place import find_model
 
     find_model(model)  # a mistake is told before torch is imported
     # Only then, so that two runs on one machine do not fight for a port that neither needs.
@@ -137,13 +137,13 @@ def generate(
         is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
         from common.trust.certificates import NAME_PATTERN
-        from coordinator.cli.generation import GenerateRequest, run_request
-        from coordinator.conversation import ModelOptions
-        from coordinator.mesh_access import owner_access
-        from coordinator.mesh_state import default_state_directory
-        from coordinator.nodes import parse_node_list
-        from coordinator.run_options import RunOptions
-        from coordinator.sampler import SamplingParams
+        from coordinator.answering.open_model import ModelOptions
+        from coordinator.answering.run_options import RunOptions
+        from coordinator.cli.answer_here import GenerateRequest, run_request
+        from coordinator.engine.sampler import SamplingParams
+        from coordinator.membership.reach import owner_access
+        from coordinator.membership.state import default_state_directory
+        from coordinator.ranks.transports.connecting import parse_node_list
 
         addresses: list[str] = []
         mesh = None
@@ -187,8 +187,8 @@ def _ask(context: typer.Context, address: str, state_dir: Path | None, **request
     if given:
         option = min(given).replace("_", "-")
         raise InputError(f"--{option} and --coordinator do not go together: the coordinator's nodes run already")
-    from coordinator.cli.asking import ask_coordinator
-    from coordinator.mesh_state import default_state_directory
+    from coordinator.cli.answer_there import ask_coordinator
+    from coordinator.membership.state import default_state_directory
     from protos.shardmesh.v1 import generation_pb2
 
     try:

@@ -12,16 +12,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from common.compute.lean_torch import import_torch_lean
 from common.errors import InputError
-from common.lean_torch import import_torch_lean
-from common.logs import configure_logs
+from common.program.logs import configure_logs
 from coordinator.cli.mesh import StateOption, as_typed
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
 
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
-    from common.plan import Plan
+    from common.model.plan import Plan
     from common.weights.slice_description import SliceDescription
-    from coordinator.mesh_access import MeshAccess
+    from coordinator.membership.reach import MeshAccess
     from protos.shardmesh.v1 import mesh_pb2
 
 OWN_SLICE = "coordinator's own slice"
@@ -59,21 +59,21 @@ def load(
     Example: coordinator-cli load models/my-model --split-strategy ratio:2,1
     """
     configure_logs(log_level)
-    from coordinator.slicing.model_place import find_model
+    from coordinator.checkpoints.model_place import find_model
 
     find_model(model)  # a mistake is told before torch is imported
     import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
+    from coordinator.checkpoints.checkpoint import open_checkpoint
     from coordinator.cli.progress import node_progress
-    from coordinator.loaded_models import LoadedModels, name_for
-    from coordinator.loading import LoadRequest
-    from coordinator.loading import load as load_model
-    from coordinator.mesh_access import owner_access
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.model_outline import outline
-    from coordinator.owner_client import OwnerClient
+    from coordinator.membership.owner_client import OwnerClient
+    from coordinator.membership.reach import owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.models.loading import LoadRequest
+    from coordinator.models.loading import load as load_model
+    from coordinator.models.records import LoadedModels, name_for
+    from coordinator.planning.outline import outline
     from coordinator.shipping.slice_sender import Progress
-    from coordinator.slicing.checkpoint import open_checkpoint
 
     state = state_dir or default_state_directory()
     mesh = owner_access(state)
@@ -115,11 +115,11 @@ def _planned(
     description: SliceDescription, strategy: str, mesh: MeshAccess, members: Sequence[mesh_pb2.Node], state: Path
 ) -> Plan:
     """Return who holds what; where that follows from measurements, they are made and the choice is shown."""
-    from common.plan import make_plan
+    from common.model.plan import make_plan
     from coordinator.cli.plan import show_plan
-    from coordinator.planning import MEASURED, MEMORY, plan_for
-    from coordinator.prediction import Workload, predict
-    from coordinator.surveying import survey
+    from coordinator.planning.prediction import Workload, predict
+    from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
+    from coordinator.planning.survey import survey
 
     if strategy not in (MEASURED, MEMORY):
         return make_plan(description.spec, strategy, len(members))
@@ -135,10 +135,10 @@ def unload(
     state_dir: StateOption = None,
 ) -> None:
     """Take a model off the mesh, or what an interrupted load has left: its slices go from every node and from here."""
-    from coordinator.loaded_models import LoadedModels
-    from coordinator.mesh_access import owner_access
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.unloading import unload as unload_model
+    from coordinator.membership.reach import owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.models.records import LoadedModels
+    from coordinator.models.unloading import unload as unload_model
 
     state = state_dir or default_state_directory()
     for node in unload_model(name, LoadedModels(state), owner_access(state)):
@@ -148,10 +148,10 @@ def unload(
 
 def models(state_dir: StateOption = None) -> None:
     """List the models on the mesh: on which nodes each is, how large, and whether it could answer now."""
-    from coordinator.loaded_models import LoadedModels
-    from coordinator.mesh_access import owner_access
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.node_slices import state_of
+    from coordinator.membership.reach import owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.models.node_slices import state_of
+    from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
     records = LoadedModels(state)

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import typer
 
-from common.command_line import CONTEXT_SETTINGS, run_process
+from common.program.command_line import CONTEXT_SETTINGS, run_process
 from coordinator.cli import load, mesh, plan
 from coordinator.cli.generate import generate
 from coordinator.cli.split import split

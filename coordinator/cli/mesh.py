@@ -12,11 +12,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from common.command_line import CONTEXT_SETTINGS
 from common.errors import InputError
+from common.program.command_line import CONTEXT_SETTINGS
 
 if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
-    from coordinator.owner_client import OwnerClient
+    from coordinator.membership.owner_client import OwnerClient
 
 app = typer.Typer(
     add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, no_args_is_help=True,
@@ -38,7 +38,7 @@ def init(
 
     Then start the coordinator: coordinator --master-ip 0.0.0.0
     """
-    from coordinator.mesh_state import default_state_directory, init_mesh
+    from coordinator.membership.state import default_state_directory, init_mesh
 
     directory = state_dir or default_state_directory()
     init_mesh(directory, name)
@@ -105,8 +105,8 @@ def as_typed(state_dir: Path | None) -> str:
 
 def _owner(state_dir: Path | None) -> OwnerClient:
     """Return the coordinator that keeps its mesh there."""
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.owner_client import OwnerClient
+    from coordinator.membership.owner_client import OwnerClient
+    from coordinator.membership.state import default_state_directory
 
     return OwnerClient(state_dir or default_state_directory())
 
@@ -114,7 +114,7 @@ def _owner(state_dir: Path | None) -> OwnerClient:
 def _state(silent_seconds: float) -> str:
     if silent_seconds < 0:
         return "not heard yet"
-    from coordinator.mesh_access import SILENT_AFTER_SECONDS
+    from coordinator.membership.reach import SILENT_AFTER_SECONDS
 
     return "alive" if silent_seconds <= SILENT_AFTER_SECONDS else f"silent for {silent_seconds:.0f} s"
 

@@ -17,7 +17,7 @@ from coordinator.cli.options import WeightsDtypeOption, WireDtypeOption, tell
 
 if TYPE_CHECKING:  # they import torch, and --help must not wait for that
     from common.weights.slice_description import SliceDescription
-    from coordinator.prediction import Prediction
+    from coordinator.planning.prediction import Prediction
 
 PromptTokensOption = Annotated[int, typer.Option(help="Tokens of the prompt that times are predicted for.", min=1)]
 LengthOption = Annotated[int, typer.Option(help="Tokens of its answer.", min=1)]
@@ -45,14 +45,14 @@ def plan(
 
     Example: coordinator-cli plan models/my-model --devices deploy/config/devices.toml
     """
-    from coordinator.mesh_access import owner_access
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.model_outline import outline_of
-    from coordinator.planned_devices import read_devices
-    from coordinator.planning import plan_for
-    from coordinator.prediction import Workload, predict
-    from coordinator.surveying import survey
-    from coordinator.wire_dtype import wire_item_bytes
+    from coordinator.membership.reach import owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.planning.devices import read_devices
+    from coordinator.planning.outline import outline_of
+    from coordinator.planning.prediction import Workload, predict
+    from coordinator.planning.strategies import plan_for
+    from coordinator.planning.survey import survey
+    from coordinator.ranks.wire_dtype import wire_item_bytes
 
     outline = outline_of(model)
     description = outline.description(weights_dtype)
@@ -108,11 +108,11 @@ def doctor(
 
     It takes some seconds of all devices: best while nobody waits for an answer.
     """
-    from coordinator.loaded_models import LoadedModels
-    from coordinator.mesh_access import is_alive, owner_access
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.prediction import Workload, predict
-    from coordinator.surveying import survey
+    from coordinator.membership.reach import is_alive, owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.models.records import LoadedModels
+    from coordinator.planning.prediction import Workload, predict
+    from coordinator.planning.survey import survey
 
     state = state_dir or default_state_directory()
     mesh, workload = owner_access(state), Workload()
@@ -145,10 +145,10 @@ def doctor(
 
 def status(state_dir: StateOption = None) -> None:
     """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
-    from coordinator.loaded_models import LoadedModels
-    from coordinator.mesh_access import is_alive, owner_access
-    from coordinator.mesh_state import default_state_directory
-    from coordinator.node_slices import list_slices, state_of
+    from coordinator.membership.reach import is_alive, owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.models.node_slices import list_slices, state_of
+    from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
     mesh, records = owner_access(state), LoadedModels(state)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
-from common.lean_torch import import_torch_lean
-from common.logs import configure_logs
+from common.compute.lean_torch import import_torch_lean
+from common.program.logs import configure_logs
 from coordinator.cli.options import (
     LogLevelOption,
     ModelOption,
@@ -33,13 +33,13 @@ def split(
     Example: coordinator-cli split --model models/my-model --world-size 3 --split-strategy ratio:3,1,1
     """
     configure_logs(log_level)
-    from coordinator.slicing.model_place import find_model
+    from coordinator.checkpoints.model_place import find_model
 
     find_model(model)  # a mistake is told before torch is imported
     import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
+    from coordinator.answering.open_model import Model, ModelOptions
     from coordinator.cli.progress import byte_progress
-    from coordinator.conversation import Model, ModelOptions
 
     options = ModelOptions(
         model=model, world_size=world_size, split_strategy=split_strategy, save_dir=save_dir,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 
 from common.weights.slice_format import BLOCK_KINDS
-from coordinator.slicing.checkpoint import Checkpoint
+from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.tiles import BlockTiles
 
 LEAD = 1

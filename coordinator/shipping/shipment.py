@@ -1,7 +1,7 @@
 """A model's slices to all their nodes at once.
 
 Covers: asking every node before the first byte goes to any, one thread a node, one failure ends all.
-Does not cover: one slice (slice_sender.py), who the nodes are (mesh_access.py).
+Does not cover: one slice (slice_sender.py), who the nodes are (reach.py).
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import partial
 import grpc
 
 from common.weights.slice_description import SliceDescription
+from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.shipping.block_feed import BlockFeed, FeedClosed
 from coordinator.shipping.slice_sender import Progress, SliceSender
-from coordinator.slicing.checkpoint import Checkpoint
 from coordinator.slicing.splitter import one_torch_thread
 
 PATIENCE_SECONDS = 60.0

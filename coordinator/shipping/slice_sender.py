@@ -1,7 +1,7 @@
 """One slice to one node: what the node lacks is cut from the checkpoint and sent, through every break of the link.
 
 Covers: going on where the last transfer stopped, sending a file again that has arrived damaged, giving up.
-Does not cover: several nodes (shipment.py), the receiving end (shardnode/slice_store.py).
+Does not cover: several nodes (shipment.py), the receiving end (shardnode/slices/slice_store.py).
 
 Nothing is kept on this side: a file of which half has arrived is cut again from its start, which costs processor time
 but no bytes on the link, and its SHA-256 comes out of that.
@@ -19,10 +19,10 @@ from dataclasses import dataclass
 import grpc
 
 from common.errors import NodeError, NodeLost, ProtocolError, ShardmeshError, SliceCorrupt
-from common.reaching import wait_until_reached
-from common.rpc import failures_of
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
+from common.wire.reaching import wait_until_reached
+from common.wire.rpc import failures_of
 from coordinator.shipping.block_feed import BlockFeed
 from coordinator.slicing.tiles import BlockTiles, TilePacker
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc

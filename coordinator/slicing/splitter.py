@@ -20,9 +20,9 @@ from pathlib import Path
 
 import torch
 
-from common.durable_files import is_full, sync_directory
 from common.errors import DiskFull, InputError, SliceError
-from common.plan import Plan
+from common.machine.durable_files import is_full, sync_directory
+from common.model.plan import Plan
 from common.weights.manifest import (
     COORDINATOR_RANK,
     EMBEDDING_FILE,
@@ -36,7 +36,7 @@ from common.weights.manifest import (
 )
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
-from coordinator.slicing.checkpoint import Checkpoint
+from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.tiles import BlockTiles, TileWriter, coordinator_tile
 
 BUILDING = ".building"

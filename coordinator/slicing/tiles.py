@@ -17,7 +17,7 @@ from common.errors import InputError
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
 from common.weights.slice_format import ATTENTION, FileLayout, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
-from coordinator.slicing.checkpoint import Checkpoint
+from coordinator.checkpoints.checkpoint import Checkpoint
 
 TileTensors = Mapping[str, torch.Tensor]
 """The tensors of one tile by their names in the layout, in any float dtype."""

@@ -1,7 +1,7 @@
 """Builds a tokenizer out of the vocabulary in a GGUF file's metadata.
 
 Covers: byte-level BPE (`gpt2`) with the pre-tokenizers of the families we run, sentencepiece BPE (`llama`).
-Does not cover: reading the file (coordinator/gguf_file.py); other kinds of vocabulary are refused by name.
+Does not cover: reading the file (coordinator/checkpoints/gguf_file.py); other kinds of vocabulary are refused by name.
 Source: llama.cpp's vocabulary loader for the meaning of the keys and the split patterns; each family's own
 tokenizer.json for what that loader leaves out (Qwen normalizes to NFC).
 """
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
 from common.errors import CheckpointError, UnsupportedModel
-from coordinator.gguf_file import read_gguf_header
+from coordinator.checkpoints.gguf_file import read_gguf_header
 from coordinator.tokenizer.sentencepiece_pipeline import llama_pipeline, merges_of
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
 

@@ -9,7 +9,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from coordinator.gguf_file import read_gguf_header
+from coordinator.checkpoints.gguf_file import read_gguf_header
 from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TEMPLATE_FILE, TOKENIZER_FILE
 
 KEPT_FILES = (

@@ -24,7 +24,7 @@ os.environ["TQDM_DISABLE"] = "1"
 os.environ["TRANSFORMERS_VERBOSITY"] = "error"  # it warns of weights that stay on disk, which is the point there
 
 from common.errors import ShardmeshError
-from common.operating_system import usable_core_count
+from common.machine.operating_system import usable_core_count
 from tests.bench import (
     big,
     first_token,

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 import psutil
 
-from common.operating_system import usable_core_count
+from common.machine.operating_system import usable_core_count
 from coordinator.tokenizer import load_tokenizer
 from tests.bench.big_inputs import BigModel, prepare
 from tests.bench.big_report import BigTurns, big_result

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.conversation import Model, ModelOptions
+from coordinator.answering.open_model import Model, ModelOptions
 from tests.bench.inputs import PROMPT, REPOSITORY, long_prompt
 from tests.bench.memory_sum import streamed_files
 from tests.bench.report import BenchBroken

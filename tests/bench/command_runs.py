@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 
-from common.operating_system import end_with_parent, process_memory, usable_core_count
+from common.machine.operating_system import end_with_parent, process_memory, usable_core_count
 from tests.bench.contenders import busy_seconds
 from tests.bench.memory_group import MemoryGroup, NoMemoryGroups
 from tests.bench.report import BenchBroken

@@ -20,14 +20,14 @@ from typing import Any
 import psutil
 import torch
 
-from common.operating_system import own_memory, usable_core_count
+from common.machine.operating_system import own_memory, usable_core_count
 from common.weights.weight_memory import WeightMemory
-from coordinator.conversation import Conversation, Model, ModelOptions
-from coordinator.local import LocalNodes
-from coordinator.run_options import RunOptions
-from coordinator.sampler import Sampler, SamplingParams
-from coordinator.sequence import Sequence as TokenSequence
-from coordinator.timings import Timings
+from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.run_options import RunOptions
+from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sequence import Sequence as TokenSequence
+from coordinator.engine.timings import Timings
+from coordinator.local.pool import LocalNodes
 from tests.bench.raw_disk import forget_cached
 
 KV_BUDGET_BYTES = 1 << 30

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 
-from common.operating_system import usable_core_count
+from common.machine.operating_system import usable_core_count
 from coordinator.tokenizer import load_tokenizer
 from tests.bench.contenders import Turn, open_mesh, open_transformers
 from tests.bench.inputs import MODEL_DIRECTORY, long_prompt, sliced, transformers_directory

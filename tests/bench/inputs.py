@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coordinator.conversation import Model, ModelOptions
+from coordinator.answering.open_model import Model, ModelOptions
 from coordinator.tokenizer import load_tokenizer
 from tests.bench.report import BenchBroken
 from tests.bench.workers import Worker

@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from common import matmul
-from common.matmul import kernels, multiply
+from common.compute import matmul
+from common.compute.matmul import kernels, multiply
 from tests.bench.report import Bar, Result, Settings, Table
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import psutil
 import torch
 
-from common.operating_system import usable_core_count
+from common.machine.operating_system import usable_core_count
 
 QUIET_SHARE = 0.1
 """Of the cores' time: what other programs may take in a turn that a bar is judged by."""

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from common.operating_system import own_memory
-from coordinator.conversation import Model, ModelOptions
+from common.machine.operating_system import own_memory
+from coordinator.answering.open_model import Model, ModelOptions
 from tests.bench.inputs import KEPT_DIRECTORY, MODEL_DIRECTORY
 from tests.bench.report import Result, Settings, Spread, Table
 from tests.bench.workers import Worker

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 
-from common.operating_system import usable_core_count
+from common.machine.operating_system import usable_core_count
 from tests.bench.contenders import Turn, open_mesh, open_transformers
 from tests.bench.inputs import MODEL_DIRECTORY, prompt_ids, sliced, transformers_directory
 from tests.bench.memory_sum import decode_bytes, open_sum

@@ -20,25 +20,25 @@ from pathlib import Path
 import grpc
 import torch
 
-from common.framing import FrameReader, send_frame
-from common.operating_system import end_with_parent
-from common.rpc import MAX_MESSAGE_BYTES, channel_options
-from common.tensor_codec import encode_tensor
+from common.machine.operating_system import end_with_parent
 from common.weights.manifest import SliceManifest, read_manifest
 from common.weights.slice_format import BLOCK_KINDS
-from coordinator.direct_client import DirectShardClient
-from coordinator.grpc_client import GrpcShardClient
-from coordinator.mesh import Mesh, MeshIdentity
+from common.wire.framing import FrameReader, send_frame
+from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
+from common.wire.tensor_codec import encode_tensor
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.shard_client import ShardClient
+from coordinator.ranks.ranks import Mesh, MeshIdentity
+from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.grpc_stream import GrpcShardClient
+from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
-from shardnode.direct import DirectServer
-from shardnode.executor import BlockOutput, Executor
-from shardnode.few_rows import Segment
-from shardnode.node import ShardNode
-from shardnode.service import NodeServer
-from shardnode.serving import Serving
+from shardnode.listeners.direct import DirectServer
+from shardnode.listeners.service import NodeServer
+from shardnode.slices.serving import Serving
+from shardnode.work.executor import BlockOutput, Executor
+from shardnode.work.few_rows import Segment
+from shardnode.work.slice_at_work import ShardNode
 from tests.bench.contenders import Turn, differences
 
 FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP = "bare frames", "direct socket", "gRPC over a Unix socket", "gRPC over TCP"

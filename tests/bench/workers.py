@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from common.operating_system import end_with_parent
+from common.machine.operating_system import end_with_parent
 from tests.bench.report import BenchBroken
 
 END_LIMIT_SECONDS = 15.0

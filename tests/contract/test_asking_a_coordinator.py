@@ -24,21 +24,21 @@ from common.errors import (
     PromptTooLong,
     ShardmeshError,
 )
-from common.rpc import Status, channel_options, error_from, error_from_rpc, status_of
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
-from coordinator import loading
-from coordinator.cli import asking
-from coordinator.loaded_models import LoadedModels
-from coordinator.loading import LoadRequest, load
-from coordinator.mesh_access import owner_access
-from coordinator.model_outline import outline
-from coordinator.owner_client import OwnerClient
-from coordinator.slicing.checkpoint import open_checkpoint
-from coordinator.unloading import unload
+from common.wire.rpc import Status, channel_options, error_from, error_from_rpc, status_of
+from coordinator.checkpoints.checkpoint import open_checkpoint
+from coordinator.cli import answer_there as asking
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.reach import owner_access
+from coordinator.models import loading
+from coordinator.models.loading import LoadRequest, load
+from coordinator.models.records import LoadedModels
+from coordinator.models.unloading import unload
+from coordinator.planning.outline import outline
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
-from shardnode.join import IDENTITY_DIRECTORY
+from shardnode.membership.join import IDENTITY_DIRECTORY
 from tests.support.mesh import new_sequence, run_alone, sliced, thread_mesh
 from tests.support.mesh_members import LIMIT_SECONDS, joined
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -130,7 +130,10 @@ def test_a_node_that_restarts_is_found_again_without_a_hand(mesh: LoadedMesh, ex
     """At another port; while it is away, an error names it."""
     mesh.node.close()
     # The coordinator runs in this process; waiting longer for a node that stays away proves no more.
-    with mock.patch("coordinator.nodes.STATS_TIMEOUT_SECONDS", 1.0), pytest.raises(NodeError, match=NAME):
+    with (
+        mock.patch("coordinator.ranks.transports.connecting.STATS_TIMEOUT_SECONDS", 1.0),
+        pytest.raises(NodeError, match=NAME),
+    ):
         mesh.answer(PROMPTS[0])
     mesh.restart()
     mesh.wait_until_heard()

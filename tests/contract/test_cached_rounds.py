@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.matmul import kernels
+from common.compute.matmul import kernels
 from common.weights.weight_memory import WeightMemory
-from shardnode.node import ShardNode
-from shardnode.session import Session
+from shardnode.sessions.session import Session
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.random_models import build
 from tests.support.session_messages import FFN, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel, slice_model

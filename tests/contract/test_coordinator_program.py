@@ -16,10 +16,10 @@ import pytest
 from common.errors import AddressInUse, InputError, NodeLost, NotTrusted, ShardmeshError
 from common.trust.certificates import KeyedCertificate, certify, make_key, make_request
 from common.trust.identity import Identity, save_identity
-from coordinator.daemon import Coordinator
-from coordinator.mesh_state import init_mesh, open_mesh_state
-from coordinator.owner_client import OwnerClient
-from shardnode.join import join_mesh
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.state import init_mesh, open_mesh_state
+from coordinator.program.daemon import Coordinator
+from shardnode.membership.join import join_mesh
 from tests.support.mesh_members import token_of
 from tests.support.waiting import wait_until
 
@@ -59,7 +59,7 @@ def test_a_join_port_that_is_taken_is_told_and_the_door_opens_and_closes_once_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever invites hears what to do; a door that was missed once must not stay open when its token has ended."""
-    monkeypatch.setattr("coordinator.daemon.DOOR_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("coordinator.program.daemon.DOOR_LOOK_SECONDS", 0.01)
     init_mesh(tmp_path, "home")
     coordinator = Coordinator(tmp_path, "127.0.0.1:0")
     try:
@@ -94,7 +94,7 @@ def test_a_clock_that_is_wrong_is_told_as_that(tmp_path: Path, days: int) -> Non
     elsewhen = datetime.now(timezone.utc) + timedelta(days=days)
     own = KeyedCertificate(key=key, certificate=certify(mesh.authority, make_request(key), mesh.peer, now=elsewhen))
     save_identity(state, Identity(authority=mesh.authority.certificate, own=own))
-    with mock.patch("coordinator.mesh_state.needs_renewal", return_value=False):
+    with mock.patch("coordinator.membership.state.needs_renewal", return_value=False):
         coordinator = Coordinator(state, "127.0.0.1:0")
         try:
             with pytest.raises(NodeLost, match=r"this device's clock says, \d{4}-.* set the clocks"):

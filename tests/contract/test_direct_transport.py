@@ -1,6 +1,6 @@
 """Does the direct transport keep its own promises: frames, signs of life, sockets that belong to one node?
 
-Covers: shardnode/direct.py and coordinator/direct_client.py where they differ from gRPC.
+Covers: shardnode/listeners/direct.py and coordinator/ranks/transports/framed.py where they differ from gRPC.
 Does not cover: what every transport does (test_shard_clients.py).
 """
 
@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-import shardnode.direct
+import shardnode.listeners.direct
 from common.errors import AddressInUse, InputError, NodeFault, NodeLost, NodeTimeout
-from common.framing import FrameReader, send_frame
-from common.rpc import MAX_MESSAGE_BYTES
-from coordinator.direct_client import DirectShardClient
+from common.wire.framing import FrameReader, send_frame
+from common.wire.rpc import MAX_MESSAGE_BYTES
+from coordinator.ranks.transports.framed import DirectShardClient
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.direct import MAX_CONNECTIONS, DirectServer
+from shardnode.listeners.direct import MAX_CONNECTIONS, DirectServer
 from tests.support.listening_nodes import NAME, SOON_SECONDS, ListeningNode, ask
 from tests.support.session_messages import open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
@@ -30,7 +30,7 @@ def test_a_direct_node_that_says_it_is_working_is_not_lost(
     sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs of life come while a block is computed, with its call id and without a body, and the client passes them."""
-    monkeypatch.setattr(shardnode.direct, "SIGN_OF_LIFE_SECONDS", 0.02)
+    monkeypatch.setattr(shardnode.listeners.direct, "SIGN_OF_LIFE_SECONDS", 0.02)
     with ListeningNode(sliced, "direct") as listening:
         client = listening.connect()
         assert isinstance(client, DirectShardClient)
@@ -48,7 +48,7 @@ def test_a_direct_node_that_says_it_is_working_for_too_long_is_a_timeout(
     sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs of life do not buy more than the round's limit."""
-    monkeypatch.setattr(shardnode.direct, "SIGN_OF_LIFE_SECONDS", 0.02)
+    monkeypatch.setattr(shardnode.listeners.direct, "SIGN_OF_LIFE_SECONDS", 0.02)
     with ListeningNode(sliced, "direct") as listening:
         client = listening.connect(silence_seconds=5, round_limit_seconds=0.1)
         ask(client, open_session(1, sliced.identity))

@@ -21,9 +21,9 @@ from common.errors import (
     ShardmeshError,
     all_error_classes,
 )
-from common.rpc import REASON_KEY, Status, error_from, status_of
+from common.wire.rpc import REASON_KEY, Status, error_from, status_of
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.session import Session
+from shardnode.sessions.session import Session
 from tests.support.listening_nodes import NAME, TRANSPORTS, ListeningNode, ask
 from tests.support.session_messages import close_sequence
 from tests.support.sliced_models import SlicedModel
@@ -93,7 +93,7 @@ def test_an_unknown_exception_never_carries_its_text(
         error = arrived(listening, monkeypatch, raised)
     assert type(error) is NodeFault
     assert "diary" not in str(error)
-    (record,) = [record for record in caplog.records if record.name == "common.rpc"]
+    (record,) = [record for record in caplog.records if record.name == "common.wire.rpc"]
     error_id = str(error).split("internal error ")[1].split(";")[0]
     assert error_id in record.getMessage()
     assert record.exc_info is not None

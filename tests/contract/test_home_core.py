@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.local import _home_core
-from shardnode.node import ShardNode
-from shardnode.session import Session
+from coordinator.local.pool import _home_core
+from shardnode.sessions.session import Session
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
 

@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError, NodeFault, ShardmeshError
-from common.framing import FrameReader, send_frame
-from common.rpc import MAX_MESSAGE_BYTES
+from common.wire.framing import FrameReader, send_frame
+from common.wire.rpc import MAX_MESSAGE_BYTES
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
-from shardnode.node import ShardNode
-from shardnode.session import Session
+from shardnode.sessions.session import Session
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.listening_nodes import ListeningNode, ask
 from tests.support.session_messages import open_sequence, open_session
 from tests.support.sliced_models import SlicedModel

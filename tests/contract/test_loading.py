@@ -1,6 +1,6 @@
 """What lies on a node's disk after loads that were interrupted: what its models need, and nothing else?
 
-Covers: coordinator/loading.py with a real node. Does not cover: sending (test_slice_shipping.py), answers
+Covers: coordinator/models/loading.py with a real node. Does not cover: sending (test_slice_shipping.py), answers
 (test_asking_a_coordinator.py), kills of whole programs (tests/support/kill_points.py).
 """
 
@@ -13,15 +13,15 @@ from unittest import mock
 import pytest
 
 from common.errors import InputError, ModelNotFound
-from coordinator import loading, unloading
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.cli.load import load as load_as_typed
 from coordinator.cli.mesh import init
-from coordinator.loaded_models import LoadedModels
-from coordinator.loading import LoadRequest, load
-from coordinator.mesh_access import owner_access
-from coordinator.model_outline import outline
-from coordinator.slicing.checkpoint import open_checkpoint
-from coordinator.unloading import unload
+from coordinator.membership.reach import owner_access
+from coordinator.models import loading, unloading
+from coordinator.models.loading import LoadRequest, load
+from coordinator.models.records import LoadedModels
+from coordinator.models.unloading import unload
+from coordinator.planning.outline import outline
 from tests.support.mesh_members import LIMIT_SECONDS
 from tests.support.random_models import build, save
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -132,7 +132,7 @@ def test_a_dtype_that_is_unknown_is_refused_before_devices_are_measured(
 ) -> None:
     """Half a minute later is late for a letter that is wrong."""
     with (
-        mock.patch("coordinator.surveying.survey") as survey,
+        mock.patch("coordinator.planning.survey.survey") as survey,
         pytest.raises(InputError, match="dtype 'int8' is unknown"),
     ):
         load_as_typed(models[0], weights_dtype="int8", state_dir=tmp_path / "state")

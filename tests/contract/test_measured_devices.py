@@ -16,16 +16,16 @@ import grpc
 import psutil
 import pytest
 
-from common.device_speeds import DeviceSpeeds, kept_speeds
+from common.compute.device_speeds import DeviceSpeeds, kept_speeds
 from common.errors import NodeLost
-from common.plan import make_plan
+from common.model.plan import make_plan
 from coordinator.cli.plan import doctor
-from coordinator.loaded_models import LoadedModel, LoadedModels
-from coordinator.mesh_access import owner_access
-from coordinator.owner_client import OwnerClient
-from coordinator.planned_devices import SMALL_PC
-from coordinator.prediction import Workload
-from coordinator.surveying import survey
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.reach import owner_access
+from coordinator.models.records import LoadedModel, LoadedModels
+from coordinator.planning.devices import SMALL_PC
+from coordinator.planning.prediction import Workload
+from coordinator.planning.survey import survey
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc, mesh_pb2
 from tests.support.planned_models import DESCRIPTION
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -49,13 +49,13 @@ def measure(channel: grpc.Channel) -> grpc.Future[links_pb2.MeasureDeviceRespons
 
 def processes_that_measure() -> list[psutil.Process]:
     """Return what measures for a node of this process."""
-    return [child for child in psutil.Process().children() if "common.device_speeds" in child.cmdline()]
+    return [child for child in psutil.Process().children() if "common.compute.device_speeds" in child.cmdline()]
 
 
 def test_a_node_that_cannot_measure_says_so_and_keeps_what_it_knew(mesh: ShippingMesh) -> None:
     """Its process is ended before it has begun."""
     with (
-        mock.patch("common.device_speeds.APART_SECONDS", 0.0), closing(mesh.channel()) as channel,
+        mock.patch("common.compute.device_speeds.APART_SECONDS", 0.0), closing(mesh.channel()) as channel,
         pytest.raises(grpc.RpcError) as raised,
     ):  # fmt: skip
         measure(channel).result()
@@ -67,7 +67,7 @@ def test_a_plan_for_devices_that_cannot_be_measured_counts_them_as_small_ones(me
     """And says so; with rates of nothing no plan could be made."""
     said: list[str] = []
     access = owner_access(mesh.state_directory)
-    with mock.patch("common.device_speeds.APART_SECONDS", 0.0):
+    with mock.patch("common.compute.device_speeds.APART_SECONDS", 0.0):
         found = survey(access, access.alive(), mesh.state_directory, 256, Workload(), said.append)
     assert found.speeds == {"kitchen": SMALL_PC}
     assert found.devices.own.disk_rate == SMALL_PC.disk_bytes_per_second
@@ -116,7 +116,7 @@ def test_nobody_waits_for_devices_that_still_measure_once_one_is_gone(mesh: Ship
     nodes = [mesh_pb2.Node(name="busy"), mesh_pb2.Node(name="gone")]
     access = owner_access(mesh.state_directory)
     try:
-        with mock.patch("coordinator.surveying.measure_device", measured), pytest.raises(NodeLost):
+        with mock.patch("coordinator.planning.survey.measure_device", measured), pytest.raises(NodeLost):
             survey(access, nodes[::-1], mesh.state_directory, 64, Workload(), lambda text: None)
         assert not done.is_set()
     finally:

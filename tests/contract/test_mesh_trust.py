@@ -18,7 +18,6 @@ import grpc
 import pytest
 
 from common.errors import InputError, NameTaken, NodeLost, NotTrusted, ShardmeshError, SliceMismatch, TokenRefused
-from common.rpc import error_from_rpc, split_host_port
 from common.trust.certificates import (
     COORDINATOR,
     NODE,
@@ -33,12 +32,13 @@ from common.trust.certificates import (
 from common.trust.identity import Identity, load_identity, save_identity
 from common.trust.join_token import parse_token
 from common.trust.tls import channel_to_authority, secure_channel
-from coordinator.daemon import Coordinator
-from coordinator.mesh_state import init_mesh
-from coordinator.owner_client import OwnerClient
+from common.wire.rpc import error_from_rpc, split_host_port
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.state import init_mesh
+from coordinator.program.daemon import Coordinator
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, shard_pb2, shard_pb2_grpc
-from shardnode.join import IDENTITY_DIRECTORY, join_mesh
-from shardnode.membership import Membership, Presence
+from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
+from shardnode.membership.membership import Membership, Presence
 from shardnode.run import RunningNode
 from tests.support.mesh_members import DEVICE, LIMIT_SECONDS, beat, forged, joined, state_of, token_of
 from tests.support.sliced_models import SlicedModel

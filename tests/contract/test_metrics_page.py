@@ -21,15 +21,15 @@ from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
-from common.rpc import channel_options
 from common.weights.weight_memory import WeightMemory
-from coordinator.conversation import Conversation, Model, ModelOptions
-from coordinator.grpc_client import GrpcShardClient
+from common.wire.rpc import channel_options
+from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.run_options import RunOptions
+from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sequence import LENGTH, Sequence
+from coordinator.engine.timings import Timings
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.run_options import RunOptions
-from coordinator.sampler import Sampler, SamplingParams
-from coordinator.sequence import LENGTH, Sequence
-from coordinator.timings import Timings
+from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
 from tests.support.listening_nodes import ask
 from tests.support.session_messages import open_sequence

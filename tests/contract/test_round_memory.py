@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import coordinator.round_memory
+import coordinator.ranks.round_memory
 from common.errors import NodeFault, ShardmeshError, SliceMismatch
-from coordinator.mesh import Mesh
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.ranks.ranks import Mesh
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.session import Session
+from shardnode.sessions.session import Session
 from tests.support.listening_nodes import ListeningNode, Transport
 from tests.support.session_messages import random_rows
 from tests.support.sliced_models import SlicedModel, slice_model
@@ -116,7 +116,7 @@ def test_without_memory_files_rounds_go_in_messages(sliced: SlicedModel, monkeyp
     """On systems that have none everything is as it is over gRPC."""
     with ExitStack() as closing:
         shared = outputs(mesh_over(sliced, closing))
-        monkeypatch.setattr(coordinator.round_memory, "make_memory", lambda byte_count, peers_write: None)
+        monkeypatch.setattr(coordinator.ranks.round_memory, "make_memory", lambda byte_count, peers_write: None)
         mesh = mesh_over(sliced, closing)
         assert in_memory_ranks(mesh) == []
         assert same(outputs(mesh), shared)
@@ -138,7 +138,7 @@ def test_rows_beyond_the_memory_go_in_messages(sliced: SlicedModel, monkeypatch:
     """The memory has room for the longest sweep; whoever sends more still gets an answer."""
     with ExitStack() as closing:
         expected = outputs(mesh_over(sliced, closing))
-        monkeypatch.setattr("coordinator.mesh.rows_per_sweep", lambda hidden_size: ROWS - 1)
+        monkeypatch.setattr("coordinator.ranks.ranks.rows_per_sweep", lambda hidden_size: ROWS - 1)
         mesh = mesh_over(sliced, closing)
         assert in_memory_ranks(mesh) == []
         assert same(outputs(mesh), expected)

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from common.errors import ProtocolError, ShapeError
-from common.memory_file import MemoryFile, make_memory
-from common.rpc import MAX_MESSAGE_BYTES
+from common.wire.memory_file import MemoryFile, make_memory
+from common.wire.rpc import MAX_MESSAGE_BYTES
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.node import ShardNode
-from shardnode.session import Session
+from shardnode.sessions.session import Session
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.session_messages import open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
 

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from common.errors import InputError, KvBudgetExceeded, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
-from common.rpc import MAX_MESSAGE_BYTES, channel_options
-from common.tensor_codec import decode_tensor
-from coordinator.direct_client import DirectShardClient
-from coordinator.grpc_client import GrpcShardClient
-from coordinator.shard_client import ShardClient
+from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
+from common.wire.tensor_codec import decode_tensor
+from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.grpc_stream import GrpcShardClient
+from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.node import ShardNode
-from shardnode.session import Session
+from shardnode.sessions.session import Session
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.listening_nodes import NAME, SOON_SECONDS, TRANSPORTS, ListeningNode, Transport, ask
 from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from common.errors import InputError, ProtocolError, ShardmeshError, SliceCorrupt, SliceError
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import FileLayout
-from shardnode.slice_store import SliceStore
+from shardnode.slices.slice_store import SliceStore
 from tests.support.shipped_slices import checkpoint_of, slice_of
 
 IDS = ("", ".", "..", "../../etc", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "/", "a" * 65, "\0" * 64, "/etc/passwd")

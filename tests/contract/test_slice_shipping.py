@@ -21,13 +21,13 @@ import grpc
 import pytest
 
 from common.errors import DiskFull, NodeLost, SliceCorrupt
-from common.reaching import wait_until_reached
-from common.rpc import error_from_rpc
 from common.weights.manifest import MANIFEST_NAME, read_manifest
 from common.weights.slice_description import SliceDescription
-from coordinator.slicing.checkpoint import Checkpoint
+from common.wire.reaching import wait_until_reached
+from common.wire.rpc import error_from_rpc
+from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
-from shardnode.arriving_file import ArrivingFile
+from shardnode.slices.arriving_file import ArrivingFile
 from tests.support import delay_relay
 from tests.support.cutting_relay import CuttingRelay
 from tests.support.shipped_slices import TILE_BYTES, ShippingMesh, checkpoint_of, slice_of
@@ -156,7 +156,7 @@ def test_a_disk_without_room_is_told_before_the_first_byte_and_the_old_slice_wor
     mesh.serve(mesh.ship(checkpoint, old).slice_id)
     full = mock.Mock(return_value=mock.Mock(free=20_000_000))
     wanted = pytest.raises(DiskFull, match=r"kitchen: the slice needs 6718kB more and its disk has 3223kB free")
-    with mock.patch("shardnode.slice_store.shutil.disk_usage", full), wanted:
+    with mock.patch("shardnode.slices.slice_store.shutil.disk_usage", full), wanted:
         mesh.ship(checkpoint, description)
     assert not mesh.slice_directory(description, arriving=True).exists()
     assert mesh.served() == old.slice_id
@@ -175,7 +175,10 @@ def test_a_disk_that_runs_full_meanwhile_gives_the_last_file_back(
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, data, position)
 
-    with mock.patch("shardnode.arriving_file.os.pwrite", filling), pytest.raises(DiskFull, match="kitchen: the disk"):
+    with (
+        mock.patch("shardnode.slices.arriving_file.os.pwrite", filling),
+        pytest.raises(DiskFull, match="kitchen: the disk"),
+    ):
         mesh.ship(checkpoint, description)
     assert not list(mesh.slice_directory(description, arriving=True).glob("*.part"))
     arrival = mesh.ship(checkpoint, description)

@@ -14,19 +14,19 @@ from typing import Any
 import pytest
 import torch
 
+from common.compute.matmul import kernels
+from common.compute.residual import Residual
 from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError
-from common.matmul import kernels
-from common.residual import Residual
-from common.tensor_codec import decode_tensor
 from common.weights.open_tiles import sweep_tiles
 from common.weights.pinning import least_weight_bytes
 from common.weights.slice_format import BLOCK_KINDS
 from common.weights.weight_memory import WeightMemory
-from coordinator.ends import Ends
+from common.wire.tensor_codec import decode_tensor
+from coordinator.engine.ends import Ends
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.native_layers import LayersDone, NativeLayers
-from shardnode.node import ShardNode
-from shardnode.session import Session
+from shardnode.sessions.session import Session
+from shardnode.work.native_layers import LayersDone, NativeLayers
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.mesh import run_alone, sliced, thread_mesh
 from tests.support.random_models import build, save
 from tests.support.session_messages import (
@@ -238,12 +238,12 @@ def test_a_node_that_stops_after_each_layer_answers_the_same(tmp_path: Path, mon
     """A slow disk makes more and shorter runs, and no other tokens."""
     directory = save(build(layers=3, vocab_size=260), tmp_path)
     with sliced(directory, tmp_path / "split", world_size=1) as model, thread_mesh(model, memory_window=2) as mesh:
-        monkeypatch.setattr("shardnode.layers.CALL_SECONDS", 0.0)
+        monkeypatch.setattr("shardnode.work.layers.CALL_SECONDS", 0.0)
         prompt = list(range(3, 20))
         rounds = mesh.engine.mesh.times
         whole = run_alone(mesh, prompt, length=6)
         at_once = rounds.round_count
-        monkeypatch.setattr("shardnode.layers.RUN_SECONDS", -1.0)
+        monkeypatch.setattr("shardnode.work.layers.RUN_SECONDS", -1.0)
         assert run_alone(mesh, prompt, length=6) == whole
         assert (at_once, rounds.round_count) == (6, 6 + 18)
 

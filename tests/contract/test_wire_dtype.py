@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from common.errors import InputError, ShapeError
-from common.rpc import PROTOCOL_VERSION
-from coordinator.conversation import Model
-from coordinator.run_options import RunOptions
+from common.wire.rpc import PROTOCOL_VERSION
+from coordinator.answering.open_model import Model
+from coordinator.answering.run_options import RunOptions
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.listening_nodes import ListeningNode, ask
 from tests.support.mesh import RecordingSampler, run_alone, sliced, thread_mesh

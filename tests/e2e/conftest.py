@@ -44,7 +44,7 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="session")
 def sliced_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tiny model with slices for two nodes that no test changes."""
-    from coordinator.conversation import Model, ModelOptions
+    from coordinator.answering.open_model import Model, ModelOptions
 
     directory = write_tiny_checkpoint(tmp_path_factory.mktemp("sliced") / "model")
     model = Model(ModelOptions(model=directory, world_size=2))

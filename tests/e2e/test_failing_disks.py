@@ -24,9 +24,9 @@ from common.weights.pinning import least_weight_bytes
 from common.weights.reader import ReadInto, read_into
 from common.weights.weight_memory import WeightMemory
 from shardnode.config import NodeConfig
-from shardnode.node import ShardNode
-from shardnode.service import NodeServer
-from shardnode.serving import Serving
+from shardnode.listeners.service import NodeServer
+from shardnode.slices.serving import Serving
+from shardnode.work.slice_at_work import ShardNode
 from tests.e2e.conftest import RunHere
 from tests.support.tiles_on_disk import HangingDisk
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from common.errors import EXIT_NODE, EXIT_RESOURCE, EXIT_SLICE
-from common.rpc import MAX_MESSAGE_BYTES
-from common.tensor_codec import encode_tensor
+from common.wire.rpc import MAX_MESSAGE_BYTES
+from common.wire.tensor_codec import encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from tests.e2e.conftest import RunHere
 from tests.support.lying_node import Lie, honest, lying_node, tensor_of
@@ -154,7 +154,7 @@ def test_a_peer_that_does_not_speak_grpc_is_named(
     here: RunHere, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """A web server, say: within the time that a node may take to be reachable; longer proves no more."""
-    monkeypatch.setattr("coordinator.nodes.STATS_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr("coordinator.ranks.transports.connecting.STATS_TIMEOUT_SECONDS", 1.0)
     with talking(b"HTTP/1.1 400 Bad Request\r\n\r\n" + b"\xff" * 4096) as address:
         finished = here("coordinator-cli", "generate", "--model", str(model), "--prompt", "1", "--nodes", address)
     assert address in finished.error_line("coordinator-cli", EXIT_NODE)

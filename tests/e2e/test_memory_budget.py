@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from common.errors import EXIT_INPUT, EXIT_RESOURCE
-from common.operating_system import process_memory
-from common.sizes import parse_size
+from common.machine.operating_system import process_memory
+from common.program.sizes import parse_size
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Running, Shell
 from tests.support.waiting import wait_until

@@ -143,7 +143,7 @@ def test_what_a_person_gets_wrong_is_one_line(
     shell: Shell, here: RunHere, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each says what to do next."""
-    monkeypatch.setattr("coordinator.cli.asking.REACH_SECONDS", 0.5)  # where nobody listens, nobody comes
+    monkeypatch.setattr("coordinator.cli.answer_there.REACH_SECONDS", 0.5)  # where nobody listens, nobody comes
     state = str(shell.home / "state")
     program: Name = "coordinator-cli"
     assert "mesh init" in shell.run("coordinator", "--state-dir", state).error_line("coordinator", EXIT_INPUT)

@@ -17,7 +17,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from common.errors import EXIT_NODE, EXIT_OK, EXIT_SLICE
-from common.rpc import channel_options
+from common.wire.rpc import channel_options
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
 from tests.e2e.conftest import END_SECONDS, RunHere
 from tests.support.cli import Running, Shell

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import torch
 
-from coordinator.batch import BatchPart, next_batch
-from coordinator.conversation import Conversation
-from coordinator.sequence import Sequence
+from coordinator.answering.open_model import Conversation
+from coordinator.engine.batch import BatchPart, next_batch
+from coordinator.engine.sequence import Sequence
 from tests.support.mesh import RecordingSampler, Transport, new_sequence, run_alone, run_together, sliced, thread_mesh
 from tests.support.random_models import ROPES, build, save
 
@@ -65,7 +65,7 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[list[BatchPart]]:
         seen.append(next_batch(sequences, most_rows))
         return seen[-1]
 
-    monkeypatch.setattr("coordinator.engine.next_batch", watched)
+    monkeypatch.setattr("coordinator.engine.engine.next_batch", watched)
     return seen
 
 

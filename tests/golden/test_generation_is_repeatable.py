@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from coordinator.conversation import Conversation, Model
-from coordinator.sampler import SamplingParams
+from coordinator.answering.open_model import Conversation, Model
+from coordinator.engine.sampler import SamplingParams
 from tests.support.mesh import (
     RecordingSampler,
     new_sequence,

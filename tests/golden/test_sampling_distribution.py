@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
-from coordinator.sampler import Sampler, SamplingParams
+from coordinator.engine.sampler import Sampler, SamplingParams
 
 SEED_COUNT = 2000
 TOKEN_COUNT = 3000

@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
-from coordinator.batch import MAX_ROWS
-from coordinator.conversation import Conversation, Model
-from coordinator.local import LocalNodes
+from coordinator.answering.open_model import Conversation, Model
+from coordinator.engine.batch import MAX_ROWS
+from coordinator.local.pool import LocalNodes
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
 from tests.support.mesh import importing_pool, new_sequence, process_meshes, run_alone, run_together, sliced

@@ -1,7 +1,7 @@
 """Does every sweep fit, does every sequence get on, and does a prompt go through the model once and whole?
 
-Covers: coordinator/batch.py with coordinator/sequence.py, for any mixture of prompts.
-Does not cover: running sweeps (coordinator/engine.py).
+Covers: coordinator/engine/batch.py with coordinator/engine/sequence.py, for any mixture of prompts.
+Does not cover: running sweeps (coordinator/engine/engine.py).
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.batch import MAX_INPUT_BYTES, MAX_ROWS, BatchPart, next_batch, rows_per_sweep
-from coordinator.sampler import Sampler, SamplingParams
-from coordinator.sequence import Sequence
+from coordinator.engine.batch import MAX_INPUT_BYTES, MAX_ROWS, BatchPart, next_batch, rows_per_sweep
+from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sequence import Sequence
 
 SAMPLER = Sampler(SamplingParams(temperature=0), 0)
 requests = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6)), min_size=1, max_size=6)

@@ -15,9 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.matmul import kernels
+from common.compute.matmul import kernels
+from common.compute.tile_products import feed_forward, in_page_cache, multiply_matrix
 from common.native.library import WEIGHT_KINDS, FfnTile, Outcome
-from common.tile_products import feed_forward, in_page_cache, multiply_matrix
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace
 from tests.support.native_weights import matrix_of

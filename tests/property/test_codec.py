@@ -1,6 +1,6 @@
 """Does a tensor cross the wire bit for bit, and is every message that is not that tensor refused?
 
-Covers: common/tensor_codec.py. Does not cover: messages around tensors (tests/contract).
+Covers: common/wire/tensor_codec.py. Does not cover: messages around tensors (tests/contract).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ShapeError
-from common.tensor_codec import decode_tensor, decode_tensors, encode_tensor
+from common.wire.tensor_codec import decode_tensor, decode_tensors, encode_tensor
 from protos.shardmesh.v1 import tensor_pb2
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import BudgetTooSmall
-from common.model_spec import ModelSpec, RopeSpec
-from common.plan import make_plan
-from common.sizes import parse_size
+from common.model.model_spec import ModelSpec, RopeSpec
+from common.model.plan import make_plan
+from common.program.sizes import parse_size
 from common.weights.manifest import SliceManifest
 from common.weights.pinning import least_weight_bytes
-from coordinator.local_memory import NODE_BYTES, WORK_BYTES, MemoryShares, kv_bytes_of, share_memory
+from coordinator.local.shares import NODE_BYTES, WORK_BYTES, MemoryShares, kv_bytes_of, share_memory
 
 MB = 1_000_000
 MEASURED_BYTES = 250 * MB

@@ -13,8 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common import matmul
-from common.matmul import kernels
+from common.compute import matmul
+from common.compute.matmul import kernels
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason)
 

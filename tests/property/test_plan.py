@@ -1,6 +1,6 @@
 """Does every plan deal out each head and column exactly once, near the ratios, and survive its own JSON?
 
-Covers: common/plan.py for any model and any number of nodes. Does not cover: what the shares weigh on disk.
+Covers: common/model/plan.py for any model and any number of nodes. Does not cover: what the shares weigh on disk.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError
-from common.model_spec import ModelSpec, RopeSpec
-from common.plan import COLUMN_GRAIN, MAX_WORLD_SIZE, Plan, RankShare, make_plan, parse_ratios
+from common.model.model_spec import ModelSpec, RopeSpec
+from common.model.plan import COLUMN_GRAIN, MAX_WORLD_SIZE, Plan, RankShare, make_plan, parse_ratios
 from tests.support.random_specs import model_specs, split_strategies
 
 MODEL = ModelSpec(

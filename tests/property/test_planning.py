@@ -7,9 +7,9 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.plan import Plan, make_plan
-from coordinator.planning import MEASURED, MEMORY, plan_for
-from coordinator.prediction import Devices, PlannedDevice, Prediction, Workload, predict
+from common.model.plan import Plan, make_plan
+from coordinator.planning.prediction import Devices, PlannedDevice, Prediction, Workload, predict
+from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
 from tests.support.planned_models import DESCRIPTION, SPEC
 
 OWN = PlannedDevice(

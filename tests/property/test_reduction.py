@@ -1,6 +1,7 @@
 """Is the star reduction the sum in rank order, bit for bit, and nothing else?
 
-Covers: coordinator/reduction.py. Does not cover: in which order parts arrive (coordinator/mesh.py collects by rank).
+Covers: coordinator/ranks/reduction.py. Does not cover: in which order parts arrive (coordinator/ranks/ranks.py
+collects by rank).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ShapeError
-from coordinator.reduction import reduce_partials
+from coordinator.ranks.reduction import reduce_partials
 
 
 def partials_of(rank_count: int, rows: int, columns: int, seed: int) -> list[torch.Tensor]:

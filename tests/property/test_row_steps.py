@@ -10,16 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from common.matmul import kernels
-from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
-from common.row_steps import add_and_normalize, add_parts, address, can_add_up, can_step
-from common.tile_products import (
+from common.compute.matmul import kernels
+from common.compute.row_steps import add_and_normalize, add_parts, address, can_add_up, can_step
+from common.compute.tile_products import (
     CachedHeads,
     attention,
     can_attend,
     feed_forward,
     segment,
 )
+from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
 from tests.support.native_weights import matrix_of
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load
 
 from common.errors import InputError
-from common.model_spec import ModelSpec
-from common.plan import COLUMN_GRAIN, Plan, RankShare, make_plan
+from common.model.model_spec import ModelSpec
+from common.model.plan import COLUMN_GRAIN, Plan, RankShare, make_plan
 from common.weights.manifest import COORDINATOR_RANK, EMBEDDING_FILE, HEAD_FILE
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import (

@@ -28,7 +28,7 @@ from typing import Literal
 import psutil
 import pytest
 
-from common.command_line import run_program
+from common.program.command_line import run_program
 from tests.support.waiting import wait_until
 
 Name = Literal["coordinator-cli", "coordinator", "shardnode"]

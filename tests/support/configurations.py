@@ -13,8 +13,8 @@ import pytest
 from transformers import PreTrainedModel
 
 from common.errors import ModelError, UnsupportedModel
-from common.model_spec import ModelSpec
-from coordinator.slicing.model_config import spec_from_config
+from common.model.model_spec import ModelSpec
+from coordinator.checkpoints.model_config import spec_from_config
 from tests.support.random_models import write_config
 
 SMOL: dict[str, Any] = {

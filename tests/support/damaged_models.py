@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from common.errors import CheckpointError, ModelError
-from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from tests.support.random_models import Format, build, save
 
 WEIGHT_FILES: dict[str, str] = {

@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from common.errors import SliceMismatch
-from common.plan import make_plan
-from coordinator.slicing.checkpoint import open_checkpoint
+from common.model.plan import make_plan
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.slicing.splitter import LOCK, SplitRequest, ensure_slices
 
 TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}

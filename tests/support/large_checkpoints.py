@@ -18,10 +18,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common.operating_system import own_memory
-from common.plan import make_plan
+from common.machine.operating_system import own_memory
+from common.model.plan import make_plan
 from common.weights.slice_format import DEFAULT_TILE_BYTES
-from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent

@@ -4,7 +4,7 @@
         client = node.connect()
 
 Covers: one ShardNode behind one transport, connecting, stopping it under a client's feet.
-Does not cover: nodes as processes (coordinator/local.py starts those).
+Does not cover: nodes as processes (coordinator/local/pool.py starts those).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from typing import Any, Literal
 
 import grpc
 
-from common.rpc import channel_options
-from coordinator.direct_client import DirectShardClient
-from coordinator.grpc_client import GrpcShardClient
-from coordinator.shard_client import ShardClient
+from common.wire.rpc import channel_options
+from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.grpc_stream import GrpcShardClient
+from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.direct import DirectServer
-from shardnode.node import ShardNode
-from shardnode.service import NodeServer
-from shardnode.serving import Serving
+from shardnode.listeners.direct import DirectServer
+from shardnode.listeners.service import NodeServer
+from shardnode.slices.serving import Serving
+from shardnode.work.slice_at_work import ShardNode
 from tests.support.sliced_models import SlicedModel
 
 Transport = Literal["direct", "grpc-unix", "grpc-tcp"]

@@ -15,8 +15,8 @@ from typing import Any
 import grpc
 import torch
 
-from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import encode_tensor
+from common.wire.rpc import PROTOCOL_VERSION
+from common.wire.tensor_codec import encode_tensor
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.tiny_checkpoint import HIDDEN_SIZE
 

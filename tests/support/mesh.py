@@ -22,11 +22,11 @@ from unittest import mock
 import torch
 
 from common.weights.weight_memory import WeightMemory
-from coordinator.conversation import Conversation, Model, ModelOptions
-from coordinator.local import LocalNodes, LocalOptions
-from coordinator.run_options import RunOptions
-from coordinator.sampler import Sampler, SamplingParams
-from coordinator.sequence import Sequence as TokenSequence
+from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.run_options import RunOptions
+from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sequence import Sequence as TokenSequence
+from coordinator.local.pool import LocalNodes, LocalOptions
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
 
@@ -118,7 +118,7 @@ def process_meshes(
     count = model.plan.world_size
     windows = [window for mesh in memory_windows for window in mesh]
     with ExitStack() as closing:
-        closing.enter_context(mock.patch("coordinator.local.usable_core_count", return_value=count))
+        closing.enter_context(mock.patch("coordinator.local.pool.usable_core_count", return_value=count))
         nodes = pool.start(LocalOptions(
             slice_directories=model.node_directories * len(memory_windows),
             kv_budget_bytes=[KV_BUDGET_BYTES] * len(windows),

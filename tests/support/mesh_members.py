@@ -11,15 +11,15 @@ from pathlib import Path
 import grpc
 
 from common.errors import ShardmeshError
-from common.rpc import PROTOCOL_VERSION, error_from_rpc
 from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, certify, make_key, make_request
 from common.trust.identity import Identity, load_identity
 from common.trust.tls import secure_channel
-from coordinator.daemon import Coordinator
-from coordinator.mesh_state import MeshState, open_mesh_state
-from coordinator.owner_client import OwnerClient
+from common.wire.rpc import PROTOCOL_VERSION, error_from_rpc
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.state import MeshState, open_mesh_state
+from coordinator.program.daemon import Coordinator
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
-from shardnode.join import IDENTITY_DIRECTORY, join_mesh
+from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 
 LIMIT_SECONDS = 10.0
 DEVICE = mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, core_count=1)

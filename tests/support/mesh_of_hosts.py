@@ -20,8 +20,8 @@ from types import TracebackType
 from typing import Any
 
 from common.errors import ShardmeshError
-from coordinator.mesh_access import is_alive
-from coordinator.owner_client import OwnerClient
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.reach import is_alive
 from tests.support.cli import Finished, Running, Shell
 from tests.support.network_hosts import NetworkHosts
 from tests.support.waiting import wait_until

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from common.compute.tile_products import in_memory
 from common.native.library import Matrix
-from common.tile_products import in_memory
 from common.weights.slice_format import TensorPlace
 
 

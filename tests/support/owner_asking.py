@@ -14,8 +14,8 @@ from pathlib import Path
 
 import grpc
 
-from common.rpc import channel_options
-from coordinator.mesh_state import SOCKET_FILE
+from common.wire.rpc import channel_options
+from coordinator.membership.state import SOCKET_FILE
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 LIMIT_SECONDS = 30.0

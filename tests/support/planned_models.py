@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.model_spec import ModelSpec, RopeSpec
-from common.plan import make_plan
+from common.model.model_spec import ModelSpec, RopeSpec
+from common.model.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 
 SPEC = ModelSpec(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from common.model_spec import ModelSpec, RopeSpec
+from common.model.model_spec import ModelSpec, RopeSpec
 
 
 @st.composite

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import torch
 
-from common.residual import Residual
-from common.residual_message import encode_residual
-from common.rpc import PROTOCOL_VERSION
-from common.tensor_codec import encode_tensor
-from coordinator.mesh import MeshIdentity
+from common.compute.residual import Residual
+from common.wire.residual_message import encode_residual
+from common.wire.rpc import PROTOCOL_VERSION
+from common.wire.tensor_codec import encode_tensor
+from coordinator.ranks.ranks import MeshIdentity
 from protos.shardmesh.v1 import shard_pb2
 
 ATTENTION = shard_pb2.BLOCK_KIND_ATTENTION

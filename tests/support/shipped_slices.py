@@ -14,14 +14,14 @@ from types import TracebackType
 
 import grpc
 
-from common.plan import make_plan
+from common.model.plan import make_plan
 from common.trust.certificates import NODE, PeerName
 from common.trust.tls import secure_channel
 from common.weights.slice_description import SliceDescription
-from coordinator.daemon import Coordinator
-from coordinator.mesh_state import init_mesh
+from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from coordinator.membership.state import init_mesh
+from coordinator.program.daemon import Coordinator
 from coordinator.shipping.shipment import Arrival, ship
-from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode

@@ -14,12 +14,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from common.model_spec import ModelSpec
-from common.plan import Plan, make_plan
+from common.model.model_spec import ModelSpec
+from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, SliceManifest, read_manifest
 from common.weights.weight_memory import WeightMemory
-from coordinator.mesh import MeshIdentity
-from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.checkpoints.checkpoint import open_checkpoint
+from coordinator.ranks.ranks import MeshIdentity
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.config import NodeConfig
 from tests.support.random_models import build, save

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import pytest
 
-from common.matmul import kernels
+from common.compute.matmul import kernels
 from common.native.library import Outcome
 from common.weights.reader import ReadSettings, TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource

@@ -18,8 +18,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from common.errors import InternalError
-from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
-from coordinator.slicing.tensor_names import expected_shapes
+from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from coordinator.checkpoints.tensor_names import expected_shapes
 from tests.support.gguf_models import llama3_frequency_factors
 from tests.support.random_models import FAMILIES, FORMATS, ROPES, Format, build, save
 
@@ -227,8 +227,8 @@ MEMORY_PROBE = """
 import sys
 from pathlib import Path
 import psutil, torch
-from coordinator.slicing.checkpoint import open_checkpoint
-from coordinator.slicing.tensor_names import expected_shapes
+from coordinator.checkpoints.checkpoint import open_checkpoint
+from coordinator.checkpoints.tensor_names import expected_shapes
 torch.set_num_threads(1)
 resident_bytes = lambda: psutil.Process().memory_info().rss
 before = resident_bytes()

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import CheckpointError, ModelError, UnsupportedModel
-from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from tests.support.damaged_models import WEIGHT_FILES, refusal, rewrite_safetensors, saved
 from tests.support.random_models import FORMATS, Format
 

@@ -1,6 +1,6 @@
 """Does every program end with one line and its documented exit code, whatever ended it?
 
-Covers: common/command_line.py with a small program of its own. Does not cover: options of ours (tests/e2e).
+Covers: common/program/command_line.py with a small program of its own. Does not cover: options of ours (tests/e2e).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Annotated
 import pytest
 import typer
 
-from common.command_line import CONTEXT_SETTINGS, run_program
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, ShardmeshError, all_error_classes
+from common.program.command_line import CONTEXT_SETTINGS, run_program
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 
@@ -133,7 +133,7 @@ def test_an_exit_code_of_the_programs_own_is_kept(
 
 LOUD = """
 import typer
-from common.command_line import CONTEXT_SETTINGS, run_program
+from common.program.command_line import CONTEXT_SETTINGS, run_program
 app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS)
 
 @app.command()

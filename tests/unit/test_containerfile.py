@@ -112,7 +112,7 @@ def test_an_image_runs_one_program_as_a_user_with_no_rights(program: str) -> Non
 
 def test_the_programs_find_their_state_in_the_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the variable that systemd sets for services too."""
-    from common.state_directory import state_directory
+    from common.machine.state_directory import state_directory
 
     values = dict(rest.split("=", 1) for word, rest in stage("base") if word == "ENV")
     monkeypatch.setenv("STATE_DIRECTORY", values["STATE_DIRECTORY"])

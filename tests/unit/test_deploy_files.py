@@ -15,7 +15,7 @@ from typer.main import get_command
 if sys.version_info >= (3, 11):
     import tomllib
 
-from coordinator.daemon_cli import app as coordinator
+from coordinator.cli.coordinator import app as coordinator
 from shardnode.cli import app as shardnode
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

@@ -14,17 +14,17 @@ from unittest import mock
 
 import pytest
 
-from common.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds, measure_apart
+from common.compute.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds, measure_apart
 from common.errors import ResourceError
 from protos.shardmesh.v1 import mesh_pb2
 
-NO_PROCESSOR = mock.patch("common.device_speeds._Processor", **{"return_value.rates.return_value": (1e9, 1e9)})
+NO_PROCESSOR = mock.patch("common.compute.device_speeds._Processor", **{"return_value.rates.return_value": (1e9, 1e9)})
 
 
 def test_a_device_is_measured_once(tmp_path: Path) -> None:
     """The scratch file goes; the second time nothing is measured."""
     told: list[str] = []
-    with NO_PROCESSOR, mock.patch("common.device_speeds.TURNS", 1):
+    with NO_PROCESSOR, mock.patch("common.compute.device_speeds.TURNS", 1):
         speeds = device_speeds(tmp_path, told.append)
     assert 1e6 < speeds.disk_bytes_per_second < 1e12
     assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
@@ -40,7 +40,7 @@ def test_a_measurement_that_was_given_up_leaves_nothing_on_the_disk(tmp_path: Pa
         with pytest.raises(ResourceError, match="could not be measured"):
             measure_apart(tmp_path, is_wanted=lambda: False)
         assert [path.name for path in tmp_path.iterdir()] == [".speed-other"]
-    with NO_PROCESSOR, mock.patch("common.device_speeds.TURNS", 1):
+    with NO_PROCESSOR, mock.patch("common.compute.device_speeds.TURNS", 1):
         device_speeds(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
 
@@ -55,7 +55,7 @@ def test_a_rate_that_no_device_has_counts_for_nothing(rate: float) -> None:
 def test_figures_of_another_machine_or_nonsense_count_for_nothing(tmp_path: Path) -> None:
     """More cores, another disk, a negative rate, no JSON at all."""
     assert kept_speeds(tmp_path) is None
-    with NO_PROCESSOR, mock.patch("common.device_speeds._disk_rate", return_value=1e9):
+    with NO_PROCESSOR, mock.patch("common.compute.device_speeds._disk_rate", return_value=1e9):
         device_speeds(tmp_path)
     good = json.loads((tmp_path / SPEEDS_FILE).read_text())
     assert kept_speeds(tmp_path) is not None

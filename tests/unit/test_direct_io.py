@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from common import direct_io
-from common.direct_io import BLOCK_BYTES, forget, open_file
+from common.machine import direct_io
+from common.machine.direct_io import BLOCK_BYTES, forget, open_file
 
 PAGES = 64
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="counts pages with Linux's mincore")

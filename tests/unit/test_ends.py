@@ -1,6 +1,6 @@
 """Do embedding rows, norms and late biases come from the coordinator's slice as the model has them?
 
-Covers: coordinator/ends.py on slices of every dtype, and damaged files. Does not cover: the head (test_head.py).
+Covers: coordinator/engine/ends.py on slices of every dtype, and damaged files. Does not cover: the head (test_head.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 from common.errors import InputError, SliceCorrupt, SliceError, SliceReadError
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE
-from coordinator.ends import Ends
+from coordinator.engine.ends import Ends
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from common.errors import CheckpointError, ModelError, UnsupportedModel
-from coordinator.slicing.families import FAMILIES, family_of_architecture, family_of_gguf
+from coordinator.checkpoints.families import FAMILIES, family_of_architecture, family_of_gguf
 from tests.support.configurations import QWEN, SMOL, refusal, saved_spec, spec_of
 from tests.support.random_models import build
 

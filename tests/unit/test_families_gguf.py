@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from common.errors import CheckpointError, ModelError, UnsupportedModel
-from common.model_spec import ModelSpec
-from coordinator.slicing.checkpoint import open_checkpoint
-from coordinator.slicing.gguf_metadata import family_from_gguf, spec_from_gguf
+from common.model.model_spec import ModelSpec
+from coordinator.checkpoints.checkpoint import open_checkpoint
+from coordinator.checkpoints.gguf_metadata import family_from_gguf, spec_from_gguf
 from tests.support.random_models import FAMILIES, ROPES, build, save
 
 LLAMA: dict[str, Any] = {

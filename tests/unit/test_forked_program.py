@@ -22,7 +22,7 @@ if __name__ == "__main__":
 PREPARE = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from common.forked_program import ForkedProgram
+from common.machine.forked_program import ForkedProgram
 sys.stdout.write("once ")  # not flushed: must not come out of the child too
 child = ForkedProgram("echo_program", ["a", "b c"])
 """

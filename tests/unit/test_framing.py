@@ -1,6 +1,6 @@
 """Do whole messages come out of a byte stream, however it is cut, and nothing out of a broken one?
 
-Covers: common/framing.py. Does not cover: what is in the messages.
+Covers: common/wire/framing.py. Does not cover: what is in the messages.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import ProtocolError
-from common.framing import BUFFER_BYTES, LONG_BYTES, FrameReader, give_room, limit_silence, send_frame
+from common.wire.framing import BUFFER_BYTES, LONG_BYTES, FrameReader, give_room, limit_silence, send_frame
 
 MOST = 1000
 

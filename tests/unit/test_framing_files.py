@@ -1,6 +1,7 @@
 """Do descriptors arrive with the message they were sent with, and is none left open that nobody asked for?
 
-Covers: files in common/framing.py, over a pair of Unix sockets. Does not cover: messages without (test_framing.py).
+Covers: files in common/wire/framing.py, over a pair of Unix sockets. Does not cover: messages without
+(test_framing.py).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from common.errors import ProtocolError
-from common.framing import LONG_BYTES, FrameReader, close_files, send_frame, send_frame_with_files
+from common.wire.framing import LONG_BYTES, FrameReader, close_files, send_frame, send_frame_with_files
 
 MOST = 1 << 20
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.free_memory import free_memory_bytes
+from common.machine.free_memory import free_memory_bytes
 
 MB = 1_000_000
 

@@ -1,6 +1,7 @@
 """Are the head's logits those of one big matrix, however it is cut, streamed and stored?
 
-Covers: coordinator/head.py. Does not cover: the norm before it (test_ends.py), reading tiles (test_tile_source.py).
+Covers: coordinator/engine/head.py. Does not cover: the norm before it (test_ends.py), reading tiles
+(test_tile_source.py).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from common.errors import SliceCorrupt
 from common.weights.manifest import HEAD_FILE
 from common.weights.weight_memory import WeightMemory
-from coordinator.head import TILES_PER_BLOCK, Head
+from coordinator.engine.head import TILES_PER_BLOCK, Head
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
 

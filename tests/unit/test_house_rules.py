@@ -203,14 +203,14 @@ def test_every_ignored_check_names_its_rule() -> None:
     ("folder", "code"),
     [
         ("shardnode", "import coordinator"),
-        ("shardnode", "def late():\n    from coordinator.mesh import Mesh"),
-        ("coordinator", "import common.errors, shardnode.kernels"),
+        ("shardnode", "def late():\n    from coordinator.ranks.ranks import Mesh"),
+        ("coordinator", "import common.errors, shardnode.work.kernels"),
         ("common", "from shardnode import kernels"),
         ("common/weights", "from ...coordinator import engine"),
         ("protos", "from common import errors"),
         ("coordinator/cli", "import tests.support"),
         ("common", "__import__('shard' + 'node')"),
-        ("deploy", "import importlib\nimportlib.import_module('common.plan')"),
+        ("deploy", "import importlib\nimportlib.import_module('common.model.plan')"),
     ],
 )
 def test_a_forbidden_import_is_noticed(folder: str, code: str) -> None:

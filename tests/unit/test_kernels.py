@@ -1,6 +1,6 @@
 """Do the kernels compute the plain formulas of attention and feed-forward?
 
-Covers: shardnode/kernels.py against loops in float64 that follow the papers' formulas one index at a time.
+Covers: shardnode/work/kernels.py against loops in float64 that follow the papers' formulas one index at a time.
 Does not cover: whole models (tests/golden, tests/e2e).
 """
 
@@ -11,9 +11,9 @@ import math
 import pytest
 import torch
 
-from common.model_spec import ACTIVATIONS
-from shardnode import kernels
-from shardnode.kernels import AttentionWeights, FfnWeights, attend, causal_mask, feed_forward, project_heads
+from common.model.model_spec import ACTIVATIONS
+from shardnode.work import kernels
+from shardnode.work.kernels import AttentionWeights, FfnWeights, attend, causal_mask, feed_forward, project_heads
 
 HIDDEN, HEAD = 12, 8
 
@@ -156,7 +156,7 @@ def test_feed_forward_is_the_plain_formula(activation: str, bias: bool) -> None:
 
 
 def test_every_activation_of_a_spec_has_a_kernel() -> None:
-    """What common/model_spec.py lets through can be computed."""
+    """What common/model/model_spec.py lets through can be computed."""
     assert set(kernels.ACTIVATIONS) == set(ACTIVATIONS)
 
 

@@ -1,6 +1,6 @@
 """Does the KV cache keep its budget, and does a sequence hold what was written, truncated where told?
 
-Covers: shardnode/kv_cache.py. Does not cover: attention over it (test_kernels.py), sessions (tests/contract).
+Covers: shardnode/work/kv_cache.py. Does not cover: attention over it (test_kernels.py), sessions (tests/contract).
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
-from common.model_spec import ModelSpec, RopeSpec
-from shardnode.kv_cache import KvCache, SequenceKv
+from common.model.model_spec import ModelSpec, RopeSpec
+from shardnode.work.kv_cache import KvCache, SequenceKv
 
 SPEC = ModelSpec(
     family="llama", hidden_size=8, layer_count=3, query_head_count=4, kv_head_count=2, head_size=4, ffn_size=8,

@@ -19,7 +19,7 @@ from common.errors import EXIT_INTERRUPTED
 
 WAITING = """
 import sys, threading
-from common.lifecycle import stop_on_signals
+from common.program.lifecycle import stop_on_signals
 
 stopping, other = threading.Event(), threading.Event()
 stop_on_signals(stopping.set)
@@ -31,7 +31,7 @@ other.set()
 """
 CLOSING = """
 import threading
-from common.lifecycle import close_within
+from common.program.lifecycle import close_within
 
 def close():
     {close}

@@ -10,10 +10,10 @@ from unittest import mock
 import pytest
 
 from common.errors import InputError, ModelNotFound, NodeFault, NodeLost
-from common.plan import make_plan
+from common.model.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
-from coordinator.loaded_models import LoadedModel, LoadedModels, name_for
-from coordinator.node_slices import state_of
+from coordinator.models.node_slices import state_of
+from coordinator.models.records import LoadedModel, LoadedModels, name_for
 from tests.support.planned_models import DESCRIPTION
 
 PLANNED = replace(DESCRIPTION, plan=make_plan(DESCRIPTION.spec, "ratio:2,1", 2))
@@ -101,5 +101,5 @@ def test_a_model_is_called_as_its_directory_unless_it_is_told_otherwise(tmp_path
 )  # fmt: skip
 def test_a_node_that_answers_with_a_fault_is_not_said_to_be_away(tmp_path: Path, error: Exception, told: str) -> None:
     """Whoever looks for it in the network would look in the wrong place."""
-    with mock.patch("coordinator.node_slices.list_slices", side_effect=error):
+    with mock.patch("coordinator.models.node_slices.list_slices", side_effect=error):
         assert state_of(loaded(tmp_path, "first"), mock.Mock()) == told

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.errors import SliceCorrupt, SliceError, SliceMismatch
-from common.plan import make_plan
+from common.model.plan import make_plan
 from common.weights import manifest as manifests
 from common.weights.manifest import COORDINATOR_RANK, MANIFEST_NAME, check_belongs, read_manifest
 from tests.support.sliced_models import SlicedModel, slice_model

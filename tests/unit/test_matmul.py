@@ -1,6 +1,6 @@
 """Is a product the same numbers whoever computes it: our kernels, numpy, torch, with weights of any type?
 
-Covers: common/matmul.py, with and without the native library; threads and forks of the library.
+Covers: common/compute/matmul.py, with and without the native library; threads and forks of the library.
 Does not cover: every shape (tests/property/test_matmul.py), building and loading (test_native_library.py).
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import matmul
+from common.compute import matmul
 from common.native.library import absent
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -122,7 +122,7 @@ def test_threads_of_one_process_may_multiply_at_once() -> None:
 FORKING = """
 import os, threading
 import torch
-from common import matmul
+from common.compute import matmul
 
 def thread_count():
     return len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else None

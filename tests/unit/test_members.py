@@ -11,8 +11,8 @@ from unittest import mock
 import pytest
 
 from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
-from coordinator.invites import MAX_LIFETIME_SECONDS, MAX_OPEN, Invites
-from coordinator.members import MAX_MEMBERS, MEMBERS_FILE, Device, Members
+from coordinator.membership.invites import MAX_LIFETIME_SECONDS, MAX_OPEN, Invites
+from coordinator.membership.members import MAX_MEMBERS, MEMBERS_FILE, Device, Members
 
 PI = Device(version="1", core_count=4, memory_bytes=8 << 30, free_memory_bytes=6 << 30, free_disk_bytes=1 << 40)
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_written_down_has_not_happened(
     """
     full = OSError(errno.ENOSPC, "No space left on device")
     with monkeypatch.context() as patch:
-        patch.setattr("coordinator.members.replace_private", mock.Mock(side_effect=full))
+        patch.setattr("coordinator.membership.members.replace_private", mock.Mock(side_effect=full))
         for change in (
             lambda: members.remove("kitchen"), lambda: members.admit("attic", "a2", 1000, PI),
             lambda: members.renew("kitchen", "b2", 2000),
@@ -152,7 +152,7 @@ def test_a_list_that_cannot_be_written_changes_nothing(
         raise OSError(errno.EROFS, "no writing")
 
     before = (tmp_path / MEMBERS_FILE).read_bytes()
-    monkeypatch.setattr("common.durable_files.os.replace", fail)
+    monkeypatch.setattr("common.machine.durable_files.os.replace", fail)
     with pytest.raises(ResourceError, match="no writing"):
         members.admit("attic", "b", 1, PI)
     assert json.loads(before)["members"][0]["name"] == "kitchen"

@@ -1,7 +1,7 @@
 """Do two sides see the same memory, and can no peer take it away or pass off something else as it?
 
-Covers: common/memory_file.py, two mappings in one process. Does not cover: passing descriptors (test_framing_files.py),
-rounds over it (tests/contract/test_round_memory.py).
+Covers: common/wire/memory_file.py, two mappings in one process. Does not cover: passing descriptors
+(test_framing_files.py), rounds over it (tests/contract/test_round_memory.py).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from common.errors import ProtocolError
-from common.memory_file import MemoryFile, Room, make_memory, open_memory
+from common.wire.memory_file import MemoryFile, Room, make_memory, open_memory
 
 BYTE_COUNT = 10_000
 

@@ -1,6 +1,7 @@
 """Is the metrics page there while it should be, on loopback only, and does a scraped counter show its total?
 
-Covers: common/metrics_page.py, common/scraped_counter.py. Does not cover: which series there are (tests/contract).
+Covers: common/program/metrics_page.py, common/program/scraped_counter.py. Does not cover: which series there
+are (tests/contract).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from common.errors import AddressInUse
-from common.metrics_page import MetricsPage
-from common.scraped_counter import ScrapedCounter
+from common.program.metrics_page import MetricsPage
+from common.program.scraped_counter import ScrapedCounter
 
 
 def scraped(page: MetricsPage) -> str:

@@ -1,6 +1,6 @@
 """Does `--memory-budget auto` keep a node below what is free, with all that it will ever take?
 
-Covers: told_budget of shardnode/node_memory.py. Does not cover: a kernel that enforces a limit
+Covers: told_budget of shardnode/work/node_memory.py. Does not cover: a kernel that enforces a limit
 (tests/systemd/test_memory.py), a budget that is too small (tests/e2e/test_memory_budget.py).
 """
 
@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from common import memory_flags
-from common.node_budget import WORKING_BYTES, share_budget
+from common.machine.node_budget import WORKING_BYTES, share_budget
+from common.program import memory_flags
 from shardnode.config import NodeConfig
-from shardnode.node_memory import told_budget
+from shardnode.work.node_memory import told_budget
 
 MB = 1_000_000
 PROGRAM_BYTES = 220 * MB

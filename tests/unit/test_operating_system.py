@@ -1,7 +1,7 @@
 """Does each thing that differs between systems work Linux's way and the other systems' way?
 
-Covers: common/operating_system.py, the other branch by pretending to be on it.
-Does not cover: lifelines (common/lifecycle.py).
+Covers: common/machine/operating_system.py, the other branch by pretending to be on it.
+Does not cover: lifelines (common/program/lifecycle.py).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common import operating_system
-from common.operating_system import (
+from common.machine import operating_system
+from common.machine.operating_system import (
     end_with_parent,
     on_core,
     own_memory,
@@ -59,7 +59,10 @@ def test_elsewhere_all_processors_count(monkeypatch: pytest.MonkeyPatch) -> None
 @linux_only
 def test_waking_politely_is_a_batch_process_to_the_kernel() -> None:
     """What was asked for is what the kernel does, and asking twice does no harm."""
-    ask = "import os; from common.operating_system import wake_politely as w; w(); w(); print(os.sched_getscheduler(0))"
+    ask = (
+        "from common.machine.operating_system import wake_politely as w; w(); w(); import os; "
+        "print(os.sched_getscheduler(0))"
+    )
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True)
     assert int(told.stdout) == os.SCHED_BATCH
 
@@ -197,7 +200,7 @@ sys.stdin.read()
 """
 CHILD = """
 import os, sys
-from common.operating_system import end_with_parent
+from common.machine.operating_system import end_with_parent
 end_with_parent()
 print(os.getpid(), flush=True)
 import time

@@ -9,7 +9,7 @@ import pytest
 
 from common.errors import InputError, PromptTooLong
 from coordinator.cli.plan import plan as plan_as_typed
-from coordinator.planned_devices import DEFAULTS, read_devices
+from coordinator.planning.devices import DEFAULTS, read_devices
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"

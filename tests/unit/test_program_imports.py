@@ -24,9 +24,9 @@ VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "
          "load nowhere")  # fmt: skip
 PROGRAM = """
 import sys
-from common.command_line import run_program
+from common.program.command_line import run_program
 from coordinator.cli.main import app as cli
-from coordinator.daemon_cli import app as daemon
+from coordinator.cli.coordinator import app as daemon
 
 state = ["--state-dir", sys.argv[1]]
 ended = []
@@ -66,7 +66,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("start", ["shardnode.start", "coordinator.start", "coordinator.cli.start"])
+@pytest.mark.parametrize("start", ["shardnode.start", "coordinator.cli.coordinator_start", "coordinator.cli.start"])
 def test_ctrl_c_while_a_program_imports_ends_it_without_a_traceback(start: str) -> None:
     """Imports take half a second, longer on a Pi, and people are quick."""
     code = INTERRUPTED.format(start=start)
@@ -75,7 +75,7 @@ def test_ctrl_c_while_a_program_imports_ends_it_without_a_traceback(start: str) 
 
 
 @pytest.mark.parametrize(
-    "program", ["shardnode.cli", "coordinator.daemon_cli, coordinator.daemon", "coordinator.cli.main"]
+    "program", ["shardnode.cli", "coordinator.cli.coordinator, coordinator.program.daemon", "coordinator.cli.main"]
 )
 def test_grpc_is_told_to_write_no_log_before_it_is_imported(program: str) -> None:
     """It looks then and never again; a node whose coordinator it does not trust would write a line each second."""
@@ -117,12 +117,12 @@ def test_a_node_leaves_out_what_only_compilers_need(tmp_path: Path, command: lis
         process.stdout.readline()  # the pool has imported all it will; a node has refused its directory
     lines = told.read_text().splitlines()
     imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
-    assert {"torch", "torch.nn.functional", "shardnode.executor"} <= imported, lines[-1]
+    assert {"torch", "torch.nn.functional", "shardnode.work.executor"} <= imported, lines[-1]
     assert not {"torch._decomp", "torch._refs", "torch._prims"} & imported
 
 
 LATE = """
-from common.lean_torch import import_torch_lean
+from common.compute.lean_torch import import_torch_lean
 import_torch_lean()
 import torch
 row = torch.ones(3, device="meta")

@@ -1,6 +1,6 @@
 """Does who waits for a peer stop when it is gone, and not before it could have answered?
 
-Covers: common/reaching.py with a port where nobody listens. Does not cover: real nodes (tests/e2e).
+Covers: common/wire/reaching.py with a port where nobody listens. Does not cover: real nodes (tests/e2e).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import grpc
 import pytest
 
 from common.errors import NodeLost
-from common.reaching import GRACE_SECONDS, wait_until_reached
+from common.wire.reaching import GRACE_SECONDS, wait_until_reached
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """Are cosines and sines those of transformers, for every rope type, position and chunk?
 
-Covers: shardnode/rotary.py on the specs that configurations give. Does not cover: reading configurations
+Covers: shardnode/work/rotary.py on the specs that configurations give. Does not cover: reading configurations
 (test_families_rope.py), applying the tables (test_kernels.py).
 """
 
@@ -15,9 +15,9 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from common.model_spec import RopeSpec
-from coordinator.slicing.model_config import spec_from_config
-from shardnode.rotary import Rotary, inverse_frequencies
+from common.model.model_spec import RopeSpec
+from coordinator.checkpoints.model_config import spec_from_config
+from shardnode.work.rotary import Rotary, inverse_frequencies
 from tests.support.random_models import ROPES, build
 
 CPU = torch.device("cpu")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.weights.slice_format import ATTENTION, FFN
-from coordinator.round_limits import LEAST_SECONDS, MEASURED_FROM, TIMES, RoundLimits
-from coordinator.shard_client import ROUND_LIMIT_SECONDS
+from coordinator.ranks.round_limits import LEAST_SECONDS, MEASURED_FROM, TIMES, RoundLimits
+from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS
 from tests.support.mesh import run_alone, sliced, thread_mesh
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 

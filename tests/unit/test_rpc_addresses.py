@@ -1,6 +1,6 @@
 """Are addresses read right, and is a listener that other devices could reach refused unless asked for?
 
-Covers: the addresses of common/rpc.py and `--nodes`. Does not cover: errors on the wire (tests/contract).
+Covers: the addresses of common/wire/rpc.py and `--nodes`. Does not cover: errors on the wire (tests/contract).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import grpc
 import pytest
 
 from common.errors import AddressInUse, InputError
-from common.rpc import bind, channel_options, check_listen_address, is_loopback, make_server, split_host_port
-from coordinator.nodes import parse_node_list
+from common.wire.rpc import bind, channel_options, check_listen_address, is_loopback, make_server, split_host_port
+from coordinator.ranks.transports.connecting import parse_node_list
 from shardnode.config import NodeConfig
 
 

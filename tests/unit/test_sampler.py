@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from common.errors import InputError, NodeFault, ShapeError
-from coordinator.sampler import Sampler, SamplingParams
+from coordinator.engine.sampler import Sampler, SamplingParams
 
 
 def random_logits(token_count: int = 500, seed: int = 0) -> torch.Tensor:

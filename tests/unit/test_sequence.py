@@ -1,6 +1,6 @@
 """Does a sequence know what to compute next, how much room it needs, and when it is over?
 
-Covers: coordinator/sequence.py. Does not cover: several of them in a sweep (tests/property/test_batch.py).
+Covers: coordinator/engine/sequence.py. Does not cover: several of them in a sweep (tests/property/test_batch.py).
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from common.errors import InputError, PromptTooLong
-from coordinator.sampler import Sampler, SamplingParams
-from coordinator.sequence import LENGTH, STOP, Sequence
+from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sequence import LENGTH, STOP, Sequence
 
 EOS = 2
 

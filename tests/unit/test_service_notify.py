@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from common.service_notify import IDLE_SECONDS, ServiceNotifier
+from common.program.service_notify import IDLE_SECONDS, ServiceNotifier
 from tests.support.sliced_models import SlicedModel, slice_model
 
 PROGRAMS = Path(sys.executable).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import InputError
-from common.sizes import format_size, parse_size
+from common.program.sizes import format_size, parse_size
 
 
 @pytest.mark.parametrize(

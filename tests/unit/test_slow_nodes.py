@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.slow_nodes import LOOK_SECONDS, Slow, SlowNodes, sentence
+from coordinator.ranks.slow_nodes import LOOK_SECONDS, Slow, SlowNodes, sentence
 
 KIND, OTHER = ("ffn", 1), ("ffn", 8)
 

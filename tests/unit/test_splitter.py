@@ -20,10 +20,10 @@ import torch
 from safetensors.torch import load_file
 
 from common.errors import DiskFull, InputError, SliceCorrupt, SliceError, SliceMismatch
-from common.plan import make_plan
+from common.model.plan import make_plan
 from common.weights.manifest import COORDINATOR_RANK, HEAD_FILE, NORMS_FILE
+from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing import splitter
-from coordinator.slicing.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.splitter import BUILDING, INCOMPLETE, LOCK, SplitRequest, ensure_slices
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, no_progress, slice_model

@@ -7,13 +7,13 @@ from unittest import mock
 
 import pytest
 
-from common.durable_files import replace_private
 from common.errors import InputError
-from common.state_directory import check_own
+from common.machine.durable_files import replace_private
+from common.machine.state_directory import check_own
 from common.trust.join_token import JoinToken
-from coordinator.mesh_state import init_mesh
-from coordinator.unloading import one_at_a_time
-from shardnode.join import join_mesh
+from coordinator.membership.state import init_mesh
+from coordinator.models.unloading import one_at_a_time
+from shardnode.membership.join import join_mesh
 
 OTHER = 4_000_000_000
 
@@ -22,7 +22,7 @@ OTHER = 4_000_000_000
 def root_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have this process be root, and every directory somebody else's."""
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    monkeypatch.setattr("common.state_directory._owner", lambda directory: OTHER)
+    monkeypatch.setattr("common.machine.state_directory._owner", lambda directory: OTHER)
 
 
 @pytest.mark.usefixtures("root_elsewhere")
@@ -51,6 +51,6 @@ def test_everybody_else_works_where_the_system_lets_them(tmp_path: Path) -> None
     for user, owner in ((1000, OTHER), (0, 0), (1000, 0)):
         with (
             mock.patch("os.geteuid", return_value=user),
-            mock.patch("common.state_directory._owner", return_value=owner),
+            mock.patch("common.machine.state_directory._owner", return_value=owner),
         ):
             check_own(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from coordinator.slicing.checkpoint import open_checkpoint
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.tokenizer import load_tokenizer
 from tests.support import true_shapes
 from tests.support.true_shapes import LLAMA_3_8B, OPEN_LLAMA_3B, Shape, ensure_checkpoint

@@ -1,0 +1,153 @@
+"""What differs between operating systems: memory counts, usable cores, ending with one's parent.
+
+Each thing has Linux's way and, beside it, the way of the others.
+Does not cover: page cache and cgroups, direct I/O.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+HEAP_BLOCK_BYTES = 1 << 20
+"""Blocks from this size on get pages of their own, and so much free memory at the heap's end is given back."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessMemory:
+    """Bytes of one process at one moment."""
+
+    rss_bytes: int
+    """Resident: pages in memory, shared ones counted whole."""
+    peak_rss_bytes: int
+    """Largest rss_bytes so far; the present one where the system does not keep it."""
+    pss_bytes: int
+    """Proportional: a page shared by n processes counts 1/n; 0 where the system does not tell."""
+
+    @property
+    def counted_bytes(self) -> int:
+        """What to add up over processes: pages shared with others in part, where the system tells."""
+        return self.pss_bytes or self.rss_bytes
+
+
+def _is_linux() -> bool:
+    return sys.platform == "linux"  # in a function: a type checker takes the bare comparison for a constant
+
+
+def usable_core_count() -> int:
+    """Return how many processors this process may use."""
+    if _is_linux():
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def wake_politely() -> None:
+    """Ask the kernel not to interrupt whoever runs at the moment this process wakes.
+
+    For nodes that share few cores with their coordinator: it can then send a round to all of them before the first
+    one starts, which made tokens of four nodes on two cores 8 % faster. Linux only; elsewhere, and where it is
+    forbidden, nothing changes.
+    """
+    if _is_linux():
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+@contextlib.contextmanager
+def on_core(index: int | None) -> Iterator[None]:
+    """Keep this thread to one of the cores it may use, counted from 0, while the context lasts.
+
+    Args: index: modulo their number; None for no such wish. Where the system has no such call, nothing changes.
+    """
+    if index is None or not _is_linux():
+        yield
+        return
+    allowed = os.sched_getaffinity(0)
+    with contextlib.suppress(OSError):  # forbidden, or taken away since we asked
+        os.sched_setaffinity(0, {sorted(allowed)[index % len(allowed)]})
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, allowed)
+
+
+def keep_heap_small() -> None:
+    """Ask the C library to give large blocks back to the system as soon as they are freed.
+
+    glibc raises its threshold for that as a program frees larger blocks, and then keeps what a long prompt took
+    (measured: see ARCHITECTURE.md). Other C libraries do not hoard so, and nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if _is_linux() else None
+    if mallopt is not None:
+        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_... of <malloc.h>
+        mallopt(mmap_threshold, HEAP_BLOCK_BYTES)
+        mallopt(trim_threshold, HEAP_BLOCK_BYTES)
+        mallopt(arena_max, 2)
+
+
+def end_with_parent(signal_number: int = signal.SIGKILL) -> None:
+    """Ask the kernel to send this process a signal, SIGKILL by default, when the thread that started it ends.
+
+    Linux only, and quicker there than watching a pipe; elsewhere the lifeline (common/program/lifecycle.py) alone does
+    it.
+    """
+    if _is_linux():
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal_number), 0, 0, 0)
+
+
+def be_first_to_go() -> None:
+    """Ask the kernel to end this process before any other of its group when memory runs out. Linux only."""
+    if _is_linux():
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+def own_memory() -> ProcessMemory:
+    """Measure this process."""
+    return process_memory(os.getpid())
+
+
+def process_memory(process_id: int) -> ProcessMemory:
+    """Measure a process. Raises: psutil.Error: there is no such process, or it may not be looked at."""
+    if _is_linux():
+        return _from_proc(process_id)
+    return _from_psutil(process_id)
+
+
+def _from_proc(process_id: int) -> ProcessMemory:
+    try:
+        status = _kilobyte_lines(Path(f"/proc/{process_id}/status").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(process_id) from None
+    except PermissionError:
+        return _from_psutil(process_id)
+    try:
+        pss_bytes = _kilobyte_lines(Path(f"/proc/{process_id}/smaps_rollup").read_text()).get("Pss", 0)
+    except OSError:  # another user's process, or a kernel that does not have the file
+        pss_bytes = 0
+    return ProcessMemory(rss_bytes=status.get("VmRSS", 0), peak_rss_bytes=status.get("VmHWM", 0), pss_bytes=pss_bytes)
+
+
+def _kilobyte_lines(text: str) -> dict[str, int]:
+    """Return the `Name: 123 kB` lines of a /proc file, in bytes."""
+    values = {}
+    for line in text.splitlines():
+        words = line.split()
+        if len(words) == 3 and words[2] == "kB":
+            values[words[0].rstrip(":")] = int(words[1]) * 1024
+    return values
+
+
+def _from_psutil(process_id: int) -> ProcessMemory:
+    info = psutil.Process(process_id).memory_info()
+    return ProcessMemory(rss_bytes=info.rss, peak_rss_bytes=getattr(info, "peak_wset", info.rss), pss_bytes=0)

@@ -1,0 +1,253 @@
+"""Puts a coordinator together: model, plan, slices, nodes, engine; and runs one request through it.
+
+Covers: the order in which things are opened, checked and closed. Does not cover: flags and output (cli/).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from common.compute.device import select_device
+from common.compute.matmul import set_thread_count
+from common.errors import InputError
+from common.machine.operating_system import own_memory, usable_core_count
+from common.model.plan import Plan, make_plan
+from common.weights.manifest import COORDINATOR_RANK, read_manifest
+from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
+from common.weights.tile_tensors import TORCH_DTYPES
+from coordinator.answering.run_options import RunOptions, local_memory
+from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from coordinator.engine.ends import Ends
+from coordinator.engine.engine import Engine
+from coordinator.engine.head import Head
+from coordinator.engine.sequence import Sequence as TokenSequence
+from coordinator.engine.timings import Timings
+from coordinator.local.pool import LocalNodes, LocalOptions
+from coordinator.metrics import CoordinatorMetrics
+from coordinator.ranks.ranks import Mesh, MeshIdentity
+from coordinator.ranks.transports.connecting import connect_nodes
+from coordinator.slicing.splitter import Progress, SplitRequest, ensure_slices
+from protos.shardmesh.v1 import shard_pb2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which model, and how it is cut."""
+
+    model: Path
+    world_size: int = 1
+    split_strategy: str = "uniform"
+    save_dir: str = "split"
+    """Where slices go; relative to the model's directory."""
+    split_bin: bool = False
+    """Slice again even if slices are there."""
+    weights_dtype: str | None = None
+    """Stored dtype; None for the source's own."""
+    with_nodes: bool = True
+    """Whether the nodes' slices are made too; False: nodes that run already have theirs."""
+
+    def __post_init__(self) -> None:
+        if self.weights_dtype is not None and self.weights_dtype not in ITEM_BYTES:
+            raise InputError(f"--weights-dtype is '{self.weights_dtype}'; use {', '.join(ITEM_BYTES)}")
+
+    @property
+    def split_directory(self) -> Path:
+        base = self.model if self.model.is_dir() else self.model.parent
+        return base / self.save_dir
+
+
+class Model:
+    """An opened checkpoint with its plan; slices on demand. Close it."""
+
+    def __init__(self, options: ModelOptions) -> None:
+        """Raises: ModelError and its kinds; InputError: the strategy does not fit."""
+        self.options = options
+        self.checkpoint: Checkpoint = open_checkpoint(options.model)
+        try:
+            self.plan: Plan = make_plan(self.checkpoint.spec, options.split_strategy, options.world_size)
+        except BaseException:
+            self.checkpoint.close()
+            raise
+        self.dtype = options.weights_dtype or self.checkpoint.dtype
+        self.split = SplitRequest(
+            plan=self.plan, dtype=self.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=options.split_directory,
+            with_nodes=options.with_nodes,
+        )  # fmt: skip
+
+    def slice(self, progress: Progress) -> bool:
+        """Make the slices unless they are there; return whether they had to be made."""
+        return ensure_slices(self.checkpoint, self.split, redo=self.options.split_bin, progress=progress)
+
+    @property
+    def identity(self) -> MeshIdentity:
+        checkpoint = self.checkpoint
+        return MeshIdentity(model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype)
+
+    @property
+    def own_directory(self) -> Path:
+        """The coordinator's own slice."""
+        return self.split.slice_directory(COORDINATOR_RANK)
+
+    @property
+    def node_directories(self) -> list[Path]:
+        """The nodes' slices, by rank, where they are on this machine."""
+        ranks = range(self.plan.world_size) if self.options.with_nodes else ()
+        return [self.split.slice_directory(rank) for rank in ranks]
+
+    def close(self) -> None:
+        self.checkpoint.close()
+
+
+class RunnableModel(Protocol):
+    """What a conversation needs to know of a model that was cut into slices."""
+
+    @property
+    def identity(self) -> MeshIdentity:
+        """What every node must hold."""
+
+    @property
+    def own_directory(self) -> Path:
+        """The coordinator's own slice."""
+
+    @property
+    def node_directories(self) -> Sequence[Path]:
+        """The nodes' slices by rank; none where nodes have them already."""
+
+
+class Conversation:
+    """An engine over connected nodes, ready for requests. Use as a context manager."""
+
+    def __init__(
+        self, model: RunnableModel, run: RunOptions, local: LocalNodes | None,
+        metrics: CoordinatorMetrics | None = None, told: Callable[[str], None] = lambda text: None,
+    ) -> None:  # fmt: skip
+        """Start or connect nodes and open everything. `local` is started here, and closed by whoever made it.
+
+        Args: told: called, from another thread, with a sentence about a node that is slow while it is waited for.
+        Raises: SliceError, NodeError, ResourceError and their kinds.
+        """
+        self.metrics = metrics or CoordinatorMetrics()
+        self._closing = ExitStack()
+        self._next_sequence_id = 1
+        set_thread_count(1, few_rows=usable_core_count())  # of the head: no node computes meanwhile
+        with ExitStack() as opening:
+            directory = model.own_directory
+            manifest = read_manifest(directory)
+            device = select_device(run.use_gpu)
+            directories = model.node_directories
+            memory = local_memory(run, directory, manifest, directories, local)
+            ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
+            opening.callback(ends.close)
+            head = Head(directory, manifest, memory.head, device)
+            opening.callback(head.close)
+            addresses = list(run.node_addresses)
+            if local is not None:
+                addresses = [node.address for node in local.start(LocalOptions(
+                    slice_directories=directories, weights=memory.nodes, kv_budget_bytes=memory.kv_bytes,
+                    use_gpu=run.use_gpu,
+                ))]  # fmt: skip
+            self.nodes = connect_nodes(addresses, run.mesh)
+            for node in self.nodes:
+                opening.callback(node.close)
+            mesh = Mesh(
+                clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
+                wire=TORCH_DTYPES[run.wire_dtype], told=told,
+            )  # fmt: skip
+            opening.callback(mesh.close)
+            mesh.open()
+            self.engine = Engine(mesh, ends, head)
+            self._closing = opening.pop_all()
+        self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
+        self._ends, self._head = ends, head
+        self.metrics.window_bytes.set_function(lambda: head.stats.window_bytes)
+        self.metrics.resident_bytes.set_function(lambda: self.own_weights()["resident_bytes"])
+        self.metrics.read_bytes.set_function(lambda: self.own_weights()["read_bytes"])
+
+    def own_weights(self) -> dict[str, int]:
+        """Return bytes of the coordinator's own weights: window, what stays, and what was read so far."""
+        stats = self._head.stats
+        return {
+            "window_bytes": stats.window_bytes,
+            "resident_bytes": stats.resident_bytes + self._ends.resident_bytes,
+            "read_bytes": stats.bytes_read_total + self._ends.bytes_read_total,
+        }
+
+    def new_sequence_id(self) -> int:
+        """Return a number that no sequence of this conversation has had."""
+        self._next_sequence_id += 1
+        return self._next_sequence_id
+
+    def answer(self, sequence: TokenSequence, timings: Timings, started: float | None = None) -> Iterator[int]:
+        """Run one sequence alone and yield its tokens as they come; fills `timings`.
+
+        Args: started: when the request came (time.perf_counter); now if not given.
+        Raises: NodeError and what nodes report; the conversation is of no more use then.
+        """
+        last = started if started is not None else time.perf_counter()
+        outcome = "error"
+        try:
+            self.engine.add(sequence)
+            while sequence.finish_reason is None:
+                for new in self.engine.step():
+                    now = time.perf_counter()
+                    self.count_token(timings, now - last, is_first=len(sequence.generated_ids) == 1)
+                    last = now
+                    yield new.token_id
+            outcome = sequence.finish_reason
+        except GeneratorExit:
+            outcome = "cancelled"
+            self.engine.remove(sequence)
+            raise
+        finally:
+            self.metrics.requests.labels(outcome=outcome).inc()
+
+    def node_stats(self) -> list[shard_pb2.GetStatsResponse]:
+        """Ask every node for its state, in rank order."""
+        return [node.stats() for node in self.nodes]
+
+    def memory(self) -> dict[str, dict[str, int]]:
+        """Return the memory of every process, in bytes: "coordinator", then "node0" and on. Raises: NodeError."""
+        own = own_memory()
+        memory = {
+            "coordinator": {
+                "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
+                **self.own_weights(),
+            }
+        }  # fmt: skip
+        for stats in self.node_stats():
+            memory[f"node{stats.rank}"] = {
+                "process_id": stats.process_id, "peak_rss_bytes": stats.peak_rss_bytes, "pss_bytes": stats.pss_bytes,
+                "window_bytes": stats.window_bytes, "resident_bytes": stats.resident_bytes,
+                "peak_weight_bytes": stats.peak_weight_bytes, "kv_bytes": stats.kv_bytes,
+                "read_bytes": stats.read_bytes,
+            }  # fmt: skip
+        return memory
+
+    def close(self) -> None:
+        """End the sessions and free everything. May be called twice."""
+        self._closing.close()
+
+    def __enter__(self) -> Conversation:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def count_token(self, timings: Timings, seconds: float, *, is_first: bool) -> None:
+        """Note in `timings` and in the metrics how long a token took."""
+        self.metrics.tokens.labels(kind="answer").inc()
+        if is_first:
+            timings.ttft_seconds = seconds
+            self.metrics.time_to_first_token_seconds.observe(seconds)
+        else:
+            timings.seconds_per_token.append(seconds)
+            self.metrics.time_per_token_seconds.observe(seconds)

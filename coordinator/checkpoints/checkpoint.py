@@ -1,0 +1,68 @@
+"""Opens a model, whatever its file format: the seam between slicing and safetensors, `.bin` and GGUF files.
+
+Covers: which reader is right. Names and row order are Hugging Face's Llama's for every format.
+Does not cover: where it lies (model_place.py), the formats (safetensors_reader.py, bin_reader.py, gguf_reader.py),
+tokenizers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from common.model.model_spec import ModelSpec
+from coordinator.checkpoints.bin_reader import BinCheckpoint
+from coordinator.checkpoints.gguf_reader import GgufCheckpoint
+from coordinator.checkpoints.model_place import find_model
+from coordinator.checkpoints.safetensors_reader import SafetensorsCheckpoint
+
+
+class Checkpoint(Protocol):
+    """A model's weights, one tensor at a time; opening has checked that all are there with their right shapes."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model's maths."""
+
+    @property
+    def dtype(self) -> str:
+        """float32, float16 or bfloat16: what all matrices are stored as; float32 when they differ."""
+
+    @property
+    def identity(self) -> str:
+        """SHA-256, in hex, of the spec, the tensors' headers and samples of them; the directory does not count."""
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the tensor's shape, or None when there is no such tensor."""
+
+    def read(self, name: str) -> torch.Tensor:
+        """Return a whole tensor: stored dtype (float32 when quantized), contiguous, in memory of its own.
+
+        Raises: CheckpointError: the file cannot be read any more. KeyError: no such tensor.
+        """
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        """Return rows start..stop of dimension 0, otherwise as `read`.
+
+        Raises: as `read`; InternalError: the tensor has no such rows.
+        """
+
+    def close(self) -> None:
+        """Let go of files; may be called twice."""
+
+
+def open_checkpoint(model: Path) -> Checkpoint:
+    """Open what lies at a model's place (model_place.py).
+
+    Raises: ModelNotFound: there is no model at this place. UnsupportedModel: its maths is not implemented.
+        CheckpointError: a file of it is missing, damaged or hostile.
+    """
+    found = find_model(model)
+    if isinstance(found, Path):
+        return GgufCheckpoint(found)
+    spec, files = found
+    if files.format == "safetensors":
+        return SafetensorsCheckpoint(spec, files)
+    return BinCheckpoint(spec, files)

@@ -1,0 +1,171 @@
+"""Reads one `.gguf` file as a checkpoint: Hugging Face names, rows in Hugging Face order, quantized tensors as float32.
+
+Covers: dequantizing some rows at a time (the `gguf` package does it), and undoing the row order of interleaved
+rotary embeddings.
+Does not cover: the header (gguf_file.py), metadata (gguf_metadata.py).
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from common.errors import CheckpointError, UnsupportedModel
+from coordinator.checkpoints.gguf_file import GgufHeader, GgufTensor, read_gguf_header
+from coordinator.checkpoints.gguf_metadata import family_from_gguf, spec_from_gguf
+from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
+from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
+from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD, check_tensors
+
+ROPE_FREQUENCY_FACTORS = "rope_freqs.weight"
+
+_DEQUANTIZED_BYTES = 8 << 20
+"""Dequantizing makes several copies; it is done on this much float32 output at a time."""
+
+_PLAIN = {
+    GGMLQuantizationType.F32: torch.float32,
+    GGMLQuantizationType.F16: torch.float16,
+    GGMLQuantizationType.BF16: torch.bfloat16,
+}
+_NOT_QUANTIZED = frozenset(
+    GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
+)
+_OUTER_NAMES = {"token_embd": EMBEDDING, "output_norm": FINAL_NORM, "output": HEAD}
+_LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_LAYER_NAME = re.compile(r"blk\.(\d{1,6})\.([a-z_]+)\.(weight|bias)")
+_ROTATED = re.compile(r"model\.layers\.\d+\.self_attn\.[qk]_proj\.(weight|bias)")
+
+
+class GgufCheckpoint:
+    """A `Checkpoint` (checkpoint.py) of one GGUF file; holds no file open."""
+
+    def __init__(self, path: Path) -> None:
+        """Read and check the header.
+
+        Raises: CheckpointError, UnsupportedModel: see read_gguf_header, spec_from_gguf and check_tensors.
+        """
+        header = read_gguf_header(path)
+        family = family_from_gguf(header.metadata)
+        factors = _frequency_factors(header)
+        tensors = [_source_tensor(path, tensor) for tensor in header.tensors if tensor.name != ROPE_FREQUENCY_FACTORS]
+        names = frozenset(tensor.name for tensor in tensors)
+        self.spec = spec_from_gguf(family, header.metadata, names, factors)
+        self._interleaved = family.gguf_interleaved_rotary
+        self._tensors = check_tensors(self.spec, tensors, str(path))
+        self.spec = settled_spec(self.spec, self._tensors, self.read_rows)
+        self.dtype = matrix_dtype(self._tensors)
+        self.identity = model_identity(self.spec, self._tensors, self.read_rows)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        tensor = self._tensors.get(name)
+        return None if tensor is None else tensor.shape
+
+    def read(self, name: str) -> torch.Tensor:
+        return self.read_rows(name, 0, self._tensors[name].shape[0])
+
+    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+        tensor = self._tensors[name]
+        start, stop = checked_rows(tensor, start, stop)
+        if not self._interleaved or not _ROTATED.fullmatch(name):
+            return _read_file_rows(tensor, start, stop)
+        # Rows of one head are permuted among themselves: read whole heads, put them in order, cut.
+        head_size = self.spec.head_size
+        first, last = start // head_size * head_size, -(-stop // head_size) * head_size
+        heads = halves_first(_read_file_rows(tensor, first, last), head_size)
+        return heads[start - first : stop - first].clone()
+
+    def close(self) -> None:
+        """Nothing is open between two reads."""
+
+
+def halves_first(rows: torch.Tensor, head_size: int) -> torch.Tensor:
+    """Return rows of whole heads with each head's rotary pairs moved apart: first all first halves, then all second.
+
+    Args: rows: [head_count * head_size, ...] with row 2i and 2i+1 of a head forming pair i.
+    Returns: a new tensor of the same shape with rows i and i + head_size / 2 of a head forming pair i.
+    """
+    pairs = rows.reshape(-1, head_size // 2, 2, *rows.shape[1:])
+    return pairs.transpose(1, 2).reshape(rows.shape)
+
+
+def _frequency_factors(header: GgufHeader) -> tuple[float, ...]:
+    for tensor in header.tensors:
+        if tensor.name == ROPE_FREQUENCY_FACTORS:
+            if tensor.encoding != GGMLQuantizationType.F32 or len(tensor.shape) != 1 or tensor.shape[0] > 1 << 16:
+                raise CheckpointError(f"{header.path}: '{tensor.name}' is not a list of float32 numbers")
+            factors = tuple(read_stored_rows(_source_tensor(header.path, tensor), 0, tensor.shape[0]).tolist())
+            if not all(0 < factor < float("inf") for factor in factors):
+                raise CheckpointError(f"{header.path}: '{tensor.name}' has a factor that is not positive and finite")
+            return factors
+    return ()
+
+
+def _source_tensor(path: Path, tensor: GgufTensor) -> SourceTensor:
+    dtype = _PLAIN.get(tensor.encoding, torch.uint8)
+    if tensor.encoding not in _NOT_QUANTIZED:
+        dtype = torch.float32
+        _check_can_dequantize(path, tensor)
+    return SourceTensor(
+        name=_hugging_face_name(tensor.name),
+        shape=tensor.shape,
+        dtype=dtype,
+        encoding=tensor.encoding.name,
+        path=path,
+        offset_bytes=tensor.offset_bytes,
+        size_bytes=tensor.size_bytes,
+        stored_name=tensor.name,
+    )
+
+
+def _hugging_face_name(name: str) -> str:
+    """Return the name in Hugging Face's words; one that has none stays, and check_tensors refuses it."""
+    outer, dot, kind = name.rpartition(".")
+    if dot and kind == "weight" and outer in _OUTER_NAMES:
+        return _OUTER_NAMES[outer]
+    match = _LAYER_NAME.fullmatch(name)
+    if match is None or match[2] not in _LAYER_NAMES:
+        return name
+    return f"model.layers.{int(match[1])}.{_LAYER_NAMES[match[2]]}.{match[3]}"
+
+
+def _check_can_dequantize(path: Path, tensor: GgufTensor) -> None:
+    """Raise UnsupportedModel when the `gguf` package cannot dequantize this encoding: one empty block tells."""
+    _, block_bytes = GGML_QUANT_SIZES[tensor.encoding]
+    try:
+        gguf.dequantize(np.zeros((1, block_bytes), dtype=np.uint8), tensor.encoding)
+    except NotImplementedError:
+        raise UnsupportedModel(f"{path}: '{tensor.name}' is quantized as {tensor.encoding.name}, which cannot be read; "
+                               "use another quantization of this model") from None  # fmt: skip
+
+
+def _read_file_rows(tensor: SourceTensor, start: int, stop: int) -> torch.Tensor:
+    """Return rows in the file's order, float32 when they are quantized."""
+    encoding = GGMLQuantizationType[tensor.encoding]
+    if encoding in _PLAIN:
+        return read_stored_rows(tensor, start, stop)
+    rows = torch.empty((stop - start, *tensor.shape[1:]), dtype=torch.float32)
+    step = max(1, _DEQUANTIZED_BYTES // (rows.element_size() * max(1, rows[:1].numel())))
+    for first in range(start, stop, step):
+        last = min(first + step, stop)
+        stored = np.empty((last - first, tensor.row_bytes), dtype=np.uint8)
+        read_into(tensor.path, tensor.offset_bytes + first * tensor.row_bytes, stored.data.cast("B"))
+        values = torch.from_numpy(gguf.dequantize(stored, encoding))
+        rows[first - start : last - start] = values.view(last - first, *tensor.shape[1:])
+    return rows

@@ -1,0 +1,82 @@
+"""Which files of a directory hold the weights: one file, or the shards that an index names.
+
+Covers: `model.safetensors`, `pytorch_model.bin`, their `.index.json`; an index is hostile until checked.
+Does not cover: what is in the files (the readers).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from common.errors import CheckpointError, ModelNotFound
+from coordinator.checkpoints.config_values import read_json_object, shown
+
+MAX_SHARD_COUNT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightFiles:
+    """The weight files of one directory, all of one format."""
+
+    directory: Path
+    format: Literal["safetensors", "bin"]
+    paths: tuple[Path, ...]
+    index: dict[str, str] = field(default_factory=dict)
+    """Tensor name to file name, as an index says; empty when there is none."""
+
+
+def find_weight_files(directory: Path) -> WeightFiles:
+    """Return the files to read; a single file comes before an index, safetensors before `.bin`, as in transformers.
+
+    Raises: ModelNotFound: there are no weights. CheckpointError: an index is malformed or names a file that is
+        missing or lies outside the directory.
+    """
+    single_bin = directory / "pytorch_model.bin"
+    if (directory / "model.safetensors").is_file():
+        return WeightFiles(directory=directory, format="safetensors", paths=(directory / "model.safetensors",))
+    if (directory / "model.safetensors.index.json").is_file():
+        return _from_index(directory, "safetensors", directory / "model.safetensors.index.json")
+    if single_bin.is_file():
+        return WeightFiles(directory=directory, format="bin", paths=(single_bin,))
+    if (directory / "pytorch_model.bin.index.json").is_file():
+        return _from_index(directory, "bin", directory / "pytorch_model.bin.index.json")
+    shards = sorted([*directory.glob("model-*.safetensors"), *directory.glob("pytorch_model-*.bin")])
+    if shards:
+        raise CheckpointError(f"{directory} has the shard {shards[0].name} but no index.json; download that too")
+    raise ModelNotFound(f"{directory} holds no weights: model*.safetensors or pytorch_model*.bin is needed")
+
+
+def check_index(files: WeightFiles, found: set[tuple[str, str]]) -> None:
+    """Raise CheckpointError unless each tensor that the index promises is in the file it names.
+
+    Args: found: (file name, tensor name) of all that is there.
+    """
+    for tensor, file in files.index.items():
+        if (file, tensor) not in found:
+            raise CheckpointError(f"{files.directory / file}: the index promises {shown(tensor)}, but it is not there")
+
+
+def _from_index(directory: Path, weight_format: Literal["safetensors", "bin"], index_path: Path) -> WeightFiles:
+    weight_map = read_json_object(index_path).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index_path} has no 'weight_map'")
+    names: set[str] = set()
+    for tensor, file in weight_map.items():
+        if not isinstance(file, str) or not _is_plain_name(file):
+            raise CheckpointError(f"{index_path} puts {shown(tensor)} into {shown(file)}, which is not a file of "
+                                  "this directory")  # fmt: skip
+        names.add(file)
+    if len(names) > MAX_SHARD_COUNT:
+        raise CheckpointError(f"{index_path} names {len(names)} files; at most {MAX_SHARD_COUNT} are possible")
+    for name in sorted(names):
+        if not (directory / name).is_file():
+            raise CheckpointError(f"{directory / name} is missing, but {index_path.name} names it; download it again")
+    paths = tuple(directory / name for name in sorted(names))
+    return WeightFiles(directory=directory, format=weight_format, paths=paths, index=weight_map)
+
+
+def _is_plain_name(file: str) -> bool:
+    """Say whether `file` is a bare name: a link may lead anywhere (caches are made of links), a path may not."""
+    return bool(file) and file not in (".", "..") and not any(mark in file for mark in "/\\\0")

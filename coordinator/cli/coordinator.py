@@ -1,0 +1,68 @@
+"""The `coordinator` program: flags to a running coordinator, until SIGTERM; errors as one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from common.program.command_line import CONTEXT_SETTINGS, run_process
+from common.program.lifecycle import stop_on_signals
+from common.program.logs import configure_logs
+from common.program.options_file import use_options_file
+from coordinator.cli.options import WireDtypeOption
+from coordinator.ranks.wire_dtype import wire_item_bytes
+
+app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
+
+
+@app.command()
+def coordinate(
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML file with these options by their names; flags go before it.",
+            callback=use_options_file,
+            is_eager=True,
+        ),
+    ] = None,
+    master_ip: Annotated[
+        str, typer.Option(help="Where members reach this coordinator; 0.0.0.0: on every network of this machine.")
+    ] = "127.0.0.1",
+    master_port: Annotated[int, typer.Option(help="Port for members; devices join on the next one.")] = 29500,
+    state_dir: Annotated[
+        Path | None, typer.Option(help="Where the mesh is kept; by default the service's or the user's own directory.")
+    ] = None,
+    advertise: Annotated[
+        str, typer.Option(help="Host or address that tokens name, when devices reach this machine by another one.")
+    ] = "",
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
+    ] = None,
+    wire_dtype: WireDtypeOption = "float32",
+    log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+) -> None:
+    """Keep a mesh of devices together until SIGTERM or Ctrl-C: let them in, hear them, know where each one is.
+
+    Make the mesh first: coordinator-cli mesh init. Then: coordinator --master-ip 0.0.0.0
+    """
+    configure_logs(log_level)
+    wire_item_bytes(wire_dtype)  # refuses what cannot be now, not when somebody asks a model
+    # Here and not at the top: --help must not wait for gRPC.
+    from coordinator.membership.state import default_state_directory
+    from coordinator.program.daemon import Coordinator
+
+    running = Coordinator(
+        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype
+    )
+    stop_on_signals(running.stop)
+    print(f"coordinator: mesh {running.mesh_name} on {running.address}; let a device in with `coordinator-cli mesh "
+          "invite`", file=sys.stderr, flush=True)  # fmt: skip
+    running.wait()
+
+
+def main() -> NoReturn:
+    """Run the program and exit with its documented code."""
+    run_process(app, "coordinator")

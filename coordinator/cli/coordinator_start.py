@@ -1,0 +1,12 @@
+"""Where `coordinator` begins."""
+
+from typing import NoReturn
+
+from common.program.program_start import importing
+
+
+def main() -> NoReturn:
+    """Run the program."""
+    with importing():
+        from coordinator.cli.coordinator import main as program
+    program()

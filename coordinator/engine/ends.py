@@ -1,0 +1,154 @@
+"""The ends of the model that never leave this device: embedding rows and norms from the coordinator's slice.
+
+Covers: rows read from disk one by one, norms, biases that must be added once, not once per rank.
+Does not cover: the head (head.py), what is done with norms and biases (common/compute/residual.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from common.compute.residual import LayerVectors, Residual, norm_rows
+from common.errors import InputError, SliceCorrupt, SliceReadError
+from common.machine.direct_io import OpenedFile, forget, open_file
+from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
+from common.weights.slice_format import ATTENTION, FFN, TileLayout
+from common.weights.tile_tensors import TORCH_DTYPES
+
+PIECE_BYTES = 256 << 10
+
+
+class Ends:
+    """Embedding, norms and late biases of one model. Close it to close its file."""
+
+    def __init__(self, directory: Path, manifest: SliceManifest, *, leaves_page_cache: bool = True) -> None:
+        """Read the norms and open the embedding. Args: leaves_page_cache: rows that were read may stay in it.
+
+        Raises: SliceReadError, SliceCorrupt.
+        """
+        spec = manifest.spec
+        layouts = manifest.layouts()
+        self._spec = spec
+        self._dtype = TORCH_DTYPES[manifest.dtype]
+        self._row_bytes = spec.hidden_size * self._dtype.itemsize
+        self._layout = layouts[EMBEDDING_FILE]
+        self._tile_digests = manifest.files[EMBEDDING_FILE].tile_sha256
+        self._verified_tiles: set[int] = set()
+        self._path = directory / EMBEDDING_FILE
+        norms = _read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
+                            layouts[NORMS_FILE].tile_offsets[0], manifest.files[NORMS_FILE].tile_sha256[0])  # fmt: skip
+        self.residual = Residual(
+            blocks={
+                ATTENTION: _layer_vectors(norms["attention_norm"], norms.get("output_bias")),
+                FFN: _layer_vectors(norms["ffn_norm"], norms.get("down_bias")),
+            },
+            norm_epsilon=spec.norm_epsilon,
+        )
+        self._final_norm = norms["final_norm"]
+        self.resident_bytes = sum(tensor.numel() * tensor.itemsize for tensor in norms.values())
+        self.bytes_read_total = layouts[NORMS_FILE].tiles[0].byte_count
+        self._first_tokens = [tile.first for tile in self._layout.tiles]
+        try:
+            # Rows are no whole blocks, so never with O_DIRECT; what was read is given back instead.
+            opened = open_file(self._path, bypass_page_cache=False)
+        except OSError as error:
+            raise SliceReadError(f"cannot open {self._path}: {error.strerror}") from error
+        self._file: OpenedFile | None = replace(opened, leaves_pages=not leaves_page_cache)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file.fd)
+            self._file = None
+
+    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Return the embedding rows of `token_ids`: float32 [token_count, hidden_size].
+
+        Raises: InputError: an id outside the vocabulary; SliceReadError, SliceCorrupt: the file fails.
+        """
+        rows = torch.empty((len(token_ids), self._spec.hidden_size), dtype=torch.float32)
+        for row, token_id in zip(rows, token_ids, strict=True):
+            row.copy_(torch.frombuffer(self._read_row(token_id), dtype=self._dtype))
+        return rows
+
+    def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the normed input of the head."""
+        return norm_rows(hidden, None, self._final_norm, self._spec.norm_epsilon)
+
+    def _read_row(self, token_id: int) -> bytearray:
+        if not 0 <= token_id < self._spec.vocab_size:
+            raise InputError(f"token {token_id} is outside this model's vocabulary of {self._spec.vocab_size}")
+        if self._file is None:
+            raise SliceReadError(f"{self._path}: not read, because it was closed")
+        tile_index = bisect_right(self._first_tokens, token_id) - 1
+        tile, offset = self._layout.tiles[tile_index], self._layout.tile_offsets[tile_index]
+        if tile_index not in self._verified_tiles:
+            _check_tile(self._file.fd, self._path, offset, tile.byte_count, self._tile_digests[tile_index])
+            self._verified_tiles.add(tile_index)
+            self.bytes_read_total += tile.byte_count
+        self.bytes_read_total += self._row_bytes
+        row_offset = offset + (token_id - tile.first) * self._row_bytes
+        row = _read(self._file.fd, self._path, row_offset, self._row_bytes)
+        forget(self._file, offset, tile.byte_count)
+        return row
+
+
+def _layer_vectors(norms: torch.Tensor, late_biases: torch.Tensor | None) -> LayerVectors:
+    return LayerVectors(norms=list(norms), late_biases=None if late_biases is None else list(late_biases))
+
+
+def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, torch.Tensor]:
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SliceReadError(f"cannot open {path}: {error.strerror}") from error
+    try:
+        data = _read(descriptor, path, offset, layout.byte_count)
+    finally:
+        os.close(descriptor)
+    _check(data, digest, path)
+    return {
+        place.name: torch.frombuffer(data, dtype=torch.float32, count=math.prod(place.shape), offset=place.offset).view(
+            place.shape
+        )
+        for place in layout.tensors
+    }
+
+
+def _read(descriptor: int, path: Path, offset: int, byte_count: int) -> bytearray:
+    buffer = bytearray(byte_count)
+    view = memoryview(buffer)
+    while view:
+        try:
+            count = os.preadv(descriptor, [view], offset + byte_count - len(view))
+        except OSError as error:
+            raise SliceReadError(f"cannot read {path}: {error.strerror}") from error
+        if not count:
+            raise SliceCorrupt(f"{path} is cut short; slice the model again with --split-bin")
+        view = view[count:]
+    return buffer
+
+
+def _check_tile(descriptor: int, path: Path, offset: int, byte_count: int, digest: str) -> None:
+    """Compare a tile's digest piece by piece: a buffer for all of it would be memory that nobody has counted."""
+    sha256 = hashlib.sha256()
+    for start in range(0, byte_count, PIECE_BYTES):
+        sha256.update(_read(descriptor, path, offset + start, min(PIECE_BYTES, byte_count - start)))
+    if sha256.hexdigest() != digest:
+        raise _damaged(path)
+
+
+def _check(data: bytearray, digest: str, path: Path) -> None:
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise _damaged(path)
+
+
+def _damaged(path: Path) -> SliceCorrupt:
+    return SliceCorrupt(f"{path} is damaged (its SHA-256 differs); slice the model again with --split-bin")

@@ -1,0 +1,80 @@
+"""The head: hidden states to logits, tile by tile through the coordinator's own window.
+
+Covers: reading the head's tiles, matrix times rows, the window's size.
+Does not cover: the norm before it (ends.py), sampling (sampler.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from common.compute.matmul import multiply
+from common.compute.tile_products import can_take_from_cache, in_page_cache, multiply_matrix
+from common.native.library import Outcome
+from common.weights.manifest import HEAD_FILE, SliceManifest
+from common.weights.open_tiles import open_tiles
+from common.weights.slice_format import TileLayout
+from common.weights.tile_source import TileStats
+from common.weights.tile_tensors import TileTensors
+from common.weights.weight_memory import WeightMemory
+
+TILES_PER_BLOCK = 2
+"""What counts as one block of the head for --memory-window: the whole head would be most of a small model."""
+
+
+class Head:
+    """The last matrix of the model. Close it to end its reader threads."""
+
+    def __init__(self, directory: Path, manifest: SliceManifest, memory: WeightMemory, device: torch.device) -> None:
+        layouts = manifest.layouts()
+        self._layouts = layouts[HEAD_FILE].tiles
+        self._vocab_size = manifest.spec.vocab_size
+        largest_bytes = max(layout.byte_count for layout in self._layouts)
+        self._tiles = open_tiles(directory, manifest, memory, block_bytes=TILES_PER_BLOCK * largest_bytes)
+        self._device = device
+        self._weights = TileTensors(device, _head_weight, self._tiles.stays)
+
+    @property
+    def stats(self) -> TileStats:
+        return self._tiles.stats
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return float32 [row_count, vocab_size] for normed rows, float32 [row_count, hidden_size].
+
+        Raises: SliceReadError, SliceCorrupt: a tile cannot be had.
+        """
+        rows = rows.to(self._device)
+        logits = torch.empty((rows.shape[0], self._vocab_size), dtype=torch.float32)
+        for tile_index, layout in enumerate(self._layouts):
+            part = self._from_page_cache(tile_index, layout, rows)
+            if part is None:
+                buffer = self._tiles.acquire(tile_index)
+                try:
+                    part = multiply(rows, self._weights.view(tile_index, layout, buffer))
+                finally:
+                    self._tiles.release(tile_index)
+            logits[:, layout.first : layout.first + layout.count] = part
+        return logits
+
+    def _from_page_cache(self, tile_index: int, layout: TileLayout, rows: torch.Tensor) -> torch.Tensor | None:
+        """Return rows @ tile; None when its weights go through the window."""
+        if not can_take_from_cache(rows):
+            return None
+        cached = self._tiles.begin_cached(tile_index)
+        if cached is None:
+            return None
+        outcome = Outcome.NOT_CACHED
+        try:
+            part, outcome = multiply_matrix(rows, in_page_cache(cached, layout.tensors[0]))
+        finally:
+            self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
+        return part if outcome is Outcome.DONE else None
+
+    def close(self) -> None:
+        self._tiles.close()
+
+
+def _head_weight(layout: TileLayout, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return tensors["head"]

@@ -1,0 +1,179 @@
+"""What devices, members and the owner may ask the coordinator: joining, heartbeats, renewal, invitations, removal.
+
+Covers: the three services of mesh.proto; who may call which. Does not cover: listeners (daemon.py), what is kept
+(members.py, invites.py).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, fields
+
+import grpc
+
+from common.errors import InputError, NotTrusted, SliceMismatch
+from common.trust.certificates import NODE, PeerName, certify, fingerprint, lifetime_of, serial_of
+from common.trust.join_token import JoinToken
+from common.trust.tls import caller_certificate, caller_of
+from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
+from coordinator.membership.invites import Invites
+from coordinator.membership.members import Device, Member, Members
+from coordinator.membership.state import MeshState
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+
+HEARTBEAT_SECONDS = 1.0
+MAX_TEXT = 100
+MOST_BYTES = 1 << 60
+DEVICE_NUMBERS = [field.name for field in fields(Device) if field.name != "version"]
+
+log = logging.getLogger(__name__)
+
+
+class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
+    """Lets devices in."""
+
+    def __init__(self, state: MeshState, invites: Invites, mesh_port: int) -> None:
+        self._state, self._invites, self._mesh_port = state, invites, mesh_port
+
+    @guarded
+    def Join(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.JoinRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.JoinResponse:
+        self._invites.use(request.secret)
+        try:
+            device = device_from(request.device)
+            self._state.members.check_free(request.name)
+            peer = PeerName(mesh=self._state.name, role=NODE, name=request.name)
+            certificate = certify(self._state.authority, request.certificate_request, peer)
+            ends = int(lifetime_of(certificate)[1].timestamp())
+            self._state.members.admit(request.name, serial_of(certificate), ends, device)
+        except BaseException:
+            self._invites.give_back(request.secret)  # a name that is taken costs nobody a token
+            raise
+        log.info("%s joined", request.name)
+        return mesh_pb2.JoinResponse(certificate=certificate, mesh_port=self._mesh_port, mesh_name=self._state.name)
+
+
+class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
+    """Hears members."""
+
+    def __init__(self, state: MeshState) -> None:
+        self._state = state
+
+    def _caller(self, context: grpc.ServicerContext) -> Member:
+        """Return the member who calls. Raises: NotTrusted."""
+        peer = caller_of(context)
+        if (peer.mesh, peer.role) != (self._state.name, NODE):
+            raise NotTrusted(f"{peer.uri} is not a node of this mesh")
+        return self._state.members.check(peer.name, serial_of(caller_certificate(context)))
+
+    @guarded
+    def Heartbeat(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.HeartbeatRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.HeartbeatResponse:
+        member = self._caller(context)
+        self._state.members.hear(
+            member.name, _address(request.listen, context.peer()), device_from(request.device),
+            max(-1, request.rank), request.model_identity[:MAX_TEXT],
+        )  # fmt: skip
+        return mesh_pb2.HeartbeatResponse(interval_seconds=HEARTBEAT_SECONDS)
+
+    @guarded
+    def RenewCertificate(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RenewCertificateRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RenewCertificateResponse:
+        member = self._caller(context)
+        peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
+        certificate = certify(self._state.authority, request.certificate_request, peer)
+        ends = int(lifetime_of(certificate)[1].timestamp())
+        self._state.members.renew(member.name, serial_of(certificate), ends)
+        log.info("%s has a new certificate", member.name)
+        return mesh_pb2.RenewCertificateResponse(certificate=certificate)
+
+
+class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
+    """Obeys the owner."""
+
+    def __init__(
+        self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None],
+        own_address: Callable[[], str], removed: Callable[[str], None],
+    ) -> None:  # fmt: skip
+        """Args: addresses: where devices reach the join service; invited: called when there is a new token;
+        own_address: where this machine reaches the members' listener; removed: called with a node that is gone.
+        """
+        self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
+        self._own_address, self._removed = own_address, removed
+
+    @guarded
+    def Invite(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.InviteRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.InviteResponse:
+        secret = self._invites.make(request.lifetime_seconds)
+        try:
+            self._invited()
+        except BaseException:
+            self._invites.use(secret)  # nobody has heard of it
+            raise
+        addresses = () if request.without_addresses else self._addresses()
+        token = JoinToken(
+            addresses=addresses, authority_fingerprint=fingerprint(self._state.authority.certificate),
+            secret=secret,
+        )  # fmt: skip
+        return mesh_pb2.InviteResponse(token=token.text)
+
+    @guarded
+    def RemoveNode(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RemoveNodeRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RemoveNodeResponse:
+        self._state.members.remove(request.name)
+        self._removed(request.name)
+        log.info("%s was removed", request.name)
+        return mesh_pb2.RemoveNodeResponse()
+
+    @guarded
+    def ListNodes(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.ListNodesRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.ListNodesResponse:
+        return mesh_pb2.ListNodesResponse(
+            nodes=node_messages(self._state.members), mesh_name=self._state.name,
+            coordinator_address=self._own_address(),
+        )  # fmt: skip
+
+
+def node_messages(members: Members) -> list[mesh_pb2.Node]:
+    """Return what the mesh knows of its members."""
+    return [
+        mesh_pb2.Node(
+            name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
+            certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
+            device=mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, **asdict(member.device)),
+        )
+        for member in members.all()
+    ]  # fmt: skip
+
+
+def device_from(message: mesh_pb2.Device) -> Device:
+    """Return what a device says of itself. Raises: SliceMismatch: it speaks another version; InputError."""
+    if message.protocol_version != PROTOCOL_VERSION:
+        raise SliceMismatch(f"the device speaks version {message.protocol_version} of the protocol, this coordinator "
+                            f"{PROTOCOL_VERSION}; install the same shardmesh on both")  # fmt: skip
+    numbers = {name: getattr(message, name) for name in DEVICE_NUMBERS}
+    if any(not 0 <= number <= MOST_BYTES for number in numbers.values()):  # NaN is not either
+        raise InputError("the device says that it has what no device has")
+    return Device(version=_printable(message.version), **numbers)
+
+
+def _address(listen: str, peer: str) -> str:
+    """Return where a node is reached: where it says, or its port on the address that it calls from."""
+    if len(listen) > MAX_TEXT or not listen.isprintable():
+        raise InputError("the node says that it listens where nobody can")
+    host, port = split_host_port(listen if not listen.startswith(":") else f"0.0.0.0{listen}")
+    if host not in ("0.0.0.0", "::", "[::]"):
+        return listen
+    caller = peer.partition(":")[2].rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
+    return f"{caller}:{port}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter for letter in text[:MAX_TEXT] if letter.isprintable())

@@ -1,0 +1,108 @@
+"""The coordinator's state directory: the mesh's authority, the coordinator's own identity, the members.
+
+Covers: making a mesh, finding it again. Does not cover: what is done with it (daemon.py).
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import InputError, NotTrusted
+from common.machine.durable_files import replace_private
+from common.machine.state_directory import check_own, state_directory
+from common.trust.certificates import (
+    COORDINATOR,
+    KeyedCertificate,
+    PeerName,
+    certify,
+    check_name,
+    check_pair,
+    make_authority,
+    make_key,
+    make_request,
+    mesh_of,
+    needs_renewal,
+)
+from common.trust.identity import Identity, load_identity, save_identity
+from coordinator.membership.members import Members
+
+AUTHORITY_KEY_FILE = "authority.key"
+SOCKET_FILE = "coordinator.sock"
+
+
+def default_state_directory() -> Path:
+    """Return where a coordinator keeps its state."""
+    return state_directory("coordinator")
+
+
+def init_mesh(directory: Path, name: str) -> None:
+    """Make a mesh with an authority of its own.
+
+    Raises: InputError: there is one already, or the directory cannot be written.
+    """
+    check_name(name)
+    check_own(directory)
+    if (directory / AUTHORITY_KEY_FILE).exists():
+        raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that "
+                         "directory if every node may be forgotten")  # fmt: skip
+    authority = make_authority(name)
+    save_identity(directory, Identity(authority=authority.certificate, own=_own_certificate(authority, name)))
+    try:
+        # Last: with it the mesh is there, and a first half alone is made anew.
+        replace_private(directory / AUTHORITY_KEY_FILE, authority.key)
+    except OSError as error:
+        raise InputError(f"cannot write {directory}: {error.strerror}") from error
+
+
+@dataclass
+class MeshState:
+    """A mesh as its coordinator knows it."""
+
+    directory: Path
+    name: str
+    authority: KeyedCertificate
+    members: Members
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._identity = load_identity(self.directory)
+
+    @property
+    def peer(self) -> PeerName:
+        """The coordinator's own name."""
+        return PeerName(mesh=self.name, role=COORDINATOR, name=self.name)
+
+    def identity(self) -> Identity:
+        """Return the coordinator's identity; its certificate is renewed here when two thirds of its life are over."""
+        with self._lock:
+            if needs_renewal(self._identity.own.certificate):
+                own = _own_certificate(self.authority, self.name)
+                self._identity = Identity(authority=self.authority.certificate, own=own)
+                save_identity(self.directory, self._identity)
+            return self._identity
+
+
+def open_mesh_state(directory: Path) -> MeshState:
+    """Return the mesh in a state directory. Raises: InputError: there is none, or it is damaged; NotTrusted."""
+    try:
+        key = (directory / AUTHORITY_KEY_FILE).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"there is no mesh in {directory}; make one with `coordinator-cli mesh init`") from None
+    except OSError as error:
+        raise InputError(f"cannot read the mesh in {directory}: {error.strerror}; run as its owner") from error
+    certificate = load_identity(directory).authority
+    authority = KeyedCertificate(key=key, certificate=certificate)
+    try:
+        check_pair(authority)
+    except NotTrusted as error:
+        raise NotTrusted(f"{directory / AUTHORITY_KEY_FILE} is damaged ({error}); restore it from a copy: without it "
+                         "no device can join, and no certificate be renewed") from error  # fmt: skip
+    return MeshState(directory=directory, name=mesh_of(certificate), authority=authority, members=Members(directory))
+
+
+def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:
+    key = make_key()
+    peer = PeerName(mesh=name, role=COORDINATOR, name=name)
+    return KeyedCertificate(key=key, certificate=certify(authority, make_request(key), peer))

@@ -1,0 +1,60 @@
+"""A model's shape without its weights: enough to plan with, before a byte of it was downloaded.
+
+Covers: a directory with config.json alone, or whatever open_checkpoint takes. Does not cover: plans (strategies.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.model.model_spec import ModelSpec
+from common.model.plan import make_plan
+from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES, check_storage
+from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from coordinator.checkpoints.config_values import read_json_object
+from coordinator.checkpoints.model_config import spec_from_config
+
+NO_IDENTITY = "not known before the weights are"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOutline:
+    """What plans need to know of a model."""
+
+    spec: ModelSpec
+    dtype: str
+    """That its matrices are stored in."""
+    identity: str = NO_IDENTITY
+
+    def description(self, dtype: str | None = None) -> SliceDescription:
+        """Return the coordinator's own slice, of a plan for one node, to be replaced. Args: dtype: if another one.
+
+        Raises: InputError: weights cannot be stored so.
+        """
+        check_storage(dtype or self.dtype, DEFAULT_TILE_BYTES)
+        return SliceDescription(
+            model_identity=self.identity, spec=self.spec, plan=make_plan(self.spec, "uniform", 1),
+            rank=COORDINATOR_RANK, dtype=dtype or self.dtype, tile_bytes=DEFAULT_TILE_BYTES,
+        )  # fmt: skip
+
+
+def outline(checkpoint: Checkpoint) -> ModelOutline:
+    """Return the outline of a model whose weights are there."""
+    return ModelOutline(spec=checkpoint.spec, dtype=checkpoint.dtype, identity=checkpoint.identity)
+
+
+def outline_of(model: Path) -> ModelOutline:
+    """Return a model's outline. Raises: ModelError and its kinds: there is none, or it is not supported."""
+    config = model / "config.json"
+    has_weights = any(model.glob("*.safetensors")) or any(model.glob("*.bin")) if model.is_dir() else True
+    if config.is_file() and not has_weights:
+        values = read_json_object(config)
+        dtype = str(values.get("dtype") or values.get("torch_dtype") or "float32")
+        return ModelOutline(spec=spec_from_config(values), dtype=dtype if dtype in ITEM_BYTES else "float32")
+    checkpoint = open_checkpoint(model)
+    try:
+        return outline(checkpoint)
+    finally:
+        checkpoint.close()

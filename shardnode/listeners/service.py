@@ -1,0 +1,137 @@
+"""The node's gRPC face: sessions, stats, health, reflection. Messages in and out, no maths.
+
+Covers: ShardService over Unix sockets and TCP, standard health and reflection.
+Does not cover: what a session does (session.py), rounds without gRPC on one host (direct.py).
+Threads: gRPC's pool; the thread of a Rounds call computes inline, since a hop costs 0.1 ms a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import grpc
+
+from common.compute.device_speeds import DeviceSpeeds
+from common.errors import NotTrusted
+from common.trust.certificates import COORDINATOR, PeerName
+from common.trust.tls import caller_of, mutual_server_credentials
+from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
+from common.wire.standard_services import StandardServices
+from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, shard_pb2_grpc, slices_pb2_grpc
+from shardnode.config import NodeConfig
+from shardnode.listeners.link_service import LinkServicer
+from shardnode.listeners.slice_service import SliceServicer
+from shardnode.membership.membership import Membership
+from shardnode.sessions.session import Session
+from shardnode.slices.serving import Serving
+from shardnode.work.slice_at_work import ShardNode
+
+WORKER_COUNT = 16
+CheckCaller = Callable[[grpc.ServicerContext], None]
+SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
+
+
+class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
+    """Answers for one node."""
+
+    def __init__(self, serving: Serving, direct_path: str, check_caller: CheckCaller) -> None:
+        """Args: check_caller: raises NotTrusted for who may not use this node."""
+        self._serving = serving
+        self._direct_path = direct_path
+        self._check_caller = check_caller
+        self._sessions: dict[Session, grpc.ServicerContext] = {}
+        self._is_draining = False
+
+    @guarded
+    def Rounds(  # noqa: N802 - the name is the contract's
+        self, request_iterator: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
+    ) -> Iterator[shard_pb2.RoundsResponse]:
+        return self._session(Session(self._checked(context)), request_iterator, context)
+
+    def _session(
+        self, session: Session, requests: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
+    ) -> Iterator[shard_pb2.RoundsResponse]:
+        self._sessions[session] = context
+        try:
+            for response in guarded_stream(context, requests, session.handle):
+                yield response
+                if self._is_draining and session.is_idle:
+                    return
+        finally:
+            del self._sessions[session]
+            session.close()
+
+    def drain(self) -> None:
+        """End sessions as soon as no answer needs them; a coordinator keeps one open between answers."""
+        self._is_draining = True
+        for session, context in list(self._sessions.items()):
+            if session.is_idle:
+                context.cancel()
+
+    @guarded
+    def GetStats(  # noqa: N802 - the name is the contract's
+        self, request: shard_pb2.GetStatsRequest, context: grpc.ServicerContext
+    ) -> shard_pb2.GetStatsResponse:
+        stats = self._checked(context).stats()
+        stats.direct_path = self._direct_path
+        return stats
+
+    def _checked(self, context: grpc.ServicerContext) -> ShardNode:
+        """Return the node, for who may use it. Raises: NotTrusted; SliceMismatch: there is nothing to use."""
+        self._check_caller(context)
+        return self._serving.current()
+
+
+def only_coordinator_of(own: PeerName | None) -> CheckCaller:
+    """Return a check that lets only the coordinator of a node's mesh through; whoever comes, without a mesh."""
+
+    def check(context: grpc.ServicerContext) -> None:
+        if own is not None:
+            caller = caller_of(context)
+            if (caller.mesh, caller.role) != (own.mesh, COORDINATOR):
+                raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
+
+    return check
+
+
+class NodeServer:
+    """The listening server of one node."""
+
+    def __init__(
+        self, config: NodeConfig, serving: Serving, direct_path: str = "", membership: Membership | None = None
+    ) -> None:
+        """Listen on the node's address: over mutual TLS where it is a member of a mesh.
+
+        Raises: InputError: an address that needs TLS; AddressInUse.
+        """
+        own = None if membership is None else membership.peer
+        credentials = None
+        if membership is not None and not config.listen.startswith("unix:"):
+            credentials = mutual_server_credentials(membership.identity)
+        else:
+            check_listen_address(config.listen, insecure=config.insecure)
+            own = None  # a Unix socket, loopback, or a network that its owner trusts
+        self._server = make_server(WORKER_COUNT)
+        check = only_coordinator_of(own)
+        self._servicer = ShardServicer(serving, direct_path, check)
+        shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
+        if membership is not None:
+
+            def measure(is_wanted: Callable[[], bool]) -> DeviceSpeeds:
+                return membership.measure_device(serving.large_files(), is_wanted)
+
+            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check, measure), self._server)
+            slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check), self._server)
+        self._standard = StandardServices(self._server, SERVICE_NAME)
+        self.address = bind(self._server, config.listen, credentials)
+        self._standard.serving()
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Take no new calls, let running ones end within the grace time, then cancel them."""
+        self._standard.draining()
+        ended = self._server.stop(grace_seconds)
+        self._servicer.drain()
+        ended.wait(grace_seconds + 5)

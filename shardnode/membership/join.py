@@ -1,0 +1,124 @@
+"""`shardnode join TOKEN`: from a token to a certificate and a config file. The key never leaves the device.
+
+Covers: finding the coordinator that made the token, asking it, writing what the daemon needs.
+Does not cover: the daemon (run.py, membership.py), the other end (coordinator/membership/services.py).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.compute.device_speeds import DeviceSpeeds
+from common.errors import InputError, NodeError, NodeLost, NotTrusted
+from common.machine.durable_files import replace_private
+from common.machine.state_directory import check_own, state_directory
+from common.trust.certificates import (
+    COORDINATOR,
+    KeyedCertificate,
+    PeerName,
+    check_name,
+    make_key,
+    make_request,
+    mesh_of,
+)
+from common.trust.identity import AUTHORITY_FILE, Identity, save_identity
+from common.trust.join_token import JoinToken, parse_token
+from common.trust.tls import channel_to_authority, read_authority
+from common.wire.rpc import failures_of, split_host_port
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+from shardnode.membership.device_facts import device_facts
+from shardnode.membership.discovery import announced_addresses
+
+CONFIG_FILE, IDENTITY_DIRECTORY = "shardnode.toml", "identity"
+LIMIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class JoinedMesh:
+    """What came of joining."""
+
+    mesh: str
+    name: str
+    config: Path
+
+
+def default_data_directory() -> Path:
+    """Return where a node keeps identity and slices."""
+    return state_directory("node")
+
+
+def name_of_this_device() -> str:
+    """Return the host's name as a node may be called."""
+    name = re.sub(r"[^a-z0-9]+", "-", socket.gethostname().split(".")[0].lower()).strip("-")[:40].strip("-")
+    return name or "node"
+
+
+def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> JoinedMesh:
+    """Join the mesh that a token is for and write identity and config into the data directory.
+
+    Raises: InputError: token, name or directory; TokenRefused, NameTaken: what the coordinator answers; NotTrusted:
+    another coordinator answers; NodeError: none does.
+    """
+    token = parse_token(token_text)
+    check_name(name)
+    split_host_port(listen)
+    check_own(data_directory)
+    directory = data_directory / IDENTITY_DIRECTORY
+    if (directory / AUTHORITY_FILE).exists():
+        raise InputError(f"this device belongs to a mesh already ({directory}); remove that directory to join another")
+    try:
+        data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_private(data_directory / ".can-write", b"")  # a token is good once: nothing may fail after it is used
+        (data_directory / ".can-write").unlink()
+    except OSError as error:
+        raise InputError(f"cannot write {data_directory}: {error.strerror}; choose another --data-dir") from error
+    address, authority = _find_coordinator(token)
+    mesh = mesh_of(authority)
+    key = make_key()
+    response = _ask(address, authority, mesh, mesh_pb2.JoinRequest(
+        secret=token.secret, name=name, certificate_request=make_request(key),
+        device=device_facts(data_directory, DeviceSpeeds()),
+    ))  # fmt: skip
+    own = KeyedCertificate(key=key, certificate=response.certificate)
+    save_identity(directory, Identity(authority=authority, own=own))
+    config = data_directory / CONFIG_FILE
+    coordinator = f"{split_host_port(address)[0]}:{response.mesh_port}"
+    _write_config(config, {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)})
+    return JoinedMesh(mesh=mesh, name=name, config=config)
+
+
+def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
+    """Return where the coordinator of a token answers, and its authority."""
+    failures: list[NodeError] = []
+    for address in token.addresses:
+        try:
+            return address, read_authority(address, token.authority_fingerprint)
+        except NodeError as error:  # another of its addresses may be the one that this device reaches
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    for address in announced_addresses():
+        with suppress(NodeError, NotTrusted):  # anybody may announce anything; the token's hash decides
+            return address, read_authority(address, token.authority_fingerprint)
+    raise NodeLost("the token names no address, and no coordinator of its mesh is found on this network; does it run "
+                   "and listen here (--master-ip 0.0.0.0)? A token with addresses works across networks"
+                   )  # fmt: skip
+
+
+def _ask(address: str, authority: bytes, mesh: str, request: mesh_pb2.JoinRequest) -> mesh_pb2.JoinResponse:
+    expected = PeerName(mesh=mesh, role=COORDINATOR, name=mesh)
+    with channel_to_authority(address, authority, expected) as channel, failures_of(f"the coordinator at {address}"):
+        response: mesh_pb2.JoinResponse = mesh_pb2_grpc.JoinServiceStub(channel).Join(request, timeout=LIMIT_SECONDS)
+        return response
+
+
+def _write_config(path: Path, values: dict[str, str]) -> None:
+    # A JSON string is a TOML string, whatever is in it.
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    text = "# Options of shardnode, by the names of its flags; a flag on the command line goes before.\n"
+    replace_private(path, (text + "\n".join(lines) + "\n").encode())

@@ -1,0 +1,142 @@
+"""A node's ties to its mesh while it runs: heartbeats, and a certificate that renews itself.
+
+Covers: saying what the node has every second, measuring it again, new certificates, going on without the coordinator.
+Does not cover: joining (join.py), listeners (service.py). Threads: one of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
+from common.errors import NotTrusted, ShardmeshError
+from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, make_key, make_request, needs_renewal
+from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.tls import secure_channel
+from common.wire.rpc import failures_of
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+from shardnode.membership.device_facts import device_facts
+
+FIRST_INTERVAL_SECONDS = 1.0
+MOST_INTERVAL_SECONDS = 60.0
+CALL_SECONDS = 5.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Presence:
+    """What a node tells about itself beside what its device has."""
+
+    listen: str
+    """host:port where it listens; an empty or all-networks host: where its heartbeats come from."""
+    rank: int = -1
+    model_identity: str = ""
+    program_bytes: int = 0
+    """Memory of the program itself, without a slice."""
+    budget_bytes: int = 0
+    """The most memory that it was allowed; 0: it was told none."""
+
+
+class Membership:
+    """Keeps one node known to its coordinator. Close it."""
+
+    def __init__(self, identity_directory: Path, data_directory: Path, coordinator: str) -> None:
+        """Read the identity. Raises: InputError, NotTrusted: it cannot be used."""
+        self._directory, self._data_directory, self._coordinator = identity_directory, data_directory, coordinator
+        self._identity = load_identity(identity_directory)
+        self.peer = self._identity.peer
+        self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
+        self._measuring = threading.Lock()
+        self._ending = threading.Event()
+        self._interval = FIRST_INTERVAL_SECONDS
+        self._trouble = ""
+        self._thread: threading.Thread | None = None
+
+    def identity(self) -> Identity:
+        """Return the identity that is good now; listeners ask at every handshake."""
+        return self._identity
+
+    def measure_device(self, files: Sequence[Path], is_wanted: Callable[[], bool]) -> DeviceSpeeds:
+        """Measure this device again; heartbeats tell it from now on. Args and raises as measure_apart."""
+        with self._measuring:
+            self._speeds = measure_apart(self._data_directory, files, is_wanted)
+            return self._speeds
+
+    def start(self, presence: Callable[[], Presence]) -> None:
+        """Begin to send heartbeats. Args: presence: asked at each of them."""
+        self._thread = threading.Thread(target=self._run, args=(presence,), name="membership", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Send no more of them. May be called twice."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join(CALL_SECONDS + 1)
+
+    def _run(self, presence: Callable[[], Presence]) -> None:
+        channel = self._channel()
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._beat(mesh_pb2_grpc.MeshServiceStub(channel), presence())
+                    if needs_renewal(self._identity.own.certificate):
+                        self._renew(mesh_pb2_grpc.MeshServiceStub(channel))
+                        channel.close()
+                        channel = self._channel()
+                    self._tell("")
+                except ShardmeshError as error:
+                    self._tell(str(error))
+                except Exception as error:  # the thread's edge: a node that nobody hears of must not be silent about it
+                    log.exception("heartbeats go on after an unforeseen error")
+                    self._tell(repr(error))
+                self._ending.wait(self._interval)
+        finally:
+            channel.close()
+
+    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
+        request = mesh_pb2.HeartbeatRequest(
+            device=device_facts(
+                self._data_directory, self._speeds, program_bytes=presence.program_bytes,
+                budget_bytes=presence.budget_bytes,
+            ),
+            listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
+        )  # fmt: skip
+        with self._failures():
+            response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
+
+    def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
+        key = make_key()
+        request = mesh_pb2.RenewCertificateRequest(certificate_request=make_request(key))
+        with self._failures():
+            response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
+        own = KeyedCertificate(key=key, certificate=response.certificate)
+        renewed = Identity(authority=self._identity.authority, own=own)
+        if renewed.peer != self.peer:
+            raise NotTrusted("the coordinator has certified another name than this node's")
+        save_identity(self._directory, renewed)
+        self._identity = renewed
+        log.info("this node's certificate is renewed")
+
+    def _channel(self) -> grpc.Channel:
+        expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)
+        return secure_channel(self._coordinator, self._identity, expected)
+
+    def _failures(self) -> AbstractContextManager[None]:
+        return failures_of(f"the coordinator at {self._coordinator}")
+
+    def _tell(self, trouble: str) -> None:
+        """Log a trouble when it begins and when it is over, not every two seconds."""
+        if trouble and not self._trouble:
+            log.warning("the mesh does not hear this node: %s", trouble)
+        elif self._trouble and not trouble:
+            log.info("the mesh hears this node again")
+        self._trouble = trouble

@@ -1,0 +1,230 @@
+"""One coordinator's session with this node: checks every message, runs blocks, forgets sequences at the end.
+
+Covers: the order of messages, distrust of what arrives, the sequences opened here.
+Does not cover: transports (service.py, direct.py), maths (executor.py).
+Each transport makes a Session, passes it every request in order, and closes it however the stream ends.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import torch
+
+from common.compute.matmul import MOST_NATIVE_ROWS
+from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
+from common.weights.slice_format import ATTENTION, FFN
+from common.wire.framing import close_files
+from common.wire.rpc import PROTOCOL_VERSION
+from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
+from protos.shardmesh.v1 import shard_pb2
+from shardnode.sessions.round_memory import RoundMemory
+from shardnode.work.few_rows import Segment
+from shardnode.work.kv_cache import SequenceKv
+from shardnode.work.layers import WholeLayers, residual_from
+from shardnode.work.slice_at_work import ShardNode
+
+MAX_ROWS = 8192
+MAX_SEQUENCES = 1024
+_KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
+
+
+class Session:
+    """The messages of one stream, in order. Not safe for several threads."""
+
+    def __init__(self, node: ShardNode) -> None:
+        self._node = node
+        self._sequences: dict[int, SequenceKv] = {}
+        self._last_call_id = 0
+        self._last_sweep_id = -1
+        self._is_open = False
+        self._layers: WholeLayers | None = None
+        self.last_round_is_long = False
+        """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
+        self._files: Sequence[int] = ()
+        self._memory: RoundMemory | None = None
+        self._wire = torch.float32
+
+    def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
+        """Do what one request asks and return its response.
+
+        Raises: ShardmeshError: the request is refused or failed; the session is over then.
+        """
+        self.settle()
+        try:
+            return self._handle(request)
+        except Exception as error:
+            if self._node.is_closed:
+                raise SliceMismatch("this node serves another slice now, or none; ask again") from error
+            reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
+            self._node.metrics.failures.labels(reason=reason).inc()
+            raise
+
+    def take_files(self, files: Sequence[int]) -> None:
+        """Take descriptors that came with the first message; the session closes them."""
+        self._files = files
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no sequence is open, so that its end costs nobody an answer."""
+        return not self._sequences
+
+    def settle(self) -> None:
+        """Do what can wait until a response is on its way; optional, since the next request and `close` do it too."""
+        if self._layers is not None:
+            self._layers.settle()
+
+    def close(self) -> None:
+        """Forget every sequence and the memory of this session."""
+        self.settle()
+        self._memory = None
+        self._close_files()
+        for sequence_id in list(self._sequences):
+            self._close_sequence(sequence_id)
+
+    def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
+        if request.call_id <= self._last_call_id:
+            raise ProtocolError(f"call {request.call_id} came after call {self._last_call_id}")
+        self._last_call_id = request.call_id
+        self.last_round_is_long = False
+        response = shard_pb2.RoundsResponse(call_id=request.call_id)
+        if self._node.is_closed:
+            raise SliceMismatch("its slice is closed")
+        body = request.WhichOneof("body")
+        if body is None:
+            raise InputError("a request without a body")
+        if not self._is_open and body != "open_session":
+            raise ProtocolError(f"{body} came before open_session")
+        if body == "run_block":
+            self._run_block(request.run_block, response)
+        elif body == "run_layers":
+            self._run_layers(request.run_layers, response)
+        elif body == "load_norms":
+            self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
+            response.norms_loaded.SetInParent()
+        elif body == "open_sequence":
+            self._open_sequence(request.open_sequence, response)
+        elif body == "close_sequence":
+            self._close_sequence(request.close_sequence.sequence_id)
+            response.sequence_closed.SetInParent()
+        else:
+            self._open_session(request.open_session, response)
+        return response
+
+    def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
+        if self._is_open:
+            raise ProtocolError("open_session came twice")
+        manifest = self._node.manifest
+        pairs = [
+            ("protocol version", request.protocol_version, PROTOCOL_VERSION),
+            ("model", request.model_identity, manifest.model_identity),
+            ("plan", request.plan_digest, manifest.plan.digest),
+            ("rank", request.rank, manifest.rank),
+            ("weights dtype", request.weights_dtype, manifest.dtype),
+        ]
+        differences = [
+            f"{name} {_short(mine)} instead of {_short(theirs)}" for name, theirs, mine in pairs if theirs != mine
+        ]
+        if differences:
+            raise SliceMismatch(
+                f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
+            )
+        self._wire = dtype_of(request.wire_dtype, (torch.float32, torch.bfloat16))
+        self._memory = RoundMemory.accept(self._files, request.memory_bytes)
+        self._close_files()
+        self._is_open = True
+        opened = response.session_opened
+        opened.incarnation = self._node.incarnation
+        opened.kv_budget_bytes = self._node.kv_cache.budget_bytes
+        opened.thread_count = self._node.thread_count
+        opened.process_id = os.getpid()
+        opened.uses_memory = self._memory is not None
+
+    def _open_sequence(self, request: shard_pb2.OpenSequence, response: shard_pb2.RoundsResponse) -> None:
+        if request.sequence_id in self._sequences:
+            raise ProtocolError(f"sequence {request.sequence_id} is open already")
+        if len(self._sequences) >= MAX_SEQUENCES:
+            raise InputError(f"more than {MAX_SEQUENCES} sequences in one session")
+        cache = self._node.kv_cache
+        self._sequences[request.sequence_id] = cache.open(request.position_capacity)
+        response.sequence_opened.reserved_bytes = cache.sequence_bytes(request.position_capacity)
+
+    def _close_sequence(self, sequence_id: int) -> None:
+        sequence = self._sequences.pop(sequence_id, None)
+        if sequence is not None:
+            self._node.kv_cache.close(sequence)
+
+    def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
+        spec = self._node.manifest.spec
+        kind = _KINDS.get(request.kind)
+        if kind is None or not 0 <= request.layer < spec.layer_count:
+            raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
+        memory = self._memory if request.input.is_in_memory else None
+        segments, rows = self._rows(request, memory, torch.float32 if memory else self._wire)
+        with self._node.lock:
+            output = self._node.executor.run(kind, request.layer, segments, rows)
+            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+        self.last_round_is_long = rows.shape[0] > MOST_NATIVE_ROWS
+        self._count_sweep(request.sweep_id)
+        result = response.block_result
+        place = memory.answers.view(tuple(rows.shape)) if memory else None
+        if place is not None:
+            encode_in_memory(output.partial, result.partial, place)
+        else:
+            encode_tensor(output.partial.to(self._wire), result.partial)
+        result.compute_nanoseconds = output.compute_nanoseconds
+        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+
+    def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
+        if self._layers is None:
+            raise ProtocolError("run_layers came before load_norms")
+        segments, rows = self._rows(request)
+        layers = range(request.first_layer, request.first_layer + request.layer_count)
+        output = self._layers.run(layers, segments, rows)
+        self._count_sweep(request.sweep_id)
+        result = response.layers_result
+        encode_tensor(output.hidden, result.output)
+        result.layer_count = output.layer_count
+        result.compute_nanoseconds = output.compute_nanoseconds
+        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+
+    def _rows(
+        self,
+        request: shard_pb2.RunBlock | shard_pb2.RunLayers,
+        memory: RoundMemory | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[list[Segment], torch.Tensor]:
+        """Return whose rows a request has, and the rows themselves. Args: memory: where they lie, if not in it."""
+        segments = [self._segment(segment) for segment in request.segments]
+        row_count = sum(segment.row_count for segment in segments)
+        if not 1 <= row_count <= MAX_ROWS:
+            raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
+        shape = (row_count, self._node.manifest.spec.hidden_size)
+        return segments, decode_tensor(
+            request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None
+        ).float()
+
+    def _count_sweep(self, sweep_id: int) -> None:
+        if sweep_id != self._last_sweep_id:
+            self._last_sweep_id = sweep_id
+            self._node.metrics.sweeps.inc()
+
+    def _close_files(self) -> None:
+        files, self._files = self._files, ()
+        close_files(files)
+
+    def _segment(self, segment: shard_pb2.Segment) -> Segment:
+        sequence = self._sequences.get(segment.sequence_id)
+        if sequence is None:
+            raise ProtocolError(f"sequence {segment.sequence_id} is not open")
+        if segment.row_count < 1 or segment.first_position < 0 or segment.rotary_length < 0:
+            raise InputError(f"sequence {segment.sequence_id} has {segment.row_count} rows at {segment.first_position}")
+        return Segment(
+            sequence=sequence, first_position=segment.first_position,
+            row_count=segment.row_count, rotary_length=segment.rotary_length,
+        )  # fmt: skip
+
+
+def _short(value: object) -> str:
+    return str(value)[:12]

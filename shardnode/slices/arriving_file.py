@@ -1,0 +1,112 @@
+"""One file of a slice while it arrives: bytes in order into NAME.part, verified, then under its own name.
+
+Covers: going on from what is there, refusing more bytes than the file has, a full disk, digests, durability.
+Does not cover: which file (slice_store.py), messages (slice_service.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from common.errors import DiskFull, InputError, ProtocolError, SliceCorrupt, SliceError
+from common.machine.durable_files import is_full, replace_private
+from common.weights.manifest import FileEntry
+
+HASHED_AT_ONCE = 1 << 20
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+class ArrivingFile:
+    """The receiving end of one file. Close it."""
+
+    def __init__(
+        self, *, part: Path, path: Path, digests: Path, file_bytes: int, tile_count: int, first_byte: int
+    ) -> None:
+        """Open the part and drop what lies behind `first_byte`. Raises: InputError: so much has not arrived."""
+        self._part, self._path, self._digests = part, path, digests
+        self._file_bytes, self._tile_count = file_bytes, tile_count
+        self._lock = threading.Lock()
+        self._is_superseded = False
+        path.unlink(missing_ok=True)  # verified once, and yet sent again
+        digests.unlink(missing_ok=True)
+        self._descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        arrived_bytes = os.fstat(self._descriptor).st_size
+        if not 0 <= first_byte <= min(arrived_bytes, file_bytes):
+            self.close()
+            raise InputError(f"{path.name}: {arrived_bytes} bytes have arrived, so it cannot go on from {first_byte}")
+        os.ftruncate(self._descriptor, first_byte)
+        self._hash = hashlib.sha256()
+        self._position = 0
+        while self._position < first_byte:
+            data = os.pread(self._descriptor, min(HASHED_AT_ONCE, first_byte - self._position), self._position)
+            self._hash.update(data)
+            self._position += len(data)
+
+    def supersede(self) -> None:
+        """Have no more written here: another transfer goes on instead."""
+        with self._lock:
+            self._is_superseded = True
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes.
+
+        Raises: InputError: more than the file has; DiskFull: nothing of this file is kept then; ProtocolError: another
+        transfer has taken over; SliceError: the disk failed.
+        """
+        with self._lock:
+            self._check_current()
+            if self._position + len(chunk) > self._file_bytes:
+                raise InputError(f"{self._path.name} has {self._file_bytes} bytes and more were sent")
+            try:
+                left = memoryview(chunk)
+                while left:
+                    written = os.pwrite(self._descriptor, left, self._position)
+                    self._hash.update(left[:written])
+                    self._position += written
+                    left = left[written:]
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def finish(self, sha256: str, tile_sha256: Sequence[str]) -> None:
+        """Verify the file and put it under its name, durably.
+
+        Raises: SliceCorrupt: it is not what was sent, and is dropped; InputError: bytes or digests are missing.
+        """
+        with self._lock:
+            self._check_current()
+            if len(tile_sha256) != self._tile_count or not all(map(_SHA256.fullmatch, (sha256, *tile_sha256))):
+                raise InputError(f"{self._path.name} has {self._tile_count} tiles, each with a SHA-256")
+            if self._position != self._file_bytes:
+                raise InputError(f"{self._path.name} has {self._file_bytes} bytes and {self._position} were sent")
+            if self._hash.hexdigest() != sha256:
+                self._part.unlink(missing_ok=True)
+                raise SliceCorrupt(f"{self._path.name} has arrived with other bytes than were sent")
+            entry = FileEntry(size_bytes=self._file_bytes, sha256=sha256, tile_sha256=tuple(tile_sha256))
+            try:
+                os.fsync(self._descriptor)
+                replace_private(self._digests, json.dumps(entry.to_json()).encode())
+                os.rename(self._part, self._path)
+            except OSError as error:
+                raise self._failure(error) from error
+
+    def close(self) -> None:
+        """Let go of the file; what has arrived stays. May be called twice."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+    def _check_current(self) -> None:
+        if self._is_superseded:
+            raise ProtocolError(f"another transfer of {self._path.name} has taken over")
+
+    def _failure(self, error: OSError) -> SliceError | DiskFull:
+        if is_full(error):
+            self._part.unlink(missing_ok=True)  # the disk is needed by others; whole files stay
+            return DiskFull(f"the disk ran full while {self._path.name} arrived; free some space and load again")
+        return SliceError(f"cannot write {self._path.name}: {error.strerror}")

@@ -1,0 +1,110 @@
+"""Keys and values of every open sequence on this rank, within a byte budget.
+
+Covers: reserving, growing and truncating by position, giving back. Does not cover: who opened a
+sequence (session.py), attention itself (kernels.py).
+
+A sequence reserves its whole capacity when it is opened, so that no answer fails half-way for lack
+of room; the operating system commits the pages only as they are written.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+
+from common.compute.tile_products import CachedHeads
+from common.errors import InputError, KvBudgetExceeded, ProtocolError
+from common.model.model_spec import KV_ITEM_BYTES, ModelSpec
+
+
+class SequenceKv:
+    """Keys and values of one sequence: float32 [layer, key or value, kv_head, position, head_size]."""
+
+    def __init__(self, store: torch.Tensor, capacity: int) -> None:
+        self._store = store
+        self._lengths = [0] * store.shape[0]
+        self.capacity = capacity
+
+    def extend(self, layer: int, first_position: int, row_count: int) -> None:
+        """Announce rows for `layer` at first_position onwards; what lay there and after is forgotten.
+
+        Raises: ProtocolError: positions in between were never given; InputError: beyond the capacity.
+        """
+        if first_position > self._lengths[layer]:
+            raise ProtocolError(f"position {first_position} of layer {layer} came after {self._lengths[layer]}")
+        if first_position + row_count > self.capacity:
+            raise InputError(f"position {first_position + row_count} is beyond the {self.capacity} reserved")
+        self._lengths[layer] = first_position + row_count
+
+    def write(
+        self, layer: int, first_head: int, first_position: int, keys: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store rows [row_count, kv_count, head_size]; return all keys and values, each [kv_count, length, head_size].
+
+        `first_head` counts within this rank. The returned tensors are views, valid until the next write.
+        """
+        stop = first_position + keys.shape[0]
+        heads = self._store[layer, :, first_head : first_head + keys.shape[1]]
+        heads[0, :, first_position:stop] = keys.transpose(0, 1)
+        heads[1, :, first_position:stop] = values.transpose(0, 1)
+        return heads[0, :, :stop], heads[1, :, :stop]
+
+    @property
+    def store_address(self) -> int:
+        """Where keys and values of layer 0 begin; CPU only."""
+        return self._store.data_ptr()
+
+    def places(self, layer: int, first_head: int) -> CachedHeads:
+        """Return where a layer's keys and values lie, from KV head `first_head` of this rank on; CPU only."""
+        _, _, head_count, capacity, head_size = self._store.shape
+        pitch = capacity * head_size
+        keys = self._store.data_ptr() + ((2 * layer) * head_count + first_head) * pitch * KV_ITEM_BYTES
+        return CachedHeads(keys=keys, values=keys + head_count * pitch * KV_ITEM_BYTES, head_pitch=pitch)
+
+
+class KvCache:
+    """Hands out room for sequences within `budget_bytes`. Safe to call from several threads."""
+
+    def __init__(self, spec: ModelSpec, kv_head_count: int, budget_bytes: int, device: torch.device) -> None:
+        self._spec = spec
+        self._kv_head_count = kv_head_count
+        self._device = device
+        self._lock = threading.Lock()
+        self.budget_bytes = budget_bytes
+        self.reserved_bytes = 0
+        self.sequence_count = 0
+
+    def sequence_bytes(self, position_capacity: int) -> int:
+        """Return what a sequence of that many positions takes on this rank."""
+        return self._spec.kv_bytes(self._kv_head_count, position_capacity)
+
+    def open(self, position_capacity: int) -> SequenceKv:
+        """Reserve a sequence.
+
+        Raises: InputError: longer than the model's context; KvBudgetExceeded: no room.
+        """
+        most = self._spec.max_position_count
+        if not 1 <= position_capacity <= most:
+            raise InputError(f"a sequence of {position_capacity} positions; this model has from 1 to {most}")
+        wanted_bytes = self.sequence_bytes(position_capacity)
+        with self._lock:
+            if self.reserved_bytes + wanted_bytes > self.budget_bytes:
+                raise KvBudgetExceeded(
+                    f"{position_capacity} positions need {wanted_bytes} bytes of keys and values; "
+                    f"{self.budget_bytes - self.reserved_bytes} of {self.budget_bytes} are free: ask for a shorter "
+                    "answer (--length) or raise --kv-budget-bytes"
+                )
+            spec = self._spec
+            shape = (spec.layer_count, 2, self._kv_head_count, position_capacity, spec.head_size)
+            store = torch.empty(shape, dtype=torch.float32, device=self._device)
+            # Counted last: where the system refuses the memory, nothing is reserved.
+            self.reserved_bytes += wanted_bytes
+            self.sequence_count += 1
+        return SequenceKv(store, position_capacity)
+
+    def close(self, sequence: SequenceKv) -> None:
+        """Give a sequence's room back."""
+        with self._lock:
+            self.reserved_bytes -= self.sequence_bytes(sequence.capacity)
+            self.sequence_count -= 1

@@ -1,0 +1,114 @@
+"""Whole layers on the only node of a plan: there is nobody to add up with, so no block has to go to the coordinator.
+
+Covers: norms received once, checked; the residual stream from block to block; stopping in time.
+Does not cover: blocks (executor.py), several layers in one call (native_layers.py), messages (session.py), the same
+steps between rounds (coordinator/engine/engine.py).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from common.compute.residual import Residual
+from common.errors import InputError, ProtocolError
+from common.weights.slice_format import BLOCK_KINDS
+from common.wire.residual_message import decode_residual
+from protos.shardmesh.v1 import shard_pb2
+from shardnode.work.few_rows import Segment
+from shardnode.work.native_layers import NativeLayers
+from shardnode.work.slice_at_work import ShardNode
+
+RUN_SECONDS = 1.0
+"""After so long a run ends with the layer it is in: the coordinator bounds each answer, however slow the disk is."""
+LAYERS_AT_FIRST = 8
+CALL_SECONDS = 0.25
+"""As many layers as take so long go into one native call: worker threads stay awake, and the clock is looked at."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayersOutput:
+    """The residual stream after some layers, float32 [row_count, hidden_size], and where their time went."""
+
+    hidden: torch.Tensor
+    layer_count: int
+    compute_nanoseconds: int
+    tile_wait_nanoseconds: int
+
+
+def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
+    """Return what lies between blocks. Raises: ProtocolError: this node has only a part of each; ShapeError."""
+    world_size = node.manifest.plan.world_size
+    if world_size != 1:
+        raise ProtocolError(f"norms for one of {world_size} ranks, whose parts have to be added up elsewhere")
+    return decode_residual(request, node.manifest.spec)
+
+
+class WholeLayers:
+    """The layers of one node for one session."""
+
+    def __init__(self, node: ShardNode, residual: Residual) -> None:
+        self._node = node
+        self._residual = residual
+        self._native = NativeLayers(node, residual)
+        self._layers_at_once = LAYERS_AT_FIRST
+        self._uncounted: list[int] = []
+
+    @torch.inference_mode()
+    def run(self, layers: range, segments: Sequence[Segment], rows: torch.Tensor) -> LayersOutput:
+        """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
+
+        Raises: InputError: there are no such layers; what Executor.run raises.
+        """
+        if not layers or layers.start < 0 or layers.stop > self._node.manifest.spec.layer_count:
+            raise InputError(f"no layers from {layers.start} up to {layers.stop}")
+        deadline = time.monotonic() + RUN_SECONDS
+        hidden = rows.clone()
+        computed = waited = 0
+        layer = layers.start
+        while layer < layers.stop:
+            some = range(layer, min(layer + self._layers_at_once, layers.stop))
+            with self._node.lock:
+                done = self._native.run(some, segments, hidden)
+                self._uncounted += done.block_nanoseconds
+            layer += done.layer_count
+            if done.layer_count:
+                nanoseconds = sum(done.block_nanoseconds)
+                computed += nanoseconds
+                self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
+            if not done.layer_count:
+                compute_nanoseconds, wait_nanoseconds = self._run_one(layer, segments, hidden)
+                computed, waited, layer = computed + compute_nanoseconds, waited + wait_nanoseconds, layer + 1
+            if time.monotonic() > deadline:
+                break
+        return LayersOutput(
+            hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=computed,
+            tile_wait_nanoseconds=waited,
+        )  # fmt: skip
+
+    def settle(self) -> None:
+        """Count the blocks since the last time; when an answer is on its way, since nobody waits for that."""
+        nanoseconds, self._uncounted = self._uncounted, []
+        with self._node.lock:
+            for number, one in enumerate(nanoseconds):
+                self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], one)
+
+    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: torch.Tensor) -> tuple[int, int]:
+        """Run a layer block by block, in place; return nanoseconds of computing and of waiting for tiles."""
+        computed = waited = 0
+        output: torch.Tensor | None = None
+        for kind in BLOCK_KINDS:
+            normed = self._residual.block_input(kind, layer, hidden, output)
+            with self._node.lock:
+                block = self._node.executor.run(kind, layer, segments, normed)
+                self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
+            output = block.partial
+            self._residual.add_late_bias(kind, layer, output)
+            computed += block.compute_nanoseconds
+            waited += block.tile_wait_nanoseconds
+        if output is not None:
+            hidden += output
+        return computed, waited

@@ -1,0 +1,123 @@
+"""Several layers for a few rows in one native call, where their weights are at hand: in memory, or in the page cache.
+
+Covers: which layers that can be, what the call needs, keys and values announced before it.
+Does not cover: the call itself (native/layers.c), layers whose weights pass through a window (layers.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from common.compute import matmul
+from common.compute.residual import Residual
+from common.compute.row_steps import address
+from common.compute.tile_products import can_attend, can_take_from_cache
+from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
+from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
+from shardnode.work.few_rows import Segment
+from shardnode.work.slice_at_work import ShardNode
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LayersDone:
+    """What a call has done: layers, and for each of their blocks its nanoseconds."""
+
+    layer_count: int
+    block_nanoseconds: list[int]
+
+
+class NativeLayers:
+    """The layers of the only node of a plan."""
+
+    def __init__(self, node: ShardNode, residual: Residual) -> None:
+        self._node = node
+        self._residual = residual
+        spec = node.manifest.spec
+        self._model = LayersModel(
+            spec.hidden_size, spec.head_size, len(node.manifest.share.kv_heads(spec)), spec.norm_epsilon
+        )
+        self._blocks = (LayerBlock * (len(BLOCK_KINDS) * spec.layer_count))()
+        self._kept: dict[int, object] = {}  # what the blocks of a layer point at; a layer that is here is ready
+        self._is_cached: dict[int, bool] = {}  # whether some of its weights are to be had from the page cache
+
+    def run(self, layers: range, segments: Sequence[Segment], hidden: torch.Tensor) -> LayersDone:
+        """Run layers on the residual stream in place, as many of `layers` as can be run so; call with the lock held.
+
+        Args: hidden: float32 [row_count, hidden_size], without gaps.
+        Raises: ProtocolError, InputError: positions.
+        """
+        nothing = LayersDone(layer_count=0, block_nanoseconds=[])
+        if not self._takes(hidden) or not all(self._prepare(layer) for layer in layers):
+            return nothing
+        first_tile, tile_count = self._node.executor.tile_range(layers)
+        is_cached = any(self._is_cached[layer] for layer in layers)
+        if is_cached and (
+            not can_take_from_cache(hidden) or self._node.tiles.begin_cached(first_tile, tile_count) is None
+        ):
+            return nothing
+        done, outcome = 0, Outcome.NOT_CACHED
+        nanoseconds = (ctypes.c_int64 * (len(BLOCK_KINDS) * len(layers)))()
+        try:
+            done, outcome = self._call(layers, segments, hidden, nanoseconds)
+        finally:
+            if is_cached:
+                taken = self._node.executor.tile_range(range(done))[1]
+                self._node.tiles.end_cached(first_tile, outcome, taken)
+        return LayersDone(layer_count=done, block_nanoseconds=nanoseconds[: len(BLOCK_KINDS) * done])
+
+    def _call(
+        self,
+        layers: range,
+        segments: Sequence[Segment],
+        hidden: torch.Tensor,
+        nanoseconds: ctypes.Array[ctypes.c_int64],
+    ) -> tuple[int, Outcome]:
+        cosine, sine = self._node.executor.rotary_tables(segments)
+        rows, first_row = (SequenceRows * len(segments))(), 0
+        for number, own in enumerate(segments):
+            for layer in layers:
+                own.sequence.extend(layer, own.first_position, own.row_count)
+            rows[number] = SequenceRows(
+                own.row_count, own.first_position, own.sequence.capacity, own.sequence.store_address,
+                cosine[first_row].data_ptr(), sine[first_row].data_ptr(),
+            )  # fmt: skip
+            first_row += own.row_count
+        outcome = ctypes.c_int()
+        first_block = ctypes.byref(self._blocks, ctypes.sizeof(LayerBlock) * len(BLOCK_KINDS) * layers.start)
+        done: int = matmul.functions().shardmesh_run_layers(
+            hidden.data_ptr(), hidden.shape[0], self._model, ctypes.cast(first_block, ctypes.POINTER(LayerBlock)),
+            layers.start, len(layers), rows, len(segments), nanoseconds, outcome,
+        )  # fmt: skip
+        assert outcome.value != Outcome.REFUSED, "shapes come from one manifest, so they fit"
+        return done, Outcome(outcome.value)
+
+    def _takes(self, hidden: torch.Tensor) -> bool:
+        spec = self._node.manifest.spec
+        return can_attend(hidden, spec.head_size) and spec.activation == "silu"
+
+    def _prepare(self, layer: int) -> bool:
+        """Point a layer's blocks at its tiles, once; tell False while some are not at hand."""
+        if layer in self._kept:
+            return True
+        heads, ffn = [self._node.executor.native_tiles(kind, layer) for kind in (ATTENTION, FFN)]
+        if not heads or not ffn:
+            return False
+        head_array, ffn_array = (HeadTile * len(heads))(*heads), (FfnTile * len(ffn))(*ffn)
+        self._kept[layer] = (head_array, ffn_array)
+        first_tile, tile_count = self._node.executor.tile_range(range(layer, layer + 1))
+        self._is_cached[layer] = not all(
+            self._node.tiles.stays(tile_index) for tile_index in range(first_tile, first_tile + tile_count)
+        )
+        window = self._node.manifest.spec.sliding_windows[layer]
+        first = len(BLOCK_KINDS) * layer
+        self._blocks[first] = LayerBlock(None, head_array, len(heads), *self._vectors(ATTENTION, layer), window)
+        self._blocks[first + 1] = LayerBlock(ffn_array, None, len(ffn), *self._vectors(FFN, layer), 0)
+        return True
+
+    def _vectors(self, kind: str, layer: int) -> tuple[int | None, int | None]:
+        vectors = self._residual.blocks[kind]
+        return address(vectors.norms[layer]), address(vectors.late_biases[layer] if vectors.late_biases else None)
