@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 from common.errors import NodeError, NoSuchNode, ResourceError, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
-from coordinator.answering.open_model import Conversation
+from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sequence import Sequence
 from coordinator.engine.timings import Timings
@@ -66,7 +66,7 @@ class ModelRunner:
         self._running: list[Asked] = []
         self._is_ending = False
         self._removed: set[str] = set()
-        self._conversation: Conversation | None = None
+        self._conversation: OpenModel | None = None
         self._model: LoadedModel | None = None
         self._next_sequence_id = 0
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -167,7 +167,7 @@ class ModelRunner:
             )
         )
 
-    def _opened(self, model: LoadedModel) -> Conversation:
+    def _opened(self, model: LoadedModel) -> OpenModel:
         """Return the mesh, serving a model; opened anew when it is another one than before."""
         if self._conversation is None or model != self._model:
             self._close_conversation()
@@ -178,7 +178,7 @@ class ModelRunner:
             try:
                 for name, description in zip(model.node_names, model.slices(), strict=True):
                     serve_slice(self._mesh, name, description.slice_id)
-                self._conversation = Conversation(model, run, None, self._metrics, self._notice)
+                self._conversation = OpenModel(model, run, None, self._metrics, self._notice)
             except NoSuchNode as error:
                 raise _without_node(model, str(error)) from error
             self._model = model

@@ -31,9 +31,9 @@ from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.engine.timings import Timings
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.ranks import Mesh, MeshIdentity
+from coordinator.ranks.ranks import Ranks, RanksIdentity
 from coordinator.ranks.transports.connecting import connect_nodes
-from coordinator.slicing.splitter import Progress, SplitRequest, ensure_slices
+from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -81,14 +81,14 @@ class Model:
             with_nodes=options.with_nodes,
         )  # fmt: skip
 
-    def slice(self, progress: Progress) -> bool:
+    def slice(self, progress: ReportBytes) -> bool:
         """Make the slices unless they are there; return whether they had to be made."""
         return ensure_slices(self.checkpoint, self.split, redo=self.options.split_bin, progress=progress)
 
     @property
-    def identity(self) -> MeshIdentity:
+    def identity(self) -> RanksIdentity:
         checkpoint = self.checkpoint
-        return MeshIdentity(model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype)
+        return RanksIdentity(model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype)
 
     @property
     def own_directory(self) -> Path:
@@ -109,7 +109,7 @@ class RunnableModel(Protocol):
     """What a conversation needs to know of a model that was cut into slices."""
 
     @property
-    def identity(self) -> MeshIdentity:
+    def identity(self) -> RanksIdentity:
         """What every node must hold."""
 
     @property
@@ -121,7 +121,7 @@ class RunnableModel(Protocol):
         """The nodes' slices by rank; none where nodes have them already."""
 
 
-class Conversation:
+class OpenModel:
     """An engine over connected nodes, ready for requests. Use as a context manager."""
 
     def __init__(
@@ -156,7 +156,7 @@ class Conversation:
             self.nodes = connect_nodes(addresses, run.mesh)
             for node in self.nodes:
                 opening.callback(node.close)
-            mesh = Mesh(
+            mesh = Ranks(
                 clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
                 wire=TORCH_DTYPES[run.wire_dtype], told=told,
             )  # fmt: skip
@@ -234,7 +234,7 @@ class Conversation:
         """End the sessions and free everything. May be called twice."""
         self._closing.close()
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> OpenModel:
         return self
 
     def __exit__(

@@ -14,7 +14,7 @@ import torch
 
 from common.compute.matmul import kernels
 from common.program.metrics_page import MetricsPage
-from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.open_model import Model, ModelOptions, OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.cli.answer_output import Answer, write_json, write_notice, write_report, write_text
 from coordinator.cli.progress import byte_progress
@@ -63,7 +63,7 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         with byte_progress("slicing") as progress:
             model.slice(progress)
         run = replace(request.run, position_capacity=sequence.position_capacity)
-        conversation = closing.enter_context(Conversation(model, run, local, metrics, write_notice))
+        conversation = closing.enter_context(OpenModel(model, run, local, metrics, write_notice))
         timings = Timings()
         text = _stream(conversation, sequence, tokenizer, timings, echo=not request.json_output)
         memory = conversation.memory()
@@ -77,9 +77,7 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         write_report(answer, f" (torch {torch.__version__}, kernels {kernels.variant})")
 
 
-def _stream(
-    conversation: Conversation, sequence: Sequence, tokenizer: Tokenizer, timings: Timings, *, echo: bool
-) -> str:
+def _stream(conversation: OpenModel, sequence: Sequence, tokenizer: Tokenizer, timings: Timings, *, echo: bool) -> str:
     """Run the sequence, writing text as whole characters come; return all of it."""
     detokenizer = IncrementalDetokenizer(tokenizer, sequence.prompt_ids)
     pieces = []

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from coordinator.shipping.slice_sender import Progress as ArrivedBytes
-from coordinator.slicing.splitter import Progress as ReportBytes
+from coordinator.shipping.slice_sender import Transferred
+from coordinator.slicing.splitter import ReportBytes
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def byte_progress(text: str) -> Iterator[ReportBytes]:
 
 
 @contextmanager
-def node_progress(names: Sequence[str]) -> Iterator[Callable[[str, ArrivedBytes], None]]:
+def node_progress(names: Sequence[str]) -> Iterator[Callable[[str, Transferred], None]]:
     """Yield what to call with a node's name and how far its slice is; a bar for each node, from the first call on."""
     bars = _bars()
     tasks = {name: bars.add_task(name, visible=False) for name in names}

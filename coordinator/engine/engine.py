@@ -21,7 +21,7 @@ from coordinator.engine.batch import BatchPart, next_batch, rows_per_sweep
 from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
 from coordinator.engine.sequence import Sequence
-from coordinator.ranks.ranks import Mesh
+from coordinator.ranks.ranks import Ranks
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -45,7 +45,7 @@ class EngineTimes:
 class Engine:
     """Runs sequences through one mesh. After an error its mesh is of no more use."""
 
-    def __init__(self, mesh: Mesh, ends: Ends, head: Head) -> None:
+    def __init__(self, mesh: Ranks, ends: Ends, head: Head) -> None:
         """Take an open mesh. Raises: NodeError: its only node is gone."""
         self.mesh = mesh
         self.times = EngineTimes()

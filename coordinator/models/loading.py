@@ -23,8 +23,7 @@ from coordinator.models.node_slices import serve_slice
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.models.unloading import one_at_a_time, remove_what_nobody_needs
 from coordinator.shipping.shipment import Arrival, Report, ship
-from coordinator.slicing.splitter import Progress as ReportBytes
-from coordinator.slicing.splitter import SplitRequest, ensure_slices
+from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
 from coordinator.tokenizer.keep import keep_tokenizer
 
 BUILDING = ".building"

@@ -24,7 +24,7 @@ from common.model.plan import Plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 
 if TYPE_CHECKING:  # it imports torch, which a coordinator without a model has no use for
-    from coordinator.ranks.ranks import MeshIdentity
+    from coordinator.ranks.ranks import RanksIdentity
 
 MODELS_DIRECTORY, RECORD_FILE, PLAN_FILE = "models", "model.json", "plan.json"
 OWN_SLICE, TOKENIZER_DIRECTORY = "coordinator", "tokenizer"
@@ -47,12 +47,12 @@ class LoadedModel:
     """By rank."""
 
     @property
-    def identity(self) -> MeshIdentity:
+    def identity(self) -> RanksIdentity:
         """What every node must hold."""
-        from coordinator.ranks.ranks import MeshIdentity
+        from coordinator.ranks.ranks import RanksIdentity
 
         about = self.description
-        return MeshIdentity(
+        return RanksIdentity(
             model_identity=about.model_identity, spec=about.spec, plan=about.plan, dtype=about.dtype
         )  # fmt: skip
 

@@ -35,7 +35,7 @@ _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_F
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeshIdentity:
+class RanksIdentity:
     """What every node must agree that it holds."""
 
     model_identity: str
@@ -45,11 +45,11 @@ class MeshIdentity:
 
 
 @dataclass(kw_only=True)
-class Mesh:
+class Ranks:
     """One session with every rank. After any error it is of no more use: close it and make another."""
 
     clients: Sequence[ShardClient]
-    identity: MeshIdentity
+    identity: RanksIdentity
     metrics: CoordinatorMetrics
     times: RoundTimes = field(default_factory=RoundTimes)
     wire: torch.dtype = torch.float32

@@ -17,13 +17,13 @@ import grpc
 from common.weights.slice_description import SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.shipping.block_feed import BlockFeed, FeedClosed
-from coordinator.shipping.slice_sender import Progress, SliceSender
+from coordinator.shipping.slice_sender import SliceSender, Transferred
 from coordinator.slicing.splitter import one_torch_thread
 
 PATIENCE_SECONDS = 60.0
 REPORT_SECONDS = 0.1
 
-Report = Callable[[str, Progress], None]
+Report = Callable[[str, Transferred], None]
 """Called with a node's name and how far its slice is, again and again."""
 
 

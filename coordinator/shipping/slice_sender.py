@@ -43,7 +43,7 @@ Connect = Callable[[], grpc.Channel]
 
 
 @dataclass(kw_only=True)
-class Progress:
+class Transferred:
     """How far one slice is, in bytes."""
 
     total_bytes: int
@@ -62,7 +62,7 @@ class SliceSender:
         self.description = description
         self._connect, self._feed, self._stopping = connect, feed, stopping
         self._layouts = description.layouts()
-        self.progress = Progress(total_bytes=sum(layout.file_bytes for layout in self._layouts.values()))
+        self.progress = Transferred(total_bytes=sum(layout.file_bytes for layout in self._layouts.values()))
 
     def is_there(self, *, verify: bool = False) -> bool:
         """Ask the node whether it has the whole slice. Raises: DiskFull: no room for the rest; NodeError."""

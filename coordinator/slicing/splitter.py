@@ -43,7 +43,7 @@ BUILDING = ".building"
 INCOMPLETE = ".incomplete"
 LOCK = ".lock"
 
-Progress = Callable[[int, int], None]
+ReportBytes = Callable[[int, int], None]
 """Called with (bytes done, bytes in all) as a split goes on."""
 
 
@@ -73,7 +73,7 @@ class SplitRequest:
         return range(COORDINATOR_RANK, self.plan.world_size if self.with_nodes else COORDINATOR_RANK + 1)
 
 
-def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, progress: Progress) -> bool:
+def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, progress: ReportBytes) -> bool:
     """Make sure that all slices are on disk; return whether they had to be made.
 
     Slices that are there and belong are reused. `redo` makes them again in any case.
@@ -131,7 +131,7 @@ def _check_all_belong(checkpoint: Checkpoint, request: SplitRequest) -> None:
         )  # fmt: skip
 
 
-def _build(checkpoint: Checkpoint, request: SplitRequest, progress: Progress) -> None:
+def _build(checkpoint: Checkpoint, request: SplitRequest, progress: ReportBytes) -> None:
     building = request.directory / BUILDING
     slices = {rank: request.slice_of(checkpoint, rank) for rank in request.ranks}
     layouts = {rank: about.layouts() for rank, about in slices.items()}

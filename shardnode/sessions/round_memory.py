@@ -18,7 +18,7 @@ FILE_COUNT = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class RoundMemory:
+class AcceptedMemory:
     """Both memories of a session; they are freed with this object and the last tensor over them."""
 
     inputs: Room
@@ -26,7 +26,7 @@ class RoundMemory:
     answers: Room
 
     @classmethod
-    def accept(cls, files: Sequence[int], byte_count: int) -> RoundMemory | None:
+    def accept(cls, files: Sequence[int], byte_count: int) -> AcceptedMemory | None:
         """Return what a coordinator offers; None where it offers nothing or no descriptor came through.
 
         Args: files: descriptors, which the caller closes; byte_count: of each memory, as the coordinator says.

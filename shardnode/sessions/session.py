@@ -19,7 +19,7 @@ from common.wire.framing import close_files
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.sessions.round_memory import RoundMemory
+from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.work.few_rows import Segment
 from shardnode.work.kv_cache import SequenceKv
 from shardnode.work.layers import WholeLayers, residual_from
@@ -43,7 +43,7 @@ class Session:
         self.last_round_is_long = False
         """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
         self._files: Sequence[int] = ()
-        self._memory: RoundMemory | None = None
+        self._memory: AcceptedMemory | None = None
         self._wire = torch.float32
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
@@ -131,7 +131,7 @@ class Session:
                 f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
             )
         self._wire = dtype_of(request.wire_dtype, (torch.float32, torch.bfloat16))
-        self._memory = RoundMemory.accept(self._files, request.memory_bytes)
+        self._memory = AcceptedMemory.accept(self._files, request.memory_bytes)
         self._close_files()
         self._is_open = True
         opened = response.session_opened
@@ -192,7 +192,7 @@ class Session:
     def _rows(
         self,
         request: shard_pb2.RunBlock | shard_pb2.RunLayers,
-        memory: RoundMemory | None = None,
+        memory: AcceptedMemory | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> tuple[list[Segment], torch.Tensor]:
         """Return whose rows a request has, and the rows themselves. Args: memory: where they lie, if not in it."""

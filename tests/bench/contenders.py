@@ -22,7 +22,7 @@ import torch
 
 from common.machine.operating_system import own_memory, usable_core_count
 from common.weights.weight_memory import WeightMemory
-from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.open_model import Model, ModelOptions, OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
@@ -141,7 +141,7 @@ def open_mesh(
     weights = WeightMemory(memory_window=memory_window, page_cache="use" if memory_window else "auto")
     run_options = RunOptions(weights=weights, kv_budget_bytes=KV_BUDGET_BYTES)
     try:
-        with Conversation(model, run_options, local) as conversation:
+        with OpenModel(model, run_options, local) as conversation:
             nodes = [psutil.Process(stats.process_id) for stats in conversation.node_stats()]
 
             def run(length: int, prompt: Sequence[int] = prompt_ids) -> Turn:
@@ -168,14 +168,14 @@ def open_mesh(
         model.close()
 
 
-def _greedy(conversation: Conversation, prompt_ids: Sequence[int], length: int) -> TokenSequence:
+def _greedy(conversation: OpenModel, prompt_ids: Sequence[int], length: int) -> TokenSequence:
     return TokenSequence(
         sequence_id=conversation.new_sequence_id(), prompt_ids=tuple(prompt_ids), max_new_tokens=length,
         eos_ids=frozenset(), sampler=Sampler(SamplingParams(temperature=0), 0),
     )  # fmt: skip
 
 
-def _parts(conversation: Conversation) -> dict[str, float]:
+def _parts(conversation: OpenModel) -> dict[str, float]:
     rounds = conversation.engine.mesh.times
     return {
         "wait for tiles": rounds.tile_wait,

@@ -27,7 +27,7 @@ from common.wire.framing import FrameReader, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
 from common.wire.tensor_codec import encode_tensor
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.ranks import Mesh, MeshIdentity
+from coordinator.ranks.ranks import Ranks, RanksIdentity
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import ShardClient
@@ -95,10 +95,10 @@ def _connect(transport: str, address: str, closing: ExitStack) -> ShardClient:
 
 def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing: ExitStack) -> Callable[[], None]:
     """Return the function that runs the rounds of one token through a mesh of ours."""
-    identity = MeshIdentity(
+    identity = RanksIdentity(
         model_identity=manifest.model_identity, spec=manifest.spec, plan=manifest.plan, dtype=manifest.dtype
     )
-    mesh = Mesh(clients=clients, identity=identity, metrics=CoordinatorMetrics())
+    mesh = Ranks(clients=clients, identity=identity, metrics=CoordinatorMetrics())
     closing.callback(mesh.close)
     mesh.open()
     mesh.open_sequence(SEQUENCE_ID, 1)

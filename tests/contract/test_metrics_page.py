@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import channel_options
-from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.open_model import Model, ModelOptions, OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import LENGTH, Sequence
@@ -90,7 +90,7 @@ def _run(sliced: SlicedModel, nodes: list[RunningNode]) -> Pages:
     with ExitStack() as closing:
         model = Model(options)
         closing.callback(model.close)
-        conversation = closing.enter_context(Conversation(model, run, None, metrics))
+        conversation = closing.enter_context(OpenModel(model, run, None, metrics))
         answer = conversation.answer(token_sequence(1, 4), Timings())
         next(answer)
         coordinator_meanwhile = generate_latest(metrics.registry).decode()

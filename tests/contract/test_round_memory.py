@@ -1,6 +1,6 @@
 """Are rounds over shared memory the same as rounds in messages, and does the coordinator not trust nodes with it?
 
-Covers: a Mesh over direct nodes, its fallbacks, nodes that answer wrongly. Does not cover: what nodes refuse
+Covers: Ranks over direct nodes, its fallbacks, nodes that answer wrongly. Does not cover: what nodes refuse
 (test_round_memory_distrust.py), the memory itself (tests/unit/test_memory_file.py), processes (tests/e2e).
 """
 
@@ -20,7 +20,7 @@ import torch
 import coordinator.ranks.round_memory
 from common.errors import NodeFault, ShardmeshError, SliceMismatch
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.ranks import Mesh
+from coordinator.ranks.ranks import Ranks
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.session import Session
 from tests.support.listening_nodes import ListeningNode, Transport
@@ -35,25 +35,25 @@ ROWS = 256
 KINDS = ("attention", "ffn")
 
 
-def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Transport] = ("direct",)) -> Mesh:
+def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Transport] = ("direct",)) -> Ranks:
     """Return an open mesh of a node for each transport with sequence 1 open; `closing` ends all."""
     clients = []
     for rank, transport in enumerate(transports):
         listening = closing.enter_context(ListeningNode(sliced, transport, rank=rank, kv_budget_bytes=1 << 24))
         clients.append(listening.connect())
-    mesh = Mesh(clients=clients, identity=sliced.identity, metrics=CoordinatorMetrics())
+    mesh = Ranks(clients=clients, identity=sliced.identity, metrics=CoordinatorMetrics())
     closing.callback(mesh.close)
     mesh.open()
     mesh.open_sequence(1, ROWS)
     return mesh
 
 
-def in_memory_ranks(mesh: Mesh) -> list[int]:
+def in_memory_ranks(mesh: Ranks) -> list[int]:
     """Return the ranks whose long rounds go through memory."""
     return [] if mesh.input_place((ROWS, mesh.identity.spec.hidden_size)) is None else list(mesh._memory.ranks())
 
 
-def outputs(mesh: Mesh, row_counts: Sequence[int] = (ROWS,)) -> list[torch.Tensor]:
+def outputs(mesh: Ranks, row_counts: Sequence[int] = (ROWS,)) -> list[torch.Tensor]:
     """Return what both blocks of both layers answer to rows of each number."""
     found = []
     for row_count in row_counts:
@@ -166,7 +166,7 @@ def test_nothing_is_left_when_a_mesh_cannot_be_opened(sliced: SlicedModel) -> No
     """A node that holds another model refuses; the files that were made for it are closed."""
     with ListeningNode(sliced, "direct") as listening:
         identity = dataclasses.replace(sliced.identity, model_identity="another")
-        mesh = Mesh(clients=[listening.connect()], identity=identity, metrics=CoordinatorMetrics())
+        mesh = Ranks(clients=[listening.connect()], identity=identity, metrics=CoordinatorMetrics())
         with pytest.raises(SliceMismatch):
             mesh.open()
         del mesh
@@ -188,7 +188,7 @@ def descriptor_count() -> int:
     return found
 
 
-def answer_with(spoil: Callable[[shard_pb2.RoundsResponse], object], mesh: Mesh, patch: pytest.MonkeyPatch) -> None:
+def answer_with(spoil: Callable[[shard_pb2.RoundsResponse], object], mesh: Ranks, patch: pytest.MonkeyPatch) -> None:
     """Have the node of `mesh` answer rounds with something else."""
     collect = mesh.clients[0].collect
 

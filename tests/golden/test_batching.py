@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from coordinator.answering.open_model import Conversation
+from coordinator.answering.open_model import OpenModel
 from coordinator.engine.batch import BatchPart, next_batch
 from coordinator.engine.sequence import Sequence
 from tests.support.mesh import RecordingSampler, Transport, new_sequence, run_alone, run_together, sliced, thread_mesh
@@ -32,7 +32,7 @@ ROUNDING = 1e-4
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def conversation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Conversation]:
+def conversation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenModel]:
     """Return a mesh of two nodes that stream their tiles."""
     directory = tmp_path_factory.mktemp("batching")
     path = save(build(**MODELS[request.param]), directory / "model", tokenizer=False)
@@ -43,13 +43,13 @@ def conversation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module")
-def expected(conversation: Conversation) -> list[list[int]]:
+def expected(conversation: OpenModel) -> list[list[int]]:
     """Return the answer to each prompt when it has the mesh to itself."""
     return [run_alone(conversation, prompt, length=LENGTH) for prompt in PROMPTS]
 
 
 @pytest.fixture(scope="module")
-def whole_logits(conversation: Conversation) -> torch.Tensor:
+def whole_logits(conversation: OpenModel) -> torch.Tensor:
     """Return the logits of the longest prompt's answer, the prompt read in one sweep."""
     sampler = RecordingSampler()
     run_alone(conversation, PROMPTS[2], length=LENGTH, sampler=sampler)
@@ -70,7 +70,7 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[list[BatchPart]]:
 
 
 def test_sequences_share_sweeps_and_answer_as_alone(
-    conversation: Conversation,
+    conversation: OpenModel,
     expected: list[list[int]],
     sweeps: list[list[BatchPart]],
     monkeypatch: pytest.MonkeyPatch,
@@ -86,7 +86,7 @@ def test_sequences_share_sweeps_and_answer_as_alone(
     assert any(len(part.token_ids) > 1 for batch in sweeps for part in batch if len(batch) > 1)
 
 
-def test_a_sequence_that_joins_later_answers_as_alone(conversation: Conversation, expected: list[list[int]]) -> None:
+def test_a_sequence_that_joins_later_answers_as_alone(conversation: OpenModel, expected: list[list[int]]) -> None:
     """One is five tokens into its answer when the others come: none of them notices."""
     sequences = [new_sequence(conversation, prompt, length=LENGTH) for prompt in PROMPTS]
     conversation.engine.add(sequences[0])
@@ -96,7 +96,7 @@ def test_a_sequence_that_joins_later_answers_as_alone(conversation: Conversation
     assert [sequence.generated_ids for sequence in sequences] == expected
 
 
-def test_a_sequence_that_leaves_disturbs_nobody(conversation: Conversation, expected: list[list[int]]) -> None:
+def test_a_sequence_that_leaves_disturbs_nobody(conversation: OpenModel, expected: list[list[int]]) -> None:
     """Removed in the middle of its answer: its room is given back, the others answer as alone."""
     sequences = [new_sequence(conversation, prompt, length=LENGTH) for prompt in PROMPTS]
     for sequence in sequences:
@@ -116,7 +116,7 @@ def test_a_sequence_that_leaves_disturbs_nobody(conversation: Conversation, expe
 
 @pytest.mark.parametrize("kept_count", [0, 7, 29])
 def test_going_back_to_an_earlier_position_is_as_if_nothing_had_followed(
-    conversation: Conversation, expected: list[list[int]], kept_count: int
+    conversation: OpenModel, expected: list[list[int]], kept_count: int
 ) -> None:
     """A first position below the cached length truncates: another prompt with the same beginning goes on from there."""
     first, second = PROMPTS[2], [*PROMPTS[2][:kept_count], *reversed(PROMPTS[2][kept_count:])]
@@ -136,7 +136,7 @@ def test_going_back_to_an_earlier_position_is_as_if_nothing_had_followed(
 
 @pytest.mark.parametrize("chunk_rows", [1, 7, 13, 39, 40])
 def test_a_prompt_may_be_read_in_chunks_of_any_size(
-    conversation: Conversation,
+    conversation: OpenModel,
     expected: list[list[int]],
     whole_logits: torch.Tensor,
     sweeps: list[list[BatchPart]],

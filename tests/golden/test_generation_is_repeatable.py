@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from coordinator.answering.open_model import Conversation, Model
+from coordinator.answering.open_model import Model, OpenModel
 from coordinator.engine.sampler import SamplingParams
 from tests.support.mesh import (
     RecordingSampler,
@@ -40,7 +40,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         yield opened
 
 
-def drawn(conversation: Conversation, seed: int) -> tuple[list[int], torch.Tensor]:
+def drawn(conversation: OpenModel, seed: int) -> tuple[list[int], torch.Tensor]:
     """Return the tokens drawn with a seed and the logits they were drawn from."""
     sampler = RecordingSampler(PARAMS, seed)
     return run_alone(conversation, PROMPT, length=LENGTH, sampler=sampler), sampler.logits
@@ -65,7 +65,7 @@ def test_a_seed_gives_the_same_tokens_every_time(
             assert torch.equal(logits, reference[1])
 
 
-Mesh = AbstractContextManager[Conversation]
+Mesh = AbstractContextManager[OpenModel]
 
 
 def over_grpc(model: Model) -> Mesh:

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
-from coordinator.answering.open_model import Conversation, Model
+from coordinator.answering.open_model import Model, OpenModel
 from coordinator.engine.batch import MAX_ROWS
 from coordinator.local.pool import LocalNodes
 from coordinator.tokenizer import load_tokenizer
@@ -93,7 +93,7 @@ def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple
             check_window_promise(model, mesh, windows_by_rank)
 
 
-def check_window_promise(model: Model, conversation: Conversation, windows_by_rank: list[int]) -> None:
+def check_window_promise(model: Model, conversation: OpenModel, windows_by_rank: list[int]) -> None:
     """After dozens of sweeps no node has ever held more weight bytes than its window was promised to be."""
     for stats, memory_window in zip(conversation.node_stats(), windows_by_rank, strict=True):
         share = model.plan.shares[stats.rank]
@@ -111,7 +111,7 @@ def check_window_promise(model: Model, conversation: Conversation, windows_by_ra
             assert stats.resident_bytes == stats.peak_weight_bytes == stats.read_bytes == slice_bytes
 
 
-def answer(conversation: Conversation, entries: list[dict[str, Any]], *, alone: bool) -> dict[str, list[int]]:
+def answer(conversation: OpenModel, entries: list[dict[str, Any]], *, alone: bool) -> dict[str, list[int]]:
     """Return the mesh's answer to each entry, by name."""
     torch.set_num_threads(1)  # holds for this thread only
     if alone:

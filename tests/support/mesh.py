@@ -22,7 +22,7 @@ from unittest import mock
 import torch
 
 from common.weights.weight_memory import WeightMemory
-from coordinator.answering.open_model import Conversation, Model, ModelOptions
+from coordinator.answering.open_model import Model, ModelOptions, OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
@@ -76,7 +76,7 @@ def sliced(
 @contextmanager
 def thread_mesh(
     model: Model, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32"
-) -> Iterator[Conversation]:
+) -> Iterator[OpenModel]:
     """Run every node of a sliced model in threads of this process, over real sockets, and connect to them."""
     with ExitStack() as closing:
         # Not pytest's directory: a Unix socket's path has 108 bytes at most.
@@ -91,7 +91,7 @@ def thread_mesh(
             closing.callback(node.close)
             addresses.append(node.address)
         run = dataclasses.replace(_run_options(memory_window, addresses), wire_dtype=wire_dtype)
-        yield closing.enter_context(Conversation(model, run, None))
+        yield closing.enter_context(OpenModel(model, run, None))
 
 
 @contextmanager
@@ -107,7 +107,7 @@ def importing_pool() -> Iterator[LocalNodes]:
 @contextmanager
 def process_meshes(
     model: Model, pool: LocalNodes, *, memory_windows: Sequence[Sequence[int]]
-) -> Iterator[list[Conversation]]:  # fmt: skip
+) -> Iterator[list[OpenModel]]:  # fmt: skip
     """Run every node of a sliced model as a process of its own, all forked from one pool.
 
     Args: memory_windows: of each mesh, by rank; a coordinator streams its head if any of its nodes streams.
@@ -127,7 +127,7 @@ def process_meshes(
         meshes = []
         for index, mesh in enumerate(memory_windows):
             addresses = [node.address for node in nodes[index * count : (index + 1) * count]]
-            meshes.append(closing.enter_context(Conversation(model, _run_options(max(mesh), addresses), None)))
+            meshes.append(closing.enter_context(OpenModel(model, _run_options(max(mesh), addresses), None)))
         yield meshes
 
 
@@ -137,14 +137,14 @@ def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOption
 
 
 @contextmanager
-def process_mesh(model: Model, *, memory_window: int) -> Iterator[Conversation]:
+def process_mesh(model: Model, *, memory_window: int) -> Iterator[OpenModel]:
     """Run one mesh of processes as `generate` does."""
-    with importing_pool() as pool, Conversation(model, _run_options(memory_window), pool) as mesh:
+    with importing_pool() as pool, OpenModel(model, _run_options(memory_window), pool) as mesh:
         yield mesh
 
 
 def new_sequence(
-    conversation: Conversation, prompt_ids: Sequence[int], *, length: int, sampler: Sampler | None = None
+    conversation: OpenModel, prompt_ids: Sequence[int], *, length: int, sampler: Sampler | None = None
 ) -> TokenSequence:
     """Return a sequence that goes on past end tokens; greedy without a sampler."""
     return TokenSequence(
@@ -153,7 +153,7 @@ def new_sequence(
     )  # fmt: skip
 
 
-def run_together(conversation: Conversation, sequences: Sequence[TokenSequence]) -> None:
+def run_together(conversation: OpenModel, sequences: Sequence[TokenSequence]) -> None:
     """Add the sequences at once and run until all have ended."""
     for sequence in sequences:
         conversation.engine.add(sequence)
@@ -162,7 +162,7 @@ def run_together(conversation: Conversation, sequences: Sequence[TokenSequence])
 
 
 def run_alone(
-    conversation: Conversation, prompt_ids: Sequence[int], *, length: int, sampler: Sampler | None = None
+    conversation: OpenModel, prompt_ids: Sequence[int], *, length: int, sampler: Sampler | None = None
 ) -> list[int]:
     """Return the answer to one prompt that has the mesh to itself."""
     sequence = new_sequence(conversation, prompt_ids, length=length, sampler=sampler)

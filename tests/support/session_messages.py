@@ -13,14 +13,14 @@ from common.compute.residual import Residual
 from common.wire.residual_message import encode_residual
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import encode_tensor
-from coordinator.ranks.ranks import MeshIdentity
+from coordinator.ranks.ranks import RanksIdentity
 from protos.shardmesh.v1 import shard_pb2
 
 ATTENTION = shard_pb2.BLOCK_KIND_ATTENTION
 FFN = shard_pb2.BLOCK_KIND_FFN
 
 
-def open_session(call_id: int, identity: MeshIdentity, *, rank: int = 0) -> shard_pb2.RoundsRequest:
+def open_session(call_id: int, identity: RanksIdentity, *, rank: int = 0) -> shard_pb2.RoundsRequest:
     """Return the first message of a session with the node of `rank`."""
     request = shard_pb2.RoundsRequest(call_id=call_id)
     request.open_session.protocol_version = PROTOCOL_VERSION

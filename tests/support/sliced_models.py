@@ -19,7 +19,7 @@ from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, SliceManifest, read_manifest
 from common.weights.weight_memory import WeightMemory
 from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.ranks.ranks import MeshIdentity
+from coordinator.ranks.ranks import RanksIdentity
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.config import NodeConfig
 from tests.support.random_models import build, save
@@ -34,7 +34,7 @@ class SlicedModel:
 
     model: PreTrainedModel
     directory: Path
-    identity: MeshIdentity
+    identity: RanksIdentity
     split: SplitRequest
 
     @property
@@ -80,7 +80,7 @@ def slice_model(
         plan = make_plan(checkpoint.spec, strategy, world_size)
         split = SplitRequest(plan=plan, dtype=dtype, tile_bytes=tile_bytes, directory=directory / "split")
         ensure_slices(checkpoint, split, redo=False, progress=no_progress)
-        identity = MeshIdentity(
+        identity = RanksIdentity(
             model_identity=checkpoint.identity, spec=checkpoint.spec, plan=plan, dtype=dtype
         )  # fmt: skip
     finally:

@@ -203,7 +203,7 @@ def test_every_ignored_check_names_its_rule() -> None:
     ("folder", "code"),
     [
         ("shardnode", "import coordinator"),
-        ("shardnode", "def late():\n    from coordinator.ranks.ranks import Mesh"),
+        ("shardnode", "def late():\n    from coordinator.ranks.ranks import Ranks"),
         ("coordinator", "import common.errors, shardnode.work.kernels"),
         ("common", "from shardnode import kernels"),
         ("common/weights", "from ...coordinator import engine"),
