@@ -29,6 +29,13 @@ class CoordinatorMetrics:
         self.slowest_rounds = Counter(
             "shardmesh_coordinator_slowest_rounds", "Rounds in which this rank worked longest.", ["rank"], registry=r
         )
+        self.last_rounds = Counter(
+            "shardmesh_coordinator_last_rounds", "Rounds in which this rank's answer came last.", ["rank"], registry=r
+        )
+        self.replayed_sequences = Counter(
+            "shardmesh_coordinator_replayed_sequences", "Answers that went on after their nodes were lost and came back.",
+            registry=r,
+        )  # fmt: skip
         self.head_seconds = Histogram(
             "shardmesh_coordinator_head_seconds", "Final norm, head and sampling of a sweep.",
             buckets=ROUND_BUCKETS, registry=r,

@@ -47,8 +47,8 @@ class Residual:
         """
         return norm_rows(hidden, addend, self.blocks[kind].norms[layer], self.norm_epsilon, into)
 
-    def add_late_bias(self, kind: str, layer: int, output: torch.Tensor) -> None:
-        """Add, in place, the bias of a block's last projection, if the model has one."""
+    def finish(self, kind: str, layer: int, output: torch.Tensor) -> None:
+        """Do, in place, what a block's sum over all ranks is due once: add the last projection's bias, if there is one."""
         biases = self.blocks[kind].late_biases
         if biases is not None:
             output += biases[layer]

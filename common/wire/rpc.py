@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 WRONG_CLOCK = ("certificate is not yet valid", "certificate has expired")
 """What gRPC says of a peer's certificate. A device without a battery for its clock starts in the past."""
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Of the messages in protos/; a node refuses a coordinator that speaks another one."""
 REASON_KEY = "shardmesh-reason"
 MAX_MESSAGE_BYTES = 64 << 20

@@ -31,7 +31,8 @@ from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.engine.timings import Timings
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.ranks import Ranks, RanksIdentity
+from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.connecting import connect_nodes
 from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
 from protos.shardmesh.v1 import shard_pb2

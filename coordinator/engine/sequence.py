@@ -1,20 +1,30 @@
-"""One request's tokens and where it stands. Covers: what to compute next, when to stop. Pure state, no I/O."""
+"""One request's tokens and where it stands. Covers: what to compute next, when to stop. Pure state, no I/O.
+
+The tokens are the prompt's and the answer's, one after another; `computed_count` of them have gone through the model on
+the ranks that are there now. So what a sequence that was put aside has to do is what any has: compute the rest.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from common.errors import InputError, PromptTooLong
-from coordinator.engine.sampler import Sampler
-from coordinator.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # it imports torch, which a plan has no use for
+    from coordinator.engine.sampler import Sampler
 
 STOP = "stop"
 LENGTH = "length"
+CANCELLED = "cancelled"
+ERROR = "error"
+REPLAYED_ROWS = 32
+"""So many tokens of an answer are computed again at once: our kernels for few rows give each the bits it had alone."""
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Sequence:
-    """A prompt and the answer so far. `computed_count` positions have gone through the model."""
+    """A prompt and the answer so far."""
 
     sequence_id: int
     prompt_ids: tuple[int, ...]
@@ -25,7 +35,7 @@ class Sequence:
     generated_ids: list[int] = field(default_factory=list)
     computed_count: int = 0
     finish_reason: str | None = None
-    """None while it runs; STOP after an end token, LENGTH after max_new_tokens."""
+    """None while it runs; STOP after an end token or text, LENGTH after max_new_tokens, CANCELLED, ERROR."""
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -47,14 +57,25 @@ class Sequence:
         return len(self.prompt_ids) + self.max_new_tokens - 1
 
     @property
+    def token_count(self) -> int:
+        """Tokens of prompt and answer so far."""
+        return len(self.prompt_ids) + len(self.generated_ids)
+
+    @property
     def is_prefilling(self) -> bool:
         return self.computed_count < len(self.prompt_ids)
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether more than the newest token is to be computed: a prompt, or an answer that is replayed."""
+        return self.is_prefilling or self.computed_count < self.token_count - 1
+
     def next_rows(self, most: int) -> list[int]:
-        """Return the tokens of the next rows: a piece of the prompt, or the newest token."""
+        """Return the tokens of the next rows: a piece of the prompt, or of the answer, which is one token mostly."""
         if self.is_prefilling:
             return list(self.prompt_ids[self.computed_count : self.computed_count + most])
-        return [self.generated_ids[-1]]
+        first = self.computed_count - len(self.prompt_ids)
+        return self.generated_ids[first : first + min(most, REPLAYED_ROWS)]
 
     def rotary_length(self, row_count: int) -> int:
         """Return the context length that dynamic rotary scaling takes for the next rows."""
@@ -67,23 +88,3 @@ class Sequence:
             self.finish_reason = STOP
         elif len(self.generated_ids) >= self.max_new_tokens:
             self.finish_reason = LENGTH
-
-
-def make_sequence(
-    tokenizer: Tokenizer, prompt: str, *, chat: bool, length: int, ignore_eos: bool, sampler: Sampler,
-    sequence_id: int = 1,
-) -> Sequence:  # fmt: skip
-    """Return a prompt as the model sees it. Raises: InputError: nothing to start from, or no chat template."""
-    if chat:
-        text = tokenizer.chat_prompt([{"role": "user", "content": prompt}])
-        prompt_ids = tokenizer.encode(text, add_special_tokens=False)
-    else:
-        prompt_ids = tokenizer.encode(prompt)
-    if not prompt_ids:
-        if tokenizer.bos_id is None:
-            raise InputError("the prompt is empty and this model has no BOS token to start from; give a --prompt")
-        prompt_ids = [tokenizer.bos_id]
-    return Sequence(
-        sequence_id=sequence_id, prompt_ids=tuple(prompt_ids), max_new_tokens=length,
-        eos_ids=frozenset() if ignore_eos else tokenizer.eos_ids, sampler=sampler,
-    )  # fmt: skip

@@ -24,7 +24,7 @@ from common.model.plan import Plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 
 if TYPE_CHECKING:  # it imports torch, which a coordinator without a model has no use for
-    from coordinator.ranks.ranks import RanksIdentity
+    from coordinator.ranks.identity import RanksIdentity
 
 MODELS_DIRECTORY, RECORD_FILE, PLAN_FILE = "models", "model.json", "plan.json"
 OWN_SLICE, TOKENIZER_DIRECTORY = "coordinator", "tokenizer"
@@ -49,7 +49,7 @@ class LoadedModel:
     @property
     def identity(self) -> RanksIdentity:
         """What every node must hold."""
-        from coordinator.ranks.ranks import RanksIdentity
+        from coordinator.ranks.identity import RanksIdentity
 
         about = self.description
         return RanksIdentity(

@@ -1,47 +1,41 @@
 """All ranks as one: opens sessions, sends each round to every rank that has a part in it, adds the parts.
 
-Covers: the order of messages, which ranks take part, telling whose numbers are not finite, times.
-Does not cover: transports (transports/transport.py), addition itself (reduction.py), what to run (engine.py).
+Covers: messages of a round, which ranks take part, which sequences a rank refuses or spoils, the record of each round.
+Does not cover: transports (transports/), in which order answers come (arrivals.py), addition itself (reduction.py), what
+to run (engine.py), one round after another (layer_pass.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 
 from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
-from common.model.model_spec import ModelSpec
-from common.model.plan import Plan
 from common.weights.slice_format import ATTENTION, FFN
 from common.wire.residual_message import encode_residual
-from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.engine.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.reduction import reduce_and_check, reduce_partials
+from coordinator.ranks.arrivals import Arrivals
+from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
-from coordinator.ranks.round_record import RoundTimes
+from coordinator.ranks.round_metrics import RoundMetrics
+from coordinator.ranks.round_record import Result, RoundRecord, RoundTimes, part_of
 from coordinator.ranks.round_tensors import messages_of, partials_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
-from coordinator.ranks.transports.transport import ShardClient
+from coordinator.ranks.spoiled import not_finite, refusals
+from coordinator.ranks.sweep import Summed, Sweep
+from coordinator.ranks.transports.transport import Arrived, ShardClient
 from protos.shardmesh.v1 import shard_pb2
 
+LAYERS = "layers"
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
-
-
-@dataclass(frozen=True, kw_only=True)
-class RanksIdentity:
-    """What every node must agree that it holds."""
-
-    model_identity: str
-    spec: ModelSpec
-    plan: Plan
-    dtype: str
 
 
 @dataclass(kw_only=True)
@@ -58,21 +52,26 @@ class Ranks:
     """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
     kv_budget_bytes: list[int] = field(default_factory=list)
     """By rank, once it is open: the most that keys and values of all sequences may take there."""
+    observers: list[Callable[[RoundRecord], None]] = field(default_factory=list)
+    """Called with each round's record, in the engine's thread; the ranks' own come first."""
     _call_id: int = 0
 
     def __post_init__(self) -> None:
         self._memory = RoundMemory((), 0)
         self._limits = RoundLimits()
+        self._arrivals = Arrivals(self.clients)
         self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told)
-        # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
-        ranks = [str(rank) for rank in range(len(self.clients))]
-        self._round_trips = [self.metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
-        self._slowest = [self.metrics.slowest_rounds.labels(rank=rank) for rank in ranks]
+        metrics = RoundMetrics(self.metrics, len(self.clients))
+        own = (metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe)
+        self.observers[:0] = own
         shares = self.identity.plan.shares
         self._taking_part = {
             ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
             FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
         }
+        # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
+        with_heads = self._taking_part[ATTENTION]
+        self._is_first = {ATTENTION: True, FFN: any(rank not in with_heads for rank in self._taking_part[FFN])}
 
     def open(self) -> None:
         """Open a session on every rank.
@@ -90,72 +89,68 @@ class Ranks:
         finally:
             self._memory.close_files()
 
-    def open_sequence(self, sequence_id: int, position_capacity: int) -> None:
-        """Reserve a sequence's keys and values on every rank.
+    def forget(self, sequence_ids: Collection[int]) -> None:
+        """Tell every rank of sequences that have ended, without waiting; for when no sweep follows that could.
 
-        Raises: KvBudgetExceeded: a rank has no room (named); NodeError.
+        Raises: NodeError: a node is gone.
         """
+        request = self._request()
+        request.change_sequences.closed.extend(sequence_ids)
+        message = request.SerializeToString()
+        for client in self.clients:
+            self._submit(client, message)
 
-        def fill(request: shard_pb2.RoundsRequest) -> None:
-            request.open_sequence.sequence_id = sequence_id
-            request.open_sequence.position_capacity = position_capacity
-
-        self._tell_all(fill, "sequence_opened")
-
-    def close_sequence(self, sequence_id: int) -> None:
-        """Give a sequence's room back on every rank. Raises: NodeError."""
-
-        def fill(request: shard_pb2.RoundsRequest) -> None:
-            request.close_sequence.sequence_id = sequence_id
-
-        self._tell_all(fill, "sequence_closed")
+    def settle(self) -> None:
+        """Wait until every rank has heard of all that was forgotten. Raises: NodeError."""
+        self._tell_all(lambda request: request.change_sequences.SetInParent(), "sequences_changed")
 
     def input_place(self, shape: Sequence[int]) -> torch.Tensor | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
         return self._memory.input_place(shape)
 
-    def run_block(
-        self, kind: str, layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], rows: torch.Tensor
-    ) -> torch.Tensor:
-        """Run one round and return the block's output, float32 [row_count, hidden_size].
+    def run_block(self, kind: str, layer: int, sweep: Sweep, rows: torch.Tensor) -> Summed:
+        """Run one round and return the block's output.
 
         Args: rows: the block's normed input, float32 [row_count, hidden_size].
-        Raises: NodeError and what a node reports, the node named; NodeFault: its numbers are not finite.
+        Raises: NodeError and what a node reports, the node named; NodeFault: all its numbers are not finite.
         """
         started = time.perf_counter()
         request = self._request()
         block = request.run_block
-        block.sweep_id = sweep_id
+        block.sweep_id = sweep.sweep_id
         block.layer = layer
         block.kind = _KINDS[kind]
-        block.segments.extend(segments)
+        block.segments.extend(sweep.segments)
+        if layer == 0 and sweep.changes is not None and self._is_first[kind]:
+            block.changes.CopyFrom(sweep.changes)
         limit_seconds = self._limits.seconds(kind, rows.shape[0])
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
         in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
+        sent_bytes: dict[int, int] = {}
         for ranks, message in messages_of(request, block.input, rows, taking_part, self._memory, self.wire):
             for rank in ranks:
                 self.clients[rank].round_limit_seconds = limit_seconds
                 self._submit(self.clients[rank], message)
-        responses, waits = [], []
-        of_a_kind = kind_of_round(kind, rows.shape[0])
-        before = started
-        for rank in taking_part:
-            self._slowness.waiting_for(rank, of_a_kind, before)
-            responses.append(self._collect(self.clients[rank], "block_result").block_result)
-            collected = time.perf_counter()
-            self._round_trips[rank].observe(collected - started)
-            waits.append((rank, collected - before))
-            before = collected
-        self._slowness.round_took(of_a_kind, waits)
+                sent_bytes[rank] = len(message)
+        sent = time.perf_counter()
+        results: dict[int, shard_pb2.BlockResult] = {}
+        parts = []
+        for rank, arrived in self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result"):
+            results[rank] = result = arrived.response.block_result
+            parts.append(part_of(rank, arrived, result, sent_bytes[rank]))
+        in_rank_order = [results[rank] for rank in taking_part]
         partials = partials_of(
-            taking_part, responses, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
+            taking_part, in_rank_order, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
         )
         total, is_finite = reduce_and_check(partials)
-        if not is_finite:
-            self._name_who_is_not_finite(taking_part, partials, f"the {kind} block of layer {layer}")
-        self._count(started, collected, taking_part, responses)
-        self._limits.took(kind, rows.shape[0], collected - started)
-        return total
+        spoiled = self._spoiled(
+            sweep, results, None if is_finite else partials, f"the {kind} block of layer {layer}"
+        )  # fmt: skip
+        self._observe(RoundRecord(
+            sweep_id=sweep.sweep_id, sequence_ids=sweep.sequence_ids, kind=kind, layer=layer, layer_count=1,
+            row_count=rows.shape[0], started=started, sent=sent, finished=time.perf_counter(), parts=tuple(parts),
+        ))  # fmt: skip
+        return Summed(output=total, spoiled=spoiled, next_layer=layer + 1)
 
     @property
     def is_one_node(self) -> bool:
@@ -164,12 +159,9 @@ class Ranks:
 
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
-
         self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
-    def run_layers(
-        self, first_layer: int, sweep_id: int, segments: Sequence[shard_pb2.Segment], hidden: torch.Tensor
-    ) -> tuple[torch.Tensor, int]:
+    def run_layers(self, first_layer: int, sweep: Sweep, hidden: torch.Tensor) -> Summed:
         """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
 
         Args: hidden: the residual stream before the first layer, float32 [row_count, hidden_size].
@@ -179,29 +171,37 @@ class Ranks:
         left = self.identity.spec.layer_count - first_layer
         request = self._request()
         layers = request.run_layers
-        layers.sweep_id, layers.first_layer, layers.layer_count = sweep_id, first_layer, left
-        layers.segments.extend(segments)
+        layers.sweep_id, layers.first_layer, layers.layer_count = sweep.sweep_id, first_layer, left
+        layers.segments.extend(sweep.segments)
+        if first_layer == 0 and sweep.changes is not None:
+            layers.changes.CopyFrom(sweep.changes)
         encode_tensor(hidden, layers.input)
-        client = self.clients[0]
-        self._submit(client, request.SerializeToString())
-        of_a_kind = kind_of_round("layers", hidden.shape[0])
-        self._slowness.waiting_for(0, of_a_kind, started)
-        result = self._collect(client, "layers_result").layers_result
-        collected = time.perf_counter()
-        self._round_trips[0].observe(collected - started)
-        self._slowness.round_took(of_a_kind, [(0, collected - started)])
+        message = request.SerializeToString()
+        self._submit(self.clients[0], message)
+        sent = time.perf_counter()
+        ((_, arrived),) = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
+        result = arrived.response.layers_result
         if not 1 <= result.layer_count <= left:
-            raise self._counted(NodeFault(f"{client.name} answered {result.layer_count} of {left} layers"))
+            raise self._counted(NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
         try:
             output = decode_tensor(result.output, shape=tuple(hidden.shape))
         except ShapeError as error:
             raise self._refused(0, error) from error
         total, is_finite = reduce_and_check([output])
         next_layer = first_layer + result.layer_count
-        if not is_finite:
-            self._name_who_is_not_finite([0], [output], f"layers {first_layer} to {next_layer - 1}")
-        self._count(started, collected, [0], [result])
-        return total, next_layer
+        where = f"layers {first_layer} to {next_layer - 1}"
+        spoiled = self._spoiled(sweep, {0: result}, None if is_finite else [output], where)
+        self._observe(RoundRecord(
+            sweep_id=sweep.sweep_id, sequence_ids=sweep.sequence_ids, kind=LAYERS, layer=first_layer,
+            layer_count=result.layer_count, row_count=hidden.shape[0], started=started, sent=sent,
+            finished=time.perf_counter(), parts=(part_of(0, arrived, result, len(message)),),
+        ))  # fmt: skip
+        return Summed(output=total, spoiled=spoiled, next_layer=next_layer)
+
+    def interrupt(self) -> None:
+        """Have a round under way end in NodeLost at once. From any thread."""
+        for client in self.clients:
+            client.interrupt()
 
     def close(self) -> None:
         """End every session; what the nodes hold for us is freed. May be called twice."""
@@ -210,22 +210,18 @@ class Ranks:
             client.close()
 
     def _open_sessions(self) -> None:
-        identity = self.identity
         request = self._request()
         for rank, client in enumerate(self.clients):
-            opening = request.open_session
-            opening.protocol_version = PROTOCOL_VERSION
-            opening.model_identity = identity.model_identity
-            opening.plan_digest = identity.plan.digest
-            opening.rank = rank
-            opening.weights_dtype = identity.dtype
-            opening.wire_dtype = wire_number(self.wire)
-            files = self._memory.offer(rank, opening)
+            self.identity.describe(rank, request.open_session)
+            request.open_session.wire_dtype = wire_number(self.wire)
+            files = self._memory.offer(rank, request.open_session)
             self._submit(client, request.SerializeToString(), files)
-        for rank, client in enumerate(self.clients):
-            opened = self._collect(client, "session_opened").session_opened
+        found = {}
+        for rank, arrived in self._collect(range(len(self.clients)), "session_opened", "session_opened"):
+            found[rank] = opened = arrived.response.session_opened
             self._memory.opened(rank, opened)
-            self.kv_budget_bytes.append(opened.kv_budget_bytes)
+        self.kv_budget_bytes = [found[rank].kv_budget_bytes for rank in range(len(self.clients))]
+        self._slowness.idle()
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1
@@ -237,10 +233,8 @@ class Ranks:
         message = request.SerializeToString()
         for client in self.clients:
             self._submit(client, message)
-        started = time.perf_counter()
-        for rank, client in enumerate(self.clients):
-            self._slowness.waiting_for(rank, expected, started)
-            self._collect(client, expected)
+        for _ in self._collect(range(len(self.clients)), expected, expected):
+            pass
         self._slowness.idle()
 
     def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
@@ -249,17 +243,47 @@ class Ranks:
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
 
-    def _collect(self, client: ShardClient, expected: str) -> shard_pb2.RoundsResponse:
+    def _collect(self, ranks: Sequence[int], of_a_kind: Hashable, expected: str) -> Iterator[tuple[int, Arrived]]:
+        """Yield each rank's answer to the call under way, as they come. Raises: NodeError and what a node reports."""
+        before = time.perf_counter()
+
+        def waiting(rank: int) -> None:
+            self._slowness.waiting_for(rank, of_a_kind, before)
+
         try:
-            response = client.collect()
+            for rank, arrived in self._arrivals.of(ranks, self._call_id, waiting):
+                before = arrived.at
+                response, name = arrived.response, self.clients[rank].name
+                body = response.WhichOneof("body")
+                if body != expected:
+                    raise NodeFault(f"{name} answered {body} where {expected} belongs")
+                if response.call_id != self._call_id:
+                    raise NodeFault(f"{name} answered call {response.call_id} instead of {self._call_id}")
+                yield rank, arrived
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
-        body = response.WhichOneof("body")
-        if body != expected:
-            raise self._counted(NodeFault(f"{client.name} answered {body} where {expected} belongs"))
-        if response.call_id != self._call_id:
-            raise self._counted(NodeFault(f"{client.name} answered call {response.call_id} instead of {self._call_id}"))
-        return response
+
+    def _spoiled(
+        self, sweep: Sweep, results: Mapping[int, Result], partials: Sequence[torch.Tensor] | None, where: str
+    ) -> dict[int, ShardmeshError]:
+        """Return the sequences that a round ends. Args: results: by rank; partials: by rank, if some may not be finite.
+
+        Raises: NodeFault: all are spoiled.
+        """
+        names = [client.name for client in self.clients]
+        found = refusals({rank: result.refused for rank, result in results.items()}, names)
+        if partials is not None:
+            try:
+                found = {**not_finite(sweep, sorted(results), partials, names, where), **found}
+            except NodeFault as fault:
+                raise self._counted(fault) from None
+        for error in found.values():
+            self.metrics.node_failures.labels(reason=error.reason).inc()
+        return found
+
+    def _observe(self, record: RoundRecord) -> None:
+        for observe in self.observers:
+            observe(record)
 
     def _refused(self, rank: int, error: ShapeError) -> NodeFault:
         fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
@@ -271,27 +295,3 @@ class Ranks:
         self._slowness.idle()
         self.metrics.node_failures.labels(reason=error.reason).inc()
         return error
-
-    def _name_who_is_not_finite(self, ranks: Sequence[int], partials: Sequence[torch.Tensor], where: str) -> None:
-        for rank, partial in zip(ranks, partials, strict=True):
-            if not torch.isfinite(partial).all():
-                raise self._counted(NodeFault(
-                    f"{self.clients[rank].name} computed numbers that are not finite in {where}; "
-                    "its weights or its memory are damaged"
-                ))  # fmt: skip
-        if not torch.isfinite(reduce_partials(partials)).all():
-            raise NodeFault(f"{where} adds up to numbers that are not finite")
-
-    def _count(
-        self,
-        started: float,
-        collected: float,
-        ranks: Sequence[int],
-        results: Sequence[shard_pb2.BlockResult | shard_pb2.LayersResult],
-    ) -> None:
-        slowest = max(
-            range(len(ranks)), key=lambda i: results[i].compute_nanoseconds + results[i].tile_wait_nanoseconds
-        )
-        self._slowest[ranks[slowest]].inc()
-        seconds = time.perf_counter() - started
-        self.times.add(results[slowest], seconds=seconds, reduction_seconds=seconds - (collected - started))

@@ -6,6 +6,7 @@ gone, which is found much sooner (heartbeats, signs of life).
 
 from __future__ import annotations
 
+from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS
 
 MEASURED_FROM = 16
@@ -40,3 +41,7 @@ class RoundLimits:
         key = kind_of_round(kind, row_count)
         self._counts[key] = self._counts.get(key, 0) + 1
         self._longest[key] = max(seconds, FORGET * self._longest.get(key, 0.0))
+
+    def observe(self, record: RoundRecord) -> None:
+        """Note a round, but for the addition at its end."""
+        self.took(record.kind, record.row_count, record.last.arrived - record.started)

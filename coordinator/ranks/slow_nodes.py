@@ -2,7 +2,7 @@
 
     watch = SlowNodeWatch(names, told)
     watch.waiting_for(rank, key, since)   # before each answer is waited for
-    watch.round_took(key, waits)          # after each round
+    watch.observe(record)                 # after each round
 
 Covers: what is usual, what is slow, telling it once in a while. Does not cover: nodes that are gone (heartbeats, signs
 of life), ends of rounds (round_limits.py). Threads: one that looks twice a second; the engine's only takes notes.
@@ -13,8 +13,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+
+from coordinator.ranks.round_limits import kind_of_round
+from coordinator.ranks.round_record import RoundRecord
 
 LOOK_SECONDS = 0.5
 LOOKS = 6
@@ -59,7 +62,7 @@ class SlowNodes:
         self._period = _Period()
         self._judged: deque[tuple[dict[int, float], float]] = deque(maxlen=LOOKS)
 
-    def round_took(self, key: Hashable, waits: Sequence[tuple[int, float]]) -> None:
+    def round_took(self, key: Hashable, waits: Iterable[tuple[int, float]]) -> None:
         """Note a round. Args: key: rounds of the same one take about the same; waits: (rank, seconds), in order."""
         period = self._period
         count_and_seconds = period.rounds[key]
@@ -119,10 +122,10 @@ class SlowNodeWatch:
         """Note whose answer is waited for, and since when (time.perf_counter)."""
         self._waiting = (rank, key, since)
 
-    def round_took(self, key: Hashable, waits: Sequence[tuple[int, float]]) -> None:
-        """Note a round that is over: (rank, seconds), in the order in which the answers were waited for."""
+    def observe(self, record: RoundRecord) -> None:
+        """Note a round that is over."""
         self._waiting = None
-        self._nodes.round_took(key, waits)
+        self._nodes.round_took(kind_of_round(record.kind, record.row_count), record.waits())
 
     def idle(self) -> None:
         """Note that nothing is waited for."""

@@ -1,14 +1,13 @@
 """One coordinator's session with this node: checks every message, runs blocks, forgets sequences at the end.
 
-Covers: the order of messages, distrust of what arrives, the sequences opened here.
-Does not cover: transports (service.py, direct.py), maths (executor.py).
+Covers: the order of messages, distrust of what arrives. Does not cover: its sequences (open_sequences.py), transports (service.py, direct.py), maths (executor.py).
 Each transport makes a Session, passes it every request in order, and closes it however the stream ends.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 
@@ -19,14 +18,12 @@ from common.wire.framing import close_files
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
+from shardnode.sessions.open_sequences import OpenSequences, TakenRows
 from shardnode.sessions.round_memory import AcceptedMemory
-from shardnode.work.few_rows import Segment
-from shardnode.work.kv_cache import SequenceKv
 from shardnode.work.layers import WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
 MAX_ROWS = 8192
-MAX_SEQUENCES = 1024
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
 
 
@@ -35,7 +32,7 @@ class Session:
 
     def __init__(self, node: ShardNode) -> None:
         self._node = node
-        self._sequences: dict[int, SequenceKv] = {}
+        self._sequences = OpenSequences(node.kv_cache, node.metrics)
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
@@ -80,8 +77,7 @@ class Session:
         self.settle()
         self._memory = None
         self._close_files()
-        for sequence_id in list(self._sequences):
-            self._close_sequence(sequence_id)
+        self._sequences.close()
 
     def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         if request.call_id <= self._last_call_id:
@@ -103,11 +99,8 @@ class Session:
         elif body == "load_norms":
             self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
             response.norms_loaded.SetInParent()
-        elif body == "open_sequence":
-            self._open_sequence(request.open_sequence, response)
-        elif body == "close_sequence":
-            self._close_sequence(request.close_sequence.sequence_id)
-            response.sequence_closed.SetInParent()
+        elif body == "change_sequences":
+            response.sequences_changed.refused.extend(self._sequences.change(request.change_sequences))
         else:
             self._open_session(request.open_session, response)
         return response
@@ -115,9 +108,13 @@ class Session:
     def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
         if self._is_open:
             raise ProtocolError("open_session came twice")
+        if request.protocol_version != PROTOCOL_VERSION:
+            raise SliceMismatch(
+                f"this node speaks version {PROTOCOL_VERSION} of the protocol and the coordinator version "
+                f"{request.protocol_version}; install the same version of shardmesh on both"
+            )
         manifest = self._node.manifest
         pairs = [
-            ("protocol version", request.protocol_version, PROTOCOL_VERSION),
             ("model", request.model_identity, manifest.model_identity),
             ("plan", request.plan_digest, manifest.plan.digest),
             ("rank", request.rank, manifest.rank),
@@ -141,89 +138,76 @@ class Session:
         opened.process_id = os.getpid()
         opened.uses_memory = self._memory is not None
 
-    def _open_sequence(self, request: shard_pb2.OpenSequence, response: shard_pb2.RoundsResponse) -> None:
-        if request.sequence_id in self._sequences:
-            raise ProtocolError(f"sequence {request.sequence_id} is open already")
-        if len(self._sequences) >= MAX_SEQUENCES:
-            raise InputError(f"more than {MAX_SEQUENCES} sequences in one session")
-        cache = self._node.kv_cache
-        self._sequences[request.sequence_id] = cache.open(request.position_capacity)
-        response.sequence_opened.reserved_bytes = cache.sequence_bytes(request.position_capacity)
-
-    def _close_sequence(self, sequence_id: int) -> None:
-        sequence = self._sequences.pop(sequence_id, None)
-        if sequence is not None:
-            self._node.kv_cache.close(sequence)
-
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
         spec = self._node.manifest.spec
         kind = _KINDS.get(request.kind)
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
-        memory = self._memory if request.input.is_in_memory else None
-        segments, rows = self._rows(request, memory, torch.float32 if memory else self._wire)
-        with self._node.lock:
-            output = self._node.executor.run(kind, request.layer, segments, rows)
-            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-        self.last_round_is_long = rows.shape[0] > MOST_NATIVE_ROWS
-        self._count_sweep(request.sweep_id)
         result = response.block_result
-        place = memory.answers.view(tuple(rows.shape)) if memory else None
-        if place is not None:
-            encode_in_memory(output.partial, result.partial, place)
+        result.refused.extend(self._begin_sweep(request))
+        memory = self._memory if request.input.is_in_memory else None
+        taken = self._rows(request, result.refused, memory, torch.float32 if memory else self._wire)
+        if taken.segments:
+            with self._node.lock:
+                output = self._node.executor.run(kind, request.layer, taken.segments, taken.rows)
+                self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+            partial = taken.among_all(output.partial)
+            result.compute_nanoseconds = output.compute_nanoseconds
+            result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
         else:
-            encode_tensor(output.partial.to(self._wire), result.partial)
-        result.compute_nanoseconds = output.compute_nanoseconds
-        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+            partial = torch.zeros(taken.shape)
+        self.last_round_is_long = taken.shape[0] > MOST_NATIVE_ROWS
+        place = memory.answers.view(taken.shape) if memory else None
+        if place is not None:
+            encode_in_memory(partial, result.partial, place)
+        else:
+            encode_tensor(partial.to(self._wire), result.partial)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
-        segments, rows = self._rows(request)
-        layers = range(request.first_layer, request.first_layer + request.layer_count)
-        output = self._layers.run(layers, segments, rows)
-        self._count_sweep(request.sweep_id)
         result = response.layers_result
-        encode_tensor(output.hidden, result.output)
+        result.refused.extend(self._begin_sweep(request))
+        taken = self._rows(request, result.refused)
+        layers = range(request.first_layer, request.first_layer + request.layer_count)
+        if not taken.segments:
+            encode_tensor(torch.zeros(taken.shape), result.output)
+            result.layer_count = request.layer_count
+            return
+        output = self._layers.run(layers, taken.segments, taken.rows)
+        encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
         result.compute_nanoseconds = output.compute_nanoseconds
         result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
 
+    def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
+        """Make a sweep's changes, at the first message of it that comes; return what is refused."""
+        if request.sweep_id == self._last_sweep_id:
+            return []
+        self._last_sweep_id = request.sweep_id
+        self._node.metrics.sweeps.inc()
+        return self._sequences.change(request.changes)
+
     def _rows(
         self,
         request: shard_pb2.RunBlock | shard_pb2.RunLayers,
+        refused: Iterable[shard_pb2.SequenceRefused],
         memory: AcceptedMemory | None = None,
         dtype: torch.dtype = torch.float32,
-    ) -> tuple[list[Segment], torch.Tensor]:
-        """Return whose rows a request has, and the rows themselves. Args: memory: where they lie, if not in it."""
-        segments = [self._segment(segment) for segment in request.segments]
-        row_count = sum(segment.row_count for segment in segments)
+    ) -> TakenRows:
+        """Return what a request has to be computed. Args: memory: where its rows lie, if not in it."""
+        row_count = sum(segment.row_count for segment in request.segments)
         if not 1 <= row_count <= MAX_ROWS:
             raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
         shape = (row_count, self._node.manifest.spec.hidden_size)
-        return segments, decode_tensor(
+        rows = decode_tensor(
             request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None
         ).float()
-
-    def _count_sweep(self, sweep_id: int) -> None:
-        if sweep_id != self._last_sweep_id:
-            self._last_sweep_id = sweep_id
-            self._node.metrics.sweeps.inc()
+        return self._sequences.take(request.segments, {one.sequence_id for one in refused}, rows)
 
     def _close_files(self) -> None:
         files, self._files = self._files, ()
         close_files(files)
-
-    def _segment(self, segment: shard_pb2.Segment) -> Segment:
-        sequence = self._sequences.get(segment.sequence_id)
-        if sequence is None:
-            raise ProtocolError(f"sequence {segment.sequence_id} is not open")
-        if segment.row_count < 1 or segment.first_position < 0 or segment.rotary_length < 0:
-            raise InputError(f"sequence {segment.sequence_id} has {segment.row_count} rows at {segment.first_position}")
-        return Segment(
-            sequence=sequence, first_position=segment.first_position,
-            row_count=segment.row_count, rotary_length=segment.rotary_length,
-        )  # fmt: skip
 
 
 def _short(value: object) -> str:

@@ -97,7 +97,11 @@ class KvCache:
                 )
             spec = self._spec
             shape = (spec.layer_count, 2, self._kv_head_count, position_capacity, spec.head_size)
-            store = torch.empty(shape, dtype=torch.float32, device=self._device)
+            try:
+                store = torch.empty(shape, dtype=torch.float32, device=self._device)
+            except RuntimeError as error:  # what torch says when the system refuses
+                raise KvBudgetExceeded(f"{position_capacity} positions need {wanted_bytes} bytes of keys and values; "
+                                       "this device has not so much memory free") from error  # fmt: skip
             # Counted last: where the system refuses the memory, nothing is reserved.
             self.reserved_bytes += wanted_bytes
             self.sequence_count += 1

@@ -106,7 +106,7 @@ class WholeLayers:
                 block = self._node.executor.run(kind, layer, segments, normed)
                 self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
             output = block.partial
-            self._residual.add_late_bias(kind, layer, output)
+            self._residual.finish(kind, layer, output)
             computed += block.compute_nanoseconds
             waited += block.tile_wait_nanoseconds
         if output is not None:

@@ -27,7 +27,8 @@ from common.wire.framing import FrameReader, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
 from common.wire.tensor_codec import encode_tensor
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.ranks import Ranks, RanksIdentity
+from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import ShardClient

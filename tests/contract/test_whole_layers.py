@@ -88,7 +88,7 @@ def by_rounds(
             own = [(1, first_position, rows.shape[0])]
             answer = session.handle(run_block(call_id, rows, kind=KINDS[kind], layer=layer, segments=own))
             output = decode_tensor(answer.block_result.partial, shape=tuple(rows.shape)).clone()
-            residual.add_late_bias(kind, layer, output)
+            residual.finish(kind, layer, output)
             call_id += 1
     assert output is not None
     return hidden + output

@@ -13,7 +13,7 @@ from common.compute.residual import Residual
 from common.wire.residual_message import encode_residual
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import encode_tensor
-from coordinator.ranks.ranks import RanksIdentity
+from coordinator.ranks.identity import RanksIdentity
 from protos.shardmesh.v1 import shard_pb2
 
 ATTENTION = shard_pb2.BLOCK_KIND_ATTENTION
@@ -34,15 +34,14 @@ def open_session(call_id: int, identity: RanksIdentity, *, rank: int = 0) -> sha
 def open_sequence(call_id: int, *, sequence_id: int = 1, position_capacity: int = 8) -> shard_pb2.RoundsRequest:
     """Return the message that reserves a sequence."""
     request = shard_pb2.RoundsRequest(call_id=call_id)
-    request.open_sequence.sequence_id = sequence_id
-    request.open_sequence.position_capacity = position_capacity
+    request.change_sequences.opened.add(sequence_id=sequence_id, position_capacity=position_capacity)
     return request
 
 
 def close_sequence(call_id: int, *, sequence_id: int = 1) -> shard_pb2.RoundsRequest:
     """Return the message that gives a sequence's room back."""
     request = shard_pb2.RoundsRequest(call_id=call_id)
-    request.close_sequence.sequence_id = sequence_id
+    request.change_sequences.closed.append(sequence_id)
     return request
 
 

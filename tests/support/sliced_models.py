@@ -19,7 +19,7 @@ from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, SliceManifest, read_manifest
 from common.weights.weight_memory import WeightMemory
 from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.ranks.ranks import RanksIdentity
+from coordinator.ranks.identity import RanksIdentity
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.config import NodeConfig
 from tests.support.random_models import build, save

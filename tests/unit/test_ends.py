@@ -102,7 +102,7 @@ def test_late_biases_are_added_once_and_in_place(sliced: SlicedModel) -> None:
         for layer, block in enumerate(sliced.model.model.layers):
             for kind, linear in (("attention", block.self_attn.o_proj), ("ffn", block.mlp.down_proj)):
                 output = torch.zeros(2, 64)
-                ends.residual.add_late_bias(kind, layer, output)
+                ends.residual.finish(kind, layer, output)
                 assert torch.equal(output, linear.bias.expand(2, 64))
 
 
@@ -110,8 +110,8 @@ def test_a_model_without_biases_adds_none(tmp_path: Path) -> None:
     """Most models have none."""
     with opened(slice_model(tmp_path)) as ends:
         output = torch.ones(1, 64)
-        ends.residual.add_late_bias("attention", 0, output)
-        ends.residual.add_late_bias("ffn", 1, output)
+        ends.residual.finish("attention", 0, output)
+        ends.residual.finish("ffn", 1, output)
         assert torch.equal(output, torch.ones(1, 64))
 
 

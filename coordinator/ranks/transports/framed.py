@@ -6,16 +6,17 @@ Covers: connecting, deadlines by silence, failures in-band. Does not cover: the 
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
+from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
 from common.wire.framing import FrameReader, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
-from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS
+from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -59,50 +60,73 @@ class DirectShardClient:
             # The node may have said why before it hung up.
             raise self._last_words() or self._lost(error) from error
 
-    def collect(self) -> shard_pb2.RoundsResponse:
+    def collect(self) -> Arrived:
         """See ShardClient."""
         limit = time.monotonic() + self.round_limit_seconds
-        while True:
-            response = self._receive()
-            if response.HasField("failure"):
-                failure = response.failure
-                raise error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
-            if response.WhichOneof("body") is not None:
-                return response
+        while (arrived := self.receive()) is None:
             if time.monotonic() > limit:
                 raise NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
+        return arrived
+
+    def fileno(self) -> int:
+        """See ShardClient."""
+        return self._connection.fileno()
+
+    def has_received(self) -> bool:
+        """See ShardClient."""
+        return self._reader.has_message
+
+    def receive(self) -> Arrived | None:
+        """See ShardClient."""
+        arrived = self._receive()
+        response = arrived.response
+        body = response.WhichOneof("body")
+        if body == "failure":
+            failure = response.failure
+            raise error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+        return arrived if body is not None else None
+
+    def silent(self) -> NodeTimeout:
+        """See ShardClient."""
+        return NodeTimeout(
+            f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
+        )
+
+    def interrupt(self) -> None:
+        """See ShardClient."""
+        with contextlib.suppress(OSError):  # it is closed, or was never connected
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """See ShardClient."""
         self._connection.close()
 
-    def _receive(self) -> shard_pb2.RoundsResponse:
+    def _receive(self) -> Arrived:
         try:
             frame = self._reader.receive()
         except TimeoutError:
-            raise NodeTimeout(
-                f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
-            ) from None
+            raise self.silent() from None
         except OSError as error:
             raise self._lost(error) from error
         except ProtocolError as error:
             raise NodeLost(f"{self.name} broke off: {error}") from error
+        at = time.perf_counter()
         if frame is None:
             raise NodeLost(f"{self.name} closed the connection; its process has ended")
         try:
-            return shard_pb2.RoundsResponse.FromString(frame)
+            return Arrived(shard_pb2.RoundsResponse.FromString(frame), at, len(frame))
         except DecodeError as error:
             raise NodeFault(f"{self.name} sent a message that cannot be read") from error
 
     def _last_words(self) -> Exception | None:
+        """Return why the node has hung up, if it said so."""
         try:
-            response = self._receive()
+            self.receive()
         except (NodeLost, NodeTimeout, NodeFault):
             return None
-        if not response.HasField("failure"):
-            return None
-        failure = response.failure
-        return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+        except ShardmeshError as error:
+            return error
+        return None
 
     def _lost(self, error: OSError) -> NodeLost:
         return NodeLost(f"{self.name} is gone ({error.strerror or error})")

@@ -1,8 +1,9 @@
 """A session over one long-lived bidirectional gRPC stream; for nodes on other hosts.
 
 Covers: the stream, what ends it, a limit on silence. Does not cover: channels (connecting.py makes them).
-Threads: gRPC's own, one that feeds requests to the stream, and one watchdog that cancels a stream whose
-round takes too long or whose node has fallen silent. An unreachable host is found by TCP, a frozen one by its missing
+Threads: gRPC's own, one that feeds requests to the stream, one that asks it for responses as they come, so that each
+carries the instant of its arrival, and one watchdog that cancels a stream whose round takes too long or whose node has
+fallen silent. An unreachable host is found by TCP, a frozen one by its missing
 heartbeats, or where there are none by HTTP/2 pings (common/wire/rpc.py).
 """
 
@@ -16,10 +17,10 @@ from typing import Any
 
 import grpc
 
-from common.errors import NodeLost, NodeTimeout
+from common.errors import NodeLost, NodeTimeout, ShardmeshError
 from common.wire.reaching import answer_of
 from common.wire.rpc import error_from_rpc, failures_of
-from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS
+from coordinator.ranks.transports.transport import NO_DESCRIPTOR, ROUND_LIMIT_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
 
 ROUNDS_METHOD = "/shardmesh.v1.ShardService/Rounds"
@@ -42,39 +43,53 @@ class GrpcShardClient:
         self.round_limit_seconds = round_limit_seconds
         self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         # One serialized message goes to all ranks, so the stream takes bytes as they are.
-        rounds: Any = channel.stream_stream(
-            ROUNDS_METHOD, request_serializer=None, response_deserializer=shard_pb2.RoundsResponse.FromString
-        )
+        rounds: Any = channel.stream_stream(ROUNDS_METHOD, request_serializer=None, response_deserializer=_arrived)
         self._stream = rounds(self._feed())
+        self._arrived: queue.SimpleQueue[Arrived | Exception] = queue.SimpleQueue()
         self._waiting_since: float | None = None
         self._is_over = threading.Event()
         self._timed_out = False
         self._watchdog = threading.Thread(target=self._watch, name="round-watchdog", daemon=True)
         self._watchdog.start()
+        self._reading = threading.Thread(target=self._read, name="round-reader", daemon=True)
+        self._reading.start()
 
     def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
         """See ShardClient."""
         assert not files, "passes_files says that there are none"
         self._requests.put(message)
 
-    def collect(self) -> shard_pb2.RoundsResponse:
+    def collect(self) -> Arrived:
         """See ShardClient."""
         self._waiting_since = time.monotonic()
         try:
-            response: shard_pb2.RoundsResponse = next(self._stream)
-            return response
-        except StopIteration:
-            raise NodeLost(f"{self.name} ended the session") from None
-        except grpc.RpcError as error:
-            if self._is_lost:
-                raise NodeLost(f"{self.name} is gone (it sends no heartbeats)") from error
-            if self._timed_out:
-                raise NodeTimeout(
-                    f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s"
-                ) from error
-            raise error_from_rpc(error, self.name) from error
+            arrived = self._arrived.get()
         finally:
             self._waiting_since = None
+        if isinstance(arrived, Arrived):
+            return arrived
+        self._arrived.put(arrived)  # so it is for whoever asks again
+        raise self._failure(arrived) from arrived
+
+    def fileno(self) -> int:
+        """See ShardClient."""
+        return NO_DESCRIPTOR
+
+    def receive(self) -> Arrived | None:
+        """See ShardClient."""
+        return self.collect()
+
+    def has_received(self) -> bool:
+        """See ShardClient."""
+        return not self._arrived.empty()
+
+    def silent(self) -> NodeLost:
+        """See ShardClient."""
+        return NodeLost(f"{self.name} is gone (it sends no heartbeats)")
+
+    def interrupt(self) -> None:
+        """See ShardClient."""
+        self._stream.cancel()
 
     def close(self) -> None:
         """See ShardClient."""
@@ -82,6 +97,24 @@ class GrpcShardClient:
         self._requests.put(None)
         self._stream.cancel()
         self._watchdog.join()
+        self._reading.join()
+
+    def _failure(self, error: Exception) -> ShardmeshError:
+        if not isinstance(error, grpc.RpcError):
+            return NodeLost(f"{self.name} ended the session")
+        if self._is_lost:
+            return self.silent()
+        if self._timed_out:
+            return NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
+        return error_from_rpc(error, self.name)
+
+    def _read(self) -> None:
+        try:
+            for arrived in self._stream:
+                self._arrived.put(arrived)
+            self._arrived.put(StopIteration())
+        except grpc.RpcError as error:
+            self._arrived.put(error)
 
     def _feed(self) -> Iterator[bytes]:
         while (message := self._requests.get()) is not None:
@@ -97,6 +130,11 @@ class GrpcShardClient:
             if self._timed_out or self._is_lost:
                 self._stream.cancel()
                 return
+
+
+def _arrived(message: bytes) -> Arrived:
+    """Return a response and the instant, in gRPC's own thread."""
+    return Arrived(shard_pb2.RoundsResponse.FromString(message), time.perf_counter(), len(message))
 
 
 def get_stats(

@@ -1,13 +1,14 @@
 """The seam between the engine and one rank: session messages out, responses back, in order.
 
 Covers: the contract that every transport keeps (one conformance suite runs over all of them).
-Does not cover: tensors (ranks.py), the transports themselves (grpc_stream.py, framed.py).
+Does not cover: tensors (ranks.py), whose answer is taken first (arrivals.py), the transports themselves
+(grpc_stream.py, framed.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from protos.shardmesh.v1 import shard_pb2
 
@@ -15,16 +16,26 @@ SILENCE_SECONDS = 4.0
 """How long a node may give no sign of life before it counts as lost; below the 5 s that we promise."""
 ROUND_LIMIT_SECONDS = 120.0
 """How long one round may take even while the node says that it is working, before such rounds were measured."""
+NO_DESCRIPTOR = -1
+
+
+class Arrived(NamedTuple):
+    """A response, and what is known of its coming."""
+
+    response: shard_pb2.RoundsResponse
+    at: float
+    """When it was here (time.perf_counter), which may be before anybody looked."""
+    byte_count: int
 
 
 class ShardClient(Protocol):
-    """One session with one shard node. Not safe for several threads."""
+    """One session with one shard node. Not safe for several threads, but for `interrupt`."""
 
     name: str
     """The node as a person knows it: rank and address."""
 
     round_limit_seconds: float
-    """How long the round under way may take; the mesh sets it."""
+    """How long the round under way may take; the ranks set it."""
 
     passes_files: bool
     """Whether descriptors can go with a message: the node is on this host and the transport is a Unix socket."""
@@ -36,12 +47,30 @@ class ShardClient(Protocol):
         Raises: NodeError: the node is gone.
         """
 
-    def collect(self) -> shard_pb2.RoundsResponse:
+    def collect(self) -> Arrived:
         """Return the response to the oldest request that has none yet.
 
         Raises: NodeLost, NodeTimeout: no answer within SILENCE_SECONDS of the last sign of life, or
         round_limit_seconds in all; any other ShardmeshError: what the node answered instead. The session is over then.
         """
+
+    def fileno(self) -> int:
+        """Return a descriptor that can be read from when something has come; NO_DESCRIPTOR where there is none."""
+
+    def receive(self) -> Arrived | None:
+        """Return what has come: a response, or None for a sign of life; only where there is a descriptor.
+
+        Raises: as `collect`.
+        """
+
+    def has_received(self) -> bool:
+        """Tell whether something has come that the descriptor does not tell of, since it was read already."""
+
+    def silent(self) -> Exception:
+        """Return what to raise once the node has been silent for too long."""
+
+    def interrupt(self) -> None:
+        """Have whoever waits for a response get NodeLost at once. From any thread."""
 
     def close(self) -> None:
         """End the session. May be called twice, and after a failure."""

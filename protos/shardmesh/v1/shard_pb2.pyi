@@ -18,42 +18,38 @@ BLOCK_KIND_ATTENTION: BlockKind
 BLOCK_KIND_FFN: BlockKind
 
 class RoundsRequest(_message.Message):
-    __slots__ = ("call_id", "open_session", "open_sequence", "run_block", "close_sequence", "load_norms", "run_layers")
+    __slots__ = ("call_id", "open_session", "run_block", "change_sequences", "load_norms", "run_layers")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     OPEN_SESSION_FIELD_NUMBER: _ClassVar[int]
-    OPEN_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     RUN_BLOCK_FIELD_NUMBER: _ClassVar[int]
-    CLOSE_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CHANGE_SEQUENCES_FIELD_NUMBER: _ClassVar[int]
     LOAD_NORMS_FIELD_NUMBER: _ClassVar[int]
     RUN_LAYERS_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     open_session: OpenSession
-    open_sequence: OpenSequence
     run_block: RunBlock
-    close_sequence: CloseSequence
+    change_sequences: SequenceChanges
     load_norms: LoadNorms
     run_layers: RunLayers
-    def __init__(self, call_id: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., open_sequence: _Optional[_Union[OpenSequence, _Mapping]] = ..., run_block: _Optional[_Union[RunBlock, _Mapping]] = ..., close_sequence: _Optional[_Union[CloseSequence, _Mapping]] = ..., load_norms: _Optional[_Union[LoadNorms, _Mapping]] = ..., run_layers: _Optional[_Union[RunLayers, _Mapping]] = ...) -> None: ...
+    def __init__(self, call_id: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., run_block: _Optional[_Union[RunBlock, _Mapping]] = ..., change_sequences: _Optional[_Union[SequenceChanges, _Mapping]] = ..., load_norms: _Optional[_Union[LoadNorms, _Mapping]] = ..., run_layers: _Optional[_Union[RunLayers, _Mapping]] = ...) -> None: ...
 
 class RoundsResponse(_message.Message):
-    __slots__ = ("call_id", "session_opened", "sequence_opened", "block_result", "sequence_closed", "failure", "norms_loaded", "layers_result")
+    __slots__ = ("call_id", "session_opened", "block_result", "sequences_changed", "failure", "norms_loaded", "layers_result")
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_OPENED_FIELD_NUMBER: _ClassVar[int]
-    SEQUENCE_OPENED_FIELD_NUMBER: _ClassVar[int]
     BLOCK_RESULT_FIELD_NUMBER: _ClassVar[int]
-    SEQUENCE_CLOSED_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCES_CHANGED_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     NORMS_LOADED_FIELD_NUMBER: _ClassVar[int]
     LAYERS_RESULT_FIELD_NUMBER: _ClassVar[int]
     call_id: int
     session_opened: SessionOpened
-    sequence_opened: SequenceOpened
     block_result: BlockResult
-    sequence_closed: SequenceClosed
+    sequences_changed: SequencesChanged
     failure: Failure
     norms_loaded: NormsLoaded
     layers_result: LayersResult
-    def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., sequence_opened: _Optional[_Union[SequenceOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequence_closed: _Optional[_Union[SequenceClosed, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequences_changed: _Optional[_Union[SequencesChanged, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype", "memory_bytes", "wire_dtype")
@@ -87,6 +83,14 @@ class SessionOpened(_message.Message):
     uses_memory: bool
     def __init__(self, incarnation: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., thread_count: _Optional[int] = ..., process_id: _Optional[int] = ..., uses_memory: _Optional[bool] = ...) -> None: ...
 
+class SequenceChanges(_message.Message):
+    __slots__ = ("closed", "opened")
+    CLOSED_FIELD_NUMBER: _ClassVar[int]
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    closed: _containers.RepeatedScalarFieldContainer[int]
+    opened: _containers.RepeatedCompositeFieldContainer[OpenSequence]
+    def __init__(self, closed: _Optional[_Iterable[int]] = ..., opened: _Optional[_Iterable[_Union[OpenSequence, _Mapping]]] = ...) -> None: ...
+
 class OpenSequence(_message.Message):
     __slots__ = ("sequence_id", "position_capacity")
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
@@ -95,11 +99,19 @@ class OpenSequence(_message.Message):
     position_capacity: int
     def __init__(self, sequence_id: _Optional[int] = ..., position_capacity: _Optional[int] = ...) -> None: ...
 
-class SequenceOpened(_message.Message):
-    __slots__ = ("reserved_bytes",)
-    RESERVED_BYTES_FIELD_NUMBER: _ClassVar[int]
-    reserved_bytes: int
-    def __init__(self, reserved_bytes: _Optional[int] = ...) -> None: ...
+class SequenceRefused(_message.Message):
+    __slots__ = ("sequence_id", "failure")
+    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    sequence_id: int
+    failure: Failure
+    def __init__(self, sequence_id: _Optional[int] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ...) -> None: ...
+
+class SequencesChanged(_message.Message):
+    __slots__ = ("refused",)
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
+    def __init__(self, refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ...) -> None: ...
 
 class Segment(_message.Message):
     __slots__ = ("sequence_id", "first_position", "row_count", "rotary_length")
@@ -114,28 +126,32 @@ class Segment(_message.Message):
     def __init__(self, sequence_id: _Optional[int] = ..., first_position: _Optional[int] = ..., row_count: _Optional[int] = ..., rotary_length: _Optional[int] = ...) -> None: ...
 
 class RunBlock(_message.Message):
-    __slots__ = ("sweep_id", "layer", "kind", "segments", "input")
+    __slots__ = ("sweep_id", "layer", "kind", "segments", "input", "changes")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     sweep_id: int
     layer: int
     kind: BlockKind
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     input: _tensor_pb2.Tensor
-    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    changes: SequenceChanges
+    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ...) -> None: ...
 
 class BlockResult(_message.Message):
-    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds")
+    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds", "refused")
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     partial: _tensor_pb2.Tensor
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
-    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
+    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ...) -> None: ...
 
 class LoadNorms(_message.Message):
     __slots__ = ("attention_norms", "ffn_norms", "output_biases", "down_biases")
@@ -154,40 +170,34 @@ class NormsLoaded(_message.Message):
     def __init__(self) -> None: ...
 
 class RunLayers(_message.Message):
-    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input")
+    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input", "changes")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
     LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    CHANGES_FIELD_NUMBER: _ClassVar[int]
     sweep_id: int
     first_layer: int
     layer_count: int
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     input: _tensor_pb2.Tensor
-    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ...) -> None: ...
+    changes: SequenceChanges
+    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ...) -> None: ...
 
 class LayersResult(_message.Message):
-    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds")
+    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds", "refused")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     output: _tensor_pb2.Tensor
     layer_count: int
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
-    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ...) -> None: ...
-
-class CloseSequence(_message.Message):
-    __slots__ = ("sequence_id",)
-    SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
-    sequence_id: int
-    def __init__(self, sequence_id: _Optional[int] = ...) -> None: ...
-
-class SequenceClosed(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
+    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("status", "reason", "message")

@@ -1,0 +1,55 @@
+"""Whose rows go through the layers together, and which sequences end and begin with them. Pure but for messages.
+
+Covers: rows of sequences that are refused, taken out half-way; what a round comes to. Does not cover: which rows (engine/schedule.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from common.errors import ShardmeshError
+from protos.shardmesh.v1 import shard_pb2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """One pass over all blocks."""
+
+    sweep_id: int
+    """Larger than that of every sweep before it on the same ranks."""
+    segments: Sequence[shard_pb2.Segment]
+    """Whose rows these are, one after another; a sequence may have several, neighbours in order of position."""
+    changes: shard_pb2.SequenceChanges | None = None
+    """What ends and begins before it; ranks are told with their first message of it."""
+
+    @property
+    def sequence_ids(self) -> tuple[int, ...]:
+        """Return the sequences that have rows, each once."""
+        return tuple(dict.fromkeys(segment.sequence_id for segment in self.segments))
+
+    def rows_of(self, sequence_ids: Collection[int], *, others: bool = False) -> torch.Tensor:
+        """Return the numbers of some sequences' rows, int64, ascending. Args: others: of all but these."""
+        found, first_row = [torch.empty(0, dtype=torch.int64)], 0
+        for segment in self.segments:
+            if (segment.sequence_id in sequence_ids) is not others:
+                found.append(torch.arange(first_row, first_row + segment.row_count))
+            first_row += segment.row_count
+        return torch.cat(found)
+
+    def without(self, sequence_ids: Collection[int]) -> Sweep:
+        """Return the sweep that is left when some sequences are taken out."""
+        return replace(self, segments=[one for one in self.segments if one.sequence_id not in sequence_ids])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Summed:
+    """What a round, or several layers, came to."""
+
+    output: torch.Tensor
+    """float32 [row_count, hidden_size]; rows of sequences in `spoiled` mean nothing."""
+    spoiled: dict[int, ShardmeshError]
+    """By id: sequences that some rank refused, or for which numbers that are not finite came."""
+    next_layer: int

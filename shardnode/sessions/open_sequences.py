@@ -1,0 +1,120 @@
+"""The sequences of one session: opening, closing, refusing one without harm to the others, whose rows are whose.
+
+Covers: distrust of segments. Does not cover: the room itself (shardnode/work/kv_cache.py), the order of messages
+(session.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from common.errors import InputError, ProtocolError, ResourceError, ShardmeshError
+from common.wire.rpc import status_of
+from protos.shardmesh.v1 import shard_pb2
+from shardnode.metrics import NodeMetrics
+from shardnode.work.few_rows import Segment
+from shardnode.work.kv_cache import KvCache, SequenceKv
+
+MAX_SEQUENCES = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenRows:
+    """What of a request is to be computed."""
+
+    shape: tuple[int, int]
+    """Of the request's rows, those of refused sequences included."""
+    segments: list[Segment]
+    """Of sequences that are not refused; none where all are."""
+    rows: torch.Tensor
+    """Theirs, float32 [row_count, hidden_size]."""
+    kept: torch.Tensor | None
+    """Which of the request's rows these are; None: all."""
+
+    def among_all(self, computed: torch.Tensor) -> torch.Tensor:
+        """Return computed rows at their places among the request's; those of refused sequences are 0."""
+        return computed if self.kept is None else torch.zeros(self.shape).index_copy_(0, self.kept, computed)
+
+
+class OpenSequences:
+    """Close it, and all of them are."""
+
+    def __init__(self, cache: KvCache, metrics: NodeMetrics) -> None:
+        self._cache, self._metrics = cache, metrics
+        self._open: dict[int, SequenceKv] = {}
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def change(self, changes: shard_pb2.SequenceChanges) -> list[shard_pb2.SequenceRefused]:
+        """Close and open sequences; return those that cannot be opened, and why.
+
+        Raises: ProtocolError: one is open already.
+        """
+        for sequence_id in changes.closed:
+            self._close(sequence_id)
+        refused = []
+        for opening in changes.opened:
+            if opening.sequence_id in self._open:
+                raise ProtocolError(f"sequence {opening.sequence_id} is open already")
+            try:
+                self._open[opening.sequence_id] = self._room(opening.position_capacity)
+            except ShardmeshError as error:
+                self._metrics.failures.labels(reason=error.reason).inc()
+                status = status_of(error)
+                refused.append(shard_pb2.SequenceRefused(
+                    sequence_id=opening.sequence_id,
+                    failure=shard_pb2.Failure(status=status.code, reason=status.reason, message=status.message),
+                ))  # fmt: skip
+        return refused
+
+    def take(self, asked: Iterable[shard_pb2.Segment], refused: Collection[int], rows: torch.Tensor) -> TakenRows:
+        """Return which rows to compute. Args: refused: ids of sequences that are not; rows: of all segments.
+
+        Raises: ProtocolError: an unknown sequence; InputError: positions that cannot be.
+        """
+        shape = (rows.shape[0], rows.shape[1])
+        if not refused:
+            return TakenRows(shape=shape, segments=[self._segment(one) for one in asked], rows=rows, kept=None)
+        segments, kept, first_row = [], [torch.empty(0, dtype=torch.int64)], 0
+        for segment in asked:
+            _check(segment)
+            if segment.sequence_id not in refused:
+                segments.append(self._segment(segment))
+                kept.append(torch.arange(first_row, first_row + segment.row_count))
+            first_row += segment.row_count
+        places = torch.cat(kept)
+        return TakenRows(shape=shape, segments=segments, rows=rows[places], kept=places)
+
+    def close(self) -> None:
+        """Give all room back."""
+        for sequence_id in list(self._open):
+            self._close(sequence_id)
+
+    def _room(self, position_capacity: int) -> SequenceKv:
+        if len(self._open) >= MAX_SEQUENCES:
+            raise ResourceError(f"more than {MAX_SEQUENCES} sequences in one session")
+        return self._cache.open(position_capacity)
+
+    def _close(self, sequence_id: int) -> None:
+        sequence = self._open.pop(sequence_id, None)
+        if sequence is not None:
+            self._cache.close(sequence)
+
+    def _segment(self, segment: shard_pb2.Segment) -> Segment:
+        sequence = self._open.get(segment.sequence_id)
+        if sequence is None:
+            raise ProtocolError(f"sequence {segment.sequence_id} is not open")
+        _check(segment)
+        return Segment(
+            sequence=sequence, first_position=segment.first_position,
+            row_count=segment.row_count, rotary_length=segment.rotary_length,
+        )  # fmt: skip
+
+
+def _check(segment: shard_pb2.Segment) -> None:
+    if segment.row_count < 1 or segment.first_position < 0 or segment.rotary_length < 0:
+        raise InputError(f"sequence {segment.sequence_id} has {segment.row_count} rows at {segment.first_position}")
