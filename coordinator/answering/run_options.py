@@ -15,13 +15,13 @@ from pathlib import Path
 from common.compute.device import select_device
 from common.errors import InputError
 from common.machine.operating_system import keep_heap_small, own_memory
+from common.model.sweep_size import rows_per_sweep
 from common.program.memory_flags import parse_budget
 from common.weights.manifest import SliceManifest, read_manifest
 from common.weights.open_tiles import bypasses_page_cache, reads_past_cache, sweep_tiles
 from common.weights.pinning import least_weight_bytes
 from common.weights.reader import TileRange
 from common.weights.weight_memory import WeightMemory
-from coordinator.engine.batch import rows_per_sweep
 from coordinator.local.pool import LocalNodes
 from coordinator.local.shares import share_memory
 from coordinator.membership.reach import MeshAccess

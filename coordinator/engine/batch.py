@@ -1,20 +1,15 @@
 """Which rows go into the next sweep: some of each running sequence, together not more than fit. Pure.
 
-Covers: prefill in chunks beside decode steps. Does not cover: running the sweep (engine.py).
+Covers: prefill in chunks beside decode steps. Does not cover: running the sweep (engine.py), how many rows
+fit (common/model/sweep_size.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # it imports torch, and plans, which ask how many rows a sweep has, need none
-    from coordinator.engine.sequence import Sequence
-
-MAX_INPUT_BYTES = 4 << 20
-"""A round's input stays below this; far below the message limit, and a node's memory for it is bounded."""
-MAX_ROWS = 512
+from coordinator.engine.sequence import Sequence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +25,6 @@ class BatchPart:
     def completes_prompt(self) -> bool:
         """Whether the last of these rows predicts a token that is wanted."""
         return self.first_position + len(self.token_ids) >= len(self.sequence.prompt_ids)
-
-
-def rows_per_sweep(hidden_size: int) -> int:
-    """Return how many rows a sweep may have at most: a prefill chunk's length."""
-    return max(1, min(MAX_ROWS, MAX_INPUT_BYTES // (4 * hidden_size)))
 
 
 def next_batch(sequences: Iterable[Sequence], most_rows: int) -> list[BatchPart]:

@@ -16,11 +16,11 @@ from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model.model_spec import ModelSpec
 from common.model.plan import Plan
+from common.model.sweep_size import rows_per_sweep
 from common.weights.slice_format import ATTENTION, FFN
 from common.wire.residual_message import encode_residual
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
-from coordinator.engine.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.reduction import reduce_and_check, reduce_partials
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round

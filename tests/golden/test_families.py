@@ -104,7 +104,7 @@ def test_a_model_answers_as_transformers_answers(case: Case, tmp_path: Path, mon
     for world_size, tile_bytes in ((1, SEVERAL_TILES), (3, None)):
         with sliced(path, tmp_path / str(world_size), world_size=world_size, tile_bytes=tile_bytes) as ours:
             check_answer(ours, 2 if world_size == streamed_on else 0, prompt_ids, expected)
-        monkeypatch.setattr("coordinator.engine.batch.MAX_ROWS", CHUNK_ROWS)
+        monkeypatch.setattr("common.model.sweep_size.MAX_ROWS", CHUNK_ROWS)
 
 
 def check_answer(model: Model, memory_window: int, prompt_ids: list[int], expected: Answer) -> None:

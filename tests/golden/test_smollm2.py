@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
+from common.model.sweep_size import MAX_ROWS
 from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
 from coordinator.answering.open_model import Model, OpenModel
-from coordinator.engine.batch import MAX_ROWS
 from coordinator.local.pool import LocalNodes
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
