@@ -22,13 +22,14 @@ from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
 from common.weights.tile_tensors import TORCH_DTYPES
-from coordinator.answering.run_options import RunOptions, local_memory
+from coordinator.answering.run_options import RunOptions
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
 from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.engine.timings import Timings
+from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.ranks import Ranks, RanksIdentity
@@ -142,7 +143,10 @@ class OpenModel:
             manifest = read_manifest(directory)
             device = select_device(run.use_gpu)
             directories = model.node_directories
-            memory = local_memory(run, directory, manifest, directories, local)
+            memory = allot_memory(
+                directory, manifest, directories, local, weights=run.weights, kv_budget_bytes=run.kv_budget_bytes,
+                memory_budget=run.memory_budget, position_capacity=run.position_capacity,
+            )  # fmt: skip
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)
             head = Head(directory, manifest, memory.head, device)
