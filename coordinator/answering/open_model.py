@@ -1,6 +1,7 @@
-"""Puts a coordinator together: model, plan, slices, nodes, engine; and runs one request through it.
+"""Puts a coordinator together over a model's slices: memory, nodes, engine; and runs one request through it.
 
-Covers: the order in which things are opened, checked and closed. Does not cover: flags and output (cli/).
+Covers: the order in which things are opened, checked and closed. Does not cover: making slices
+(models/local_model.py), flags and output (cli/).
 """
 
 from __future__ import annotations
@@ -9,101 +10,28 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
 from common.compute.device import select_device
 from common.compute.matmul import set_thread_count
-from common.errors import InputError
 from common.machine.operating_system import own_memory, usable_core_count
-from common.model.plan import Plan, make_plan
-from common.weights.manifest import COORDINATOR_RANK, read_manifest
-from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
+from common.weights.manifest import read_manifest
 from common.weights.tile_tensors import TORCH_DTYPES
-from coordinator.answering.run_options import RunOptions, local_memory
-from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from coordinator.answering.run_options import RunOptions
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
 from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.engine.timings import Timings
+from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.connecting import connect_nodes
-from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
 from protos.shardmesh.v1 import shard_pb2
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelOptions:
-    """Which model, and how it is cut."""
-
-    model: Path
-    world_size: int = 1
-    split_strategy: str = "uniform"
-    save_dir: str = "split"
-    """Where slices go; relative to the model's directory."""
-    split_bin: bool = False
-    """Slice again even if slices are there."""
-    weights_dtype: str | None = None
-    """Stored dtype; None for the source's own."""
-    with_nodes: bool = True
-    """Whether the nodes' slices are made too; False: nodes that run already have theirs."""
-
-    def __post_init__(self) -> None:
-        if self.weights_dtype is not None and self.weights_dtype not in ITEM_BYTES:
-            raise InputError(f"--weights-dtype is '{self.weights_dtype}'; use {', '.join(ITEM_BYTES)}")
-
-    @property
-    def split_directory(self) -> Path:
-        base = self.model if self.model.is_dir() else self.model.parent
-        return base / self.save_dir
-
-
-class Model:
-    """An opened checkpoint with its plan; slices on demand. Close it."""
-
-    def __init__(self, options: ModelOptions) -> None:
-        """Raises: ModelError and its kinds; InputError: the strategy does not fit."""
-        self.options = options
-        self.checkpoint: Checkpoint = open_checkpoint(options.model)
-        try:
-            self.plan: Plan = make_plan(self.checkpoint.spec, options.split_strategy, options.world_size)
-        except BaseException:
-            self.checkpoint.close()
-            raise
-        self.dtype = options.weights_dtype or self.checkpoint.dtype
-        self.split = SplitRequest(
-            plan=self.plan, dtype=self.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=options.split_directory,
-            with_nodes=options.with_nodes,
-        )  # fmt: skip
-
-    def slice(self, progress: ReportBytes) -> bool:
-        """Make the slices unless they are there; return whether they had to be made."""
-        return ensure_slices(self.checkpoint, self.split, redo=self.options.split_bin, progress=progress)
-
-    @property
-    def identity(self) -> RanksIdentity:
-        checkpoint = self.checkpoint
-        return RanksIdentity(model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, dtype=self.dtype)
-
-    @property
-    def own_directory(self) -> Path:
-        """The coordinator's own slice."""
-        return self.split.slice_directory(COORDINATOR_RANK)
-
-    @property
-    def node_directories(self) -> list[Path]:
-        """The nodes' slices, by rank, where they are on this machine."""
-        ranks = range(self.plan.world_size) if self.options.with_nodes else ()
-        return [self.split.slice_directory(rank) for rank in ranks]
-
-    def close(self) -> None:
-        self.checkpoint.close()
 
 
 class RunnableModel(Protocol):
@@ -143,7 +71,10 @@ class OpenModel:
             manifest = read_manifest(directory)
             device = select_device(run.use_gpu)
             directories = model.node_directories
-            memory = local_memory(run, directory, manifest, directories, local)
+            memory = allot_memory(
+                directory, manifest, directories, local, weights=run.weights, kv_budget_bytes=run.kv_budget_bytes,
+                memory_budget=run.memory_budget, position_capacity=run.position_capacity,
+            )  # fmt: skip
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)
             head = Head(directory, manifest, memory.head, device)

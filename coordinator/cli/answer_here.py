@@ -14,7 +14,7 @@ import torch
 
 from common.compute.matmul import kernels
 from common.program.metrics_page import MetricsPage
-from coordinator.answering.open_model import Model, ModelOptions, OpenModel
+from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.cli.answer_output import Answer, write_json, write_notice, write_report, write_text
 from coordinator.cli.progress import byte_progress
@@ -23,6 +23,7 @@ from coordinator.engine.sequence import Sequence, make_sequence
 from coordinator.engine.timings import Timings
 from coordinator.local.pool import LocalNodes
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.program.health_service import HealthService
 from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer, load_tokenizer
 
@@ -52,7 +53,7 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
             closing.callback(HealthService(request.master_address).close)
         if request.metrics_port is not None:
             closing.callback(MetricsPage(metrics.registry, request.metrics_port).close)
-        model = Model(request.model)
+        model = LocalModel(request.model)
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)
         sequence = make_sequence(

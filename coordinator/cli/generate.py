@@ -137,12 +137,12 @@ def generate(
         is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
         from common.trust.certificates import NAME_PATTERN
-        from coordinator.answering.open_model import ModelOptions
         from coordinator.answering.run_options import RunOptions
         from coordinator.cli.answer_here import GenerateRequest, run_request
         from coordinator.engine.sampler import SamplingParams
         from coordinator.membership.reach import owner_access
         from coordinator.membership.state import default_state_directory
+        from coordinator.models.local_model import ModelOptions
         from coordinator.ranks.transports.connecting import parse_node_list
 
         addresses: list[str] = []

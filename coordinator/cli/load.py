@@ -1,4 +1,4 @@
-"""`coordinator-cli load`, `unload`, `models`: a model onto the mesh, off it, and which are there."""
+"""`coordinator-cli load`: a model onto the mesh."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from common.compute.lean_torch import import_torch_lean
 from common.errors import InputError
 from common.program.logs import configure_logs
-from coordinator.cli.mesh import StateOption, as_typed
-from coordinator.cli.options import LogLevelOption, WeightsDtypeOption, tell
+from coordinator.cli.options import LogLevelOption, StateOption, WeightsDtypeOption, as_typed
+from coordinator.cli.telling import tell
 
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
     from common.model.plan import Plan
@@ -116,7 +114,7 @@ def _planned(
 ) -> Plan:
     """Return who holds what; where that follows from measurements, they are made and the choice is shown."""
     from common.model.plan import make_plan
-    from coordinator.cli.plan import show_plan
+    from coordinator.cli.plan_table import show_plan
     from coordinator.planning.prediction import Workload, predict
     from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
     from coordinator.planning.survey import survey
@@ -128,50 +126,6 @@ def _planned(
     description = replace(description, plan=plan_for(description, strategy, devices, workload))
     show_plan(description, predict(description, devices, workload), to_stderr=True)
     return description.plan
-
-
-def unload(
-    name: Annotated[str, typer.Argument(help="The model, as `coordinator-cli models` calls it.", show_default=False)],
-    state_dir: StateOption = None,
-) -> None:
-    """Take a model off the mesh, or what an interrupted load has left: its slices go from every node and from here."""
-    from coordinator.membership.reach import owner_access
-    from coordinator.membership.state import default_state_directory
-    from coordinator.models.records import LoadedModels
-    from coordinator.models.unloading import unload as unload_model
-
-    state = state_dir or default_state_directory()
-    for node in unload_model(name, LoadedModels(state), owner_access(state)):
-        tell(f"{node} was not reached and keeps its slice, until the next load or unload that reaches it")
-    tell(f"{name} is unloaded")
-
-
-def models(state_dir: StateOption = None) -> None:
-    """List the models on the mesh: on which nodes each is, how large, and whether it could answer now."""
-    from coordinator.membership.reach import owner_access
-    from coordinator.membership.state import default_state_directory
-    from coordinator.models.node_slices import state_of
-    from coordinator.models.records import LoadedModels
-
-    state = state_dir or default_state_directory()
-    records = LoadedModels(state)
-    found = [*records.all(), *records.interrupted()]
-    if not found:
-        tell("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
-        return
-    mesh = owner_access(state)
-    table = Table(box=None, pad_edge=False)
-    for title in ("model", "nodes", "split", "dtype"):
-        table.add_column(title, overflow="fold")
-    table.add_column("GB", justify="right")
-    table.add_column("state", overflow="fold")
-    for model in found:
-        plan = model.description.plan
-        table.add_row(
-            model.name, ",".join(model.node_names), plan.strategy, model.description.dtype,
-            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
-        )  # fmt: skip
-    Console().print(table)
 
 
 def _names(text: str) -> Sequence[str]:

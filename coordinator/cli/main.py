@@ -7,23 +7,29 @@ from typing import NoReturn
 import typer
 
 from common.program.command_line import CONTEXT_SETTINGS, run_process
-from coordinator.cli import load, mesh, plan
+from coordinator.cli.doctor import doctor
 from coordinator.cli.generate import generate
+from coordinator.cli.load import load
+from coordinator.cli.mesh_init import init
+from coordinator.cli.mesh_invite import invite
+from coordinator.cli.mesh_remove import remove
+from coordinator.cli.models import models
+from coordinator.cli.nodes import nodes
+from coordinator.cli.plan import plan
 from coordinator.cli.split import split
+from coordinator.cli.status import status
+from coordinator.cli.unload import unload
 
-app = typer.Typer(
-    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None
+app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
+for verb in (generate, split, load, unload, models, nodes, plan, doctor, status):
+    app.command()(verb)
+mesh = typer.Typer(
+    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, no_args_is_help=True,
+    help="Make a mesh of devices, let devices in, remove them.",
 )  # fmt: skip
-app.command()(generate)
-app.command()(split)
-app.command()(load.load)
-app.command()(load.unload)
-app.command()(load.models)
-app.command()(mesh.nodes)
-app.command()(plan.plan)
-app.command()(plan.doctor)
-app.command()(plan.status)
-app.add_typer(mesh.app, name="mesh")
+for mesh_verb in (init, invite, remove):
+    mesh.command()(mesh_verb)
+app.add_typer(mesh, name="mesh")
 
 
 @app.callback(invoke_without_command=True)

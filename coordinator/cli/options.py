@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,8 +26,11 @@ WeightsDtypeOption = Annotated[
     typer.Option(help="Stored dtype: float32, float16 or bfloat16; the source's own by default. Computed in float32."),
 ]
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning or error.")]
+StateOption = Annotated[
+    Path | None, typer.Option("--state-dir", help="Where the mesh is kept, if not in the usual directory.")
+]
 
 
-def tell(text: str) -> None:
-    """Say on stderr what is being done."""
-    print(text, file=sys.stderr, flush=True)
+def as_typed(state_dir: Path | None) -> str:
+    """Return the option that the next command needs to find the same mesh."""
+    return "" if state_dir is None else f" --state-dir {shlex.quote(str(state_dir))}"

@@ -38,15 +38,15 @@ def split(
     find_model(model)  # a mistake is told before torch is imported
     import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
-    from coordinator.answering.open_model import Model, ModelOptions
     from coordinator.cli.progress import byte_progress
+    from coordinator.models.local_model import LocalModel, ModelOptions
 
     options = ModelOptions(
         model=model, world_size=world_size, split_strategy=split_strategy, save_dir=save_dir,
         split_bin=split_bin, weights_dtype=weights_dtype,
     )  # fmt: skip
     started = time.monotonic()
-    opened = Model(options)
+    opened = LocalModel(options)
     try:
         with byte_progress("slicing") as progress:
             made = opened.slice(progress)

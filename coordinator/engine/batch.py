@@ -10,10 +10,6 @@ from dataclasses import dataclass
 
 from coordinator.engine.sequence import Sequence
 
-MAX_INPUT_BYTES = 4 << 20
-"""A round's input stays below this; far below the message limit, and a node's memory for it is bounded."""
-MAX_ROWS = 512
-
 
 @dataclass(frozen=True, kw_only=True)
 class BatchPart:
@@ -33,11 +29,6 @@ class BatchPart:
             return
         for position in range(self.first_position, self.first_position + len(self.token_ids)):
             yield position, 1, position + 1
-
-
-def rows_per_sweep(hidden_size: int) -> int:
-    """Return how many rows a sweep may have at most: a prefill chunk's length."""
-    return max(1, min(MAX_ROWS, MAX_INPUT_BYTES // (4 * hidden_size)))
 
 
 def next_batch(sequences: Iterable[Sequence], most_rows: int) -> list[BatchPart]:

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
+from common.model.sweep_size import rows_per_sweep
 from common.weights.slice_format import BLOCK_KINDS
-from coordinator.engine.batch import BatchPart, next_batch, rows_per_sweep
+from coordinator.engine.batch import BatchPart, next_batch
 from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
 from coordinator.engine.sequence import Sequence

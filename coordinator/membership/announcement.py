@@ -1,6 +1,6 @@
 """Tells the home network where devices may join, by multicast DNS, while they may.
 
-Covers: one service of this coordinator, announced and taken back. Does not cover: when (daemon.py), who looks
+Covers: one service of this coordinator, announced and taken back. Does not cover: when (program/door.py), who looks
 (shardnode/membership/discovery.py). Threads: zeroconf's, and one that announces, since that takes a second of asking
 around.
 """

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 
 from common.errors import WindowTooSmall
 from common.machine.node_budget import share_budget
+from common.model.sweep_size import rows_per_sweep
 from common.weights.open_tiles import CACHED_SHARE
 from common.weights.pinning import plan_weights
 from common.weights.reader import ReadSettings
 from common.weights.slice_description import COORDINATOR_RANK, HEAD_FILE, SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, ITEM_BYTES, FileLayout
 from common.weights.weight_memory import WeightMemory
-from coordinator.engine.batch import rows_per_sweep
 from coordinator.local.shares import ROW_COPIES
 
 MEMORY_SHARE = 0.75

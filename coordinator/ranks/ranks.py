@@ -18,7 +18,6 @@ from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.weights.slice_format import ATTENTION, FFN
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
-from coordinator.engine.batch import rows_per_sweep
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.arrivals import Arrivals
 from coordinator.ranks.identity import RanksIdentity

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.answering.open_model import Model, ModelOptions
+from coordinator.models.local_model import LocalModel, ModelOptions
 from tests.bench.inputs import PROMPT, REPOSITORY, long_prompt
 from tests.bench.memory_sum import streamed_files
 from tests.bench.report import BenchBroken
@@ -64,7 +64,7 @@ def prepare(size: str) -> BigModel:
 
 
 def _slice(directory: Path, world_size: int, save_directory: str) -> bool:
-    model = Model(ModelOptions(model=directory, world_size=world_size, save_dir=save_directory))
+    model = LocalModel(ModelOptions(model=directory, world_size=world_size, save_dir=save_directory))
     try:
         return model.slice(lambda done, total: None)
     finally:

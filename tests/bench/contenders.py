@@ -22,12 +22,13 @@ import torch
 
 from common.machine.operating_system import own_memory, usable_core_count
 from common.weights.weight_memory import WeightMemory
-from coordinator.answering.open_model import Model, ModelOptions, OpenModel
+from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.engine.timings import Timings
 from coordinator.local.pool import LocalNodes
+from coordinator.models.local_model import LocalModel, ModelOptions
 from tests.bench.raw_disk import forget_cached
 
 KV_BUDGET_BYTES = 1 << 30
@@ -133,7 +134,7 @@ def open_mesh(
         model=model_directory, world_size=world_size, save_dir=str(split_directory), weights_dtype=dtype
     )
     local = LocalNodes()
-    model = Model(options)
+    model = LocalModel(options)
     # A window reads from the page cache here: how fast it reads from the disk is big.py's question. What is there from
     # before goes first: a system that has taken some of it back gives the rest in small pieces, at half the speed.
     if memory_window:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from coordinator.answering.open_model import Model, ModelOptions
+from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.tokenizer import load_tokenizer
 from tests.bench.report import BenchBroken
 from tests.bench.workers import Worker
@@ -55,7 +55,7 @@ def long_prompt(model_directory: Path, token_count: int) -> str:
 def sliced(world_size: int) -> Path:
     """Return the directory of float32 slices for so many nodes; makes them if they are not there."""
     directory = KEPT_DIRECTORY / f"split{world_size}"
-    model = Model(ModelOptions(
+    model = LocalModel(ModelOptions(
         model=MODEL_DIRECTORY, world_size=world_size, save_dir=str(directory), weights_dtype="float32"
     ))  # fmt: skip
     try:

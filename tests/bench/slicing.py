@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from common.machine.operating_system import own_memory
-from coordinator.answering.open_model import Model, ModelOptions
+from coordinator.models.local_model import LocalModel, ModelOptions
 from tests.bench.inputs import KEPT_DIRECTORY, MODEL_DIRECTORY
 from tests.bench.report import Result, Settings, Spread, Table
 from tests.bench.workers import Worker
@@ -68,7 +68,7 @@ def _open_slicer() -> Iterator[Callable[[Path], Run]]:
     def run(directory: Path) -> Run:
         imports_bytes = own_memory().rss_bytes
         started = time.perf_counter()
-        model = Model(ModelOptions(
+        model = LocalModel(ModelOptions(
             model=MODEL_DIRECTORY, world_size=WORLD_SIZE, save_dir=str(directory), weights_dtype="float32"
         ))  # fmt: skip
         opened = time.perf_counter()

@@ -59,12 +59,13 @@ def test_a_join_port_that_is_taken_is_told_and_the_door_opens_and_closes_once_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whoever invites hears what to do; a door that was missed once must not stay open when its token has ended."""
-    monkeypatch.setattr("coordinator.program.daemon.DOOR_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr("coordinator.program.door.LOOK_SECONDS", 0.01)
     init_mesh(tmp_path, "home")
     coordinator = Coordinator(tmp_path, "127.0.0.1:0")
     try:
         with socket.create_server(("127.0.0.1", 0)) as taken, OwnerClient(tmp_path) as owner:
-            coordinator._join_port = port = taken.getsockname()[1]
+            assert coordinator._door is not None
+            coordinator._door.port = port = taken.getsockname()[1]
             with pytest.raises(AddressInUse, match=f"port {port}, .* another --master-port"):
                 owner.invite(60)
             assert not coordinator._invites.any_open

@@ -15,7 +15,7 @@ import pytest
 from common.errors import InputError, ModelNotFound
 from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.cli.load import load as load_as_typed
-from coordinator.cli.mesh import init
+from coordinator.cli.mesh_init import init
 from coordinator.membership.reach import owner_access
 from coordinator.models import loading, unloading
 from coordinator.models.loading import LoadRequest, load

@@ -19,7 +19,7 @@ import pytest
 from common.compute.device_speeds import DeviceSpeeds, kept_speeds
 from common.errors import NodeLost
 from common.model.plan import make_plan
-from coordinator.cli.plan import doctor
+from coordinator.cli.doctor import doctor
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import owner_access
 from coordinator.models.records import LoadedModel, LoadedModels

@@ -23,12 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import channel_options
-from coordinator.answering.open_model import Model, ModelOptions, OpenModel
+from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import LENGTH, Sequence
 from coordinator.engine.timings import Timings
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
 from tests.support.listening_nodes import ask
@@ -88,7 +89,7 @@ def _run(sliced: SlicedModel, nodes: list[RunningNode]) -> Pages:
     options = ModelOptions(model=sliced.directory, world_size=2)
     run = RunOptions(kv_budget_bytes=1, node_addresses=[node.address for node in nodes])
     with ExitStack() as closing:
-        model = Model(options)
+        model = LocalModel(options)
         closing.callback(model.close)
         conversation = closing.enter_context(OpenModel(model, run, None, metrics))
         answer = conversation.answer(token_sequence(1, 4), Timings())

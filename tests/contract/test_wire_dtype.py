@@ -13,8 +13,8 @@ import torch
 
 from common.errors import InputError, ShapeError
 from common.wire.rpc import PROTOCOL_VERSION
-from coordinator.answering.open_model import Model
 from coordinator.answering.run_options import RunOptions
+from coordinator.models.local_model import LocalModel
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.listening_nodes import ListeningNode, ask
 from tests.support.mesh import RecordingSampler, run_alone, sliced, thread_mesh
@@ -26,14 +26,14 @@ LENGTH = 6
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
     """Return a model on two nodes."""
     directory = tmp_path_factory.mktemp("model")
     with sliced(save(build(), directory / "m"), directory / "slices", world_size=2) as opened:
         yield opened
 
 
-def logits(model: Model, wire_dtype: str) -> torch.Tensor:
+def logits(model: LocalModel, wire_dtype: str) -> torch.Tensor:
     """Return the logits of the first token, and more with fewer bits of difference between prompts."""
     sampler = RecordingSampler()
     with thread_mesh(model, memory_window=2, transport="grpc", wire_dtype=wire_dtype) as conversation:
@@ -41,7 +41,7 @@ def logits(model: Model, wire_dtype: str) -> torch.Tensor:
     return sampler.logits[0]
 
 
-def test_numbers_that_travel_in_half_the_bytes_are_nearly_the_same(model: Model) -> None:
+def test_numbers_that_travel_in_half_the_bytes_are_nearly_the_same(model: LocalModel) -> None:
     """They differ, or nothing travelled in bfloat16; and by less than its eight bits of precision add up to."""
     exact, halved = logits(model, "float32"), logits(model, "bfloat16")
     difference = (exact - halved).abs().max() / exact.abs().max()

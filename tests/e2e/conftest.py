@@ -44,10 +44,10 @@ def here(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
 @pytest.fixture(scope="session")
 def sliced_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a tiny model with slices for two nodes that no test changes."""
-    from coordinator.answering.open_model import Model, ModelOptions
+    from coordinator.models.local_model import LocalModel, ModelOptions
 
     directory = write_tiny_checkpoint(tmp_path_factory.mktemp("sliced") / "model")
-    model = Model(ModelOptions(model=directory, world_size=2))
+    model = LocalModel(ModelOptions(model=directory, world_size=2))
     model.slice(lambda done, total: None)
     model.close()
     return directory

@@ -2,7 +2,7 @@
 
 Covers: whole programs with real memory: the sum over all processes, sampled while they run; a budget that is refused,
 the least, one that holds some of the weights, one that holds all.
-Does not cover: arithmetic (tests/property/test_local_memory.py, test_pinning.py), limits of control groups and speed
+Does not cover: arithmetic (tests/property/test_shares.py, test_pinning.py), limits of control groups and speed
 (tests/bench).
 """
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from coordinator.answering.open_model import Model
+from coordinator.models.local_model import LocalModel
 from tests.support.mesh import RecordingSampler, run_alone, sliced, thread_mesh
 from tests.support.random_models import ROPES, Format, build, save
 from tests.support.transformers_answers import Answer, float32_copy, greedy_answer
@@ -104,10 +104,10 @@ def test_a_model_answers_as_transformers_answers(case: Case, tmp_path: Path, mon
     for world_size, tile_bytes in ((1, SEVERAL_TILES), (3, None)):
         with sliced(path, tmp_path / str(world_size), world_size=world_size, tile_bytes=tile_bytes) as ours:
             check_answer(ours, 2 if world_size == streamed_on else 0, prompt_ids, expected)
-        monkeypatch.setattr("coordinator.engine.batch.MAX_ROWS", CHUNK_ROWS)
+        monkeypatch.setattr("common.model.sweep_size.MAX_ROWS", CHUNK_ROWS)
 
 
-def check_answer(model: Model, memory_window: int, prompt_ids: list[int], expected: Answer) -> None:
+def check_answer(model: LocalModel, memory_window: int, prompt_ids: list[int], expected: Answer) -> None:
     """Compare one mesh's answer with the expected one."""
     sampler = RecordingSampler()
     with thread_mesh(model, memory_window=memory_window) as conversation:

@@ -12,8 +12,9 @@ from contextlib import AbstractContextManager
 import pytest
 import torch
 
-from coordinator.answering.open_model import Model, OpenModel
+from coordinator.answering.open_model import OpenModel
 from coordinator.engine.sampler import SamplingParams
+from coordinator.models.local_model import LocalModel
 from tests.support.mesh import (
     RecordingSampler,
     new_sequence,
@@ -32,7 +33,7 @@ SEED = 1234
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
+def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
     """Return a random model cut for three nodes of different sizes, several tiles a block."""
     directory = tmp_path_factory.mktemp("repeatable")
     path = save(build("llama", query_heads=6, kv_heads=3, hidden_size=96), directory / "model", tokenizer=False)
@@ -47,7 +48,7 @@ def drawn(conversation: OpenModel, seed: int) -> tuple[list[int], torch.Tensor]:
 
 
 @pytest.fixture(scope="module")
-def reference(model: Model) -> tuple[list[int], torch.Tensor]:
+def reference(model: LocalModel) -> tuple[list[int], torch.Tensor]:
     """Return what one mesh drew with SEED."""
     with thread_mesh(model, memory_window=2) as conversation:
         return drawn(conversation, SEED)
@@ -55,7 +56,7 @@ def reference(model: Model) -> tuple[list[int], torch.Tensor]:
 
 @pytest.mark.parametrize("memory_window", [0, 2, 3])
 def test_a_seed_gives_the_same_tokens_every_time(
-    model: Model, reference: tuple[list[int], torch.Tensor], memory_window: int
+    model: LocalModel, reference: tuple[list[int], torch.Tensor], memory_window: int
 ) -> None:
     """Twice in one mesh, and in another mesh with another window: the same tokens from the very same logits."""
     with thread_mesh(model, memory_window=memory_window) as conversation:
@@ -68,19 +69,19 @@ def test_a_seed_gives_the_same_tokens_every_time(
 Mesh = AbstractContextManager[OpenModel]
 
 
-def over_grpc(model: Model) -> Mesh:
+def over_grpc(model: LocalModel) -> Mesh:
     """Return a mesh of threads over gRPC."""
     return thread_mesh(model, memory_window=2, transport="grpc")
 
 
-def over_processes(model: Model) -> Mesh:
+def over_processes(model: LocalModel) -> Mesh:
     """Return a mesh of processes."""
     return process_mesh(model, memory_window=2)
 
 
 @pytest.mark.parametrize("mesh", [over_grpc, over_processes])
 def test_the_way_to_the_nodes_does_not_matter(
-    model: Model, reference: tuple[list[int], torch.Tensor], mesh: Callable[[Model], Mesh]
+    model: LocalModel, reference: tuple[list[int], torch.Tensor], mesh: Callable[[LocalModel], Mesh]
 ) -> None:
     """Messages over gRPC and nodes that are processes: the same tokens from the very same logits."""
     with mesh(model) as conversation:
@@ -89,14 +90,14 @@ def test_the_way_to_the_nodes_does_not_matter(
     assert torch.equal(logits, reference[1])
 
 
-def test_another_seed_gives_other_tokens(model: Model, reference: tuple[list[int], torch.Tensor]) -> None:
+def test_another_seed_gives_other_tokens(model: LocalModel, reference: tuple[list[int], torch.Tensor]) -> None:
     """Five seeds, five answers."""
     with thread_mesh(model, memory_window=0) as conversation:
         answers = {tuple(drawn(conversation, seed)[0]) for seed in range(4)}
     assert len(answers | {tuple(reference[0])}) == 5
 
 
-def test_what_others_draw_does_not_matter(model: Model, reference: tuple[list[int], torch.Tensor]) -> None:
+def test_what_others_draw_does_not_matter(model: LocalModel, reference: tuple[list[int], torch.Tensor]) -> None:
     """Three sequences in the same sweeps, each with its own seed: each draws what it draws alone."""
     seeds = (SEED, 7, 8)
     with thread_mesh(model, memory_window=2) as conversation:

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 import torch
 
+from common.model.sweep_size import MAX_ROWS
 from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
-from coordinator.answering.open_model import Model, OpenModel
-from coordinator.engine.batch import MAX_ROWS
+from coordinator.answering.open_model import OpenModel
 from coordinator.local.pool import LocalNodes
+from coordinator.models.local_model import LocalModel
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.make_smollm2 import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, load_model, sha256_of
 from tests.support.mesh import importing_pool, new_sequence, process_meshes, run_alone, run_together, sliced
@@ -61,7 +62,7 @@ def windows_on(plan: tuple[int, str]) -> list[list[int]]:
 @pytest.fixture(scope="module", params=PLANS, ids=plan_name)
 def sliced_model(
     request: pytest.FixtureRequest, demo_model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Model, LocalNodes]]:
+) -> Iterator[tuple[LocalModel, LocalNodes]]:
     """Return the demo model cut by one plan, and a pool for its nodes, which imports meanwhile.
 
     Its slices are gone before the next plan's are made.
@@ -74,7 +75,7 @@ def sliced_model(
 
 
 @pytest.mark.timeout(400)  # seconds; a twentieth of it on two cores with nothing else to do
-def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[Model, LocalNodes]) -> None:
+def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple[LocalModel, LocalNodes]) -> None:
     """Not one token of 64 differs, where weights stream through a window of two blocks and where all are in memory."""
     model, pool = sliced_model
     plan = (model.plan.world_size, model.plan.strategy)
@@ -93,7 +94,7 @@ def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple
             check_window_promise(model, mesh, windows_by_rank)
 
 
-def check_window_promise(model: Model, conversation: OpenModel, windows_by_rank: list[int]) -> None:
+def check_window_promise(model: LocalModel, conversation: OpenModel, windows_by_rank: list[int]) -> None:
     """After dozens of sweeps no node has ever held more weight bytes than its window was promised to be."""
     for stats, memory_window in zip(conversation.node_stats(), windows_by_rank, strict=True):
         share = model.plan.shares[stats.rank]

@@ -9,7 +9,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.engine.batch import MAX_INPUT_BYTES, MAX_ROWS, BatchPart, next_batch, rows_per_sweep
+from common.model.sweep_size import MAX_INPUT_BYTES, MAX_ROWS, rows_per_sweep
+from coordinator.engine.batch import BatchPart, next_batch
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence
 

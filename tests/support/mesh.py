@@ -22,11 +22,12 @@ from unittest import mock
 import torch
 
 from common.weights.weight_memory import WeightMemory
-from coordinator.answering.open_model import Model, ModelOptions, OpenModel
+from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.local.pool import LocalNodes, LocalOptions
+from coordinator.models.local_model import LocalModel, ModelOptions
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
 
@@ -56,12 +57,12 @@ class RecordingSampler(Sampler):
 @contextmanager
 def sliced(
     path: Path, directory: Path, *, world_size: int, strategy: str = "uniform", tile_bytes: int | None = None
-) -> Iterator[Model]:
+) -> Iterator[LocalModel]:
     """Open the model at `path` with its slices in `directory`; made there unless they are there already.
 
     Args: tile_bytes: small ones cut the blocks of a small model into several tiles; None takes the product's own.
     """
-    model = Model(ModelOptions(
+    model = LocalModel(ModelOptions(
         model=path, world_size=world_size, split_strategy=strategy, save_dir=str(directory.absolute())
     ))  # fmt: skip
     try:
@@ -75,7 +76,7 @@ def sliced(
 
 @contextmanager
 def thread_mesh(
-    model: Model, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32"
+    model: LocalModel, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32"
 ) -> Iterator[OpenModel]:
     """Run every node of a sliced model in threads of this process, over real sockets, and connect to them."""
     with ExitStack() as closing:
@@ -106,7 +107,7 @@ def importing_pool() -> Iterator[LocalNodes]:
 
 @contextmanager
 def process_meshes(
-    model: Model, pool: LocalNodes, *, memory_windows: Sequence[Sequence[int]]
+    model: LocalModel, pool: LocalNodes, *, memory_windows: Sequence[Sequence[int]]
 ) -> Iterator[list[OpenModel]]:  # fmt: skip
     """Run every node of a sliced model as a process of its own, all forked from one pool.
 
@@ -137,7 +138,7 @@ def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOption
 
 
 @contextmanager
-def process_mesh(model: Model, *, memory_window: int) -> Iterator[OpenModel]:
+def process_mesh(model: LocalModel, *, memory_window: int) -> Iterator[OpenModel]:
     """Run one mesh of processes as `generate` does."""
     with importing_pool() as pool, OpenModel(model, _run_options(memory_window), pool) as mesh:
         yield mesh

@@ -1,0 +1,132 @@
+"""The door for devices that join: a listener that is there while some token can be used, and at no other time.
+
+Covers: opening and closing it, announcing it on the home network, where devices find it.
+Does not cover: what it answers (membership/services.py), tokens (membership/invites.py), other listeners (daemon.py).
+Threads: one that looks after it, for tokens expire by themselves; who invites opens it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+import grpc
+import psutil
+
+from common.errors import AddressInUse, InputError
+from common.trust.tls import open_server_credentials
+from common.wire.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
+from coordinator.membership.announcement import Announcement
+from coordinator.membership.invites import Invites
+from coordinator.membership.services import JoinServicer
+from coordinator.membership.state import MeshState
+from protos.shardmesh.v1 import mesh_pb2_grpc
+
+WORKERS = 4
+LOOK_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+MAX_ADVERTISED = 4
+EVERYWHERE = ("0.0.0.0", "[::]")
+
+log = logging.getLogger(__name__)
+
+
+class Door:
+    """The join port of one coordinator. Start it, and stop it."""
+
+    def __init__(
+        self, state: MeshState, invites: Invites, *, host: str, advertised: str, mesh_port: int, port: int
+    ) -> None:  # fmt: skip
+        """Args: advertised: the host that tokens name, if not `host`; mesh_port: where members are heard;
+        port: 0 takes any free one, once.
+        """
+        self._state, self._invites = state, invites
+        self._host, self._advertised, self._mesh_port = host, advertised, mesh_port
+        self.port = port
+        self._lock = threading.Lock()
+        self._server: grpc.Server | None = None
+        self._announcement: Announcement | None = None
+        self._stopping = threading.Event()
+        self._minding = threading.Thread(target=self._mind, name="door", daemon=True)
+
+    def start(self) -> None:
+        """Look after it from now on."""
+        self._minding.start()
+
+    def stop(self) -> threading.Event | None:
+        """Open it no more, and return what is set when its last call has ended, if it was open. May be called twice."""
+        self._stopping.set()
+        if self._minding.is_alive():
+            self._minding.join()
+        with self._lock:
+            return self._close()
+
+    def look(self) -> None:
+        """Open it when there is a token, close it when there is none. Raises: AddressInUse."""
+        with self._lock:
+            is_needed = self._invites.any_open and not self._stopping.is_set()
+            if is_needed and self._server is None:
+                self._open()
+            elif not is_needed:
+                self._close()
+
+    def addresses(self) -> list[str]:
+        """Return where a device may find it, the likeliest first. Raises: InputError: nowhere."""
+        hosts = self._reachable_hosts()
+        if not hosts:
+            raise InputError("this machine has no address that other devices could reach; connect it to a network, or "
+                             "start the coordinator with --advertise HOST")  # fmt: skip
+        return [f"{host}:{self.port}" for host in hosts]
+
+    def _open(self) -> None:
+        server = make_server(WORKERS)
+        servicer = JoinServicer(self._state, self._invites, self._mesh_port)
+        mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, server)
+        try:
+            address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))
+        except AddressInUse as error:
+            raise AddressInUse(f"devices cannot join: another process has port {self.port}, the one after "
+                               "--master-port; end that, or start the coordinator with another --master-port"
+                               ) from error  # fmt: skip
+        self.port = split_host_port(address)[1]
+        server.start()
+        self._server = server
+        hosts = [host for host in self._reachable_hosts() if is_ipv4(host) and not is_loopback(host)]
+        if hosts:
+            self._announcement = Announcement(self._state.name, hosts, self.port)
+
+    def _close(self) -> threading.Event | None:
+        server, self._server = self._server, None
+        announcement, self._announcement = self._announcement, None
+        ended = None if server is None else server.stop(CLOSE_SECONDS)
+        if announcement is not None:
+            announcement.close()
+        return ended
+
+    def _mind(self) -> None:
+        while not self._stopping.wait(LOOK_SECONDS):
+            try:
+                self.look()
+            except AddressInUse as error:
+                log.warning("%s", error)
+            except Exception:  # the thread's edge; without it the door would never close again
+                log.exception("the door for devices is looked after again, after an unforeseen error")
+
+    def _reachable_hosts(self) -> list[str]:
+        """Return hosts by which devices reach this machine, the likeliest first."""
+        if self._advertised:
+            return [self._advertised]
+        return own_addresses() if self._host in EVERYWHERE else [self._host]
+
+
+def own_addresses() -> list[str]:
+    """Return this machine's IPv4 addresses that others may reach, those of real networks first."""
+    found = []
+    for name, addresses in psutil.net_if_addrs().items():
+        is_virtual = name.startswith(("docker", "br-", "veth", "virbr"))
+        found += [
+            (is_virtual, entry.address)
+            for entry in addresses
+            if entry.family.name == "AF_INET" and not is_loopback(entry.address)
+        ]
+    return [address for _, address in sorted(found)][:MAX_ADVERTISED]
