@@ -33,7 +33,7 @@ class CoordinatorMetrics:
             "shardmesh_coordinator_last_rounds", "Rounds in which this rank's answer came last.", ["rank"], registry=r
         )
         self.replayed_sequences = Counter(
-            "shardmesh_coordinator_replayed_sequences", "Answers that went on after their nodes were lost and came back.",
+            "shardmesh_coordinator_replayed_sequences", "Answers that went on after nodes were lost and reached again.",
             registry=r,
         )  # fmt: skip
         self.head_seconds = Histogram(

@@ -48,7 +48,7 @@ class Residual:
         return norm_rows(hidden, addend, self.blocks[kind].norms[layer], self.norm_epsilon, into)
 
     def finish(self, kind: str, layer: int, output: torch.Tensor) -> None:
-        """Do, in place, what a block's sum over all ranks is due once: add the last projection's bias, if there is one."""
+        """Do once, in place, what a block's sum over all ranks is due: its last projection's bias, if it has one."""
         biases = self.blocks[kind].late_biases
         if biases is not None:
             output += biases[layer]

@@ -136,7 +136,7 @@ class FrameReader:
 
     @property
     def has_message(self) -> bool:
-        """Whether a whole message, or the beginning of a long one, was read already: the connection says nothing of it."""
+        """Whether a whole message was read already, or the beginning of a long one: the connection tells of neither."""
         there = self._stop - self._start
         if there < _LENGTH.size:
             return False

@@ -1,94 +1,75 @@
-"""A loaded model at work for all who ask it: one engine, one thread, several answers in the same sweeps.
+"""Every answer of one program: one engine, one thread, several answers in the same sweeps.
 
-Covers: opening the mesh when somebody asks, admission, ends of answers, a node that fails, another model.
-Does not cover: messages (generation_service.py), sweeps (engine.py), records of models (models/records.py).
-Threads: one of its own owns conversation and engine; callers put in an Asked and read its events.
+    ask -> prepared, in a thread of its own -> waits for its model -> engine -> events
+
+Covers: opening a model when somebody asks for it, another model, ends of answers, ranks that are lost and come back.
+Does not cover: protocols (cli/, program/), sweeps (engine/), which models there are and where (ModelSource).
+Threads: one owns the open model and its engine; two prepare; callers put in an Ask and read its events.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import queue
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 
-from common.errors import NodeError, NoSuchNode, ResourceError, ShardmeshError, SliceMismatch
-from common.weights.weight_memory import WeightMemory
-from coordinator.answering.open_model import OpenModel
-from coordinator.answering.run_options import RunOptions
-from coordinator.engine.sequence import Sequence
-from coordinator.engine.timings import Timings
-from coordinator.membership.reach import MeshAccess
+from common.errors import NodeError, NodeLost, ResourceError, ShardmeshError, SliceMismatch
+from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
+from coordinator.answering.model_source import ModelSource
+from coordinator.answering.open_model import OpenModel, RunnableModel
+from coordinator.answering.requests import Ask, Notice
+from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, Tell
+from coordinator.engine.sequence import CANCELLED, ERROR
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.models.node_slices import serve_slice
-from coordinator.models.records import LoadedModel
 
 MOST_ASKED = 16
-KV_BUDGET_BYTES = 1 << 30
+PREPARING_THREADS = 2
 END_SECONDS = 10.0
+BACK_SECONDS = 1.5
+"""How long nodes that were lost in the middle of an answer may take to be reached again: together with what it takes to
+find out, below the five seconds in which whoever asked is told."""
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(kw_only=True)
-class Asked:
-    """One request, from its arrival to its end."""
-
-    model: LoadedModel
-    sequence: Sequence
-    timings: Timings = field(default_factory=Timings)
-    memory: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Of every process, once the answer is complete."""
-    is_cancelled: bool = False
-    last_at: float = field(default_factory=time.perf_counter)
-    """When its last token came; before the first, when it arrived."""
-    events: queue.SimpleQueue[int | str | Exception | None] = field(default_factory=queue.SimpleQueue)
-    """Tokens, and sentences about nodes that are slow; then None, or what ended it."""
-
-    def parts(self) -> Iterator[int | str]:
-        """Yield the answer's tokens as they come, and notices. Raises: what ended it."""
-        while (event := self.events.get()) is not None:
-            if isinstance(event, Exception):
-                raise event
-            yield event
-
-
-class ModelRunner:
+class Answers:
     """Runs requests. Close it."""
 
-    def __init__(self, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32") -> None:
-        self._mesh, self._metrics, self._wire_dtype = mesh, metrics, wire_dtype
+    def __init__(self, source: ModelSource, metrics: CoordinatorMetrics) -> None:
+        self._source, self._metrics = source, metrics
         self._changed = threading.Condition()
-        self._waiting: list[Asked] = []
-        self._running: list[Asked] = []
-        self._is_ending = False
+        self._asked = 0
+        self._arrived: deque[AnswerStream] = deque()
+        self._withdrawn: deque[tuple[AnswerStream, str]] = deque()
         self._removed: set[str] = set()
-        self._conversation: OpenModel | None = None
-        self._model: LoadedModel | None = None
-        self._next_sequence_id = 0
+        self._is_ending = False
+        # From here on the engine's thread only.
+        self._waiting: deque[AnswerStream] = deque()
+        self._running: dict[int, AnswerStream] = {}
+        self._opened: OpenModel | None = None
+        self._model: RunnableModel | None = None
+        self._next_sequence_id = 1
+        self._sweeps_since_opening = self._sweeps_since_idle = 0
+        self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def ask(self, asked: Asked) -> None:
-        """Take a request; its events follow. Raises: ResourceError: too many wait or run."""
-        with self._changed:
-            if self._is_ending:
-                raise NodeError("the coordinator is ending; ask again when it is back")
-            if len(self._waiting) + len(self._running) >= MOST_ASKED:
-                raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
-            self._next_sequence_id += 1
-            asked.sequence.sequence_id = self._next_sequence_id
-            self._waiting.append(asked)
-            self._changed.notify()
+    def ask(self, ask: Ask) -> AnswerStream:
+        """Take a request and return its answer, whose events begin once it is in tokens.
 
-    def cancel(self, asked: Asked) -> None:
-        """End a request within a sweep."""
-        asked.is_cancelled = True
-        with self._changed:
-            self._changed.notify()
+        Raises: ResourceError: too many are under way; NodeError: the program is ending.
+        """
+        stream = self._accepted(ask)
+        self._preparing.submit(self._prepare, stream)
+        return stream
+
+    def answer(self, ask: Ask, prepared: Prepared) -> AnswerStream:
+        """Take a request that is in tokens already, and return its answer. Raises: as `ask`."""
+        stream = self._accepted(ask)
+        self._arrive(stream, prepared)
+        return stream
 
     def let_go(self, name: str) -> None:
         """Send a node nothing more after the sweep under way: it was removed from the mesh."""
@@ -97,138 +78,201 @@ class ModelRunner:
             self._changed.notify()
 
     def close(self) -> None:
-        """End what runs with an error, and the thread."""
+        """End what runs with an error, and the threads; a round under way is broken off."""
         with self._changed:
             self._is_ending = True
             self._changed.notify()
+        self._preparing.shutdown(wait=False, cancel_futures=True)
+        opened = self._opened
+        if opened is not None:
+            opened.interrupt()
         self._thread.join(END_SECONDS)
+
+    def _accepted(self, ask: Ask) -> AnswerStream:
+        with self._changed:
+            if self._is_ending:
+                raise _ending()
+            if self._asked >= MOST_ASKED:
+                raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
+            self._asked += 1
+        return AnswerStream(ask=ask, withdraw=self._withdraw)
+
+    def _withdraw(self, stream: AnswerStream, reason: str) -> None:
+        stream.is_withdrawn = True
+        with self._changed:
+            self._withdrawn.append((stream, reason))
+            self._changed.notify()
+
+    def _prepare(self, stream: AnswerStream) -> None:
+        """Turn a request into tokens. In a thread of its own: it may be slow and may fail."""
+        try:
+            prepared = self._source.prepare(stream.ask)
+        except Exception as error:  # noqa: BLE001 - the thread's edge; whoever waits hears of it
+            self._end(stream, "error", error)
+            return
+        self._arrive(stream, prepared)
+
+    def _arrive(self, stream: AnswerStream, prepared: Prepared) -> None:
+        stream.prepared = prepared
+        stream.put(prepared)
+        with self._changed:
+            self._arrived.append(stream)
+            self._changed.notify()
 
     def _run(self) -> None:
         while self._wait_for_work():
             try:
-                self._leave_removed()
+                self._take_news()
                 self._admit()
-                if self._running:
-                    self._step()
-            except ShardmeshError as error:
-                self._fail(error)
+                self._step()
             except Exception as error:  # the thread's edge: whoever waits must hear of it, and the next request works
-                log.exception("a sweep has failed")
-                self._fail(error)
-        self._fail(NodeError("the coordinator has ended; ask again when it is back"))
+                if not isinstance(error, ShardmeshError):
+                    log.exception("a sweep has failed")
+                self._lost(error)
+        self._close_model()
+        for stream in [*self._running.values(), *self._waiting, *self._arrived]:
+            self._end(stream, "error", _ending())
 
     def _wait_for_work(self) -> bool:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._waiting or self._running or self._removed or self._is_ending
+                lambda: self._arrived or self._withdrawn or self._removed or self._is_ending
+                or self._running or self._waiting
             )  # fmt: skip
             return not self._is_ending
 
-    def _leave_removed(self) -> None:
-        """Raise NoSuchNode when a node was removed that the open conversation goes through."""
+    def _take_news(self) -> None:
+        """Take what came in since the last sweep. Raises: NoSuchNode: a node of the open model was removed."""
         with self._changed:
+            self._waiting += self._arrived
+            self._arrived.clear()
+            withdrawn, self._withdrawn = self._withdrawn, deque()
             removed, self._removed = self._removed, set()
+        for stream, reason in withdrawn:
+            if stream in self._waiting:
+                self._waiting.remove(stream)
+                self._end(stream, reason)
+            elif stream.prepared is not None and self._opened is not None:
+                cancelled = Cancelled(sequence_id=stream.prepared.sequence.sequence_id, finish_reason=reason)
+                self._tell(self._opened.engine.schedule.handle(cancelled))
         if self._model is not None and (gone := removed.intersection(self._model.node_names)):
-            raise _without_node(self._model, f"{min(gone)} was removed from the mesh")
+            raise self._source.without_node(self._model, f"{min(gone)} was removed from the mesh")
 
     def _admit(self) -> None:
-        """Take what waits into the next sweep, as far as it fits; requests for another model when nothing runs."""
-        for asked in [waits for waits in self._waiting if waits.is_cancelled]:
-            self._end(asked, "cancelled", None)
+        """Hand what waits to the schedule; requests for another model when nothing runs."""
         while self._waiting:
-            asked = self._waiting[0]
-            if self._running and not self._fits(asked):
+            stream = self._waiting[0]
+            assert stream.prepared is not None  # it arrived
+            if self._running and stream.prepared.model != self._model:
                 return
+            self._waiting.popleft()
+            if stream.is_withdrawn:
+                self._end(stream, CANCELLED)
+                continue
+            sequence = stream.prepared.sequence
+            sequence.sequence_id, self._next_sequence_id = self._next_sequence_id, self._next_sequence_id + 1
             try:
-                conversation = self._opened(asked.model)
-                try:
-                    conversation.engine.add(asked.sequence)
-                except (NodeError, SliceMismatch):
-                    if self._running or any(map(self._mesh.is_silent, asked.model.node_names)):
-                        raise
-                    self._close_conversation()  # a node was away, or served something else, since the last request
-                    self._opened(asked.model).engine.add(asked.sequence)
-            except ShardmeshError as error:
-                self._end(asked, "error", error)
-                raise
-            self._waiting.remove(asked)
-            self._running.append(asked)
+                self._opened_for(stream.prepared.model).engine.add(sequence)
+            except Exception as error:  # noqa: BLE001 - the model cannot be opened, or not for this request: its end alone
+                self._end(stream, "error", error)
+                continue
+            self._running[sequence.sequence_id] = stream
 
-    def _fits(self, asked: Asked) -> bool:
-        """Tell whether a request can go beside those that run: the same model, and room for its keys and values."""
-        if self._conversation is None or asked.model != self._model:
-            return False
-        spec = self._model.identity.spec
-        positions = sum(one.sequence.position_capacity for one in (*self._running, asked))
-        return all(
-            spec.kv_bytes(len(share.kv_heads(spec)), positions) <= budget
-            for share, budget in zip(
-                self._model.identity.plan.shares, self._conversation.engine.mesh.kv_budget_bytes, strict=True
-            )
-        )
+    def _opened_for(self, model: RunnableModel) -> OpenModel:
+        if self._opened is None or model != self._model:
+            self._close_model()
+            self._open(model, Schedule(), None)
+        assert self._opened is not None  # since just now, or before
+        return self._opened
 
-    def _opened(self, model: LoadedModel) -> OpenModel:
-        """Return the mesh, serving a model; opened anew when it is another one than before."""
-        if self._conversation is None or model != self._model:
-            self._close_conversation()
-            run = RunOptions(
-                weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names,
-                mesh=self._mesh, wire_dtype=self._wire_dtype,
-            )  # fmt: skip
-            try:
-                for name, description in zip(model.node_names, model.slices(), strict=True):
-                    serve_slice(self._mesh, name, description.slice_id)
-                self._conversation = OpenModel(model, run, None, self._metrics, self._notice)
-            except NoSuchNode as error:
-                raise _without_node(model, str(error)) from error
-            self._model = model
-        return self._conversation
+    def _open(self, model: RunnableModel, schedule: Schedule, reach_seconds: float | None) -> None:
+        self._opened = self._source.open(model, schedule, self._notice, reach_seconds)
+        self._model, self._sweeps_since_opening = model, 0
+        self._tell(self._opened.engine.impossible)
+
+    def _step(self) -> None:
+        if self._opened is None:
+            return
+        self._tell(self._opened.engine.step())
+        self._sweeps_since_opening += 1
+        self._sweeps_since_idle += 1
+        if not self._running:
+            self._tell(self._opened.engine.step())  # nothing but a message to the ranks that all have ended
+            self._sweeps_since_idle = 0
+
+    def _tell(self, news: list[Tell]) -> None:
+        now = time.perf_counter()
+        for tell in news:
+            sequence = tell.sequence
+            stream = self._running.get(sequence.sequence_id)
+            if stream is None or self._opened is None:
+                continue
+            if tell.token_id is not None:
+                is_first = len(sequence.generated_ids) == 1
+                self._opened.count_token(stream.timings, now - stream.last_at, is_first=is_first)
+                stream.last_at = now
+                stream.put(tell.token_id)
+            if sequence.finish_reason == ERROR:
+                self._end(stream, "error", tell.error)
+            elif sequence.finish_reason is not None:
+                self._end(stream, sequence.finish_reason)
 
     def _notice(self, text: str) -> None:
         """Tell all who wait of a node that is slow. From the thread that looks for them."""
         log.warning("%s", text)
-        for asked in [*self._running, *self._waiting]:
-            asked.events.put(f"{text}; coordinator-cli doctor measures what limits the mesh")
+        for stream in [*self._running.values(), *self._waiting]:
+            stream.put(Notice(text=text))
 
-    def _step(self) -> None:
-        assert self._conversation is not None  # something runs
-        by_id = {asked.sequence.sequence_id: asked for asked in self._running}
-        for asked in self._running[:]:
-            if asked.is_cancelled:
-                self._conversation.engine.remove(asked.sequence)
-                self._end(asked, "cancelled", None)
-        for new in self._conversation.engine.step():
-            asked = by_id[new.sequence.sequence_id]
-            now = time.perf_counter()
-            is_first = len(new.sequence.generated_ids) == 1
-            self._conversation.count_token(asked.timings, now - asked.last_at, is_first=is_first)
-            asked.last_at = now
-            asked.events.put(new.token_id)
-            if new.sequence.finish_reason is not None:
-                with contextlib.suppress(NodeError):  # the answer is complete in any case
-                    asked.memory = self._conversation.memory()
-                self._end(asked, new.sequence.finish_reason, None)
-
-    def _end(self, asked: Asked, outcome: str, error: Exception | None) -> None:
+    def _end(self, stream: AnswerStream, outcome: str, error: Exception | None = None) -> None:
         """Tell a request how it ended, and forget it."""
-        for place in (self._waiting, self._running):
-            if asked in place:
-                place.remove(asked)
+        if stream.prepared is not None:
+            self._running.pop(stream.prepared.sequence.sequence_id, None)
+        with self._changed:
+            self._asked -= 1
         self._metrics.requests.labels(outcome=outcome).inc()
-        asked.events.put(error)
+        if error is not None:
+            log.warning("a request%s has failed: %s", f" of {stream.ask.who}" if stream.ask.who else "", error)
+            stream.put(error)
+        else:
+            opened = self._opened
+            stream.put(Ended(reason=outcome, memory=dict if opened is None else opened.memory))
 
-    def _fail(self, error: Exception) -> None:
-        """End all that runs: after an error a mesh is of no more use. What waits is tried anew."""
-        self._close_conversation()
-        for asked in [*self._running, *(self._waiting if self._is_ending else ())]:
-            self._end(asked, "error", error)
+    def _lost(self, error: Exception) -> None:
+        """After an error ranks are of no more use: go on with others, where that may help, or end all that runs."""
+        opened, model = self._opened, self._model
+        # Before its first sweep after a rest nobody has waited yet: nodes may have been away for long, and come slowly.
+        was_resting = self._sweeps_since_idle == 0
+        self._close_model()
+        if opened is not None and model is not None and self._is_worth_going_on(model, error):
+            schedule = opened.engine.schedule
+            schedule.handle(RanksLost())
+            try:
+                self._open(model, schedule, None if was_resting else BACK_SECONDS)
+            except Exception as again:  # noqa: BLE001 - the thread's edge, as above
+                self._close_model()
+                error = again if was_resting else error
+            else:
+                self._went_on(error, was_resting=was_resting)
+                return
+        for stream in list(self._running.values()):
+            self._end(stream, "error", error)
 
-    def _close_conversation(self) -> None:
-        conversation, self._conversation, self._model = self._conversation, None, None
-        if conversation is not None:
-            conversation.close()
+    def _is_worth_going_on(self, model: RunnableModel, error: Exception) -> bool:
+        """Tell whether ranks that have worked before may be there again at once."""
+        has_worked = self._sweeps_since_opening > 0 and isinstance(error, NodeLost | SliceMismatch)
+        return has_worked and bool(self._running) and not self._is_ending and self._source.may_be_back(model)
+
+    def _went_on(self, error: Exception, *, was_resting: bool) -> None:
+        log.warning("%s; it was reached again, and what was computed there is computed again", error)
+        if not was_resting:
+            self._metrics.replayed_sequences.inc(len(self._running))
+            self._notice(f"{error}; it is there again, and the answer goes on")
+
+    def _close_model(self) -> None:
+        opened, self._opened, self._model = self._opened, None, None
+        if opened is not None:
+            opened.close()
 
 
-def _without_node(model: LoadedModel, what: str) -> NoSuchNode:
-    return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {model.source} "
-                      f"--name {model.name}")  # fmt: skip
+def _ending() -> NodeError:
+    return NodeError("the coordinator has ended; ask again when it is back")

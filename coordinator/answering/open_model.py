@@ -1,14 +1,13 @@
-"""Puts a coordinator together over a model's slices: memory, nodes, engine; and runs one request through it.
+"""Puts a coordinator together over a model's slices: memory, nodes, engine.
 
 Covers: the order in which things are opened, checked and closed. Does not cover: making slices
-(models/local_model.py), flags and output (cli/).
+(models/local_model.py), requests (answers.py), flags and output (cli/).
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +22,7 @@ from coordinator.answering.run_options import RunOptions
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
-from coordinator.engine.sequence import Sequence as TokenSequence
+from coordinator.engine.schedule import Schedule
 from coordinator.engine.timings import Timings
 from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
@@ -35,7 +34,15 @@ from protos.shardmesh.v1 import shard_pb2
 
 
 class RunnableModel(Protocol):
-    """What a conversation needs to know of a model that was cut into slices."""
+    """What there is to know of a model that was cut into slices."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+    @property
+    def node_names(self) -> Sequence[str]:
+        """Members of the mesh that hold it, by rank; none where it is on no mesh."""
 
     @property
     def identity(self) -> RanksIdentity:
@@ -56,15 +63,16 @@ class OpenModel:
     def __init__(
         self, model: RunnableModel, run: RunOptions, local: LocalNodes | None,
         metrics: CoordinatorMetrics | None = None, told: Callable[[str], None] = lambda text: None,
+        schedule: Schedule | None = None,
     ) -> None:  # fmt: skip
         """Start or connect nodes and open everything. `local` is started here, and closed by whoever made it.
 
-        Args: told: called, from another thread, with a sentence about a node that is slow while it is waited for.
+        Args: told: called, from another thread, with a sentence about a node that is slow while it is waited for;
+        schedule: of requests whose ranks were lost; a new one if not given.
         Raises: SliceError, NodeError, ResourceError and their kinds.
         """
         self.metrics = metrics or CoordinatorMetrics()
         self._closing = ExitStack()
-        self._next_sequence_id = 1
         set_thread_count(1, few_rows=usable_core_count())  # of the head: no node computes meanwhile
         with ExitStack() as opening:
             directory = model.own_directory
@@ -85,16 +93,16 @@ class OpenModel:
                     slice_directories=directories, weights=memory.nodes, kv_budget_bytes=memory.kv_bytes,
                     use_gpu=run.use_gpu,
                 ))]  # fmt: skip
-            self.nodes = connect_nodes(addresses, run.mesh)
+            self.nodes = connect_nodes(addresses, run.mesh, run.reach_seconds)
             for node in self.nodes:
                 opening.callback(node.close)
-            mesh = Ranks(
+            ranks = Ranks(
                 clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
                 wire=TORCH_DTYPES[run.wire_dtype], told=told,
             )  # fmt: skip
-            opening.callback(mesh.close)
-            mesh.open()
-            self.engine = Engine(mesh, ends, head)
+            opening.callback(ranks.close)
+            ranks.open()
+            self.engine = Engine(ranks, ends, head, schedule or Schedule())
             self._closing = opening.pop_all()
         self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
         self._ends, self._head = ends, head
@@ -111,41 +119,19 @@ class OpenModel:
             "read_bytes": stats.bytes_read_total + self._ends.bytes_read_total,
         }
 
-    def new_sequence_id(self) -> int:
-        """Return a number that no sequence of this conversation has had."""
-        self._next_sequence_id += 1
-        return self._next_sequence_id
-
-    def answer(self, sequence: TokenSequence, timings: Timings, started: float | None = None) -> Iterator[int]:
-        """Run one sequence alone and yield its tokens as they come; fills `timings`.
-
-        Args: started: when the request came (time.perf_counter); now if not given.
-        Raises: NodeError and what nodes report; the conversation is of no more use then.
-        """
-        last = started if started is not None else time.perf_counter()
-        outcome = "error"
-        try:
-            self.engine.add(sequence)
-            while sequence.finish_reason is None:
-                for new in self.engine.step():
-                    now = time.perf_counter()
-                    self.count_token(timings, now - last, is_first=len(sequence.generated_ids) == 1)
-                    last = now
-                    yield new.token_id
-            outcome = sequence.finish_reason
-        except GeneratorExit:
-            outcome = "cancelled"
-            self.engine.remove(sequence)
-            raise
-        finally:
-            self.metrics.requests.labels(outcome=outcome).inc()
-
     def node_stats(self) -> list[shard_pb2.GetStatsResponse]:
-        """Ask every node for its state, in rank order."""
-        return [node.stats() for node in self.nodes]
+        """Return every node's state, in rank order, once it has heard which sequences have ended. Raises: NodeError.
+
+        In the engine's thread, or while it rests.
+        """
+        self.engine.settle()
+        return self._stats()
 
     def memory(self) -> dict[str, dict[str, int]]:
-        """Return the memory of every process, in bytes: "coordinator", then "node0" and on. Raises: NodeError."""
+        """Return the memory of every process, in bytes: "coordinator", then "node0" and on; from any thread.
+
+        Raises: NodeError.
+        """
         own = own_memory()
         memory = {
             "coordinator": {
@@ -153,7 +139,7 @@ class OpenModel:
                 **self.own_weights(),
             }
         }  # fmt: skip
-        for stats in self.node_stats():
+        for stats in self._stats():
             memory[f"node{stats.rank}"] = {
                 "process_id": stats.process_id, "peak_rss_bytes": stats.peak_rss_bytes, "pss_bytes": stats.pss_bytes,
                 "window_bytes": stats.window_bytes, "resident_bytes": stats.resident_bytes,
@@ -161,6 +147,13 @@ class OpenModel:
                 "read_bytes": stats.read_bytes,
             }  # fmt: skip
         return memory
+
+    def interrupt(self) -> None:
+        """Break off a sweep under way, which ends in NodeLost. From any thread."""
+        self.engine.ranks.interrupt()
+
+    def _stats(self) -> list[shard_pb2.GetStatsResponse]:
+        return [node.stats() for node in self.nodes]
 
     def close(self) -> None:
         """End the sessions and free everything. May be called twice."""

@@ -34,6 +34,8 @@ class RunOptions:
     mesh: MeshAccess | None = None
     """The mesh that those nodes belong to, where they do."""
     use_gpu: bool = False
+    reach_seconds: float | None = None
+    """How long each node that runs already may take to be reached; None: as long as usual."""
     wire_dtype: str = "float32"
     """How rounds' numbers travel to nodes elsewhere: float32, or bfloat16 in half the bytes."""
 

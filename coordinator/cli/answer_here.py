@@ -1,12 +1,11 @@
-"""Runs one `generate` request and writes its text, its report and its JSON.
+"""Runs one `generate` request on nodes that it starts or is told of.
 
-Covers: the order of checks (what can fail fast fails first), streaming to stdout, the report on stderr.
-Does not cover: flags (generate.py), the engine.
+Covers: the order of checks (what can fail fast fails first), everything opened and closed.
+Does not cover: flags (generate.py), what is written (answer_output.py), the answer itself (answering/answers.py).
 """
 
 from __future__ import annotations
 
-import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -14,30 +13,26 @@ import torch
 
 from common.compute.matmul import kernels
 from common.program.metrics_page import MetricsPage
+from coordinator.answering.answer_stream import Prepared
+from coordinator.answering.answers import Answers
+from coordinator.answering.model_source import OneModel
 from coordinator.answering.open_model import OpenModel
+from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
-from coordinator.cli.answer_output import Answer, write_json, write_notice, write_report, write_text
+from coordinator.cli.answer_output import write_events, write_json, write_notice, write_report
 from coordinator.cli.progress import byte_progress
-from coordinator.engine.sampler import Sampler, SamplingParams
-from coordinator.engine.sequence import Sequence, make_sequence
-from coordinator.engine.timings import Timings
 from coordinator.local.pool import LocalNodes
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.program.health_service import HealthService
-from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer, load_tokenizer
+from coordinator.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
-class GenerateRequest:
+class LocalRequest:
     """Everything that one run of `generate` was asked for."""
 
-    prompt: str
-    chat: bool
-    length: int
-    sampling: SamplingParams
-    seed: int
-    ignore_eos: bool
+    ask: Ask
     json_output: bool
     model: ModelOptions
     run: RunOptions
@@ -45,7 +40,7 @@ class GenerateRequest:
     metrics_port: int | None
 
 
-def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
+def run_request(request: LocalRequest, local: LocalNodes | None) -> None:
     """Generate and print. Raises ShardmeshError of any kind; nothing that was started here is left."""
     metrics = CoordinatorMetrics()
     with ExitStack() as closing:
@@ -56,39 +51,16 @@ def run_request(request: GenerateRequest, local: LocalNodes | None) -> None:
         model = LocalModel(request.model)
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)
-        sequence = make_sequence(
-            tokenizer, request.prompt, chat=request.chat, length=request.length, ignore_eos=request.ignore_eos,
-            sampler=Sampler(request.sampling, request.seed),
-        )  # fmt: skip
-        sequence.check_fits(model.checkpoint.spec.max_position_count)
+        sequence = prepare(request.ask, tokenizer, model.checkpoint.spec)
         with byte_progress("slicing") as progress:
             model.slice(progress)
         run = replace(request.run, position_capacity=sequence.position_capacity)
-        conversation = closing.enter_context(OpenModel(model, run, local, metrics, write_notice))
-        timings = Timings()
-        text = _stream(conversation, sequence, tokenizer, timings, echo=not request.json_output)
-        memory = conversation.memory()
-    answer = Answer(
-        prompt_ids=sequence.prompt_ids, token_ids=sequence.generated_ids, text=text,
-        finish_reason=sequence.finish_reason, timings=timings, memory=memory,
-    )  # fmt: skip
+        opened = closing.enter_context(OpenModel(model, run, local, metrics, write_notice))
+        answers = Answers(OneModel(opened), metrics)
+        closing.callback(answers.close)
+        events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=tokenizer))
+        answer = write_events(events, echo=not request.json_output)
     if request.json_output:
         write_json(answer)
     else:
         write_report(answer, f" (torch {torch.__version__}, kernels {kernels.variant})")
-
-
-def _stream(conversation: OpenModel, sequence: Sequence, tokenizer: Tokenizer, timings: Timings, *, echo: bool) -> str:
-    """Run the sequence, writing text as whole characters come; return all of it."""
-    detokenizer = IncrementalDetokenizer(tokenizer, sequence.prompt_ids)
-    pieces = []
-    for token_id in conversation.answer(sequence, timings, time.perf_counter()):
-        if token_id in sequence.eos_ids:
-            continue
-        pieces.append(detokenizer.push(token_id))
-        if echo:
-            write_text(pieces[-1])
-    pieces.append(detokenizer.finish())
-    if echo:
-        write_text(pieces[-1] + "\n")
-    return "".join(pieces)

@@ -1,16 +1,18 @@
 """An answer as a person or a program reads it: text as it comes, then a report on stderr or one JSON document.
 
-Covers: answers of nodes that this command starts, and of a running coordinator. Does not cover: making them.
+Covers: answers of nodes that this command starts, and of a running coordinator: both are events. Does not cover: making
+them. Imports neither torch nor a tokenizer.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.errors import ResourceError
+from common.errors import InternalError, ResourceError
+from coordinator.answering.requests import Event, Failed, Finished, Notice, Started, Token
 from coordinator.engine.timings import Timings
 
 Memory = Mapping[str, Mapping[str, int]]
@@ -27,6 +29,37 @@ class Answer:
     finish_reason: str | None
     timings: Timings
     memory: Memory
+
+
+def write_events(events: Iterable[Event], *, echo: bool) -> Answer:
+    """Write text as it comes, notices to stderr, and return the whole answer.
+
+    Raises: what an answer has failed with, once the line that it broke off in has ended; as `write_text`.
+    """
+    prompt_ids: tuple[int, ...] = ()
+    token_ids: list[int] = []
+    pieces: list[str] = []
+    for event in events:
+        if isinstance(event, Started):
+            prompt_ids = event.prompt_token_ids
+        elif isinstance(event, Notice):
+            write_notice(event.text)
+        elif isinstance(event, Failed):
+            if echo and any(pieces):
+                write_text("\n")
+            raise event.error
+        else:
+            if isinstance(event, Token):
+                token_ids.append(event.token_id)
+            pieces.append(event.text)
+            if echo:
+                write_text(event.text + ("\n" if isinstance(event, Finished) else ""))
+        if isinstance(event, Finished):
+            return Answer(
+                prompt_ids=prompt_ids, token_ids=token_ids, text="".join(pieces), finish_reason=event.reason,
+                timings=event.timings, memory=event.memory,
+            )  # fmt: skip
+    raise InternalError("an answer without an end")
 
 
 def write_text(text: str) -> None:
@@ -68,10 +101,11 @@ def write_report(answer: Answer, engine: str = "") -> None:
     peaks = ", ".join(f"{name} {values.get('peak_rss_bytes', 0) / 1e6:.0f}" for name, values in answer.memory.items())
     pss_bytes = sum(values.get("pss_bytes", 0) for values in answer.memory.values())
     together = f"; {pss_bytes / 1e6:.0f} MB in all, shared pages once" if pss_bytes else ""
+    where = f" on {len(nodes)} node{'s' if len(nodes) > 1 else ''}" if nodes else ""
+    memory = f"peak memory, MB: {peaks}{together}" if nodes else "peak memory: a node could not be asked any more"
     print(
-        f"\n{len(answer.prompt_ids)} prompt tokens, {len(answer.token_ids)} generated "
-        f"({answer.finish_reason}) on {len(nodes)} node{'s' if len(nodes) > 1 else ''}\n"
+        f"\n{len(answer.prompt_ids)} prompt tokens, {len(answer.token_ids)} generated ({answer.finish_reason}){where}\n"
         f"first token after {answer.timings.ttft_seconds:.2f} s, then {answer.timings.tokens_per_second:.1f} tokens/s"
-        f"{engine}\npeak memory, MB: {peaks}{together}",
+        f"{engine}\n{memory}",
         file=sys.stderr,
     )

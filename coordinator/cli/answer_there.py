@@ -14,7 +14,8 @@ from common.errors import NodeLost, ShardmeshError
 from common.trust.tls import secure_channel
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import channel_options, error_from_rpc
-from coordinator.cli.answer_output import Answer, write_json, write_notice, write_report, write_text
+from coordinator.answering.requests import Event, Failed, Finished, Notice, Started, Token
+from coordinator.cli.answer_output import write_events, write_json, write_report
 from coordinator.engine.timings import Timings
 from coordinator.membership.state import open_mesh_state
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -43,9 +44,7 @@ def ask_coordinator(
         )  # fmt: skip
         stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)
         try:
-            answer = _collect(stream, echo=not json_output)
-        except grpc.RpcError as error:
-            raise _without_place(error_from_rpc(error, COORDINATOR)) from error
+            answer = write_events(_events(stream), echo=not json_output)
         finally:
             stream.cancel()
     if json_output:
@@ -54,45 +53,29 @@ def ask_coordinator(
         write_report(answer)
 
 
-def _collect(stream: Iterable[generation_pb2.GenerateResponse], *, echo: bool) -> Answer:
-    prompt_ids: list[int] = []
-    token_ids: list[int] = []
-    pieces: list[str] = []
-    finished = None
-    for response in _parts(stream, pieces if echo else []):
-        part = response.WhichOneof("part")
-        if part == "started":
-            prompt_ids = list(response.started.prompt_token_ids)
-        elif part == "token":
-            token_ids.append(response.token.token_id)
-            pieces.append(response.token.text)
-        elif part == "notice":
-            write_notice(response.notice.text)
-        elif part == "finished":
-            finished = response.finished
-            pieces.append(finished.text + ("\n" if echo else ""))
-        if echo and pieces and pieces[-1]:
-            write_text(pieces.pop())
-            pieces.append("")
-    if finished is None:
-        raise NodeLost("the coordinator ended in the middle of the answer")
-    timings = Timings(ttft_seconds=finished.ttft_seconds, seconds_per_token=list(finished.seconds_per_token))
-    return Answer(
-        prompt_ids=prompt_ids, token_ids=token_ids, text="".join(pieces), finish_reason=finished.finish_reason,
-        timings=timings, memory={name: dict(one.values) for name, one in _ordered(finished)},
-    )  # fmt: skip
-
-
-def _parts(
-    stream: Iterable[generation_pb2.GenerateResponse], written: list[str]
-) -> Iterator[generation_pb2.GenerateResponse]:
-    """Yield what arrives; after a failure in the middle of a line, the line ends before the failure is told."""
+def _events(stream: Iterable[generation_pb2.GenerateResponse]) -> Iterator[Event]:
+    """Yield what arrives as events; the last one is Finished or Failed."""
     try:
-        yield from stream
-    except grpc.RpcError:
-        if written:
-            write_text("\n")
-        raise
+        for response in stream:
+            part = response.WhichOneof("part")
+            if part == "started":
+                started = response.started
+                yield Started(model=started.model, prompt_token_ids=tuple(started.prompt_token_ids))
+            elif part == "token":
+                yield Token(token_id=response.token.token_id, text=response.token.text)
+            elif part == "notice":
+                yield Notice(text=response.notice.text)
+            elif part == "finished":
+                finished = response.finished
+                timings = Timings(
+                    ttft_seconds=finished.ttft_seconds, seconds_per_token=list(finished.seconds_per_token)
+                )  # fmt: skip
+                memory = {name: dict(one.values) for name, one in _ordered(finished)}
+                yield Finished(reason=finished.finish_reason, text=finished.text, timings=timings, memory=memory)
+                return
+        yield Failed(error=NodeLost("the coordinator ended in the middle of the answer"))
+    except grpc.RpcError as error:
+        yield Failed(error=_without_place(error_from_rpc(error, COORDINATOR)))
 
 
 def _ordered(finished: generation_pb2.GenerationFinished) -> list[tuple[str, generation_pb2.ProcessMemory]]:

@@ -51,6 +51,10 @@ def generate(
     p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that together reach p; 1: all.")] = 0.9,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 42,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past an end token.")] = False,
+    stop: Annotated[
+        list[str] | None,
+        typer.Option(help="End the answer before this text; may be given several times.", show_default=False),
+    ] = None,
     world_size: WorldSizeOption = 1,
     split_strategy: StrategyOption = "uniform",
     split_bin: SplitBinOption = False,
@@ -118,6 +122,7 @@ def generate(
         _ask(
             context, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat, length=length,
             temperature=temperature, top_k=k, top_p=p, seed=seed, ignore_eos=ignore_eos,
+            stop=stop or [],
         )  # fmt: skip
         return
     if model is None:
@@ -137,8 +142,9 @@ def generate(
         is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
         from common.trust.certificates import NAME_PATTERN
+        from coordinator.answering.requests import Ask, Message
         from coordinator.answering.run_options import RunOptions
-        from coordinator.cli.answer_here import GenerateRequest, run_request
+        from coordinator.cli.answer_here import LocalRequest, run_request
         from coordinator.engine.sampler import SamplingParams
         from coordinator.membership.reach import owner_access
         from coordinator.membership.state import default_state_directory
@@ -153,9 +159,14 @@ def generate(
                 addresses, mesh = names, owner_access(state_dir or default_state_directory())
             else:
                 addresses = parse_node_list(nodes, insecure=insecure)
-        request = GenerateRequest(
-            prompt=prefix + prompt, chat=chat, length=length, seed=seed, ignore_eos=ignore_eos, json_output=json_output,
-            sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p),
+        text = prefix + prompt
+        ask = Ask(
+            prompt="" if chat else text, messages=(Message(role="user", content=text),) if chat else (),
+            sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p), seed=seed, most_tokens=length,
+            stop=tuple(stop or ()), ignore_eos=ignore_eos,
+        )  # fmt: skip
+        request = LocalRequest(
+            ask=ask, json_output=json_output,
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
                 save_dir=save_dir, split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,
@@ -176,7 +187,7 @@ def generate(
 
 ASKED = {
     "coordinator", "state_dir", "model", "prompt", "prefix", "chat", "length", "temperature", "k", "p", "seed",
-    "ignore_eos", "json_output", "log_level",
+    "ignore_eos", "stop", "json_output", "log_level",
 }  # fmt: skip
 """What a running coordinator may be asked; the other options are of nodes that this command starts or reaches."""
 

@@ -1,37 +1,29 @@
 """READ FIRST. One sweep after another: rows in, one token out for each sequence that is due one.
 
-    batch -> embed -> [ norm -> attention round -> add -> norm -> FFN round -> add ] x layers
-          -> final norm -> head -> sampler -> token
+    schedule -> embed -> all layers -> final norm -> head -> sampler -> schedule
 
-Covers: the order of a sweep, sequences joining and leaving between sweeps.
-Does not cover: which rows (batch.py), ranks and messages (ranks.py), text (tokenizer/).
-Threads: one; whoever calls `step` owns the engine.
+Covers: the order of a sweep. Does not cover: whose turn it is (schedule.py), rows (batch.py), layers and how many nodes
+there are (ranks/layer_pass.py), text (answering/text_stream.py).
+Threads: one; whoever calls `step` owns the engine. Between two sweeps it waits for no node.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence as AnySequence
 from dataclasses import dataclass
 
 import torch
 
 from common.model.sweep_size import rows_per_sweep
-from common.weights.slice_format import BLOCK_KINDS
-from coordinator.engine.batch import BatchPart, next_batch
 from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
+from coordinator.engine.ledger import KvLedger, RankRoom
+from coordinator.engine.schedule import Arrived, Cancelled, RanksBack, Run, Schedule, State, SweepDone, Tell
 from coordinator.engine.sequence import Sequence
+from coordinator.ranks.layer_pass import Passed, layer_pass
 from coordinator.ranks.ranks import Ranks
+from coordinator.ranks.sweep import Sweep
 from protos.shardmesh.v1 import shard_pb2
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewToken:
-    """One token of one sequence."""
-
-    sequence: Sequence
-    token_id: int
 
 
 @dataclass(kw_only=True)
@@ -44,112 +36,124 @@ class EngineTimes:
 
 
 class Engine:
-    """Runs sequences through one mesh. After an error its mesh is of no more use."""
+    """Runs sequences through the ranks of one run. After an error these are of no more use, but the schedule is."""
 
-    def __init__(self, mesh: Ranks, ends: Ends, head: Head) -> None:
-        """Take an open mesh. Raises: NodeError: its only node is gone."""
-        self.mesh = mesh
+    def __init__(self, ranks: Ranks, ends: Ends, head: Head, schedule: Schedule) -> None:
+        """Take open ranks and a schedule, which may have lost its last ones. Raises: NodeError: the node is gone."""
+        self.ranks, self.schedule = ranks, schedule
         self.times = EngineTimes()
-        self._ends = ends
-        self._head = head
-        self._spec = mesh.identity.spec
+        self._ends, self._head = ends, head
+        self._layers = layer_pass(ranks, ends.residual)
+        self._spec = ranks.identity.spec
         self._most_rows = rows_per_sweep(self._spec.hidden_size)
-        self._sequences: list[Sequence] = []
-        if mesh.is_one_node:
-            mesh.load_norms(ends.residual)
         self._sweep_id = 0
+        self.impossible = schedule.handle(RanksBack(ledger=_ledger(ranks)))
+        """Ends of sequences that other ranks had room for, and these have not."""
 
     def add(self, sequence: Sequence) -> None:
-        """Take a sequence into the next sweep.
+        """Take a sequence into the next sweep that it fits.
 
-        Raises: PromptTooLong; KvBudgetExceeded: a rank has no room for it.
+        Raises: PromptTooLong; KvBudgetExceeded: a rank would not have room for it alone.
         """
         sequence.check_fits(self._spec.max_position_count)
-        self.mesh.open_sequence(sequence.sequence_id, sequence.position_capacity)
-        self._sequences.append(sequence)
-        self.mesh.metrics.sequences.set(len(self._sequences))
+        for tell in self.schedule.handle(Arrived(sequence=sequence)):
+            if tell.error is not None:
+                raise tell.error
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence, finished or not, here and on every rank."""
-        self._sequences.remove(sequence)
-        self.mesh.metrics.sequences.set(len(self._sequences))
-        self.mesh.close_sequence(sequence.sequence_id)
+        """Forget a sequence, finished or not; every rank hears of it with the next sweep."""
+        self.schedule.handle(Cancelled(sequence_id=sequence.sequence_id))
 
     @torch.inference_mode()
-    def step(self) -> list[NewToken]:
-        """Run one sweep and return the tokens it gave: none while prompts are still being read."""
-        batch = next_batch(self._sequences, self._most_rows)
-        if not batch:
+    def step(self) -> list[Tell]:
+        """Run one sweep and return what came of it: no token while prompts are being read.
+
+        Raises: NodeError and what nodes report.
+        """
+        run = self.schedule.next_run(self._most_rows)
+        self.ranks.metrics.sequences.set(len(self.schedule.sequences(State.RUNNING, State.REPLAYING)))
+        if run is None:
+            return []
+        if not run.parts:
+            self.ranks.forget(run.closes)
             return []
         started = time.perf_counter()
-        hidden = self._sweep(batch)
-        for part in batch:
-            part.sequence.computed_count += len(part.token_ids)
-        tokens = self._predict(batch, hidden)
-        self._count(batch, time.perf_counter() - started)
-        for new in tokens:
-            new.sequence.append(new.token_id)
-            if new.sequence.finish_reason is not None:
-                self.remove(new.sequence)
-        return tokens
+        hidden = self._ends.embed([token_id for part in run.parts for token_id in part.token_ids])
+        passed = self._layers.run(self._sweep(run), hidden)
+        done = self._predict(run, passed)
+        self._count(run, done, time.perf_counter() - started)
+        return self.schedule.handle(done)
 
-    def _sweep(self, batch: AnySequence[BatchPart]) -> torch.Tensor:
-        """Return the residual stream after the last layer, float32 [row_count, hidden_size]."""
+    def settle(self) -> None:
+        """Have every rank forget what has ended, and wait until it has. Raises: NodeError."""
+        run = self.schedule.next_run(0)
+        if run is not None:
+            self.ranks.forget(run.closes)
+        self.ranks.settle()
+
+    def _sweep(self, run: Run) -> Sweep:
         self._sweep_id += 1
         segments = [
             shard_pb2.Segment(
-                sequence_id=part.sequence.sequence_id, first_position=part.first_position,
-                row_count=len(part.token_ids), rotary_length=part.rotary_length,
+                sequence_id=part.sequence.sequence_id, first_position=first_position, row_count=row_count,
+                rotary_length=rotary_length,
             )
-            for part in batch
+            for part in run.parts
+            for first_position, row_count, rotary_length in part.runs()
         ]  # fmt: skip
-        hidden = self._ends.embed([token_id for part in batch for token_id in part.token_ids])
-        if self.mesh.is_one_node:
-            return self._whole_layers(segments, hidden)
-        residual = self._ends.residual
-        output: torch.Tensor | None = None
-        for layer in range(self._spec.layer_count):
-            for kind in BLOCK_KINDS:
-                rows = residual.block_input(kind, layer, hidden, output, self.mesh.input_place(hidden.shape))
-                output = self.mesh.run_block(kind, layer, self._sweep_id, segments, rows)
-                residual.add_late_bias(kind, layer, output)
-        return hidden if output is None else hidden + output
+        changes = None
+        if run.closes or run.opens:
+            changes = shard_pb2.SequenceChanges(closed=run.closes)
+            for sequence in run.opens:
+                changes.opened.add(
+                    sequence_id=sequence.sequence_id, position_capacity=sequence.position_capacity
+                )  # fmt: skip
+        return Sweep(sweep_id=self._sweep_id, segments=segments, changes=changes)
 
-    def _whole_layers(self, segments: AnySequence[shard_pb2.Segment], hidden: torch.Tensor) -> torch.Tensor:
-        """One node has nobody to add up with: it takes the steps between blocks too, and messages are saved."""
-        next_layer = 0
-        while next_layer < self._spec.layer_count:
-            hidden, next_layer = self.mesh.run_layers(next_layer, self._sweep_id, segments, hidden)
-        return hidden
-
-    def _predict(self, batch: AnySequence[BatchPart], hidden: torch.Tensor) -> list[NewToken]:
+    def _predict(self, run: Run, passed: Passed) -> SweepDone:
+        """Return the next token of each sequence that is due one, and what went wrong for single ones."""
         started = time.perf_counter()
-        due, last_rows = [], []
-        row = -1
-        for part in batch:
-            row += len(part.token_ids)
-            if part.completes_prompt:
-                due.append(part.sequence)
-                last_rows.append(row)
-        if not due:
-            return []
-        logits = self._head.logits(self._ends.head_input(hidden[last_rows]))
-        tokens = [
-            NewToken(sequence=sequence, token_id=sequence.sampler.sample(row_logits))
-            for sequence, row_logits in zip(due, logits, strict=True)
-        ]
-        elapsed = time.perf_counter() - started
-        self.times.head += elapsed
-        self.mesh.metrics.head_seconds.observe(elapsed)
-        return tokens
+        spoiled: dict[int, Exception] = dict(passed.spoiled)
+        due, rows, first_row = [], [], 0
+        for part in run.parts:
+            if part.sequence.sequence_id in spoiled:
+                continue
+            due += [part.sequence for _ in part.logit_rows]
+            rows += [first_row + row for row in part.logit_rows]
+            first_row += len(part.token_ids)
+        predicted: dict[int, int] = {}
+        if due:
+            logits = self._head.logits(self._ends.head_input(passed.hidden[rows]))
+            for sequence, row_logits in zip(due, logits, strict=True):
+                try:
+                    predicted[sequence.sequence_id] = sequence.sampler.sample(row_logits)
+                except Exception as error:  # noqa: BLE001 - one request's; whoever waits for it hears of it
+                    spoiled[sequence.sequence_id] = error
+            elapsed = time.perf_counter() - started
+            self.times.head += elapsed
+            self.ranks.metrics.head_seconds.observe(elapsed)
+        return SweepDone(predicted=predicted, spoiled=spoiled)
 
-    def _count(self, batch: AnySequence[BatchPart], seconds: float) -> None:
+    def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
         self.times.sweep_count += 1
         self.times.sweeps += seconds
-        metrics = self.mesh.metrics
+        metrics = self.ranks.metrics
         metrics.sweep_seconds.observe(seconds)
         prompt_tokens = sum(
-            len(part.token_ids) for part in batch if part.first_position < len(part.sequence.prompt_ids)
+            len(part.token_ids)
+            for part in run.parts
+            if part.first_position < len(part.sequence.prompt_ids) and part.sequence.sequence_id not in done.spoiled
         )
         if prompt_tokens:
             metrics.tokens.labels(kind="prompt").inc(prompt_tokens)
+
+
+def _ledger(ranks: Ranks) -> KvLedger:
+    """Return an empty book of what ranks have."""
+    spec, plan = ranks.identity.spec, ranks.identity.plan
+    return KvLedger([
+        RankRoom(
+            name=client.name, position_bytes=spec.kv_bytes(len(share.kv_heads(spec)), 1), budget_bytes=budget_bytes
+        )
+        for client, share, budget_bytes in zip(ranks.clients, plan.shares, ranks.kv_budget_bytes, strict=True)
+    ])  # fmt: skip

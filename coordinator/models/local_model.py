@@ -6,6 +6,7 @@ files (checkpoints/checkpoint.py), cutting (slicing/splitter.py).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from coordinator.ranks.ranks import RanksIdentity
+from coordinator.ranks.identity import RanksIdentity
 from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
 
 
@@ -65,6 +66,16 @@ class LocalModel:
     def slice(self, progress: ReportBytes) -> bool:
         """Make the slices unless they are there; return whether they had to be made."""
         return ensure_slices(self.checkpoint, self.split, redo=self.options.split_bin, progress=progress)
+
+    @property
+    def name(self) -> str:
+        """What it is called here: as its directory or file."""
+        return self.options.model.name
+
+    @property
+    def node_names(self) -> Sequence[str]:
+        """None: it is on no mesh."""
+        return ()
 
     @property
     def identity(self) -> RanksIdentity:

@@ -1,6 +1,6 @@
-"""The coordinator's gRPC face for asking a loaded model. Messages in and out; answering/answers.py does the work.
+"""The coordinator's gRPC face for asking a loaded model. Messages in and out; answering/ does the work.
 
-Covers: GenerationService, who may ask, tokens to text. Threads: gRPC's; each turns its own answer into text.
+Covers: GenerationService, who may ask. Threads: gRPC's; each turns its own answer into text.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from common.errors import InputError
+from common.errors import NodeError
 from common.wire.rpc import abort_with, guarded
 from coordinator.membership.reach import MeshAccess
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.models.records import LoadedModel, LoadedModels
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # they import torch
-    from coordinator.answering.answers import ModelRunner
-    from coordinator.tokenizer import Tokenizer
+    from coordinator.answering.answers import Answers
+    from coordinator.answering.requests import Ask, Event
 
 
 class Generator:
@@ -30,80 +29,87 @@ class Generator:
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32"
     ) -> None:  # fmt: skip
-        self._wire_dtype = wire_dtype
-        self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
+        self._state_directory, self._wire_dtype = state_directory, wire_dtype
+        self._mesh, self._metrics = mesh, metrics
         self._lock = threading.Lock()
-        self._closers: list[Callable[[], None]] = []
-        self._runner: ModelRunner | None = None
-        self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
+        self._answers: Answers | None = None
+        self._is_closed = False
 
     def generate(
         self, request: generation_pb2.GenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[generation_pb2.GenerateResponse]:
         """Yield the parts of one answer. Raises: ShardmeshError of any kind."""
-        # Here and not at the top: they import torch, 200 MB that a coordinator without a model has no use for.
-        from coordinator.answering.answers import Asked, ModelRunner
-        from coordinator.engine.sampler import Sampler, SamplingParams
-        from coordinator.engine.sequence import make_sequence
-        from coordinator.tokenizer import IncrementalDetokenizer
+        # Here and not at the top: it imports torch, 200 MB that a coordinator without a model has no use for.
+        from coordinator.answering.requests import Failed
 
-        model = self._models.get(request.model)
-        with self._lock:
-            if self._runner is None:
-                self._runner = ModelRunner(self._mesh, self._metrics, self._wire_dtype)
-                self._closers.append(self._runner.close)
-            tokenizer, runner = self._tokenizer(model), self._runner
-        sampling = SamplingParams(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p)
-        sequence = make_sequence(
-            tokenizer, request.prompt, chat=request.chat, length=request.length, ignore_eos=request.ignore_eos,
-            sampler=Sampler(sampling, request.seed),
-        )  # fmt: skip
-        sequence.check_fits(model.identity.spec.max_position_count)
-        asked = Asked(model=model, sequence=sequence)
-        runner.ask(asked)
-        if not context.add_callback(lambda: runner.cancel(asked)):
-            runner.cancel(asked)  # the caller has gone already
-        started = generation_pb2.GenerationStarted(model=model.name, prompt_token_ids=sequence.prompt_ids)
-        yield generation_pb2.GenerateResponse(started=started)
-        detokenizer = IncrementalDetokenizer(tokenizer, sequence.prompt_ids)
-        for part in asked.parts():
-            if isinstance(part, str):
-                yield generation_pb2.GenerateResponse(notice=generation_pb2.GenerationNotice(text=part))
-                continue
-            text = "" if part in sequence.eos_ids else detokenizer.push(part)
-            yield generation_pb2.GenerateResponse(token=generation_pb2.GeneratedToken(token_id=part, text=text))
-        finished = generation_pb2.GenerationFinished(
-            finish_reason=sequence.finish_reason or "", text=detokenizer.finish(),
-            ttft_seconds=asked.timings.ttft_seconds, seconds_per_token=asked.timings.seconds_per_token,
-        )  # fmt: skip
-        for process, values in asked.memory.items():
-            finished.memory[process].values.update(values)
-        yield generation_pb2.GenerateResponse(finished=finished)
-
-    def _tokenizer(self, model: LoadedModel) -> Tokenizer:
-        """Return a model's tokenizer, read once; call with the lock held. Raises: InputError: it is gone."""
-        from coordinator.tokenizer import load_tokenizer
-
-        try:
-            number = model.tokenizer_directory.stat().st_ino  # to load a model again may bring another one
-        except OSError as error:
-            raise InputError(f"{model.tokenizer_directory} cannot be used ({error.strerror}); load the model again "
-                             f"(coordinator-cli load MODEL --name {model.name})") from error  # fmt: skip
-        kept = self._tokenizers.get(model.name)
-        if kept is None or kept[:2] != (model, number):
-            kept = self._tokenizers[model.name] = (model, number, load_tokenizer(model.tokenizer_directory))
-        return kept[2]
+        stream = self._started().ask(_ask_of(request))
+        if not context.add_callback(stream.cancel):
+            stream.cancel()  # the caller has gone already
+        for event in stream:
+            if isinstance(event, Failed):
+                raise event.error
+            yield _response(event)
 
     def let_go(self, name: str) -> None:
         """Have nothing to do with a node any more: it was removed from the mesh."""
         with self._lock:
-            if self._runner is not None:
-                self._runner.let_go(name)
+            if self._answers is not None:
+                self._answers.let_go(name)
 
     def close(self) -> None:
         """End what runs."""
-        while self._closers:
-            self._closers.pop()()
+        with self._lock:
+            self._is_closed = True
+        if self._answers is not None:
+            self._answers.close()
+
+    def _started(self) -> Answers:
+        from coordinator.answering.answers import Answers
+        from coordinator.answering.model_source import MeshModels
+
+        with self._lock:
+            if self._is_closed:
+                raise NodeError("the coordinator is ending; ask again when it is back")
+            if self._answers is None:
+                source = MeshModels(self._state_directory, self._mesh, self._metrics, self._wire_dtype)
+                self._answers = Answers(source, self._metrics)
+            return self._answers
+
+
+def _ask_of(request: generation_pb2.GenerateRequest) -> Ask:
+    """Return what a message asks. Raises: InputError: a value out of its range."""
+    from coordinator.answering.requests import Ask, Message
+    from coordinator.engine.sampler import SamplingParams
+
+    return Ask(
+        model=request.model,
+        prompt="" if request.chat else request.prompt,
+        messages=(Message(role="user", content=request.prompt),) if request.chat else (),
+        sampling=SamplingParams(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p),
+        seed=request.seed, most_tokens=request.length, stop=tuple(request.stop), ignore_eos=request.ignore_eos,
+        who="the mesh's owner",
+    )  # fmt: skip
+
+
+def _response(event: Event) -> generation_pb2.GenerateResponse:
+    """Return an event as a message."""
+    from coordinator.answering.requests import Finished, Notice, Started, Token
+
+    response = generation_pb2.GenerateResponse()
+    if isinstance(event, Started):
+        response.started.model = event.model
+        response.started.prompt_token_ids.extend(event.prompt_token_ids)
+    elif isinstance(event, Token):
+        response.token.token_id, response.token.text = event.token_id, event.text
+    elif isinstance(event, Notice):
+        response.notice.text = event.text
+    elif isinstance(event, Finished):
+        response.finished.finish_reason, response.finished.text = event.reason, event.text
+        response.finished.ttft_seconds = event.timings.ttft_seconds
+        response.finished.seconds_per_token.extend(event.timings.seconds_per_token)
+        for process, values in event.memory.items():
+            response.finished.memory[process].values.update(values)
+    return response
 
 
 class GenerationServicer(generation_pb2_grpc.GenerationServiceServicer):

@@ -1,4 +1,4 @@
-"""In which order do the ranks' answers come? As they arrive, over sockets; in rank order where there are none to look at.
+"""In which order do the ranks' answers come? As they arrive, over sockets; where there are none to look at, by rank.
 
 Covers: waiting for several ranks at once, silence of one of them. Does not cover: what an answer says (ranks.py), the
 order of sums, which is by rank always (reduction.py).

@@ -1,8 +1,8 @@
 """All ranks as one: opens sessions, sends each round to every rank that has a part in it, adds the parts.
 
 Covers: messages of a round, which ranks take part, which sequences a rank refuses or spoils, the record of each round.
-Does not cover: transports (transports/), in which order answers come (arrivals.py), addition itself (reduction.py), what
-to run (engine.py), one round after another (layer_pass.py).
+Does not cover: transports (transports/), in which order answers come (arrivals.py), addition itself (reduction.py),
+what to run (engine.py), one round after another (layer_pass.py).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import torch
 
 from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
+from common.model.sweep_size import rows_per_sweep
 from common.weights.slice_format import ATTENTION, FFN
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number

@@ -1,6 +1,7 @@
 """Whose rows go through the layers together, and which sequences end and begin with them. Pure but for messages.
 
-Covers: rows of sequences that are refused, taken out half-way; what a round comes to. Does not cover: which rows (engine/schedule.py).
+Covers: rows of sequences that are refused, taken out half-way; what a round comes to. Does not cover: which rows
+(engine/schedule.py).
 """
 
 from __future__ import annotations

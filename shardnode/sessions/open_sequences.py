@@ -22,21 +22,25 @@ MAX_SEQUENCES = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class TakenRows:
+class TakenSegments:
     """What of a request is to be computed."""
 
-    shape: tuple[int, int]
-    """Of the request's rows, those of refused sequences included."""
     segments: list[Segment]
     """Of sequences that are not refused; none where all are."""
-    rows: torch.Tensor
-    """Theirs, float32 [row_count, hidden_size]."""
+    row_count: int
+    """Of the request, rows of refused sequences included."""
     kept: torch.Tensor | None
-    """Which of the request's rows these are; None: all."""
+    """Which of these rows are theirs; None: all."""
+
+    def own(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the rows to compute. Args: rows: the request's, float32 [row_count, hidden_size]."""
+        return rows if self.kept is None else rows[self.kept]
 
     def among_all(self, computed: torch.Tensor) -> torch.Tensor:
         """Return computed rows at their places among the request's; those of refused sequences are 0."""
-        return computed if self.kept is None else torch.zeros(self.shape).index_copy_(0, self.kept, computed)
+        if self.kept is None:
+            return computed
+        return torch.zeros(self.row_count, computed.shape[1]).index_copy_(0, self.kept, computed)
 
 
 class OpenSequences:
@@ -71,23 +75,20 @@ class OpenSequences:
                 ))  # fmt: skip
         return refused
 
-    def take(self, asked: Iterable[shard_pb2.Segment], refused: Collection[int], rows: torch.Tensor) -> TakenRows:
-        """Return which rows to compute. Args: refused: ids of sequences that are not; rows: of all segments.
+    def take(self, asked: Iterable[shard_pb2.Segment], refused: Collection[int]) -> TakenSegments:
+        """Return which rows of a request to compute. Args: refused: ids of sequences whose rows are not.
 
         Raises: ProtocolError: an unknown sequence; InputError: positions that cannot be.
         """
-        shape = (rows.shape[0], rows.shape[1])
-        if not refused:
-            return TakenRows(shape=shape, segments=[self._segment(one) for one in asked], rows=rows, kept=None)
-        segments, kept, first_row = [], [torch.empty(0, dtype=torch.int64)], 0
+        segments, kept, row_count = [], [torch.empty(0, dtype=torch.int64)], 0
         for segment in asked:
-            _check(segment)
             if segment.sequence_id not in refused:
                 segments.append(self._segment(segment))
-                kept.append(torch.arange(first_row, first_row + segment.row_count))
-            first_row += segment.row_count
-        places = torch.cat(kept)
-        return TakenRows(shape=shape, segments=segments, rows=rows[places], kept=places)
+            _check(segment)
+            if refused and segment.sequence_id not in refused:
+                kept.append(torch.arange(row_count, row_count + segment.row_count))
+            row_count += segment.row_count
+        return TakenSegments(segments=segments, row_count=row_count, kept=torch.cat(kept) if refused else None)
 
     def close(self) -> None:
         """Give all room back."""
@@ -108,7 +109,6 @@ class OpenSequences:
         sequence = self._open.get(segment.sequence_id)
         if sequence is None:
             raise ProtocolError(f"sequence {segment.sequence_id} is not open")
-        _check(segment)
         return Segment(
             sequence=sequence, first_position=segment.first_position,
             row_count=segment.row_count, rotary_length=segment.rotary_length,

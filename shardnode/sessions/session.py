@@ -1,6 +1,7 @@
 """One coordinator's session with this node: checks every message, runs blocks, forgets sequences at the end.
 
-Covers: the order of messages, distrust of what arrives. Does not cover: its sequences (open_sequences.py), transports (service.py, direct.py), maths (executor.py).
+Covers: the order of messages, distrust of what arrives. Does not cover: its sequences (open_sequences.py), transports
+(service.py, direct.py), maths (executor.py).
 Each transport makes a Session, passes it every request in order, and closes it however the stream ends.
 """
 
@@ -18,7 +19,7 @@ from common.wire.framing import close_files
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.sessions.open_sequences import OpenSequences, TakenRows
+from shardnode.sessions.open_sequences import OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.work.layers import WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
@@ -108,13 +109,9 @@ class Session:
     def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
         if self._is_open:
             raise ProtocolError("open_session came twice")
-        if request.protocol_version != PROTOCOL_VERSION:
-            raise SliceMismatch(
-                f"this node speaks version {PROTOCOL_VERSION} of the protocol and the coordinator version "
-                f"{request.protocol_version}; install the same version of shardmesh on both"
-            )
         manifest = self._node.manifest
         pairs = [
+            ("protocol version", request.protocol_version, PROTOCOL_VERSION),
             ("model", request.model_identity, manifest.model_identity),
             ("plan", request.plan_digest, manifest.plan.digest),
             ("rank", request.rank, manifest.rank),
@@ -124,9 +121,10 @@ class Session:
             f"{name} {_short(mine)} instead of {_short(theirs)}" for name, theirs, mine in pairs if theirs != mine
         ]
         if differences:
-            raise SliceMismatch(
-                f"this node's slice has {', '.join(differences)}; give it the slice that belongs to the plan"
-            )
+            remedy = "give it the slice that belongs to the plan"
+            if request.protocol_version != PROTOCOL_VERSION:
+                remedy = "install the same version of shardmesh on both"
+            raise SliceMismatch(f"this node's slice has {', '.join(differences)}; {remedy}")
         self._wire = dtype_of(request.wire_dtype, (torch.float32, torch.bfloat16))
         self._memory = AcceptedMemory.accept(self._files, request.memory_bytes)
         self._close_files()
@@ -146,18 +144,18 @@ class Session:
         result = response.block_result
         result.refused.extend(self._begin_sweep(request))
         memory = self._memory if request.input.is_in_memory else None
-        taken = self._rows(request, result.refused, memory, torch.float32 if memory else self._wire)
+        taken, rows = self._rows(request, result.refused, memory, torch.float32 if memory else self._wire)
         if taken.segments:
             with self._node.lock:
-                output = self._node.executor.run(kind, request.layer, taken.segments, taken.rows)
+                output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
             partial = taken.among_all(output.partial)
             result.compute_nanoseconds = output.compute_nanoseconds
             result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
         else:
-            partial = torch.zeros(taken.shape)
-        self.last_round_is_long = taken.shape[0] > MOST_NATIVE_ROWS
-        place = memory.answers.view(taken.shape) if memory else None
+            partial = torch.zeros_like(rows)
+        self.last_round_is_long = taken.row_count > MOST_NATIVE_ROWS
+        place = memory.answers.view(tuple(rows.shape)) if memory else None
         if place is not None:
             encode_in_memory(partial, result.partial, place)
         else:
@@ -168,13 +166,13 @@ class Session:
             raise ProtocolError("run_layers came before load_norms")
         result = response.layers_result
         result.refused.extend(self._begin_sweep(request))
-        taken = self._rows(request, result.refused)
+        taken, rows = self._rows(request, result.refused)
         layers = range(request.first_layer, request.first_layer + request.layer_count)
         if not taken.segments:
-            encode_tensor(torch.zeros(taken.shape), result.output)
+            encode_tensor(torch.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
             return
-        output = self._layers.run(layers, taken.segments, taken.rows)
+        output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
         result.compute_nanoseconds = output.compute_nanoseconds
@@ -194,16 +192,15 @@ class Session:
         refused: Iterable[shard_pb2.SequenceRefused],
         memory: AcceptedMemory | None = None,
         dtype: torch.dtype = torch.float32,
-    ) -> TakenRows:
-        """Return what a request has to be computed. Args: memory: where its rows lie, if not in it."""
-        row_count = sum(segment.row_count for segment in request.segments)
-        if not 1 <= row_count <= MAX_ROWS:
-            raise ShapeError(f"a round of {row_count} rows; from 1 to {MAX_ROWS} are possible")
-        shape = (row_count, self._node.manifest.spec.hidden_size)
-        rows = decode_tensor(
+    ) -> tuple[TakenSegments, torch.Tensor]:
+        """Return whose rows a request has, and all of them. Args: memory: where its rows lie, if not in it."""
+        taken = self._sequences.take(request.segments, {one.sequence_id for one in refused})
+        if not 1 <= taken.row_count <= MAX_ROWS:
+            raise ShapeError(f"a round of {taken.row_count} rows; from 1 to {MAX_ROWS} are possible")
+        shape = (taken.row_count, self._node.manifest.spec.hidden_size)
+        return taken, decode_tensor(
             request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None
         ).float()
-        return self._sequences.take(request.segments, {one.sequence_id for one in refused}, rows)
 
     def _close_files(self) -> None:
         files, self._files = self._files, ()

@@ -7,6 +7,7 @@ Loading does not count, and seconds per token begin after the first; what the fi
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import time
@@ -26,12 +27,12 @@ from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
-from coordinator.engine.timings import Timings
 from coordinator.local.pool import LocalNodes
 from coordinator.models.local_model import LocalModel, ModelOptions
 from tests.bench.raw_disk import forget_cached
 
 KV_BUDGET_BYTES = 1 << 30
+_sequence_ids = itertools.count(1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +148,7 @@ def open_mesh(
 
             def run(length: int, prompt: Sequence[int] = prompt_ids) -> Turn:
                 before, started = processor_seconds(nodes), time.perf_counter()
-                answer = conversation.answer(_greedy(conversation, prompt, length), Timings())
+                answer = _answer(conversation, prompt, length)
                 token_ids = [next(answer)]
                 stamps = [time.perf_counter()]
                 parts, processor = _parts(conversation), processor_seconds(nodes)
@@ -169,15 +170,23 @@ def open_mesh(
         model.close()
 
 
-def _greedy(conversation: OpenModel, prompt_ids: Sequence[int], length: int) -> TokenSequence:
-    return TokenSequence(
-        sequence_id=conversation.new_sequence_id(), prompt_ids=tuple(prompt_ids), max_new_tokens=length,
-        eos_ids=frozenset(), sampler=Sampler(SamplingParams(temperature=0), 0),
+def _answer(opened: OpenModel, prompt_ids: Sequence[int], length: int) -> Iterator[int]:
+    """Yield a greedy answer's tokens as the engine makes them: what a person waits for, but for the text."""
+    sequence = TokenSequence(
+        sequence_id=next(_sequence_ids), prompt_ids=tuple(prompt_ids), max_new_tokens=length, eos_ids=frozenset(),
+        sampler=Sampler(SamplingParams(temperature=0), 0),
     )  # fmt: skip
+    opened.engine.add(sequence)
+    while sequence.finish_reason is None:
+        for tell in opened.engine.step():
+            if tell.error is not None:
+                raise tell.error
+            if tell.token_id is not None:
+                yield tell.token_id
 
 
 def _parts(conversation: OpenModel) -> dict[str, float]:
-    rounds = conversation.engine.mesh.times
+    rounds = conversation.engine.ranks.times
     return {
         "wait for tiles": rounds.tile_wait,
         "kernel": rounds.kernel,

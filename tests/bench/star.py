@@ -7,6 +7,7 @@ Does not cover: comparing (star_floor.py, speed.py). `open_star` runs inside a w
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import socket
 import tempfile
@@ -29,6 +30,7 @@ from common.wire.tensor_codec import encode_tensor
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.ranks import Ranks
+from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import ShardClient
@@ -99,17 +101,22 @@ def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing
     identity = RanksIdentity(
         model_identity=manifest.model_identity, spec=manifest.spec, plan=manifest.plan, dtype=manifest.dtype
     )
-    mesh = Ranks(clients=clients, identity=identity, metrics=CoordinatorMetrics())
-    closing.callback(mesh.close)
-    mesh.open()
-    mesh.open_sequence(SEQUENCE_ID, 1)
+    ranks = Ranks(clients=clients, identity=identity, metrics=CoordinatorMetrics())
+    closing.callback(ranks.close)
+    ranks.open()
+    changes = shard_pb2.SequenceChanges()
+    changes.opened.add(sequence_id=SEQUENCE_ID, position_capacity=1)
     segments = [shard_pb2.Segment(sequence_id=SEQUENCE_ID, first_position=0, row_count=1, rotary_length=1)]
     rows = torch.zeros(1, manifest.spec.hidden_size)
 
+    sweep_ids = itertools.count(1)
+
     def sweep() -> None:
+        number = next(sweep_ids)
+        once = Sweep(sweep_id=number, segments=segments, changes=changes if number == 1 else None)
         for layer in range(manifest.spec.layer_count):
             for kind in BLOCK_KINDS:
-                mesh.run_block(kind, layer, 1, segments, rows)
+                ranks.run_block(kind, layer, once, rows)
 
     return sweep
 

@@ -39,9 +39,9 @@ def test_a_direct_node_that_says_it_is_working_is_not_lost(
         with listening.node.lock:
             client.submit(run_block(3, random_rows(1, sliced.spec.hidden_size)).SerializeToString())
             for _ in range(2):
-                sign = client._receive()
+                sign = client._receive().response
                 assert (sign.call_id, sign.WhichOneof("body")) == (3, None)
-        assert client.collect().HasField("block_result")
+        assert client.collect().response.HasField("block_result")
 
 
 def test_a_direct_node_that_says_it_is_working_for_too_long_is_a_timeout(

@@ -47,22 +47,23 @@ int64s = st.one_of(st.integers(-(2**63), 2**63 - 1), st.integers(-1, 9))
 segments = st.builds(
     shard_pb2.Segment, sequence_id=int64s, first_position=int32s, row_count=int32s, rotary_length=int32s
 )
+changes = st.builds(
+    shard_pb2.SequenceChanges, closed=st.lists(int64s, max_size=2),
+    opened=st.lists(st.builds(shard_pb2.OpenSequence, sequence_id=int64s, position_capacity=int32s), max_size=2),
+)  # fmt: skip
 bodies = st.one_of(
     st.fixed_dictionaries({"run_block": st.builds(
         shard_pb2.RunBlock, sweep_id=int64s, layer=int32s, kind=st.sampled_from([0, 1, 2, 50]),
-        segments=st.lists(segments, max_size=3), input=tensors,
+        segments=st.lists(segments, max_size=3), input=tensors, changes=changes,
     )}),
     st.fixed_dictionaries({"load_norms": st.builds(
         shard_pb2.LoadNorms, attention_norms=tensors, ffn_norms=tensors, down_biases=tensors
     )}),
     st.fixed_dictionaries({"run_layers": st.builds(
         shard_pb2.RunLayers, sweep_id=int64s, first_layer=int32s, layer_count=int32s,
-        segments=st.lists(segments, max_size=3), input=tensors,
+        segments=st.lists(segments, max_size=3), input=tensors, changes=changes,
     )}),
-    st.fixed_dictionaries({"open_sequence": st.builds(
-        shard_pb2.OpenSequence, sequence_id=int64s, position_capacity=int32s
-    )}),
-    st.fixed_dictionaries({"close_sequence": st.builds(shard_pb2.CloseSequence, sequence_id=int64s)}),
+    st.fixed_dictionaries({"change_sequences": changes}),
     st.fixed_dictionaries({"open_session": st.builds(
         shard_pb2.OpenSession, protocol_version=int32s, model_identity=st.text(max_size=5), rank=int32s
     )}),

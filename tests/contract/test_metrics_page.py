@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,20 +23,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import channel_options
-from coordinator.answering.open_model import OpenModel
+from coordinator.answering.answers import Answers
+from coordinator.answering.requests import Finished, Started, Token
 from coordinator.answering.run_options import RunOptions
-from coordinator.engine.sampler import Sampler, SamplingParams
-from coordinator.engine.sequence import LENGTH, Sequence
-from coordinator.engine.timings import Timings
+from coordinator.engine.sequence import LENGTH
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
+from tests.support.asking import Reopening, asked, tokens
 from tests.support.listening_nodes import ask
-from tests.support.session_messages import open_sequence
+from tests.support.session_messages import open_sequence, open_session
 from tests.support.sliced_models import SlicedModel, slice_model
+from tests.support.waiting import wait_until
 
 HERE = Path(__file__).resolve().parent
+PROMPT = (5, 6, 7)
+KV_BUDGET_BYTES = 40_000
 MADE_BY_THE_LIBRARY = "_created"
 """prometheus_client puts the time of birth beside every counter and histogram."""
 UNITS_THAT_ARE_NOT_BASE = re.compile(r"_(ms|milliseconds|us|nanoseconds|minutes|hours|kb|kib|mb|mib|gb|percent)(_|$)")
@@ -51,20 +54,13 @@ class Pages:
     nodes: tuple[str, ...]
     coordinator_meanwhile: str
     coordinator: str
+    coordinator_after_a_break: str
 
 
 def scraped(node: RunningNode) -> str:
     """Fetch a node's page as Prometheus does."""
     with urllib.request.urlopen(f"http://127.0.0.1:{node.metrics_port}/metrics", timeout=10) as answer:
         return answer.read().decode()
-
-
-def token_sequence(sequence_id: int, length: int) -> Sequence:
-    """Return a greedy request of three prompt tokens."""
-    return Sequence(
-        sequence_id=sequence_id, prompt_ids=(5, 6, 7), max_new_tokens=length, eos_ids=frozenset(),
-        sampler=Sampler(SamplingParams(temperature=0), 0),
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +73,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
         for rank, window in enumerate((2, 0)):
             config = sliced.node_config(
                 rank=rank, listen=f"unix:{sockets}/{rank}", weights=WeightMemory(memory_window=window),
-                metrics_port=0, kv_budget_bytes=40_000,
+                metrics_port=0, kv_budget_bytes=KV_BUDGET_BYTES,
             )  # fmt: skip
             nodes.append(RunningNode(config))
             closing.callback(nodes[-1].close)
@@ -91,19 +87,54 @@ def _run(sliced: SlicedModel, nodes: list[RunningNode]) -> Pages:
     with ExitStack() as closing:
         model = LocalModel(options)
         closing.callback(model.close)
-        conversation = closing.enter_context(OpenModel(model, run, None, metrics))
-        answer = conversation.answer(token_sequence(1, 4), Timings())
-        next(answer)
+        source = Reopening(model, run, metrics)
+        answers = Answers(source, metrics)
+        closing.callback(answers.close)
+        answer = iter(asked(answers, model, PROMPT, length=4))
+        assert [type(next(answer)) for _ in range(2)] == [Started, Token]
         coordinator_meanwhile = generate_latest(metrics.registry).decode()
         nodes_meanwhile = tuple(scraped(node) for node in nodes)
-        assert len(list(answer)) == 3
-        with pytest.raises(KvBudgetExceeded):
-            next(conversation.answer(token_sequence(2, 200), Timings()))
+        assert [type(event) for event in answer] == [Token, Token, Token, Finished]
+        with taken_room(sliced, nodes), pytest.raises(KvBudgetExceeded, match="node 0"):
+            tokens(asked(answers, model, PROMPT, length=10))
+        settled = wait_until_settled(nodes)
         coordinator = generate_latest(metrics.registry).decode()
+        broken = iter(asked(answers, model, PROMPT, length=20))
+        assert [type(next(broken)) for _ in range(2)] == [Started, Token]
+        source.opened[-1].interrupt()
+        assert len(tokens(broken)) == 19
+        after_a_break = generate_latest(metrics.registry).decode()
     return Pages(
-        nodes_meanwhile=nodes_meanwhile, nodes=tuple(scraped(node) for node in nodes),
-        coordinator_meanwhile=coordinator_meanwhile, coordinator=coordinator,
+        nodes_meanwhile=nodes_meanwhile, nodes=settled, coordinator_meanwhile=coordinator_meanwhile,
+        coordinator=coordinator, coordinator_after_a_break=after_a_break,
     )  # fmt: skip
+
+
+@contextmanager
+def taken_room(sliced: SlicedModel, nodes: list[RunningNode]) -> Iterator[None]:
+    """Have another coordinator take nearly all the room for keys and values that nodes have."""
+    with ExitStack() as closing:
+        for rank, node in enumerate(nodes):
+            channel = closing.enter_context(grpc.insecure_channel(node.address, options=channel_options()))
+            client = GrpcShardClient(channel, f"node {rank}")
+            closing.callback(client.close)
+            heads = len(sliced.identity.plan.shares[rank].kv_heads(sliced.spec))
+            most = KV_BUDGET_BYTES // sliced.spec.kv_bytes(heads, 1)
+            ask(client, open_session(1, sliced.identity, rank=rank))
+            assert not ask(client, open_sequence(2, position_capacity=most - 8)).sequences_changed.refused
+        yield
+
+
+def wait_until_settled(nodes: list[RunningNode]) -> tuple[str, ...]:
+    """Return nodes' pages once they hold nothing for anybody."""
+    pages = [scraped(node) for node in nodes]
+
+    def are_empty() -> bool:
+        pages[:] = [scraped(node) for node in nodes]
+        return not any(total(page, "shardmesh_node_sequences") for page in pages)
+
+    wait_until(are_empty, limit_seconds=30, what="no sequence is open")
+    return tuple(pages)
 
 
 def families(page: str) -> Iterator[Metric]:
@@ -152,7 +183,7 @@ def test_a_run_moves_every_series_of_a_node(pages: Pages) -> None:
 
 def test_a_run_moves_every_series_of_the_coordinator(pages: Pages) -> None:
     """The same for the coordinator."""
-    every = (pages.coordinator, pages.coordinator_meanwhile)
+    every = (pages.coordinator, pages.coordinator_meanwhile, pages.coordinator_after_a_break)
     assert {family.name for page in every for family in families(page)} - moved(*every) == set()
 
 
@@ -183,7 +214,7 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
 
 
 def test_the_coordinators_counts_are_those_of_the_run(pages: Pages) -> None:
-    """Three prompt tokens and four of the answer, one request done and one refused, 2 layers x 2 kinds x 4 sweeps."""
+    """Three prompt tokens and four of the answer, 2 layers x 2 kinds x 4 sweeps; a request refused in its first round."""
     page = pages.coordinator
     prefix = "shardmesh_coordinator_"
     assert total(page, f"{prefix}tokens_total", kind="prompt") == 3
@@ -191,14 +222,14 @@ def test_the_coordinators_counts_are_those_of_the_run(pages: Pages) -> None:
     assert total(page, f"{prefix}requests_total", outcome=LENGTH) == 1
     assert total(page, f"{prefix}requests_total", outcome="error") == 1
     assert total(page, f"{prefix}node_failures_total", reason="KV_BUDGET_EXCEEDED") == 1
-    assert total(page, f"{prefix}sweep_seconds_count") == 4
+    assert total(page, f"{prefix}sweep_seconds_count") == 5
     assert total(page, f"{prefix}time_to_first_token_seconds_count") == 1
     assert total(page, f"{prefix}time_per_token_seconds_count") == 3
     for rank in ("0", "1"):
-        assert total(page, f"{prefix}round_trip_seconds_count", rank=rank) == 16
+        assert total(page, f"{prefix}round_trip_seconds_count", rank=rank) == 17
     slowest = [total(page, f"{prefix}slowest_rounds_total", rank=rank) for rank in ("0", "1") if
                f'slowest_rounds_total{{rank="{rank}"}}' in page]  # fmt: skip
-    assert sum(slowest) == 16
+    assert sum(slowest) == 17
     assert total(pages.coordinator_meanwhile, f"{prefix}sequences") == 1
     assert total(page, f"{prefix}sequences") == 0
 
@@ -207,7 +238,7 @@ def test_a_nodes_counts_are_those_of_the_run(pages: Pages) -> None:
     """Sweeps, blocks, one refused sequence; what is resident was read once and what streams was read every sweep."""
     streaming, resident = pages.nodes
     for page in pages.nodes:
-        assert total(page, "shardmesh_node_sweeps_total") == 4
+        assert total(page, "shardmesh_node_sweeps_total") == 5
         assert total(page, "shardmesh_node_failures_total", reason="KV_BUDGET_EXCEEDED") == 1
         for kind in ("attention", "ffn"):
             assert total(page, "shardmesh_node_compute_seconds_count", kind=kind) == 8

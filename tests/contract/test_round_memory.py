@@ -21,6 +21,8 @@ import coordinator.ranks.round_memory
 from common.errors import NodeFault, ShardmeshError, SliceMismatch
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.ranks import Ranks
+from coordinator.ranks.sweep import Sweep
+from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.session import Session
 from tests.support.listening_nodes import ListeningNode, Transport
@@ -44,7 +46,9 @@ def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Tran
     mesh = Ranks(clients=clients, identity=sliced.identity, metrics=CoordinatorMetrics())
     closing.callback(mesh.close)
     mesh.open()
-    mesh.open_sequence(1, ROWS)
+    mesh._tell_all(
+        lambda request: request.change_sequences.opened.add(sequence_id=1, position_capacity=ROWS), "sequences_changed"
+    )
     return mesh
 
 
@@ -59,7 +63,8 @@ def outputs(mesh: Ranks, row_counts: Sequence[int] = (ROWS,)) -> list[torch.Tens
     for row_count in row_counts:
         segments = [shard_pb2.Segment(sequence_id=1, row_count=row_count, rotary_length=row_count)]
         rows = random_rows(row_count, mesh.identity.spec.hidden_size)
-        found += [mesh.run_block(kind, layer, 1, segments, rows) for layer in (0, 1) for kind in KINDS]
+        sweep = Sweep(sweep_id=1, segments=segments)
+        found += [mesh.run_block(kind, layer, sweep, rows).output for layer in (0, 1) for kind in KINDS]
     return found
 
 
@@ -99,10 +104,10 @@ def test_a_message_in_memory_carries_no_bytes(sliced: SlicedModel, monkeypatch: 
         sizes = []
         submit, collect = mesh.clients[0].submit, mesh.clients[0].collect
 
-        def counted_collect() -> shard_pb2.RoundsResponse:
-            response = collect()
-            sizes.append(response.ByteSize())
-            return response
+        def counted_collect() -> Arrived:
+            arrived = collect()
+            sizes.append(arrived.byte_count)
+            return arrived
 
         monkeypatch.setattr(mesh.clients[0], "submit", lambda message, files: (sizes.append(len(message)),
                                                                                submit(message, files)))  # fmt: skip
@@ -155,7 +160,7 @@ def test_nothing_is_left_when_a_session_ends(sliced: SlicedModel, ends: str) -> 
         # Two files, each in the node and in the coordinator of this process.
         assert (mapping_count(), descriptor_count()) == (4, 4)
         if ends == "in a failure":
-            mesh.close_sequence(1)
+            mesh.forget([1])
             with pytest.raises(ShardmeshError):
                 outputs(mesh)
     del mesh
@@ -192,10 +197,10 @@ def answer_with(spoil: Callable[[shard_pb2.RoundsResponse], object], mesh: Ranks
     """Have the node of `mesh` answer rounds with something else."""
     collect = mesh.clients[0].collect
 
-    def spoiled() -> shard_pb2.RoundsResponse:
-        response = collect()
-        spoil(response)
-        return response
+    def spoiled() -> Arrived:
+        arrived = collect()
+        spoil(arrived.response)
+        return arrived
 
     patch.setattr(mesh.clients[0], "collect", spoiled)
 

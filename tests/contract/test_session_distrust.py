@@ -15,7 +15,8 @@ import torch
 from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.wire.tensor_codec import decode_tensor
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
-from shardnode.sessions.session import MAX_ROWS, MAX_SEQUENCES, Session
+from shardnode.sessions.open_sequences import MAX_SEQUENCES
+from shardnode.sessions.session import MAX_ROWS, Session
 from shardnode.work.slice_at_work import ShardNode
 from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
@@ -191,7 +192,7 @@ def test_a_second_handshake_is_refused(sliced: SlicedModel, node: ShardNode) -> 
 @pytest.mark.parametrize(
     ("field", "value", "words"),
     [
-        ("protocol_version", 1, "protocol version 2 instead of 1"),
+        ("protocol_version", 1, "protocol version 3 instead of 1"),
         ("model_identity", "f" * 64, "model {model} instead of ffffffffffff"),
         ("plan_digest", "e" * 64, "plan {plan} instead of eeeeeeeeeeee"),
         ("rank", 3, "rank 0 instead of 3"),
@@ -227,10 +228,11 @@ def test_a_session_has_a_limited_number_of_sequences(sliced: SlicedModel, node: 
     try:
         for number in range(MAX_SEQUENCES):
             session.handle(open_sequence(2 + number, sequence_id=number, position_capacity=1))
-        error = refused(session, open_sequence(5000, sequence_id=5000, position_capacity=1))
+        response = session.handle(open_sequence(5000, sequence_id=5000, position_capacity=1))
     finally:
         node.kv_cache.budget_bytes = budget_bytes
-    assert type(error) is InputError
+        session.close()
+    assert [one.sequence_id for one in response.sequences_changed.refused] == [5000]
     check_it_serves(sliced, node)
 
 

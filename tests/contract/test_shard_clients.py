@@ -14,8 +14,16 @@ import grpc
 import pytest
 import torch
 
-from common.errors import InputError, KvBudgetExceeded, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
-from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
+from common.errors import (
+    InputError,
+    KvBudgetExceeded,
+    NodeLost,
+    NodeTimeout,
+    ProtocolError,
+    ShapeError,
+    ShardmeshError,
+)
+from common.wire.rpc import MAX_MESSAGE_BYTES, Status, channel_options, error_from
 from common.wire.tensor_codec import decode_tensor
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
@@ -24,7 +32,15 @@ from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.session import Session
 from shardnode.work.slice_at_work import ShardNode
 from tests.support.listening_nodes import NAME, SOON_SECONDS, TRANSPORTS, ListeningNode, Transport, ask
-from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
+from tests.support.session_messages import (
+    ATTENTION,
+    FFN,
+    close_sequence,
+    open_sequence,
+    open_session,
+    random_rows,
+    run_block,
+)
 from tests.support.sliced_models import SlicedModel
 from tests.support.waiting import wait_until
 
@@ -114,7 +130,7 @@ def test_requests_that_are_sent_ahead_are_answered_in_order(
     client = listening.connect()
     for request in script:
         client.submit(request.SerializeToString())
-    got = partials(sliced, script, [client.collect() for _ in script])
+    got = partials(sliced, script, [client.collect().response for _ in script])
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
@@ -127,7 +143,7 @@ def test_two_sessions_at_once_do_not_see_each_other(
     for request in script:
         for client, collected in zip(clients, responses, strict=True):
             collected.append(ask(client, request))
-        if request.HasField("open_sequence"):
+        if request.change_sequences.opened:
             assert listening.node.stats().open_sequence_count == 2
     for collected in responses:
         got = partials(sliced, script, collected)
@@ -144,18 +160,17 @@ def test_a_session_that_computes_does_not_hold_up_the_opening_of_another(
     with listening.node.lock:
         first.submit(run_block(3, random_rows(2, sliced.spec.hidden_size)).SerializeToString())
         ask(second, open_session(1, sliced.identity))
-        assert ask(second, open_sequence(2)).sequence_opened.reserved_bytes > 0
-    assert first.collect().HasField("block_result")
+        assert not ask(second, open_sequence(2)).sequences_changed.refused
+    assert first.collect().response.HasField("block_result")
 
 
 @pytest.mark.parametrize(
     ("request_", "kind"),
     [
         (open_sequence(3), ProtocolError),
-        (open_sequence(3, sequence_id=2, position_capacity=0), InputError),
-        (open_sequence(3, sequence_id=2, position_capacity=250), KvBudgetExceeded),
+        (run_block(3, torch.zeros(1, 3)), ShapeError),
     ],
-    ids=["opened twice", "no position", "over the budget"],
+    ids=["a sequence opened twice", "rows of another width"],
 )
 def test_a_refusal_arrives_as_its_own_class_and_names_the_node(
     sliced: SlicedModel, transport: Transport, request_: shard_pb2.RoundsRequest, kind: type[ShardmeshError]
@@ -167,6 +182,68 @@ def test_a_refusal_arrives_as_its_own_class_and_names_the_node(
         ask(client, open_sequence(2))
         assert type(failure(client, request_)) is kind
         wait_until(lambda: nothing_is_open(listening), limit_seconds=SOON_SECONDS, what="the session's room is free")
+
+
+@pytest.mark.parametrize(
+    ("position_capacity", "kind"), [(0, InputError), (250, KvBudgetExceeded)], ids=["no position", "over the budget"]
+)
+def test_a_sequence_that_is_refused_ends_nobody_elses(
+    sliced: SlicedModel, transport: Transport, position_capacity: int, kind: type[ShardmeshError]
+) -> None:
+    """It is told with its round, its rows mean nothing, and the other's are those that it has alone."""
+    with ListeningNode(sliced, transport, kv_budget_bytes=40_000) as listening:
+        client, alone = listening.connect(), listening.connect()
+        rows = random_rows(3, sliced.spec.hidden_size)
+        for one in (client, alone):
+            ask(one, open_session(1, sliced.identity))
+            ask(one, open_sequence(2))
+        request = run_block(3, rows, segments=[(2, 0, 1), (1, 0, 2)])
+        request.run_block.changes.opened.add(sequence_id=2, position_capacity=position_capacity)
+        result = ask(client, request).block_result
+        (refused,) = result.refused
+        failure = refused.failure
+        error = error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), NAME)
+        assert (refused.sequence_id, type(error)) == (2, kind)
+        partial = decode_tensor(result.partial, shape=tuple(rows.shape))
+        expected = decode_tensor(ask(alone, run_block(3, rows[1:])).block_result.partial, shape=(2, rows.shape[1]))
+        assert torch.equal(partial[1:], expected)
+        assert not partial[0].any()
+        assert listening.node.stats().open_sequence_count == 2
+
+
+@pytest.mark.parametrize("row_count", [1, 40])
+def test_a_sweep_whose_sequences_are_all_refused_is_answered(
+    sliced: SlicedModel, listening: ListeningNode, row_count: int
+) -> None:
+    """With rows of 0, and the session goes on."""
+    client = listening.connect()
+    ask(client, open_session(1, sliced.identity))
+    request = run_block(2, random_rows(row_count, sliced.spec.hidden_size))
+    request.run_block.changes.opened.add(sequence_id=1, position_capacity=1 << 30)
+    result = ask(client, request).block_result
+    assert [one.sequence_id for one in result.refused] == [1]
+    assert not decode_tensor(result.partial, shape=(row_count, sliced.spec.hidden_size)).any()
+    assert ask(client, open_sequence(3)).HasField("sequences_changed")
+
+
+def test_changes_come_with_the_first_message_of_a_sweep_and_count_once(
+    sliced: SlicedModel, listening: ListeningNode
+) -> None:
+    """A rank without heads hears of them with another message than the others, so all say the same."""
+    client = listening.connect()
+    ask(client, open_session(1, sliced.identity))
+    for call_id, layer, kind in ((2, 0, ATTENTION), (3, 0, FFN), (4, 1, ATTENTION)):
+        request = run_block(call_id, random_rows(1, sliced.spec.hidden_size), layer=layer, kind=kind, sweep_id=5)
+        request.run_block.changes.opened.add(sequence_id=1, position_capacity=4)
+        assert not ask(client, request).block_result.refused
+    assert listening.node.stats().open_sequence_count == 1
+    request = run_block(
+        5, random_rows(1, sliced.spec.hidden_size), sweep_id=6, segments=[(2, 0, 1)]
+    )  # fmt: skip
+    request.run_block.changes.closed.append(1)
+    request.run_block.changes.opened.add(sequence_id=2, position_capacity=4)
+    assert not ask(client, request).block_result.refused
+    assert listening.node.stats().open_sequence_count == 1
 
 
 def test_after_a_failure_the_session_is_over_and_a_new_one_works(sliced: SlicedModel, listening: ListeningNode) -> None:

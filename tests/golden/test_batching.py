@@ -65,7 +65,7 @@ def sweeps(monkeypatch: pytest.MonkeyPatch) -> list[list[BatchPart]]:
         seen.append(next_batch(sequences, most_rows))
         return seen[-1]
 
-    monkeypatch.setattr("coordinator.engine.engine.next_batch", watched)
+    monkeypatch.setattr("coordinator.engine.schedule.next_batch", watched)
     return seen
 
 

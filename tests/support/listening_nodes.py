@@ -91,7 +91,7 @@ class ListeningNode:
 def ask(client: ShardClient, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     """Send one request and return its response."""
     client.submit(request.SerializeToString())
-    return client.collect()
+    return client.collect().response
 
 
 def _listen(node: ShardNode, transport: Transport, socket_path: str) -> NodeServer | DirectServer:

@@ -72,10 +72,8 @@ def _honest(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     response = shard_pb2.RoundsResponse(call_id=request.call_id)
     if request.HasField("open_session"):
         response.session_opened.thread_count = 1
-    elif request.HasField("open_sequence"):
-        response.sequence_opened.reserved_bytes = 1
-    elif request.HasField("close_sequence"):
-        response.sequence_closed.SetInParent()
+    elif request.HasField("change_sequences"):
+        response.sequences_changed.SetInParent()
     elif request.HasField("load_norms"):
         response.norms_loaded.SetInParent()
     elif request.HasField("run_layers"):

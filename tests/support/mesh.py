@@ -12,6 +12,7 @@ Does not cover: what the answer should be (transformers_answers.py).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -34,6 +35,7 @@ from shardnode.run import RunningNode
 Transport = Literal["direct", "grpc"]
 GREEDY = SamplingParams(temperature=0)
 KV_BUDGET_BYTES = 1 << 28
+_sequence_ids = itertools.count(1)
 
 
 class RecordingSampler(Sampler):
@@ -149,7 +151,7 @@ def new_sequence(
 ) -> TokenSequence:
     """Return a sequence that goes on past end tokens; greedy without a sampler."""
     return TokenSequence(
-        sequence_id=conversation.new_sequence_id(), prompt_ids=tuple(prompt_ids), max_new_tokens=length,
+        sequence_id=next(_sequence_ids), prompt_ids=tuple(prompt_ids), max_new_tokens=length,
         eos_ids=frozenset(), sampler=sampler or Sampler(GREEDY, 0),
     )  # fmt: skip
 

@@ -91,7 +91,7 @@ def test_memory_that_the_system_refuses_is_not_counted(monkeypatch: pytest.Monke
         raise RuntimeError("not enough memory")
 
     monkeypatch.setattr(torch, "empty", refuse)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(KvBudgetExceeded, match="this device has not so much memory free"):
         cache.open(10)
     assert (cache.reserved_bytes, cache.sequence_count) == (0, 0)
 

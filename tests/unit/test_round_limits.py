@@ -41,7 +41,7 @@ def test_clients_keep_the_limit_of_the_round_under_way(tmp_path: Path) -> None:
     with sliced(checkpoint, tmp_path / "slices", world_size=2) as model:
         for transport in ("direct", "grpc"):
             with thread_mesh(model, memory_window=2, transport=transport) as conversation:  # type: ignore[arg-type]
-                clients = conversation.engine.mesh.clients
+                clients = conversation.engine.ranks.clients
                 assert {client.round_limit_seconds for client in clients} == {ROUND_LIMIT_SECONDS}
                 run_alone(conversation, [1, 2], length=MEASURED_FROM)
                 assert {client.round_limit_seconds for client in clients} == {LEAST_SECONDS}

@@ -60,10 +60,13 @@ def parse_node_list(text: str, *, insecure: bool) -> list[str]:
     return addresses
 
 
-def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> list[ConnectedNode]:
+def connect_nodes(
+    addresses: Sequence[str], mesh: MeshAccess | None = None, reach_seconds: float | None = None
+) -> list[ConnectedNode]:
     """Connect to every address and return the nodes in rank order.
 
-    Args: mesh: the mesh that they belong to, where they do; `addresses` are their names then.
+    Args: mesh: the mesh that they belong to, where they do; `addresses` are their names then; reach_seconds: how long
+        each may take to answer, if not STATS_TIMEOUT_SECONDS.
     Raises: NodeLost: not reachable; NoSuchNode; SliceMismatch: the ranks are not 0..N-1, each once.
     """
     channels: list[grpc.Channel] = []
@@ -76,7 +79,7 @@ def connect_nodes(addresses: Sequence[str], mesh: MeshAccess | None = None) -> l
             else:
                 channel, who = mesh.channel(address), address
             channels.append(channel)
-            stats = get_stats(channel, who, STATS_TIMEOUT_SECONDS, _is_silent(mesh, address))
+            stats = get_stats(channel, who, reach_seconds or STATS_TIMEOUT_SECONDS, _is_silent(mesh, address))
             if stats.rank in found:
                 raise SliceMismatch(f"{address} and {found[stats.rank][0]} both hold rank {stats.rank}")
             found[stats.rank] = (address, channel, stats.direct_path)

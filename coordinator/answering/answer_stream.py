@@ -1,0 +1,102 @@
+"""One answer on its way to whoever asked: tokens become text, in the asker's own thread.
+
+Covers: the order of events, stop texts, memory of all processes at the end. Does not cover: making tokens (answers.py).
+Threads: the engine's puts in, one asker's takes out.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from common.errors import NodeError
+from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Started, Token
+from coordinator.answering.text_stream import TextStream
+from coordinator.engine.sequence import STOP, Sequence
+from coordinator.engine.timings import Timings
+
+if TYPE_CHECKING:
+    from coordinator.answering.open_model import RunnableModel
+    from coordinator.tokenizer import Tokenizer
+
+Memory = Callable[[], dict[str, dict[str, int]]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A request in tokens."""
+
+    model: RunnableModel
+    sequence: Sequence
+    tokenizer: Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """The engine has done with a request."""
+
+    reason: str
+    memory: Memory
+    """Asks every node; the engine's thread has better to do."""
+
+
+@dataclass(kw_only=True, eq=False)
+class AnswerStream:
+    """Iterate over it once; `cancel` it from any thread."""
+
+    ask: Ask
+    withdraw: Callable[[AnswerStream, str], None]
+    """Tells the engine to end it, and with which reason."""
+    prepared: Prepared | None = None
+    timings: Timings = field(default_factory=Timings)
+    is_withdrawn: bool = False
+    last_at: float = field(default_factory=time.perf_counter)
+    """When its last token came; before the first, when it was asked."""
+    put: Callable[[Prepared | int | Notice | Ended | Exception], None] = field(init=False)
+    """What the engine's thread, and before it the preparing one, have to say."""
+
+    def __post_init__(self) -> None:
+        self._news: queue.SimpleQueue[Prepared | int | Notice | Ended | Exception] = queue.SimpleQueue()
+        self.put = self._news.put
+
+    def cancel(self) -> None:
+        """End it within a sweep."""
+        self.withdraw(self, "cancelled")
+
+    def __iter__(self) -> Iterator[Event]:
+        """Yield events as they come; the last one is Finished or Failed."""
+        text: TextStream | None = None
+        is_stopped = False
+        while True:
+            news = self._news.get()
+            if isinstance(news, Prepared):
+                sequence = news.sequence
+                text = TextStream(news.tokenizer, sequence.prompt_ids, sequence.eos_ids, self.ask.stop)
+                yield Started(model=news.model.name, prompt_token_ids=sequence.prompt_ids)
+            elif isinstance(news, Notice):
+                yield news
+            elif isinstance(news, Exception):
+                yield Failed(error=news)
+                return
+            elif isinstance(news, Ended):
+                rest = "" if text is None else text.finish()
+                reason = STOP if is_stopped else news.reason
+                yield Finished(reason=reason, text=rest, timings=self.timings, memory=_asked(news.memory))
+                return
+            elif text is not None and not is_stopped:  # tokens that were on their way when it stopped are nobody's
+                yield Token(token_id=news, text=text.push(news))
+                if is_stopped := text.is_stopped:
+                    self.withdraw(self, STOP)
+
+
+def _asked(memory: Memory) -> dict[str, dict[str, int]]:
+    try:
+        return memory()
+    except (
+        NodeError,
+        ValueError,
+    ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
+        return {}

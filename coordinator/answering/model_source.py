@@ -1,0 +1,127 @@
+"""Where models come from, as `Answers` takes them: from a mesh, or the one that a command was started with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError
+from common.weights.weight_memory import WeightMemory
+from coordinator.answering.answer_stream import Prepared
+from coordinator.answering.open_model import OpenModel, RunnableModel
+from coordinator.answering.requests import Ask, prepare
+from coordinator.answering.run_options import RunOptions
+from coordinator.engine.schedule import Schedule
+from coordinator.membership.reach import MeshAccess
+from coordinator.metrics import CoordinatorMetrics
+from coordinator.models.node_slices import serve_slice
+from coordinator.models.records import LoadedModel, LoadedModels
+from coordinator.tokenizer import Tokenizer, load_tokenizer
+
+KV_BUDGET_BYTES = 1 << 30
+Told = Callable[[str], None]
+
+
+class ModelSource(Protocol):
+    """Finds models by name and opens them."""
+
+    def prepare(self, ask: Ask) -> Prepared:
+        """Return a request in tokens. From several threads. Raises: ModelNotFound; InputError and its kinds."""
+
+    def open(self, model: RunnableModel, schedule: Schedule, told: Told, reach_seconds: float | None) -> OpenModel:
+        """Open a model for whatever the schedule holds.
+
+        Args: told: called with a sentence about a node that is slow; reach_seconds: how long a node may take to be
+        reached, if not as long as usual.
+        """
+
+    def may_be_back(self, model: RunnableModel) -> bool:
+        """Tell whether nodes that were lost could be reached again at once."""
+
+    def without_node(self, model: RunnableModel, what: str) -> ShardmeshError:
+        """Return what to tell when a node that a model needs is no member any more."""
+
+
+class MeshModels:
+    """The models that were loaded onto a mesh."""
+
+    def __init__(
+        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32"
+    ) -> None:  # fmt: skip
+        self._models, self._mesh, self._metrics, self._wire_dtype = (
+            LoadedModels(state_directory), mesh, metrics, wire_dtype
+        )  # fmt: skip
+        self._lock = threading.Lock()
+        self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
+
+    def prepare(self, ask: Ask) -> Prepared:
+        """See ModelSource."""
+        model = self._models.get(ask.model)
+        with self._lock:
+            tokenizer = self._tokenizer(model)
+        return Prepared(model=model, tokenizer=tokenizer, sequence=prepare(ask, tokenizer, model.identity.spec))
+
+    def open(self, model: RunnableModel, schedule: Schedule, told: Told, reach_seconds: float | None) -> OpenModel:
+        """See ModelSource."""
+        assert isinstance(model, LoadedModel)  # `prepare` gives no others
+        run = RunOptions(
+            weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
+            wire_dtype=self._wire_dtype, reach_seconds=reach_seconds,
+        )  # fmt: skip
+        try:
+            if reach_seconds is None:  # else they served it a moment ago, and every question takes time
+                for name, description in zip(model.node_names, model.slices(), strict=True):
+                    serve_slice(self._mesh, name, description.slice_id)
+            return OpenModel(
+                model, run, None, self._metrics,
+                lambda text: told(f"{text}; coordinator-cli doctor measures what limits the mesh"), schedule,
+            )  # fmt: skip
+        except NoSuchNode as error:
+            raise self.without_node(model, str(error)) from error
+
+    def may_be_back(self, model: RunnableModel) -> bool:
+        """See ModelSource."""
+        return not any(map(self._mesh.is_silent, model.node_names))
+
+    def without_node(self, model: RunnableModel, what: str) -> ShardmeshError:
+        """See ModelSource."""
+        source = model.source if isinstance(model, LoadedModel) else model.name
+        return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {source} "
+                          f"--name {model.name}")  # fmt: skip
+
+    def _tokenizer(self, model: LoadedModel) -> Tokenizer:
+        """Return a model's tokenizer, read once; call with the lock held. Raises: InputError: it is gone."""
+        try:
+            number = model.tokenizer_directory.stat().st_ino  # to load a model again may bring another one
+        except OSError as error:
+            raise InputError(f"{model.tokenizer_directory} cannot be used ({error.strerror}); load the model again "
+                             f"(coordinator-cli load MODEL --name {model.name})") from error  # fmt: skip
+        kept = self._tokenizers.get(model.name)
+        if kept is None or kept[:2] != (model, number):
+            kept = self._tokenizers[model.name] = (model, number, load_tokenizer(model.tokenizer_directory))
+        return kept[2]
+
+
+class OneModel:
+    """A model that is open already, for the only command that asks."""
+
+    def __init__(self, opened: OpenModel) -> None:
+        self._opened = opened
+
+    def prepare(self, ask: Ask) -> Prepared:
+        """See ModelSource; the command has prepared what it asks before it opened the model."""
+        raise InputError(f"there is no model called '{ask.model}' here")
+
+    def open(self, model: RunnableModel, schedule: Schedule, told: Told, reach_seconds: float | None) -> OpenModel:
+        """See ModelSource."""
+        return self._opened
+
+    def may_be_back(self, model: RunnableModel) -> bool:
+        """See ModelSource: nodes that this command started, or that somebody named, are not started again."""
+        return False
+
+    def without_node(self, model: RunnableModel, what: str) -> ShardmeshError:
+        """See ModelSource."""
+        return NodeLost(what)
