@@ -5,10 +5,9 @@
 #ifndef SHARDMESH_CHOSEN_H
 #define SHARDMESH_CHOSEN_H
 
+#include "interface.h"
 #include "product.h"
 #include "steps.h"
-
-#define EXPORT __attribute__((visibility("default")))
 
 struct variant {
     const char *name;
@@ -31,9 +30,6 @@ int part_count_of(ptrdiff_t bytes, ptrdiff_t units);
 
 /* Compute a product whose weights lie in memory, whatever its number of rows. */
 void multiply_in_memory(const struct product *product);
-
-/* What functions return. */
-enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };
 
 /* Compute a product of at most MOST_ROWS rows, range by range of k; DONE unless there is no memory for the sums. */
 int multiply_by_ranges(const struct product *product);

@@ -1,15 +1,14 @@
 /* Which functions does Python call, and which instruction set computes?
  *
- * Covers: the library's interface (library.py declares it a second time, for ctypes), cutting a product into parts.
+ * Covers: the functions of interface.h that are no tiles or layers, cutting a product into parts.
  * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (ranges.c), whole tiles
  * (tiles.c), whole layers (layers.c).
- * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of an exported function.
+ * Everything returns 0 when it did what was asked.
  */
 #include "chosen.h"
 #include "workers.h"
 
 enum {
-    ABI_VERSION = 4,
     PARTS_PER_THREAD = 2,
     MOST_RANGE_SUMS = 32768, /* floats: of each thread, in its second-level cache */
 };

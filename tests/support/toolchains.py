@@ -1,0 +1,95 @@
+"""Which compilers can build our kernels here, for which processors, and how do their programs run?
+
+Covers: the system's gcc and clang; Debian's cross compiler for 64-bit Arm, whose programs an emulator runs.
+Does not cover: which sources and flags make the library (common/native/build.py).
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from common.native.build import SOURCE_DIRECTORY, build
+
+ARM = "aarch64"
+ARM_ROOT = "/usr/aarch64-linux-gnu"
+"""Where Debian puts the C library of 64-bit Arm."""
+ARM_PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
+EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
+ADDRESS_AND_UNDEFINED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
+THREAD = ("-fsanitize=thread", "-O1", "-g")
+RUN_LIMIT_SECONDS = 120.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Toolchain:
+    """One compiler for one kind of processor."""
+
+    name: str
+    machine: str
+    """As uname calls it."""
+    compiler: tuple[str, ...]
+    emulators: tuple[str, ...] = ()
+    """One of them runs what comes out, where this processor cannot."""
+    packages: str
+    """Of Debian, which bring all of it."""
+
+    def missing(self) -> str:
+        """Return why it cannot be used here, for a person; empty when it can."""
+        lacks = not shutil.which(self.compiler[0]) or (self.emulators and not _first_there(self.emulators))
+        return f"{self.name} is not here; on Debian: apt-get install {self.packages}" if lacks else ""
+
+    def library(self, directory: Path, flags: Sequence[str] = ()) -> Path:
+        """Build the library in a directory, with flags beside those of an install."""
+        return build(directory / "matmul.so", self.machine, self.compiler, flags)
+
+    def program(self, source: Path, *, library: Path | None = None, flags: Sequence[str] = ()) -> Path:
+        """Build a program that may include our headers, beside the library if it uses that, and return it.
+
+        Raises: subprocess.CalledProcessError: the compiler refuses; its messages are in the test's output.
+        """
+        target = (library.parent if library else source.parent) / f"{source.stem}-{self.name}"
+        linked = [str(library), "-Wl,-rpath,$ORIGIN"] if library else []
+        command = [
+            *self.compiler, "-std=c11", "-D_GNU_SOURCE", "-pthread", "-Wall", "-Wextra", "-Werror", *flags,
+            f"-I{SOURCE_DIRECTORY}", str(source), *linked, "-o", str(target),
+        ]  # fmt: skip
+        subprocess.run(command, check=True, timeout=RUN_LIMIT_SECONDS)
+        return target
+
+    def command(self, program: Path, *arguments: str) -> list[str]:
+        """Return what runs a program that was built."""
+        emulator = _first_there(self.emulators)
+        return [*([emulator, "-L", ARM_ROOT] if emulator else []), str(program), *arguments]
+
+
+@cache
+def _first_there(names: tuple[str, ...]) -> str:
+    return next((name for name in names if shutil.which(name)), "")
+
+
+HERE = platform.machine()
+GCC = Toolchain(name="gcc", machine=HERE, compiler=("gcc",), packages="gcc libc6-dev")
+CLANG = Toolchain(name="clang", machine=HERE, compiler=("clang",), packages="clang")
+ARM_GCC = Toolchain(
+    name="gcc-aarch64", machine=ARM, compiler=("aarch64-linux-gnu-gcc",), emulators=EMULATORS, packages=ARM_PACKAGES
+)
+TOOLCHAINS = (GCC, CLANG, ARM_GCC)
+
+
+@cache
+def lacks_sanitizer(flags: tuple[str, ...]) -> str:
+    """Return why gcc cannot build with a sanitizer here, for a person; empty when it can."""
+    reason = GCC.missing()
+    if reason:
+        return reason
+    done = subprocess.run(
+        [*GCC.compiler, *flags, "-x", "c", "-", "-o", "/dev/null"],
+        input="int main(void) { return 0; }", capture_output=True, text=True, timeout=RUN_LIMIT_SECONDS, check=False,
+    )  # fmt: skip
+    return f"gcc cannot link with {flags[0]} here: its runtime library is not installed" if done.returncode else ""
