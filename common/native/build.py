@@ -1,7 +1,8 @@
 """How is the library of matrix kernels built? `python -m common.native.build`, and hatch_build.py at install, do it.
 
 Covers: which compiler, which flags for which object, putting the library beside its source in one step.
-Does not cover: loading it (library.py), builds that only check something (tests/support/toolchains.py). Uses nothing but Python: it runs where nothing is installed yet.
+Does not cover: loading it (library.py), builds that only check something (tests/support/toolchains.py).
+Uses nothing but Python: it runs where nothing is installed yet.
 """
 
 from __future__ import annotations

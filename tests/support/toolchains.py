@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -21,6 +22,8 @@ ARM_ROOT = "/usr/aarch64-linux-gnu"
 """Where Debian puts the C library of 64-bit Arm."""
 ARM_PACKAGES = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"
 EMULATORS = ("qemu-aarch64", "qemu-aarch64-static")
+EMULATED = ("-DPREADV2_IGNORES_FLAGS",)
+"""Of programs for an emulator: replay.c says why."""
 ADDRESS_AND_UNDEFINED = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", "-g")
 THREAD = ("-fsanitize=thread", "-O1", "-g")
 RUN_LIMIT_SECONDS = 120.0
@@ -83,13 +86,25 @@ TOOLCHAINS = (GCC, CLANG, ARM_GCC)
 
 
 @cache
-def lacks_sanitizer(flags: tuple[str, ...]) -> str:
-    """Return why gcc cannot build with a sanitizer here, for a person; empty when it can."""
-    reason = GCC.missing()
-    if reason:
-        return reason
-    done = subprocess.run(
-        [*GCC.compiler, *flags, "-x", "c", "-", "-o", "/dev/null"],
-        input="int main(void) { return 0; }", capture_output=True, text=True, timeout=RUN_LIMIT_SECONDS, check=False,
-    )  # fmt: skip
-    return f"gcc cannot link with {flags[0]} here: its runtime library is not installed" if done.returncode else ""
+def sanitizer_prefix(flags: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Return what has to stand before a program that gcc builds with a sanitizer; None where none runs.
+
+    The one for threads wants its memory where newer systems may put other things: setarch keeps those away.
+    """
+    if GCC.missing():
+        return None
+    with tempfile.TemporaryDirectory() as directory:
+        source = Path(directory, "nothing.c")
+        source.write_text("int main(void) { return 0; }")
+        try:
+            program = str(GCC.program(source, flags=flags))
+        except subprocess.CalledProcessError:
+            return None
+        return next((prefix for prefix in ((), ("setarch", "-R")) if _runs([*prefix, program])), None)
+
+
+def _runs(command: Sequence[str]) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=RUN_LIMIT_SECONDS, check=False).returncode == 0
+    except OSError:
+        return False
