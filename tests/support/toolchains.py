@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,12 +40,16 @@ class Toolchain:
     compiler: tuple[str, ...]
     emulators: tuple[str, ...] = ()
     """One of them runs what comes out, where this processor cannot."""
+    root: str = ""
+    """Where the C library for that processor lies, when it is another one than this."""
     packages: str
     """Of Debian, which bring all of it."""
 
     def missing(self) -> str:
         """Return why it cannot be used here, for a person; empty when it can."""
-        lacks = not shutil.which(self.compiler[0]) or (self.emulators and not _first_there(self.emulators))
+        has_emulator = not self.emulators or _first_there(self.emulators)
+        has_library = not self.root or Path(self.root, "include", "stdio.h").is_file()
+        lacks = not (shutil.which(self.compiler[0]) and has_emulator and has_library)
         return f"{self.name} is not here; on Debian: apt-get install {self.packages}" if lacks else ""
 
     def library(self, directory: Path, flags: Sequence[str] = ()) -> Path:
@@ -68,7 +73,7 @@ class Toolchain:
     def command(self, program: Path, *arguments: str) -> list[str]:
         """Return what runs a program that was built."""
         emulator = _first_there(self.emulators)
-        return [*([emulator, "-L", ARM_ROOT] if emulator else []), str(program), *arguments]
+        return [*([emulator, "-L", self.root] if emulator else []), str(program), *arguments]
 
 
 @cache
@@ -76,11 +81,16 @@ def _first_there(names: tuple[str, ...]) -> str:
     return next((name for name in names if shutil.which(name)), "")
 
 
-HERE = platform.machine()
+HERE = {"arm64": ARM, "amd64": "x86_64"}.get(platform.machine(), platform.machine())
 GCC = Toolchain(name="gcc", machine=HERE, compiler=("gcc",), packages="gcc libc6-dev")
 CLANG = Toolchain(name="clang", machine=HERE, compiler=("clang",), packages="clang")
 ARM_GCC = Toolchain(
-    name="gcc-aarch64", machine=ARM, compiler=("aarch64-linux-gnu-gcc",), emulators=EMULATORS, packages=ARM_PACKAGES
+    name="gcc-aarch64",
+    machine=ARM,
+    compiler=("aarch64-linux-gnu-gcc",),
+    emulators=EMULATORS,
+    root=ARM_ROOT,
+    packages=ARM_PACKAGES,
 )
 TOOLCHAINS = (GCC, CLANG, ARM_GCC)
 
@@ -91,7 +101,7 @@ def sanitizer_prefix(flags: tuple[str, ...]) -> tuple[str, ...] | None:
 
     The one for threads wants its memory where newer systems may put other things: setarch keeps those away.
     """
-    if GCC.missing():
+    if GCC.missing() or sys.platform != "linux":  # what macOS calls gcc is none, and loads libraries its own way
         return None
     with tempfile.TemporaryDirectory() as directory:
         source = Path(directory, "nothing.c")
