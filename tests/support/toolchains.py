@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from common.native.build import SOURCE_DIRECTORY, build
+from common.native.build import KERNELS, SOURCE_DIRECTORY, build
 
 ARM = "aarch64"
 ARM_ROOT = "/usr/aarch64-linux-gnu"
@@ -47,6 +47,8 @@ class Toolchain:
 
     def missing(self) -> str:
         """Return why it cannot be used here, for a person; empty when it can."""
+        if self.machine not in KERNELS:
+            return f"there are no kernels for {self.machine}"
         has_emulator = not self.emulators or _first_there(self.emulators)
         has_library = not self.root or Path(self.root, "include", "stdio.h").is_file()
         lacks = not (shutil.which(self.compiler[0]) and has_emulator and has_library)
