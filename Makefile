@@ -26,7 +26,7 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model protos fix verify stubs-fresh test test-systemd bench run lock clean clean-all
+.PHONY: help setup model protos fix verify stubs-fresh test test-kernels test-systemd bench run lock clean clean-all
 
 help: ## Explain these commands
 	@echo "shardmesh: several small devices run one language model together"
@@ -66,12 +66,12 @@ fix: $(READY) ## Format, and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-verify: $(READY) stubs-fresh ## Every check that runs no model: lint, format, types, contract, house rules
+verify: $(READY) stubs-fresh ## Every check that runs no model: lint, format, types, contract, house rules, compilers' warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
-	$(BIN)/python -m pytest tests/unit/test_house_rules.py
+	$(BIN)/python -m pytest -rs tests/unit/test_house_rules.py tests/kernels/test_compilers.py
 
 stubs-fresh: $(READY)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
@@ -82,6 +82,9 @@ stubs-fresh: $(READY)
 test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
 # Two files at a time, the longest first (tests/conftest.py), then in the order of folders: many short ones come last.
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
+
+test-kernels: $(READY) ## Run the kernels under sanitizers: addresses, undefined behaviour, threads
+	@$(BIN)/python -m pytest -rs tests/kernels --ignore tests/kernels/test_compilers.py $(ARGS)
 
 test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.

@@ -1,7 +1,8 @@
 """How is the library of matrix kernels built? `python -m common.native.build`, and hatch_build.py at install, do it.
 
 Covers: which compiler, which flags for which object, putting the library beside its source in one step.
-Does not cover: loading it (library.py). Uses nothing but Python: it runs where nothing is installed yet.
+Does not cover: loading it (library.py), builds that only check something (tests/support/toolchains.py).
+Uses nothing but Python: it runs where nothing is installed yet.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ SOURCE_DIRECTORY = Path(__file__).resolve().parent
 LIBRARY = SOURCE_DIRECTORY / ("matmul.dylib" if sys.platform == "darwin" else "matmul.so")
 COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-D_GNU_SOURCE")
+STRICT_FLAGS = ("-Wall", "-Wextra", "-Werror")
+"""What `make verify` adds."""
 PLAIN_SOURCES = ("matmul.c", "ranges.c", "tiles.c", "layers.c", "workers.c")
 KERNEL_SOURCES = ("kernel.c", "steps.c")
 X86_KERNELS: dict[str, tuple[str, ...]] = {
@@ -37,28 +40,32 @@ class BuildFailed(Exception):
     """There is no library now, and one line says why."""
 
 
-def build(target: Path = LIBRARY, machine: str = "", compiler: Sequence[str] = ()) -> Path:
+def build(
+    target: Path = LIBRARY, machine: str = "", compiler: Sequence[str] = (), more_flags: Sequence[str] = ()
+) -> Path:
     """Compile the library to `target`, replacing it in one step, and return it.
 
-    Args: machine: as uname calls it, when it is not this one; compiler: the command to use instead of the system's.
+    Args: machine: as uname calls it, when it is not this one; compiler: the command to use instead of the system's;
+    more_flags: for the compiler and the linker, after our own. An install has none: a compiler that warns of more than
+    ours do is no reason to go without kernels. Checks have STRICT_FLAGS.
     Raises: BuildFailed: no compiler, or it refuses.
     """
     machine = machine or platform.machine()
     if os.name != "posix" or machine.lower() not in KERNELS:
         raise BuildFailed(f"there are no kernels for {platform.system()} on {machine}")
-    command = [*(compiler or _system_compiler())]
+    command = [*(compiler or system_compiler())]
     with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as directory:
 
         def compile_one(item: tuple[str, str, tuple[str, ...]]) -> str:
             source, name, flags = item
             result = str(Path(directory, name))
-            _run([*command, *FLAGS, *flags, "-c", str(SOURCE_DIRECTORY / source), "-o", result])
+            _run([*command, *FLAGS, *flags, *more_flags, "-c", str(SOURCE_DIRECTORY / source), "-o", result])
             return result
 
         with ThreadPoolExecutor() as pool:
             objects = list(pool.map(compile_one, _objects(machine.lower())))
         library = Path(directory, target.name)
-        _run([*command, "-shared", "-pthread", "-o", str(library), *objects, "-lm"])
+        _run([*command, *more_flags, "-shared", "-pthread", "-o", str(library), *objects, "-lm"])
         library.replace(target)
     return target
 
@@ -72,8 +79,8 @@ def _objects(machine: str) -> list[tuple[str, str, tuple[str, ...]]]:
     return kernels + plain
 
 
-def _system_compiler() -> list[str]:
-    """Return $CC, or the first compiler that there is."""
+def system_compiler() -> list[str]:
+    """Return $CC, or the first compiler that there is. Raises: BuildFailed: there is none."""
     named = shlex.split(os.environ.get("CC", ""))
     if named:
         return named

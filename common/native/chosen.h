@@ -5,10 +5,9 @@
 #ifndef SHARDMESH_CHOSEN_H
 #define SHARDMESH_CHOSEN_H
 
+#include "interface.h"
 #include "product.h"
 #include "steps.h"
-
-#define EXPORT __attribute__((visibility("default")))
 
 struct variant {
     const char *name;
@@ -29,18 +28,14 @@ extern const struct variant *chosen;
 /* Return into how many of `units` parts a product with that many bytes of weights is cut: 1 when it is too small. */
 int part_count_of(ptrdiff_t bytes, ptrdiff_t units);
 
-/* Compute a product whose weights lie in memory, whatever its number of rows. */
-void multiply_in_memory(const struct product *product);
+/* Compute a product, whatever its number of rows. With weights in memory this is always DONE; from the page cache it is
+ * NOT_CACHED when some of them are not there, NEVER_CACHED when this system cannot tell. */
+int multiply(const struct product *product);
 
-/* What functions return. */
-enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };
+enum { PIECE_BYTES = 256 * 1024 }; /* of rows, at least one, that are taken from the page cache at a time */
 
-/* Compute a product of at most MOST_ROWS rows, range by range of k; DONE unless there is no memory for the sums. */
+/* Compute a product of at most MOST_ROWS rows, range by range of k; NOT_CACHED also when there is no memory for sums. */
 int multiply_by_ranges(const struct product *product);
-
-/* Compute a product of at most MOST_ROWS rows whose weights are at `offset` of the file `fd`, if all of them are in the
- * page cache: NOT_CACHED when they are not, NEVER_CACHED when this system cannot tell. */
-int multiply_from_cache(const struct product *product, int fd, long long offset);
 
 /* Tell whether an attention is one that attend_rows can compute. */
 int is_possible(const struct attention *attention);

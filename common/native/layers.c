@@ -76,13 +76,18 @@ EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const 
     const ptrdiff_t count = row_count * model->hidden_size;
     *outcome = REFUSED;
     if (row_count < 1 || sequence_count < 1 || model->hidden_size < 1) return 0;
-    float *memory = malloc((size_t)(4 * count) * sizeof *memory);
-    struct attention *segments = malloc((size_t)sequence_count * sizeof *segments);
-    const struct run run = {model,         sequences,         sequence_count,    row_count, memory,
-                            memory + count, memory + 2 * count, segments};
-    float *const before = memory + 3 * count;
+    float *const before = malloc((size_t)(4 * count) * sizeof *before);
+    struct attention *const segments = before ? malloc((size_t)sequence_count * sizeof *segments) : NULL;
+    if (!segments) {
+        free(before);
+        return 0;
+    }
+    const struct run run = {
+        .model = model, .sequences = sequences, .sequence_count = sequence_count, .row_count = row_count,
+        .normed = before + count, .output = before + 2 * count, .part = before + 3 * count, .segments = segments,
+    };
     ptrdiff_t done = 0;
-    *outcome = memory && segments ? DONE : REFUSED;
+    *outcome = DONE;
     for (; done < layer_count && *outcome == DONE; done++) {
         memcpy(before, hidden, (size_t)count * sizeof *hidden);
         for (ptrdiff_t b = 0; b < 2 && *outcome == DONE; b++) {
@@ -99,7 +104,7 @@ EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const 
         }
         for (ptrdiff_t i = 0; i < count; i++) hidden[i] += run.output[i];
     }
-    free(memory);
+    free(before);
     free(segments);
     return done;
 }

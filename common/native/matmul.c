@@ -1,18 +1,22 @@
 /* Which functions does Python call, and which instruction set computes?
  *
- * Covers: the library's interface (library.py declares it a second time, for ctypes), cutting a product into parts.
+ * Covers: the functions of interface.h that are no tiles or layers, cutting a product into parts.
  * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (ranges.c), whole tiles
  * (tiles.c), whole layers (layers.c).
- * Everything returns 0 when it did what was asked. Change ABI_VERSION with any change of an exported function.
+ * Everything returns 0 when it did what was asked.
  */
 #include "chosen.h"
 #include "workers.h"
 
+#include <stdatomic.h>
+
 enum {
-    ABI_VERSION = 4,
     PARTS_PER_THREAD = 2,
     MOST_RANGE_SUMS = 32768, /* floats: of each thread, in its second-level cache */
+    WIDEST_VECTOR = 16,      /* floats, of any variant */
 };
+
+enum way { NOTHING_TO_DO, BY_COLUMNS, BY_RANGES, NOT_FROM_CACHE };
 
 #define ENTRY(name) \
     {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, sum_of_##name, \
@@ -44,7 +48,7 @@ static int is_supported(int index) { return index == 0; }
 enum { VARIANT_COUNT = sizeof variants / sizeof *variants };
 
 const struct variant *chosen = variants;
-static ptrdiff_t least_threaded_bytes = 0;
+static _Atomic ptrdiff_t least_threaded_bytes = 0; /* set while other threads compute */
 
 EXPORT int shardmesh_abi_version(void) { return ABI_VERSION; }
 
@@ -63,7 +67,7 @@ EXPORT int shardmesh_choose_variant(int index) {
 /* Let a product have `count` threads when its weights have at least `least_bytes`. */
 EXPORT void shardmesh_use_threads(int count, ptrdiff_t least_bytes) {
     workers_set_thread_count(count);
-    least_threaded_bytes = least_bytes;
+    atomic_store_explicit(&least_threaded_bytes, least_bytes, memory_order_relaxed);
 }
 
 /* Parts begin at multiples of SPLIT_COLUMNS; the last one has what is left over too. */
@@ -79,26 +83,49 @@ static void multiply_part(const void *work, int part, int part_count) {
 
 int part_count_of(ptrdiff_t bytes, ptrdiff_t units) {
     const int thread_count = workers_thread_count();
-    if (thread_count == 1 || bytes < least_threaded_bytes) return 1;
+    if (thread_count == 1 || bytes < atomic_load_explicit(&least_threaded_bytes, memory_order_relaxed)) return 1;
     const ptrdiff_t wanted = (ptrdiff_t)thread_count * PARTS_PER_THREAD;
     return (int)(units < 1 ? 1 : units < wanted ? units : wanted);
 }
 
-void multiply_in_memory(const struct product *product) {
-    const ptrdiff_t item = product->kind == FLOAT32 ? 4 : 2;
-    const int part_count = part_count_of(product->depth * product->width * item, product->width / SPLIT_COLUMNS);
-    for (ptrdiff_t first = 0; first < product->row_count; first += MOST_ROWS) {
+/* Decide how a product of at most MOST_ROWS rows is computed; nothing else does.
+ *
+ * By ranges of k, each thread reads rows that lie one after another, which is faster than two threads that skip through
+ * the same rows, as long as the sums of all ranges stay in the caches. Weights from the page cache come only so. By
+ * columns, sums need no memory of their own. */
+static enum way way_of(const struct product *product, int part_count) {
+    const ptrdiff_t sums = product->row_count * product->width;
+    if (!sums) return NOTHING_TO_DO;
+    if (product->weights || !product->depth)
+        return part_count > 1 && sums <= MOST_RANGE_SUMS && product->width >= SPLIT_COLUMNS ? BY_RANGES : BY_COLUMNS;
+    /* Narrower than any vector, or a row that no piece has room for: nothing that weights of a model are. */
+    return product->width < WIDEST_VECTOR || row_bytes_of(product) > PIECE_BYTES ? NOT_FROM_CACHE : BY_RANGES;
+}
+
+static int multiply_few(const struct product *product, int part_count) {
+    const enum way way = way_of(product, part_count);
+    if (way == NOTHING_TO_DO) return DONE;
+    if (way == NOT_FROM_CACHE) return NOT_CACHED;
+    if (way == BY_RANGES) {
+        const int outcome = multiply_by_ranges(product);
+        if (outcome == DONE || !product->weights) return outcome; /* else there was no memory, which columns do not need */
+    }
+    workers_run(multiply_part, product, part_count);
+    return DONE;
+}
+
+int multiply(const struct product *product) {
+    const int part_count = part_count_of(product->depth * row_bytes_of(product), product->width / SPLIT_COLUMNS);
+    int outcome = DONE;
+    for (ptrdiff_t first = 0; first < product->row_count && outcome == DONE; first += MOST_ROWS) {
         const ptrdiff_t left = product->row_count - first;
         struct product some = *product;
         some.rows += first * some.row_pitch;
         some.sums += first * some.width;
         some.row_count = left < MOST_ROWS ? left : MOST_ROWS;
-        /* Two threads that each read rows one after another are faster than two that skip through the same rows. */
-        if (part_count > 1 && some.row_count * some.width <= MOST_RANGE_SUMS && some.width >= SPLIT_COLUMNS &&
-            multiply_by_ranges(&some) == DONE)
-            continue;
-        workers_run(multiply_part, &some, part_count);
+        outcome = multiply_few(&some, part_count);
     }
+    return outcome;
 }
 
 /* sums[row_count, width] = rows[row_count, depth] . weights[depth, width]; `kind` is one of product.h's. */
@@ -106,11 +133,10 @@ EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t 
                               int kind, ptrdiff_t depth, ptrdiff_t width, float *sums) {
     if (kind < 0 || kind >= WEIGHT_KINDS || row_count < 0 || depth < 0 || width < 0) return REFUSED;
     const struct product product = {
-        .rows = rows, .row_pitch = row_pitch, .row_count = row_count, .weights = weights,
+        .rows = rows, .row_pitch = row_pitch, .row_count = row_count, .weights = weights, .fd = -1,
         .kind = (enum weight_kind)kind, .depth = depth, .width = width, .sums = sums,
     };
-    multiply_in_memory(&product);
-    return DONE;
+    return multiply(&product);
 }
 
 struct numbers {

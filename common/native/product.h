@@ -21,12 +21,18 @@ struct product {
     const float *rows;
     ptrdiff_t row_pitch;
     ptrdiff_t row_count; /* 1..MOST_ROWS */
-    const char *weights; /* [depth, width], row-major, without gaps */
+    const char *weights; /* [depth, width], row-major, without gaps; NULL: in the page cache */
+    int fd;              /* of the page cache's file, and where in it they begin, when `weights` is NULL */
+    long long offset;
     enum weight_kind kind;
     ptrdiff_t depth;
     ptrdiff_t width;
     float *sums; /* [row_count, width], row-major, without gaps */
 };
+
+static inline ptrdiff_t row_bytes_of(const struct product *product) {
+    return product->width * (product->kind == FLOAT32 ? 4 : 2);
+}
 
 static inline ptrdiff_t range_start(const struct product *product, int range) {
     return range == DEPTH_RANGES ? product->depth : product->depth / DEPTH_RANGES / RANGE_UNIT * RANGE_UNIT * range;

@@ -20,20 +20,12 @@
 #include <sys/uio.h>
 #endif
 
-enum { PIECE_BYTES = 256 * 1024 };
-
 struct ranges {
     const struct product *product;
-    int fd; /* of the page cache's file, when the product has no weights */
-    long long offset;
     float *sums; /* [DEPTH_RANGES, sums_of_range] */
     ptrdiff_t sums_of_range;
     atomic_int outcome;
 };
-
-static ptrdiff_t row_bytes_of(const struct product *product) {
-    return product->width * (product->kind == FLOAT32 ? 4 : 2);
-}
 
 #if defined(__linux__) && defined(RWF_NOWAIT)
 
@@ -61,7 +53,7 @@ static void add_from_cache(struct ranges *ranges, ptrdiff_t k, ptrdiff_t stop, f
     const ptrdiff_t rows_at_once = fitting < RANGE_UNIT ? fitting : fitting / RANGE_UNIT * RANGE_UNIT;
     while (k < stop && atomic_load(&ranges->outcome) == DONE) {
         const ptrdiff_t count = stop - k < rows_at_once ? stop - k : rows_at_once;
-        const int outcome = take(ranges->fd, piece, (size_t)(count * row_bytes), ranges->offset + k * row_bytes);
+        const int outcome = take(product->fd, piece, (size_t)(count * row_bytes), product->offset + k * row_bytes);
         if (outcome != DONE) {
             atomic_store(&ranges->outcome, outcome);
             return;
@@ -82,25 +74,13 @@ static void add_range(const void *work, int range, int range_count) {
     else add_from_cache(ranges, k, stop, sums);
 }
 
-static int multiply_ranges(struct ranges *ranges) {
-    ranges->sums_of_range = chosen->piece_sums(ranges->product);
-    ranges->sums = malloc((size_t)(DEPTH_RANGES * ranges->sums_of_range) * sizeof *ranges->sums);
-    if (!ranges->sums) return NOT_CACHED;
-    workers_run(add_range, ranges, DEPTH_RANGES);
-    const int outcome = atomic_load(&ranges->outcome);
-    if (outcome == DONE) chosen->put_pieces(ranges->product, ranges->sums, ranges->sums_of_range);
-    free(ranges->sums);
-    return outcome;
-}
-
 int multiply_by_ranges(const struct product *product) {
-    struct ranges ranges = {.product = product};
-    return multiply_ranges(&ranges);
-}
-
-int multiply_from_cache(const struct product *product, int fd, long long offset) {
-    /* Narrower than any vector, or a row that no piece has room for: nothing that weights of a model are. */
-    if (product->width < 16 || row_bytes_of(product) > PIECE_BYTES || product->row_count > MOST_ROWS) return NOT_CACHED;
-    struct ranges ranges = {.product = product, .fd = fd, .offset = offset};
-    return multiply_ranges(&ranges);
+    struct ranges ranges = {.product = product, .sums_of_range = chosen->piece_sums(product)};
+    ranges.sums = malloc((size_t)(DEPTH_RANGES * ranges.sums_of_range) * sizeof *ranges.sums);
+    if (!ranges.sums) return NOT_CACHED;
+    workers_run(add_range, &ranges, DEPTH_RANGES);
+    const int outcome = atomic_load(&ranges.outcome);
+    if (outcome == DONE) chosen->put_pieces(product, ranges.sums, ranges.sums_of_range);
+    free(ranges.sums);
+    return outcome;
 }

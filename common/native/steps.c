@@ -32,9 +32,9 @@ ALWAYS_INLINE float exponential(float x) {
     sum = __builtin_fmaf(sum, rest, 1.6666665459e-1f);
     sum = __builtin_fmaf(sum, rest, 5.0000001201e-1f);
     sum = __builtin_fmaf(sum * rest, rest, rest + 1.0f);
-    int32_t bits;
+    uint32_t bits; /* unsigned: of what is not a number, anything may be shifted out */
     memcpy(&bits, &shifted, sizeof bits);
-    const int32_t power = (bits - 0x4B400000 + 127) << 23;
+    const uint32_t power = (bits - 0x4B400000u + 127u) << 23;
     float scale;
     memcpy(&scale, &power, sizeof scale);
     return x < -87.0f ? 0.0f : sum * scale;

@@ -13,21 +13,18 @@
 
 enum { LEAST_SHARED_BYTES = 32 * 1024 }; /* of keys and values: fewer are read before another thread has begun */
 
-static ptrdiff_t item_bytes(const struct matrix *matrix) { return matrix->kind == FLOAT32 ? 4 : 2; }
-
 static int is_matrix(const struct matrix *matrix, ptrdiff_t depth) {
     return matrix->kind >= 0 && matrix->kind < WEIGHT_KINDS && matrix->depth == depth && matrix->width > 0;
 }
 
 /* sums = rows . matrix; rows have no gaps. */
-static int multiply(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
+static int multiply_by(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
     const struct product product = {
-        .rows = rows, .row_pitch = matrix->depth, .row_count = row_count, .weights = matrix->memory,
-        .kind = (enum weight_kind)matrix->kind, .depth = matrix->depth, .width = matrix->width, .sums = sums,
+        .rows = rows, .row_pitch = matrix->depth, .row_count = row_count, .weights = matrix->memory, .fd = matrix->fd,
+        .offset = matrix->offset, .kind = (enum weight_kind)matrix->kind, .depth = matrix->depth,
+        .width = matrix->width, .sums = sums,
     };
-    if (!matrix->memory) return multiply_from_cache(&product, matrix->fd, matrix->offset);
-    multiply_in_memory(&product);
-    return DONE;
+    return multiply(&product);
 }
 
 static void attend_part(const void *work, int part, int part_count) {
@@ -48,7 +45,7 @@ static void attend(const struct attention *a) {
 
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
     if (row_count < 0 || !is_matrix(matrix, matrix->depth)) return REFUSED;
-    return multiply(rows, row_count, matrix, sums);
+    return multiply_by(rows, row_count, matrix, sums);
 }
 
 int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
@@ -56,15 +53,16 @@ int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *
     if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
         !is_matrix(&tile->down, columns))
         return REFUSED;
-    float *both = malloc((size_t)(row_count * columns * 3) * sizeof *both), *gated = both + row_count * columns * 2;
+    float *const both = malloc((size_t)(row_count * columns * 3) * sizeof *both);
     if (!both) return REFUSED;
-    int outcome = multiply(rows, row_count, &tile->gate_up, both);
+    float *const gated = both + row_count * columns * 2;
+    int outcome = multiply_by(rows, row_count, &tile->gate_up, both);
     if (outcome == DONE) {
         if (tile->gate_up_bias)
             for (ptrdiff_t r = 0; r < row_count; r++)
                 for (ptrdiff_t c = 0; c < columns * 2; c++) both[r * columns * 2 + c] += tile->gate_up_bias[c];
         chosen->gate(both, row_count, columns, gated);
-        outcome = multiply(gated, row_count, &tile->down, part);
+        outcome = multiply_by(gated, row_count, &tile->down, part);
     }
     free(both);
     return outcome;
@@ -76,9 +74,9 @@ int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct atte
     ptrdiff_t row = 0;
     if (row_count < 0 || !is_matrix(&tile->qkv, tile->output.width) || !is_matrix(&tile->output, context_width))
         return REFUSED;
-    float *projected = malloc((size_t)(row_count * (width + context_width)) * sizeof *projected);
-    float *context = projected + row_count * width;
+    float *const projected = malloc((size_t)(row_count * (width + context_width)) * sizeof *projected);
     if (!projected) return REFUSED;
+    float *const context = projected + row_count * width;
     for (ptrdiff_t s = 0; s < segment_count; s++) {
         struct attention *own = segments + s;
         const int fits = is_possible(own) && own->query_count * own->head_size == context_width &&
@@ -88,9 +86,9 @@ int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct atte
         row += own->row_count;
         if (!fits || row > row_count) row = -1, s = segment_count;
     }
-    int outcome = row == row_count ? multiply(rows, row_count, &tile->qkv, projected) : REFUSED;
+    int outcome = row == row_count ? multiply_by(rows, row_count, &tile->qkv, projected) : REFUSED;
     for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) attend(segments + s);
-    if (outcome == DONE) outcome = multiply(context, row_count, &tile->output, part);
+    if (outcome == DONE) outcome = multiply_by(context, row_count, &tile->output, part);
     free(projected);
     return outcome;
 }

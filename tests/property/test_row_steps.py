@@ -73,7 +73,8 @@ class Case:
         )  # fmt: skip
         part, outcome = attention(self.projected[start:stop], tile.matrices, [own])
         assert outcome is Outcome.DONE
-        assert not part[:, context_width:].any()
+        is_finite = self.projected[start:stop].isfinite().all(dim=1)  # zeros times others are no zeros
+        assert not part[is_finite, context_width:].any()
         return part[:, :context_width]
 
     def expected(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -155,6 +156,22 @@ def test_the_gate_is_that_of_torch(row_count: int, columns: int, scale: float) -
     both = random(row_count, 2 * columns, seed=columns) * scale
     first, second = both.double().chunk(2, dim=-1)
     torch.testing.assert_close(gate(both).double(), functional.silu(first) * second, atol=1e-30, rtol=3e-6)
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, -torch.nan, torch.inf, -torch.inf])
+def test_a_row_that_is_not_finite_spoils_no_other(wrong: float) -> None:
+    """Whatever e^x makes of it; a hostile or broken model must not reach another sequence."""
+    both = random(4, 34, seed=1)
+    spoiled = both.clone()
+    spoiled[2, 5] = wrong
+    assert not gate(spoiled)[2].isfinite().any()
+    assert torch.equal(gate(spoiled)[[0, 1, 3]], gate(both)[[0, 1, 3]])
+    case = Case(kv=2, group=3, size=10, rows=3, first=70, window=0, has_all=True)
+    expected = case.run(case.store.clone(), 0, 3)
+    case.projected[2] = wrong
+    context = case.run(case.store.clone(), 0, 3)
+    assert not context[2].isfinite().any()
+    assert torch.equal(context[:2], expected[:2])
 
 
 @given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 700))

@@ -14,7 +14,7 @@ import pytest
 
 from common.native import build as building
 from common.native import library
-from common.native.build import LIBRARY, BuildFailed, build, what_is_lost
+from common.native.build import LIBRARY, STRICT_FLAGS, BuildFailed, build, what_is_lost
 from common.native.library import NONE, load
 
 needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="the library was not built")
@@ -110,6 +110,18 @@ def test_a_compiler_that_refuses_leaves_nothing_half(
     with pytest.raises(BuildFailed, match=compiler):
         build(target)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("matmul.so", b"of before")]
+
+
+def test_an_install_lets_compilers_warn(tmp_path: Path) -> None:
+    """Those of users may warn of what ours do not; that is no reason to go without kernels. `make verify` is strict."""
+    compiler, said = tmp_path / "compiler", tmp_path / "said"
+    compiler.write_text(f'#!/bin/sh\necho "$@" >> {said}\nexit 1\n')
+    compiler.chmod(0o755)
+    for flags, is_strict in (((), False), (STRICT_FLAGS, True)):
+        said.unlink(missing_ok=True)
+        with pytest.raises(BuildFailed):
+            build(tmp_path / "matmul.so", "x86_64", [str(compiler)], flags)
+        assert ("-Werror" in said.read_text()) == is_strict
 
 
 def test_an_unknown_machine_has_no_kernels(tmp_path: Path) -> None:

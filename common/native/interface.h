@@ -1,0 +1,43 @@
+/* Which functions does the library export? library.py declares the same for ctypes, and a test compares the two.
+ *
+ * Covers: every exported function and what they return; change ABI_VERSION with any of them.
+ * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c).
+ */
+#ifndef SHARDMESH_INTERFACE_H
+#define SHARDMESH_INTERFACE_H
+
+#include "steps.h"
+#include "tiles.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+enum { ABI_VERSION = 4 };
+
+/* What functions return that compute with weights. */
+enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };
+
+EXPORT int shardmesh_abi_version(void);
+EXPORT const char *shardmesh_variant_name(int index);
+EXPORT int shardmesh_choose_variant(int index);
+EXPORT void shardmesh_use_threads(int count, ptrdiff_t least_bytes);
+
+EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, const char *weights,
+                              int kind, ptrdiff_t depth, ptrdiff_t width, float *sums);
+EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums);
+EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part);
+EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
+                               struct attention *segments, ptrdiff_t segment_count, float *part);
+EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const struct layers_model *model,
+                                      const struct layer_block *blocks, ptrdiff_t first_layer, ptrdiff_t layer_count,
+                                      const struct sequence_rows *sequences, ptrdiff_t sequence_count,
+                                      int64_t *nanoseconds, int *outcome);
+
+EXPORT int shardmesh_add(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums);
+EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
+                               ptrdiff_t width, float epsilon, float *normed);
+EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
+
+#endif

@@ -1,0 +1,77 @@
+"""Do all instruction sets compute the same bits, those of other processors too?
+
+Covers: every function of the library, on what this processor has and, under an emulator, on 64-bit Arm (NEON); a mesh
+may have both.
+Does not cover: whether the numbers are right (test_matmul.py, test_row_steps.py, test_cached_products.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.native.library import Kernels, load
+from tests.support.kernel_calls import outcomes, record
+from tests.support.other_builds import OtherBuild
+from tests.support.recorded_calls import Calls
+from tests.support.toolchains import ARM, ARM_GCC, HERE
+
+EXPECTED_OUTCOMES = {
+    "multiply": {0}, "multiply_matrix": {0}, "feed_forward": {0}, "attention": {0}, "normalize": {0},
+    "add": {0, 1},  # some sums are not finite, which is told
+    "run_layers": {2},  # so many layers
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[Kernels]:
+    """Return the library, which the whole process shares, and leave it as it was."""
+    loaded = load()
+    if loaded.functions is None:
+        pytest.skip(loaded.reason)
+    yield loaded
+    loaded.choose(loaded.variant)
+    loaded.set_thread_count(1)
+
+
+@pytest.fixture(scope="module")
+def calls() -> Calls:
+    """Return many calls of every function."""
+    return record()
+
+
+@pytest.fixture(scope="module")
+def recording(calls: Calls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where they are written down."""
+    path = tmp_path_factory.mktemp("calls") / "recording"
+    calls.write(path)
+    return path
+
+
+def test_every_function_does_what_it_is_asked(kernels: Kernels, calls: Calls, recording: Path) -> None:
+    """Results of calls that were refused would be the same everywhere."""
+    assert kernels.functions is not None
+    assert outcomes(calls, calls.replay(kernels.functions, recording).answers) == EXPECTED_OUTCOMES
+
+
+def test_the_instruction_sets_of_this_processor_compute_the_same_bits(
+    kernels: Kernels, calls: Calls, recording: Path
+) -> None:
+    """Every byte that a call may write to, and what it answers."""
+    assert kernels.functions is not None
+    found = []
+    for variant in kernels.variants:
+        kernels.choose(variant)
+        found.append(calls.replay(kernels.functions, recording))
+    assert [calls.differences(results, found[0]) for results in found] == [[] for _ in found]
+
+
+@pytest.mark.skipif(HERE == ARM, reason="this processor is a 64-bit Arm: every test here runs NEON")
+@pytest.mark.skipif(bool(ARM_GCC.missing()), reason=f"NEON is not run: {ARM_GCC.missing()}")
+def test_a_64_bit_arm_computes_the_same_bits(kernels: Kernels, calls: Calls, recording: Path, tmp_path: Path) -> None:
+    """Devices of a mesh may differ; the answer does not."""
+    assert kernels.functions is not None
+    (found,) = OtherBuild(ARM_GCC, tmp_path).replay(calls, recording, "neon")
+    assert calls.differences(found, calls.replay(kernels.functions, recording)) == []
