@@ -1,8 +1,8 @@
 """The numbers that define a model's maths, whatever file format or family they came from.
 
 Covers: shapes, rotary scaling, biases, norms, sliding windows of the Llama shape.
-Does not cover: reading config.json or GGUF metadata (coordinator/checkpoints/families.py),
-tokens and chat templates (coordinator/tokenizer.py).
+Does not cover: reading config.json or GGUF metadata (coordinator/checkpoints), tokens and chat templates
+(coordinator/tokenizer).
 """
 
 from __future__ import annotations

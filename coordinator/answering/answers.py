@@ -1,7 +1,8 @@
 """A loaded model at work for all who ask it: one engine, one thread, several answers in the same sweeps.
 
 Covers: opening the mesh when somebody asks, admission, ends of answers, a node that fails, another model.
-Does not cover: messages (generation_service.py), sweeps (engine.py), records of models (models/records.py).
+Does not cover: messages (program/generation_service.py), sweeps (engine/engine.py), records of models
+(models/records.py).
 Threads: one of its own owns conversation and engine; callers put in an Asked and read its events.
 """
 

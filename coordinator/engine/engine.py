@@ -4,7 +4,7 @@
           -> final norm -> head -> sampler -> token
 
 Covers: the order of a sweep, sequences joining and leaving between sweeps.
-Does not cover: which rows (batch.py), ranks and messages (ranks.py), text (tokenizer/).
+Does not cover: which rows (batch.py), ranks and messages (ranks/ranks.py), text (tokenizer/).
 Threads: one; whoever calls `step` owns the engine.
 """
 

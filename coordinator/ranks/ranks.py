@@ -1,7 +1,7 @@
 """All ranks as one: opens sessions, sends each round to every rank that has a part in it, adds the parts.
 
 Covers: the order of messages, which ranks take part, telling whose numbers are not finite, times.
-Does not cover: transports (transports/transport.py), addition itself (reduction.py), what to run (engine.py).
+Does not cover: transports (transports/transport.py), addition itself (reduction.py), what to run (engine/engine.py).
 """
 
 from __future__ import annotations
