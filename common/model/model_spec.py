@@ -70,7 +70,7 @@ class ModelSpec:
     """
 
     family: str
-    """Name of the families.py entry that read it."""
+    """Name of the entry of coordinator/checkpoints/families.py that read it."""
     hidden_size: int
     layer_count: int
     query_head_count: int
