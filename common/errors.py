@@ -28,7 +28,7 @@
     |- ProtocolError              a peer broke the order of messages                exit 5
     `- InternalError              ours                                              exit 70
 
-Does not cover: translation to and from gRPC statuses (rpc.py does, and only it).
+Does not cover: translation to and from gRPC statuses (wire/rpc.py does, and only it).
 The message of an error is one line for a person: what failed, where, what to do.
 """
 

@@ -1,1 +1,1 @@
-"""The conversation: text, tokens, residual stream, head, sampler, and the mesh of shard nodes."""
+"""What a user asks: text, tokens, residual stream, head and sampler stay here; the mesh of shard nodes helps."""

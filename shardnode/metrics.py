@@ -1,6 +1,6 @@
 """The series of a shard node, and the page that serves them.
 
-Covers: names, labels, what each counts. Does not cover: who moves them (slice_at_work.py, session.py).
+Covers: names, labels, what each counts. Does not cover: who moves them (work/slice_at_work.py, sessions/session.py).
 Counters are moved where the work is; sizes are read when the page is asked for.
 """
 

@@ -1,7 +1,7 @@
 """How much memory may this process still take: what the machine has free, and what its control groups allow.
 
 Covers: control groups of both versions, every level above the process. Elsewhere than on Linux: the machine alone.
-Does not cover: what to do with it (memory_flags.py, weights/open_tiles.py).
+Does not cover: what to do with it (program/memory_flags.py, weights/open_tiles.py).
 Sources: the Linux kernel's admin-guide, cgroup-v1/memory and cgroup-v2.
 """
 

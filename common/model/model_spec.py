@@ -1,8 +1,8 @@
 """The numbers that define a model's maths, whatever file format or family they came from.
 
 Covers: shapes, rotary scaling, biases, norms, sliding windows of the Llama shape.
-Does not cover: reading config.json or GGUF metadata (coordinator/checkpoints/families.py),
-tokens and chat templates (coordinator/tokenizer.py).
+Does not cover: reading config.json or GGUF metadata (coordinator/checkpoints), tokens and chat templates
+(coordinator/tokenizer).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ModelSpec:
     """
 
     family: str
-    """Name of the families.py entry that read it."""
+    """Name of the entry of coordinator/checkpoints/families.py that read it."""
     hidden_size: int
     layer_count: int
     query_head_count: int

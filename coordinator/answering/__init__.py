@@ -1,0 +1,1 @@
+"""One open model that answers many requests."""

@@ -1,0 +1,1 @@
+"""Other people's files in: Hugging Face directories and GGUF files, read with distrust."""

@@ -1,7 +1,7 @@
 """Which tensors a model has, under which Hugging Face name and with which shape; nothing else may be there.
 
 Covers: the names of the Llama shape for any spec, and the check of a checkpoint against them.
-Does not cover: values; GGUF's own names (gguf_tensors.py).
+Does not cover: values; GGUF's own names (gguf_reader.py).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""What a person types: one file per verb."""
+"""What a person types: one file a verb, and what verbs share."""

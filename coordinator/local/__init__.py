@@ -1,0 +1,1 @@
+"""Shard nodes as processes of this machine, and what memory each process gets."""

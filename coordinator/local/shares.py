@@ -31,7 +31,7 @@ VARIATION = 20
 pages of their libraries with them: what a refusal names works then too."""
 ROW_COPIES = 8
 """A row of a sweep exists in so many places of a process at once: message, or memory that others see too
-(round_memory.py: one input in all, one partial sum a rank), tensor, block's intermediate results."""
+(ranks/round_memory.py: one input in all, one partial sum a rank), tensor, block's intermediate results."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Devices that trust each other: joining, members, tokens, and reaching a node by its name."""

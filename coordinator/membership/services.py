@@ -1,7 +1,7 @@
 """What devices, members and the owner may ask the coordinator: joining, heartbeats, renewal, invitations, removal.
 
-Covers: the three services of mesh.proto; who may call which. Does not cover: listeners (program/daemon.py,
-program/door.py), what is kept (members.py, invites.py).
+Covers: the three services of protos/shardmesh/v1/mesh.proto; who may call which.
+Does not cover: listeners (program/daemon.py, program/door.py), what is kept (members.py, invites.py).
 """
 
 from __future__ import annotations

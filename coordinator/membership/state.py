@@ -1,6 +1,6 @@
 """The coordinator's state directory: the mesh's authority, the coordinator's own identity, the members.
 
-Covers: making a mesh, finding it again. Does not cover: what is done with it (daemon.py).
+Covers: making a mesh, finding it again. Does not cover: what is done with it (program/daemon.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Who should hold how much of a model, from what devices and links can do."""

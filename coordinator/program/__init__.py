@@ -1,0 +1,1 @@
+"""The coordinator program's faces: its listeners, and what each lets through."""

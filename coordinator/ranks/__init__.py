@@ -1,0 +1,1 @@
+"""All ranks of one run as one: rounds out, partial sums in, added in rank order."""

@@ -1,7 +1,7 @@
 """A model's slices to all their nodes at once.
 
 Covers: asking every node before the first byte goes to any, one thread a node, one failure ends all.
-Does not cover: one slice (slice_sender.py), who the nodes are (reach.py).
+Does not cover: one slice (slice_sender.py), who the nodes are (membership/reach.py).
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Turns a checkpoint into slices: readers for each file format, families, and the splitter."""
+"""Tensors to tiles: cuts a checkpoint into slices, on disk or on their way to nodes."""

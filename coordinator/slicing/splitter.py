@@ -2,7 +2,7 @@
 
 Covers: reuse of slices that fit, building in a hidden directory and renaming into place, one builder
 at a time, a full disk, a kill at any instant (the next run starts over, never from a half slice).
-Does not cover: reading checkpoints (checkpoint.py), where tensors lie (common/weights/slice_format.py).
+Does not cover: reading checkpoints (checkpoints/checkpoint.py), where tensors lie (common/weights/slice_format.py).
 
 Peak memory is one source tensor (`o_proj` or `down_proj`, which are cut by column) plus two tiles.
 """

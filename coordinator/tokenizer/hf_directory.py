@@ -24,7 +24,7 @@ from coordinator.tokenizer.sentencepiece_model import (
     read_sentencepiece_model,
 )
 from coordinator.tokenizer.sentencepiece_pipeline import prefix_space_scheme, set_llama_stages
-from coordinator.tokenizer.special_tokens import SpecialTokens, read_json_object, read_special_tokens
+from coordinator.tokenizer.special_tokens import SpecialTokens, optional_json_object, read_special_tokens
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -43,13 +43,13 @@ def load_directory_tokenizer(directory: Path) -> TextTokenizer:
 
     Raises: CheckpointError: a file is malformed. UnsupportedModel: a kind of vocabulary we do not compute.
     """
-    config = read_json_object(directory / "tokenizer_config.json")
-    model_config = read_json_object(directory / "config.json")
+    config = optional_json_object(directory / "tokenizer_config.json")
+    model_config = optional_json_object(directory / "config.json")
     if (directory / TOKENIZER_FILE).is_file():
         pipeline, special = _from_tokenizer_json(directory, config, model_config)
     else:
         pipeline, special = _from_sentencepiece(directory, config, model_config)
-    generation_config = read_json_object(directory / "generation_config.json")
+    generation_config = optional_json_object(directory / "generation_config.json")
     names = special.texts()
     bos_id = _token_id(pipeline, names.get("bos_token"))
     eos_ids = frozenset[int]()

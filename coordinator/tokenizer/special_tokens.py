@@ -6,7 +6,6 @@ Does not cover: the vocabulary (hf_directory.py, sentencepiece_model.py).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from tokenizers import AddedToken
 from tokenizers import Tokenizer as Pipeline
 
 from common.errors import CheckpointError
+from coordinator.checkpoints.config_values import read_json_object
 
 ADDED_TOKEN_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
@@ -53,20 +53,12 @@ class SpecialTokens:
         return {name: token.content for name, token in self.named.items()}
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
+def optional_json_object(path: Path) -> dict[str, Any]:
     """Return the object in a JSON file; an empty one when there is no such file.
 
-    Raises: CheckpointError: not readable, not JSON, not an object.
+    Raises: CheckpointError: not readable, too large, not JSON, not an object.
     """
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"'{path}' cannot be read: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"'{path}' is not a JSON object")
-    return value
+    return read_json_object(path) if path.is_file() else {}
 
 
 def read_special_tokens(directory: Path, config: dict[str, Any], defaults: SpecialTokens) -> SpecialTokens:
@@ -83,7 +75,7 @@ def read_special_tokens(directory: Path, config: dict[str, Any], defaults: Speci
 
 
 def _read(directory: Path, config: dict[str, Any], defaults: SpecialTokens) -> SpecialTokens:
-    older = {} if "added_tokens_decoder" in config else read_json_object(directory / "special_tokens_map.json")
+    older = {} if "added_tokens_decoder" in config else optional_json_object(directory / "special_tokens_map.json")
     by_id = {int(key): _token(value) for key, value in config.get("added_tokens_decoder", {}).items()}
     named = dict(defaults.named)
     for name, value in (*config.items(), *((k, _special(v) if isinstance(v, dict) else v) for k, v in older.items())):
@@ -107,7 +99,7 @@ def _read(directory: Path, config: dict[str, Any], defaults: SpecialTokens) -> S
 
 def _older_added_tokens(directory: Path, special: Container[str], known: Container[int]) -> dict[int, AddedToken]:
     found = {}
-    for content, token_id in read_json_object(directory / "added_tokens.json").items():
+    for content, token_id in optional_json_object(directory / "added_tokens.json").items():
         is_special = content in special
         if int(token_id) not in known:
             found[int(token_id)] = AddedToken(content, normalized=not is_special, special=is_special)

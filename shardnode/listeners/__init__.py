@@ -1,0 +1,1 @@
+"""Messages in and out: gRPC, and frames on a Unix socket."""

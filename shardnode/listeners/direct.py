@@ -1,7 +1,7 @@
 """Rounds on one host without gRPC: the same messages in frames over a Unix socket.
 
 Covers: accepting, one session per connection, signs of life while a block is computed, failures in-band.
-Does not cover: what a session does (session.py), finding the socket (GetStats tells its path).
+Does not cover: what a session does (sessions/session.py), finding the socket (GetStats tells its path).
 
 Why: a message through gRPC in Python costs 0.2 ms of processor time, and a token takes hundreds of
 them; over a plain socket it costs a tenth. The socket lies in a directory that only its owner may enter.

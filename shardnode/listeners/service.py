@@ -1,7 +1,7 @@
 """The node's gRPC face: sessions, stats, health, reflection. Messages in and out, no maths.
 
 Covers: ShardService over Unix sockets and TCP, standard health and reflection.
-Does not cover: what a session does (session.py), rounds without gRPC on one host (direct.py).
+Does not cover: what a session does (sessions/session.py), rounds without gRPC on one host (direct.py).
 Threads: gRPC's pool; the thread of a Rounds call computes inline, since a hop costs 0.1 ms a block.
 """
 

@@ -1,6 +1,6 @@
 """The node's gRPC face for slices: who may send them, and messages in and out.
 
-Covers: SliceService. Does not cover: files (slice_store.py), opening a slice (serving.py).
+Covers: SliceService. Does not cover: files (slices/slice_store.py), opening a slice (slices/serving.py).
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""A device's ties to its mesh: joining, looking around for the coordinator, heartbeats, renewal."""

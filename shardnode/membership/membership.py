@@ -1,7 +1,7 @@
 """A node's ties to its mesh while it runs: heartbeats, and a certificate that renews itself.
 
 Covers: saying what the node has every second, measuring it again, new certificates, going on without the coordinator.
-Does not cover: joining (join.py), listeners (service.py). Threads: one of its own.
+Does not cover: joining (join.py), listeners (listeners/service.py). Threads: one of its own.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The slices on this device's disk, and which one is served."""

@@ -1,7 +1,7 @@
 """One file of a slice while it arrives: bytes in order into NAME.part, verified, then under its own name.
 
 Covers: going on from what is there, refusing more bytes than the file has, a full disk, digests, durability.
-Does not cover: which file (slice_store.py), messages (slice_service.py).
+Does not cover: which file (slice_store.py), messages (listeners/slice_service.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which slice this node serves, from its start on and when it is told to change.
 
 Covers: the slice of --slice-dir, or the one that was served last; changing it, going back when the new one cannot be
-opened. Does not cover: a slice at work (slice_at_work.py), slices on disk (slice_store.py).
+opened. Does not cover: a slice at work (work/slice_at_work.py), slices on disk (slice_store.py).
 Threads: any; one change at a time. Sessions of the slice before end with an error that says why.
 """
 

@@ -5,7 +5,7 @@
     DATA_DIR/serving.json                   the slice that is served
 
 Covers: what has arrived and can be gone on from, room on the disk, publishing in one step, removing.
-Does not cover: the bytes of one file (arriving_file.py), messages (slice_service.py), serving (serving.py).
+Does not cover: the bytes of one file (arriving_file.py), messages (listeners/slice_service.py), serving (serving.py).
 A peer names a slice by its hash and a file by what follows from its description: neither is taken for a path unchecked.
 Threads: any; one transfer at a time, the newest, so that a link that is not known to be dead yet holds nobody up.
 """

@@ -5,7 +5,7 @@
                 `----- the reader fills the room with the tiles that come next --'
 
 Covers: the order of tiles, which weights a kernel gets, time spent.
-Does not cover: reading (common/weights), maths (kernels.py, rotary.py), messages (session.py).
+Does not cover: reading (common/weights), maths (kernels.py, rotary.py), messages (sessions/session.py).
 Threads: one caller at a time; the node's lock sees to it (slice_at_work.py).
 """
 

@@ -1,8 +1,8 @@
 """Whole layers on the only node of a plan: there is nobody to add up with, so no block has to go to the coordinator.
 
 Covers: norms received once, checked; the residual stream from block to block; stopping in time.
-Does not cover: blocks (executor.py), several layers in one call (native_layers.py), messages (session.py), the same
-steps between rounds (coordinator/engine/engine.py).
+Does not cover: blocks (executor.py), several layers in one call (native_layers.py), messages (sessions/session.py), the
+same steps between rounds (coordinator/engine/engine.py).
 """
 
 from __future__ import annotations

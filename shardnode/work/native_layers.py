@@ -1,7 +1,7 @@
 """Several layers for a few rows in one native call, where their weights are at hand: in memory, or in the page cache.
 
 Covers: which layers that can be, what the call needs, keys and values announced before it.
-Does not cover: the call itself (native/layers.c), layers whose weights pass through a window (layers.py).
+Does not cover: the call itself (common/native/layers.c), layers whose weights pass through a window (layers.py).
 """
 
 from __future__ import annotations

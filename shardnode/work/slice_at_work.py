@@ -1,7 +1,7 @@
 """One shard node's state: its slice, tiles, executor and KV cache, built from a NodeConfig.
 
 Covers: opening the slice, devices and threads, sizes of the window, stats.
-Does not cover: sessions (session.py), listeners (service.py), flags (cli.py).
+Does not cover: sessions (sessions/session.py), listeners (listeners/service.py), flags (cli.py).
 Threads: `lock` is held by the session that computes a block; blocks of several sessions take turns.
 """
 

@@ -113,9 +113,9 @@ def expected(mesh: LoadedMesh, tmp_path_factory: pytest.TempPathFactory) -> dict
 
     tokenizer = load_tokenizer(mesh.model)
     slices = tmp_path_factory.mktemp("slices")
-    with sliced(mesh.model, slices, world_size=1) as model, thread_mesh(model, memory_window=2) as conversation:
-        assert new_sequence(conversation, [1], length=1).prompt_ids == (1,)
-        return {prompt: run_alone(conversation, tokenizer.encode(prompt), length=LENGTH) for prompt in PROMPTS}
+    with sliced(mesh.model, slices, world_size=1) as model, thread_mesh(model, memory_window=2) as opened:
+        assert new_sequence(opened, [1], length=1).prompt_ids == (1,)
+        return {prompt: run_alone(opened, tokenizer.encode(prompt), length=LENGTH) for prompt in PROMPTS}
 
 
 def test_answers_are_those_of_one_process_also_at_once(mesh: LoadedMesh, expected: dict[str, list[int]]) -> None:
@@ -218,7 +218,7 @@ def test_only_the_owner_may_ask(mesh: LoadedMesh, expected: dict[str, list[int]]
         tokens_of(channel, PROMPTS[0])
 
 
-def test_a_node_that_is_removed_hears_nothing_more_of_any_conversation(tmp_path: Path) -> None:
+def test_a_node_that_is_removed_hears_nothing_more_of_any_answer(tmp_path: Path) -> None:
     """Neither of the answer under way, nor of the next one: both end with its name, and what to do."""
     with LoadedMesh(tmp_path) as mesh, grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock") as channel:
         request = generation_pb2.GenerateRequest(prompt="x", length=20_000, top_p=1, ignore_eos=True)

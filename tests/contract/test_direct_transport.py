@@ -1,7 +1,7 @@
 """Does the direct transport keep its own promises: frames, signs of life, sockets that belong to one node?
 
 Covers: shardnode/listeners/direct.py and coordinator/ranks/transports/framed.py where they differ from gRPC.
-Does not cover: what every transport does (test_shard_clients.py).
+Does not cover: what every transport does (test_transports.py).
 """
 
 from __future__ import annotations

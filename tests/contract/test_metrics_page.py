@@ -214,7 +214,7 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
 
 
 def test_the_coordinators_counts_are_those_of_the_run(pages: Pages) -> None:
-    """Three prompt tokens and four of the answer, 2 layers x 2 kinds x 4 sweeps; a request refused in its first round."""
+    """Three prompt tokens, four of the answer: 2 layers x 2 kinds x 4 sweeps; a request refused in its first round."""
     page = pages.coordinator
     prefix = "shardmesh_coordinator_"
     assert total(page, f"{prefix}tokens_total", kind="prompt") == 3

@@ -1,7 +1,7 @@
 """Does a session refuse whatever a peer may send, allocate nothing for it, and leave a node that still serves?
 
 Covers: RoundsRequests made by hand; the handshake. Does not cover: random ones (test_hostile_messages.py), transports'
-own limits (test_shard_clients.py).
+own limits (test_transports.py).
 """
 
 from __future__ import annotations

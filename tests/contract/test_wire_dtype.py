@@ -36,8 +36,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
 def logits(model: LocalModel, wire_dtype: str) -> torch.Tensor:
     """Return the logits of the first token, and more with fewer bits of difference between prompts."""
     sampler = RecordingSampler()
-    with thread_mesh(model, memory_window=2, transport="grpc", wire_dtype=wire_dtype) as conversation:
-        run_alone(conversation, PROMPT, length=LENGTH, sampler=sampler)
+    with thread_mesh(model, memory_window=2, transport="grpc", wire_dtype=wire_dtype) as opened:
+        run_alone(opened, PROMPT, length=LENGTH, sampler=sampler)
     return sampler.logits[0]
 
 

@@ -2,8 +2,8 @@
 
 Covers: whole programs with real memory: the sum over all processes, sampled while they run; a budget that is refused,
 the least, one that holds some of the weights, one that holds all.
-Does not cover: arithmetic (tests/property/test_shares.py, test_pinning.py), limits of control groups and speed
-(tests/bench).
+Does not cover: arithmetic (tests/property/test_shares.py, tests/property/test_pinning.py), limits of control
+groups and speed (tests/bench).
 """
 
 from __future__ import annotations

@@ -115,7 +115,7 @@ def test_two_devices_answer_as_one_machine_does_and_find_each_other_again(shell:
     loaded = devices.cli("load", str(devices.model), "--split-strategy", "ratio:3,1")
     assert loaded.err.count("MB sent") == 2
     assert devices.answer(*asked) == expected
-    # A conversation of the command's own, with nothing but its own slice; in any order of names.
+    # Sessions of the command's own, with nothing but its own slice; in any order of names.
     by_name = ("--model", str(devices.model), "--nodes", "kitchen,attic", "--split-strategy", "ratio:3,1")
     assert devices.answer(*by_name, "--save-dir", str(shell.home / "own")) == expected
 

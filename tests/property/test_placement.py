@@ -1,6 +1,6 @@
 """Do tiles lie where neighbours never overlap, in the least window and in larger ones?
 
-Covers: placement.py. Does not cover: when tiles are read (test_window.py).
+Covers: common/weights/placement.py. Does not cover: when tiles are read (test_window.py).
 """
 
 from __future__ import annotations

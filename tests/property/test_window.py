@@ -1,6 +1,7 @@
 """Does the memory window keep its promises under every order of events?
 
-Covers: window.py, on the real placement, against a simulated memory that knows, page by page, what was read where.
+Covers: common/weights/window.py, on the real placement, against a simulated memory that knows, page by
+page, what was read where.
 Does not cover: single cases (tests/unit/test_window_examples.py), where tiles lie (test_placement.py),
 threads and files (tests/unit/test_tile_source.py).
 """

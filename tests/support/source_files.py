@@ -1,6 +1,6 @@
 """Our own source files as rules look at them: which there are, their trees, what they import.
 
-Does not cover: the rules (tests/unit/test_house_rules.py, test_house_imports.py).
+Does not cover: the rules (tests/unit/test_house_rules.py, tests/unit/test_house_imports.py).
 """
 
 from __future__ import annotations

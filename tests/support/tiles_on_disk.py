@@ -1,6 +1,7 @@
 """Small tile files of random bytes, disks that fail or hang, and a watch over readers that should have ended.
 
-Covers: what the tests of reader.py and tile_source.py share. Does not cover: slices of models.
+Covers: what the tests of common/weights/reader.py and common/weights/tile_source.py share.
+Does not cover: slices of models.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Do our programs end when they are told to, whichever thread hears it, and whatever hangs?
 
 Covers: SIGTERM and SIGINT to any thread, closing that takes too long or fails.
-Does not cover: lifelines (tests/e2e/test_main_job.py), what systemd hears of it (test_service_notify.py).
+Does not cover: lifelines (tests/e2e/test_processes_end.py), what systemd hears of it (test_service_notify.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Do faults of the disk and of the files end in an error that names the file, and pass when the fault does?
 
-Covers: reader.py through tile_source.py, with real files and injected faults.
+Covers: common/weights/reader.py through common/weights/tile_source.py, with real files and injected faults.
 Does not cover: waiting, closing, counting (test_tile_source.py).
 """
 

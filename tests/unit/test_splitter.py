@@ -1,7 +1,7 @@
 """Are slices the checkpoint's own numbers, reused when they fit, refused when not, and never half there?
 
-Covers: coordinator/slicing/splitter.py and tiles.py. Does not cover: kills (test_splitter_interrupted.py), memory
-(test_slicing_memory.py).
+Covers: coordinator/slicing/splitter.py and coordinator/slicing/tiles.py. Does not cover:
+kills (test_splitter_interrupted.py), memory (test_slicing_memory.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Do tiles come from real files whole, at stable addresses, within the promised memory and time?
 
-Covers: tile_source.py over real reader threads: sweeps, seeks, waiting, closing, counting.
+Covers: common/weights/tile_source.py over real reader threads: sweeps, seeks, waiting, closing, counting.
 Does not cover: faults of disk and files (test_reader.py), random orders of events (tests/property/test_window.py).
 """
 

@@ -1,6 +1,7 @@
 """Does the memory window do the right thing in single cases that have a name?
 
-Covers: window.py, event by event. Does not cover: random orders of events (tests/property/test_window.py).
+Covers: common/weights/window.py, event by event.
+Does not cover: random orders of events (tests/property/test_window.py).
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
         read_devices(tmp_path / "none.toml")
 
 
-def test_a_conversation_beyond_the_models_context_is_not_predicted(
+def test_an_answer_beyond_the_models_context_is_not_predicted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It is refused with the context, as the answer itself would be; what just fits is not."""
