@@ -71,7 +71,7 @@ verify: $(READY) stubs-fresh ## Every check that runs no model: lint, format, ty
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
-	$(BIN)/python -m pytest -rs tests/unit/test_house_rules.py tests/kernels/test_compilers.py
+	$(BIN)/python -m pytest -rs tests/unit/test_house_rules.py tests/unit/test_house_imports.py tests/kernels/test_compilers.py
 
 stubs-fresh: $(READY)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \

@@ -2,7 +2,7 @@
 
 Covers: messages of a round, which ranks take part, which sequences a rank refuses or spoils, the record of each round.
 Does not cover: transports (transports/), in which order answers come (arrivals.py), addition itself (reduction.py),
-what to run (engine.py), one round after another (layer_pass.py).
+what to run (engine/engine.py), one round after another (layer_pass.py).
 """
 
 from __future__ import annotations

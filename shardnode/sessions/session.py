@@ -1,7 +1,7 @@
 """One coordinator's session with this node: checks every message, runs blocks, forgets sequences at the end.
 
 Covers: the order of messages, distrust of what arrives. Does not cover: its sequences (open_sequences.py), transports
-(service.py, direct.py), maths (executor.py).
+(listeners/service.py, listeners/direct.py), maths (work/executor.py).
 Each transport makes a Session, passes it every request in order, and closes it however the stream ends.
 """
 

@@ -2,7 +2,7 @@
 
 Covers: products, tiles, whole layers, steps, in memory and from the page cache, with threads, with numbers that are
 none; what is to be refused. All of it is made from one seed, without torch.
-Does not cover: whether the numbers are right (tests/property/test_matmul.py, test_row_steps.py).
+Does not cover: whether the numbers are right (tests/property/test_matmul.py, tests/property/test_row_steps.py).
 """
 
 from __future__ import annotations

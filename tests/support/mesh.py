@@ -15,7 +15,7 @@ import dataclasses
 import itertools
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Literal
 from unittest import mock
@@ -76,25 +76,63 @@ def sliced(
         model.close()
 
 
+class ThreadNodes:
+    """Every node of a sliced model, by rank, in threads of this process and over real sockets."""
+
+    def __init__(self, configs: Sequence[NodeConfig], transport: Transport) -> None:
+        self._configs, self._transport = configs, transport
+        self.nodes: list[RunningNode] = []
+        for config in configs:
+            self.nodes.append(self._started(config))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Return where each node listens."""
+        return [node.address for node in self.nodes]
+
+    def restart(self) -> None:
+        """End every node, and start others that listen in the same places and know nothing."""
+        for rank, config in enumerate(self._configs):
+            self.nodes[rank].close()
+            self.nodes[rank] = self._started(config)
+
+    def close(self) -> None:
+        """End every node."""
+        for node in self.nodes:
+            node.close()
+
+    def _started(self, config: NodeConfig) -> RunningNode:
+        rounds = config.listen.removeprefix("unix:") + ".rounds"
+        return RunningNode(config, direct_path=rounds if self._transport == "direct" else "")
+
+
+@contextmanager
+def thread_nodes(
+    model: LocalModel, *, memory_window: int, transport: Transport = "direct", kv_budget_bytes: int = KV_BUDGET_BYTES
+) -> Iterator[ThreadNodes]:
+    """Run every node of a sliced model in threads of this process."""
+    # Not pytest's directory: a Unix socket's path has 108 bytes at most.
+    with tempfile.TemporaryDirectory(prefix="shardmesh-") as sockets:
+        nodes = ThreadNodes([
+            NodeConfig(
+                slice_directory=model.split.slice_directory(rank), listen=f"unix:{sockets}/node{rank}.sock",
+                weights=WeightMemory(memory_window=memory_window), kv_budget_bytes=kv_budget_bytes, thread_count=1,
+            )
+            for rank in range(model.plan.world_size)
+        ], transport)  # fmt: skip
+        with closing(nodes):
+            yield nodes
+
+
 @contextmanager
 def thread_mesh(
     model: LocalModel, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32"
 ) -> Iterator[OpenModel]:
-    """Run every node of a sliced model in threads of this process, over real sockets, and connect to them."""
-    with ExitStack() as closing:
-        # Not pytest's directory: a Unix socket's path has 108 bytes at most.
-        sockets = closing.enter_context(tempfile.TemporaryDirectory(prefix="shardmesh-"))
-        addresses = []
-        for rank in range(model.plan.world_size):
-            config = NodeConfig(
-                slice_directory=model.split.slice_directory(rank), listen=f"unix:{sockets}/node{rank}.sock",
-                weights=WeightMemory(memory_window=memory_window), kv_budget_bytes=KV_BUDGET_BYTES, thread_count=1,
-            )  # fmt: skip
-            node = RunningNode(config, direct_path=f"{sockets}/rounds{rank}.sock" if transport == "direct" else "")
-            closing.callback(node.close)
-            addresses.append(node.address)
-        run = dataclasses.replace(_run_options(memory_window, addresses), wire_dtype=wire_dtype)
-        yield closing.enter_context(OpenModel(model, run, None))
+    """Run every node of a sliced model in threads of this process, and connect to them."""
+    with thread_nodes(model, memory_window=memory_window, transport=transport) as nodes:
+        run = dataclasses.replace(run_options(memory_window, nodes.addresses), wire_dtype=wire_dtype)
+        with OpenModel(model, run, None) as opened:
+            yield opened
 
 
 @contextmanager
@@ -130,11 +168,12 @@ def process_meshes(
         meshes = []
         for index, mesh in enumerate(memory_windows):
             addresses = [node.address for node in nodes[index * count : (index + 1) * count]]
-            meshes.append(closing.enter_context(OpenModel(model, _run_options(max(mesh), addresses), None)))
+            meshes.append(closing.enter_context(OpenModel(model, run_options(max(mesh), addresses), None)))
         yield meshes
 
 
-def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOptions:
+def run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOptions:
+    """Return how a coordinator runs over nodes at these addresses, or starts them."""
     weights = WeightMemory(memory_window=memory_window)
     return RunOptions(weights=weights, kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=addresses)
 
@@ -142,7 +181,7 @@ def _run_options(memory_window: int, addresses: Sequence[str] = ()) -> RunOption
 @contextmanager
 def process_mesh(model: LocalModel, *, memory_window: int) -> Iterator[OpenModel]:
     """Run one mesh of processes as `generate` does."""
-    with importing_pool() as pool, OpenModel(model, _run_options(memory_window), pool) as mesh:
+    with importing_pool() as pool, OpenModel(model, run_options(memory_window), pool) as mesh:
         yield mesh
 
 

@@ -1,7 +1,7 @@
 """The seam between the engine and one rank: session messages out, responses back, in order.
 
 Covers: the contract that every transport keeps (one conformance suite runs over all of them).
-Does not cover: tensors (ranks.py), whose answer is taken first (arrivals.py), the transports themselves
+Does not cover: tensors (ranks/ranks.py), whose answer is taken first (ranks/arrivals.py), the transports themselves
 (grpc_stream.py, framed.py).
 """
 
