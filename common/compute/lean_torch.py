@@ -21,7 +21,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
 
-TRIED_VERSIONS = ("2.13.",)
+TRIED_VERSIONS = ("2.13.", "2.15.")
 FOR_COMPILERS = ("torch._meta_registrations", "torch._native")
 
 
