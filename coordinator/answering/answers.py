@@ -231,7 +231,8 @@ class Answers:
             self._asked -= 1
         self._metrics.requests.labels(outcome=outcome).inc()
         if error is not None:
-            log.warning("a request%s has failed: %s", f" of {stream.ask.who}" if stream.ask.who else "", error)
+            if stream.ask.who:  # else whoever asks is this program's own user, who is told once
+                log.warning("a request of %s has failed: %s", stream.ask.who, error)
             stream.put(error)
         else:
             opened = self._opened

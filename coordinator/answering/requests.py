@@ -48,7 +48,7 @@ class Ask:
     """Texts that end the answer before they begin."""
     ignore_eos: bool = False
     who: str = ""
-    """Who asks, for the log."""
+    """Who asks, for the log of a program that serves others; empty: its own user."""
 
     def __post_init__(self) -> None:
         if self.prompt and self.messages:

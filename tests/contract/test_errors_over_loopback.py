@@ -151,6 +151,6 @@ def test_the_reason_travels_as_documented(sliced: SlicedModel) -> None:
         with pytest.raises(grpc.RpcError):
             next(call)
         assert call.code() is grpc.StatusCode.ABORTED
-        assert call.details() == "close_sequence came before open_session"
+        assert call.details() == "change_sequences came before open_session"
         assert (REASON_KEY, "PROTOCOL") in [tuple(pair) for pair in call.trailing_metadata()]
         assert REASON_KEY == "shardmesh-reason"

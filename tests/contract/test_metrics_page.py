@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+import torch
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -26,12 +28,13 @@ from common.wire.rpc import channel_options
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Finished, Started, Token
 from coordinator.answering.run_options import RunOptions
+from coordinator.engine.sampler import Sampler
 from coordinator.engine.sequence import LENGTH
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
-from tests.support.asking import Reopening, asked, tokens
+from tests.support.asking import GREEDY, Reopening, asked, tokens
 from tests.support.listening_nodes import ask
 from tests.support.session_messages import open_sequence, open_session
 from tests.support.sliced_models import SlicedModel, slice_model
@@ -63,6 +66,20 @@ def scraped(node: RunningNode) -> str:
         return answer.read().decode()
 
 
+class Waiting(Sampler):
+    """Chooses the second token only once something has happened."""
+
+    def __init__(self, happened: threading.Event) -> None:
+        super().__init__(GREEDY, 0)
+        self._happened, self._count = happened, 0
+
+    def sample(self, logits: torch.Tensor) -> int:
+        """See Sampler."""
+        self._count += 1
+        assert self._count == 1 or self._happened.wait(30)
+        return super().sample(logits)
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
     """Run a mesh of two nodes, one streaming and one all resident: an answer, a refusal, a broken session."""
@@ -90,10 +107,12 @@ def _run(sliced: SlicedModel, nodes: list[RunningNode]) -> Pages:
         source = Reopening(model, run, metrics)
         answers = Answers(source, metrics)
         closing.callback(answers.close)
-        answer = iter(asked(answers, model, PROMPT, length=4))
+        scraped_meanwhile = threading.Event()
+        answer = iter(asked(answers, model, PROMPT, length=4, sampler=Waiting(scraped_meanwhile)))
         assert [type(next(answer)) for _ in range(2)] == [Started, Token]
         coordinator_meanwhile = generate_latest(metrics.registry).decode()
         nodes_meanwhile = tuple(scraped(node) for node in nodes)
+        scraped_meanwhile.set()
         assert [type(event) for event in answer] == [Token, Token, Token, Finished]
         with taken_room(sliced, nodes), pytest.raises(KvBudgetExceeded, match="node 0"):
             tokens(asked(answers, model, PROMPT, length=10))

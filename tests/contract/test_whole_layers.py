@@ -240,7 +240,7 @@ def test_a_node_that_stops_after_each_layer_answers_the_same(tmp_path: Path, mon
     with sliced(directory, tmp_path / "split", world_size=1) as model, thread_mesh(model, memory_window=2) as mesh:
         monkeypatch.setattr("shardnode.work.layers.CALL_SECONDS", 0.0)
         prompt = list(range(3, 20))
-        rounds = mesh.engine.mesh.times
+        rounds = mesh.engine.ranks.times
         whole = run_alone(mesh, prompt, length=6)
         at_once = rounds.round_count
         monkeypatch.setattr("shardnode.work.layers.RUN_SECONDS", -1.0)

@@ -19,6 +19,7 @@ from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.listening_nodes import ListeningNode, ask
 from tests.support.mesh import RecordingSampler, run_alone, sliced, thread_mesh
 from tests.support.random_models import build, save
+from tests.support.session_messages import open_sequence
 from tests.support.sliced_models import slice_model
 
 PROMPT = list(range(3, 40))
@@ -61,8 +62,7 @@ def test_a_round_in_bfloat16_is_answered_in_bfloat16(tmp_path: Path) -> None:
         )  # fmt: skip
         ask(client, shard_pb2.RoundsRequest(call_id=1, open_session=opening))
         hidden = manifest.spec.hidden_size
-        opened = shard_pb2.OpenSequence(sequence_id=1, position_capacity=4)
-        ask(client, shard_pb2.RoundsRequest(call_id=2, open_sequence=opened))
+        ask(client, open_sequence(2, position_capacity=4))
 
         def block(dtype: tensor_pb2.TensorDtype, item_bytes: int) -> shard_pb2.RunBlock:
             return shard_pb2.RunBlock(

@@ -72,6 +72,7 @@ def _honest(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     response = shard_pb2.RoundsResponse(call_id=request.call_id)
     if request.HasField("open_session"):
         response.session_opened.thread_count = 1
+        response.session_opened.kv_budget_bytes = 1 << 30
     elif request.HasField("change_sequences"):
         response.sequences_changed.SetInParent()
     elif request.HasField("load_norms"):
