@@ -31,7 +31,7 @@ def compute(batch: list[BatchPart]) -> None:
     """Do to the sequences what the engine does after a sweep."""
     for part in batch:
         part.sequence.computed_count += len(part.token_ids)
-        if part.completes_prompt:
+        if part.logit_rows:
             part.sequence.append(-len(part.sequence.generated_ids) - 1)
 
 
