@@ -104,7 +104,7 @@ def test_one_record_a_round_tells_what_it_was(make_mesh: MeshMaker, has_descript
 
 
 def test_parts_lie_in_the_order_in_which_answers_came_even_where_they_are_taken_by_rank(make_mesh: MeshMaker) -> None:
-    """Without descriptors answers are looked at by rank, but the instants count: no wait is negative, the last is last."""
+    """Without descriptors answers are looked at by rank, but the instants count: no wait is below 0, last is last."""
     mesh, records = make_mesh(3), list[RoundRecord]()
     ranks = mesh.ranks()
     ranks.observers.append(records.append)
