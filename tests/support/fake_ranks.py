@@ -2,7 +2,7 @@
 
     mesh = FakeMesh(world_size=3)
     engine = mesh.engine()
-    mesh.clients[1].refuses = {7}           # or .spoils, .dies_at, .hold(), .answers_after
+    mesh.clients[1].refuses = {7}           # or .spoils, .dies_at, .holds_at, .answers_after
 
 Covers: the contract of ShardClient; a session's book of open sequences and how far each is computed; refusing, numbers
 that are not finite, dying, answering late; counting what is sent and what is waited for.
@@ -53,6 +53,9 @@ class FakeClient:
         """By sequence: in which block its rows are not finite."""
         self.dies_at: int | None = None
         """The how manyth message is answered no more."""
+        self.holds_at: int | None = None
+        """From the how manyth message on nothing is answered until `go_on`; `is_held` tells of it."""
+        self.is_held = Event()
         self.answers_after: FakeClient | None = None
         """Whose answer has to be taken before this rank's is there; only with descriptors."""
         self.messages: Counter[str] = Counter()
@@ -60,7 +63,7 @@ class FakeClient:
         self.waits_between_rounds: list[str] = []
         """What was waited for while no round was under way: the requests' bodies."""
         self.rounds: list[shard_pb2.RunBlock | shard_pb2.RunLayers] = []
-        self.is_closed, self.is_waited_for = False, Event()
+        self.is_closed = False
         self.arrives_at: float | None = None
         """What answers say of when they came, instead of when they did."""
         self.open: dict[int, _OpenSequence] = {}
@@ -75,10 +78,6 @@ class FakeClient:
         self._last_call_id, self._last_sweep_id = 0, -1
         self._pipe = os.pipe() if has_descriptor else None
 
-    def hold(self) -> None:
-        """Answer nothing until `go_on`."""
-        self._may_answer.clear()
-
     def go_on(self) -> None:
         """Answer what was held."""
         self._may_answer.set()
@@ -92,6 +91,9 @@ class FakeClient:
         body = request.WhichOneof("body") or ""
         self.messages[body] += 1
         self._answers.append((body, self._answer(request)))
+        if self.messages.total() == self.holds_at:
+            self._may_answer.clear()
+            self.is_held.set()
         if self.answers_after is not None:
             self.answers_after._late.append(self)
         else:
@@ -101,9 +103,7 @@ class FakeClient:
         """See ShardClient."""
         if not any(body in ROUNDS for body, _ in self._answers):
             self.waits_between_rounds.append(self._answers[0][0])
-        self.is_waited_for.set()
         self._may_answer.wait()
-        self.is_waited_for.clear()
         if self._is_interrupted:
             raise NodeLost(f"{self.name} was interrupted")
         if self._pipe is not None:
