@@ -69,6 +69,7 @@ class AnswerStream:
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they come; the last one is Finished or Failed."""
         text: TextStream | None = None
+        is_stopped = False
         while True:
             news = self._news.get()
             if isinstance(news, Prepared):
@@ -85,9 +86,9 @@ class AnswerStream:
                 reason = STOP if text is not None and text.is_stopped else news.reason
                 yield Finished(reason=reason, text=rest, timings=self.timings, memory=_asked(news.memory))
                 return
-            elif text is not None and not text.is_stopped:  # tokens on their way when it stopped are nobody's
+            elif text is not None and not is_stopped:  # tokens that were on their way when it stopped are nobody's
                 piece = text.push(news)
-                if text.is_stopped:
+                if is_stopped := text.is_stopped:
                     self.withdraw(self, STOP)
                 yield Token(token_id=news, text=piece)
 

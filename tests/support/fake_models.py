@@ -1,8 +1,8 @@
 """Models to ask that need no node, no file and no tokenizer of their own: letters in, letters out.
 
     source = FakeModels("a", "b")
-    with closing(Answers(source, CoordinatorMetrics())) as answers:
-        events = list(answers.ask(make_ask("abc", model="a", length=5)))
+    with answering(source) as answers:
+        events = list(answers.ask(make_ask("ABC", model="a", length=5)))
 
 Covers: a ModelSource whose models open over fake ranks, as often as they are asked for, each opening remembered;
 preparing that waits, or raises. Does not cover: the ranks (fake_ranks.py), the engine (fake_mesh.py).
@@ -10,20 +10,22 @@ preparing that waits, or raises. Does not cover: the ranks (fake_ranks.py), the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
-from common.errors import InputError, ModelNotFound, NodeLost, ShardmeshError
-from coordinator.answering.answer_stream import Prepared
+from common.errors import InputError, ModelNotFound, NoSuchNode, ShardmeshError
+from coordinator.answering.answer_stream import AnswerStream, Prepared
+from coordinator.answering.answers import Answers
 from coordinator.answering.model_source import Told
 from coordinator.answering.open_model import OpenModel, RunnableModel
-from coordinator.answering.requests import Ask, prepare
+from coordinator.answering.requests import Ask, Event, Failed, Finished, Token, prepare
 from coordinator.engine.schedule import Schedule
+from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
-from tests.support.fake_mesh import GREEDY, VOCAB_SIZE, FakeMesh, fake_identity
+from tests.support.fake_mesh import GREEDY, VOCAB_SIZE, FakeMesh, fake_identity, run_all
 
 
 class Letters:
@@ -91,15 +93,22 @@ class FakeModels:
         self.kv_budget_bytes = kv_budget_bytes
         self.before_open: Callable[[FakeMesh], None] = lambda mesh: None
         """Called with the ranks of each opening, which it may have fail or wait."""
+        self.before_reopen: Callable[[], None] = lambda: None
+        """Called before every opening but the first."""
         self.is_back = True
         """Whether nodes that were lost may be reached again."""
         self.told: list[Told] = []
         self.tokenizer = Letters()
-        self.is_open = Event()
+        self.is_open = threading.Event()
         """Whether a model was opened so far."""
-        self.is_preparing = Event()
-        self.may_prepare = Event()
+        self.is_preparing = threading.Event()
+        self.may_prepare = threading.Event()
         self.may_prepare.set()
+
+    def kv_bytes(self, positions: int) -> int:
+        """Return the room that rank 0 needs for so many positions."""
+        identity = next(iter(self.models.values())).identity
+        return identity.spec.kv_bytes(len(identity.plan.shares[0].kv_heads(identity.spec)), positions)
 
     def prepare(self, ask: Ask) -> Prepared:
         """See ModelSource."""
@@ -113,6 +122,8 @@ class FakeModels:
 
     def open(self, model: RunnableModel, schedule: Schedule, told: Told, reach_seconds: float | None) -> OpenModel:
         """See ModelSource."""
+        if self.opened:
+            self.before_reopen()
         mesh = FakeMesh(identity=model.identity, kv_budget_bytes=self.kv_budget_bytes)
         self.before_open(mesh)
         self.opened_names.append(model.name)
@@ -131,9 +142,58 @@ class FakeModels:
 
     def without_node(self, model: RunnableModel, what: str) -> ShardmeshError:
         """See ModelSource."""
-        return NodeLost(what)
+        return NoSuchNode(what)
 
 
 def make_ask(prompt: str, *, length: int, model: str = "", stop: tuple[str, ...] = ()) -> Ask:
     """Return a greedy request."""
     return Ask(model=model, prompt=prompt, sampling=GREEDY, seed=0, most_tokens=length, stop=stop)
+
+
+@contextmanager
+def answering(source: FakeModels) -> Iterator[Answers]:
+    """Return answers of these models; their threads have ended afterwards."""
+    answers = Answers(source, CoordinatorMetrics())
+    try:
+        yield answers
+    finally:
+        source.may_prepare.set()
+        answers.close()
+        assert not answers._thread.is_alive()
+    assert all(opened.is_closed for opened in source.opened)
+
+
+def alone(prompt: str, length: int) -> str:
+    """Return the text of an answer that nobody else's is computed with."""
+    mesh = FakeMesh(identity=fake_identity(2))
+    sequence = prepare(make_ask(prompt, length=length), Letters(), mesh.identity.spec)
+    sequence.sequence_id = 1
+    assert run_all(mesh.engine(), [sequence]) == {}
+    mesh.close()
+    return Letters().decode(sequence.generated_ids)
+
+
+def text_of(events: list[Event]) -> str:
+    """Return an answer's whole text. Raises: what it failed with."""
+    if isinstance(events[-1], Failed):
+        raise events[-1].error
+    return "".join(event.text for event in events if isinstance(event, Token | Finished))
+
+
+def reason_of(events: list[Event]) -> str:
+    """Return how an answer ended."""
+    assert isinstance(events[-1], Finished)
+    return events[-1].reason
+
+
+def arrive(answers: Answers, source: FakeModels, ask: Ask) -> AnswerStream:
+    """Ask in tokens, so that requests arrive in the order in which they are made."""
+    model = source.models[ask.model]
+    sequence = prepare(ask, source.tokenizer, model.identity.spec)
+    return answers.answer(ask, Prepared(model=model, sequence=sequence, tokenizer=source.tokenizer))
+
+
+def wait_for_hold(source: FakeModels) -> None:
+    """Wait until a sweep is under way that is not answered."""
+    assert source.is_open.wait(10)
+    assert source.opened[0].mesh.clients[0].is_held.wait(10)

@@ -7,56 +7,26 @@ Does not cover: ranks that are lost, the end of the program (test_answers_lost.p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from common.errors import InputError, KvBudgetExceeded, ModelNotFound, NodeFault, NodeLost, PromptTooLong, ResourceError
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.answers import MOST_ASKED, Answers
-from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Started, Token, prepare
-from coordinator.metrics import CoordinatorMetrics
-from tests.support.fake_mesh import FakeMesh, fake_identity, run_all
-from tests.support.fake_models import FakeModels, Letters, make_ask
+from coordinator.answering.requests import Ask, Failed, Finished, Notice, Started, Token, prepare
+from tests.support.fake_mesh import fake_identity
+from tests.support.fake_models import (
+    FakeModels,
+    Letters,
+    alone,
+    answering,
+    arrive,
+    make_ask,
+    reason_of,
+    text_of,
+    wait_for_hold,
+)
 
 PROMPTS = ["HELLO", "A", "MANYLETTERS", "B"]
-
-
-@contextmanager
-def answering(source: FakeModels) -> Iterator[Answers]:
-    """Return answers of these models; their threads have ended afterwards."""
-    answers = Answers(source, CoordinatorMetrics())
-    try:
-        yield answers
-    finally:
-        source.may_prepare.set()
-        answers.close()
-        assert not answers._thread.is_alive()
-    assert all(opened.is_closed for opened in source.opened)
-
-
-def alone(prompt: str, length: int) -> str:
-    """Return the text of an answer that nobody else's is computed with."""
-    mesh = FakeMesh(identity=fake_identity(2))
-    sequence = prepare(make_ask(prompt, length=length), Letters(), mesh.identity.spec)
-    sequence.sequence_id = 1
-    assert run_all(mesh.engine(), [sequence]) == {}
-    mesh.close()
-    return Letters().decode(sequence.generated_ids)
-
-
-def text_of(events: list[Event]) -> str:
-    """Return an answer's whole text. Raises: what it failed with."""
-    if isinstance(events[-1], Failed):
-        raise events[-1].error
-    return "".join(event.text for event in events if isinstance(event, Token | Finished))
-
-
-def reason_of(events: list[Event]) -> str:
-    """Return how an answer ended."""
-    assert isinstance(events[-1], Finished)
-    return events[-1].reason
 
 
 def outcomes(answers: Answers, outcome: str) -> float:
@@ -176,19 +146,6 @@ def test_what_is_cancelled_while_it_runs_ends_within_a_sweep() -> None:
         assert 0 < len(text_of(events)) < 20
         long.cancel()
         assert text_of(list(short)) == alone("HELLO", 20)
-
-
-def arrive(answers: Answers, source: FakeModels, ask: Ask) -> AnswerStream:
-    """Ask in tokens, so that requests arrive in the order in which they are made."""
-    model = source.models[ask.model]
-    sequence = prepare(ask, source.tokenizer, model.identity.spec)
-    return answers.answer(ask, Prepared(model=model, sequence=sequence, tokenizer=source.tokenizer))
-
-
-def wait_for_hold(source: FakeModels) -> None:
-    """Wait until a sweep is under way that is not answered."""
-    assert source.is_open.wait(10)
-    assert source.opened[0].mesh.clients[0].is_held.wait(10)
 
 
 def test_another_model_waits_until_nothing_runs_and_nobody_overtakes_it() -> None:
