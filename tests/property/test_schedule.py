@@ -104,6 +104,7 @@ class ScheduleMachine(RuleBasedStateMachine):
         held = [one for one in self.living if self.ranks.ledger.holds(one.sequence_id)]
         if run is None:
             assert not (held and most_rows), "somebody has room and no turn"
+            assert not self.ranks.open.keys() & self.ended, "a sequence has ended and is not closed"
             return
         rows = sum(len(part.token_ids) for part in run.parts)
         assert rows <= most_rows

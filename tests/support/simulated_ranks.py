@@ -56,6 +56,7 @@ class SimulatedRanks:
         for sequence_id in run.closes:
             assert sequence_id in ended, "a sequence that goes on is closed"
             self._closed[sequence_id] = self.open.pop(sequence_id)  # KeyError: closed twice, or never opened
+        assert not self.open.keys() & ended, "a sequence has ended and is not closed by the next run"
         with_rows = {part.sequence.sequence_id for part in run.parts}
         assert len(with_rows) == len(run.parts), "a sequence has two parts"
         for sequence in run.opens:
