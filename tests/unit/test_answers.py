@@ -25,6 +25,7 @@ from tests.support.fake_models import (
     text_of,
     wait_for_hold,
 )
+from tests.support.waiting import wait_until
 
 PROMPTS = ["HELLO", "A", "MANYLETTERS", "B"]
 
@@ -70,6 +71,16 @@ def test_answers_that_are_made_together_have_the_texts_of_each_alone() -> None:
         texts = [text_of(list(stream)) for stream in streams]
     assert texts == [alone(prompt, 4 + length) for length, prompt in enumerate(PROMPTS)]
     assert source.opened_names == ["m"]
+
+
+def test_once_nothing_runs_the_ranks_hold_nothing() -> None:
+    """Nobody has to ask again for the room of the last answer to be free, and nobody waits for it to be."""
+    source = FakeModels("m")
+    with answering(source) as answers:
+        list(answers.ask(make_ask("HELLO", length=5)))
+        mesh = source.opened[0].mesh
+        wait_until(lambda: not any(client.open for client in mesh.clients), limit_seconds=10, what="all are closed")
+        assert mesh.waits_between_rounds == []
 
 
 def test_what_does_not_fit_at_once_waits_for_room() -> None:

@@ -211,12 +211,19 @@ def test_ranks_lost_and_back_change_no_token(make_mesh: MeshMaker, dies_at: int)
         run_all(engine, ran)
     first.close()
     engine.schedule.handle(RanksLost())
-    again = make_mesh(identity=first.identity).engine(engine.schedule)
+    again_mesh = make_mesh(identity=first.identity)
+    again = again_mesh.engine(engine.schedule)
     assert again.impossible == []
     before = {one.sequence_id: len(one.generated_ids) for one in engine.schedule.sequences()}
     while engine.schedule.sequences():
         told += again.step()
     assert_as_alone(first, ran)
+    for segment in (each for asked in again_mesh.clients[0].rounds for each in asked.segments):
+        prompt_length = SIZES[segment.sequence_id - 1][0]
+        if segment.first_position >= prompt_length:  # a row of an answer, replayed or not, is what it was
+            assert (segment.row_count, segment.rotary_length) == (1, segment.first_position + 1)
+        else:
+            assert segment.rotary_length == prompt_length
     for number, count in before.items():
         tokens = [tell.token_id for tell in told if tell.sequence.sequence_id == number]
         assert tokens == ran[number - 1].generated_ids[count:]
