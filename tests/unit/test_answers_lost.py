@@ -9,6 +9,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import NodeError, NodeLost, NoSuchNode
+from coordinator.answering.answer_stream import AnswerStream
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Event, Failed, Notice, Token
 from coordinator.metrics import CoordinatorMetrics
@@ -170,3 +171,15 @@ def test_an_end_while_nothing_runs_is_no_error() -> None:
     with answering(source) as answers:
         events = list(answers.ask(make_ask("HELLO", length=5)))
     assert (reason_of(events), text_of(events)) == ("length", alone("HELLO", 5))
+
+
+def test_an_answer_that_is_complete_does_not_fail_any_more() -> None:
+    """Its stop text has come, so whoever asked has all of it: what is lost before the engine hears is no news."""
+    ask = make_ask("A", length=9, stop=("C",))
+    source, withdrawn = FakeModels("m"), list[str]()
+    stream = AnswerStream(ask=ask, withdraw=lambda stream, reason: withdrawn.append(reason))
+    stream.put(source.prepare(ask))
+    for news in (1, 2, 3, NodeLost("node 1 has died")):
+        stream.put(news)
+    events = list(stream)
+    assert (reason_of(events), text_of(events), withdrawn) == ("stop", "B", ["stop"])
