@@ -79,7 +79,8 @@ class AnswerStream:
             elif isinstance(news, Notice):
                 yield news
             elif isinstance(news, Exception):
-                yield Failed(error=news)
+                # What went wrong after a stop text took nothing from the answer.
+                yield Finished(reason=STOP, text="", timings=self.timings) if is_stopped else Failed(error=news)
                 return
             elif isinstance(news, Ended):
                 rest = "" if text is None else text.finish()
