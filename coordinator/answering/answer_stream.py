@@ -79,17 +79,19 @@ class AnswerStream:
             elif isinstance(news, Notice):
                 yield news
             elif isinstance(news, Exception):
-                yield Failed(error=news)
+                # What went wrong after a stop text took nothing from the answer.
+                yield Finished(reason=STOP, text="", timings=self.timings) if is_stopped else Failed(error=news)
                 return
             elif isinstance(news, Ended):
                 rest = "" if text is None else text.finish()
-                reason = STOP if is_stopped else news.reason
+                reason = STOP if text is not None and text.is_stopped else news.reason
                 yield Finished(reason=reason, text=rest, timings=self.timings, memory=_asked(news.memory))
                 return
             elif text is not None and not is_stopped:  # tokens that were on their way when it stopped are nobody's
-                yield Token(token_id=news, text=text.push(news))
+                piece = text.push(news)
                 if is_stopped := text.is_stopped:
                     self.withdraw(self, STOP)
+                yield Token(token_id=news, text=piece)
 
 
 def _asked(memory: Memory) -> dict[str, dict[str, int]]:

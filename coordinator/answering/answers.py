@@ -40,7 +40,7 @@ class Answers:
     def __init__(self, source: ModelSource, metrics: CoordinatorMetrics) -> None:
         self._source, self._metrics = source, metrics
         self._changed = threading.Condition()
-        self._asked = 0
+        self._asked: set[AnswerStream] = set()  # and not ended
         self._arrived: deque[AnswerStream] = deque()
         self._withdrawn: deque[tuple[AnswerStream, str]] = deque()
         self._removed: set[str] = set()
@@ -61,8 +61,9 @@ class Answers:
 
         Raises: ResourceError: too many are under way; NodeError: the program is ending.
         """
-        stream = self._accepted(ask)
-        self._preparing.submit(self._prepare, stream)
+        with self._changed:
+            stream = self._accepted(ask)
+            self._preparing.submit(self._prepare, stream)
         return stream
 
     def answer(self, ask: Ask, prepared: Prepared) -> AnswerStream:
@@ -92,10 +93,11 @@ class Answers:
         with self._changed:
             if self._is_ending:
                 raise _ending()
-            if self._asked >= MOST_ASKED:
+            if len(self._asked) >= MOST_ASKED:
                 raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
-            self._asked += 1
-        return AnswerStream(ask=ask, withdraw=self._withdraw)
+            stream = AnswerStream(ask=ask, withdraw=self._withdraw)
+            self._asked.add(stream)
+        return stream
 
     def _withdraw(self, stream: AnswerStream, reason: str) -> None:
         stream.is_withdrawn = True
@@ -130,7 +132,9 @@ class Answers:
                     log.exception("a sweep has failed")
                 self._lost(error)
         self._close_model()
-        for stream in [*self._running.values(), *self._waiting, *self._arrived]:
+        with self._changed:
+            left = list(self._asked)  # some may still be prepared, or never will be
+        for stream in left:
             self._end(stream, "error", _ending())
 
     def _wait_for_work(self) -> bool:
@@ -224,11 +228,13 @@ class Answers:
             stream.put(Notice(text=text))
 
     def _end(self, stream: AnswerStream, outcome: str, error: Exception | None = None) -> None:
-        """Tell a request how it ended, and forget it."""
+        """Tell a request how it ended, and forget it; nothing for one that has ended."""
         if stream.prepared is not None:
             self._running.pop(stream.prepared.sequence.sequence_id, None)
         with self._changed:
-            self._asked -= 1
+            if stream not in self._asked:
+                return
+            self._asked.remove(stream)
         self._metrics.requests.labels(outcome=outcome).inc()
         if error is not None:
             if stream.ask.who:  # else whoever asks is this program's own user, who is told once

@@ -38,10 +38,11 @@ class TextStream:
         if not self._stop:
             return piece
         text = self._held + piece
-        begins = [text.find(stop) for stop in self._stop if stop in text]
-        if begins:
+        found = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stop if stop in text]
+        if found:
             self.is_stopped, self._held = True, ""
-            return text[: min(begins)]
+            _, begin = min(found)  # what is complete first counts, so that tokens' borders do not
+            return text[:begin]
         kept = 0 if is_last else max(_overlap(text, stop) for stop in self._stop)
         self._held = text[len(text) - kept :]
         return text[: len(text) - kept]

@@ -138,6 +138,7 @@ class Ranks:
         for rank, arrived in self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result"):
             results[rank] = result = arrived.response.block_result
             parts.append(part_of(rank, arrived, result, sent_bytes[rank]))
+        parts.sort(key=lambda part: part.arrived)  # their turn may have come in another order
         in_rank_order = [results[rank] for rank in taking_part]
         partials = partials_of(
             taking_part, in_rank_order, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
@@ -252,7 +253,7 @@ class Ranks:
 
         try:
             for rank, arrived in self._arrivals.of(ranks, self._call_id, waiting):
-                before = arrived.at
+                before = max(before, arrived.at)  # it may have been here long before its turn
                 response, name = arrived.response, self.clients[rank].name
                 body = response.WhichOneof("body")
                 if body != expected:

@@ -31,7 +31,7 @@ def compute(batch: list[BatchPart]) -> None:
     """Do to the sequences what the engine does after a sweep."""
     for part in batch:
         part.sequence.computed_count += len(part.token_ids)
-        if part.completes_prompt:
+        if part.logit_rows:
             part.sequence.append(-len(part.sequence.generated_ids) - 1)
 
 
@@ -113,6 +113,19 @@ def test_dynamic_rotary_length_is_the_prompts_and_then_the_positions(
         prompt_length = len(part.sequence.prompt_ids)
         is_prompt = part.first_position < prompt_length
         assert part.rotary_length == (prompt_length if is_prompt else part.first_position + 1)
+
+
+@given(wanted=requests, most_rows=st.integers(1, 30))
+def test_logits_are_wanted_of_the_row_that_is_a_sequences_newest_and_of_no_other(
+    wanted: list[tuple[int, int]], most_rows: int
+) -> None:
+    """A part that leaves something of its prompt to be read predicts nothing; any other predicts one token."""
+    sequences = [make_sequence(number, *sizes) for number, sizes in enumerate(wanted, start=1)]
+    while batch := next_batch(sequences, most_rows):
+        for part in batch:
+            stop = part.first_position + len(part.token_ids)
+            assert part.logit_rows == ((len(part.token_ids) - 1,) if stop == part.sequence.token_count else ())
+        compute(batch)
 
 
 @given(hidden_size=st.integers(1, 1 << 24))

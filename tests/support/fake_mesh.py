@@ -1,0 +1,147 @@
+"""An engine over ranks without nodes, its ends and its head made of small random matrices.
+
+    mesh = FakeMesh(world_size=3)
+    errors = run_all(mesh.engine(), sequences)
+
+Covers: what an Engine is put together from. Does not cover: ranks themselves (fake_ranks.py), answers and models
+(fake_models.py), true ends and heads (tests/unit/test_ends.py, test_head.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import cast
+
+import torch
+
+from common.compute.residual import LayerVectors, Residual
+from common.model.model_spec import ModelSpec, RopeSpec
+from common.model.plan import make_plan
+from common.weights.slice_format import ATTENTION, FFN
+from coordinator.engine.ends import Ends
+from coordinator.engine.engine import Engine
+from coordinator.engine.head import Head
+from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.schedule import Schedule
+from coordinator.engine.sequence import Sequence as TokenSequence
+from coordinator.metrics import CoordinatorMetrics
+from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.ranks import Ranks
+from tests.support.fake_ranks import FakeClient
+
+VOCAB_SIZE = 60
+GREEDY = SamplingParams(temperature=0)
+
+
+def fake_identity(world_size: int, strategy: str = "uniform", *, context: int = 4096) -> RanksIdentity:
+    """Return a model of two layers and four heads, cut for so many ranks."""
+    spec = ModelSpec(
+        family="llama", hidden_size=16, layer_count=2, query_head_count=4, kv_head_count=4, head_size=4, ffn_size=64,
+        vocab_size=VOCAB_SIZE, max_position_count=context, norm_epsilon=1e-5, rope=RopeSpec(),
+    )  # fmt: skip
+    plan = make_plan(spec, strategy, world_size)
+    return RanksIdentity(model_identity="fake", spec=spec, plan=plan, dtype="float32")
+
+
+class FakeEnds:
+    """Embedding rows and norms; see Ends."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        generator = torch.Generator().manual_seed(7)
+        self._table = torch.randn(spec.vocab_size, spec.hidden_size, generator=generator)
+        vectors = LayerVectors(norms=[torch.ones(spec.hidden_size)] * spec.layer_count, late_biases=None)
+        self.residual = Residual(blocks={ATTENTION: vectors, FFN: vectors}, norm_epsilon=spec.norm_epsilon)
+
+    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+        """Return a row for each token."""
+        return self._table[list(token_ids)]
+
+    def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return it as it is."""
+        return hidden
+
+
+class FakeHead:
+    """Logits, each row alone; see Head."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        self._matrix = torch.randn(
+            spec.vocab_size, spec.hidden_size, generator=torch.Generator().manual_seed(8)
+        )  # fmt: skip
+
+    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return float32 [row_count, vocab_size]."""
+        return torch.stack([self._matrix @ row for row in rows])
+
+
+class FakeMesh:
+    """Ranks of one life, and what is needed to run them."""
+
+    def __init__(
+        self, world_size: int = 2, *, strategy: str = "uniform", kv_budget_bytes: int = 1 << 30,
+        has_descriptors: bool = False, identity: RanksIdentity | None = None,
+    ) -> None:  # fmt: skip
+        self.identity = identity or fake_identity(world_size, strategy)
+        self.metrics = CoordinatorMetrics()
+        self.clients = [
+            FakeClient(rank, self.identity, kv_budget_bytes, has_descriptor=has_descriptors)
+            for rank in range(self.identity.plan.world_size)
+        ]
+        self._ranks: Ranks | None = None
+
+    def ranks(self, told: Callable[[str], None] = lambda text: None) -> Ranks:
+        """Return open ranks."""
+        self._ranks = Ranks(clients=self.clients, identity=self.identity, metrics=self.metrics, told=told)
+        self._ranks.open()
+        return self._ranks
+
+    def engine(self, schedule: Schedule | None = None) -> Engine:
+        """Return an engine over them."""
+        spec = self.identity.spec
+        ends, head = cast("Ends", FakeEnds(spec)), cast("Head", FakeHead(spec))
+        return Engine(self.ranks(), ends, head, schedule or Schedule())
+
+    def close(self) -> None:
+        """End the sessions."""
+        if self._ranks is not None:
+            self._ranks.close()
+
+    @property
+    def waits_between_rounds(self) -> list[str]:
+        """What was waited for while no round was under way, but for the ranks' opening."""
+        waits = [body for client in self.clients for body in client.waits_between_rounds]
+        return [body for body in waits if body not in ("open_session", "load_norms")]
+
+
+def make_sequence(
+    number: int, prompt_length: int, answer_length: int, *, sampler: Sampler | None = None
+) -> TokenSequence:
+    """Return a sequence of tokens that depend on its number; without end tokens."""
+    generator = torch.Generator().manual_seed(number)
+    prompt_ids = torch.randint(VOCAB_SIZE, (prompt_length,), generator=generator).tolist()
+    return TokenSequence(
+        sequence_id=number, prompt_ids=tuple(prompt_ids), max_new_tokens=answer_length, eos_ids=frozenset(),
+        sampler=sampler or Sampler(GREEDY, 0),
+    )  # fmt: skip
+
+
+def run_all(engine: Engine, sequences: Iterable[TokenSequence]) -> dict[int, Exception]:
+    """Add sequences and sweep until all have ended; return what went wrong, by sequence."""
+    errors: dict[int, Exception] = {}
+    for sequence in sequences:
+        engine.add(sequence)
+    while engine.schedule.sequences():
+        for tell in engine.step():
+            if tell.error is not None:
+                errors[tell.sequence.sequence_id] = tell.error
+    return errors
+
+
+def solo_answer(identity: RanksIdentity, number: int, prompt_length: int, answer_length: int) -> list[int]:
+    """Return the tokens that a greedy sequence has when it is alone on ranks of its own."""
+    mesh, sequence = FakeMesh(identity=identity), make_sequence(number, prompt_length, answer_length)
+    try:
+        assert run_all(mesh.engine(), [sequence]) == {}
+    finally:
+        mesh.close()
+    return sequence.generated_ids

@@ -1,0 +1,251 @@
+"""Is a round's sum the same in whatever order answers come, and does its record tell what happened?
+
+Covers: coordinator/ranks/{ranks,layer_pass,arrivals,spoiled,round_record}.py over ranks without nodes.
+Does not cover: sums themselves (tests/property/test_reduction.py), which node is slow (test_slow_nodes.py), true
+transports (tests/contract).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+
+from common.errors import KvBudgetExceeded, NodeFault, NodeLost, NodeTimeout, ProtocolError
+from common.weights.slice_format import ATTENTION, FFN
+from coordinator.ranks.arrivals import Arrivals
+from coordinator.ranks.layer_pass import Passed, layer_pass
+from coordinator.ranks.ranks import LAYERS, Ranks
+from coordinator.ranks.reduction import reduce_partials
+from coordinator.ranks.round_record import RankRound, RoundRecord, RoundTimes
+from coordinator.ranks.slow_nodes import SlowNodeWatch
+from coordinator.ranks.spoiled import not_finite, refusals
+from coordinator.ranks.sweep import Sweep
+from protos.shardmesh.v1 import shard_pb2
+from tests.support.fake_mesh import FakeEnds, FakeMesh
+
+MeshMaker = Callable[..., FakeMesh]
+WIDTH = 16
+
+
+@pytest.fixture
+def make_mesh() -> Iterator[MeshMaker]:
+    """Return what makes meshes that are closed at the end."""
+    made: list[FakeMesh] = []
+
+    def make(*arguments: int, **settings: object) -> FakeMesh:
+        made.append(FakeMesh(*arguments, **settings))  # type: ignore[arg-type] # FakeMesh's own
+        return made[-1]
+
+    yield make
+    for mesh in made:
+        mesh.close()
+
+
+def make_sweep(*sizes: int, sweep_id: int = 1) -> Sweep:
+    """Return a first sweep of the sequences 1, 2, ... with so many rows each."""
+    changes = shard_pb2.SequenceChanges()
+    for number, size in enumerate(sizes, start=1):
+        changes.opened.add(sequence_id=number, position_capacity=size)
+    segments = [
+        shard_pb2.Segment(sequence_id=number, first_position=0, row_count=size, rotary_length=size)
+        for number, size in enumerate(sizes, start=1)
+    ]
+    return Sweep(sweep_id=sweep_id, segments=segments, changes=changes)
+
+
+def make_rows(count: int) -> torch.Tensor:
+    """Return rows as they come from an embedding."""
+    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(count))
+
+
+def passed(mesh: FakeMesh, sweep: Sweep, records: list[RoundRecord] | None = None) -> tuple[Ranks, Passed]:
+    """Run a sweep through all layers."""
+    ranks = mesh.ranks()
+    if records is not None:
+        ranks.observers.append(records.append)
+    count = sum(segment.row_count for segment in sweep.segments)
+    return ranks, layer_pass(ranks, FakeEnds(mesh.identity.spec).residual).run(sweep, make_rows(count))
+
+
+def test_the_sum_is_by_rank_whatever_the_order_of_answers(make_mesh: MeshMaker) -> None:
+    """Answers come last rank first, and all bits are those of answers that come first rank first."""
+    forward, backward = make_mesh(3, has_descriptors=True), make_mesh(3, has_descriptors=True)
+    for late, early in zip(backward.clients, backward.clients[1:], strict=False):
+        late.answers_after = early
+    records: list[RoundRecord] = []
+    _, one = passed(forward, make_sweep(2, 3))
+    _, other = passed(backward, make_sweep(2, 3), records)
+    assert torch.equal(one.hidden, other.hidden)
+    assert {tuple(part.rank for part in record.parts) for record in records} == {(2, 1, 0)}
+    assert {record.last.rank for record in records} == {0}
+    parts = [torch.tensor([[each]], dtype=torch.float32) for each in (1e8, -1e8, 1.0)]
+    assert not torch.equal(reduce_partials(parts), reduce_partials(parts[::-1])), "else the order would not matter"
+
+
+@pytest.mark.parametrize("has_descriptors", [False, True])
+def test_one_record_a_round_tells_what_it_was(make_mesh: MeshMaker, has_descriptors: bool) -> None:
+    """Every observer hears of each round once: whose rows, which block, how much was sent, in order of time."""
+    mesh, records = make_mesh(2, has_descriptors=has_descriptors), list[RoundRecord]()
+    ranks, _ = passed(mesh, make_sweep(2, 3), records)
+    assert [(record.layer, record.kind) for record in records] == [(0, ATTENTION), (0, FFN), (1, ATTENTION), (1, FFN)]
+    assert ranks.times.round_count == len(records)
+    for record in records:
+        assert (record.sweep_id, record.sequence_ids, record.row_count, record.layer_count) == (1, (1, 2), 5, 1)
+        assert record.started <= record.sent <= record.finished
+        assert sorted(part.rank for part in record.parts) == [0, 1]
+        arrivals = [part.arrived for part in record.parts]
+        assert record.started <= arrivals[0] <= arrivals[1] <= record.finished
+        assert record.slowest.rank == 1  # as the fake ranks say
+        assert all(part.sent_bytes > 5 * WIDTH * 4 < part.received_bytes for part in record.parts)
+        assert [part.compute_nanoseconds for part in sorted(record.parts)] == [1000, 2000]
+    assert [len(client.rounds) for client in mesh.clients] == [4, 4]
+
+
+def test_parts_lie_in_the_order_in_which_answers_came_even_where_they_are_taken_by_rank(make_mesh: MeshMaker) -> None:
+    """Without descriptors answers are looked at by rank, but the instants count: no wait is below 0, last is last."""
+    mesh, records = make_mesh(3), list[RoundRecord]()
+    ranks = mesh.ranks()
+    ranks.observers.append(records.append)
+    for client, at in zip(mesh.clients, (3e9, 1e9, 2e9), strict=True):
+        client.arrives_at = at
+    ranks.run_block(ATTENTION, 0, make_sweep(2), make_rows(2))
+    (record,) = records
+    assert [part.rank for part in record.parts] == [1, 2, 0]
+    assert record.last.rank == 0
+    waits = dict(record.waits())
+    assert list(waits) == [1, 2, 0]
+    assert waits[2] == waits[0] == 1e9
+    assert all(seconds >= 0 for seconds in waits.values())
+
+
+def test_a_wait_begins_when_the_last_answer_so_far_came(make_mesh: MeshMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that was there early, and is looked at late, does not make the next one look slow."""
+    since: list[float] = []
+    monkeypatch.setattr(SlowNodeWatch, "waiting_for", lambda watch, rank, key, at: since.append(at))
+    mesh = make_mesh(3)
+    ranks = mesh.ranks()
+    for client, at in zip(mesh.clients, (3e9, 1e9, 2e9), strict=True):
+        client.arrives_at = at
+    ranks.run_block(ATTENTION, 0, make_sweep(2), make_rows(2))
+    assert since[-2:] == [3e9, 3e9]
+
+
+def test_waits_and_times_of_a_record_add_up() -> None:
+    """Each answer is waited for from the one before on; what is neither kernels, weights nor sums is the wire's."""
+    parts = tuple(
+        RankRound(rank=rank, arrived=arrived, compute_nanoseconds=compute, tile_wait_nanoseconds=wait, sent_bytes=1,
+                  received_bytes=1)
+        for rank, arrived, compute, wait in ((1, 11.0, 10**9, 0), (0, 13.5, 10**8, 10**9))
+    )  # fmt: skip
+    record = RoundRecord(sweep_id=1, sequence_ids=(1,), kind=FFN, layer=0, layer_count=1, row_count=1, started=10.0,
+                         sent=10.5, finished=14.0, parts=parts)  # fmt: skip
+    assert list(record.waits()) == [(1, 1.0), (0, 2.5)]
+    assert (record.last.rank, record.slowest.rank) == (0, 0)
+    times = RoundTimes()
+    times.observe(record)
+    assert (times.round_count, times.total, times.reduction) == (1, 4.0, 0.5)
+    assert (times.kernel, times.tile_wait) == (0.1, 1.0)
+    assert times.wire == pytest.approx(4.0 - 0.5 - 0.1 - 1.0)
+
+
+def test_ranks_hear_of_sequences_once_a_sweep_and_without_heads_too(make_mesh: MeshMaker) -> None:
+    """Changes travel with a rank's first message of a sweep; a rank without heads takes part in FFN rounds only."""
+    mesh = make_mesh(5)
+    passed(mesh, make_sweep(2, 3))
+    for client, share in zip(mesh.clients, mesh.identity.plan.shares, strict=True):
+        assert set(client.open) == {1, 2}
+        assert len(client.rounds) == (4 if share.query_head_count else 2)
+        assert client.rounds[0].HasField("changes")
+        assert not any(each.HasField("changes") for each in client.rounds if each.layer)  # type: ignore[union-attr]
+    assert any(not share.query_head_count for share in mesh.identity.plan.shares)
+
+
+def test_whole_layers_go_on_where_a_node_stopped(make_mesh: MeshMaker) -> None:
+    """A node alone may answer fewer layers than it was asked for; the record says how many."""
+    mesh, records = make_mesh(1), list[RoundRecord]()
+    _, found = passed(mesh, make_sweep(4), records)
+    assert [(record.kind, record.layer, record.layer_count) for record in records] == [(LAYERS, 0, 1), (LAYERS, 1, 1)]
+    assert [each.HasField("changes") for each in mesh.clients[0].rounds] == [True, False]
+    assert found.hidden.shape == (4, WIDTH)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_rows_of_spoiled_sequences_leave_half_way_and_the_rest_keep_their_bits(
+    make_mesh: MeshMaker, world_size: int
+) -> None:
+    """One is refused at the first layer, one is not finite at the last: what is left is what it would be alone."""
+    mesh = make_mesh(world_size)
+    mesh.clients[-1].refuses, mesh.clients[0].spoils = {1}, {3: (FFN, 1)}
+    ranks = mesh.ranks()
+    pass_ = layer_pass(ranks, FakeEnds(mesh.identity.spec).residual)
+    rows, sweep = make_rows(9), make_sweep(2, 3, 4)
+    found = pass_.run(sweep, rows.clone())
+    assert {number: type(error) for number, error in found.spoiled.items()} == {1: KvBudgetExceeded, 3: NodeFault}
+    assert found.sweep.sequence_ids == (2,)
+    alone = make_mesh(identity=mesh.identity)
+    only = sweep.without([1, 3])
+    other = layer_pass(alone.ranks(), FakeEnds(mesh.identity.spec).residual).run(only, rows[2:5].clone())
+    assert torch.equal(found.hidden, other.hidden)
+    failures = mesh.metrics.node_failures
+    assert [failures.labels(reason=reason)._value.get() for reason in ("KV_BUDGET_EXCEEDED", "NODE_FAULT")] == [1, 1]
+
+
+def test_a_refusal_is_the_lowest_ranks_word() -> None:
+    """Two ranks refuse a sequence: one error is told, with the name of the first."""
+    failure = shard_pb2.Failure(status="RESOURCE_EXHAUSTED", reason="KV_BUDGET_EXCEEDED", message="no room")
+    refused = [shard_pb2.SequenceRefused(sequence_id=7, failure=failure)]
+    (error,) = refusals({2: refused, 1: refused}, ["a", "b", "c"]).values()
+    assert isinstance(error, KvBudgetExceeded)
+    assert str(error) == "b: no room"
+
+
+def test_who_spoiled_a_sum_is_named_and_nobody_where_only_the_sum_is_not_finite() -> None:
+    """Finite parts may add up to infinity, which is no rank's fault; large finite sums are nobody's."""
+    sweep, names = make_sweep(1, 1), ["a", "b", "c"]
+    fine, huge = torch.ones(2, WIDTH), torch.full((2, WIDTH), 1.0)
+    assert not_finite(sweep, [0, 2], [fine, fine], names, "x") == {}
+    huge[1] = 3e38
+    assert "adds up" in str(not_finite(sweep, [0, 2], [huge, huge], names, "the x block")[2])
+    broken = fine.clone()
+    broken[0, 3] = torch.nan
+    found = not_finite(sweep, [0, 2], [fine, broken], names, "the x block")
+    assert list(found) == [1]
+    assert str(found[1]).startswith("c computed numbers that are not finite in the x block")
+    with pytest.raises(NodeFault, match="a computed"):
+        not_finite(sweep, [0, 2], [fine * torch.inf, fine], names, "x")
+
+
+@pytest.mark.parametrize("has_descriptors", [False, True])
+def test_a_rank_that_dies_in_a_round_ends_it(make_mesh: MeshMaker, has_descriptors: bool) -> None:
+    """The error is the dead rank's, and counted once."""
+    mesh = make_mesh(3, has_descriptors=has_descriptors)
+    mesh.clients[1].dies_at = 3
+    with pytest.raises(NodeLost, match="node 1 has died"):
+        passed(mesh, make_sweep(2))
+    assert mesh.metrics.node_failures.labels(reason="NODE_LOST")._value.get() == 1
+
+
+def test_a_peer_that_answers_something_else_is_at_fault(make_mesh: MeshMaker) -> None:
+    """A round about a sequence that was never opened is refused, and the session over."""
+    mesh = make_mesh(2)
+    sweep = make_sweep(2)
+    with pytest.raises(ProtocolError, match="not open"):
+        passed(mesh, Sweep(sweep_id=1, segments=sweep.segments))
+
+
+def test_a_silent_rank_ends_the_wait(make_mesh: MeshMaker) -> None:
+    """Of several ranks one answers and one does not: after the limit on silence it is named."""
+    mesh = make_mesh(2, has_descriptors=True)
+    mesh.clients[0].answers_after = mesh.clients[0]  # which nothing will ever tell of
+    request = shard_pb2.RoundsRequest(call_id=1, open_session=shard_pb2.OpenSession())
+    for client in mesh.clients:
+        client.submit(request.SerializeToString())
+    arrivals = Arrivals(mesh.clients, silence_seconds=0.01)
+    asked: list[int] = []
+    with pytest.raises(NodeTimeout, match="node 0 gave no sign of life"):
+        list(arrivals.of([0, 1], 1, asked.append))
+    assert asked == [0, 0]
+    for client in mesh.clients:
+        client.close()
