@@ -159,6 +159,21 @@ def test_what_is_cancelled_while_it_runs_ends_within_a_sweep() -> None:
         assert text_of(list(short)) == alone("HELLO", 20)
 
 
+def test_what_is_cancelled_while_it_waits_for_its_model_ends_at_once() -> None:
+    """It does not wait for its turn to be told."""
+    source = FakeModels("a", "b")
+    with answering(source) as answers:
+        running = arrive(answers, source, make_ask("HELLO", length=4000, model="a"))
+        waiting = arrive(answers, source, make_ask("HELLO", length=9, model="b"))
+        waiting.cancel()
+        assert reason_of(list(waiting)) == "cancelled"
+        assert running.prepared is not None
+        assert running.prepared.sequence.finish_reason is None
+        running.cancel()
+        assert reason_of(list(running)) == "cancelled"
+    assert source.opened_names == ["a"]
+
+
 def test_another_model_waits_until_nothing_runs_and_nobody_overtakes_it() -> None:
     """While one is answered a second model is asked for, then the first again: each is opened in its turn."""
     source = FakeModels("a", "b")

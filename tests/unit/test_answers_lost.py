@@ -61,14 +61,27 @@ def test_ranks_that_are_lost_again_and_again_are_good_for_an_answer_as_long_as_t
 def test_ranks_that_do_not_come_back_end_what_runs_and_the_next_request_opens_others() -> None:
     """Everybody is told what was lost first, not how the second try failed."""
     source = FakeModels("m")
-    dying(source, 9, 1)
+    dying(source, 9)
+    source.before_reopen = lambda: setattr(
+        source, "before_open", lambda mesh: setattr(mesh.clients[0], "dies_at", 1)
+    )  # fmt: skip
     with answering(source) as answers:
         streams = [arrive(answers, source, make_ask(prompt, length=20, model="m")) for prompt in ("HELLO", "AB")]
         ended = [list(stream)[-1] for stream in streams]
         assert [type(event) for event in ended] == [Failed, Failed]
         assert all("node 1 has died" in str(event.error) for event in ended if isinstance(event, Failed))
         assert replayed(answers) == 0
+        source.before_reopen, source.before_open = (lambda: None), (lambda mesh: None)
         assert text_of(list(answers.ask(make_ask("C", length=5)))) == alone("C", 5)
+
+
+def test_ranks_that_are_lost_before_they_have_swept_are_not_tried_for_ever() -> None:
+    """They open, and die in their first round: once is bad luck, twice is the end of what runs."""
+    source = FakeModels("m")
+    dying(source, 9, *[2] * 50)
+    with answering(source) as answers, pytest.raises(NodeLost, match="node 1 has died"):
+        text_of(list(answers.ask(make_ask("HELLO", length=20))))
+    assert source.opened_names == ["m", "m"]
 
 
 def test_where_nodes_are_known_to_be_gone_nobody_tries() -> None:
