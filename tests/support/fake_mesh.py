@@ -4,7 +4,7 @@
     errors = run_all(mesh.engine(), sequences)
 
 Covers: what an Engine is put together from. Does not cover: ranks themselves (fake_ranks.py), answers and models
-(fake_models.py), true ends and heads (tests/unit/test_ends.py, test_head.py).
+(fake_models.py), true ends and heads (tests/unit/test_ends.py, tests/unit/test_head.py).
 """
 
 from __future__ import annotations
