@@ -134,15 +134,6 @@ class FrameReader:
         self._start = first + length
         return bytes(self._view[first : self._start])
 
-    @property
-    def has_message(self) -> bool:
-        """Whether a whole message was read already, or the beginning of a long one: the connection tells of neither."""
-        there = self._stop - self._start
-        if there < _LENGTH.size:
-            return False
-        (length,) = _LENGTH.unpack_from(self._buffer, self._start)
-        return bool(there >= _LENGTH.size + length or _LENGTH.size + length > BUFFER_BYTES)
-
     def _fill(self, wanted: int) -> bool:
         """Have at least `wanted` bytes in the buffer; tell False if the stream ends before the first of them."""
         if self._start == self._stop:

@@ -261,6 +261,7 @@ class Answers:
             else:
                 self._went_on(error, was_resting=was_resting)
                 return
+        self._sweeps_since_idle = 0
         for stream in list(self._running.values()):
             self._end(stream, "error", error)
 

@@ -71,6 +71,7 @@ class RoundByRound:
                     kept = sweep.rows_of(summed.spoiled, others=True)
                     sweep, hidden, output = sweep.without(summed.spoiled), hidden[kept], output[kept]
                     if not sweep.segments:
+                        self._ranks.observe_last()
                         return Passed(sweep=sweep, hidden=hidden, spoiled=spoiled)
                 residual.finish(kind, layer, output)
         return Passed(sweep=sweep, hidden=hidden if output is None else hidden + output, spoiled=spoiled)

@@ -1,14 +1,14 @@
 """All ranks as one: opens sessions, sends each round to every rank that has a part in it, adds the parts.
 
 Covers: messages of a round, which ranks take part, which sequences a rank refuses or spoils, the record of each round.
-Does not cover: transports (transports/), in which order answers come (arrivals.py), addition itself (reduction.py),
-what to run (engine/engine.py), one round after another (layer_pass.py).
+Does not cover: transports (transports/), addition itself (reduction.py), what to run (engine/engine.py), one round
+after another (layer_pass.py).
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -20,18 +20,17 @@ from common.weights.slice_format import ATTENTION, FFN
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.arrivals import Arrivals
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.round_metrics import RoundMetrics
-from coordinator.ranks.round_record import Result, RoundRecord, RoundTimes, part_of
+from coordinator.ranks.round_record import LastRound, Result, RoundRecord, RoundTimes, record_of
 from coordinator.ranks.round_tensors import messages_of, partials_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.spoiled import not_finite, refusals
 from coordinator.ranks.sweep import Summed, Sweep
-from coordinator.ranks.transports.transport import Arrived, ShardClient
+from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to
 from protos.shardmesh.v1 import shard_pb2
 
 LAYERS = "layers"
@@ -58,12 +57,12 @@ class Ranks:
 
     def __post_init__(self) -> None:
         self._memory = RoundMemory((), 0)
+        self._last_round: LastRound | None = None  # until everybody has looked at it
+        self._last_layer = self.identity.spec.layer_count - 1
         self._limits = RoundLimits()
-        self._arrivals = Arrivals(self.clients)
         self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told)
         metrics = RoundMetrics(self.metrics, len(self.clients))
-        own = (metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe)
-        self.observers[:0] = own
+        self.observers[:0] = [metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe]
         shares = self.identity.plan.shares
         self._taking_part = {
             ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
@@ -133,29 +132,28 @@ class Ranks:
                 self._submit(self.clients[rank], message)
                 sent_bytes[rank] = len(message)
         sent = time.perf_counter()
-        results: dict[int, shard_pb2.BlockResult] = {}
-        parts = []
-        for rank, arrived in self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result"):
-            results[rank] = result = arrived.response.block_result
-            parts.append(part_of(rank, arrived, result, sent_bytes[rank]))
-        parts.sort(key=lambda part: part.arrived)  # their turn may have come in another order
-        in_rank_order = [results[rank] for rank in taking_part]
+        self.observe_last()
+        answers = self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result")
+        results = [answer.response.block_result for answer in answers]
         partials = partials_of(
-            taking_part, in_rank_order, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
-        )
-        total, is_finite = reduce_and_check(partials)
-        spoiled = self._spoiled(
-            sweep, results, None if is_finite else partials, f"the {kind} block of layer {layer}"
+            taking_part, results, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
         )  # fmt: skip
-        self._observe(RoundRecord(
-            sweep_id=sweep.sweep_id, sequence_ids=sweep.sequence_ids, kind=kind, layer=layer, layer_count=1,
-            row_count=rows.shape[0], started=started, sent=sent, finished=time.perf_counter(), parts=tuple(parts),
-        ))  # fmt: skip
+        total, is_finite = reduce_and_check(partials)
+        spoiled: dict[int, ShardmeshError] = {}
+        if not is_finite or any(result.refused for result in results):
+            where = f"the {kind} block of layer {layer}"
+            spoiled = self._spoiled(sweep, taking_part, results, None if is_finite else partials, where)
+        self._last_round = LastRound(
+            sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), taking_part, answers, results,
+            sent_bytes,
+        )  # fmt: skip
+        if layer == self._last_layer:
+            self.observe_last()
         return Summed(output=total, spoiled=spoiled, next_layer=layer + 1)
 
     @property
     def is_one_node(self) -> bool:
-        """Whether one rank holds all of every block, so that it can run whole layers."""
+        """Whether one rank holds all, so that it can run whole layers."""
         return len(self.clients) == 1
 
     def load_norms(self, residual: Residual) -> None:
@@ -180,8 +178,9 @@ class Ranks:
         message = request.SerializeToString()
         self._submit(self.clients[0], message)
         sent = time.perf_counter()
-        ((_, arrived),) = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
-        result = arrived.response.layers_result
+        self.observe_last()
+        answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
+        result = answers[0].response.layers_result
         if not 1 <= result.layer_count <= left:
             raise self._counted(NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
         try:
@@ -190,13 +189,15 @@ class Ranks:
             raise self._refused(0, error) from error
         total, is_finite = reduce_and_check([output])
         next_layer = first_layer + result.layer_count
-        where = f"layers {first_layer} to {next_layer - 1}"
-        spoiled = self._spoiled(sweep, {0: result}, None if is_finite else [output], where)
-        self._observe(RoundRecord(
-            sweep_id=sweep.sweep_id, sequence_ids=sweep.sequence_ids, kind=LAYERS, layer=first_layer,
-            layer_count=result.layer_count, row_count=hidden.shape[0], started=started, sent=sent,
-            finished=time.perf_counter(), parts=(part_of(0, arrived, result, len(message)),),
-        ))  # fmt: skip
+        spoiled: dict[int, ShardmeshError] = {}
+        if not is_finite or result.refused:
+            where = f"layers {first_layer} to {next_layer - 1}"
+            spoiled = self._spoiled(sweep, [0], [result], None if is_finite else [output], where)
+        self._last_round = LastRound(
+            sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, time.perf_counter(), [0],
+            answers, [result], {0: len(message)},
+        )  # fmt: skip
+        self.observe_last()
         return Summed(output=total, spoiled=spoiled, next_layer=next_layer)
 
     def interrupt(self) -> None:
@@ -217,11 +218,10 @@ class Ranks:
             request.open_session.wire_dtype = wire_number(self.wire)
             files = self._memory.offer(rank, request.open_session)
             self._submit(client, request.SerializeToString(), files)
-        found = {}
-        for rank, arrived in self._collect(range(len(self.clients)), "session_opened", "session_opened"):
-            found[rank] = opened = arrived.response.session_opened
-            self._memory.opened(rank, opened)
-        self.kv_budget_bytes = [found[rank].kv_budget_bytes for rank in range(len(self.clients))]
+        answers = self._collect(range(len(self.clients)), "session_opened", "session_opened")
+        for rank, answer in enumerate(answers):
+            self._memory.opened(rank, answer.response.session_opened)
+        self.kv_budget_bytes = [answer.response.session_opened.kv_budget_bytes for answer in answers]
         self._slowness.idle()
 
     def _request(self) -> shard_pb2.RoundsRequest:
@@ -234,8 +234,7 @@ class Ranks:
         message = request.SerializeToString()
         for client in self.clients:
             self._submit(client, message)
-        for _ in self._collect(range(len(self.clients)), expected, expected):
-            pass
+        self._collect(range(len(self.clients)), expected, expected)
         self._slowness.idle()
 
     def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
@@ -244,47 +243,49 @@ class Ranks:
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
 
-    def _collect(self, ranks: Sequence[int], of_a_kind: Hashable, expected: str) -> Iterator[tuple[int, Arrived]]:
-        """Yield each rank's answer to the call under way, as they come. Raises: NodeError and what a node reports."""
-        before = time.perf_counter()
+    def _collect(self, ranks: Sequence[int], of_a_kind: Hashable, expected: str) -> list[Arrived]:
+        """Return each rank's answer to the call under way, by rank; each says when it came.
 
-        def waiting(rank: int) -> None:
-            self._slowness.waiting_for(rank, of_a_kind, before)
-
+        Raises: NodeError and what a node reports.
+        """
+        found = []
+        since = time.perf_counter()
         try:
-            for rank, arrived in self._arrivals.of(ranks, self._call_id, waiting):
-                before = max(before, arrived.at)  # it may have been here long before its turn
-                response, name = arrived.response, self.clients[rank].name
-                body = response.WhichOneof("body")
-                if body != expected:
-                    raise NodeFault(f"{name} answered {body} where {expected} belongs")
-                if response.call_id != self._call_id:
-                    raise NodeFault(f"{name} answered call {response.call_id} instead of {self._call_id}")
-                yield rank, arrived
+            for rank in ranks:
+                self._slowness.waiting_for(rank, of_a_kind, since)
+                arrived = answer_to(self.clients[rank], self._call_id, expected)
+                since = max(since, arrived.at)  # it may have been here long before its turn
+                found.append(arrived)
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
+        return found
 
     def _spoiled(
-        self, sweep: Sweep, results: Mapping[int, Result], partials: Sequence[torch.Tensor] | None, where: str
-    ) -> dict[int, ShardmeshError]:
-        """Return the sequences that a round ends. Args: results: by rank; partials: by rank, if some may not be finite.
+        self, sweep: Sweep, ranks: Sequence[int], results: Sequence[Result], partials: Sequence[torch.Tensor] | None,
+        where: str,
+    ) -> dict[int, ShardmeshError]:  # fmt: skip
+        """Return the sequences that a round ends. Args: results: of `ranks`; partials: the same, if not all are finite.
 
         Raises: NodeFault: all are spoiled.
         """
         names = [client.name for client in self.clients]
-        found = refusals({rank: result.refused for rank, result in results.items()}, names)
+        found = refusals({rank: result.refused for rank, result in zip(ranks, results, strict=True)}, names)
         if partials is not None:
             try:
-                found = {**not_finite(sweep, sorted(results), partials, names, where), **found}
+                found = {**not_finite(sweep, ranks, partials, names, where), **found}
             except NodeFault as fault:
                 raise self._counted(fault) from None
         for error in found.values():
             self.metrics.node_failures.labels(reason=error.reason).inc()
         return found
 
-    def _observe(self, record: RoundRecord) -> None:
-        for observe in self.observers:
-            observe(record)
+    def observe_last(self) -> None:
+        """Have everybody look at the record of the round before, while nodes compute: the next one is sent first."""
+        last, self._last_round = self._last_round, None
+        if last is not None:
+            record = record_of(last)
+            for observe in self.observers:
+                observe(record)
 
     def _refused(self, rank: int, error: ShapeError) -> NodeFault:
         fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
@@ -293,6 +294,7 @@ class Ranks:
 
     def _counted(self, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
+        self.observe_last()
         self._slowness.idle()
         self.metrics.node_failures.labels(reason=error.reason).inc()
         return error

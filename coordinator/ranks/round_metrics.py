@@ -1,4 +1,4 @@
-"""What metrics make of round records: round trips by rank, who worked longest.
+"""What metrics make of round records: round trips by rank, who worked longest, who came last.
 
 Covers: moving the series. Does not cover: their names (coordinator/metrics.py).
 """

@@ -1,6 +1,6 @@
 """What is known of one round once its sum is there: made once, looked at by everybody who keeps times.
 
-    record = RoundRecord(...)          ranks.py makes it
+    record = record_of(LastRound(...))     ranks.py notes the round, and makes the record while nodes compute the next
     for observe in observers: observe(record)
 
 Observers: metrics (round_metrics.py), limits of rounds (round_limits.py), the watch for slow nodes (slow_nodes.py) and
@@ -9,10 +9,11 @@ RoundTimes below, which benchmarks read. Instants are time.perf_counter's, all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
 
@@ -35,17 +36,8 @@ class RankRound(NamedTuple):
     """Of its answer, likewise."""
 
 
-def part_of(rank: int, arrived: Arrived, result: Result, sent_bytes: int) -> RankRound:
-    """Return a rank's part, as its answer tells it."""
-    return RankRound(
-        rank=rank, arrived=arrived.at, compute_nanoseconds=result.compute_nanoseconds,
-        tile_wait_nanoseconds=result.tile_wait_nanoseconds, sent_bytes=sent_bytes, received_bytes=arrived.byte_count,
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RoundRecord:
-    """One round, or several layers at once on a node alone."""
+class RoundRecord(NamedTuple):
+    """One round, or several layers at once on a node alone. Not changed once it is made."""
 
     sweep_id: int
     sequence_ids: tuple[int, ...]
@@ -63,16 +55,13 @@ class RoundRecord:
     """When the sum was there."""
     parts: tuple[RankRound, ...]
     """Of every rank that took part, in the order in which their answers came."""
+    slowest: RankRound
+    """Of these, the one that took its node longest."""
 
     @property
     def last(self) -> RankRound:
         """Return the part that all others waited for."""
         return self.parts[-1]
-
-    @property
-    def slowest(self) -> RankRound:
-        """Return the part that took its node longest."""
-        return max(self.parts, key=lambda part: part.compute_nanoseconds + part.tile_wait_nanoseconds)
 
     def waits(self) -> Iterator[tuple[int, float]]:
         """Yield (rank, seconds) by arrival: how long each answer was waited for after the one before it."""
@@ -80,6 +69,51 @@ class RoundRecord:
         for part in self.parts:
             yield part.rank, part.arrived - before
             before = part.arrived
+
+
+class LastRound(NamedTuple):
+    """What a record is made of, once there is time for it."""
+
+    sweep: Sweep
+    kind: str
+    layer: int
+    layer_count: int
+    row_count: int
+    started: float
+    sent: float
+    finished: float
+    ranks: Sequence[int]
+    answers: Sequence[Arrived]
+    """Of `ranks`."""
+    results: Sequence[Result]
+    """Of `ranks`."""
+    sent_bytes: Mapping[int, int]
+    """By rank."""
+
+
+def record_of(last: LastRound) -> RoundRecord:
+    """Return the record of a round that is over."""
+    parts = [
+        RankRound(
+            rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, last.sent_bytes[rank],
+            answer.byte_count,
+        )
+        for rank, answer, result in zip(last.ranks, last.answers, last.results, strict=True)
+    ]  # fmt: skip
+    slowest = max(parts, key=_work)
+    parts.sort(key=_arrival)
+    return RoundRecord(
+        last.sweep.sweep_id, last.sweep.sequence_ids, last.kind, last.layer, last.layer_count, last.row_count,
+        last.started, last.sent, last.finished, tuple(parts), slowest,
+    )  # fmt: skip
+
+
+def _work(part: RankRound) -> int:
+    return part.compute_nanoseconds + part.tile_wait_nanoseconds
+
+
+def _arrival(part: RankRound) -> float:
+    return part.arrived
 
 
 @dataclass(kw_only=True)
@@ -94,7 +128,7 @@ class RoundTimes:
     kernel: float = 0.0
     """Of the slowest rank in each round: computing."""
     reduction: float = 0.0
-    """Decoding and adding the parts."""
+    """From the last answer to the sum: taking, decoding and adding the parts."""
 
     def observe(self, record: RoundRecord) -> None:
         """Count one round."""

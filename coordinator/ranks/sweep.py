@@ -7,7 +7,8 @@ Covers: rows of sequences that are refused, taken out half-way; what a round com
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import torch
 
@@ -26,10 +27,11 @@ class Sweep:
     changes: shard_pb2.SequenceChanges | None = None
     """What ends and begins before it; ranks are told with their first message of it."""
 
-    @property
-    def sequence_ids(self) -> tuple[int, ...]:
-        """Return the sequences that have rows, each once."""
-        return tuple(dict.fromkeys(segment.sequence_id for segment in self.segments))
+    sequence_ids: tuple[int, ...] = field(init=False)
+    """The sequences that have rows, each once."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sequence_ids", tuple(dict.fromkeys(one.sequence_id for one in self.segments)))
 
     def rows_of(self, sequence_ids: Collection[int], *, others: bool = False) -> torch.Tensor:
         """Return the numbers of some sequences' rows, int64, ascending. Args: others: of all but these."""
@@ -45,8 +47,7 @@ class Sweep:
         return replace(self, segments=[one for one in self.segments if one.sequence_id not in sequence_ids])
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summed:
+class Summed(NamedTuple):
     """What a round, or several layers, came to."""
 
     output: torch.Tensor

@@ -79,13 +79,12 @@ class FakeMesh:
 
     def __init__(
         self, world_size: int = 2, *, strategy: str = "uniform", kv_budget_bytes: int = 1 << 30,
-        has_descriptors: bool = False, identity: RanksIdentity | None = None,
+        identity: RanksIdentity | None = None,
     ) -> None:  # fmt: skip
         self.identity = identity or fake_identity(world_size, strategy)
         self.metrics = CoordinatorMetrics()
         self.clients = [
-            FakeClient(rank, self.identity, kv_budget_bytes, has_descriptor=has_descriptors)
-            for rank in range(self.identity.plan.world_size)
+            FakeClient(rank, self.identity, kv_budget_bytes) for rank in range(self.identity.plan.world_size)
         ]
         self._ranks: Ranks | None = None
 

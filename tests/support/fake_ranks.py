@@ -2,7 +2,7 @@
 
     mesh = FakeMesh(world_size=3)
     engine = mesh.engine()
-    mesh.clients[1].refuses = {7}           # or .spoils, .dies_at, .holds_at, .answers_after
+    mesh.clients[1].refuses = {7}           # or .spoils, .dies_at, .holds_at, .late_seconds
 
 Covers: the contract of ShardClient; a session's book of open sequences and how far each is computed; refusing, numbers
 that are not finite, dying, answering late; counting what is sent and what is waited for.
@@ -12,7 +12,6 @@ Each rank's part of a row depends on the rows before it, and the sum of all part
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -20,12 +19,12 @@ from threading import Event
 
 import torch
 
-from common.errors import KvBudgetExceeded, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
+from common.errors import KvBudgetExceeded, NodeLost, ProtocolError, ShardmeshError
 from common.weights.slice_format import ATTENTION, FFN
 from common.wire.rpc import status_of
 from common.wire.tensor_codec import decode_tensor, encode_tensor
 from coordinator.ranks.identity import RanksIdentity
-from coordinator.ranks.transports.transport import NO_DESCRIPTOR, ROUND_LIMIT_SECONDS, Arrived
+from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2
 
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
@@ -45,7 +44,7 @@ class FakeClient:
 
     passes_files = False
 
-    def __init__(self, rank: int, identity: RanksIdentity, kv_budget_bytes: int, *, has_descriptor: bool) -> None:
+    def __init__(self, rank: int, identity: RanksIdentity, kv_budget_bytes: int) -> None:
         self.name, self.round_limit_seconds = f"node {rank}", ROUND_LIMIT_SECONDS
         self.refuses: set[int] = set()
         """Sequences that are not opened."""
@@ -56,8 +55,8 @@ class FakeClient:
         self.holds_at: int | None = None
         """From the how manyth message on nothing is answered until `go_on`; `is_held` tells of it."""
         self.is_held = Event()
-        self.answers_after: FakeClient | None = None
-        """Whose answer has to be taken before this rank's is there; only with descriptors."""
+        self.late_seconds = 0.0
+        """So much later than it does its answers come, as they say themselves."""
         self.messages: Counter[str] = Counter()
         """By body: what was sent to it."""
         self.waits_between_rounds: list[str] = []
@@ -71,12 +70,10 @@ class FakeClient:
         self._part = identity.plan.shares[rank]
         self._position_bytes = self._spec.kv_bytes(len(self._part.kv_heads(self._spec)), 1)
         self._answers: deque[tuple[str, Arrived | ShardmeshError]] = deque()
-        self._late: list[FakeClient] = []
         self._may_answer = Event()
         self._may_answer.set()
         self._is_interrupted = self._is_dead = False
         self._last_call_id, self._last_sweep_id = 0, -1
-        self._pipe = os.pipe() if has_descriptor else None
 
     def go_on(self) -> None:
         """Answer what was held."""
@@ -94,10 +91,6 @@ class FakeClient:
         if self.messages.total() == self.holds_at:
             self._may_answer.clear()
             self.is_held.set()
-        if self.answers_after is not None:
-            self.answers_after._late.append(self)
-        else:
-            self._tell()
 
     def collect(self) -> Arrived:
         """See ShardClient."""
@@ -106,30 +99,10 @@ class FakeClient:
         self._may_answer.wait()
         if self._is_interrupted:
             raise NodeLost(f"{self.name} was interrupted")
-        if self._pipe is not None:
-            os.read(self._pipe[0], 1)
         _, answer = self._answers.popleft()
-        while self._late:
-            self._late.pop()._tell()
         if isinstance(answer, ShardmeshError):
             raise answer
-        return answer if self._pipe is None else answer._replace(at=time.perf_counter())  # when it is read from there
-
-    def fileno(self) -> int:
-        """See ShardClient."""
-        return NO_DESCRIPTOR if self._pipe is None else self._pipe[0]
-
-    def receive(self) -> Arrived | None:
-        """See ShardClient."""
-        return self.collect()
-
-    def has_received(self) -> bool:
-        """See ShardClient; what the descriptor does not tell of."""
-        return False
-
-    def silent(self) -> NodeTimeout:
-        """See ShardClient."""
-        return NodeTimeout(f"{self.name} gave no sign of life")
+        return answer._replace(at=answer.at + self.late_seconds)
 
     def interrupt(self) -> None:
         """See ShardClient."""
@@ -138,14 +111,7 @@ class FakeClient:
 
     def close(self) -> None:
         """See ShardClient."""
-        if not self.is_closed and self._pipe is not None:
-            os.close(self._pipe[0])
-            os.close(self._pipe[1])
         self.is_closed = True
-
-    def _tell(self) -> None:
-        if self._pipe is not None:
-            os.write(self._pipe[1], b".")
 
     def _answer(self, request: shard_pb2.RoundsRequest) -> Arrived | ShardmeshError:
         if self.dies_at is not None and self.messages.total() >= self.dies_at:

@@ -89,7 +89,7 @@ def test_between_two_sweeps_no_node_is_waited_for(make_mesh: MeshMaker, world_si
 
 def test_the_answers_to_what_nobody_waited_for_do_not_confuse_the_next_round(make_mesh: MeshMaker) -> None:
     """A message between sweeps is answered before the next round is, and its answer passed over."""
-    mesh, ran = make_mesh(2, has_descriptors=True), sequences()
+    mesh, ran = make_mesh(2), sequences()
     engine = mesh.engine()
     for sequence in ran:
         run_all(engine, [sequence])

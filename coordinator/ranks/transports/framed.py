@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
+from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
 from common.wire.framing import FrameReader, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
@@ -40,6 +40,7 @@ class DirectShardClient:
         limit_silence(self._connection, silence_seconds)
         give_room(self._connection)
         self._silence_seconds = silence_seconds
+        self._submitted_at = 0.0
         self._reader = FrameReader(self._connection, MAX_MESSAGE_BYTES)
         try:
             self._connection.connect(path)
@@ -49,6 +50,7 @@ class DirectShardClient:
 
     def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
         """See ShardClient."""
+        self._submitted_at = time.perf_counter()
         try:
             if files:
                 send_frame_with_files(self._connection, message, files)
@@ -63,34 +65,16 @@ class DirectShardClient:
     def collect(self) -> Arrived:
         """See ShardClient."""
         limit = time.monotonic() + self.round_limit_seconds
-        while (arrived := self.receive()) is None:
+        while True:
+            arrived = self._receive()
+            response = arrived.response
+            if response.HasField("failure"):
+                failure = response.failure
+                raise error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+            if response.WhichOneof("body") is not None:
+                return arrived
             if time.monotonic() > limit:
                 raise NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
-        return arrived
-
-    def fileno(self) -> int:
-        """See ShardClient."""
-        return self._connection.fileno()
-
-    def has_received(self) -> bool:
-        """See ShardClient."""
-        return self._reader.has_message
-
-    def receive(self) -> Arrived | None:
-        """See ShardClient."""
-        arrived = self._receive()
-        response = arrived.response
-        body = response.WhichOneof("body")
-        if body == "failure":
-            failure = response.failure
-            raise error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
-        return arrived if body is not None else None
-
-    def silent(self) -> NodeTimeout:
-        """See ShardClient."""
-        return NodeTimeout(
-            f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
-        )
 
     def interrupt(self) -> None:
         """See ShardClient."""
@@ -105,28 +89,34 @@ class DirectShardClient:
         try:
             frame = self._reader.receive()
         except TimeoutError:
-            raise self.silent() from None
+            raise NodeTimeout(
+                f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
+            ) from None
         except OSError as error:
             raise self._lost(error) from error
         except ProtocolError as error:
             raise NodeLost(f"{self.name} broke off: {error}") from error
-        at = time.perf_counter()
+        now = time.perf_counter()
         if frame is None:
             raise NodeLost(f"{self.name} closed the connection; its process has ended")
         try:
-            return Arrived(shard_pb2.RoundsResponse.FromString(frame), at, len(frame))
+            response = shard_pb2.RoundsResponse.FromString(frame)
         except DecodeError as error:
             raise NodeFault(f"{self.name} sent a message that cannot be read") from error
+        # Both are on one host, with one clock; a node that says something impossible is not believed.
+        ready = response.ready_nanoseconds / 1e9
+        return Arrived(response, ready if self._submitted_at <= ready <= now else now, len(frame))
 
     def _last_words(self) -> Exception | None:
         """Return why the node has hung up, if it said so."""
         try:
-            self.receive()
+            response = self._receive().response
         except (NodeLost, NodeTimeout, NodeFault):
             return None
-        except ShardmeshError as error:
-            return error
-        return None
+        if not response.HasField("failure"):
+            return None
+        failure = response.failure
+        return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
 
     def _lost(self, error: OSError) -> NodeLost:
         return NodeLost(f"{self.name} is gone ({error.strerror or error})")

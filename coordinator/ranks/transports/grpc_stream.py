@@ -20,7 +20,7 @@ import grpc
 from common.errors import NodeLost, NodeTimeout, ShardmeshError
 from common.wire.reaching import answer_of
 from common.wire.rpc import error_from_rpc, failures_of
-from coordinator.ranks.transports.transport import NO_DESCRIPTOR, ROUND_LIMIT_SECONDS, Arrived
+from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
 
 ROUNDS_METHOD = "/shardmesh.v1.ShardService/Rounds"
@@ -71,22 +71,6 @@ class GrpcShardClient:
         self._arrived.put(arrived)  # so it is for whoever asks again
         raise self._failure(arrived) from arrived
 
-    def fileno(self) -> int:
-        """See ShardClient."""
-        return NO_DESCRIPTOR
-
-    def receive(self) -> Arrived | None:
-        """See ShardClient."""
-        return self.collect()
-
-    def has_received(self) -> bool:
-        """See ShardClient."""
-        return not self._arrived.empty()
-
-    def silent(self) -> NodeLost:
-        """See ShardClient."""
-        return NodeLost(f"{self.name} is gone (it sends no heartbeats)")
-
     def interrupt(self) -> None:
         """See ShardClient."""
         self._stream.cancel()
@@ -103,7 +87,7 @@ class GrpcShardClient:
         if not isinstance(error, grpc.RpcError):
             return NodeLost(f"{self.name} ended the session")
         if self._is_lost:
-            return self.silent()
+            return NodeLost(f"{self.name} is gone (it sends no heartbeats)")
         if self._timed_out:
             return NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
         return error_from_rpc(error, self.name)
@@ -134,7 +118,8 @@ class GrpcShardClient:
 
 def _arrived(message: bytes) -> Arrived:
     """Return a response and the instant, in gRPC's own thread."""
-    return Arrived(shard_pb2.RoundsResponse.FromString(message), time.perf_counter(), len(message))
+    at = time.perf_counter()
+    return Arrived(shard_pb2.RoundsResponse.FromString(message), at, len(message))
 
 
 def get_stats(

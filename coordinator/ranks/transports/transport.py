@@ -1,22 +1,22 @@
 """The seam between the engine and one rank: session messages out, responses back, in order.
 
 Covers: the contract that every transport keeps (one conformance suite runs over all of them).
-Does not cover: tensors (ranks/ranks.py), whose answer is taken first (ranks/arrivals.py), the transports themselves
-(grpc_stream.py, framed.py).
+Does not cover: tensors (ranks/ranks.py), the transports themselves (grpc_stream.py, framed.py).
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from common.errors import NodeFault
 from protos.shardmesh.v1 import shard_pb2
 
 SILENCE_SECONDS = 4.0
 """How long a node may give no sign of life before it counts as lost; below the 5 s that we promise."""
 ROUND_LIMIT_SECONDS = 120.0
 """How long one round may take even while the node says that it is working, before such rounds were measured."""
-NO_DESCRIPTOR = -1
 
 
 class Arrived(NamedTuple):
@@ -24,7 +24,7 @@ class Arrived(NamedTuple):
 
     response: shard_pb2.RoundsResponse
     at: float
-    """When it was here (time.perf_counter), which may be before anybody looked."""
+    """When it was here (time.perf_counter), which may be long before anybody looked."""
     byte_count: int
 
 
@@ -54,23 +54,27 @@ class ShardClient(Protocol):
         round_limit_seconds in all; any other ShardmeshError: what the node answered instead. The session is over then.
         """
 
-    def fileno(self) -> int:
-        """Return a descriptor that can be read from when something has come; NO_DESCRIPTOR where there is none."""
-
-    def receive(self) -> Arrived | None:
-        """Return what has come: a response, or None for a sign of life; only where there is a descriptor.
-
-        Raises: as `collect`.
-        """
-
-    def has_received(self) -> bool:
-        """Tell whether something has come that the descriptor does not tell of, since it was read already."""
-
-    def silent(self) -> Exception:
-        """Return what to raise once the node has been silent for too long."""
-
     def interrupt(self) -> None:
         """Have whoever waits for a response get NodeLost at once. From any thread."""
 
     def close(self) -> None:
         """End the session. May be called twice, and after a failure."""
+
+
+def answer_to(client: ShardClient, call_id: int, expected: str) -> Arrived:
+    """Return a node's answer to a call; those to earlier calls that nobody has waited for come before it.
+
+    Args: expected: the body that belongs there.
+    Raises: as ShardClient.collect; NodeFault: it answers something else.
+    """
+    limit = time.monotonic() + client.round_limit_seconds
+    while True:
+        arrived = client.collect()
+        response = arrived.response
+        body = response.WhichOneof("body")
+        if body == expected and response.call_id == call_id:
+            return arrived
+        if body != "sequences_changed" or response.call_id >= call_id or time.monotonic() > limit:
+            if body != expected:
+                raise NodeFault(f"{client.name} answered {body} where {expected} belongs")
+            raise NodeFault(f"{client.name} answered call {response.call_id} instead of {call_id}")

@@ -34,7 +34,8 @@ class RoundsRequest(_message.Message):
     def __init__(self, call_id: _Optional[int] = ..., open_session: _Optional[_Union[OpenSession, _Mapping]] = ..., run_block: _Optional[_Union[RunBlock, _Mapping]] = ..., change_sequences: _Optional[_Union[SequenceChanges, _Mapping]] = ..., load_norms: _Optional[_Union[LoadNorms, _Mapping]] = ..., run_layers: _Optional[_Union[RunLayers, _Mapping]] = ...) -> None: ...
 
 class RoundsResponse(_message.Message):
-    __slots__ = ("call_id", "session_opened", "block_result", "sequences_changed", "failure", "norms_loaded", "layers_result")
+    __slots__ = ("ready_nanoseconds", "call_id", "session_opened", "block_result", "sequences_changed", "failure", "norms_loaded", "layers_result")
+    READY_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     CALL_ID_FIELD_NUMBER: _ClassVar[int]
     SESSION_OPENED_FIELD_NUMBER: _ClassVar[int]
     BLOCK_RESULT_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +43,7 @@ class RoundsResponse(_message.Message):
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     NORMS_LOADED_FIELD_NUMBER: _ClassVar[int]
     LAYERS_RESULT_FIELD_NUMBER: _ClassVar[int]
+    ready_nanoseconds: int
     call_id: int
     session_opened: SessionOpened
     block_result: BlockResult
@@ -49,7 +51,7 @@ class RoundsResponse(_message.Message):
     failure: Failure
     norms_loaded: NormsLoaded
     layers_result: LayersResult
-    def __init__(self, call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequences_changed: _Optional[_Union[SequencesChanged, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
+    def __init__(self, ready_nanoseconds: _Optional[int] = ..., call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequences_changed: _Optional[_Union[SequencesChanged, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
     __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype", "memory_bytes", "wire_dtype")

@@ -1,0 +1,52 @@
+"""Is what earlier builds have made on people's disks still what this one takes and makes?
+
+Covers: slices, to the byte; the records of a mesh: members, models, plans. Does not cover: certificates, which are
+checked by each handshake (test_mesh_trust.py), units (tests/unit/test_deploy_files.py).
+
+The files beside this one were made by commit e3cc05c: a tiny model cut for two nodes, and the state of a mesh with one
+node and that model loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from common.weights.manifest import read_manifest
+from coordinator.membership.members import Members
+from coordinator.models.records import LoadedModels
+from tests.support.mesh import sliced
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
+
+HERE = Path(__file__).resolve().parent / "made_by_e3cc05c"
+
+
+def digests(directory: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file below a directory, by its path there."""
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_slices_are_those_of_before_to_the_byte(tmp_path: Path) -> None:
+    """So what lies on the nodes is neither cut nor sent again."""
+    expected = json.loads((HERE / "slices.json").read_text())
+    with sliced(write_tiny_checkpoint(tmp_path / "model"), tmp_path / "slices", world_size=2):
+        assert digests(tmp_path / "slices") == expected["files"]
+        manifest = read_manifest(tmp_path / "slices" / "node1")
+    assert (manifest.model_identity, manifest.plan.digest) == (expected["model_identity"], expected["plan_digest"])
+
+
+def test_members_and_models_of_before_are_read(tmp_path: Path) -> None:
+    """Nobody joins again, and no model is loaded again."""
+    shutil.copytree(HERE / "state", tmp_path / "state")
+    (member,) = Members(tmp_path / "state").all()
+    assert member.name == "kitchen"
+    (model,) = LoadedModels(tmp_path / "state").all()
+    assert (model.name, list(model.node_names)) == ("tiny", ["kitchen"])
+    (attempt,) = LoadedModels(tmp_path / "state").attempts()
+    assert attempt.description.slice_id == model.description.slice_id
