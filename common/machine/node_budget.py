@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 WORKING_BYTES = 64_000_000
 """What serving takes beside weights, keys and values: listeners, thread stacks, and rows of prompt chunks, which are
-at most 4 MiB of input each (coordinator/engine/batch.py) in several copies."""
+at most 4 MiB of input each (common/model/sweep_size.py) in several copies."""
 DEFAULT_KV_BUDGET_BYTES = 1 << 30
 KV_SHARE = 4
 """Of a budget keys and values get one part in so many, unless it is said otherwise."""

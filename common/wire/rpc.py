@@ -43,7 +43,7 @@ PROTOCOL_VERSION = 3
 """Of the messages in protos/; a node refuses a coordinator that speaks another one."""
 REASON_KEY = "shardmesh-reason"
 MAX_MESSAGE_BYTES = 64 << 20
-"""Longest message either way: a prefill chunk is kept far below (coordinator/engine/batch.py)."""
+"""Longest message either way: a prefill chunk is kept far below (common/model/sweep_size.py)."""
 PING_SECONDS = 2.0
 """How often an idle or waiting connection is probed, and how long an answer may take."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.errors import NodeError
+from common.errors import ShardmeshError
 from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Started, Token
 from coordinator.answering.text_stream import TextStream
 from coordinator.engine.sequence import STOP, Sequence
@@ -98,7 +98,7 @@ def _asked(memory: Memory) -> dict[str, dict[str, int]]:
     try:
         return memory()
     except (
-        NodeError,
+        ShardmeshError,
         ValueError,
     ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
         return {}

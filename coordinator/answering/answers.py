@@ -20,7 +20,7 @@ from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
 from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, Notice
-from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, Tell
+from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, Tell
 from coordinator.engine.sequence import CANCELLED, ERROR
 from coordinator.metrics import CoordinatorMetrics
 
@@ -132,9 +132,7 @@ class Answers:
                     log.exception("a sweep has failed")
                 self._lost(error)
         self._close_model()
-        with self._changed:
-            left = list(self._asked)  # some may still be prepared, or never will be
-        for stream in left:
+        for stream in list(self._asked):  # some may still be prepared, or never will be
             self._end(stream, "error", _ending())
 
     def _wait_for_work(self) -> bool:
@@ -164,23 +162,35 @@ class Answers:
 
     def _admit(self) -> None:
         """Hand what waits to the schedule; requests for another model when nothing runs."""
-        while self._waiting:
+        while self._waiting and not self._is_ending:
             stream = self._waiting[0]
             assert stream.prepared is not None  # it arrived
             if self._running and stream.prepared.model != self._model:
                 return
-            self._waiting.popleft()
             if stream.is_withdrawn:
+                self._waiting.popleft()
                 self._end(stream, CANCELLED)
                 continue
+            try:
+                opened = self._opened_for(stream.prepared.model)
+            except Exception as error:  # noqa: BLE001 - the thread's edge, as above
+                self._not_opened(stream.prepared.model, error)
+                continue
+            self._waiting.popleft()
             sequence = stream.prepared.sequence
             sequence.sequence_id, self._next_sequence_id = self._next_sequence_id, self._next_sequence_id + 1
             try:
-                self._opened_for(stream.prepared.model).engine.add(sequence)
-            except Exception as error:  # noqa: BLE001 - the model cannot be opened, or not for this request: its end alone
+                opened.engine.add(sequence)
+            except ShardmeshError as error:  # not for this request
                 self._end(stream, "error", error)
                 continue
             self._running[sequence.sequence_id] = stream
+
+    def _not_opened(self, model: RunnableModel, error: Exception) -> None:
+        """End all who wait for a model that cannot be opened: each would wait for the same nodes again."""
+        for stream in [one for one in self._waiting if one.prepared is not None and one.prepared.model == model]:
+            self._waiting.remove(stream)
+            self._end(stream, "error", error)
 
     def _opened_for(self, model: RunnableModel) -> OpenModel:
         if self._opened is None or model != self._model:
@@ -192,6 +202,8 @@ class Answers:
     def _open(self, model: RunnableModel, schedule: Schedule, reach_seconds: float | None) -> None:
         self._opened = self._source.open(model, schedule, self._notice, reach_seconds)
         self._model, self._sweeps_since_opening = model, 0
+        if self._is_ending:  # `close` has found nothing open to break off
+            raise _ending()
         self._tell(self._opened.engine.impossible)
 
     def _step(self) -> None:
@@ -241,12 +253,13 @@ class Answers:
                 log.warning("a request of %s has failed: %s", stream.ask.who, error)
             stream.put(error)
         else:
-            opened = self._opened
-            stream.put(Ended(reason=outcome, memory=dict if opened is None else opened.memory))
+            stream.put(Ended(reason=outcome, memory=dict if self._opened is None else self._opened.memory))
 
     def _lost(self, error: Exception) -> None:
         """After an error ranks are of no more use: go on with others, where that may help, or end all that runs."""
         opened, model = self._opened, self._model
+        if self._is_ending:
+            error = _ending()  # what was broken off is nobody's fault
         # Before its first sweep after a rest nobody has waited yet: nodes may have been away for long, and come slowly.
         was_resting = self._sweeps_since_idle == 0
         self._close_model()
@@ -259,7 +272,7 @@ class Answers:
                 self._close_model()
                 error = again if was_resting else error
             else:
-                self._went_on(error, was_resting=was_resting)
+                self._went_on(error, schedule, was_resting=was_resting)
                 return
         self._sweeps_since_idle = 0
         for stream in list(self._running.values()):
@@ -268,16 +281,17 @@ class Answers:
     def _is_worth_going_on(self, model: RunnableModel, error: Exception) -> bool:
         """Tell whether ranks that have worked before may be there again at once."""
         has_worked = self._sweeps_since_opening > 0 and isinstance(error, NodeLost | SliceMismatch)
-        return has_worked and bool(self._running) and not self._is_ending and self._source.may_be_back(model)
+        return has_worked and bool(self._running) and self._source.may_be_back(model)
 
-    def _went_on(self, error: Exception, *, was_resting: bool) -> None:
+    def _went_on(self, error: Exception, schedule: Schedule, *, was_resting: bool) -> None:
         log.warning("%s; it was reached again, and what was computed there is computed again", error)
         if not was_resting:
-            self._metrics.replayed_sequences.inc(len(self._running))
+            self._metrics.replayed_sequences.inc(len(schedule.sequences(State.REPLAYING)))
             self._notice(f"{error}; it is there again, and the answer goes on")
 
     def _close_model(self) -> None:
         opened, self._opened, self._model = self._opened, None, None
+        self._metrics.sequences.set(0)
         if opened is not None:
             opened.close()
 

@@ -142,7 +142,7 @@ class Ranks:
         spoiled: dict[int, ShardmeshError] = {}
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
-            spoiled = self._spoiled(sweep, taking_part, results, None if is_finite else partials, where)
+            spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
         self._last_round = LastRound(
             sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), taking_part, answers, results,
             sent_bytes,
@@ -192,7 +192,7 @@ class Ranks:
         spoiled: dict[int, ShardmeshError] = {}
         if not is_finite or result.refused:
             where = f"layers {first_layer} to {next_layer - 1}"
-            spoiled = self._spoiled(sweep, [0], [result], None if is_finite else [output], where)
+            spoiled = self._spoiled(sweep, [0], [result], total, () if is_finite else [output], where)
         self._last_round = LastRound(
             sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, time.perf_counter(), [0],
             answers, [result], {0: len(message)},
@@ -222,7 +222,6 @@ class Ranks:
         for rank, answer in enumerate(answers):
             self._memory.opened(rank, answer.response.session_opened)
         self.kv_budget_bytes = [answer.response.session_opened.kv_budget_bytes for answer in answers]
-        self._slowness.idle()
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1
@@ -235,7 +234,6 @@ class Ranks:
         for client in self.clients:
             self._submit(client, message)
         self._collect(range(len(self.clients)), expected, expected)
-        self._slowness.idle()
 
     def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
         try:
@@ -258,23 +256,24 @@ class Ranks:
                 found.append(arrived)
         except ShardmeshError as error:
             raise self._counted(error) from error.__cause__
+        self._slowness.idle()
         return found
 
     def _spoiled(
-        self, sweep: Sweep, ranks: Sequence[int], results: Sequence[Result], partials: Sequence[torch.Tensor] | None,
-        where: str,
+        self, sweep: Sweep, ranks: Sequence[int], results: Sequence[Result], total: torch.Tensor,
+        partials: Sequence[torch.Tensor], where: str,
     ) -> dict[int, ShardmeshError]:  # fmt: skip
-        """Return the sequences that a round ends. Args: results: of `ranks`; partials: the same, if not all are finite.
+        """Return the sequences that a round ends. Args: results: of `ranks`; partials: too, if not all are finite.
 
-        Raises: NodeFault: all are spoiled.
+        Raises: NodeFault: all are spoiled, or a node refuses what nobody asked.
         """
         names = [client.name for client in self.clients]
-        found = refusals({rank: result.refused for rank, result in zip(ranks, results, strict=True)}, names)
-        if partials is not None:
-            try:
-                found = {**not_finite(sweep, ranks, partials, names, where), **found}
-            except NodeFault as fault:
-                raise self._counted(fault) from None
+        try:
+            found = refusals(sweep, dict(zip(ranks, (result.refused for result in results), strict=True)), names)
+            if partials:
+                found = {**not_finite(sweep, total, ranks, partials, names, where), **found}
+        except NodeFault as fault:
+            raise self._counted(fault) from None
         for error in found.values():
             self.metrics.node_failures.labels(reason=error.reason).inc()
         return found

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common.errors import InputError, ProtocolError, ResourceError, ShardmeshError
+from common.errors import InputError, ProtocolError, ResourceError, ShapeError, ShardmeshError
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.metrics import NodeMetrics
@@ -19,6 +19,7 @@ from shardnode.work.few_rows import Segment
 from shardnode.work.kv_cache import KvCache, SequenceKv
 
 MAX_SEQUENCES = 1024
+MAX_ROWS = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +79,18 @@ class OpenSequences:
     def take(self, asked: Iterable[shard_pb2.Segment], refused: Collection[int]) -> TakenSegments:
         """Return which rows of a request to compute. Args: refused: ids of sequences whose rows are not.
 
-        Raises: ProtocolError: an unknown sequence; InputError: positions that cannot be.
+        Raises: ProtocolError: an unknown sequence; InputError: positions that cannot be; ShapeError: too many rows.
         """
         segments, kept, row_count = [], [torch.empty(0, dtype=torch.int64)], 0
         for segment in asked:
             if segment.sequence_id not in refused:
                 segments.append(self._segment(segment))
             _check(segment)
+            first_row, row_count = row_count, row_count + segment.row_count
+            if row_count > MAX_ROWS:
+                raise ShapeError(f"a round of {row_count} rows or more; from 1 to {MAX_ROWS} are possible")
             if refused and segment.sequence_id not in refused:
-                kept.append(torch.arange(row_count, row_count + segment.row_count))
-            row_count += segment.row_count
+                kept.append(torch.arange(first_row, row_count))
         return TakenSegments(segments=segments, row_count=row_count, kept=torch.cat(kept) if refused else None)
 
     def close(self) -> None:

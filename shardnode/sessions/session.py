@@ -19,12 +19,11 @@ from common.wire.framing import close_files
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.sessions.open_sequences import OpenSequences, TakenSegments
+from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.work.layers import WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
-MAX_ROWS = 8192
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
 
 
@@ -195,8 +194,8 @@ class Session:
     ) -> tuple[TakenSegments, torch.Tensor]:
         """Return whose rows a request has, and all of them. Args: memory: where its rows lie, if not in it."""
         taken = self._sequences.take(request.segments, {one.sequence_id for one in refused})
-        if not 1 <= taken.row_count <= MAX_ROWS:
-            raise ShapeError(f"a round of {taken.row_count} rows; from 1 to {MAX_ROWS} are possible")
+        if not taken.row_count:
+            raise ShapeError(f"a round of no rows; from 1 to {MAX_ROWS} are possible")
         shape = (taken.row_count, self._node.manifest.spec.hidden_size)
         return taken, decode_tensor(
             request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None

@@ -1,7 +1,7 @@
 """Keys and values of every open sequence on this rank, within a byte budget.
 
 Covers: reserving, growing and truncating by position, giving back. Does not cover: who opened a
-sequence (sessions/session.py), attention itself (kernels.py).
+sequence (sessions/open_sequences.py), attention itself (kernels.py).
 
 A sequence reserves its whole capacity when it is opened, so that no answer fails half-way for lack
 of room; the operating system commits the pages only as they are written.

@@ -2,7 +2,7 @@
 
 Covers: norms received once, checked; the residual stream from block to block; stopping in time.
 Does not cover: blocks (executor.py), several layers in one call (native_layers.py), messages (sessions/session.py), the
-same steps between rounds (coordinator/engine/engine.py).
+same steps between rounds (coordinator/ranks/layer_pass.py).
 """
 
 from __future__ import annotations

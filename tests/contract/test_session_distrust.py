@@ -15,8 +15,8 @@ import torch
 from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.wire.tensor_codec import decode_tensor
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
-from shardnode.sessions.open_sequences import MAX_SEQUENCES
-from shardnode.sessions.session import MAX_ROWS, Session
+from shardnode.sessions.open_sequences import MAX_ROWS, MAX_SEQUENCES
+from shardnode.sessions.session import Session
 from shardnode.work.slice_at_work import ShardNode
 from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel

@@ -195,25 +195,30 @@ def test_a_refusal_is_the_lowest_ranks_word() -> None:
     """Two ranks refuse a sequence: one error is told, with the name of the first."""
     failure = shard_pb2.Failure(status="RESOURCE_EXHAUSTED", reason="KV_BUDGET_EXCEEDED", message="no room")
     refused = [shard_pb2.SequenceRefused(sequence_id=7, failure=failure)]
-    (error,) = refusals({2: refused, 1: refused}, ["a", "b", "c"]).values()
+    sweep, names = Sweep(sweep_id=1, segments=[shard_pb2.Segment(sequence_id=7, row_count=1)]), ["a", "b", "c"]
+    (error,) = refusals(sweep, {2: refused, 1: refused}, names).values()
     assert isinstance(error, KvBudgetExceeded)
     assert str(error) == "b: no room"
+    with pytest.raises(NodeFault, match="c refuses 2 sequences of 1"):
+        refusals(sweep, {2: [*refused, *refused]}, names)
+    with pytest.raises(NodeFault, match="b refuses sequence 8, which has no rows"):
+        refusals(sweep, {1: [shard_pb2.SequenceRefused(sequence_id=8)]}, names)
 
 
 def test_who_spoiled_a_sum_is_named_and_nobody_where_only_the_sum_is_not_finite() -> None:
     """Finite parts may add up to infinity, which is no rank's fault; large finite sums are nobody's."""
     sweep, names = make_sweep(1, 1), ["a", "b", "c"]
     fine, huge = torch.ones(2, WIDTH), torch.full((2, WIDTH), 1.0)
-    assert not_finite(sweep, [0, 2], [fine, fine], names, "x") == {}
+    assert not_finite(sweep, fine + fine, [0, 2], [fine, fine], names, "x") == {}
     huge[1] = 3e38
-    assert "adds up" in str(not_finite(sweep, [0, 2], [huge, huge], names, "the x block")[2])
+    assert "adds up" in str(not_finite(sweep, huge + huge, [0, 2], [huge, huge], names, "the x block")[2])
     broken = fine.clone()
     broken[0, 3] = torch.nan
-    found = not_finite(sweep, [0, 2], [fine, broken], names, "the x block")
+    found = not_finite(sweep, fine + broken, [0, 2], [fine, broken], names, "the x block")
     assert list(found) == [1]
     assert str(found[1]).startswith("c computed numbers that are not finite in the x block")
     with pytest.raises(NodeFault, match="a computed"):
-        not_finite(sweep, [0, 2], [fine * torch.inf, fine], names, "x")
+        not_finite(sweep, fine * torch.inf, [0, 2], [fine * torch.inf, fine], names, "x")
 
 
 def test_a_rank_that_dies_in_a_round_ends_it(make_mesh: MeshMaker) -> None:

@@ -46,6 +46,7 @@ class GrpcShardClient:
         rounds: Any = channel.stream_stream(ROUNDS_METHOD, request_serializer=None, response_deserializer=_arrived)
         self._stream = rounds(self._feed())
         self._arrived: queue.SimpleQueue[Arrived | Exception] = queue.SimpleQueue()
+        self._owed = threading.Semaphore(0)
         self._waiting_since: float | None = None
         self._is_over = threading.Event()
         self._timed_out = False
@@ -58,6 +59,7 @@ class GrpcShardClient:
         """See ShardClient."""
         assert not files, "passes_files says that there are none"
         self._requests.put(message)
+        self._owed.release()
 
     def collect(self) -> Arrived:
         """See ShardClient."""
@@ -78,6 +80,7 @@ class GrpcShardClient:
     def close(self) -> None:
         """See ShardClient."""
         self._is_over.set()
+        self._owed.release()
         self._requests.put(None)
         self._stream.cancel()
         self._watchdog.join()
@@ -93,11 +96,11 @@ class GrpcShardClient:
         return error_from_rpc(error, self.name)
 
     def _read(self) -> None:
+        """Take as many responses as are owed; more than that stay where flow control holds them."""
         try:
-            for arrived in self._stream:
-                self._arrived.put(arrived)
-            self._arrived.put(StopIteration())
-        except grpc.RpcError as error:
+            while self._owed.acquire() and not self._is_over.is_set():
+                self._arrived.put(next(self._stream))
+        except Exception as error:  # noqa: BLE001 - the thread's edge: whoever collects gets it
             self._arrived.put(error)
 
     def _feed(self) -> Iterator[bytes]:
