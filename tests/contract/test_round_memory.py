@@ -64,7 +64,10 @@ def outputs(mesh: Ranks, row_counts: Sequence[int] = (ROWS,)) -> list[torch.Tens
         segments = [shard_pb2.Segment(sequence_id=1, row_count=row_count, rotary_length=row_count)]
         rows = random_rows(row_count, mesh.identity.spec.hidden_size)
         sweep = Sweep(sweep_id=1, segments=segments)
-        found += [mesh.run_block(kind, layer, sweep, rows).output for layer in (0, 1) for kind in KINDS]
+        for summed in [mesh.run_block(kind, layer, sweep, rows) for layer in (0, 1) for kind in KINDS]:
+            for error in summed.spoiled.values():
+                raise error
+            found.append(summed.output)
     return found
 
 
