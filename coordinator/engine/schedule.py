@@ -176,7 +176,7 @@ class Schedule:
         """Give room in order of arrival; whoever does not fit waits, and all behind it."""
         for request in self._requests.values():
             sequence = request.sequence
-            if request.state is State.WAITING or (request.state is State.REPLAYING and not self._has_room(request)):
+            if not ledger.holds(sequence.sequence_id):
                 if not ledger.reserve(sequence.sequence_id, sequence.position_capacity):
                     return
                 if request.state is State.WAITING:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from google.protobuf.message import DecodeError
 
-from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError
+from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
 from common.wire.framing import FrameReader, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
@@ -69,8 +69,7 @@ class DirectShardClient:
             arrived = self._receive()
             response = arrived.response
             if response.HasField("failure"):
-                failure = response.failure
-                raise error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+                raise self._told(response.failure)
             if response.WhichOneof("body") is not None:
                 return arrived
             if time.monotonic() > limit:
@@ -113,9 +112,10 @@ class DirectShardClient:
             response = self._receive().response
         except (NodeLost, NodeTimeout, NodeFault):
             return None
-        if not response.HasField("failure"):
-            return None
-        failure = response.failure
+        return self._told(response.failure) if response.HasField("failure") else None
+
+    def _told(self, failure: shard_pb2.Failure) -> ShardmeshError:
+        """Return what the node says of itself, as an error."""
         return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
 
     def _lost(self, error: OSError) -> NodeLost:
