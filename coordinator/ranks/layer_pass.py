@@ -71,9 +71,10 @@ class RoundByRound:
                     kept = sweep.rows_of(summed.spoiled, others=True)
                     sweep, hidden, output = sweep.without(summed.spoiled), hidden[kept], output[kept]
                     if not sweep.segments:
-                        self._ranks.observe_last()
+                        self._ranks.pass_on()
                         return Passed(sweep=sweep, hidden=hidden, spoiled=spoiled)
                 residual.finish(kind, layer, output)
+        self._ranks.pass_on()
         return Passed(sweep=sweep, hidden=hidden if output is None else hidden + output, spoiled=spoiled)
 
 
@@ -94,4 +95,5 @@ class WholeLayers:
                 spoiled.update(summed.spoiled)
                 kept = sweep.rows_of(summed.spoiled, others=True)
                 sweep, hidden = sweep.without(summed.spoiled), hidden[kept]
+        self._ranks.pass_on()
         return Passed(sweep=sweep, hidden=hidden, spoiled=spoiled)

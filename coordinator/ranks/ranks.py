@@ -25,7 +25,7 @@ from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.round_metrics import RoundMetrics
-from coordinator.ranks.round_record import LastRound, Result, RoundRecord, RoundTimes, record_of
+from coordinator.ranks.round_record import PastRound, PastRounds, Result, RoundRecord, RoundTimes, parts_of
 from coordinator.ranks.round_tensors import messages_of, partials_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.spoiled import not_finite, refusals
@@ -57,8 +57,7 @@ class Ranks:
 
     def __post_init__(self) -> None:
         self._memory = RoundMemory((), 0)
-        self._last_round: LastRound | None = None  # until everybody has looked at it
-        self._last_layer = self.identity.spec.layer_count - 1
+        self._past = PastRounds(self.observers)
         self._limits = RoundLimits()
         self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told)
         metrics = RoundMetrics(self.metrics, len(self.clients))
@@ -132,7 +131,7 @@ class Ranks:
                 self._submit(self.clients[rank], message)
                 sent_bytes[rank] = len(message)
         sent = time.perf_counter()
-        self.observe_last()
+        self._past.pass_on_late(sent)
         answers = self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result")
         results = [answer.response.block_result for answer in answers]
         partials = partials_of(
@@ -143,12 +142,10 @@ class Ranks:
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
             spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
-        self._last_round = LastRound(
-            sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), taking_part, answers, results,
-            sent_bytes,
+        parts = parts_of(taking_part, answers, results, sent_bytes)
+        self._past.note(
+            PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts)
         )  # fmt: skip
-        if layer == self._last_layer:
-            self.observe_last()
         return Summed(output=total, spoiled=spoiled, next_layer=layer + 1)
 
     @property
@@ -178,7 +175,7 @@ class Ranks:
         message = request.SerializeToString()
         self._submit(self.clients[0], message)
         sent = time.perf_counter()
-        self.observe_last()
+        self._past.pass_on_late(sent)
         answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
         result = answers[0].response.layers_result
         if not 1 <= result.layer_count <= left:
@@ -193,11 +190,11 @@ class Ranks:
         if not is_finite or result.refused:
             where = f"layers {first_layer} to {next_layer - 1}"
             spoiled = self._spoiled(sweep, [0], [result], total, () if is_finite else [output], where)
-        self._last_round = LastRound(
-            sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, time.perf_counter(), [0],
-            answers, [result], {0: len(message)},
-        )  # fmt: skip
-        self.observe_last()
+        parts = parts_of([0], answers, [result], {0: len(message)})
+        finished = time.perf_counter()
+        self._past.note(PastRound(
+            sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, finished, parts
+        ))  # fmt: skip
         return Summed(output=total, spoiled=spoiled, next_layer=next_layer)
 
     def interrupt(self) -> None:
@@ -278,13 +275,9 @@ class Ranks:
             self.metrics.node_failures.labels(reason=error.reason).inc()
         return found
 
-    def observe_last(self) -> None:
-        """Have everybody look at the record of the round before, while nodes compute: the next one is sent first."""
-        last, self._last_round = self._last_round, None
-        if last is not None:
-            record = record_of(last)
-            for observe in self.observers:
-                observe(record)
+    def pass_on(self) -> None:
+        """Have everybody look at the records of all rounds so far; for the end of a sweep."""
+        self._past.pass_on()
 
     def _refused(self, rank: int, error: ShapeError) -> NodeFault:
         fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
@@ -293,7 +286,7 @@ class Ranks:
 
     def _counted(self, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
-        self.observe_last()
+        self._past.pass_on()
         self._slowness.idle()
         self.metrics.node_failures.labels(reason=error.reason).inc()
         return error

@@ -1,7 +1,8 @@
 """What is known of one round once its sum is there: made once, looked at by everybody who keeps times.
 
-    record = record_of(LastRound(...))     ranks.py notes the round, and makes the record while nodes compute the next
-    for observe in observers: observe(record)
+    past = PastRounds(observers)
+    past.note(PastRound(...))   # ranks.py, in the middle of a round
+    past.pass_on()              # at the end of a sweep, or while nodes compute: each observer gets each record
 
 Observers: metrics (round_metrics.py), limits of rounds (round_limits.py), the watch for slow nodes (slow_nodes.py) and
 RoundTimes below, which benchmarks read. Instants are time.perf_counter's, all of one clock: this process's.
@@ -9,13 +10,16 @@ RoundTimes below, which benchmarks read. Instants are time.perf_counter's, all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
+
+PASS_ON_SECONDS = 0.1
+"""The most that a record may come late."""
 
 Result = shard_pb2.BlockResult | shard_pb2.LayersResult
 
@@ -71,8 +75,8 @@ class RoundRecord(NamedTuple):
             before = part.arrived
 
 
-class LastRound(NamedTuple):
-    """What a record is made of, once there is time for it."""
+class PastRound(NamedTuple):
+    """What a record is made of, once there is time for it: numbers only, so that no answer's tensors are kept."""
 
     sweep: Sweep
     kind: str
@@ -82,30 +86,59 @@ class LastRound(NamedTuple):
     started: float
     sent: float
     finished: float
-    ranks: Sequence[int]
-    answers: Sequence[Arrived]
-    """Of `ranks`."""
-    results: Sequence[Result]
-    """Of `ranks`."""
-    sent_bytes: Mapping[int, int]
-    """By rank."""
+    parts: Sequence[RankRound]
+    """In the order of ranks."""
 
 
-def record_of(last: LastRound) -> RoundRecord:
-    """Return the record of a round that is over."""
-    parts = [
+class PastRounds:
+    """Rounds that nobody has looked at yet.
+
+    Looking takes several observers' code and tables through the processor's caches: the rounds of a sweep, one after
+    another, cost a quarter of what they cost one by one between others. So short rounds wait for the end of their
+    sweep, PASS_ON_SECONDS at most; who watches for slow nodes looks twice a second.
+    """
+
+    def __init__(self, observers: Sequence[Callable[[RoundRecord], None]]) -> None:
+        """Args: observers: called with each record, in the thread that passes on; a list that may grow."""
+        self._observers = observers
+        self._rounds: list[PastRound] = []
+
+    def note(self, past: PastRound) -> None:
+        """Keep a round."""
+        self._rounds.append(past)
+
+    def pass_on_late(self, now: float) -> None:
+        """Have everybody look, if the oldest round has waited for PASS_ON_SECONDS."""
+        if self._rounds and now - self._rounds[0].started >= PASS_ON_SECONDS:
+            self.pass_on()
+
+    def pass_on(self) -> None:
+        """Have everybody look at all rounds so far."""
+        rounds, self._rounds = self._rounds, []
+        for past in rounds:
+            record = _record_of(past)
+            for observe in self._observers:
+                observe(record)
+
+
+def _record_of(past: PastRound) -> RoundRecord:
+    return RoundRecord(
+        past.sweep.sweep_id, past.sweep.sequence_ids, past.kind, past.layer, past.layer_count, past.row_count,
+        past.started, past.sent, past.finished, tuple(sorted(past.parts, key=_arrival)), max(past.parts, key=_work),
+    )  # fmt: skip
+
+
+def parts_of(
+    ranks: Sequence[int], answers: Sequence[Arrived], results: Sequence[Result], sent_bytes: Mapping[int, int]
+) -> list[RankRound]:
+    """Return what there is to know of each rank's part. Args: answers, results: of `ranks`; sent_bytes: by rank."""
+    return [
         RankRound(
-            rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, last.sent_bytes[rank],
+            rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, sent_bytes[rank],
             answer.byte_count,
         )
-        for rank, answer, result in zip(last.ranks, last.answers, last.results, strict=True)
+        for rank, answer, result in zip(ranks, answers, results, strict=True)
     ]  # fmt: skip
-    slowest = max(parts, key=_work)
-    parts.sort(key=_arrival)
-    return RoundRecord(
-        last.sweep.sweep_id, last.sweep.sequence_ids, last.kind, last.layer, last.layer_count, last.row_count,
-        last.started, last.sent, last.finished, tuple(parts), slowest,
-    )  # fmt: skip
 
 
 def _work(part: RankRound) -> int:

@@ -124,7 +124,6 @@ class SlowNodeWatch:
 
     def observe(self, record: RoundRecord) -> None:
         """Note a round that is over."""
-        self._waiting = None
         self._nodes.round_took(kind_of_round(record.kind, record.row_count), record.waits())
 
     def idle(self) -> None:

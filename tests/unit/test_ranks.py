@@ -109,7 +109,7 @@ def test_parts_lie_in_the_order_in_which_answers_came_even_where_they_are_taken_
     for client, at in zip(mesh.clients, (3e9, 1e9, 2e9), strict=True):
         client.arrives_at = at
     ranks.run_block(ATTENTION, 0, make_sweep(2), make_rows(2))
-    ranks.observe_last()
+    ranks.pass_on()
     (record,) = records
     assert [part.rank for part in record.parts] == [1, 2, 0]
     assert record.last.rank == 0
