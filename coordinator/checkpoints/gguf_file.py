@@ -18,8 +18,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from common.errors import CheckpointError
 from coordinator.checkpoints.config_values import shown
+from coordinator.checkpoints.gguf_place import MAGIC
 
-_MAGIC = b"GGUF"
 _VERSIONS = (2, 3)
 _MAX_DIMENSION_COUNT = 4
 _MAX_STRING_BYTES = 16 << 20
@@ -81,7 +81,7 @@ class _HeaderParser:
         self._position = 0
 
     def parse(self) -> GgufHeader:
-        if self._take(4) != _MAGIC:
+        if self._take(len(MAGIC)) != MAGIC:
             raise CheckpointError(f"{self._path} is not a GGUF file")
         version = self._number("<I")
         if version not in _VERSIONS:

@@ -1,5 +1,7 @@
-"""What lies where a model should: a `.gguf`, or a config with weights?
+"""What lies where a model should: GGUF, or a config with weights?
 
+Where both lie in one directory, weights beside config.json come first, as in transformers, which reads GGUF only when
+the file is named. Whose weights are read, its vocabulary is read too (coordinator/tokenizer follows `gguf_of`).
 Covers: mistakes that can be told without torch, which takes seconds to import. Does not cover: what is in the files.
 """
 
@@ -7,40 +9,48 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import CheckpointError, ModelNotFound
+from common.errors import ModelNotFound
 from common.model.model_spec import ModelSpec
+from coordinator.checkpoints.adapter import check_no_adapter_beside, check_not_only_adapter
 from coordinator.checkpoints.config_values import read_json_object
+from coordinator.checkpoints.gguf_place import first_part, is_gguf, only_gguf
 from coordinator.checkpoints.model_config import spec_from_config
-from coordinator.checkpoints.weight_files import WeightFiles, find_weight_files
+from coordinator.checkpoints.weight_files import WeightFiles, find_weight_files, has_weight_files
+
+CONFIG_FILE = "config.json"
 
 
 def find_model(model: Path) -> Path | tuple[ModelSpec, WeightFiles]:
-    """Return the one `.gguf` to read, or a Hugging Face directory's maths and weight files.
+    """Return the one GGUF file to read, or a Hugging Face directory's maths and weight files.
 
-    Args: model: a Hugging Face directory, a `.gguf` file, or a directory with exactly one `.gguf` and no config.json.
+    Args: model: a Hugging Face directory, a GGUF file, or a directory with exactly one GGUF model.
     Raises: ModelNotFound: there is no model at this place. UnsupportedModel: its maths is not implemented.
         CheckpointError: a file is missing, or config or index cannot be used.
     """
+    gguf = gguf_of(model)
+    if gguf is not None:
+        return gguf
+    if not has_weight_files(model):
+        check_not_only_adapter(model)
+    if not (model / CONFIG_FILE).is_file():
+        raise ModelNotFound(f"{model} holds neither config.json nor a .gguf file; is it a model's directory?")
+    spec, files = spec_from_config(read_json_object(model / CONFIG_FILE)), find_weight_files(model)
+    check_no_adapter_beside(model)
+    return spec, files
+
+
+def gguf_of(model: Path) -> Path | None:
+    """Return the GGUF file that a model is read from, the first of its parts; None: the directory's own files count.
+
+    Raises: ModelNotFound: nothing is there, a file of another kind, or several GGUF models. CheckpointError: the
+        directory cannot be read, or a first part is missing.
+    """
     if model.is_file():
-        if model.suffix.lower() != ".gguf":
+        if not is_gguf(model):
             raise ModelNotFound(f"{model} is a file, but not a .gguf; name the model's directory")
-        return model
+        return first_part(model)
     if not model.is_dir():
         raise ModelNotFound(f"{model} does not exist; name a model's directory or a .gguf file")
-    config_path = model / "config.json"
-    if not config_path.is_file():
-        return _only_gguf(model)
-    return spec_from_config(read_json_object(config_path)), find_weight_files(model)
-
-
-def _only_gguf(directory: Path) -> Path:
-    """Return the one `.gguf` of a directory without config.json."""
-    try:
-        found = sorted(path for path in directory.iterdir() if path.suffix.lower() == ".gguf" and path.is_file())
-    except OSError as error:
-        raise CheckpointError(f"{directory} cannot be read: {error.strerror}") from error
-    if not found:
-        raise ModelNotFound(f"{directory} holds neither config.json nor a .gguf file; is it a model's directory?")
-    if len(found) > 1:
-        raise ModelNotFound(f"{directory} holds {len(found)} .gguf files; name one of them, such as {found[0]}")
-    return found[0]
+    if (model / CONFIG_FILE).is_file() and has_weight_files(model):
+        return None
+    return only_gguf(model)

@@ -14,6 +14,10 @@ from common.errors import CheckpointError, ModelNotFound
 from coordinator.checkpoints.config_values import read_json_object, shown
 
 MAX_SHARD_COUNT = 4096
+_WHOLE = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+)  # fmt: skip
+"""In the order in which they count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,25 +31,32 @@ class WeightFiles:
     """Tensor name to file name, as an index says; empty when there is none."""
 
 
+def has_weight_files(directory: Path) -> bool:
+    """Say whether there is anything to read here, a shard without its index included (find_weight_files tells)."""
+    return any((directory / name).is_file() for name in _WHOLE) or bool(_shards(directory))
+
+
 def find_weight_files(directory: Path) -> WeightFiles:
     """Return the files to read; a single file comes before an index, safetensors before `.bin`, as in transformers.
 
     Raises: ModelNotFound: there are no weights. CheckpointError: an index is malformed or names a file that is
         missing or lies outside the directory.
     """
-    single_bin = directory / "pytorch_model.bin"
-    if (directory / "model.safetensors").is_file():
-        return WeightFiles(directory=directory, format="safetensors", paths=(directory / "model.safetensors",))
-    if (directory / "model.safetensors.index.json").is_file():
-        return _from_index(directory, "safetensors", directory / "model.safetensors.index.json")
-    if single_bin.is_file():
-        return WeightFiles(directory=directory, format="bin", paths=(single_bin,))
-    if (directory / "pytorch_model.bin.index.json").is_file():
-        return _from_index(directory, "bin", directory / "pytorch_model.bin.index.json")
-    shards = sorted([*directory.glob("model-*.safetensors"), *directory.glob("pytorch_model-*.bin")])
+    for name in _WHOLE:
+        path = directory / name
+        if path.is_file():
+            weight_format: Literal["safetensors", "bin"] = "safetensors" if ".safetensors" in name else "bin"
+            if path.suffix == ".json":
+                return _from_index(directory, weight_format, path)
+            return WeightFiles(directory=directory, format=weight_format, paths=(path,))
+    shards = _shards(directory)
     if shards:
         raise CheckpointError(f"{directory} has the shard {shards[0].name} but no index.json; download that too")
-    raise ModelNotFound(f"{directory} holds no weights: model*.safetensors or pytorch_model*.bin is needed")
+    raise ModelNotFound(f"{directory} holds no weights: model*.safetensors, pytorch_model*.bin or one .gguf is needed")
+
+
+def _shards(directory: Path) -> list[Path]:
+    return sorted([*directory.glob("model-*.safetensors"), *directory.glob("pytorch_model-*.bin")])
 
 
 def check_index(files: WeightFiles, found: set[tuple[str, str]]) -> None:

@@ -1,17 +1,18 @@
 """Chooses the tokenizer for a model: a Hugging Face directory, or a GGUF file.
 
-Does not cover: the formats themselves (hf_directory.py, sentencepiece_model.py, gguf_vocab.py).
+Does not cover: which file counts (vocabulary_place.py), the formats themselves (hf_directory.py,
+sentencepiece_model.py, gguf_vocab.py).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import CheckpointError, ModelNotFound
 from coordinator.tokenizer.contract import Tokenizer
 from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
 from coordinator.tokenizer.gguf_vocab import load_gguf_tokenizer
-from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TOKENIZER_FILE, load_directory_tokenizer
+from coordinator.tokenizer.hf_directory import load_directory_tokenizer
+from coordinator.tokenizer.vocabulary_place import vocabulary_place
 
 __all__ = ["IncrementalDetokenizer", "Tokenizer", "load_tokenizer"]
 
@@ -24,17 +25,5 @@ def load_tokenizer(model: Path) -> Tokenizer:
         CheckpointError: no tokenizer is there, or its file is malformed.
         UnsupportedModel: a kind of tokenizer that we do not compute, by name.
     """
-    if model.is_file() and model.suffix == ".gguf":
-        return load_gguf_tokenizer(model)
-    if not model.is_dir():
-        raise ModelNotFound(f"no model at '{model}': give a model directory or a .gguf file")
-    if (model / TOKENIZER_FILE).is_file() or (model / SENTENCEPIECE_FILE).is_file():
-        return load_directory_tokenizer(model)
-    gguf_files = sorted(model.glob("*.gguf"))
-    if len(gguf_files) == 1:
-        return load_gguf_tokenizer(gguf_files[0])
-    if gguf_files:
-        raise ModelNotFound(f"'{model}' holds {len(gguf_files)} .gguf files: name the one to use")
-    raise CheckpointError(
-        f"no tokenizer in '{model}': {TOKENIZER_FILE}, {SENTENCEPIECE_FILE} or one .gguf file is needed"
-    )
+    place = vocabulary_place(model)
+    return load_gguf_tokenizer(place) if place.is_file() else load_directory_tokenizer(place)

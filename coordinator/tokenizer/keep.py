@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coordinator.checkpoints.gguf_file import read_gguf_header
 from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TEMPLATE_FILE, TOKENIZER_FILE
+from coordinator.tokenizer.vocabulary_place import vocabulary_place
 
 KEPT_FILES = (
     TOKENIZER_FILE, SENTENCEPIECE_FILE, TEMPLATE_FILE, "tokenizer_config.json", "config.json", "generation_config.json",
@@ -25,14 +26,14 @@ _TENSOR_COUNT_AT = 8
 def keep_tokenizer(model: Path, directory: Path) -> None:
     """Copy what `load_tokenizer` needs of `model` into an empty directory, where it gives the same tokenizer.
 
-    Raises: CheckpointError: the model's file cannot be read. OSError: the copy cannot be written.
+    Raises: ModelError: there is no tokenizer, or it cannot be read. OSError: the copy cannot be written.
     """
-    if model.is_dir() and any((model / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE)):
+    source = vocabulary_place(model)
+    if source.is_dir():
         for name in KEPT_FILES:
             if (model / name).is_file():
                 shutil.copyfile(model / name, directory / name)
         return
-    source = model if model.is_file() else next(iter(sorted(model.glob("*.gguf"))))
     metadata_bytes = read_gguf_header(source).metadata_bytes
     with source.open("rb") as file:
         metadata = bytearray(file.read(metadata_bytes))
