@@ -77,9 +77,10 @@ def check_config_keys(config: Mapping[str, Any], computed: frozenset[str]) -> No
             if value is not None and (isinstance(value, bool) or value not in NEUTRAL[key]):
                 wanted = " or ".join(str(neutral) for neutral in NEUTRAL[key])
                 raise UnsupportedModel(f"config.json: {shown(key)} is {shown(value)}; only {wanted} is implemented")
-        elif key not in computed and key not in HARMLESS and not _is_off(value):
+        elif key not in computed and key not in HARMLESS and not is_off(value):
             raise UnsupportedModel(f"config.json: {shown(key)} is {shown(value)}, which is not implemented")
 
 
-def _is_off(value: Any) -> bool:
+def is_off(value: Any) -> bool:
+    """Say whether a value switches its key off, whatever the key."""
     return value is None or value is False or value in ("", [], {})

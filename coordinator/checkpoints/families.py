@@ -7,6 +7,7 @@ Source: the configuration and modeling classes of transformers 5.24.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,17 @@ class Family:
     """When config.json does not say; None: hidden size divided by query heads."""
     default_sliding_window: int | None = None
     """When config.json does not say; an explicit null is none."""
+    default_sizes: Mapping[str, int]
+    """By key, what config.json means that leaves it out."""
+
+    @property
+    def base_architecture(self) -> str:
+        """The `architectures` entry of the model without its head."""
+        return self.architecture.replace("ForCausalLM", "Model")
+
+
+def _sizes(**others: int) -> Mapping[str, int]:
+    return {"hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32, **others}
 
 
 FAMILIES = (
@@ -52,6 +64,7 @@ FAMILIES = (
         qkv_bias="attention_bias",
         output_bias="attention_bias",
         ffn_bias="mlp_bias",
+        default_sizes=_sizes(intermediate_size=11008, vocab_size=32000, max_position_embeddings=2048),
     ),
     Family(
         name="mistral",
@@ -60,6 +73,7 @@ FAMILIES = (
         window_rule="every_layer",
         default_kv_head_count=8,
         default_sliding_window=4096,
+        default_sizes=_sizes(intermediate_size=14336, vocab_size=32000, max_position_embeddings=131072),
     ),
     Family(
         name="qwen2",
@@ -69,6 +83,7 @@ FAMILIES = (
         window_rule="by_layer",
         default_kv_head_count=32,
         default_sliding_window=4096,
+        default_sizes=_sizes(intermediate_size=22016, vocab_size=151936, max_position_embeddings=32768),
     ),
     Family(
         name="qwen3",
@@ -81,17 +96,20 @@ FAMILIES = (
         default_kv_head_count=32,
         default_head_size=128,
         default_sliding_window=4096,
+        default_sizes=_sizes(intermediate_size=22016, vocab_size=151936, max_position_embeddings=32768),
     ),
 )
 
 
 def family_of_architecture(architecture: str) -> Family:
-    """Return the family with this `architectures` entry.
+    """Return the family with this `architectures` entry, in any case: the first files have LLaMAForCausalLM.
+
+    The model without its head (`LlamaModel`) is what AutoModel saves; whether a head is there the tensors say.
 
     Raises: UnsupportedModel: there is none; the message lists those there are.
     """
     for family in FAMILIES:
-        if family.architecture == architecture:
+        if architecture.lower() in (family.architecture.lower(), family.base_architecture.lower()):
             return family
     known = ", ".join(family.architecture for family in FAMILIES)
     raise UnsupportedModel(f"config.json: architecture {shown(architecture)} is not supported; supported: {known}")

@@ -38,7 +38,8 @@ def spec_from_config(config: Mapping[str, Any]) -> ModelSpec:
     family = _family(config)
     bias_keys = {rule for rule in (family.qkv_bias, family.output_bias, family.ffn_bias) if isinstance(rule, str)}
     check_config_keys(config, COMPUTED | bias_keys)
-    values = ConfigValues(config, "config.json")
+    left_out = {key: size for key, size in family.default_sizes.items() if config.get(key) is None}
+    values = ConfigValues({**config, **left_out}, "config.json")
     hidden_size = values.whole("hidden_size")
     query_head_count = _positive(values, "num_attention_heads")
     layer_count = _layer_count(values)

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.errors import CheckpointError, UnsupportedModel
 from common.model.model_spec import RopeSpec
+from coordinator.checkpoints.config_keys import is_off
 from coordinator.checkpoints.config_values import ConfigValues, shown
 
 DEFAULT_THETA = 10000.0
@@ -33,6 +34,14 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
     }),
     "llama3": frozenset({"factor", "low_freq_factor", "high_freq_factor"}),
 }  # fmt: skip
+_OF_OTHERS = frozenset({"short_factor", "long_factor"}).union(*_OF_TYPE.values())
+"""Of some type: transformers passes them over for the others, where they are left from an earlier configuration."""
+_HARMLESS = frozenset({
+    "finetuned",  # of the first YaRN models' own code: was the model trained with it? Nothing follows.
+    "mrope_section", "mrope_interleaved",  # positions of pictures; those of text are the same in every section
+})  # fmt: skip
+_NEUTRAL: Mapping[str, tuple[Any, ...]] = {"attn_factor": (1,), "extrapolation_factor": (1,)}
+"""What other programs read, with the values that change nothing."""
 
 
 def rope_from_config(config: Mapping[str, Any], position_count: int) -> tuple[RopeSpec, int]:
@@ -62,27 +71,24 @@ def rope_from_config(config: Mapping[str, Any], position_count: int) -> tuple[Ro
 
 
 def _parameters(config: Mapping[str, Any]) -> ConfigValues:
-    """Return the parameters of either spelling; two that disagree are refused."""
-    found = {key: config[key] for key in ("rope_scaling", "rope_parameters") if config.get(key)}
-    for key, value in found.items():
+    """Return the parameters of either spelling; the older one wins where both are, as in transformers."""
+    for key in ("rope_scaling", "rope_parameters"):
+        value = config.get(key)
+        if not value:
+            continue
         if not isinstance(value, dict):
             raise CheckpointError(f"config.json: '{key}' is {shown(value)}; an object is needed")
         nested = [name for name, inner in value.items() if isinstance(inner, dict)]
         if nested:
             raise UnsupportedModel(f"config.json: '{key}' differs by layer, in {shown(nested[0])}; that is not "
                                    "implemented")  # fmt: skip
-    if len(found) == 2 and found["rope_scaling"] != found["rope_parameters"]:
-        raise CheckpointError("config.json: 'rope_scaling' and 'rope_parameters' disagree; remove one")
-    for key, value in found.items():
         return ConfigValues(value, f"config.json: {key}")
     return ConfigValues({}, "config.json: rope_parameters")
 
 
 def _rope_type(parameters: ConfigValues) -> str:
-    names = {parameters.text(key) for key in ("rope_type", "type") if parameters.values.get(key) is not None}
-    if len(names) > 1:
-        raise CheckpointError(f"{parameters.place}: 'type' and 'rope_type' disagree; remove one")
-    rope_type = names.pop() if names else "default"
+    """Return the type; `rope_type` wins over `type`, which Qwen2-VL's text models have as `mrope` beside `default`."""
+    rope_type = parameters.text("rope_type", "") or parameters.text("type", "") or "default"
     if rope_type not in _OF_TYPE:
         known = ", ".join(_OF_TYPE)
         raise UnsupportedModel(f"{parameters.place}: rope type {shown(rope_type)} is not supported; supported: {known}")
@@ -90,18 +96,29 @@ def _rope_type(parameters: ConfigValues) -> str:
 
 
 def _check_parameters(parameters: ConfigValues, rope_type: str) -> None:
-    """Raise UnsupportedModel for a parameter that this type does not have."""
+    """Raise UnsupportedModel for a parameter that transformers does not know either."""
     for key, value in parameters.values.items():
-        if key not in _EVERY_TYPE and key not in _OF_TYPE[rope_type] and value is not None:
-            raise UnsupportedModel(f"{parameters.place}: {shown(key)} is not implemented for rope type '{rope_type}'")
+        if key in _EVERY_TYPE or key in _OF_OTHERS or key in _OF_TYPE[rope_type] or is_off(value):
+            continue
+        if key not in _HARMLESS and (isinstance(value, bool) or value not in _NEUTRAL.get(key, ())):
+            raise UnsupportedModel(f"{parameters.place}: {shown(key)} is {shown(value)}, which is not implemented for "
+                                   f"rope type '{rope_type}'")  # fmt: skip
     if parameters.real("partial_rotary_factor", 1.0) != 1.0:
         raise UnsupportedModel(f"{parameters.place}: 'partial_rotary_factor' is not 1, which is not implemented")
 
 
 def _theta(config: Mapping[str, Any], parameters: ConfigValues) -> float:
     """Return the base; the one among the parameters comes before the one beside them."""
-    outer = ConfigValues(config, "config.json").real("rope_theta", DEFAULT_THETA)
-    return parameters.real("rope_theta", outer)
+    outer = ConfigValues(config, "config.json")
+    theta = parameters.real("rope_theta", outer.real("rope_theta", DEFAULT_THETA))
+    unread = config.get("rope_parameters")
+    if parameters.values is not unread and isinstance(unread, dict):
+        # transformers drops all of rope_parameters; a base that stands only there cannot have been meant to be dropped.
+        lost = ConfigValues(unread, "config.json: rope_parameters").real("rope_theta", theta)
+        if lost != theta:
+            raise UnsupportedModel(f"config.json: 'rope_parameters' has rope_theta {lost}, but 'rope_scaling' replaces "
+                                   f"it and means {theta}; remove one of the two")  # fmt: skip
+    return theta
 
 
 def _factor(parameters: ConfigValues) -> float:

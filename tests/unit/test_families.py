@@ -1,6 +1,6 @@
 """Does a config.json become the maths that transformers makes of it, or a refusal that names the key?
 
-Does not cover: rotary parameters (test_families_rope.py), GGUF metadata (test_families_gguf.py), tensors
+Does not cover: what it leaves out (test_families_defaults.py), rotary parameters (test_families_rope.py), GGUF metadata (test_families_gguf.py), tensors
 (test_checkpoints.py).
 """
 
@@ -82,7 +82,7 @@ def test_a_key_that_changes_nothing_is_no_hindrance(key: str, value: object) -> 
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"hidden_size": ...}, "hidden_size"),
+        ({"hidden_size": 576.5}, "hidden_size"),
         ({"num_hidden_layers": "30"}, "num_hidden_layers"),
         ({"num_attention_heads": 0}, "num_attention_heads"),
         ({"num_attention_heads": 9.0}, "num_attention_heads"),
@@ -189,19 +189,6 @@ def test_a_bias_key_of_another_family_is_refused() -> None:
     """Mistral has no attention_bias: true must mean something else."""
     mistral = {**SMOL, "architectures": ["MistralForCausalLM"], "model_type": "mistral"}
     assert "attention_bias" in refusal(mistral, attention_bias=True)
-
-
-def test_what_a_configuration_leaves_out_is_the_familys_default() -> None:
-    """Missing and null are not the same everywhere."""
-    assert spec_of(SMOL, num_key_value_heads=...).kv_head_count == 9
-    assert spec_of(SMOL, num_key_value_heads=None).kv_head_count == 9
-    assert spec_of(SMOL, rms_norm_eps=...).norm_epsilon == 1e-6
-    assert not spec_of(SMOL, tie_word_embeddings=...).tied_embeddings
-    qwen3 = {**QWEN, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}
-    assert spec_of(qwen3).head_size == 128
-    assert spec_of(qwen3, head_dim=16).head_size == 16
-    mistral = {**QWEN, "architectures": ["MistralForCausalLM"], "model_type": "mistral", "num_attention_heads": 16}
-    assert spec_of(mistral, num_key_value_heads=...).kv_head_count == 8
 
 
 def test_mistral_slides_on_every_layer_unless_told_not_to() -> None:

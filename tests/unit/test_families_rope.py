@@ -5,10 +5,12 @@ Does not cover: the other keys (test_families.py), GGUF metadata (test_families_
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import Qwen2Config
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from common.errors import CheckpointError
@@ -98,6 +100,61 @@ def test_the_base_among_the_rope_parameters_wins() -> None:
 
 
 @pytest.mark.parametrize(
+    ("scaling", "same"),
+    [
+        ({"type": "yarn", "factor": 4.0, "finetuned": True}, ("yarn", 4.0)),
+        ({"rope_type": "yarn", "factor": 4.0, "attn_factor": 1, "extrapolation_factor": 1.0}, ("yarn", 4.0)),
+        ({"type": "linear", "factor": 2.0, "beta_fast": 3.0}, ("linear", 2.0)),
+        ({"rope_type": "dynamic", "factor": 2.0, "low_freq_factor": 1.0}, ("dynamic", 2.0)),
+        ({"rope_type": "linear", "factor": 2.0, "original_max_position_embeddings": 32}, ("linear", 2.0)),
+        ({"rope_type": "default", "factor": 8.0, "short_factor": [1.0], "long_factor": [2.0]}, ("default", 1.0)),
+        ({"type": "mrope", "rope_type": "default", "mrope_section": [16, 24, 24]}, ("default", 1.0)),
+        ({"type": "linear", "rope_type": "dynamic", "factor": 2.0}, ("dynamic", 2.0)),
+        ({"type": "linear", "factor": 2.0, "of_the_future": None, "switched_off": False}, ("linear", 2.0)),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
+def test_a_rope_parameter_that_changes_nothing_is_no_hindrance(
+    scaling: dict[str, Any], same: tuple[str, float], spelling: str
+) -> None:
+    """What transformers passes over for this type, and `type` beside another `rope_type`, in both spellings."""
+    spec = spec_of(QWEN, **{spelling: scaling})
+    assert spec == spec_of(QWEN, rope_scaling={"type": same[0], "factor": same[1]})
+    assert spec.rope.rope_type == theirs({spelling: scaling})["rope_type"]
+
+
+def theirs(changes: dict[str, Any]) -> dict[str, Any]:
+    """Return the rope_parameters that transformers makes of QWEN with some keys changed."""
+    return dict(Qwen2Config(**copy.deepcopy({**QWEN, **changes})).rope_parameters)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 1e4}},
+        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_type": "dynamic", "factor": 3.0}},
+        {"rope_scaling": {"rope_type": "default"}, "rope_parameters": {"rope_type": "linear", "factor": 3.0}},
+        {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 5e5}, "rope_theta": 5e5},
+        {"rope_scaling": None, "rope_parameters": {"rope_type": "linear", "factor": 3.0, "rope_theta": 7e5}},
+        {"rope_scaling": {}, "rope_parameters": {"rope_type": "linear", "factor": 3.0}, "rope_theta": 7e5},
+    ],
+)
+def test_of_two_spellings_in_one_file_the_one_counts_that_counts_for_transformers(changes: dict[str, Any]) -> None:
+    """rope_scaling replaces rope_parameters, unless it is empty."""
+    rope, wanted = spec_of(QWEN, **changes).rope, theirs(changes)
+    assert (rope.rope_type, rope.theta, rope.factor) == (
+        wanted["rope_type"], wanted["rope_theta"], wanted.get("factor", 1.0),
+    )  # fmt: skip
+
+
+def test_a_base_that_transformers_would_lose_is_refused() -> None:
+    """rope_scaling replaces rope_parameters with the base in it: 10000 was hardly meant."""
+    assert "rope_theta" in refusal(
+        QWEN, rope_scaling={"type": "linear", "factor": 2.0}, rope_parameters={"rope_theta": 1e6}
+    )
+
+
+@pytest.mark.parametrize(
     "changes",
     [
         {"rope_scaling": {"type": "longrope", "factor": 2.0, "short_factor": [1.0], "long_factor": [1.0]}},
@@ -117,9 +174,10 @@ def test_another_rope_type_is_refused_by_name(changes: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("scaling", "named"),
     [
-        ({"type": "linear", "factor": 2.0, "beta_fast": 3.0}, "beta_fast"),
+        ({"type": "yarn", "factor": 2.0, "attn_factor": 1.5}, "attn_factor"),
+        ({"type": "yarn", "factor": 2.0, "extrapolation_factor": True}, "extrapolation_factor"),
         ({"type": "dynamic", "factor": 2.0, "alpha": 1000.0}, "alpha"),
-        ({"type": "default", "mrope_section": [1, 2]}, "mrope_section"),
+        ({"type": "mrope", "mrope_section": [1, 2]}, "mrope"),
         ({"type": "linear", "factor": 2.0, "partial_rotary_factor": 0.5}, "partial_rotary_factor"),
         ({"full_attention": {"rope_type": "default"}}, "full_attention"),
         ({"type": "linear", "factor": 0.5}, "factor"),
@@ -139,11 +197,7 @@ def test_a_rope_parameter_that_is_not_implemented_is_refused_by_name(scaling: di
         ({"rope_scaling": {"type": "linear"}}, "factor"),
         ({"rope_scaling": {"type": "linear", "factor": True}}, "factor"),
         ({"rope_scaling": {"type": "linear", "factor": "2"}}, "factor"),
-        ({"rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2.0}}, "rope_type"),
-        (
-            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": {"rope_theta": 1e4}},
-            "rope_parameters",
-        ),
+        ({"rope_scaling": {"rope_type": 7, "factor": 2.0}}, "rope_type"),
         ({"rope_scaling": {"type": 7, "factor": 2.0}}, "type"),
         ({"rope_theta": float("inf")}, "rope_theta"),
         ({"rope_theta": 10**400}, "rope_theta"),
