@@ -22,8 +22,8 @@ from common.model.model_spec import ModelSpec
 from coordinator.checkpoints.config_values import shown
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
-from coordinator.checkpoints.tensor_names import check_tensors
-from coordinator.checkpoints.weight_files import WeightFiles, check_index
+from coordinator.checkpoints.tensor_names import check_stored_tensors
+from coordinator.checkpoints.weight_files import WeightFiles
 
 _LOCAL_HEADER_BYTES = 30
 """Of a zip archive's entry, before its name and its extra field, whose lengths are the last four bytes."""
@@ -49,9 +49,8 @@ class BinCheckpoint:
             old format, or has code in it.
         """
         self._strided: dict[tuple[Path, str], _Strided] = {}
-        tensors = [tensor for path in files.paths for tensor in self._describe(path)]
-        check_index(files, {(tensor.path.name, tensor.stored_name) for tensor in tensors})
-        self._tensors = check_tensors(spec, tensors, str(files.directory))
+        stored = [tensor for path in files.paths for tensor in self._describe(path)]
+        self._tensors = check_stored_tensors(spec, stored, files)
         self.spec = settled_spec(spec, self._tensors, self.read_rows)
         self.dtype = matrix_dtype(self._tensors)
         self.identity = model_identity(self.spec, self._tensors, self.read_rows)

@@ -26,6 +26,14 @@ def is_gguf(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX or _begins_as_gguf(path)
 
 
+def plain_name(path: Path) -> str:
+    """Return a file's name without GGUF's suffix and without the number of a part."""
+    match = _PART.fullmatch(path.name)
+    if match is not None:
+        return match["stem"]
+    return path.stem if path.suffix.lower() == SUFFIX else path.name
+
+
 def first_part(path: Path) -> Path:
     """Return the file to begin with: the first part of a model in parts, else the file itself.
 

@@ -19,8 +19,8 @@ from common.errors import CheckpointError
 from common.model.model_spec import ModelSpec
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_stored_rows
-from coordinator.checkpoints.tensor_names import check_tensors
-from coordinator.checkpoints.weight_files import WeightFiles, check_index
+from coordinator.checkpoints.tensor_names import check_stored_tensors
+from coordinator.checkpoints.weight_files import WeightFiles
 
 _DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 
@@ -33,9 +33,8 @@ class SafetensorsCheckpoint:
 
         Raises: CheckpointError, UnsupportedModel: see check_tensors; a file is missing, cut short or malformed.
         """
-        tensors = [tensor for path in files.paths for tensor in _read_header(path)]
-        check_index(files, {(tensor.path.name, tensor.stored_name) for tensor in tensors})
-        self._tensors = check_tensors(spec, tensors, str(files.directory))
+        stored = [tensor for path in files.paths for tensor in _read_header(path)]
+        self._tensors = check_stored_tensors(spec, stored, files)
         self.spec = settled_spec(spec, self._tensors, self.read_rows)
         self.dtype = matrix_dtype(self._tensors)
         self.identity = model_identity(self.spec, self._tensors, self.read_rows)

@@ -28,7 +28,8 @@ class WeightFiles:
     format: Literal["safetensors", "bin"]
     paths: tuple[Path, ...]
     index: dict[str, str] = field(default_factory=dict)
-    """Tensor name to file name, as an index says; empty when there is none."""
+    """Tensor name to file name, as an index says; empty when there is none. It says which files are read; which tensors
+    they hold they say themselves, as in transformers."""
 
 
 def has_weight_files(directory: Path) -> bool:
@@ -57,16 +58,6 @@ def find_weight_files(directory: Path) -> WeightFiles:
 
 def _shards(directory: Path) -> list[Path]:
     return sorted([*directory.glob("model-*.safetensors"), *directory.glob("pytorch_model-*.bin")])
-
-
-def check_index(files: WeightFiles, found: set[tuple[str, str]]) -> None:
-    """Raise CheckpointError unless each tensor that the index promises is in the file it names.
-
-    Args: found: (file name, tensor name) of all that is there.
-    """
-    for tensor, file in files.index.items():
-        if (file, tensor) not in found:
-            raise CheckpointError(f"{files.directory / file}: the index promises {shown(tensor)}, but it is not there")
 
 
 def _from_index(directory: Path, weight_format: Literal["safetensors", "bin"], index_path: Path) -> WeightFiles:

@@ -22,6 +22,7 @@ from common.errors import InputError, ModelNotFound
 from common.machine.durable_files import replace_private
 from common.model.plan import Plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from coordinator.checkpoints.gguf_place import plain_name
 
 if TYPE_CHECKING:  # it imports torch, which a coordinator without a model has no use for
     from coordinator.ranks.identity import RanksIdentity
@@ -174,7 +175,7 @@ def name_for(model: Path, wanted: str = "") -> str:
 
     Raises: InputError: no model can be called so.
     """
-    name = wanted or (model.stem if model.is_file() else model.resolve().name)
+    name = wanted or (plain_name(model) if model.is_file() else model.resolve().name)
     if not wanted:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60]
     if not NAME.fullmatch(name):

@@ -5,14 +5,16 @@ Does not cover: what is inside weight files (test_checkpoints_hostile.py), confi
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
 from common.errors import ModelNotFound
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from tests.support.damaged_models import refusal, rewrite_json, saved
-from tests.support.random_models import Format
+from tests.support.random_models import Format, build, save
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -79,12 +81,39 @@ def test_an_index_cannot_point_outside_the_directory(tmp_path: Path, place: obje
     assert "not a file of this directory" in refusal(model)
 
 
-def test_an_index_that_promises_too_much_is_refused(tmp_path: Path) -> None:
-    """A tensor must be in the file that the index names."""
+def test_a_tensor_that_only_the_index_has_is_named_with_its_file(tmp_path: Path) -> None:
+    """A shard of another version: the one to download again is the one that should have it."""
     model = saved(tmp_path, "sharded")
+    name = "model.norm.weight"
+    weight_map = json.loads((model / "model.safetensors.index.json").read_text())["weight_map"]
+    shard = model / weight_map[name]
+    state = load_file(shard)
+    state.pop(name)
+    save_file(state, shard)
+    message = refusal(model)
+    assert shard.name in message
+    assert name in message
+
+
+@pytest.mark.parametrize("fmt", ["sharded", "sharded-bin"])
+def test_which_tensors_a_shard_holds_it_says_itself(tmp_path: Path, fmt: Format) -> None:
+    """The index may put a tensor into another shard, and list ones that the model has no use for: only files count."""
+    model = saved(tmp_path, fmt)
+    identity = open_checkpoint(model).identity
     first = min(model.glob("*-00001-of-*")).name
-    rewrite_json(model / "model.safetensors.index.json", lambda v: v["weight_map"].update({"model.norm.weight": first}))
-    assert "model.norm.weight" in refusal(model)
+    more = dict.fromkeys(
+        ["model.norm.weight", "model.layers.0.self_attn.rotary_emb.inv_freq", "of.another.model"], first
+    )
+    rewrite_json(next(model.glob("*.index.json")), lambda value: value["weight_map"].update(more))
+    assert open_checkpoint(model).identity == identity
+
+
+def test_a_tied_head_that_only_the_index_lists_is_no_hindrance(tmp_path: Path) -> None:
+    """It is the embedding, as in transformers."""
+    model = save(build(layers=1, tied=True), tmp_path, "sharded", tokenizer=False)
+    shard = max(model.glob("*-00003-of-*")).name
+    rewrite_json(model / "model.safetensors.index.json", lambda v: v["weight_map"].update({"lm_head.weight": shard}))
+    assert open_checkpoint(model).spec.tied_embeddings
 
 
 def test_an_index_without_a_weight_map_is_refused(tmp_path: Path) -> None:

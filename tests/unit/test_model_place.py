@@ -13,6 +13,7 @@ import pytest
 
 from common.errors import CheckpointError, ModelNotFound, UnsupportedModel
 from coordinator.checkpoints.model_place import find_model
+from coordinator.models.records import name_for
 from coordinator.tokenizer import load_tokenizer
 from coordinator.tokenizer.keep import keep_tokenizer
 from tests.support.damaged_models import refusal
@@ -37,6 +38,16 @@ def test_a_gguf_is_known_by_its_suffix_in_any_case_or_its_first_bytes(
     named = tmp_path if is_directory_named else path
     assert find_model(named) == path
     assert load_tokenizer(named).encode(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("Llama-3.2-1B", "Llama-3.2-1B"), ("Qwen3-0.6B.GGUF", "Qwen3-0.6B"), ("big-00001-of-00003.gguf", "big")],
+)
+def test_a_loaded_file_is_called_as_it_is_without_its_suffix(tmp_path: Path, file: str, name: str) -> None:
+    """A dot in a name begins no suffix, and the number of a part is no name."""
+    (tmp_path / file).touch()
+    assert name_for(tmp_path / file) == name
 
 
 def test_a_file_with_the_suffix_comes_before_files_without(tmp_path: Path) -> None:
