@@ -1,5 +1,5 @@
 """`python -m shardnode` is the `shardnode` program."""
 
-from shardnode.cli import main
+from shardnode.start import main
 
 main()
