@@ -5,9 +5,10 @@ Covers: the order in which they start and end. Does not cover: flags (cli.py), f
 
 from __future__ import annotations
 
+import logging
 import threading
 
-from common.program.lifecycle import CLOSE_SECONDS, close_within
+from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.metrics_page import MetricsPage
 from common.program.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
@@ -18,7 +19,7 @@ from shardnode.membership.membership import Membership, Presence
 from shardnode.slices.serving import Serving
 from shardnode.slices.slice_store import SliceStore
 
-DRAIN_SECONDS = 5.0
+log = logging.getLogger(__name__)
 
 
 class RunningNode:
@@ -47,12 +48,13 @@ class RunningNode:
                 page = MetricsPage(serving.metrics.registry, config.metrics_port)
                 self._closers.append(page.close)
                 self.metrics_port = page.port
-            server = NodeServer(config, serving, direct_path, membership)
+            self._server = server = NodeServer(config, serving, direct_path, membership)
             server.start()
-            self._closers.append(lambda: server.stop(DRAIN_SECONDS))
+            if membership is not None:  # heard until the last answer has ended: who is silent counts as gone
+                self._closers.append(membership.close)
+            self._closers.append(lambda: server.stop(LAST_WORDS_SECONDS))
             self.address = server.address
             if membership is not None:
-                self._closers.append(membership.close)
                 membership.start(lambda: _presence(config.advertise or server.address, serving))
         except BaseException:
             self.close()
@@ -65,7 +67,12 @@ class RunningNode:
     def wait(self) -> None:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"serving on {self.address}")
-        close_within(CLOSE_SECONDS, self.close)
+        close_within(CLOSE_SECONDS, self._drain_and_close)
+        log.info("the node on %s has ended", self.address)
+
+    def _drain_and_close(self) -> None:
+        self._server.drain(DRAIN_SECONDS)
+        self.close()
 
     def _is_alive(self) -> bool:
         """Tell whether the node is idle, or has computed something since the last look."""

@@ -1,12 +1,11 @@
 """Where `shardnode` begins."""
 
-from typing import NoReturn
-
-from common.program.program_start import importing
+from common.program.program_start import end_on_interrupt
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the program."""
-    with importing():
-        from shardnode.cli import main as program
+    end_on_interrupt()
+    from shardnode.cli import main as program
+
     program()

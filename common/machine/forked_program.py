@@ -35,11 +35,16 @@ class ForkedProgram:
         sys.stderr.flush()
         gc.collect()
         gc.freeze()  # pages that the collector never touches stay shared
+        # Ctrl-C goes to all processes of a terminal, the child too before it has a session of its own.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         self.pid = os.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             os.close(parent_stdin)
             os.close(parent_stdout)
             _run(module, arguments, child_stdin, child_stdout)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         os.close(child_stdin)
         os.close(child_stdout)
         self.stdin = open(parent_stdin, "wb", buffering=0)  # noqa: SIM115 - closed by whoever ends the program
@@ -72,7 +77,6 @@ def _run(module: str, arguments: Sequence[str], stdin: int, stdout: int) -> NoRe
         os.dup2(stdout, 1)
         os.close(stdin)
         os.close(stdout)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
         sys.argv = [module, *arguments]
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0

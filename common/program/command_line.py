@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
+from common.program.program_start import raise_on_interrupt
 
 
 def _with_dashes(word: str) -> str:
@@ -67,9 +68,12 @@ def run_process(app: typer.Typer, name: str) -> NoReturn:
     Ctrl-C it sometimes took gRPC 20 s.
     """
     try:
+        raise_on_interrupt()
         run_program(app, name)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else EXIT_INTERNAL
+    except KeyboardInterrupt:  # once more, while it ends
+        code = EXIT_INTERRUPTED
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()

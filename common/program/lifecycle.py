@@ -24,8 +24,12 @@ from types import FrameType
 
 from common.errors import EXIT_INTERRUPTED
 
-CLOSE_SECONDS = 15.0
-"""Long enough for a drain and a disk that is slow to let go; systemd waits 20 s (deploy/systemd)."""
+DRAIN_SECONDS = 20.0
+"""How long answers under way may go on once a service is told to end."""
+LAST_WORDS_SECONDS = 2.0
+"""What ends in words then has so long until they have arrived."""
+CLOSE_SECONDS = 27.0
+"""Of both, and of a disk that is slow to let go; systemd waits 30 s (deploy/systemd)."""
 STACKS_SECONDS = 2.0
 """Beyond the limit of closing: no thread of Python's runs any more then, and the process is ended from outside them."""
 
@@ -69,6 +73,7 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     def wait() -> None:
         is_interrupted = False
         while numbers := reading.recv(1):
+            log.info("told to end by %s", signal.Signals(numbers[0]).name)
             if numbers[0] == signal.SIGINT:
                 if is_interrupted:
                     os._exit(EXIT_INTERRUPTED)

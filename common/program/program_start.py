@@ -1,22 +1,25 @@
 """How a program begins: Ctrl-C while it still imports ends it without a traceback.
 
-    with importing():
-        from shardnode.cli import main as program
-    program()
+    end_on_interrupt()
+    from shardnode.cli import main as program
+    program()  # which calls raise_on_interrupt, where somebody catches it
 
-Does not cover: Ctrl-C once it runs (command_line.py).
+Covers: from our first line on; what comes before is Python's own start. Does not cover: Ctrl-C once it runs
+(command_line.py).
+It imports next to nothing, since until its first call Ctrl-C is an exception that nobody expects.
 """
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+# Not `signal`, which makes enumerations of these first and takes as long as all before it.
+import _signal as signal  # type: ignore[import-not-found] # typeshed does not know it
 
 
-@contextmanager
-def importing() -> Iterator[None]:
-    """Have Ctrl-C end the process at once inside; not where a shell in the background has it ignored."""
-    interrupts = signal.getsignal(signal.SIGINT)
-    if interrupts is signal.default_int_handler:
+def end_on_interrupt() -> None:
+    """Have Ctrl-C end the process at once from now on; not where a shell in the background has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGINT, interrupts)
+
+
+def raise_on_interrupt() -> None:
+    """Have Ctrl-C raise KeyboardInterrupt again."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 LOOKS_PER_WATCHDOG = 3
 """How often a service looks at itself within the time after which systemd would restart it."""
+STOP_SECONDS = 30.0
+"""How long systemd is to wait for the end, from its begin on; as in our units (deploy/systemd)."""
 IDLE_SECONDS = 3600.0
 """How often the loop turns where nobody watches."""
 
@@ -36,7 +38,8 @@ class ServiceNotifier:
         while not stopping.wait(self.look_seconds):
             if is_alive():
                 self._send("WATCHDOG=1")
-        self._send("STOPPING=1\nSTATUS=draining")
+        # Units of earlier builds allow less.
+        self._send(f"STOPPING=1\nSTATUS=draining\nEXTEND_TIMEOUT_USEC={round(STOP_SECONDS * 1e6)}")
 
     def _send(self, message: str) -> None:
         if not self._address:

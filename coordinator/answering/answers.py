@@ -15,16 +15,16 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
-from common.errors import NodeError, NodeLost, ResourceError, ShardmeshError, SliceMismatch
+from common.errors import NodeLost, ShardmeshError, SliceMismatch
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
 from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, Notice
+from coordinator.answering.under_way import UnderWay
 from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, Tell
 from coordinator.engine.sequence import CANCELLED, ERROR
 from coordinator.metrics import CoordinatorMetrics
 
-MOST_ASKED = 16
 PREPARING_THREADS = 2
 END_SECONDS = 10.0
 BACK_SECONDS = 1.5
@@ -40,7 +40,7 @@ class Answers:
     def __init__(self, source: ModelSource, metrics: CoordinatorMetrics) -> None:
         self._source, self._metrics = source, metrics
         self._changed = threading.Condition()
-        self._asked: set[AnswerStream] = set()  # and not ended
+        self._asked = UnderWay()
         self._arrived: deque[AnswerStream] = deque()
         self._withdrawn: deque[tuple[AnswerStream, str]] = deque()
         self._removed: set[str] = set()
@@ -61,9 +61,11 @@ class Answers:
 
         Raises: ResourceError: too many are under way; NodeError: the program is ending.
         """
-        with self._changed:
-            stream = self._accepted(ask)
+        stream = self._accepted(ask)
+        try:
             self._preparing.submit(self._prepare, stream)
+        except RuntimeError:  # it was shut down just now
+            self._end(stream, "error", self._asked.end())
         return stream
 
     def answer(self, ask: Ask, prepared: Prepared) -> AnswerStream:
@@ -78,8 +80,14 @@ class Answers:
             self._removed.add(name)
             self._changed.notify()
 
+    def drain(self, limit_seconds: float) -> None:
+        """Take nothing new, and let what is under way come to its end; what has not by then ends with an error."""
+        if not self._asked.drain(limit_seconds):
+            self.close()
+
     def close(self) -> None:
-        """End what runs with an error, and the threads; a round under way is broken off."""
+        """End what runs with an error, and the threads; a round under way is broken off. May be called twice."""
+        self._asked.refuse_new()
         with self._changed:
             self._is_ending = True
             self._changed.notify()
@@ -90,13 +98,8 @@ class Answers:
         self._thread.join(END_SECONDS)
 
     def _accepted(self, ask: Ask) -> AnswerStream:
-        with self._changed:
-            if self._is_ending:
-                raise _ending()
-            if len(self._asked) >= MOST_ASKED:
-                raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
-            stream = AnswerStream(ask=ask, withdraw=self._withdraw)
-            self._asked.add(stream)
+        stream = AnswerStream(ask=ask, withdraw=self._withdraw)
+        self._asked.add(stream)
         return stream
 
     def _withdraw(self, stream: AnswerStream, reason: str) -> None:
@@ -132,8 +135,8 @@ class Answers:
                     log.exception("a sweep has failed")
                 self._lost(error)
         self._close_model()
-        for stream in list(self._asked):  # some may still be prepared, or never will be
-            self._end(stream, "error", _ending())
+        for stream in self._asked.all():  # some may still be prepared, or never will be
+            self._end(stream, "error", self._asked.end())
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -203,7 +206,7 @@ class Answers:
         self._opened = self._source.open(model, schedule, self._notice, reach_seconds)
         self._model, self._sweeps_since_opening = model, 0
         if self._is_ending:  # `close` has found nothing open to break off
-            raise _ending()
+            raise self._asked.end()
         self._tell(self._opened.engine.impossible)
 
     def _step(self) -> None:
@@ -243,10 +246,8 @@ class Answers:
         """Tell a request how it ended, and forget it; nothing for one that has ended."""
         if stream.prepared is not None:
             self._running.pop(stream.prepared.sequence.sequence_id, None)
-        with self._changed:
-            if stream not in self._asked:
-                return
-            self._asked.remove(stream)
+        if not self._asked.remove(stream):
+            return
         self._metrics.requests.labels(outcome=outcome).inc()
         if error is not None:
             if stream.ask.who:  # else whoever asks is this program's own user, who is told once
@@ -259,7 +260,7 @@ class Answers:
         """After an error ranks are of no more use: go on with others, where that may help, or end all that runs."""
         opened, model = self._opened, self._model
         if self._is_ending:
-            error = _ending()  # what was broken off is nobody's fault
+            error = self._asked.end()  # what was broken off is nobody's fault
         # Before its first sweep after a rest nobody has waited yet: nodes may have been away for long, and come slowly.
         was_resting = self._sweeps_since_idle == 0
         self._close_model()
@@ -294,7 +295,3 @@ class Answers:
         self._metrics.sequences.set(0)
         if opened is not None:
             opened.close()
-
-
-def _ending() -> NodeError:
-    return NodeError("the coordinator has ended; ask again when it is back")

@@ -1,12 +1,11 @@
 """Where `coordinator` begins."""
 
-from typing import NoReturn
-
-from common.program.program_start import importing
+from common.program.program_start import end_on_interrupt
 
 
-def main() -> NoReturn:
+def main() -> None:
     """Run the program."""
-    with importing():
-        from coordinator.cli.coordinator import main as program
+    end_on_interrupt()
+    from coordinator.cli.coordinator import main as program
+
     program()

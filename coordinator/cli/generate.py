@@ -121,7 +121,7 @@ def generate(
     if coordinator is not None:
         _ask(
             context, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat, length=length,
-            temperature=temperature, top_k=k, top_p=p, seed=seed, ignore_eos=ignore_eos,
+            temperature=temperature, top_k=min(k, MOST_K), top_p=p, seed=_signed(seed), ignore_eos=ignore_eos,
             stop=stop or [],
         )  # fmt: skip
         return
@@ -185,6 +185,8 @@ def generate(
         run_request(request, local)
 
 
+MOST_K = (1 << 31) - 1
+"""Of a message; more is as good as all, as it is in any vocabulary."""
 ASKED = {
     "coordinator", "state_dir", "model", "prompt", "prefix", "chat", "length", "temperature", "k", "p", "seed",
     "ignore_eos", "stop", "json_output", "log_level",
@@ -211,6 +213,11 @@ def _ask(context: typer.Context, address: str, state_dir: Path | None, **request
     except ValueError as error:
         raise InputError(f"--length, --k or --seed is out of range: {error}") from error
     ask_coordinator(address, state_dir or default_state_directory(), message, json_output=context.params["json_output"])
+
+
+def _signed(seed: int) -> int:
+    """Return the seed of 64 signed bits, as messages have it, that draws as this one does."""
+    return seed - (1 << 64) if 1 << 63 <= seed < 1 << 64 else seed
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

@@ -15,6 +15,8 @@ from common.errors import InputError, NodeFault, ShapeError
 
 SEED_LIMITS = (-(1 << 63), (1 << 64) - 1)
 """Least and greatest seed of a torch.Generator."""
+LEAST_TEMPERATURE, MOST_TEMPERATURE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+"""Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class SamplingParams:
     """
 
     temperature: float = 1.0
-    """Logits are divided by it; 0 takes the most likely token always."""
+    """Logits are divided by it; 0, or next to 0, takes the most likely token always."""
     top_k: int = 0
     """Only the k most likely tokens stay; 0 for all."""
     top_p: float = 0.9
@@ -61,10 +63,10 @@ class Sampler:
         # The sum is cheaper to look at than every value: it is finite unless one of them is not.
         if not math.isfinite(logits.sum().item()) and not bool(torch.isfinite(logits).all()):
             raise NodeFault("the logits hold numbers that are not finite: a node or the head computed them wrongly")
-        if self._params.temperature == 0:
+        if self._params.temperature < LEAST_TEMPERATURE:
             return int(logits.argmax())
         # The highest score becomes 0 first: no temperature, however small, overflows.
-        scores = (logits - logits.max()) / self._params.temperature
+        scores = (logits - logits.max()) / min(self._params.temperature, MOST_TEMPERATURE)
         ids = _top_k(scores, self._params.top_k)
         if ids is not None:
             scores = scores[ids]

@@ -13,15 +13,16 @@ Threads: gRPC's, and the door's.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 from pathlib import Path
 
 import grpc
 
-from common.errors import AddressInUse, InputError, NotTrusted, ShardmeshError
+from common.errors import AddressInUse, InputError, NodeError, NotTrusted, ShardmeshError
 from common.machine.state_directory import check_own
-from common.program.lifecycle import CLOSE_SECONDS, close_within
+from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.metrics_page import MetricsPage
 from common.program.service_notify import ServiceNotifier
 from common.trust.tls import caller_of, mutual_server_credentials
@@ -38,9 +39,10 @@ from coordinator.program.generation_service import GenerationServicer, Generator
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 24
-DRAIN_SECONDS = 5.0
 LOCK_FILE = "coordinator.lock"
 LAST_PORT = 65535
+
+log = logging.getLogger(__name__)
 
 
 class Coordinator:
@@ -94,7 +96,7 @@ class Coordinator:
             port=self._port + 1 if self._has_fixed_port else 0,
         )  # fmt: skip
         obeying = OwnerServicer(
-            self._state, self._invites, door.addresses, door.look, self._own_address, self._generator.let_go
+            self._state, self._invites, door.addresses, self._invited, self._own_address, self._generator.let_go
         )
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(obeying, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
@@ -117,7 +119,23 @@ class Coordinator:
     def wait(self) -> None:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"mesh {self.mesh_name} on {self.address}")
-        close_within(CLOSE_SECONDS, self.close)
+        close_within(CLOSE_SECONDS, self._drain_and_close)
+        log.info("mesh %s: the coordinator has ended", self.mesh_name)
+
+    def _drain_and_close(self) -> None:
+        """Go on hearing members, whose answers are under way, until these have ended; nothing new begins."""
+        if self._door is not None:
+            self._door.stop()
+        self._standard.draining()
+        self._generator.drain(DRAIN_SECONDS)
+        self.close()
+
+    def _invited(self) -> None:
+        """Let the device in that a new token is for. Raises: AddressInUse; NodeError: not any more."""
+        if self._stopping.is_set():
+            raise NodeError("the coordinator is ending; invite again when it is back")
+        assert self._door is not None  # it was made before the owner could ask
+        self._door.look()
 
     def _is_alive(self) -> bool:
         """Tell whether the owner would be answered: over a socket, by gRPC's threads, past every lock."""
@@ -129,16 +147,16 @@ class Coordinator:
         return True
 
     def close(self) -> None:
-        """Take no new calls, let running ones end. May be called twice, and before everything is open."""
+        """Take no new calls, let running ones say their last word. May be called twice, and before all is open."""
         self._stopping.set()
         door, self._door = self._door, None
         door_ended = None
         if door is not None:
             self._standard.draining()
             door_ended = door.stop()
-        for ending in [*(server.stop(DRAIN_SECONDS) for server in self._servers), door_ended]:
+        for ending in [*(server.stop(LAST_WORDS_SECONDS) for server in self._servers), door_ended]:
             if ending is not None:
-                ending.wait(DRAIN_SECONDS + 5)
+                ending.wait(LAST_WORDS_SECONDS + 1)
         self._generator.close()
         if self._page is not None:
             self._page.close()

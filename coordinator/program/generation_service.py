@@ -56,6 +56,13 @@ class Generator:
             if self._answers is not None:
                 self._answers.let_go(name)
 
+    def drain(self, limit_seconds: float) -> None:
+        """Refuse new requests, and wait as long for those under way; those that last longer end in words."""
+        with self._lock:
+            self._is_closed = True
+        if self._answers is not None:
+            self._answers.drain(limit_seconds)
+
     def close(self) -> None:
         """End what runs."""
         with self._lock:

@@ -7,12 +7,14 @@ Threads: gRPC's pool; the thread of a Rounds call computes inline, since a hop c
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Callable, Iterator
 
 import grpc
 
 from common.compute.device_speeds import DeviceSpeeds
-from common.errors import NotTrusted
+from common.errors import NodeError, NodeLost, NotTrusted
 from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
@@ -28,7 +30,11 @@ from shardnode.work.slice_at_work import ShardNode
 
 WORKER_COUNT = 16
 CheckCaller = Callable[[grpc.ServicerContext], None]
+LAST_WORDS_SECONDS = 1.0
+"""How long a session may take to send its next message once its answer is to end in words."""
 SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
+
+log = logging.getLogger(__name__)
 
 
 class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
@@ -40,33 +46,74 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         self._direct_path = direct_path
         self._check_caller = check_caller
         self._sessions: dict[Session, grpc.ServicerContext] = {}
+        self._ended = threading.Condition()
         self._is_draining = False
+        self._cut: NodeLost | None = None
 
     @guarded
     def Rounds(  # noqa: N802 - the name is the contract's
         self, request_iterator: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
     ) -> Iterator[shard_pb2.RoundsResponse]:
-        return self._session(Session(self._checked(context)), request_iterator, context)
+        session = Session(self._checked(context))
+        self.check_open()
+        return self._session(session, request_iterator, context)
+
+    def check_open(self) -> None:
+        """Raises: NodeError: the node was told to end, and begins nothing."""
+        if self._is_draining:
+            raise _ending()
 
     def _session(
         self, session: Session, requests: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
     ) -> Iterator[shard_pb2.RoundsResponse]:
-        self._sessions[session] = context
+        def handle(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
+            if self._cut is not None:
+                raise self._cut
+            return session.handle(request)
+
+        with self._ended:
+            self._sessions[session] = context
+            if self._is_draining:  # since just now
+                session.refuse_new(_ending())
         try:
-            for response in guarded_stream(context, requests, session.handle):
+            for response in guarded_stream(context, requests, handle):
                 yield response
                 if self._is_draining and session.is_idle:
                     return
         finally:
-            del self._sessions[session]
             session.close()
+            with self._ended:
+                del self._sessions[session]
+                self._ended.notify_all()
 
-    def drain(self) -> None:
-        """End sessions as soon as no answer needs them; a coordinator keeps one open between answers."""
-        self._is_draining = True
-        for session, context in list(self._sessions.items()):
-            if session.is_idle:
-                context.cancel()
+    def begin_nothing(self) -> int:
+        """Let nothing new begin, end the sessions that no answer needs, and return how many others there are.
+
+        A coordinator keeps a session open between answers.
+        """
+        with self._ended:
+            self._is_draining = True
+            sessions = dict(self._sessions)
+        for session in sessions:
+            session.refuse_new(_ending())
+        idle = [session for session in sessions if session.is_idle]
+        for session in idle:
+            sessions[session].cancel()
+        return len(sessions) - len(idle)
+
+    def drain(self, limit_seconds: float) -> None:
+        """Begin nothing more, and return once no answer needs a session; those that do after the limit end in words."""
+        if count := self.begin_nothing():
+            log.info("ending: %s may take %g s more", _counted(count), limit_seconds)
+        if not self._wait_until_none(limit_seconds):
+            self._cut = NodeLost(f"it was told to end, and the answer was not complete within {limit_seconds:g} s")
+            log.warning("ending: %s, not complete after %g s, end now and are told why",
+                        _counted(len(self._sessions)), limit_seconds)  # fmt: skip
+            self._wait_until_none(LAST_WORDS_SECONDS)
+
+    def _wait_until_none(self, limit_seconds: float) -> bool:
+        with self._ended:
+            return self._ended.wait_for(lambda: not self._sessions, limit_seconds)
 
     @guarded
     def GetStats(  # noqa: N802 - the name is the contract's
@@ -80,6 +127,14 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         """Return the node, for who may use it. Raises: NotTrusted; SliceMismatch: there is nothing to use."""
         self._check_caller(context)
         return self._serving.current()
+
+
+def _ending() -> NodeError:
+    return NodeError("it was told to end and begins nothing new; ask again when it is back")
+
+
+def _counted(session_count: int) -> str:
+    return f"answers in {session_count} session{'s' if session_count > 1 else ''}"
 
 
 def only_coordinator_of(own: PeerName | None) -> CheckCaller:
@@ -117,11 +172,15 @@ class NodeServer:
         shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
         if membership is not None:
 
+            def check_beginning(context: grpc.ServicerContext) -> None:
+                check(context)
+                self._servicer.check_open()
+
             def measure(is_wanted: Callable[[], bool]) -> DeviceSpeeds:
                 return membership.measure_device(serving.large_files(), is_wanted)
 
-            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check, measure), self._server)
-            slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check), self._server)
+            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check_beginning, measure), self._server)
+            slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check_beginning), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)
         self._standard.serving()
@@ -129,9 +188,14 @@ class NodeServer:
     def start(self) -> None:
         self._server.start()
 
+    def drain(self, limit_seconds: float) -> None:
+        """Begin nothing new and let answers under way come to their end; after the limit they end in words."""
+        self._standard.draining()
+        self._servicer.drain(limit_seconds)
+
     def stop(self, grace_seconds: float) -> None:
         """Take no new calls, let running ones end within the grace time, then cancel them."""
         self._standard.draining()
         ended = self._server.stop(grace_seconds)
-        self._servicer.drain()
+        self._servicer.begin_nothing()
         ended.wait(grace_seconds + 5)

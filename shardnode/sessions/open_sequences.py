@@ -50,6 +50,8 @@ class OpenSequences:
     def __init__(self, cache: KvCache, metrics: NodeMetrics) -> None:
         self._cache, self._metrics = cache, metrics
         self._open: dict[int, SequenceKv] = {}
+        self.refusal: ShardmeshError | None = None
+        """Why none is opened any more."""
 
     def __len__(self) -> int:
         return len(self._open)
@@ -99,6 +101,8 @@ class OpenSequences:
             self._close(sequence_id)
 
     def _room(self, position_capacity: int) -> SequenceKv:
+        if self.refusal is not None:
+            raise self.refusal
         if len(self._open) >= MAX_SEQUENCES:
             raise ResourceError(f"more than {MAX_SEQUENCES} sequences in one session")
         return self._cache.open(position_capacity)

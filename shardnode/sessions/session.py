@@ -67,6 +67,10 @@ class Session:
         """Whether no sequence is open, so that its end costs nobody an answer."""
         return not self._sequences
 
+    def refuse_new(self, reason: ShardmeshError) -> None:
+        """Open no sequence from now on, for this reason. From any thread."""
+        self._sequences.refusal = reason
+
     def settle(self) -> None:
         """Do what can wait until a response is on its way; optional, since the next request and `close` do it too."""
         if self._layers is not None:

@@ -39,6 +39,7 @@ from coordinator.models.unloading import unload
 from coordinator.planning.outline import outline
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 from shardnode.membership.join import IDENTITY_DIRECTORY
+from tests.support.cli import run_here
 from tests.support.mesh import new_sequence, run_alone, sliced, thread_mesh
 from tests.support.mesh_members import LIMIT_SECONDS, joined
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -231,3 +232,19 @@ def test_a_node_that_is_removed_hears_nothing_more_of_any_answer(tmp_path: Path)
         assert f"{NAME} was removed from the mesh" in str(error_from_rpc(ended.value, "coordinator"))
         with pytest.raises(NoSuchNode, match=f"no node called '{NAME}'.* load the model again"):
             mesh.answer("x")
+
+
+def test_seeds_and_k_of_any_size_travel(
+    mesh: LoadedMesh, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A message has 64 bits with a sign for the one and 31 for the other; a local answer takes more of both."""
+
+    def answer(*options: str) -> str:
+        asked = ["generate", "--coordinator", f"unix:{mesh.state}/coordinator.sock", "--prompt", "hi", "--length", "9"]
+        finished = run_here("coordinator-cli", [*asked, "--temperature", "3", *options], monkeypatch, capfd)
+        assert finished.code == 0, finished.err
+        return finished.out
+
+    assert answer("--seed", str((1 << 64) - 1)) == answer("--seed", "-1") != answer("--seed", "1")
+    assert answer("--seed", str(1 << 63)) == answer("--seed", str(-(1 << 63)))
+    assert answer("--k", str(1 << 40)) == answer("--k", "0")

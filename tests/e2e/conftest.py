@@ -6,11 +6,14 @@ Does not cover: other folders' fixtures.
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from shardnode.config import NodeConfig
 from tests.support.cli import Finished, Name, Shell, run_here
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
@@ -57,3 +60,22 @@ def sliced_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sliced(sliced_once: Path, tmp_path: Path) -> Path:
     """Return a copy, to be damaged, of a tiny model with slices for two nodes."""
     return Path(shutil.copytree(sliced_once, tmp_path / "model"))
+
+
+@pytest.fixture
+def serving(sliced_once: Path) -> Iterator[str]:
+    """Return where two nodes serve, in threads of this process: for what does not depend on who computes."""
+    from shardnode.run import RunningNode
+
+    with ExitStack() as closing:
+        # Not pytest's directory: a Unix socket's path has 108 bytes at most.
+        sockets = closing.enter_context(tempfile.TemporaryDirectory(prefix="shardmesh-"))
+        addresses = []
+        for rank in range(2):
+            node = RunningNode(NodeConfig(
+                slice_directory=sliced_once / "split" / f"node{rank}", listen=f"unix:{sockets}/node{rank}.sock",
+                thread_count=1,
+            ))  # fmt: skip
+            closing.callback(node.close)
+            addresses.append(node.address)
+        yield ",".join(addresses)

@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import json
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from shardnode.config import NodeConfig
-from shardnode.run import RunningNode
 from tests.e2e.conftest import RunHere
 from tests.support.cli import PROGRAMS, Shell
 from tests.support.tiny_checkpoint import BOS_ID, write_tiny_checkpoint
@@ -58,23 +53,6 @@ def test_the_json_document_has_the_documented_keys(here: RunHere, sliced_once: P
     assert len({values["process_id"] for values in document["memory"].values()}) == 3
     assert all(values["peak_rss_bytes"] > 1 << 20 for values in document["memory"].values())
     assert {"window_bytes", "kv_bytes", "read_bytes"} <= set(document["memory"]["node0"])
-
-
-@pytest.fixture
-def serving(sliced_once: Path) -> Iterator[str]:
-    """Return where two nodes serve, in threads of this process: for what does not depend on who computes."""
-    with ExitStack() as closing:
-        # Not pytest's directory: a Unix socket's path has 108 bytes at most.
-        sockets = closing.enter_context(tempfile.TemporaryDirectory(prefix="shardmesh-"))
-        addresses = []
-        for rank in range(2):
-            node = RunningNode(NodeConfig(
-                slice_directory=sliced_once / "split" / f"node{rank}", listen=f"unix:{sockets}/node{rank}.sock",
-                thread_count=1,
-            ))  # fmt: skip
-            closing.callback(node.close)
-            addresses.append(node.address)
-        yield ",".join(addresses)
 
 
 def test_prefix_and_chat_shape_the_prompt(here: RunHere, sliced_once: Path, serving: str) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from common.errors import InputError, KvBudgetExceeded, ModelNotFound, NodeFault, NodeLost, PromptTooLong, ResourceError
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
-from coordinator.answering.answers import MOST_ASKED, Answers
+from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Ask, Failed, Finished, Notice, Started, Token, prepare
+from coordinator.answering.under_way import MOST_ASKED
 from tests.support.fake_mesh import fake_identity
 from tests.support.fake_models import (
     FakeModels,

@@ -6,6 +6,8 @@ Covers: coordinator/answering/answers.py over models without nodes. Does not cov
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from common.errors import NodeError, NodeLost, NoSuchNode
@@ -15,6 +17,7 @@ from coordinator.answering.requests import Event, Failed, Notice, Token
 from coordinator.metrics import CoordinatorMetrics
 from tests.support.fake_mesh import FakeMesh
 from tests.support.fake_models import FakeModels, alone, answering, arrive, make_ask, reason_of, text_of, wait_for_hold
+from tests.support.waiting import wait_until
 
 
 def dying(source: FakeModels, *numbers: int | None) -> None:
@@ -157,11 +160,42 @@ def test_the_end_of_the_program_ends_all_that_runs_waits_or_is_prepared() -> Non
         last: Event = list(stream)[-1]
         assert isinstance(last, Failed)
         assert isinstance(last.error, NodeError)
-    with pytest.raises(NodeError, match="has ended"):
+    with pytest.raises(NodeError, match="is ending"):
         answers.ask(make_ask("A", length=1))
     assert source.opened_names == ["a"]
     assert source.opened[0].is_closed
     answers.close()
+
+
+def test_answers_under_way_are_completed_before_the_program_ends() -> None:
+    """Running, waiting or prepared: all that were taken; nobody else is from then on."""
+    source = FakeModels("m")
+    source.may_prepare.clear()
+    with answering(source) as answers, ThreadPoolExecutor(1) as pool:
+        streams = [answers.ask(make_ask(prompt, length=9)) for prompt in ("HELLO", "AB", "C")]
+        draining = pool.submit(answers.drain, 60)
+        wait_until(lambda: answers._asked._is_refusing, limit_seconds=10, what="it drains")
+        with pytest.raises(NodeError, match="the coordinator is ending; ask again when it is back"):
+            answers.ask(make_ask("A", length=1))
+        assert not draining.done()
+        source.may_prepare.set()
+        assert [text_of(list(stream)) for stream in streams] == [alone(prompt, 9) for prompt in ("HELLO", "AB", "C")]
+        draining.result(10)
+
+
+def test_answers_that_take_longer_than_a_program_may_wait_end_in_words() -> None:
+    """Whether a sweep hangs or a request was not even prepared."""
+    source = FakeModels("m")
+    source.before_open = lambda mesh: setattr(mesh.clients[0], "holds_at", 9)
+    with answering(source) as answers:
+        running = answers.ask(make_ask("HELLO", length=20))
+        wait_for_hold(source)
+        source.may_prepare.clear()
+        preparing = answers.ask(make_ask("HELLO", length=20))
+        answers.drain(0.01)
+        for stream in (running, preparing):
+            with pytest.raises(NodeError, match=r"told to end, and the answer was not complete within 0.01 s"):
+                text_of(list(stream))
 
 
 def test_an_answer_that_ends_with_the_program_is_counted_once() -> None:

@@ -15,6 +15,8 @@ from typer.main import get_command
 if sys.version_info >= (3, 11):
     import tomllib
 
+from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, STACKS_SECONDS
+from common.program.service_notify import STOP_SECONDS
 from coordinator.cli.coordinator import app as coordinator
 from shardnode.cli import app as shardnode
 
@@ -68,6 +70,16 @@ def test_a_sample_names_options_that_there_are(name: str, app: typer.Typer) -> N
     arguments = [word for key, value in sample.items() for word in (f"--{key}", str(value))]
     context = command.make_context(name, arguments)
     assert set(context.params) >= {key.replace("-", "_") for key in sample}
+
+
+def test_systemd_waits_longer_for_a_service_than_it_takes_to_end(unit: Path) -> None:
+    """Answers come to their end, or are told why not; then what hangs is told to the log before systemd kills."""
+    (timeout,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)
+    assert (DRAIN_SECONDS, int(timeout)) == (20, STOP_SECONDS)
+    assert DRAIN_SECONDS + LAST_WORDS_SECONDS < CLOSE_SECONDS
+    assert int(timeout) > CLOSE_SECONDS + STACKS_SECONDS
+    (page,) = re.findall(r"podman stop -t (\d+)", (DEPLOY / "README.md").read_text())
+    assert page == timeout
 
 
 def test_the_operators_page_names_every_file() -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from common.errors import InputError, NodeFault, ShapeError
-from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sampler import SEED_LIMITS, Sampler, SamplingParams
 
 
 def random_logits(token_count: int = 500, seed: int = 0) -> torch.Tensor:
@@ -84,11 +84,34 @@ def test_temperature_zero_is_greedy() -> None:
     assert sampler.sample(torch.tensor([0.0, 5.0, 5.0, 1.0])) == 1
 
 
-@pytest.mark.parametrize("temperature", [1e-45, 1e-30, 1e-5])
+@pytest.mark.parametrize("temperature", [5e-324, 1e-46, 7e-46, 1e-45, 1e-38, 1e-30, 1e-5])
 def test_tiny_temperature_chooses_the_likeliest_token(temperature: float) -> None:
     """Dividing by almost nothing neither overflows nor makes a NaN."""
     logits = random_logits()
     assert Sampler(SamplingParams(temperature=temperature), 0).sample(logits) == int(logits.argmax())
+
+
+@pytest.mark.parametrize("temperature", [-0.0, 5e-324, 1e-40, 1.2e-38, 1.0, 3.5e38, 1e39, math.nextafter(math.inf, 0)])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        random_logits(), torch.zeros(1), torch.tensor([3e38, -3e38, 0.0]), torch.full((500,), -3e38),
+        random_logits() * 1e-44,
+    ],
+    ids=["usual", "one token", "far apart", "all alike", "next to nothing"],
+)  # fmt: skip
+def test_every_lawful_option_at_its_ends_chooses_a_token(temperature: float, logits: torch.Tensor) -> None:
+    """Whatever meets whatever: no NaN, always something left to choose from, nothing that torch raises."""
+    for top_k in (0, 1, 500, 501, 1 << 31, 1 << 64):
+        for top_p in (5e-324, 1e-45, 0.9, math.nextafter(1, 0), 1.0):
+            params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
+            assert all(0 <= Sampler(params, seed).sample(logits) < len(logits) for seed in SEED_LIMITS)
+
+
+def test_a_huge_temperature_draws_from_everything_that_can_be() -> None:
+    """Also beyond what float32 can hold: all tokens are alike then, as far as they are numbers of one size."""
+    params = SamplingParams(temperature=1e300, top_p=1)
+    assert {Sampler(params, seed).sample(torch.tensor([0.0, 5.0, -9.0])) for seed in range(40)} == {0, 1, 2}
 
 
 def test_tiny_p_still_keeps_the_likeliest_token() -> None:

@@ -1,0 +1,76 @@
+"""Which requests are under way, whether one more may come, and when the last one has ended.
+
+Covers: the most at once, refusing new ones once the program is told to end. Does not cover: running them (answers.py).
+Threads: any.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from common.errors import NodeError, ResourceError
+from coordinator.answering.answer_stream import AnswerStream
+
+MOST_ASKED = 16
+
+log = logging.getLogger(__name__)
+
+
+class UnderWay:
+    """Requests that were taken and have not ended."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._streams: set[AnswerStream] = set()
+        self._is_refusing = False
+        self._end = "the coordinator has ended; ask again when it is back"
+
+    def add(self, stream: AnswerStream) -> None:
+        """Take one more. Raises: ResourceError: too many are under way; NodeError: the program is ending."""
+        with self._changed:
+            if self._is_refusing:
+                raise NodeError("the coordinator is ending; ask again when it is back")
+            if len(self._streams) >= MOST_ASKED:
+                raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
+            self._streams.add(stream)
+
+    def remove(self, stream: AnswerStream) -> bool:
+        """Return whether it was under way until now."""
+        with self._changed:
+            was_under_way = stream in self._streams
+            self._streams.discard(stream)
+            self._changed.notify_all()
+        return was_under_way
+
+    def all(self) -> list[AnswerStream]:
+        """Return those that are under way now."""
+        with self._changed:
+            return list(self._streams)
+
+    def refuse_new(self) -> None:
+        """Take no more from now on."""
+        with self._changed:
+            self._is_refusing = True
+
+    def drain(self, limit_seconds: float) -> bool:
+        """Take no more, and return whether all have ended, at the latest after the limit."""
+        self.refuse_new()
+        with self._changed:
+            if self._streams:
+                log.info("ending: %s may take %g s more", self._counted(), limit_seconds)
+            are_done = self._changed.wait_for(lambda: not self._streams, limit_seconds)
+            if not are_done:
+                self._end = (f"the coordinator was told to end, and the answer was not complete within "
+                             f"{limit_seconds:g} s; ask again when it is back")  # fmt: skip
+                log.warning(
+                    "ending: %s, not complete after %g s, end now and are told why", self._counted(), limit_seconds
+                )
+        return are_done
+
+    def end(self) -> NodeError:
+        """Return what those are told that the end of the program ends."""
+        return NodeError(self._end)
+
+    def _counted(self) -> str:
+        return f"{len(self._streams)} answer{'s' if len(self._streams) > 1 else ''} under way"
