@@ -122,6 +122,13 @@ def certify(
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
+def requested_key_hash(request: bytes) -> str:
+    """Return by what a request's key is known again, in whichever request it comes. Raises: InputError: as certify."""
+    key = _requested_key(request)
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
+
+
 def mesh_of(authority_certificate: bytes) -> str:
     """Return the name of the mesh that an authority belongs to. Raises: NotTrusted: it is none of ours."""
     certificate = _load(authority_certificate)

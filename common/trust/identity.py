@@ -1,20 +1,25 @@
 """The files that prove who a program is: authority, own certificate, own key, in one directory.
 
-Covers: reading them, replacing them so that a crash leaves the old ones, modes. Does not cover: what is in them.
+Covers: reading them, replacing them so that a crash leaves the old ones, modes; the key that a certificate is asked for
+with, stored before it is asked for, so that who did not get the answer asks again with the same one.
+Does not cover: what is in them.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InputError, NotTrusted
-from common.machine.durable_files import replace_private
-from common.trust.certificates import KeyedCertificate, PeerName, check_pair, mesh_of, peer_of
+from common.errors import DiskFull, InputError, NotTrusted
+from common.machine.durable_files import is_full, replace_private
+from common.trust.certificates import KeyedCertificate, PeerName, check_pair, make_key, make_request, mesh_of, peer_of
 
 AUTHORITY_FILE = "authority.pem"
 KEYED_FILE = "identity.pem"
 """Key and certificate in one file: replaced together or not at all."""
+JOINING_KEY_FILE, RENEWING_KEY_FILE = "joining.key", "renewing.key"
+"""The key of a certificate that was asked for and is not stored yet."""
 _MARK = b"-----BEGIN CERTIFICATE-----"
 
 
@@ -33,13 +38,54 @@ class Identity:
 
 
 def save_identity(directory: Path, identity: Identity) -> None:
-    """Write an identity; readable by its user only. Raises: InputError: the directory cannot be written."""
+    """Write an identity; readable by its user only. Raises: DiskFull; InputError: the directory cannot be written."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_private(directory / AUTHORITY_FILE, identity.authority)
+        if _content(directory / AUTHORITY_FILE) != identity.authority:
+            replace_private(directory / AUTHORITY_FILE, identity.authority)
         replace_private(directory / KEYED_FILE, identity.own.key + identity.own.certificate)
     except OSError as error:
-        raise InputError(f"cannot write {directory}: {error.strerror}; choose another place or its owner") from error
+        raise not_written(directory, error) from error
+
+
+def key_to_ask_with(path: Path, used: bytes = b"") -> bytes:
+    """Return the key in this file; a new one is stored there first if there is none, or it is `used` already.
+
+    Raises: DiskFull; InputError: it cannot be written.
+    """
+    kept = _content(path)
+    if kept and kept != used:
+        with suppress(NotTrusted):  # it is damaged: nobody has a certificate for it that is worth anything
+            make_request(kept)
+            return kept
+    key = make_key()
+    try:
+        replace_private(path, key)
+    except OSError as error:
+        raise not_written(path.parent, error) from error
+    return key
+
+
+def forget_key(path: Path) -> None:
+    """Remove a key that was asked with and is stored with its certificate now; one that stays does no harm."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def not_written(directory: Path, error: OSError) -> DiskFull | InputError:
+    """Return the error that a person is told."""
+    if is_full(error):
+        return DiskFull(f"cannot write {directory}: {error.strerror}; make room there and try again")
+    return InputError(f"cannot write {directory}: {error.strerror}; choose another place or its owner")
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
 
 
 def load_identity(directory: Path) -> Identity:

@@ -1,64 +1,58 @@
-"""Tokens that can still be used: each once, until it expires. Only hashes of their secrets are kept.
+"""Tokens that can still be used: each for one device, until it expires. Only hashes of their secrets are kept.
 
-Covers: making, using up, expiring; tokens end with the coordinator's process. Does not cover: their text
+Covers: making, taking back, whether any is open. Does not cover: using one (members.py), their text
 (common/trust/join_token.py). Safe to call from several threads.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-import time
-from collections.abc import Callable
 
-from common.errors import InputError, ResourceError, TokenRefused
+from common.errors import InputError, ResourceError
 from common.trust.join_token import new_secret
+from coordinator.membership.book import MAX_INVITE_SECONDS, Book
 
-MAX_LIFETIME_SECONDS = 24 * 3600
 MAX_OPEN = 100
 
 
-class Invites:
-    """The open invitations of one coordinator."""
+def hash_of(secret: bytes) -> str:
+    """Return what is kept of a secret. A look-up by it tells an attacker's clock nothing about 128 bits."""
+    return hashlib.sha256(secret).hexdigest()
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._ends: dict[bytes, float] = {}  # by the secret's SHA-256
+
+class Invites:
+    """The open invitations of one mesh; they outlive a coordinator that is started again."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
 
     def make(self, lifetime_seconds: int) -> bytes:
-        """Return the secret of a new invitation. Raises: InputError: lifetime; ResourceError: too many are open."""
-        if not 1 <= lifetime_seconds <= MAX_LIFETIME_SECONDS:
-            raise InputError(f"a token for {lifetime_seconds} s; from 1 to {MAX_LIFETIME_SECONDS} are possible")
+        """Return the secret of a new invitation.
+
+        Raises: InputError: lifetime; ResourceError: too many are open, or it cannot be written down.
+        """
+        if not 1 <= lifetime_seconds <= MAX_INVITE_SECONDS:
+            raise InputError(f"a token for {lifetime_seconds} s; from 1 to {MAX_INVITE_SECONDS} are possible")
         secret = new_secret()
-        with self._lock:
-            self._forget_expired()
-            if len(self._ends) >= MAX_OPEN:
+        with self._book.lock:
+            if len(self._open()) >= MAX_OPEN:
                 raise ResourceError(f"{MAX_OPEN} tokens are waiting to be used; wait until some have expired")
-            self._ends[hashlib.sha256(secret).digest()] = self._clock() + lifetime_seconds
+            self._book.change(invites={**self._open(), hash_of(secret): self._book.clock() + lifetime_seconds})
         return secret
 
-    def use(self, secret: bytes) -> None:
-        """Use an invitation up. Raises: TokenRefused: it was used, has expired, or there never was one."""
-        with self._lock:
-            self._forget_expired()
-            # A look-up by hash tells an attacker's clock nothing about a secret of 128 bits.
-            if self._ends.pop(hashlib.sha256(secret).digest(), None) is None:
-                raise TokenRefused("this token was used already, has expired, or was never made here; make another "
-                                   "with `coordinator-cli mesh invite`")  # fmt: skip
-
-    def give_back(self, secret: bytes, lifetime_seconds: int = 60) -> None:
-        """Make a used invitation good again for a while: what it was used for has failed for another reason."""
-        with self._lock:
-            self._ends[hashlib.sha256(secret).digest()] = self._clock() + lifetime_seconds
+    def take_back(self, secret: bytes) -> None:
+        """Make one worth nothing that nobody has heard of yet."""
+        with self._book.lock:
+            self._book.note(invites={key: end for key, end in self._open().items() if key != hash_of(secret)})
+            self._book.try_to_write()
 
     @property
     def any_open(self) -> bool:
-        """Whether some token can still be used."""
-        with self._lock:
-            self._forget_expired()
-            return bool(self._ends)
+        """Whether some token can still be used: to join, or to ask again for an answer that was lost."""
+        now = self._book.clock()
+        kept = self._book.kept
+        return bool(self._open()) or any(unseen.invite_ends > now for unseen in kept.unseen.values())
 
-    def _forget_expired(self) -> None:
-        now = self._clock()
-        self._ends = {digest: end for digest, end in self._ends.items() if end > now}
+    def _open(self) -> dict[str, float]:
+        now = self._book.clock()
+        return {key: end for key, end in self._book.kept.invites.items() if end > now}

@@ -1,195 +1,194 @@
 """Who belongs to the mesh: names, the certificates that are good for them, what each last said of itself.
 
-Covers: admitting, renewing, removing; what survives a restart (members.json). Does not cover: how they are asked
-(membership/services.py), certificates (common/trust). Safe to call from several threads.
+Covers: letting in, renewing, removing. Does not cover: how they are asked (membership/services.py), the file that
+survives a restart (book.py), making tokens (invites.py). Safe to call from several threads.
+
+A certificate is good from when it is made until a newer one is seen, so no answer that is lost locks a node out. Who
+asks again with the same key gets the same certificate, so however often that happens there are two of them.
 """
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
-from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError
-from common.machine.durable_files import is_full, replace_private
-from common.trust.certificates import check_name
+from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
+from common.trust.certificates import LEAF_LIFETIME, check_name
+from coordinator.membership.book import Book, Device, Issued, Member, Unseen
 from coordinator.membership.claims import Claims
+from coordinator.membership.invites import hash_of
 
-MEMBERS_FILE = "members.json"
-FORMAT = 1
 MAX_MEMBERS = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Device:
-    """What a device has, as it says."""
-
-    version: str = ""
-    core_count: int = 0
-    memory_bytes: int = 0
-    free_memory_bytes: int = 0
-    free_disk_bytes: int = 0
-    memory_bytes_per_second: float = 0.0
-    disk_bytes_per_second: float = 0.0
-    arithmetic_per_second: float = 0.0
-    program_bytes: int = 0
-    """Memory of the program itself, without a slice."""
-    budget_bytes: int = 0
-    """The most memory that it was allowed; 0: it was told none."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Member:
-    """One node of the mesh."""
-
-    name: str
-    serials: tuple[str, ...]
-    """Of its good certificates, newest last: two while a renewed one has not been seen."""
-    certificate_ends: int
-    """When the newest ends, seconds since 1970."""
-    address: str = ""
-    """host:port; empty before its first heartbeat."""
-    device: Device = field(default_factory=Device)
-    rank: int = -1
-    model_identity: str = ""
-    heard_at: float | None = field(default=None, compare=False)
-    """Monotonic seconds; not kept over a restart."""
+MOST_SERIALS = 8
+"""Of one member: the one that it shows, and the newest that it asked for with other keys and has not shown."""
 
 
 class Members:
-    """The members of one mesh, kept in one file."""
+    """The members of one mesh."""
 
-    def __init__(self, directory: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Read the members of before. Raises: InputError: the file is damaged or of another version."""
-        self._path = directory / MEMBERS_FILE
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._members = _read(self._path)
-        self._claims = Claims(clock)
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._claims = Claims(book.clock)
 
     def all(self) -> list[Member]:
         """Return the members, by name."""
-        with self._lock:
-            return sorted(self._members.values(), key=lambda member: member.name)
+        with self._book.lock:
+            return sorted(self._book.kept.members.values(), key=lambda member: member.name)
 
     def get(self, name: str) -> Member:
         """Return one member. Raises: NoSuchNode."""
-        with self._lock:
+        with self._book.lock:
             return self._get(name)
 
-    def check_free(self, name: str) -> None:
-        """Refuse a name that a new node cannot have. Raises: InputError, NameTaken."""
-        check_name(name)
-        with self._lock:
-            if name in self._members:
-                raise NameTaken(f"there is a node called {name} already; choose another --name, or remove that one: "
-                                f"coordinator-cli mesh remove {name}")  # fmt: skip
-            if len(self._members) >= MAX_MEMBERS:
-                raise InputError(f"a mesh has at most {MAX_MEMBERS} nodes; remove some")
+    def check_token(self, secret: bytes) -> None:
+        """Refuse a token that lets nobody in. Raises: TokenRefused."""
+        with self._book.lock:
+            if self._let_in_by(hash_of(secret)) is None:
+                self._check_open(hash_of(secret))
 
-    def admit(self, name: str, serial: str, certificate_ends: int, device: Device) -> None:
-        """Take a node in. Raises: NameTaken, InputError; ResourceError: it cannot be written down."""
-        self.check_free(name)
-        with self._lock:
-            if name in self._members:
-                raise NameTaken(f"there is a node called {name} already")
-            new = Member(name=name, serials=(serial,), certificate_ends=certificate_ends, device=device)
-            self._change({**self._members, name: new})
+    def admit(self, name: str, secret: bytes, key_hash: str, device: Device, issue: Callable[[], Issued]) -> Issued:
+        """Let a device in by a token and return its certificate.
+
+        The token is used up by the device that it lets in, and by no failure: until its certificate is seen the same
+        key may ask again, with the same token or with another one.
+        Raises: TokenRefused, NameTaken, InputError; ResourceError: it cannot be written down; what `issue` raises.
+        """
+        invite = hash_of(secret)
+        with self._book.lock:
+            if (holder := self._let_in_by(invite)) is not None:
+                issued = self._same_device(name, key_hash, *holder)
+                self._book.settle()
+                return issued
+            ends = self._check_open(invite)
+            check_name(name)
+            kept = self._book.kept
+            self._check_free(name, key_hash)
+            issued = issue()
+            member = Member(name=name, serials=(issued.serial,), certificate_ends=issued.ends, device=device)
+            unseen = Unseen(issued=issued, key_hash=key_hash, invite_hash=invite, invite_ends=ends)
+            self._book.change(
+                members={**kept.members, name: member}, unseen={**kept.unseen, name: unseen},
+                invites={other: end for other, end in kept.invites.items() if other != invite},
+            )  # fmt: skip
+            return issued
 
     def remove(self, name: str) -> None:
         """Revoke every certificate of a node. Raises: NoSuchNode; ResourceError: it cannot be written down."""
-        with self._lock:
+        with self._book.lock:
             self._get(name)
-            self._change({other: member for other, member in self._members.items() if other != name})
+            kept = self._book.kept
+            self._book.change(
+                members={other: member for other, member in kept.members.items() if other != name},
+                unseen={other: unseen for other, unseen in kept.unseen.items() if other != name},
+            )
 
     def check(self, name: str, serial: str) -> Member:
-        """Return the member that shows this certificate.
+        """Return the member that shows this certificate; older ones are worth nothing from now on.
 
-        An older certificate is good until a newer one is seen. Raises: NotTrusted: it is no member, or not any more.
+        Raises: NotTrusted: it is no member, or not any more.
         """
-        with self._lock:
-            member = self._members.get(name)
+        with self._book.lock:
+            kept = self._book.kept
+            member = kept.members.get(name)
             if member is None or serial not in member.serials:
                 raise NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")
-            if serial == member.serials[-1] and len(member.serials) > 1:
-                member = replace(member, serials=(serial,))
+            place = member.serials.index(serial)
+            unseen = kept.unseen.get(name)
+            is_news = unseen is not None and unseen.issued.serial == serial
+            if place or is_news:
+                member = replace(member, serials=member.serials[place:])
+                others = {other: kept.unseen[other] for other in kept.unseen if other != name or not is_news}
                 with suppress(ResourceError):  # the older one stays good a while longer
-                    self._change({**self._members, name: member})
+                    self._book.change(members={**kept.members, name: member}, unseen=others)
             return member
 
-    def renew(self, name: str, serial: str, certificate_ends: int) -> None:
-        """Make one more certificate of a member good. Raises: NoSuchNode; ResourceError: it cannot be written down."""
-        with self._lock:
-            member = self._get(name)
-            serials = (*member.serials[-1:], serial)
-            renewed = replace(member, serials=serials, certificate_ends=certificate_ends)
-            self._change({**self._members, name: renewed})
+    def renew(self, name: str, shown: str, key_hash: str, issue: Callable[[], Issued]) -> Issued:
+        """Return one more good certificate of a member; the same one for the same key, until it is seen.
+
+        Args: shown: the serial of the certificate that asks, which stays good.
+        Raises: NoSuchNode; NotTrusted: it is not good any more; ResourceError: it cannot be written down.
+        """
+        with self._book.lock:
+            member, kept = self._get(name), self._book.kept
+            if shown not in member.serials:
+                raise NotTrusted(f"{name} has shown a newer certificate than this one")
+            unseen = kept.unseen.get(name)
+            if unseen is not None and unseen.key_hash == key_hash and self._lasts(unseen.issued):
+                self._book.settle()
+                return unseen.issued
+            issued = issue()
+            newer = member.serials[member.serials.index(shown) + 1 :]
+            serials = (shown, *newer[-(MOST_SERIALS - 2) :], issued.serial)
+            renewed = replace(member, serials=serials, certificate_ends=issued.ends)
+            self._book.change(
+                members={**kept.members, name: renewed},
+                unseen={**kept.unseen, name: Unseen(issued=issued, key_hash=key_hash)},
+            )
+            return issued
 
     def hear(self, name: str, address: str, device: Device, rank: int, model_identity: str) -> None:
         """Note what a member has just said. Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard."""
-        with self._lock:
+        with self._book.lock:
             member = self._get(name)
             self._claims.check(name, address, member.address, member.heard_at)
             heard = replace(
                 member, address=address, device=device, rank=rank, model_identity=model_identity,
-                heard_at=self._clock(),
+                heard_at=self._book.clock(),
             )  # fmt: skip
-            self._members[name] = heard
+            self._book.note(members={**self._book.kept.members, name: heard})
             if heard.address != member.address:  # the rest is news of a moment, not worth a write each time
-                with suppress(ResourceError):  # after a restart it says so again
-                    self._change(self._members)
+                self._book.try_to_write()  # after a restart it says so again
 
     def silent_seconds(self, member: Member) -> float:
         """Return how long a member has said nothing; negative when it never did since the coordinator started."""
-        return -1.0 if member.heard_at is None else self._clock() - member.heard_at
+        return -1.0 if member.heard_at is None else self._book.clock() - member.heard_at
 
     def _get(self, name: str) -> Member:
-        member = self._members.get(name)
+        member = self._book.kept.members.get(name)
         if member is None:
-            known = ", ".join(sorted(self._members)) or "none"
+            known = ", ".join(sorted(self._book.kept.members)) or "none"
             raise NoSuchNode(f"there is no node called '{name[:60]}' in this mesh; there are: {known}")
         return member
 
-    def _change(self, changed: dict[str, Member]) -> None:
-        """Make it so on the disk and then here: what a restart would undo is never told to anybody as done.
+    def _let_in_by(self, invite: str) -> tuple[str, Unseen] | None:
+        """Return whom this token has let in and has not been seen since."""
+        now = self._book.clock()
+        for name, unseen in self._book.kept.unseen.items():
+            if unseen.invite_hash == invite and unseen.invite_ends > now:
+                return name, unseen
+        return None
 
-        Raises: DiskFull, ResourceError: nothing has changed.
-        """
-        members = []
-        for member in changed.values():
-            kept = asdict(member)
-            del kept["heard_at"]
-            members.append(kept)
-        try:
-            replace_private(self._path, json.dumps({"format": FORMAT, "members": members}, indent=1).encode())
-        except OSError as error:
-            raise (DiskFull if is_full(error) else ResourceError)(
-                f"cannot write {self._path}: {error.strerror}; make room there and ask again, nothing has changed"
-            ) from error  # fmt: skip
-        self._members = changed
+    def _check_open(self, invite: str) -> float:
+        """Return when an invitation ends. Raises: TokenRefused."""
+        ends = self._book.kept.invites.get(invite, 0.0)
+        if ends <= self._book.clock():
+            raise TokenRefused("this token was used already, has expired, or was never made here; make another with "
+                               "`coordinator-cli mesh invite`")  # fmt: skip
+        return ends
 
+    def _same_device(self, name: str, key_hash: str, called: str, unseen: Unseen) -> Issued:
+        """Return again what a device has got by its token. Raises: TokenRefused: it is another one; InputError."""
+        if unseen.key_hash != key_hash:
+            raise TokenRefused("this token was used already, by another device; make another with `coordinator-cli "
+                               "mesh invite`")  # fmt: skip
+        if name != called:
+            raise InputError(f"this token has let this device in as {called}; repeat it with --name {called}, or "
+                             f"remove that node (coordinator-cli mesh remove {called}) and make another token"
+                             )  # fmt: skip
+        return unseen.issued
 
-def _read(path: Path) -> dict[str, Member]:
-    try:
-        document = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {path}: {error}; restore it from a copy, or remove it and let all nodes join "
-                         "again") from error  # fmt: skip
-    try:
-        if document["format"] != FORMAT:
-            raise InputError(f"{path} is of format {document['format']} and this program writes {FORMAT}; use the "
-                             "version of shardmesh that wrote it")  # fmt: skip
-        members = [
-            Member(**{**kept, "serials": tuple(kept["serials"]), "device": Device(**kept["device"])})
-            for kept in document["members"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is damaged ({error}); restore it from a copy, or remove it and let all nodes join "
-                         "again") from error  # fmt: skip
-    return {member.name: member for member in members}
+    def _check_free(self, name: str, key_hash: str) -> None:
+        """Refuse a name that a device cannot have. Raises: InputError, NameTaken."""
+        kept = self._book.kept
+        if name in kept.members:
+            unseen = kept.unseen.get(name)
+            if unseen is None or not unseen.invite_hash or unseen.key_hash != key_hash:
+                raise NameTaken(f"there is a node called {name} already; choose another --name, or remove that one: "
+                                f"coordinator-cli mesh remove {name}")  # fmt: skip
+        elif len(kept.members) >= MAX_MEMBERS:
+            raise InputError(f"a mesh has at most {MAX_MEMBERS} nodes; remove some")
+
+    def _lasts(self, issued: Issued) -> bool:
+        """Tell whether a certificate that was made for an answer that was lost is still worth its way."""
+        return issued.ends - self._book.wall_clock() > LEAF_LIFETIME.total_seconds() / 2

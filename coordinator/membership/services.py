@@ -13,12 +13,22 @@ from dataclasses import asdict, fields
 import grpc
 
 from common.errors import InputError, NotTrusted, SliceMismatch
-from common.trust.certificates import NODE, PeerName, certify, fingerprint, lifetime_of, serial_of
+from common.trust.certificates import (
+    NODE,
+    KeyedCertificate,
+    PeerName,
+    certify,
+    fingerprint,
+    lifetime_of,
+    requested_key_hash,
+    serial_of,
+)
 from common.trust.join_token import JoinToken
 from common.trust.tls import caller_certificate, caller_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
+from coordinator.membership.book import Device, Issued, Member
 from coordinator.membership.invites import Invites
-from coordinator.membership.members import Device, Member, Members
+from coordinator.membership.members import Members
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -33,26 +43,24 @@ log = logging.getLogger(__name__)
 class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
     """Lets devices in."""
 
-    def __init__(self, state: MeshState, invites: Invites, mesh_port: int) -> None:
-        self._state, self._invites, self._mesh_port = state, invites, mesh_port
+    def __init__(self, state: MeshState, mesh_port: int) -> None:
+        self._state, self._mesh_port = state, mesh_port
 
     @guarded
     def Join(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.JoinRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.JoinResponse:
-        self._invites.use(request.secret)
-        try:
-            device = device_from(request.device)
-            self._state.members.check_free(request.name)
-            peer = PeerName(mesh=self._state.name, role=NODE, name=request.name)
-            certificate = certify(self._state.authority, request.certificate_request, peer)
-            ends = int(lifetime_of(certificate)[1].timestamp())
-            self._state.members.admit(request.name, serial_of(certificate), ends, device)
-        except BaseException:
-            self._invites.give_back(request.secret)  # a name that is taken costs nobody a token
-            raise
+        members, asked = self._state.members, request.certificate_request
+        members.check_token(request.secret)  # before anything else is looked at that a stranger may have sent
+        device, key_hash = device_from(request.device), requested_key_hash(asked)
+        peer = PeerName(mesh=self._state.name, role=NODE, name=request.name)
+        issued = members.admit(
+            request.name, request.secret, key_hash, device, lambda: _issued(self._state.authority, asked, peer)
+        )
         log.info("%s joined", request.name)
-        return mesh_pb2.JoinResponse(certificate=certificate, mesh_port=self._mesh_port, mesh_name=self._state.name)
+        return mesh_pb2.JoinResponse(
+            certificate=issued.certificate, mesh_port=self._mesh_port, mesh_name=self._state.name
+        )
 
 
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
@@ -85,11 +93,15 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> mesh_pb2.RenewCertificateResponse:
         member = self._caller(context)
         peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
-        certificate = certify(self._state.authority, request.certificate_request, peer)
-        ends = int(lifetime_of(certificate)[1].timestamp())
-        self._state.members.renew(member.name, serial_of(certificate), ends)
-        log.info("%s has a new certificate", member.name)
-        return mesh_pb2.RenewCertificateResponse(certificate=certificate)
+        asked = request.certificate_request
+
+        def issue() -> Issued:
+            log.info("%s gets a new certificate", member.name)
+            return _issued(self._state.authority, asked, peer)
+
+        shown = serial_of(caller_certificate(context))
+        issued = self._state.members.renew(member.name, shown, requested_key_hash(asked), issue)
+        return mesh_pb2.RenewCertificateResponse(certificate=issued.certificate)
 
 
 class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
@@ -113,7 +125,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         try:
             self._invited()
         except BaseException:
-            self._invites.use(secret)  # nobody has heard of it
+            self._invites.take_back(secret)
             raise
         addresses = () if request.without_addresses else self._addresses()
         token = JoinToken(
@@ -139,6 +151,13 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
             nodes=node_messages(self._state.members), mesh_name=self._state.name,
             coordinator_address=self._own_address(),
         )  # fmt: skip
+
+
+def _issued(authority: KeyedCertificate, request: bytes, peer: PeerName) -> Issued:
+    """Return a new certificate for the key of a request. Raises: InputError: the request cannot be right."""
+    certificate = certify(authority, request, peer)
+    ends = int(lifetime_of(certificate)[1].timestamp())
+    return Issued(certificate=certificate, serial=serial_of(certificate), ends=ends)
 
 
 def node_messages(members: Members) -> list[mesh_pb2.Node]:

@@ -5,11 +5,12 @@ Covers: making a mesh, finding it again. Does not cover: what is done with it (p
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InputError, NotTrusted
+from common.errors import InputError, NotTrusted, ShardmeshError
 from common.machine.durable_files import replace_private
 from common.machine.state_directory import check_own, state_directory
 from common.trust.certificates import (
@@ -26,10 +27,14 @@ from common.trust.certificates import (
     needs_renewal,
 )
 from common.trust.identity import Identity, load_identity, save_identity
+from coordinator.membership.book import Book
+from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
 
 AUTHORITY_KEY_FILE = "authority.key"
 SOCKET_FILE = "coordinator.sock"
+
+log = logging.getLogger(__name__)
 
 
 def default_state_directory() -> Path:
@@ -64,6 +69,7 @@ class MeshState:
     name: str
     authority: KeyedCertificate
     members: Members
+    invites: Invites
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,7 +86,12 @@ class MeshState:
             if needs_renewal(self._identity.own.certificate):
                 own = _own_certificate(self.authority, self.name)
                 self._identity = Identity(authority=self.authority.certificate, own=own)
-                save_identity(self.directory, self._identity)
+                try:
+                    save_identity(self.directory, self._identity)
+                except (
+                    ShardmeshError
+                ) as error:  # nodes ask who signed it, not which it is: the next start makes another
+                    log.warning("the coordinator's new certificate is used and not kept: %s", error)
             return self._identity
 
 
@@ -99,7 +110,11 @@ def open_mesh_state(directory: Path) -> MeshState:
     except NotTrusted as error:
         raise NotTrusted(f"{directory / AUTHORITY_KEY_FILE} is damaged ({error}); restore it from a copy: without it "
                          "no device can join, and no certificate be renewed") from error  # fmt: skip
-    return MeshState(directory=directory, name=mesh_of(certificate), authority=authority, members=Members(directory))
+    book = Book(directory)
+    return MeshState(
+        directory=directory, name=mesh_of(certificate), authority=authority, members=Members(book),
+        invites=Invites(book),
+    )  # fmt: skip
 
 
 def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:

@@ -28,7 +28,6 @@ from common.program.service_notify import ServiceNotifier
 from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.rpc import bind, make_server, split_host_port
 from common.wire.standard_services import StandardServices
-from coordinator.membership.invites import Invites
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
@@ -60,7 +59,7 @@ class Coordinator:
             raise InputError(f"--master-port is {LAST_PORT}; devices join on the next one, so choose a lower one")
         self._has_fixed_port = bool(wanted_port)
         self._advertised = advertised
-        self._invites = Invites()
+        self._invites = self._state.invites
         self._door: Door | None = None
         self._stopping = threading.Event()
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)

@@ -80,7 +80,7 @@ class Door:
 
     def _open(self) -> None:
         server = make_server(WORKERS)
-        servicer = JoinServicer(self._state, self._invites, self._mesh_port)
+        servicer = JoinServicer(self._state, self._mesh_port)
         mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, server)
         try:
             address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))

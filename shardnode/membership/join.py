@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.compute.device_speeds import DeviceSpeeds
-from common.errors import InputError, NodeError, NodeLost, NotTrusted
+from common.errors import DiskFull, InputError, NodeError, NodeLost, NotTrusted
 from common.machine.durable_files import replace_private
 from common.machine.state_directory import check_own, state_directory
 from common.trust.certificates import (
@@ -22,11 +22,21 @@ from common.trust.certificates import (
     KeyedCertificate,
     PeerName,
     check_name,
-    make_key,
+    check_pair,
+    fingerprint,
     make_request,
     mesh_of,
 )
-from common.trust.identity import AUTHORITY_FILE, Identity, save_identity
+from common.trust.identity import (
+    JOINING_KEY_FILE,
+    KEYED_FILE,
+    Identity,
+    forget_key,
+    key_to_ask_with,
+    load_identity,
+    not_written,
+    save_identity,
+)
 from common.trust.join_token import JoinToken, parse_token
 from common.trust.tls import channel_to_authority, read_authority
 from common.wire.rpc import failures_of, split_host_port
@@ -61,35 +71,67 @@ def name_of_this_device() -> str:
 def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> JoinedMesh:
     """Join the mesh that a token is for and write identity and config into the data directory.
 
-    Raises: InputError: token, name or directory; TokenRefused, NameTaken: what the coordinator answers; NotTrusted:
-    another coordinator answers; NodeError: none does.
+    Wherever it breaks off, the same command goes on: the key is stored before it is shown to anybody, and to who asks
+    again with it the coordinator gives the same certificate. That key goes last: while it is there, nothing is done.
+    Raises: InputError: token, name or directory; DiskFull; TokenRefused, NameTaken: what the coordinator answers;
+    NotTrusted: another coordinator answers; NodeError: none does.
     """
     token = parse_token(token_text)
     check_name(name)
     split_host_port(listen)
     check_own(data_directory)
-    directory = data_directory / IDENTITY_DIRECTORY
-    if (directory / AUTHORITY_FILE).exists():
-        raise InputError(f"this device belongs to a mesh already ({directory}); remove that directory to join another")
-    try:
-        data_directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_private(data_directory / ".can-write", b"")  # a token is good once: nothing may fail after it is used
-        (data_directory / ".can-write").unlink()
-    except OSError as error:
-        raise InputError(f"cannot write {data_directory}: {error.strerror}; choose another --data-dir") from error
+    directory, config = data_directory / IDENTITY_DIRECTORY, data_directory / CONFIG_FILE
+    if (before := _joined_before(directory, config, token)) is not None:
+        return before
+    key = _key(data_directory, directory)
     address, authority = _find_coordinator(token)
     mesh = mesh_of(authority)
-    key = make_key()
     response = _ask(address, authority, mesh, mesh_pb2.JoinRequest(
         secret=token.secret, name=name, certificate_request=make_request(key),
         device=device_facts(data_directory, DeviceSpeeds()),
     ))  # fmt: skip
     own = KeyedCertificate(key=key, certificate=response.certificate)
-    save_identity(directory, Identity(authority=authority, own=own))
-    config = data_directory / CONFIG_FILE
+    check_pair(own)
     coordinator = f"{split_host_port(address)[0]}:{response.mesh_port}"
-    _write_config(config, {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)})
+    try:
+        save_identity(directory, Identity(authority=authority, own=own))
+        _write_config(config, {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)})
+    except DiskFull as error:
+        raise DiskFull(f"{error}: the token stays good for this device, and the same command goes on from here"
+                       ) from error  # fmt: skip
+    forget_key(directory / JOINING_KEY_FILE)
     return JoinedMesh(mesh=mesh, name=name, config=config)
+
+
+def _joined_before(directory: Path, config: Path, token: JoinToken) -> JoinedMesh | None:
+    """Return what an attempt has come to that broke off at its very end; None: there is something to do.
+
+    Raises: InputError: this device has joined a mesh, and nothing broke off.
+    """
+    joining = directory / JOINING_KEY_FILE
+    if not (directory / KEYED_FILE).exists():
+        return None
+    if joining.exists():
+        with suppress(InputError, NotTrusted):  # damaged: it is asked for again
+            identity = load_identity(directory)
+            is_same = fingerprint(identity.authority) == token.authority_fingerprint
+            if is_same and config.exists() and identity.own.key == joining.read_bytes():
+                forget_key(joining)
+                return JoinedMesh(mesh=identity.peer.mesh, name=identity.peer.name, config=config)
+        return None
+    start = f"start it with shardnode --config {config}, or " if config.exists() else ""
+    raise InputError(f"this device belongs to a mesh already ({directory}); {start}remove that directory to join "
+                     "another")  # fmt: skip
+
+
+def _key(data_directory: Path, directory: Path) -> bytes:
+    """Return the key that this device joins with, stored. Raises: InputError, DiskFull."""
+    try:
+        for made in (data_directory, directory):
+            made.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(data_directory, error) from error
+    return key_to_ask_with(directory / JOINING_KEY_FILE)
 
 
 def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
@@ -121,4 +163,7 @@ def _write_config(path: Path, values: dict[str, str]) -> None:
     # A JSON string is a TOML string, whatever is in it.
     lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
     text = "# Options of shardnode, by the names of its flags; a flag on the command line goes before.\n"
-    replace_private(path, (text + "\n".join(lines) + "\n").encode())
+    try:
+        replace_private(path, (text + "\n".join(lines) + "\n").encode())
+    except OSError as error:
+        raise not_written(path.parent, error) from error

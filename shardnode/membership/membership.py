@@ -17,8 +17,24 @@ import grpc
 
 from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
 from common.errors import NotTrusted, ShardmeshError
-from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, make_key, make_request, needs_renewal
-from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.certificates import (
+    COORDINATOR,
+    KeyedCertificate,
+    PeerName,
+    check_pair,
+    lifetime_of,
+    make_request,
+    needs_renewal,
+)
+from common.trust.identity import (
+    JOINING_KEY_FILE,
+    RENEWING_KEY_FILE,
+    Identity,
+    forget_key,
+    key_to_ask_with,
+    load_identity,
+    save_identity,
+)
 from common.trust.tls import secure_channel
 from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -52,12 +68,14 @@ class Membership:
         """Read the identity. Raises: InputError, NotTrusted: it cannot be used."""
         self._directory, self._data_directory, self._coordinator = identity_directory, data_directory, coordinator
         self._identity = load_identity(identity_directory)
+        forget_key(identity_directory / JOINING_KEY_FILE)  # joining broke off when all of it was done
         self.peer = self._identity.peer
         self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
         self._measuring = threading.Lock()
         self._ending = threading.Event()
         self._interval = FIRST_INTERVAL_SECONDS
-        self._trouble = ""
+        self._trouble = self._renewal_trouble = ""
+        self._channel: grpc.Channel | None = None
         self._thread: threading.Thread | None = None
 
     def identity(self) -> Identity:
@@ -81,16 +99,31 @@ class Membership:
         if self._thread is not None:
             self._thread.join(CALL_SECONDS + 1)
 
+    def turn(self, presence: Presence) -> None:
+        """Send one heartbeat, and ask for a new certificate when it is time.
+
+        Raises: ShardmeshError: it was not heard. A certificate that is not renewed is no failure of it: that is told,
+        and asked for again at the next turn.
+        """
+        if self._channel is None:
+            self._channel = self._connected()
+        stub = mesh_pb2_grpc.MeshServiceStub(self._channel)
+        self._beat(stub, presence)
+        if not needs_renewal(self._identity.own.certificate):
+            return
+        try:
+            self._renew(stub)
+        except ShardmeshError as error:
+            self._tell_of_renewal(str(error))
+        else:
+            self._tell_of_renewal("")
+            self._hang_up()
+
     def _run(self, presence: Callable[[], Presence]) -> None:
-        channel = self._channel()
         try:
             while not self._ending.is_set():
                 try:
-                    self._beat(mesh_pb2_grpc.MeshServiceStub(channel), presence())
-                    if needs_renewal(self._identity.own.certificate):
-                        self._renew(mesh_pb2_grpc.MeshServiceStub(channel))
-                        channel.close()
-                        channel = self._channel()
+                    self.turn(presence())
                     self._tell("")
                 except ShardmeshError as error:
                     self._tell(str(error))
@@ -99,7 +132,7 @@ class Membership:
                     self._tell(repr(error))
                 self._ending.wait(self._interval)
         finally:
-            channel.close()
+            self._hang_up()
 
     def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
         request = mesh_pb2.HeartbeatRequest(
@@ -114,21 +147,33 @@ class Membership:
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
 
     def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
-        key = make_key()
+        """Get a new certificate; wherever it breaks off, the old one is good and the next attempt asks with this key.
+
+        Only what is stored is used: with its first use the coordinator takes the old one for worthless.
+        """
+        kept = self._directory / RENEWING_KEY_FILE
+        key = key_to_ask_with(kept, used=self._identity.own.key)
         request = mesh_pb2.RenewCertificateRequest(certificate_request=make_request(key))
         with self._failures():
             response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
         own = KeyedCertificate(key=key, certificate=response.certificate)
         renewed = Identity(authority=self._identity.authority, own=own)
+        check_pair(own)
         if renewed.peer != self.peer:
             raise NotTrusted("the coordinator has certified another name than this node's")
         save_identity(self._directory, renewed)
         self._identity = renewed
+        forget_key(kept)
         log.info("this node's certificate is renewed")
 
-    def _channel(self) -> grpc.Channel:
+    def _connected(self) -> grpc.Channel:
         expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)
         return secure_channel(self._coordinator, self._identity, expected)
+
+    def _hang_up(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
 
     def _failures(self) -> AbstractContextManager[None]:
         return failures_of(f"the coordinator at {self._coordinator}")
@@ -140,3 +185,10 @@ class Membership:
         elif self._trouble and not trouble:
             log.info("the mesh hears this node again")
         self._trouble = trouble
+
+    def _tell_of_renewal(self, trouble: str) -> None:
+        if trouble and not self._renewal_trouble:
+            ends = lifetime_of(self._identity.own.certificate)[1]
+            log.warning("this node's certificate, which ends on %s, is not renewed yet; it is asked for again every "
+                        "second: %s", f"{ends:%Y-%m-%d}", trouble)  # fmt: skip
+        self._renewal_trouble = trouble

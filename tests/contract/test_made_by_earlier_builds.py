@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 from common.weights.manifest import read_manifest
+from coordinator.membership.book import Book
 from coordinator.membership.members import Members
 from coordinator.models.records import LoadedModels
 from tests.support.mesh import sliced
@@ -44,7 +45,7 @@ def test_slices_are_those_of_before_to_the_byte(tmp_path: Path) -> None:
 def test_members_and_models_of_before_are_read(tmp_path: Path) -> None:
     """Nobody joins again, and no model is loaded again."""
     shutil.copytree(HERE / "state", tmp_path / "state")
-    (member,) = Members(tmp_path / "state").all()
+    (member,) = Members(Book(tmp_path / "state")).all()
     assert member.name == "kitchen"
     (model,) = LoadedModels(tmp_path / "state").all()
     assert (model.name, list(model.node_names)) == ("tiny", ["kitchen"])

@@ -11,7 +11,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from pathlib import Path
 
 import grpc
@@ -21,15 +21,12 @@ from common.errors import InputError, NameTaken, NodeLost, NotTrusted, Shardmesh
 from common.trust.certificates import (
     COORDINATOR,
     NODE,
-    KeyedCertificate,
     PeerName,
-    certify,
     make_authority,
     make_key,
     make_request,
-    serial_of,
 )
-from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.identity import Identity, load_identity
 from common.trust.join_token import parse_token
 from common.trust.tls import channel_to_authority, secure_channel
 from common.wire.rpc import error_from_rpc, split_host_port
@@ -40,7 +37,16 @@ from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, shard_pb2, shard_pb2_gr
 from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
 from shardnode.run import RunningNode
-from tests.support.mesh_members import DEVICE, LIMIT_SECONDS, beat, forged, joined, state_of, token_of
+from tests.support.mesh_members import (
+    DEVICE,
+    LIMIT_SECONDS,
+    aged_identity,
+    beat,
+    forged,
+    joined,
+    state_of,
+    token_of,
+)
 from tests.support.sliced_models import SlicedModel
 from tests.support.waiting import wait_until
 
@@ -64,6 +70,7 @@ def test_a_device_with_a_token_is_let_in_once(mesh: tuple[Coordinator, Path], tm
     assert beat(coordinator, load_identity(tmp_path / "a" / IDENTITY_DIRECTORY)) is None
     for path in (tmp_path / "a").rglob("*"):
         assert not path.stat().st_mode & 0o077, path
+    assert {path.name for path in (tmp_path / "a" / IDENTITY_DIRECTORY).iterdir()} == {"authority.pem", "identity.pem"}
     with pytest.raises((TokenRefused, NodeLost)):
         join_mesh(token, "second", tmp_path / "b", "127.0.0.1:0")
     with OwnerClient(directory) as owner:
@@ -98,7 +105,7 @@ def test_two_devices_with_one_token_are_not_both_let_in(mesh: tuple[Coordinator,
 
 
 def test_the_door_is_closed_when_there_is_no_token(tmp_path: Path) -> None:
-    """Before the first, and after the last was used."""
+    """Before the first, and once the last device that it let in was seen: until then its answer may have been lost."""
     init_mesh(tmp_path, "closed")
     coordinator = Coordinator(tmp_path, "127.0.0.1:0")
     try:
@@ -110,6 +117,8 @@ def test_the_door_is_closed_when_there_is_no_token(tmp_path: Path) -> None:
             with socket.socket() as probe:
                 return probe.connect_ex(split_host_port(address)) != 0
 
+        assert not is_closed()
+        assert beat(coordinator, load_identity(tmp_path / "only" / IDENTITY_DIRECTORY), "closed") is None
         wait_until(is_closed, limit_seconds=LIMIT_SECONDS, what="a closed door")
     finally:
         coordinator.close()
@@ -268,24 +277,18 @@ def test_a_node_serves_its_coordinator_and_nobody_else(
 def test_a_certificate_renews_itself(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
     """When two thirds of its life are over; the new key is on disk before it is used, and the old one is refused."""
     coordinator, directory = mesh
-    first = joined(directory, "old", tmp_path / "old")
+    joined(directory, "old", tmp_path / "old")
     identity_directory = tmp_path / "old" / IDENTITY_DIRECTORY
-    state = coordinator._state
-    key = make_key()
-    long_ago = datetime.now(timezone.utc) - timedelta(days=80)
-    peer = PeerName(mesh="home", role=NODE, name="old")
-    aged = KeyedCertificate(key=key, certificate=certify(state.authority, make_request(key), peer, now=long_ago))
-    state.members.renew("old", serial_of(aged.certificate), 0)
-    save_identity(identity_directory, Identity(authority=first.authority, own=aged))
+    aged = aged_identity(coordinator, identity_directory)
     membership = Membership(identity_directory, tmp_path / "old", coordinator.address)
     membership.start(lambda: Presence(listen="127.0.0.1:9"))
     try:
         wait_until(
-            lambda: load_identity(identity_directory).own != aged, limit_seconds=LIMIT_SECONDS, what="a new certificate"
+            lambda: load_identity(identity_directory) != aged, limit_seconds=LIMIT_SECONDS, what="a new certificate"
         )
         renewed = load_identity(identity_directory)
         assert beat(coordinator, renewed) is None
-        assert isinstance(beat(coordinator, Identity(authority=first.authority, own=aged)), NotTrusted)
+        assert isinstance(beat(coordinator, aged), NotTrusted)
         assert membership.identity() == renewed
     finally:
         membership.close()

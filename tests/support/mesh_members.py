@@ -11,10 +11,20 @@ from pathlib import Path
 import grpc
 
 from common.errors import ShardmeshError
-from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, certify, make_key, make_request
-from common.trust.identity import Identity, load_identity
+from common.trust.certificates import (
+    COORDINATOR,
+    KeyedCertificate,
+    PeerName,
+    certify,
+    make_key,
+    make_request,
+    requested_key_hash,
+    serial_of,
+)
+from common.trust.identity import Identity, load_identity, save_identity
 from common.trust.tls import secure_channel
 from common.wire.rpc import PROTOCOL_VERSION, error_from_rpc
+from coordinator.membership.book import Issued
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import MeshState, open_mesh_state
 from coordinator.program.daemon import Coordinator
@@ -50,6 +60,21 @@ def forged(
     now = datetime.now(timezone.utc)
     certificate = certify(authority, make_request(key), peer, lifetime=ends, now=now)
     return Identity(authority=shown, own=KeyedCertificate(key=key, certificate=certificate))
+
+
+def aged_identity(coordinator: Coordinator, identity_directory: Path) -> Identity:
+    """Give a node a certificate that has to be renewed, and return its identity with it."""
+    state, before = coordinator._state, load_identity(identity_directory)
+    key = make_key()
+    request, long_ago = make_request(key), datetime.now(timezone.utc) - timedelta(days=80)
+    certificate = certify(state.authority, request, before.peer, now=long_ago)
+    issued = Issued(certificate=certificate, serial=serial_of(certificate), ends=0)
+    shown = serial_of(before.own.certificate)
+    state.members.renew(before.peer.name, shown, requested_key_hash(request), lambda: issued)
+    state.members.check(before.peer.name, issued.serial)
+    aged = Identity(authority=before.authority, own=KeyedCertificate(key=key, certificate=certificate))
+    save_identity(identity_directory, aged)
+    return aged
 
 
 def beat(coordinator: Coordinator, identity: Identity, expected: str = "home") -> ShardmeshError | None:

@@ -1,4 +1,4 @@
-"""Who is a member, with which certificate, and is it remembered? Which tokens can still be used?"""
+"""Who is a member, with which certificate, and is it remembered?"""
 
 from __future__ import annotations
 
@@ -10,44 +10,41 @@ from unittest import mock
 
 import pytest
 
-from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
-from coordinator.membership.invites import MAX_LIFETIME_SECONDS, MAX_OPEN, Invites
-from coordinator.membership.members import MAX_MEMBERS, MEMBERS_FILE, Device, Members
-
-PI = Device(version="1", core_count=4, memory_bytes=8 << 30, free_memory_bytes=6 << 30, free_disk_bytes=1 << 40)
-
-
-class Clock:
-    """A clock that stands until a test moves it."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from common.errors import DiskFull, InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError
+from coordinator.membership.book import MEMBERS_FILE, Book
+from coordinator.membership.members import MAX_MEMBERS, MOST_SERIALS, Members
+from tests.support.kept_mesh import PI, Clock, KeptMesh
 
 
 @pytest.fixture
-def members(tmp_path: Path) -> Members:
-    """Return a mesh of one node, kitchen."""
-    made = Members(tmp_path, Clock())
-    made.admit("kitchen", "a1", 1000, PI)
+def mesh(tmp_path: Path) -> KeptMesh:
+    """Return a mesh of one node, kitchen, that was seen."""
+    made = KeptMesh(tmp_path)
+    made.let_in("kitchen", "a1")
+    made.members.check("kitchen", "a1")
     return made
+
+
+@pytest.fixture
+def members(mesh: KeptMesh) -> Members:
+    """Return its members."""
+    return mesh.members
 
 
 def test_members_are_found_again_after_a_restart(members: Members, tmp_path: Path) -> None:
     """Everything but when they were heard."""
     members.hear("kitchen", "10.0.0.2:50051", PI, 3, "f" * 64)
-    (again,) = Members(tmp_path).all()
+    (again,) = KeptMesh(tmp_path).members.all()
     assert again == replace(members.get("kitchen"), rank=3)
-    assert Members(tmp_path).silent_seconds(again) < 0
+    assert members.silent_seconds(again) < 0
 
 
 def test_a_copy_of_a_node_is_refused_while_the_first_one_is_heard(tmp_path: Path) -> None:
     """A slice that is sent to one would be asked of the other. Once the first has gone, it moves."""
     clock = Clock()
-    members = Members(tmp_path, clock)
-    members.admit("kitchen", "a1", 1000, PI)
+    mesh = KeptMesh(tmp_path, clock)
+    mesh.let_in("kitchen", "a1")
+    members = mesh.members
 
     def beat(*addresses: str) -> str:
         for address in addresses:
@@ -72,128 +69,126 @@ def test_a_node_that_restarts_elsewhere_is_heard_there_at_once(members: Members)
 
 
 def test_what_cannot_be_written_down_has_not_happened(
-    members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mesh: KeptMesh, members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A removal that a restart would undo is an error and no removal; a name that was not admitted is free.
 
     What a member says of itself counts all the same.
     """
     full = OSError(errno.ENOSPC, "No space left on device")
+    secret = mesh.invites.make(60)
     with monkeypatch.context() as patch:
-        patch.setattr("coordinator.membership.members.replace_private", mock.Mock(side_effect=full))
+        patch.setattr("coordinator.membership.book.replace_private", mock.Mock(side_effect=full))
         for change in (
-            lambda: members.remove("kitchen"), lambda: members.admit("attic", "a2", 1000, PI),
-            lambda: members.renew("kitchen", "b2", 2000),
+            lambda: members.remove("kitchen"), lambda: mesh.let_in("attic", "a2", secret=secret),
+            lambda: mesh.renew("kitchen", "a1", "b2", "next"), lambda: mesh.invites.make(60),
         ):  # fmt: skip
             with pytest.raises(DiskFull, match=f"cannot write {tmp_path}.*make room"):
                 change()
         members.hear("kitchen", "10.0.0.2:50051", PI, 3, "")
         assert members.check("kitchen", "a1").address == "10.0.0.2:50051"
     assert [member.serials for member in members.all()] == [("a1",)]
-    members.admit("attic", "a2", 1000, PI)
+    assert mesh.let_in("attic", "a2", secret=secret) == "a2"
 
 
-def test_a_certificate_of_before_is_good_until_the_new_one_is_seen(members: Members) -> None:
+def test_a_certificate_of_before_is_good_until_the_new_one_is_seen(mesh: KeptMesh, members: Members) -> None:
     """A node that was cut off while it renewed can try again; after that the old one is worth nothing."""
-    members.renew("kitchen", "b2", 2000)
+    mesh.renew("kitchen", "a1", "b2", "next")
     for serial in ("a1", "a1", "b2"):
         assert members.check("kitchen", serial).name == "kitchen"
     with pytest.raises(NotTrusted):
         members.check("kitchen", "a1")
-    assert members.get("kitchen").certificate_ends == 2000
+    with pytest.raises(NotTrusted, match="a newer certificate"):
+        mesh.renew("kitchen", "a1", "c3", "late")
+    assert members.get("kitchen").serials == ("b2",)
 
 
-def test_a_certificate_that_was_renewed_and_never_fetched_is_forgotten(members: Members) -> None:
-    """However often the answer is lost."""
-    for serial in ("b2", "c3", "d4"):
-        members.renew("kitchen", serial, 2000)
-    assert members.get("kitchen").serials == ("c3", "d4")
+def test_the_certificate_that_asks_is_never_dropped_however_often_the_answer_is_lost(
+    mesh: KeptMesh, members: Members, tmp_path: Path
+) -> None:
+    """With another key each time, as nodes of earlier builds ask; what it has got last is good too, and then alone."""
+    for number in range(100):
+        members.check("kitchen", "a1")
+        mesh.renew("kitchen", "a1", f"b{number}", f"key{number}")
+    assert len(members.get("kitchen").serials) == MOST_SERIALS
+    again = KeptMesh(tmp_path).members
+    assert again.check("kitchen", "a1").name == "kitchen"
+    assert again.check("kitchen", "b99").serials == ("b99",)
 
 
-def test_a_removed_node_is_not_trusted_and_its_name_is_free(members: Members, tmp_path: Path) -> None:
+def test_who_asks_again_with_the_same_key_gets_the_same_certificate(mesh: KeptMesh, tmp_path: Path) -> None:
+    """Also from a coordinator that was started again; what is no news is not written."""
+    assert mesh.renew("kitchen", "a1", "b2", "next") == "b2"
+    again = KeptMesh(tmp_path)
+    before = (tmp_path / MEMBERS_FILE).stat().st_ino
+    assert again.renew("kitchen", "a1", "c3", "next") == "b2"
+    assert (tmp_path / MEMBERS_FILE).stat().st_ino == before
+    assert again.members.get("kitchen").serials == ("a1", "b2")
+
+
+def test_a_certificate_that_waited_too_long_to_be_fetched_is_made_anew(mesh: KeptMesh, members: Members) -> None:
+    """It would have to be renewed at once."""
+    mesh.renew("kitchen", "a1", "b2", "next")
+    mesh.clock.now = float(1 << 40)
+    assert mesh.renew("kitchen", "a1", "c3", "next") == "c3"
+    assert members.check("kitchen", "c3").serials == ("c3",)
+
+
+def test_a_removed_node_is_not_trusted_and_its_name_is_free(mesh: KeptMesh, members: Members, tmp_path: Path) -> None:
     """A new node of that name does not make the old certificate good again."""
     members.remove("kitchen")
     with pytest.raises(NotTrusted):
         members.check("kitchen", "a1")
-    members.admit("kitchen", "z9", 1000, PI)
+    mesh.let_in("kitchen", "z9")
     with pytest.raises(NotTrusted):
-        Members(tmp_path).check("kitchen", "a1")
+        KeptMesh(tmp_path).members.check("kitchen", "a1")
 
 
-def test_what_cannot_be_is_refused(members: Members) -> None:
-    """A name twice, a name that is none, a node that is not there, too many."""
+def test_what_cannot_be_is_refused(mesh: KeptMesh, members: Members) -> None:
+    """A name twice, a name that is none, a node that is not there, too many; none of it costs the token."""
+    secret = mesh.invites.make(60)
     with pytest.raises(NameTaken, match="mesh remove kitchen"):
-        members.admit("kitchen", "b", 1, PI)
+        mesh.let_in("kitchen", "b", secret=secret)
     with pytest.raises(InputError):
-        members.admit("../x", "b", 1, PI)
+        mesh.let_in("../x", "b", secret=secret)
     with pytest.raises(NoSuchNode, match="there are: kitchen"):
         members.remove("attic")
-    for number in range(MAX_MEMBERS - 1):
-        members._members[f"n{number}"] = members.get("kitchen")
+    mesh.book.note(members={f"n{number}": members.get("kitchen") for number in range(MAX_MEMBERS)})
     with pytest.raises(InputError, match="at most"):
-        members.admit("one-more", "b", 1, PI)
+        mesh.let_in("one-more", "b", secret=secret)
+    mesh.book.note(members={})
+    assert mesh.let_in("one-more", "b", secret=secret) == "b"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1, "members": [{"name": "x"}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"{", b"[]", b'{"format": 2}', b'{"format": 1, "members": [{"name": "x"}]}',
+        b'{"format": 1, "members": [], "invites": [{"hash": "x"}]}',
+        b'{"format": 1, "members": [], "invites": [{"hash": "x", "ends": "soon"}]}',
+        b'{"format": 1, "members": [], "unseen": [{"name": "x"}]}', b'{"format": 1, "members": [], "unseen": [1]}',
+    ],
+)  # fmt: skip
 def test_a_damaged_list_is_an_error_and_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
     """Nobody is forgotten silently."""
     (tmp_path / MEMBERS_FILE).write_bytes(content)
     with pytest.raises(InputError, match=MEMBERS_FILE):
-        Members(tmp_path)
+        Book(tmp_path)
     assert (tmp_path / MEMBERS_FILE).read_bytes() == content
 
 
 def test_a_list_that_cannot_be_written_changes_nothing(
-    members: Members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mesh: KeptMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What is on disk is whole, and no temporary file is left."""
 
     def fail(*arguments: object) -> None:
         raise OSError(errno.EROFS, "no writing")
 
+    secret = mesh.invites.make(60)
     before = (tmp_path / MEMBERS_FILE).read_bytes()
     monkeypatch.setattr("common.machine.durable_files.os.replace", fail)
     with pytest.raises(ResourceError, match="no writing"):
-        members.admit("attic", "b", 1, PI)
+        mesh.let_in("attic", "b", secret=secret)
     assert json.loads(before)["members"][0]["name"] == "kitchen"
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(MEMBERS_FILE, before)]
-
-
-def test_a_token_is_good_once_and_until_it_expires() -> None:
-    """And nobody learns which of the two it was."""
-    clock = Clock()
-    invites = Invites(clock)
-    first, second = invites.make(60), invites.make(60)
-    assert invites.any_open
-    invites.use(first)
-    clock.now += 61
-    assert not invites.any_open
-    for secret in (first, second, b"", b"x" * 16):
-        with pytest.raises(TokenRefused, match="make another"):
-            invites.use(secret)
-
-
-def test_a_token_that_was_given_back_is_good_again_for_a_minute() -> None:
-    """What it was used for failed for another reason."""
-    clock = Clock()
-    invites = Invites(clock)
-    secret = invites.make(3600)
-    invites.use(secret)
-    invites.give_back(secret)
-    invites.use(secret)
-    invites.give_back(secret)
-    clock.now += 61
-    with pytest.raises(TokenRefused):
-        invites.use(secret)
-
-
-def test_tokens_have_limits() -> None:
-    """On how long, and on how many."""
-    invites = Invites(Clock())
-    for seconds in (0, -1, MAX_LIFETIME_SECONDS + 1):
-        with pytest.raises(InputError):
-            invites.make(seconds)
-    for _ in range(MAX_OPEN):
-        invites.make(60)
-    with pytest.raises(ResourceError):
-        invites.make(60)

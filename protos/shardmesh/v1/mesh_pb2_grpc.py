@@ -55,7 +55,9 @@ class JoinServiceServicer:
     """
 
     def Join(self, request, context):
-        """Uses up a token and certifies the device's own key. Deadline: 10 s.
+        """Certifies the device's own key, with a token. The token is used up by the key that it lets in: who asks again with
+        both, because the answer was lost, gets the same certificate, until the device is seen with it or the token ends.
+        Another key is PERMISSION_DENIED. Deadline: 10 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -147,7 +149,8 @@ class MeshServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RenewCertificate(self, request, context):
-        """Certifies a new key of the same node, before the old certificate ends. Deadline: 10 s.
+        """Certifies a new key of the same node, before the old certificate ends; the same key gets the same certificate again
+        until it is seen. The certificate that asks stays good until then. Deadline: 10 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

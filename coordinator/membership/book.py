@@ -1,0 +1,212 @@
+"""What has a coordinator written down about its mesh? Members, open invitations, certificates not yet seen; one file.
+
+Covers: reading and replacing members.json, all of it in one step, so that no crash leaves half of a change.
+Does not cover: who may change what (members.py, invites.py), certificates (common/trust).
+
+Times lie in the file as seconds since 1970 and in memory on a clock that nobody sets, so that a clock which jumps ends
+no invitation while the coordinator runs.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from common.errors import DiskFull, InputError, ResourceError
+from common.machine.durable_files import is_full, replace_private
+
+MEMBERS_FILE = "members.json"
+FORMAT = 1
+MAX_INVITE_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """What a device has, as it says."""
+
+    version: str = ""
+    core_count: int = 0
+    memory_bytes: int = 0
+    free_memory_bytes: int = 0
+    free_disk_bytes: int = 0
+    memory_bytes_per_second: float = 0.0
+    disk_bytes_per_second: float = 0.0
+    arithmetic_per_second: float = 0.0
+    program_bytes: int = 0
+    """Memory of the program itself, without a slice."""
+    budget_bytes: int = 0
+    """The most memory that it was allowed; 0: it was told none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """One node of the mesh."""
+
+    name: str
+    serials: tuple[str, ...]
+    """Of its good certificates, oldest first: the one that it shows, and those made since that were not seen yet."""
+    certificate_ends: int
+    """When the newest ends, seconds since 1970."""
+    address: str = ""
+    """host:port; empty before its first heartbeat."""
+    device: Device = field(default_factory=Device)
+    rank: int = -1
+    model_identity: str = ""
+    heard_at: float | None = field(default=None, compare=False)
+    """Monotonic seconds; not kept over a restart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued:
+    """A certificate that was made."""
+
+    certificate: bytes
+    """In PEM."""
+    serial: str
+    ends: int
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unseen:
+    """The newest certificate of a member that has not shown it yet: the answer with it may have been lost."""
+
+    issued: Issued
+    key_hash: str
+    """Who asks again with this key gets the same certificate again."""
+    invite_hash: str = ""
+    """Of the token's secret by which its device was let in; empty: it was renewed."""
+    invite_ends: float = 0.0
+    """Until when the same device may ask again with that token; in memory's time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Everything that is written down."""
+
+    members: Mapping[str, Member] = field(default_factory=dict)
+    unseen: Mapping[str, Unseen] = field(default_factory=dict)
+    """By the member's name."""
+    invites: Mapping[str, float] = field(default_factory=dict)
+    """When each open one ends, in memory's time, by the SHA-256 of its secret."""
+
+
+class Book:
+    """What is kept of one mesh. Hold `lock` from reading until the change that follows from it."""
+
+    def __init__(
+        self, directory: Path, clock: Callable[[], float] = time.monotonic, wall_clock: Callable[[], float] = time.time
+    ) -> None:  # fmt: skip
+        """Read it. Raises: InputError: the file is damaged or of another version."""
+        self._path = directory / MEMBERS_FILE
+        self.clock, self.wall_clock = clock, wall_clock
+        self.lock = threading.Lock()
+        self.kept = self._read()
+        self._is_settled = True
+
+    def change(
+        self, *, members: Mapping[str, Member] | None = None, unseen: Mapping[str, Unseen] | None = None,
+        invites: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        """Make it so on the disk and then here: what a restart would undo is never told to anybody as done.
+
+        Args: what is not given stays. Raises: DiskFull, ResourceError: nothing has changed.
+        """
+        now = self.clock()
+        changed = Kept(
+            members=self.kept.members if members is None else members,
+            unseen=self.kept.unseen if unseen is None else unseen,
+            invites={key: end for key, end in (self.kept.invites if invites is None else invites).items() if end > now},
+        )
+        content = json.dumps(self._document(changed), indent=1).encode()
+        try:
+            replace_private(self._path, content)
+        except OSError as error:
+            kind = DiskFull if is_full(error) else ResourceError
+            if self._path.exists() and self._path.read_bytes() == content:  # in its place, if the power stays
+                self.kept, self._is_settled = changed, False
+                raise kind(f"cannot make sure that {self._path} is on the disk: {error.strerror}; ask again") from error
+            raise kind(f"cannot write {self._path}: {error.strerror}; make room there and ask again, nothing has "
+                       "changed") from error  # fmt: skip
+        self.kept, self._is_settled = changed, True
+
+    def settle(self) -> None:
+        """Make sure of a change that could not be made sure of, before anybody is told of it. Raises: as change."""
+        if not self._is_settled:
+            self.change()
+
+    def note(self, *, members: Mapping[str, Member] | None = None, invites: Mapping[str, float] | None = None) -> None:
+        """Change what may be forgotten with this process: it is written when there is room, or with the next change."""
+        kept = self.kept
+        self.kept = replace(
+            kept, members=kept.members if members is None else members,
+            invites=kept.invites if invites is None else invites,
+        )  # fmt: skip
+
+    def try_to_write(self) -> None:
+        """Write what is kept, if there is room."""
+        with suppress(ResourceError):
+            self.change()
+
+    def _document(self, kept: Kept) -> dict[str, Any]:
+        behind = self.wall_clock() - self.clock()
+        members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
+        for member in members:
+            del member["heard_at"]
+        return {
+            "format": FORMAT, "members": members,
+            "unseen": [
+                {
+                    "name": name, "key": unseen.key_hash, "serial": unseen.issued.serial, "ends": unseen.issued.ends,
+                    "certificate": unseen.issued.certificate.decode("ascii"), "invite": unseen.invite_hash,
+                    "invite_ends": unseen.invite_ends + behind,
+                }
+                for name, unseen in kept.unseen.items()
+            ],
+            "invites": [{"hash": key, "ends": end + behind} for key, end in kept.invites.items()],
+        }  # fmt: skip
+
+    def _read(self) -> Kept:
+        try:
+            document = json.loads(self._path.read_bytes())
+        except FileNotFoundError:
+            return Kept()
+        except (OSError, ValueError) as error:
+            raise InputError(f"cannot read {self._path}: {error}; restore it from a copy, or remove it and let all "
+                             "nodes join again") from error  # fmt: skip
+        try:
+            if document["format"] != FORMAT:
+                raise InputError(f"{self._path} is of format {document['format']} and this program writes {FORMAT}; "
+                                 "use the version of shardmesh that wrote it")  # fmt: skip
+            return self._kept_of(document)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{self._path} is damaged ({error}); restore it from a copy, or remove it and let all "
+                             "nodes join again") from error  # fmt: skip
+
+    def _kept_of(self, document: dict[str, Any]) -> Kept:
+        """Return what a file says; files of earlier builds have members only. Raises: any of what _read translates."""
+        members = [
+            Member(**{**kept, "serials": tuple(kept["serials"]), "device": Device(**kept["device"])})
+            for kept in document["members"]
+        ]
+        unseen = {
+            str(entry["name"]): Unseen(
+                issued=Issued(
+                    certificate=entry["certificate"].encode("ascii"), serial=entry["serial"], ends=int(entry["ends"])
+                ),
+                key_hash=entry["key"], invite_hash=entry["invite"], invite_ends=self._remembered(entry["invite_ends"]),
+            )
+            for entry in document.get("unseen", [])
+        }  # fmt: skip
+        invites = {str(entry["hash"]): self._remembered(entry["ends"]) for entry in document.get("invites", [])}
+        return Kept(members={member.name: member for member in members}, unseen=unseen, invites=invites)
+
+    def _remembered(self, ends: float) -> float:
+        """Return in memory's time when an invitation of before ends; a clock that was set back makes none longer."""
+        return self.clock() + min(float(MAX_INVITE_SECONDS), float(ends) - self.wall_clock())
