@@ -10,13 +10,14 @@ import struct
 from pathlib import Path
 
 from coordinator.checkpoints.gguf_file import read_gguf_header
-from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TEMPLATE_FILE, TOKENIZER_FILE
+from coordinator.tokenizer.hf_directory import VOCABULARY_FILES
+from coordinator.tokenizer.template_files import template_files
 
 KEPT_FILES = (
-    TOKENIZER_FILE, SENTENCEPIECE_FILE, TEMPLATE_FILE, "tokenizer_config.json", "config.json", "generation_config.json",
-    "special_tokens_map.json", "added_tokens.json",
+    *VOCABULARY_FILES, "tokenizer_config.json", "config.json", "generation_config.json", "special_tokens_map.json",
+    "added_tokens.json",
 )  # fmt: skip
-"""All that load_directory_tokenizer looks at."""
+"""All that load_directory_tokenizer looks at, besides chat templates."""
 GGUF_NAME = "vocabulary.gguf"
 _TENSOR_COUNT_AT = 8
 """Behind the magic and the version: eight bytes, little-endian."""
@@ -27,10 +28,11 @@ def keep_tokenizer(model: Path, directory: Path) -> None:
 
     Raises: CheckpointError: the model's file cannot be read. OSError: the copy cannot be written.
     """
-    if model.is_dir() and any((model / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE)):
-        for name in KEPT_FILES:
-            if (model / name).is_file():
-                shutil.copyfile(model / name, directory / name)
+    if model.is_dir() and any((model / name).is_file() for name in VOCABULARY_FILES):
+        for path in (*(model / name for name in KEPT_FILES), *template_files(model).values()):
+            if path.is_file():
+                (directory / path.relative_to(model)).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, directory / path.relative_to(model))
         return
     source = model if model.is_file() else next(iter(sorted(model.glob("*.gguf"))))
     metadata_bytes = read_gguf_header(source).metadata_bytes
