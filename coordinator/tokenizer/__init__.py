@@ -1,6 +1,6 @@
 """Chooses the tokenizer for a model: a Hugging Face directory, or a GGUF file.
 
-Does not cover: which file counts (vocabulary_place.py), the formats themselves (hf_directory.py,
+Does not cover: which file counts (vocabulary_place.py), the formats themselves (hf_directory.py, merges_files.py,
 sentencepiece_model.py, gguf_vocab.py).
 """
 

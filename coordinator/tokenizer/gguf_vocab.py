@@ -1,7 +1,8 @@
 """Builds a tokenizer out of the vocabulary in a GGUF file's metadata.
 
 Covers: byte-level BPE (`gpt2`) with the pre-tokenizers of the families we run, sentencepiece BPE (`llama`).
-Does not cover: reading the file (coordinator/checkpoints/gguf_file.py); other kinds of vocabulary are refused by name.
+Does not cover: reading the file (coordinator/checkpoints/gguf_file.py), which tokens end an answer (gguf_ends.py),
+which keys there are (gguf_keys.py); other kinds of vocabulary are refused by name.
 Source: llama.cpp's vocabulary loader for the meaning of the keys and the split patterns; each family's own
 tokenizer.json for what that loader leaves out (Qwen normalizes to NFC).
 """
@@ -9,59 +10,33 @@ tokenizer.json for what that loader leaves out (Qwen normalizes to NFC).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, normalizers, pre_tokenizers
+from tokenizers import AddedToken
 from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.checkpoints.gguf_file import read_gguf_header
+from coordinator.tokenizer.byte_level_pipeline import LLAMA3, QWEN2, TEKKEN, ByteLevelRules, byte_level_pipeline
+from coordinator.tokenizer.gguf_ends import end_ids
+from coordinator.tokenizer.gguf_keys import check_gguf_keys, gguf_chat_templates
 from coordinator.tokenizer.sentencepiece_pipeline import llama_pipeline, merges_of
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
 
-CONTROL, USER_DEFINED = 3, 4
-"""Token types: never part of a text; part of it, but never cut or merged."""
+UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 0, 1, 2, 3, 4, 5
+"""Token types. Unknown and control: never part of a text. User-defined: part of it, but never cut or merged.
+Undefined and unused: llama.cpp gives them no text; converters fill the embedding's last rows with them."""
 SPECIAL_KEYS = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
     "unk_token": "unknown_token_id",
     "pad_token": "padding_token_id",
 }
-END_KEYS = ("eos_token_id", "eot_token_id", "eom_token_id")
-
-CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-LINES_AND_SPACES = r"\s*[\r\n]+|\s+(?!\S)|\s+"
-LLAMA3_SPLIT = rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}{{1,3}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|"
-QWEN2_SPLIT = rf"{CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|"
-UPPER, LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-TEKKEN_SPLIT = (
-    rf"[^\r\n\p{{L}}\p{{N}}]?{UPPER}*{LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{UPPER}+{LOWER}*"
-    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|"
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ByteLevelRules:
-    """How one family of byte-level BPE cuts a text before merging."""
-
-    split: str | None = None
-    """Pattern of one word; None for GPT-2's own."""
-    single_digits: bool = False
-    """Every digit is a word."""
-    nfc: bool = False
-    """Characters are composed first."""
-    whole_words: bool = False
-    """A word that is a token is taken as it is, whatever its merges say."""
-    adds_bos: bool = False
-    """What a file means that has no add_bos_token key."""
-
-
-LLAMA3 = ByteLevelRules(split=LLAMA3_SPLIT + LINES_AND_SPACES, whole_words=True, adds_bos=True)
-QWEN2 = ByteLevelRules(split=QWEN2_SPLIT + LINES_AND_SPACES, nfc=True)
+SENTENCEPIECE_IDS = {"unknown_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+"""What a sentencepiece vocabulary means that has no such key."""
 BYTE_LEVEL_RULES = {
     "default": ByteLevelRules(),
     "gpt-2": ByteLevelRules(),
@@ -71,7 +46,7 @@ BYTE_LEVEL_RULES = {
     "llama-v3": LLAMA3,
     "qwen2": QWEN2,
     "deepseek-r1-qwen": QWEN2,
-    "tekken": ByteLevelRules(split=TEKKEN_SPLIT + LINES_AND_SPACES, whole_words=True, adds_bos=True),
+    "tekken": TEKKEN,
 }
 """By tokenizer.ggml.pre."""
 
@@ -81,27 +56,31 @@ def load_gguf_tokenizer(path: Path) -> TextTokenizer:
 
     Raises:
         CheckpointError: not a GGUF file, no vocabulary in it, or one that contradicts itself.
-        UnsupportedModel: an unknown tokenizer.ggml.model or tokenizer.ggml.pre, by name.
+        UnsupportedModel: an unknown tokenizer.ggml.model or tokenizer.ggml.pre, or another key, by name.
     """
-    vocabulary = GgufVocabulary(read_gguf_header(path).metadata, path)
+    metadata = read_gguf_header(path).metadata
+    vocabulary = GgufVocabulary(metadata, path)
     pipeline, adds_bos = vocabulary.pipeline()
+    check_gguf_keys(metadata, path)
     special_ids = {name: vocabulary.token_id(key) for name, key in SPECIAL_KEYS.items()}
     special_tokens = {name: vocabulary.tokens[i] for name, i in special_ids.items() if i is not None}
-    pipeline.add_tokens(vocabulary.added_tokens(special_tokens.values()))
+    ends_answer = end_ids(vocabulary.vocab, vocabulary.token_id)
+    hidden = {*special_tokens.values(), *(vocabulary.tokens[i] for i in ends_answer)}
+    pipeline.add_tokens(vocabulary.added_tokens(hidden))
     ends: dict[str, tuple[str, int] | None] = {"bos": None, "eos": None}
     for end, default in (("bos", adds_bos), ("eos", False)):
         token_id = special_ids[f"{end}_token"]
         if vocabulary.flag(f"add_{end}_token", default) and token_id is not None:
             ends[end] = (vocabulary.tokens[token_id], token_id)
     add_ends(pipeline, bos=ends["bos"], eos=ends["eos"])
-    template = vocabulary.value("tokenizer.chat_template", str, None)
     return TextTokenizer(
         pipeline,
         bos_id=special_ids["bos_token"],
-        eos_ids=frozenset(i for i in map(vocabulary.token_id, END_KEYS) if i is not None),
-        chat_template=template,
+        eos_ids=ends_answer,
+        chat_templates=gguf_chat_templates(metadata, path),
         special_tokens=special_tokens,
         source=str(path),
+        silent_ids=vocabulary.silent_ids(),
     )
 
 
@@ -111,28 +90,36 @@ class GgufVocabulary:
     def __init__(self, metadata: dict[str, Any], path: Path) -> None:
         self._metadata = metadata
         self._path = path
-        self.tokens: list[str] = self._strings("tokens")
+        texts = self._strings("tokens")
+        self._empty = {i for i, text in enumerate(texts) if not text}
+        # No text has this name: a byte-level text has no such character, and no merge of a sentencepiece makes it.
+        self.tokens = [text or f"\x00empty {i}" for i, text in enumerate(texts)]
         self.vocab = {token: i for i, token in enumerate(self.tokens)}
         if len(self.vocab) != len(self.tokens):
             raise self._bad("the vocabulary lists the same token twice")
         types = self.value("tokenizer.ggml.token_type", list, None)
-        self._types: Sequence[int] = [1] * len(self.tokens) if types is None else types
+        self._types: Sequence[int] = [NORMAL] * len(self.tokens) if types is None else types
         if len(self._types) != len(self.tokens):
             raise self._bad(f"{len(self._types)} token types for {len(self.tokens)} tokens")
+        self._model = self.value("tokenizer.ggml.model", str, "")
 
     def pipeline(self) -> tuple[Pipeline, bool]:
         """Return the pipeline without special tokens, and whether such a model's texts begin with BOS."""
-        model = self.value("tokenizer.ggml.model", str, "")
-        if model == "gpt2":
+        if self._model == "gpt2":
             rules = self._byte_level_rules()
             return self._byte_level_pipeline(rules), rules.adds_bos
-        if model == "llama":
+        if self._model == "llama":
             return self._sentencepiece_pipeline(), True
-        raise UnsupportedModel(f"tokenizer.ggml.model '{model}' in '{self._path}' is not supported; known: gpt2, llama")
+        raise UnsupportedModel(
+            f"tokenizer.ggml.model '{self._model}' in '{self._path}' is not supported; known: gpt2, llama"
+        )
 
     def token_id(self, key: str) -> int | None:
-        """Return the id under tokenizer.ggml.`key`; None when the file has none."""
+        """Return the id under tokenizer.ggml.`key`; None when there is none."""
         token_id: int | None = self.value(f"tokenizer.ggml.{key}", int, None)
+        if token_id is None and self._model == "llama":
+            token_id = SENTENCEPIECE_IDS.get(key)
+            return token_id if token_id is not None and token_id < len(self.tokens) else None
         if token_id is not None and not 0 <= token_id < len(self.tokens):
             raise self._bad(f"tokenizer.ggml.{key} is {token_id}, but there are {len(self.tokens)} tokens")
         return token_id
@@ -150,15 +137,22 @@ class GgufVocabulary:
             raise self._bad(f"{key} is {type(found).__name__}, not {expected_type.__name__}")
         return found
 
-    def added_tokens(self, named: Any) -> list[AddedToken]:
-        """Return the tokens that are found in a text before anything else, in id order."""
-        special = set(named)
+    def added_tokens(self, hidden: Collection[str]) -> list[AddedToken]:
+        """Return the tokens that are found in a text before anything else, in id order.
+
+        Args: hidden: tokens that are never part of a text, whatever their type.
+        """
         added = []
-        for token, token_type in zip(self.tokens, self._types, strict=True):
-            is_special = token_type == CONTROL or token in special
-            if token and (is_special or token_type == USER_DEFINED):
+        for token_id, (token, token_type) in enumerate(zip(self.tokens, self._types, strict=True)):
+            is_special = token_type in (CONTROL, UNKNOWN) or token in hidden
+            if token_id not in self._empty and (is_special or token_type == USER_DEFINED):
                 added.append(AddedToken(token, normalized=False, special=is_special))
         return added
+
+    def silent_ids(self) -> frozenset[int]:
+        """Return the tokens without a text."""
+        unused = {i for i, token_type in enumerate(self._types) if token_type in (UNUSED, UNDEFINED)}
+        return frozenset(unused | self._empty)
 
     def _byte_level_rules(self) -> ByteLevelRules:
         name = self.value("tokenizer.ggml.pre", str, None)
@@ -175,29 +169,19 @@ class GgufVocabulary:
             model = BPE(vocab=self.vocab, merges=merges, ignore_merges=rules.whole_words)
         except Exception as error:  # tokenizers raises nothing narrower.
             raise self._bad(f"the merges do not fit the vocabulary: {error}") from error
-        pipeline = Pipeline(model)
-        stages: list[Any] = []
-        if rules.single_digits:
-            stages.append(pre_tokenizers.Digits(individual_digits=True))
-        if rules.split is not None:
-            stages.append(pre_tokenizers.Split(Regex(rules.split), behavior="isolated"))
-        stages.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rules.split is None))
-        pipeline.pre_tokenizer = pre_tokenizers.Sequence(stages)
-        if rules.nfc:
-            pipeline.normalizer = normalizers.NFC()
-        pipeline.decoder = decoders.ByteLevel()
-        return pipeline
+        return byte_level_pipeline(model, rules)
 
     def _sentencepiece_pipeline(self) -> Pipeline:
         scores = self.value("tokenizer.ggml.scores", list, [])
         if len(scores) != len(self.tokens) or not all(isinstance(s, float) and math.isfinite(s) for s in scores):
             raise self._bad(f"{len(scores)} usable scores for {len(self.tokens)} tokens")
-        ranks = {token: (-score, i) for (token, i), score in zip(self.vocab.items(), scores, strict=True)}
+        ranks = {token: (-scores[i], i) for token, i in self.vocab.items() if i not in self._empty}
         unknown_id = self.token_id("unknown_token_id")
         return llama_pipeline(
             self.vocab,
             merges_of(ranks),
-            prefix_space="first" if self.flag("add_space_prefix", True) else "never",
+            # As llama.cpp, and Llama's own program: a text after a special token begins a sentence again.
+            prefix_space="always" if self.flag("add_space_prefix", True) else "never",
             unk_token=None if unknown_id is None else self.tokens[unknown_id],
         )
 

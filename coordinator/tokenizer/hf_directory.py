@@ -1,7 +1,9 @@
 """Builds the tokenizer of a Hugging Face directory, to the same token ids as transformers' AutoTokenizer.
 
-Covers: tokenizer.json, or a sentencepiece tokenizer.model where there is none; which tokens end an answer.
-Does not cover: tokenizers that are Python code in the directory: such code is never run.
+Covers: tokenizer.json, or where there is none vocab.json with merges.txt or a sentencepiece tokenizer.model; which
+tokens end an answer. A class that contradicts its own tokenizer.json is not followed, LlamaTokenizer excepted.
+Does not cover: options (directory_options.py), chat templates (template_files.py); tokenizers that are Python code in
+the directory: such code is never run.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
 from common.errors import CheckpointError
+from coordinator.tokenizer.directory_options import refuse_options, set_options, tokenizer_class
+from coordinator.tokenizer.merges_files import CLASS_TOKENS, MERGES_FILE, RULES, VOCAB_FILE, pipeline_of_merges
 from coordinator.tokenizer.sentencepiece_model import (
     CONTROL,
     USER_DEFINED,
@@ -25,11 +29,15 @@ from coordinator.tokenizer.sentencepiece_model import (
 )
 from coordinator.tokenizer.sentencepiece_pipeline import prefix_space_scheme, set_llama_stages
 from coordinator.tokenizer.special_tokens import SpecialTokens, optional_json_object, read_special_tokens
+from coordinator.tokenizer.template_files import read_chat_templates
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
 
 TOKENIZER_FILE = "tokenizer.json"
 SENTENCEPIECE_FILE = "tokenizer.model"
-TEMPLATE_FILE = "chat_template.jinja"
+VOCABULARY_FILES = (TOKENIZER_FILE, SENTENCEPIECE_FILE, VOCAB_FILE, MERGES_FILE)
+"""One of them has to be there."""
+TEKKEN_FILE = "tekken.json"
+LLAMA_CLASS = "LlamaTokenizer"
 LLAMA_TOKENS = {
     "bos_token": AddedToken("<s>", special=True),
     "eos_token": AddedToken("</s>", special=True),
@@ -45,10 +53,17 @@ def load_directory_tokenizer(directory: Path) -> TextTokenizer:
     """
     config = optional_json_object(directory / "tokenizer_config.json")
     model_config = optional_json_object(directory / "config.json")
+    class_name = tokenizer_class(config, model_config)
     if (directory / TOKENIZER_FILE).is_file():
-        pipeline, special = _from_tokenizer_json(directory, config, model_config)
+        pipeline, special = _from_tokenizer_json(directory, config, class_name)
+    elif (directory / SENTENCEPIECE_FILE).is_file() and not (
+        class_name in RULES and (directory / VOCAB_FILE).is_file()
+    ):
+        pipeline, special = _from_sentencepiece(directory, config, class_name)
     else:
-        pipeline, special = _from_sentencepiece(directory, config, model_config)
+        pipeline, special = _from_merges(directory, config, class_name)
+    refuse_options(pipeline, config, directory)
+    set_options(pipeline, config, model_config)
     generation_config = optional_json_object(directory / "generation_config.json")
     names = special.texts()
     bos_id = _token_id(pipeline, names.get("bos_token"))
@@ -63,38 +78,35 @@ def load_directory_tokenizer(directory: Path) -> TextTokenizer:
         pipeline,
         bos_id=bos_id,
         eos_ids=eos_ids,
-        chat_template=_chat_template(directory, config),
+        chat_templates=read_chat_templates(directory, config),
         special_tokens=names,
         source=str(directory),
     )
 
 
-def _from_tokenizer_json(
-    directory: Path, config: dict[str, Any], model_config: dict[str, Any]
-) -> tuple[Pipeline, SpecialTokens]:
+def _from_tokenizer_json(directory: Path, config: dict[str, Any], class_name: str) -> tuple[Pipeline, SpecialTokens]:
     path = directory / TOKENIZER_FILE
     try:
         text = path.read_text(encoding="utf-8")
         pipeline = Pipeline.from_str(text)
     except Exception as error:  # tokenizers raises nothing narrower.
         raise CheckpointError(f"'{path}' cannot be read: {error}") from error
-    defaults = SpecialTokens(by_id=pipeline.get_added_tokens_decoder())
-    if _is_llama_tokenizer(config, model_config) and isinstance(pipeline.model, BPE) and '"ByteLevel"' not in text:
+    defaults = SpecialTokens(named=CLASS_TOKENS.get(class_name, {}), by_id=pipeline.get_added_tokens_decoder())
+    if class_name == LLAMA_CLASS and isinstance(pipeline.model, BPE) and '"ByteLevel"' not in text:
         # transformers 5 keeps only the vocabulary and the post-processor of such a file.
         defaults = SpecialTokens(named=LLAMA_TOKENS, by_id=defaults.by_id)
         model = pipeline.model
         model.unk_token, model.fuse_unk, model.byte_fallback, model.ignore_merges = None, True, True, False
+        model.dropout = None
         set_llama_stages(pipeline, prefix_space=_prefix_space(config))
-    special = read_special_tokens(directory, config, defaults)
+    special = _special_tokens(directory, config, class_name, defaults)
     special.add_to(pipeline)
     return pipeline, special
 
 
-def _from_sentencepiece(
-    directory: Path, config: dict[str, Any], model_config: dict[str, Any]
-) -> tuple[Pipeline, SpecialTokens]:
+def _from_sentencepiece(directory: Path, config: dict[str, Any], class_name: str) -> tuple[Pipeline, SpecialTokens]:
     proto = read_sentencepiece_model(directory / SENTENCEPIECE_FILE)
-    if _is_llama_tokenizer(config, model_config):
+    if class_name == LLAMA_CLASS:
         defaults = SpecialTokens(named=LLAMA_TOKENS, extra=added_pieces(proto, CONTROL, USER_DEFINED))
         special = read_special_tokens(directory, config, defaults)
         pipeline = build_llama_pipeline(proto, prefix_space=_prefix_space(config))
@@ -106,21 +118,33 @@ def _from_sentencepiece(
         if proto.normalizer_spec.add_dummy_prefix:
             special = special.found_in_raw_text()
     special.add_to(pipeline)
+    _add_own_ends(pipeline, special, config)
+    return pipeline, special
+
+
+def _from_merges(directory: Path, config: dict[str, Any], class_name: str) -> tuple[Pipeline, SpecialTokens]:
+    pipeline = pipeline_of_merges(directory, class_name, config)
+    special = _special_tokens(directory, config, class_name, SpecialTokens(named=CLASS_TOKENS[class_name]))
+    special.add_to(pipeline)
+    _add_own_ends(pipeline, special, config)
+    return pipeline, special
+
+
+def _special_tokens(directory: Path, config: dict[str, Any], class_name: str, defaults: SpecialTokens) -> SpecialTokens:
+    special = read_special_tokens(directory, config, defaults)
+    return special.never_printed() if class_name == "Qwen2Tokenizer" else special
+
+
+def _add_own_ends(pipeline: Pipeline, special: SpecialTokens, config: dict[str, Any]) -> None:
+    """Put around a text what tokenizer_config.json says, where no file has a post-processor."""
     ends = {end: _end(pipeline, special, end) if config.get(f"add_{end}_token") else None for end in ("bos", "eos")}
     add_ends(pipeline, bos=ends["bos"], eos=ends["eos"])
-    return pipeline, special
 
 
 def _end(pipeline: Pipeline, special: SpecialTokens, end: str) -> tuple[str, int] | None:
     token = special.texts().get(f"{end}_token")
     token_id = _token_id(pipeline, token)
     return None if token is None or token_id is None else (token, token_id)
-
-
-def _is_llama_tokenizer(config: dict[str, Any], model_config: dict[str, Any]) -> bool:
-    """Say whether AutoTokenizer takes its LlamaTokenizer, which replaces the file's own pipeline."""
-    declared = config.get("tokenizer_class") or model_config.get("tokenizer_class")
-    return declared in ("LlamaTokenizer", "LlamaTokenizerFast") and model_config.get("model_type") != "mistral"
 
 
 def _prefix_space(config: dict[str, Any]) -> str:
@@ -140,20 +164,3 @@ def _ids(config: dict[str, Any], key: str, directory: Path) -> frozenset[int]:
     if not all(isinstance(i, int) and not isinstance(i, bool) and i >= 0 for i in ids):
         raise CheckpointError(f"{key} in '{directory}' is {value!r}, not a token id or a list of them")
     return frozenset(ids)
-
-
-def _chat_template(directory: Path, config: dict[str, Any]) -> str | None:
-    """Return the default template: of its own file, else of tokenizer_config.json (one, or several by name)."""
-    path = directory / TEMPLATE_FILE
-    if path.is_file():
-        try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"'{path}' cannot be read: {error}") from error
-    template = config.get("chat_template")
-    if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
-    elif isinstance(template, dict):
-        template = template.get("default")
-    return template if isinstance(template, str) else None

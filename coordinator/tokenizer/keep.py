@@ -10,14 +10,15 @@ import struct
 from pathlib import Path
 
 from coordinator.checkpoints.gguf_file import read_gguf_header
-from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TEMPLATE_FILE, TOKENIZER_FILE
+from coordinator.tokenizer.hf_directory import VOCABULARY_FILES
+from coordinator.tokenizer.template_files import template_files
 from coordinator.tokenizer.vocabulary_place import vocabulary_place
 
 KEPT_FILES = (
-    TOKENIZER_FILE, SENTENCEPIECE_FILE, TEMPLATE_FILE, "tokenizer_config.json", "config.json", "generation_config.json",
-    "special_tokens_map.json", "added_tokens.json",
+    *VOCABULARY_FILES, "tokenizer_config.json", "config.json", "generation_config.json", "special_tokens_map.json",
+    "added_tokens.json",
 )  # fmt: skip
-"""All that load_directory_tokenizer looks at."""
+"""All that load_directory_tokenizer looks at, besides chat templates."""
 GGUF_NAME = "vocabulary.gguf"
 _TENSOR_COUNT_AT = 8
 """Behind the magic and the version: eight bytes, little-endian."""
@@ -30,9 +31,10 @@ def keep_tokenizer(model: Path, directory: Path) -> None:
     """
     source = vocabulary_place(model)
     if source.is_dir():
-        for name in KEPT_FILES:
-            if (model / name).is_file():
-                shutil.copyfile(model / name, directory / name)
+        for path in (*(model / name for name in KEPT_FILES), *template_files(model).values()):
+            if path.is_file():
+                (directory / path.relative_to(model)).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path, directory / path.relative_to(model))
         return
     metadata_bytes = read_gguf_header(source).metadata_bytes
     with source.open("rb") as file:

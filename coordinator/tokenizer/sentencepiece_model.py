@@ -32,10 +32,14 @@ def read_sentencepiece_model(path: Path) -> Any:
     # Imported here: most models bring a tokenizer.json, and their start need not load sentencepiece.
     from sentencepiece import sentencepiece_model_pb2
 
+    data = _bytes(path)
+    if re.match(rb"[A-Za-z0-9+/]+=* 0\r?\n", data):
+        raise UnsupportedModel(f"'{path}' is a tiktoken vocabulary, which is not supported; put the tokenizer.json of "
+                               "the same model beside it")  # fmt: skip
     proto: Any = sentencepiece_model_pb2.ModelProto()  # type: ignore[attr-defined]  # made at import, by protobuf
     try:
-        proto.ParseFromString(path.read_bytes())
-    except (OSError, DecodeError) as error:
+        proto.ParseFromString(data)
+    except DecodeError as error:
         raise CheckpointError(f"'{path}' is not a sentencepiece model: {error}") from error
     if not proto.pieces:
         raise CheckpointError(f"'{path}' is not a sentencepiece model: it has no pieces")
@@ -45,6 +49,13 @@ def read_sentencepiece_model(path: Path) -> Any:
     if len({piece.piece for piece in proto.pieces}) != len(proto.pieces):
         raise CheckpointError(f"'{path}' lists the same piece twice")
     return proto
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
 def added_pieces(proto: Any, *kinds: int) -> tuple[AddedToken, ...]:

@@ -32,8 +32,13 @@ class SpecialTokens:
     """Found whole in a text, special or not."""
 
     def add_to(self, pipeline: Pipeline) -> None:
-        """Make `pipeline` know every token; those it lacks get the next free ids."""
-        tokens = [self.by_id[i] for i in sorted(self.by_id)]
+        """Make `pipeline` know every token; those it lacks get the next free ids.
+
+        A token's own flag says whether it is printed, but one with a role, where it is listed by id, never is.
+        """
+        roles = {token.content for token in self.named.values()}
+        listed = [self.by_id[i] for i in sorted(self.by_id)]
+        tokens = [_special(token) if token.content in roles else token for token in listed]
         known = {token.content for token in pipeline.get_added_tokens_decoder().values()}
         known |= {token.content for token in tokens}
         for token in self.named.values():
@@ -42,6 +47,12 @@ class SpecialTokens:
                 known.add(token.content)
         tokens += [token for token in self.extra if token.content not in known]
         pipeline.add_tokens(tokens)
+
+    def never_printed(self) -> SpecialTokens:
+        """Return the same tokens; those that are called special are, with no other flag, wherever they are listed."""
+        special = {token.content for token in (*self.named.values(), *self.extra)}
+        plain = {content: AddedToken(content, special=True, normalized=False) for content in special}
+        return replace(self, by_id={i: plain.get(token.content, token) for i, token in self.by_id.items()})
 
     def found_in_raw_text(self) -> SpecialTokens:
         """Return the same tokens, those by id looked for before a text is normalized."""
@@ -64,8 +75,7 @@ def optional_json_object(path: Path) -> dict[str, Any]:
 def read_special_tokens(directory: Path, config: dict[str, Any], defaults: SpecialTokens) -> SpecialTokens:
     """Read the tokens of a directory.
 
-    Args: config: its tokenizer_config.json; defaults: what the vocabulary says, or is assumed, where config is silent;
-        its `by_id` are left as they are.
+    Args: config: its tokenizer_config.json; defaults: what the vocabulary says, or is assumed, where config is silent.
     Raises: CheckpointError: an entry is not a token.
     """
     try:
@@ -91,18 +101,17 @@ def _read(directory: Path, config: dict[str, Any], defaults: SpecialTokens) -> S
     extras = tuple(_token(value) for value in extra)
     if "added_tokens_decoder" not in config:
         special = {token.content for token in [*named.values(), *extras]}
-        by_id = _older_added_tokens(directory, special, known=defaults.by_id)
+        by_id = _older_added_tokens(directory, special) | defaults.by_id
     by_content = {token.content: token for token in by_id.values()}
     named = {name: by_content.get(token.content, token) for name, token in named.items()}
     return SpecialTokens(named=named, extra=extras, by_id=by_id)
 
 
-def _older_added_tokens(directory: Path, special: Container[str], known: Container[int]) -> dict[int, AddedToken]:
+def _older_added_tokens(directory: Path, special: Container[str]) -> dict[int, AddedToken]:
     found = {}
     for content, token_id in optional_json_object(directory / "added_tokens.json").items():
         is_special = content in special
-        if int(token_id) not in known:
-            found[int(token_id)] = AddedToken(content, normalized=not is_special, special=is_special)
+        found[int(token_id)] = AddedToken(content, normalized=not is_special, special=is_special)
     return found
 
 

@@ -22,18 +22,25 @@ class TextTokenizer:
         *,
         bos_id: int | None,
         eos_ids: frozenset[int],
-        chat_template: str | None,
+        chat_templates: Mapping[str, str],
         special_tokens: Mapping[str, str],
         source: str,
+        silent_ids: frozenset[int] = frozenset(),
     ) -> None:
-        """Args: special_tokens: what the template may name, e.g. bos_token; source: the place errors point to."""
+        """Args:
+        chat_templates: by name; the one that is used is `default`.
+        special_tokens: what a template may name, e.g. bos_token.
+        source: the place errors point to.
+        silent_ids: tokens that are in the vocabulary and have no text.
+        """
         # A file may ask for truncation or padding of training batches; a prompt is never cut silently.
         pipeline.no_truncation()
         pipeline.no_padding()
         self._pipeline = pipeline
-        self._chat_template = chat_template
+        self._chat_templates = dict(chat_templates)
         self._special_tokens = dict(special_tokens)
         self._source = source
+        self._silent_ids = silent_ids
         self.bos_id = bos_id
         self.eos_ids = eos_ids
         self.vocab_size: int = pipeline.get_vocab_size(with_added_tokens=True)
@@ -56,8 +63,9 @@ class TextTokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return the text of `ids`, special tokens left out."""
-        text: str = self._pipeline.decode(list(ids), skip_special_tokens=True)
+        """Return the text of `ids`, special tokens and those without a text left out."""
+        spoken = [i for i in ids if i not in self._silent_ids] if self._silent_ids else list(ids)
+        text: str = self._pipeline.decode(spoken, skip_special_tokens=True)
         return text
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -65,12 +73,16 @@ class TextTokenizer:
 
         Raises: InputError: there is no template, or it fails on these messages.
         """
-        if self._chat_template is None:
+        if not self._chat_templates:
             raise InputError(f"the model in '{self._source}' has no chat template: ask without --chat")
+        if "default" not in self._chat_templates:
+            names = ", ".join(sorted(self._chat_templates))
+            raise InputError(f"the model in '{self._source}' has the chat templates {names}, and none of them is its "
+                             "default: ask without --chat")  # fmt: skip
         # Imported here: most runs have no chat, and jinja2 costs every start some 50 ms.
         from coordinator.tokenizer.chat_template import render_chat
 
-        return render_chat(self._chat_template, messages, self._special_tokens)
+        return render_chat(self._chat_templates["default"], messages, self._special_tokens)
 
 
 def add_ends(pipeline: Pipeline, *, bos: tuple[str, int] | None, eos: tuple[str, int] | None) -> None:

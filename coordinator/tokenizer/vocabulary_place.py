@@ -9,23 +9,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import CheckpointError
+from common.errors import CheckpointError, UnsupportedModel
 from coordinator.checkpoints.gguf_file import read_gguf_header
 from coordinator.checkpoints.model_place import gguf_of
-from coordinator.tokenizer.hf_directory import SENTENCEPIECE_FILE, TOKENIZER_FILE
+from coordinator.tokenizer.hf_directory import TEKKEN_FILE, VOCABULARY_FILES
 
 
 def vocabulary_place(model: Path) -> Path:
     """Return the GGUF file, or the directory with a tokenizer's files.
 
-    Raises: ModelNotFound: there is no model, or several. CheckpointError: no tokenizer is there.
+    Raises: ModelNotFound: there is no model, or several. CheckpointError: no tokenizer is there. UnsupportedModel: one
+    that we do not compute.
     """
     gguf = gguf_of(model)
-    is_beside = any((model / name).is_file() for name in (TOKENIZER_FILE, SENTENCEPIECE_FILE))
+    is_beside = any((model / name).is_file() for name in VOCABULARY_FILES)
     if gguf is not None and not (is_beside and "tokenizer.ggml.tokens" not in read_gguf_header(gguf).metadata):
         return gguf
     if is_beside:
         return model
-    raise CheckpointError(
-        f"no tokenizer in '{model}': {TOKENIZER_FILE}, {SENTENCEPIECE_FILE} or one .gguf file is needed"
-    )
+    if (model / TEKKEN_FILE).is_file():
+        raise UnsupportedModel(f"the tokenizer in '{model}' is {TEKKEN_FILE} alone, which is not supported; put the "
+                               "tokenizer.json of the same model beside it")  # fmt: skip
+    raise CheckpointError(f"no tokenizer in '{model}': tokenizer.json, tokenizer.model, vocab.json with merges.txt, or "
+                          "one .gguf file is needed")  # fmt: skip

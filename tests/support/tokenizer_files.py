@@ -124,6 +124,16 @@ def write_gguf(path: Path, tokenizer_keys: Mapping[str, Any]) -> Path:
     return path
 
 
+def write_directory(directory: Path, model_type: str, files: dict[str, Any]) -> Path:
+    """Write `files` (bytes, text or JSON values) and a config.json of this type."""
+    for name, content in {"config.json": {"model_type": model_type}, **files}.items():
+        if isinstance(content, bytes):
+            (directory / name).write_bytes(content)
+        else:
+            (directory / name).write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return directory
+
+
 def byte_level_keys(pre: str) -> dict[str, Any]:
     """Return the GGUF keys of `byte_level_tokenizer_json`'s vocabulary."""
     model = json.loads(byte_level_tokenizer_json())["model"]

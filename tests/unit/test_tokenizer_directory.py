@@ -14,7 +14,13 @@ from transformers import AutoTokenizer
 
 from common.errors import CheckpointError, InputError, ModelNotFound, UnsupportedModel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
-from tests.support.tokenizer_files import TEXTS, byte_level_tokenizer_json, sentencepiece_model, transformers_tokenizer
+from tests.support.tokenizer_files import (
+    TEXTS,
+    byte_level_tokenizer_json,
+    sentencepiece_model,
+    transformers_tokenizer,
+    write_directory,
+)
 
 LLAMA = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 ADDED = {
@@ -55,16 +61,6 @@ SENTENCEPIECE_CASES: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]
     "mistral, not legacy": ("mistral", {**LLAMA, "add_bos_token": True, "legacy": False}, {}),
     "mistral with more tokens": ("mistral", {**LLAMA, "additional_special_tokens": ["[INST]", "[/INST]"]}, {}),
 }
-
-
-def write_directory(directory: Path, model_type: str, files: dict[str, Any]) -> Path:
-    """Write `files` (bytes, text or JSON values) and a config.json of this type."""
-    for name, content in {"config.json": {"model_type": model_type}, **files}.items():
-        if isinstance(content, bytes):
-            (directory / name).write_bytes(content)
-        else:
-            (directory / name).write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
-    return directory
 
 
 def assert_same(directory: Path) -> Tokenizer:
