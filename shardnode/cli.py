@@ -23,6 +23,7 @@ from common.program.memory_flags import (
     weight_memory,
 )
 from common.program.options_file import use_options_file
+from common.wording import plain
 from shardnode.config import NodeConfig
 
 app = typer.Typer(
@@ -127,9 +128,9 @@ def serve(
             "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
         )
     serving = slice_dir or "no slice yet"
-    print(f"shardnode: serving {serving} on {node.address}", file=sys.stderr, flush=True)
+    print(plain(f"shardnode: serving {serving} on {node.address}"), file=sys.stderr, flush=True)
     if metrics_port is not None:
-        print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port}/metrics", file=sys.stderr, flush=True)
+        print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port:d}/metrics", file=sys.stderr, flush=True)
     node.wait()
 
 
@@ -154,10 +155,11 @@ def join(
 
     directory = data_dir or default_data_directory()
     joined = join_mesh(token, name or name_of_this_device(), directory, listen)
-    print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
+    print(plain(f"joined mesh {joined.mesh} as {joined.name}"), file=sys.stderr)
     if measure:
-        print(device_speeds(directory, lambda text: print(text, file=sys.stderr)).in_words(), file=sys.stderr)
-    print(f"start it: shardnode --config {shlex.quote(str(joined.config))}", file=sys.stderr)
+        speeds = device_speeds(directory, lambda text: print(plain(text), file=sys.stderr))
+        print(plain(speeds.in_words()), file=sys.stderr)
+    print(plain(f"start it: shardnode --config {shlex.quote(str(joined.config))}"), file=sys.stderr)
 
 
 def main() -> NoReturn:

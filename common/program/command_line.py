@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
+from common.wording import plain
 
 
 def _with_dashes(word: str) -> str:
@@ -77,10 +78,8 @@ def run_process(app: typer.Typer, name: str) -> NoReturn:
 
 
 def _end(name: str, message: str, code: int) -> NoReturn:
-    line = " ".join(message.split())
     # A name or a peer's message may hold control characters, which a terminal would obey.
-    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
-    print(f"{name}: {printable}", file=sys.stderr)
+    print(plain(f"{name}: {message}"), file=sys.stderr)
     sys.exit(code)
 
 

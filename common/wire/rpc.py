@@ -34,6 +34,7 @@ from common.errors import (
     ShardmeshError,
     all_error_classes,
 )
+from common.wording import plain
 
 log = logging.getLogger(__name__)
 
@@ -122,8 +123,7 @@ def failures_of(peer: str) -> Iterator[None]:
 
 def _one_line(text: str) -> str:
     """Return what a peer is told, or told us: one line, printable, and short enough for a gRPC trailer."""
-    words = " ".join(text[: 4 * _MAX_TEXT].split())
-    return "".join(letter if letter.isprintable() else "?" for letter in words)[:_MAX_TEXT]
+    return plain(text[: 4 * _MAX_TEXT])[:_MAX_TEXT]
 
 
 def abort_with(context: grpc.ServicerContext, error: Exception) -> NoReturn:

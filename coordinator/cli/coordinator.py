@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -13,6 +12,7 @@ from common.program.lifecycle import stop_on_signals
 from common.program.logs import configure_logs
 from common.program.options_file import use_options_file
 from coordinator.cli.options import WireDtypeOption
+from coordinator.cli.telling import tell
 from coordinator.ranks.wire_dtype import wire_item_bytes
 
 app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
@@ -58,8 +58,8 @@ def coordinate(
         state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype
     )
     stop_on_signals(running.stop)
-    print(f"coordinator: mesh {running.mesh_name} on {running.address}; let a device in with `coordinator-cli mesh "
-          "invite`", file=sys.stderr, flush=True)  # fmt: skip
+    tell(f"coordinator: mesh {running.mesh_name} on {running.address}; let a device in with `coordinator-cli mesh "
+         "invite`")  # fmt: skip
     running.wait()
 
 

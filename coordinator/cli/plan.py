@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from common.errors import PromptTooLong
+from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.options import StateOption, WeightsDtypeOption, WireDtypeOption
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.telling import tell
@@ -34,7 +34,7 @@ def plan(
     prompt_tokens: PromptTokensOption = 128,
     length: LengthOption = 128,
     state_dir: StateOption = None,
-    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of a table.")] = False,
+    json_output: JsonOption = False,
 ) -> None:
     """Say what a model would take on each device and how fast it would be, before anything is moved.
 
@@ -68,6 +68,6 @@ def plan(
     description = replace(description, plan=chosen)
     predicted = predict(description, found, workload)
     if json_output:
-        print(json.dumps({"plan": chosen.to_json(), **asdict(predicted)}))
+        show_document({"plan": chosen.to_json(), **asdict(predicted)})
     else:
         show_plan(description, predicted)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import time
 
 from common.compute.lean_torch import import_torch_lean
 from common.program.logs import configure_logs
+from common.wording import counted
 from coordinator.cli.options import (
     LogLevelOption,
     ModelOption,
@@ -16,6 +16,7 @@ from coordinator.cli.options import (
     WeightsDtypeOption,
     WorldSizeOption,
 )
+from coordinator.cli.telling import tell
 
 
 def split(
@@ -54,4 +55,4 @@ def split(
         opened.close()
     seconds = time.monotonic() - started
     what = f"made in {seconds:.1f} s" if made else "there already"
-    print(f"slices for {world_size} nodes in {options.split_directory}: {what}", file=sys.stderr)
+    tell(f"slices for {counted(world_size, 'node')} in {options.split_directory}: {what}")
