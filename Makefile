@@ -26,7 +26,7 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model protos fix verify stubs-fresh test test-kernels test-systemd bench run lock clean clean-all
+.PHONY: help setup model protos fix verify stubs-fresh test test-kernels test-systemd bench screens run lock clean clean-all
 
 help: ## Explain these commands
 	@echo "shardmesh: several small devices run one language model together"
@@ -92,6 +92,9 @@ test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; D
 
 bench: $(READY) $(MODEL) ## Measure, and print where a token's time goes
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+screens: $(READY) ## Make the golden screens of tests/unit/screens anew; look at what changes
+	@$(BIN)/python -m tests.support.screens
 
 run: $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer PROMPT
 	@$(BIN)/coordinator-cli generate --model $(MODEL_DIR) --world-size 4 --chat --length 64 --temperature 0 \

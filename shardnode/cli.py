@@ -23,11 +23,13 @@ from common.program.memory_flags import (
     weight_memory,
 )
 from common.program.options_file import use_options_file
-from shardnode.config import NodeConfig
+from common.program.path_options import address_option, path_option
+from common.program.sizes import parse_size
+from common.program.version import VersionOption
+from common.wording import plain
+from shardnode.config import NodeConfig, check_before_start
 
-app = typer.Typer(
-    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True
-)  # fmt: skip
+app = typer.Typer(context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True)
 
 
 @app.callback()
@@ -35,7 +37,7 @@ def serve(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             help="TOML file with these options by their names; flags go before it. `shardnode join` writes one.",
             callback=use_options_file,
             is_eager=True,
@@ -43,13 +45,13 @@ def serve(
     ] = None,
     slice_dir: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             help="Directory of one slice, such as MODEL/split/node0; without, a member serves what it is sent.",
             show_default=False,
         ),
     ] = None,
     listen: Annotated[
-        str, typer.Option(help="Where to listen: host:port (port 0: any free one) or unix:/path.")
+        str, address_option(help="Where to listen: host:port (port 0: any free one) or unix:/path.")
     ] = "127.0.0.1:0",
     memory_window: MemoryWindowOption = None,
     window_bytes: WindowBytesOption = None,
@@ -62,10 +64,10 @@ def serve(
         ),
     ] = None,
     kv_budget_bytes: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Most bytes of keys and values, all sequences together. Default 1 GiB; with a budget, a quarter of "
-            "it if that is less.",
+            help="Most memory of keys and values, all sequences together, such as 512MB. Default 1 GiB; with a budget, "
+            "a quarter of it if that is less.",
             show_default=False,
         ),
     ] = None,
@@ -94,8 +96,9 @@ def serve(
         ),
     ] = "",
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where a member keeps its identity and its slices.", show_default=False)
+        Path | None, path_option(help="Where a member keeps its identity and its slices.", show_default=False)
     ] = None,
+    version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Serve one slice of a model to a coordinator until SIGTERM or Ctrl-C.
@@ -108,7 +111,8 @@ def serve(
         return
     configure_logs(log_level)
     node_config = NodeConfig(
-        slice_directory=slice_dir, listen=listen, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
+        slice_directory=slice_dir, listen=listen, memory_budget=memory_budget,
+        kv_budget_bytes=None if kv_budget_bytes is None else parse_size(kv_budget_bytes, "--kv-budget-bytes"),
         thread_count=threads, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
         coordinator=coordinator, data_directory=data_dir, advertise=advertise,
         weights=weight_memory(
@@ -116,6 +120,7 @@ def serve(
             reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
         ),
     )  # fmt: skip
+    check_before_start(node_config)
     import_torch_lean()
     # Here and not at the top: it imports torch, and --help must not wait for that.
     from shardnode.run import RunningNode
@@ -127,9 +132,9 @@ def serve(
             "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
         )
     serving = slice_dir or "no slice yet"
-    print(f"shardnode: serving {serving} on {node.address}", file=sys.stderr, flush=True)
+    print(plain(f"shardnode: serving {serving} on {node.address}"), file=sys.stderr, flush=True)
     if metrics_port is not None:
-        print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port}/metrics", file=sys.stderr, flush=True)
+        print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port:d}/metrics", file=sys.stderr, flush=True)
     node.wait()
 
 
@@ -139,7 +144,7 @@ def join(
     name: Annotated[str, typer.Option(help="What the node is called; the host's name by default.")] = "",
     listen: Annotated[str, typer.Option(help="Where the node will listen for its coordinator.")] = "0.0.0.0:50051",
     data_dir: Annotated[
-        Path | None, typer.Option(help="Where identity and slices are kept, if not in the usual directory.")
+        Path | None, path_option(help="Where identity and slices are kept, if not in the usual directory.")
     ] = None,
     measure: Annotated[
         bool, typer.Option(help="Measure memory, processor and disk now, in some seconds; else when a plan is made.")
@@ -154,10 +159,11 @@ def join(
 
     directory = data_dir or default_data_directory()
     joined = join_mesh(token, name or name_of_this_device(), directory, listen)
-    print(f"joined mesh {joined.mesh} as {joined.name}", file=sys.stderr)
+    print(plain(f"joined mesh {joined.mesh} as {joined.name}"), file=sys.stderr)
     if measure:
-        print(device_speeds(directory, lambda text: print(text, file=sys.stderr)).in_words(), file=sys.stderr)
-    print(f"start it: shardnode --config {shlex.quote(str(joined.config))}", file=sys.stderr)
+        speeds = device_speeds(directory, lambda text: print(plain(text), file=sys.stderr))
+        print(plain(speeds.in_words()), file=sys.stderr)
+    print(plain(f"start it: shardnode --config {shlex.quote(str(joined.config))}"), file=sys.stderr)
 
 
 def main() -> NoReturn:

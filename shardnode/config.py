@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.errors import InputError
+from common.program.memory_flags import parse_budget
+from common.weights.manifest import read_manifest
 from common.weights.weight_memory import WeightMemory
-from common.wire.rpc import split_host_port
+from common.wire.rpc import check_listen_address, split_host_port
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,3 +61,16 @@ class NodeConfig:
             raise InputError(f"--threads is {self.thread_count}; it must be 0 or more")
         if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
             raise InputError(f"--metrics-port is {self.metrics_port}; it must be from 0 to 65535")
+
+
+def check_before_start(config: NodeConfig) -> None:
+    """Look at what needs no torch, which takes seconds to import: the slice is one, the address may be listened on.
+
+    Raises: SliceError: there is none, or it cannot be used; InputError: an address that others reach, without TLS.
+    """
+    if config.memory_budget is not None:
+        parse_budget(config.memory_budget, taken_bytes=0)
+    if not config.coordinator:
+        check_listen_address(config.listen, insecure=config.insecure)
+    if config.slice_directory is not None:
+        read_manifest(config.slice_directory)

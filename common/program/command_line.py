@@ -2,7 +2,7 @@
 
 Covers: `--split_bin` for `--split-bin`, ShardmeshError to exit code, Ctrl-C, a closed pipe, bugs.
 An error is one line and printable, whatever a file name or a peer puts into it.
-Does not cover: any program's own options.
+Does not cover: any program's own options, what others call ours (familiar.py).
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ from typing import Any, NoReturn
 import typer
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
+from common.program.familiar import our_word, what_is_meant
 from common.program.program_start import raise_on_interrupt
+from common.wording import plain
 
-
-def _with_dashes(word: str) -> str:
-    """Return the name of an option or a verb with dashes for underscores; it comes without its leading dashes."""
-    return word.replace("_", "-")
-
-
-CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "token_normalize_func": _with_dashes}
+CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "token_normalize_func": our_word}
 
 
 # Newer Typers carry their own copy of click, older ones (those for Python 3.10) use click itself; both have
@@ -42,7 +38,7 @@ def run_program(app: typer.Typer, name: str) -> NoReturn:
         sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else EXIT_OK)
     except _REFUSED_FLAG as error:
-        _end(name, f"{error.format_message()} (--help explains)", EXIT_INPUT)
+        _end(name, f"{_in_words(error)} (--help explains)", EXIT_INPUT)
     except typer.Exit as error:
         sys.exit(error.exit_code)
     except ShardmeshError as error:
@@ -80,11 +76,22 @@ def run_process(app: typer.Typer, name: str) -> NoReturn:
     os._exit(code)
 
 
+def _in_words(error: Any) -> str:
+    """Return what is wrong with a flag; of one that there is not, what it is called here, if that is known."""
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        known = {name for parameter in context.command.params for name in parameter.opts}
+        # Words such as -ngl are read as -n with a value, which is then what is wrong.
+        words = [word for word in sys.argv[1:] if word[:1] == "-" and word[1:].isalpha() and len(word) > 2]
+        for option in (getattr(error, "option_name", None), *words):
+            if option and (sentence := what_is_meant(option, known, sys.argv[1:])):
+                return sentence
+    return str(error.format_message())
+
+
 def _end(name: str, message: str, code: int) -> NoReturn:
-    line = " ".join(message.split())
     # A name or a peer's message may hold control characters, which a terminal would obey.
-    printable = "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)
-    print(f"{name}: {printable}", file=sys.stderr)
+    print(plain(f"{name}: {message}"), file=sys.stderr)
     sys.exit(code)
 
 

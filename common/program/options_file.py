@@ -20,6 +20,8 @@ else:
     import tomli as tomllib
 
 MAX_FILE_BYTES = 1 << 20
+NO_KEYS = {None, "config", "help", "version", "install_completion", "show_completion"}
+"""Options that are only typed."""
 
 
 def use_options_file(context: typer.Context, path: Path | None) -> Path | None:
@@ -28,7 +30,7 @@ def use_options_file(context: typer.Context, path: Path | None) -> Path | None:
     Raises: InputError: the file cannot be read, is no TOML, or names what is no option.
     """
     if path is not None:
-        known = {parameter.name for parameter in context.command.params} - {None, "config", "help"}
+        known = {parameter.name for parameter in context.command.params} - NO_KEYS
         defaults = _read(path)
         for key in defaults:
             if key not in known:

@@ -34,6 +34,8 @@ from common.errors import (
     ShardmeshError,
     all_error_classes,
 )
+from common.wire.broken_calls import in_words
+from common.wording import plain
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +94,11 @@ def error_from(status: Status, peer: str) -> ShardmeshError:
     if status.code == "UNAVAILABLE" and any(words in text for words in WRONG_CLOCK):
         return NodeLost(f"{peer} shows a certificate that is not good at the time that this device's clock says, "
                         f"{time.strftime('%Y-%m-%d %H:%M')}; set the clocks of both (timedatectl)")  # fmt: skip
+    if not status.reason:  # gRPC's own, or a peer's that is not of ours
+        text = in_words(text)
+        message = f"{peer}: {text}"
     if status.code == "UNAVAILABLE" or status.code == "CANCELLED":
-        return NodeLost(f"{peer} is gone ({text or 'connection closed'})")
+        return NodeLost(f"{peer} is gone ({text or 'the connection broke'})")
     if status.code == "DEADLINE_EXCEEDED":
         return NodeTimeout(f"{peer} did not answer in time")
     if status.code == "RESOURCE_EXHAUSTED":
@@ -122,8 +127,7 @@ def failures_of(peer: str) -> Iterator[None]:
 
 def _one_line(text: str) -> str:
     """Return what a peer is told, or told us: one line, printable, and short enough for a gRPC trailer."""
-    words = " ".join(text[: 4 * _MAX_TEXT].split())
-    return "".join(letter if letter.isprintable() else "?" for letter in words)[:_MAX_TEXT]
+    return plain(text[: 4 * _MAX_TEXT])[:_MAX_TEXT]
 
 
 def abort_with(context: grpc.ServicerContext, error: Exception) -> NoReturn:

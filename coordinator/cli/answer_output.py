@@ -12,7 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from common.errors import InternalError, ResourceError
+from common.wording import counted, plain
 from coordinator.answering.requests import Event, Failed, Finished, Notice, Started, Token
+from coordinator.cli.telling import say
 from coordinator.engine.timings import Timings
 
 Memory = Mapping[str, Mapping[str, int]]
@@ -75,7 +77,7 @@ def write_text(text: str) -> None:
 
 def write_notice(text: str) -> None:
     """Write to stderr what the one who waits should know; on a line of its own, also in the middle of an answer."""
-    print(f"\nnote: {text}", file=sys.stderr)
+    print(f"\nnote: {plain(text)}", file=sys.stderr)
 
 
 def write_json(answer: Answer) -> None:
@@ -101,11 +103,12 @@ def write_report(answer: Answer, engine: str = "") -> None:
     peaks = ", ".join(f"{name} {values.get('peak_rss_bytes', 0) / 1e6:.0f}" for name, values in answer.memory.items())
     pss_bytes = sum(values.get("pss_bytes", 0) for values in answer.memory.values())
     together = f"; {pss_bytes / 1e6:.0f} MB in all, shared pages once" if pss_bytes else ""
-    where = f" on {len(nodes)} node{'s' if len(nodes) > 1 else ''}" if nodes else ""
-    memory = f"peak memory, MB: {peaks}{together}" if nodes else "peak memory: a node could not be asked any more"
-    print(
-        f"\n{len(answer.prompt_ids)} prompt tokens, {len(answer.token_ids)} generated ({answer.finish_reason}){where}\n"
-        f"first token after {answer.timings.ttft_seconds:.2f} s, then {answer.timings.tokens_per_second:.1f} tokens/s"
-        f"{engine}\n{memory}",
-        file=sys.stderr,
-    )
+    where = f" on {counted(len(nodes), 'node')}" if nodes else ""
+    timings, prompt = answer.timings, counted(len(answer.prompt_ids), "prompt token")
+    print(file=sys.stderr)
+    for line in (
+        f"{prompt}, {len(answer.token_ids)} generated ({answer.finish_reason}){where}",
+        f"first token after {timings.ttft_seconds:.2f} s, then {timings.tokens_per_second:.1f} tokens/s{engine}",
+        f"peak memory, MB: {peaks}{together}" if nodes else "peak memory: a node could not be asked any more",
+    ):
+        say(line, to_stderr=True)

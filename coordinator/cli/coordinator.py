@@ -12,17 +12,20 @@ from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.logs import configure_logs
 from common.program.options_file import use_options_file
+from common.program.path_options import path_option
+from common.program.version import VersionOption
+from common.wording import plain
 from coordinator.cli.options import WireDtypeOption
 from coordinator.ranks.wire_dtype import wire_item_bytes
 
-app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
+app = typer.Typer(context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 
 
 @app.command()
 def coordinate(
     config: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
             help="TOML file with these options by their names; flags go before it.",
             callback=use_options_file,
             is_eager=True,
@@ -33,7 +36,7 @@ def coordinate(
     ] = "127.0.0.1",
     master_port: Annotated[int, typer.Option(help="Port for members; devices join on the next one.")] = 29500,
     state_dir: Annotated[
-        Path | None, typer.Option(help="Where the mesh is kept; by default the service's or the user's own directory.")
+        Path | None, path_option(help="Where the mesh is kept; by default the service's or the user's own directory.")
     ] = None,
     advertise: Annotated[
         str, typer.Option(help="Host or address that tokens name, when devices reach this machine by another one.")
@@ -42,6 +45,7 @@ def coordinate(
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
     ] = None,
     wire_dtype: WireDtypeOption = "float32",
+    version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Keep a mesh of devices together until SIGTERM or Ctrl-C: let them in, hear them, know where each one is.
@@ -58,8 +62,8 @@ def coordinate(
         state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype
     )
     stop_on_signals(running.stop)
-    print(f"coordinator: mesh {running.mesh_name} on {running.address}; let a device in with `coordinator-cli mesh "
-          "invite`", file=sys.stderr, flush=True)  # fmt: skip
+    where = f"coordinator: mesh {running.mesh_name} on {running.address}"
+    print(plain(f"{where}; let a device in with `coordinator-cli mesh invite`"), file=sys.stderr, flush=True)
     running.wait()
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.options import StateOption
-from coordinator.cli.telling import tell
+from coordinator.cli.tables import Column, show_table
+from coordinator.cli.telling import say, tell
+
+TITLES = ("round trip ms", "link Mbit/s", "memory GB/s", "disk GB/s", "GFLOP/s")
+COLUMNS = (Column("node"), *(Column(title, is_number=True) for title in TITLES))
 
 
 def doctor(
@@ -17,6 +21,7 @@ def doctor(
         bool, typer.Option(help="Measure devices too; without, links only, in a moment: the rest as it was measured.")
     ] = True,
     state_dir: StateOption = None,
+    json_output: JsonOption = False,
 ) -> None:
     """Measure every node's link, memory and disk, and say in one sentence what limits the model that is loaded.
 
@@ -35,23 +40,47 @@ def doctor(
     nodes = [alive[name] for name in loaded[0].node_names] if loaded and not missing else list(alive.values())
     hidden_size = loaded[0].description.spec.hidden_size if loaded else 2048
     surveyed = survey(mesh, nodes, state, hidden_size, workload, tell, measure_devices=measure)
-    table = Table(box=None, pad_edge=False)
-    for title in ("node", "round trip ms", "Mbit/s", "memory GB/s", "disk GB/s", "GFLOP/s"):
-        table.add_column(title, justify="left" if title == "node" else "right")
-    for node in nodes:
-        link, device = surveyed.links[node.name], surveyed.speeds[node.name]
-        table.add_row(
-            node.name, f"{1000 * link.round_trip_seconds:.1f}", f"{8 * link.bytes_per_second / 1e6:.0f}",
-            f"{device.memory_bytes_per_second / 1e9:.1f}", f"{device.disk_bytes_per_second / 1e9:.2f}",
-            f"{device.arithmetic_per_second / 1e9:.0f}",
-        )  # fmt: skip
-    Console().print(table)
-    for node in mesh.nodes():
-        if not is_alive(node):
-            print(f"{node.name} is not heard: is its shardnode running, and does it reach this coordinator?")
-    if missing:
-        print(f"{loaded[0].name} cannot answer without {', '.join(missing)}; start what is missing, or load it again")
-    elif loaded:
-        predicted = predict(loaded[0].description, surveyed.devices, workload)
-        print(f"{loaded[0].name}: about {1 / predicted.seconds_per_token:.1f} tokens/s; what limits it: "
-              f"{predicted.bottleneck}")  # fmt: skip
+    found: dict[str, Any] = {
+        "nodes": [_node(node.name, surveyed.links[node.name], surveyed.speeds[node.name]) for node in nodes],
+        "not_heard": [node.name for node in mesh.nodes() if not is_alive(node)], "model": None,
+    }  # fmt: skip
+    if loaded:
+        found["model"] = {
+            "name": loaded[0].name, "missing_node_names": missing, "tokens_per_second": None, "bottleneck": None,
+        }  # fmt: skip
+        if not missing:
+            predicted = predict(loaded[0].description, surveyed.devices, workload)
+            found["model"].update(
+                tokens_per_second=1 / predicted.seconds_per_token, bottleneck=predicted.bottleneck
+            )  # fmt: skip
+    (show_document if json_output else show_findings)(found)
+
+
+def _node(name: str, link: Any, speeds: Any) -> dict[str, Any]:
+    """Return what was measured of a node. Args: link: a Link of planning/links.py; speeds: DeviceSpeeds."""
+    return {
+        "name": name, "round_trip_seconds": link.round_trip_seconds, "link_bytes_per_second": link.bytes_per_second,
+        "memory_bytes_per_second": speeds.memory_bytes_per_second,
+        "disk_bytes_per_second": speeds.disk_bytes_per_second, "arithmetic_per_second": speeds.arithmetic_per_second,
+    }  # fmt: skip
+
+
+def show_findings(found: Mapping[str, Any]) -> None:
+    """Print what `doctor --json` would, for people."""
+    show_table(COLUMNS, [
+        (
+            node["name"], f"{1000 * node['round_trip_seconds']:.1f}", f"{8 * node['link_bytes_per_second'] / 1e6:.0f}",
+            f"{node['memory_bytes_per_second'] / 1e9:.1f}", f"{node['disk_bytes_per_second'] / 1e9:.2f}",
+            f"{node['arithmetic_per_second'] / 1e9:.0f}",
+        )
+        for node in found["nodes"]
+    ])  # fmt: skip
+    say("")
+    for name in found["not_heard"]:
+        say(f"{name} is not heard: is its shardnode running, and does it reach this coordinator?")
+    model = found["model"]
+    if model and model["missing_node_names"]:
+        say(f"{model['name']} cannot answer without {', '.join(model['missing_node_names'])}; start what is missing, "
+            "or load it again")  # fmt: skip
+    elif model:
+        say(f"{model['name']}: about {model['tokens_per_second']:.1f} tokens/s; what limits it: {model['bottleneck']}")

@@ -20,6 +20,9 @@ from common.program.memory_flags import (
     WindowBytesOption,
     weight_memory,
 )
+from common.program.path_options import address_option, path_option
+from common.program.sizes import parse_size
+from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
     LogLevelOption,
     SaveDirOption,
@@ -36,7 +39,9 @@ def generate(
     context: typer.Context,
     model: Annotated[
         Path | None,
-        typer.Option(
+        path_option(
+            "--model",
+            "-m",
             help="A Hugging Face model directory, a .gguf file, or a directory with one .gguf. With --coordinator: "
             "the name of a loaded model; the only one by default.",
             show_default=False,
@@ -44,7 +49,7 @@ def generate(
     ] = None,
     prompt: Annotated[str, typer.Option(help="The text to go on from; empty starts from the model's BOS.")] = "",
     prefix: Annotated[str, typer.Option(help="Text put before the prompt, for context.")] = "",
-    length: Annotated[int, typer.Option(help="Most tokens to generate.")] = 20,
+    length: Annotated[int, typer.Option("--length", "-n", help="Most tokens to generate.")] = 20,
     chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template to the prompt.")] = False,
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 1.0,
     k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens only; 0: from all.")] = 0,
@@ -58,7 +63,7 @@ def generate(
     world_size: WorldSizeOption = 1,
     split_strategy: StrategyOption = "uniform",
     split_bin: SplitBinOption = False,
-    save_dir: SaveDirOption = "split",
+    save_dir: SaveDirOption = Path("split"),
     weights_dtype: WeightsDtypeOption = None,
     memory_window: MemoryWindowOption = None,
     window_bytes: WindowBytesOption = None,
@@ -74,10 +79,12 @@ def generate(
     reads_in_flight: ReadsInFlightOption = 0,
     read_bytes: ReadBytesOption = None,
     read_timeout_seconds: ReadTimeoutOption = 60.0,
-    kv_budget_bytes: Annotated[int, typer.Option(help="Most bytes of keys and values on each local node.")] = 1 << 30,
+    kv_budget_bytes: Annotated[
+        str, typer.Option(help="Most memory of keys and values on each local node, such as 512MB.")
+    ] = "1GiB",
     nodes: Annotated[
         str | None,
-        typer.Option(
+        address_option(
             help="Use these running shardnodes instead of starting some: names of the mesh's nodes, kitchen,attic, or "
             "addresses, host:port,host:port.",
             show_default=False,
@@ -85,22 +92,22 @@ def generate(
     ] = None,
     coordinator: Annotated[
         str | None,
-        typer.Option(
+        address_option(
             help="Ask this running coordinator, host:port, for a model that was loaded (coordinator-cli load).",
             show_default=False,
         ),
     ] = None,
     state_dir: Annotated[
-        Path | None, typer.Option(help="Where the mesh of --nodes or --coordinator is kept.", show_default=False)
+        Path | None, path_option(help="Where the mesh of --nodes or --coordinator is kept.", show_default=False)
     ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
     ] = False,
     wire_dtype: WireDtypeOption = "float32",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
-    master_ip: Annotated[str, typer.Option(help="Where the coordinator's gRPC service listens.")] = "127.0.0.1",
+    master_ip: Annotated[str, typer.Option(help="Where this command answers health checks meanwhile.")] = "127.0.0.1",
     master_port: Annotated[
-        int, typer.Option(help="Port of that service. It is opened if this or --master-ip is given.")
+        int, typer.Option(help="Its port. It is opened if this or --master-ip is given.")
     ] = 29500,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1 meanwhile.")
@@ -127,55 +134,62 @@ def generate(
         return
     if model is None:
         raise InputError("--model is missing: name a model's directory or a .gguf file (--help explains)")
-    from coordinator.checkpoints.model_place import find_model
-
-    find_model(model)  # a mistake is told before torch is imported
     # Only then, so that two runs on one machine do not fight for a port that neither needs.
     is_master_named = any(_is_given(context, name) for name in ("master_ip", "master_port"))
+    master_address = f"{master_ip}:{master_port}" if is_master_named else None
     if nodes is not None and use_gpu:
         raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
     weights = weight_memory(
         memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
         reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
     )  # fmt: skip
+    # Mistakes are told before torch is imported, which takes seconds.
+    from common.trust.certificates import NAME_PATTERN
+    from coordinator.answering.requests import Ask, Message
+    from coordinator.checkpoints.model_place import find_model
+    from coordinator.engine.sampling_params import SamplingParams, check_seed
+    from coordinator.membership.reach import owner_access
+    from coordinator.membership.state import default_state_directory
+    from coordinator.ranks.transports.connecting import parse_node_list
+
+    kv_bytes = parse_size(kv_budget_bytes, "--kv-budget-bytes")
+    check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, wire_dtype=wire_dtype)
+    check_listeners(metrics_port, master_address)
+    check_seed(seed)
+    text = prefix + prompt
+    ask = Ask(
+        prompt="" if chat else text, messages=(Message(role="user", content=text),) if chat else (),
+        sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p), seed=seed, most_tokens=length,
+        stop=tuple(stop or ()), ignore_eos=ignore_eos,
+    )  # fmt: skip
+    addresses: list[str] = []
+    mesh = None
+    if nodes is not None:
+        names = [name.strip() for name in nodes.split(",")]
+        if all(NAME_PATTERN.fullmatch(name) for name in names):
+            addresses, mesh = names, owner_access(state_dir or default_state_directory())
+        else:
+            addresses = parse_node_list(nodes, insecure=insecure)
+    check_cut(len(addresses) or world_size, split_strategy, weights_dtype)
+    find_model(model)
     with ExitStack() as closing:
         is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
-        from common.trust.certificates import NAME_PATTERN
-        from coordinator.answering.requests import Ask, Message
         from coordinator.answering.run_options import RunOptions
         from coordinator.cli.answer_here import LocalRequest, run_request
-        from coordinator.engine.sampler import SamplingParams
-        from coordinator.membership.reach import owner_access
-        from coordinator.membership.state import default_state_directory
         from coordinator.models.local_model import ModelOptions
-        from coordinator.ranks.transports.connecting import parse_node_list
 
-        addresses: list[str] = []
-        mesh = None
-        if nodes is not None:
-            names = [name.strip() for name in nodes.split(",")]
-            if all(NAME_PATTERN.fullmatch(name) for name in names):
-                addresses, mesh = names, owner_access(state_dir or default_state_directory())
-            else:
-                addresses = parse_node_list(nodes, insecure=insecure)
-        text = prefix + prompt
-        ask = Ask(
-            prompt="" if chat else text, messages=(Message(role="user", content=text),) if chat else (),
-            sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p), seed=seed, most_tokens=length,
-            stop=tuple(stop or ()), ignore_eos=ignore_eos,
-        )  # fmt: skip
         request = LocalRequest(
             ask=ask, json_output=json_output,
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
-                save_dir=save_dir, split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,
+                save_dir=str(save_dir), split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,
             ),
             run=RunOptions(
-                weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_budget_bytes,
+                weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_bytes,
                 node_addresses=addresses, mesh=mesh, use_gpu=use_gpu, wire_dtype=wire_dtype,
             ),
-            master_address=f"{master_ip}:{master_port}" if is_master_named else None,
+            master_address=master_address,
             metrics_port=metrics_port,
         )  # fmt: skip
         local = None

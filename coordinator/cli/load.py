@@ -13,6 +13,7 @@ import typer
 from common.compute.lean_torch import import_torch_lean
 from common.errors import InputError
 from common.program.logs import configure_logs
+from common.program.path_options import path_argument
 from coordinator.cli.options import LogLevelOption, StateOption, WeightsDtypeOption, as_typed
 from coordinator.cli.telling import tell
 
@@ -30,7 +31,7 @@ NodesOption = Annotated[
 
 
 def load(
-    model: Annotated[Path, typer.Argument(help="A Hugging Face model directory, or a .gguf file.", show_default=False)],
+    model: Annotated[Path, path_argument(help="A Hugging Face model directory, or a .gguf file.")],
     name: Annotated[
         str, typer.Option(help="What the model is called on the mesh; its directory's name by default.")
     ] = "",

@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from common.program.command_line import CONTEXT_SETTINGS, run_process
+from common.program.version import VersionOption
 from coordinator.cli.doctor import doctor
 from coordinator.cli.generate import generate
 from coordinator.cli.load import load
@@ -19,8 +20,9 @@ from coordinator.cli.plan import plan
 from coordinator.cli.split import split
 from coordinator.cli.status import status
 from coordinator.cli.unload import unload
+from coordinator.cli.verbs import Verbs
 
-app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
+app = typer.Typer(cls=Verbs, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 for verb in (generate, split, load, unload, models, nodes, plan, doctor, status):
     app.command()(verb)
 mesh = typer.Typer(
@@ -33,7 +35,7 @@ app.add_typer(mesh, name="mesh")
 
 
 @app.callback(invoke_without_command=True)
-def coordinator_cli(context: typer.Context) -> None:
+def coordinator_cli(context: typer.Context, version: VersionOption = False) -> None:
     """Run a language model larger than any of your devices on the devices you own.
 
     Exit codes: 0 done; 2 bad input; 3 the model; 4 the slices on disk; 5 a node; 6 not enough of something;

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from common.errors import InputError
+from common.wording import plain
 from coordinator.cli.options import StateOption
 from coordinator.cli.telling import tell
 
@@ -29,7 +30,7 @@ def invite(
     with OwnerClient(state_dir or default_state_directory()) as coordinator:
         token = coordinator.invite(_seconds(lifetime), without_addresses=no_address)
     tell(f"on the device, within {lifetime}:")
-    print(f"shardnode join {token}")
+    print(plain(f"shardnode join {token}"))
 
 
 def _seconds(text: str) -> int:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.options import StateOption
+from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import tell
 
+COLUMNS = (
+    Column("model"), Column("nodes"), Column("split"), Column("dtype"), Column("size", is_number=True),
+    Column("state"),
+)  # fmt: skip
+READY = "ready"
 
-def models(state_dir: StateOption = None) -> None:
+
+def models(state_dir: StateOption = None, json_output: JsonOption = False) -> None:
     """List the models on the mesh: on which nodes each is, how large, and whether it could answer now."""
     from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
@@ -19,19 +27,32 @@ def models(state_dir: StateOption = None) -> None:
     state = state_dir or default_state_directory()
     records = LoadedModels(state)
     found = [*records.all(), *records.interrupted()]
-    if not found:
+    if not found and not json_output:
         tell("no model is loaded; coordinator-cli load MODEL puts one onto the mesh")
         return
-    mesh = owner_access(state)
-    table = Table(box=None, pad_edge=False)
-    for title in ("model", "nodes", "split", "dtype"):
-        table.add_column(title, overflow="fold")
-    table.add_column("GB", justify="right")
-    table.add_column("state", overflow="fold")
+    mesh = owner_access(state) if found else None
+    listed = []
     for model in found:
-        plan = model.description.plan
-        table.add_row(
-            model.name, ",".join(model.node_names), plan.strategy, model.description.dtype,
-            f"{model.total_bytes() / 1e9:.1f}", state_of(model, mesh),
-        )  # fmt: skip
-    Console().print(table)
+        assert mesh is not None
+        how = state_of(model, mesh)
+        listed.append({
+            "name": model.name, "node_names": list(model.node_names),
+            "split_strategy": model.description.plan.strategy, "dtype": model.description.dtype,
+            "total_bytes": model.total_bytes(), "is_ready": how == READY, "state": how,
+        })  # fmt: skip
+    if json_output:
+        show_document({"models": listed})
+    else:
+        show_models(listed)
+
+
+def show_models(listed: Sequence[Mapping[str, Any]]) -> None:
+    """Print the models as a table."""
+    rows = [
+        (
+            one["name"], ", ".join(one["node_names"]), one["split_strategy"], one["dtype"],
+            f"{one['total_bytes'] / 1e9:.1f} GB", one["state"] if one["is_ready"] else Trouble(one["state"]),
+        )
+        for one in listed
+    ]  # fmt: skip
+    show_table(COLUMNS, rows)

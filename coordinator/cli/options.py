@@ -8,8 +8,11 @@ from typing import Annotated
 
 import typer
 
+from common.program.path_options import path_option
+
 ModelOption = Annotated[
-    Path, typer.Option(help="A Hugging Face model directory, a .gguf file, or a directory with one .gguf.")
+    Path,
+    path_option("--model", "-m", help="A Hugging Face model directory, a .gguf file, or a directory with one .gguf."),
 ]
 WorldSizeOption = Annotated[int, typer.Option(help="How many nodes the model is cut for.")]
 StrategyOption = Annotated[
@@ -19,7 +22,7 @@ WireDtypeOption = Annotated[
     str,
     typer.Option(help="How numbers travel: float32, or bfloat16: half the bytes, not quite the same tokens."),
 ]
-SaveDirOption = Annotated[str, typer.Option(help="Where slices are kept; relative to the model's directory.")]
+SaveDirOption = Annotated[Path, path_option(help="Where slices are kept; relative to the model's directory.")]
 SplitBinOption = Annotated[bool, typer.Option("--split-bin", help="Slice again even if slices are there.")]
 WeightsDtypeOption = Annotated[
     str | None,
@@ -27,7 +30,7 @@ WeightsDtypeOption = Annotated[
 ]
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 StateOption = Annotated[
-    Path | None, typer.Option("--state-dir", help="Where the mesh is kept, if not in the usual directory.")
+    Path | None, path_option("--state-dir", help="Where the mesh is kept, if not in the usual directory.")
 ]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from pathlib import Path
 
 from common.compute.lean_torch import import_torch_lean
 from common.program.logs import configure_logs
+from common.wording import counted
+from coordinator.cli.early import check_cut
 from coordinator.cli.options import (
     LogLevelOption,
     ModelOption,
@@ -16,13 +18,14 @@ from coordinator.cli.options import (
     WeightsDtypeOption,
     WorldSizeOption,
 )
+from coordinator.cli.telling import tell
 
 
 def split(
     model: ModelOption,
     world_size: WorldSizeOption = 1,
     split_strategy: StrategyOption = "uniform",
-    save_dir: SaveDirOption = "split",
+    save_dir: SaveDirOption = Path("split"),
     split_bin: SplitBinOption = False,
     weights_dtype: WeightsDtypeOption = None,
     log_level: LogLevelOption = "warning",
@@ -35,6 +38,7 @@ def split(
     configure_logs(log_level)
     from coordinator.checkpoints.model_place import find_model
 
+    check_cut(world_size, split_strategy, weights_dtype)
     find_model(model)  # a mistake is told before torch is imported
     import_torch_lean()
     # Here and not at the top: they import torch, and --help must not wait for that.
@@ -42,7 +46,7 @@ def split(
     from coordinator.models.local_model import LocalModel, ModelOptions
 
     options = ModelOptions(
-        model=model, world_size=world_size, split_strategy=split_strategy, save_dir=save_dir,
+        model=model, world_size=world_size, split_strategy=split_strategy, save_dir=str(save_dir),
         split_bin=split_bin, weights_dtype=weights_dtype,
     )  # fmt: skip
     started = time.monotonic()
@@ -54,4 +58,4 @@ def split(
         opened.close()
     seconds = time.monotonic() - started
     what = f"made in {seconds:.1f} s" if made else "there already"
-    print(f"slices for {world_size} nodes in {options.split_directory}: {what}", file=sys.stderr)
+    tell(f"slices for {counted(world_size, 'node')} in {options.split_directory}: {what}")

@@ -2,38 +2,63 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from common.errors import NodeLost, NodeTimeout, ShardmeshError
+from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.options import StateOption
+from coordinator.cli.status_table import show_status
+
+if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
+    from coordinator.membership.reach import MeshAccess
+    from protos.shardmesh.v1 import mesh_pb2
 
 
-def status(state_dir: StateOption = None) -> None:
+def status(state_dir: StateOption = None, json_output: JsonOption = False) -> None:
     """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
-    from coordinator.membership.reach import is_alive, owner_access
+    from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
-    from coordinator.models.node_slices import list_slices, state_of
+    from coordinator.models.node_slices import state_of
     from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
     mesh, records = owner_access(state), LoadedModels(state)
     models = [*records.all(), *records.interrupted()]
-    names = {
-        description.slice_id: f"{model.name}, rank {description.rank} of {description.plan.world_size}"
+    parts = {
+        description.slice_id: (model.name, description.rank, description.plan.world_size)
         for model in models
         for description in model.slices()
     }
-    nodes = mesh.nodes()
-    alive = sum(map(is_alive, nodes))
-    print(f"mesh {mesh.mesh_name}: the coordinator runs; {alive} of {len(nodes)} nodes are alive")
-    for node in nodes:
-        try:
-            held = list_slices(mesh, node.name)
-            what = held.trouble or names.get(
-                held.served_slice_id, "no model" if not held.served_slice_id else "a slice"
-            )
-            print(f"  {node.name}: serves {what}; {held.free_bytes / 1e9:.1f} GB free")
-        except (NodeLost, NodeTimeout):
-            print(f"  {node.name}: not reached")
-        except ShardmeshError as error:
-            print(f"  {node.name}: {error}")
+    found: dict[str, Any] = {
+        "mesh": mesh.mesh_name, "nodes": [_node(node, mesh, parts) for node in mesh.nodes()], "models": [],
+    }  # fmt: skip
     for model in models:
-        print(f"  model {model.name} on {', '.join(model.node_names)}: {state_of(model, mesh)}")
+        how = state_of(model, mesh)
+        found["models"].append(
+            {"name": model.name, "node_names": list(model.node_names), "is_ready": how == "ready", "state": how}
+        )
+    (show_document if json_output else show_status)(found)
+
+
+def _node(node: mesh_pb2.Node, mesh: MeshAccess, parts: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
+    """Return what a node says of itself now. Args: parts: by slice, of which model it is, its rank, of how many."""
+    from coordinator.membership.reach import is_alive
+    from coordinator.models.node_slices import list_slices
+
+    found: dict[str, Any] = {
+        "name": node.name, "is_alive": is_alive(node), "serves_model": None, "serves_rank": None, "world_size": None,
+        "serves_unknown_slice": False, "free_disk_bytes": None, "trouble": None,
+    }  # fmt: skip
+    try:
+        held = list_slices(mesh, node.name)
+    except (NodeLost, NodeTimeout):
+        return {**found, "trouble": "not reached"}
+    except ShardmeshError as error:
+        return {**found, "trouble": str(error)}
+    found.update(free_disk_bytes=held.free_bytes, trouble=held.trouble or None)
+    if held.served_slice_id in parts:
+        model, rank, world_size = parts[held.served_slice_id]
+        found.update(serves_model=model, serves_rank=rank, world_size=world_size)
+    else:
+        found["serves_unknown_slice"] = bool(held.served_slice_id)
+    return found

@@ -1,45 +1,21 @@
 """Chooses the next token of one sequence from its logits.
 
 Covers: greedy, temperature, top-k, top-p, in the order and meaning of transformers' logits processors.
-Does not cover: logits (head.py), when to stop (the engine).
+Does not cover: its parameters (sampling_params.py), logits (head.py), when to stop (the engine).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 
-from common.errors import InputError, NodeFault, ShapeError
+from common.errors import NodeFault, ShapeError
+from coordinator.engine.sampling_params import SamplingParams as SamplingParams
+from coordinator.engine.sampling_params import check_seed
 
-SEED_LIMITS = (-(1 << 63), (1 << 64) - 1)
-"""Least and greatest seed of a torch.Generator."""
 LEAST_TEMPERATURE, MOST_TEMPERATURE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
 """Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplingParams:
-    """How freely the next token is chosen; checked at birth.
-
-    Raises: InputError: a value outside its range, named by its option.
-    """
-
-    temperature: float = 1.0
-    """Logits are divided by it; 0, or next to 0, takes the most likely token always."""
-    top_k: int = 0
-    """Only the k most likely tokens stay; 0 for all."""
-    top_p: float = 0.9
-    """Only the fewest most likely tokens stay whose probabilities reach p together; 1 for all."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.temperature < math.inf:
-            raise InputError(f"--temperature is {self.temperature}; a number of 0 (greedy) or more is needed")
-        if self.top_k < 0:
-            raise InputError(f"--k is {self.top_k}; a whole number of 0 (off) or more is needed")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"--p is {self.top_p}; a number above 0 and up to 1 (off) is needed")
 
 
 class Sampler:
@@ -47,8 +23,7 @@ class Sampler:
 
     def __init__(self, params: SamplingParams, seed: int) -> None:
         """Raises: InputError: the seed does not fit 64 bits."""
-        if not SEED_LIMITS[0] <= seed <= SEED_LIMITS[1]:
-            raise InputError(f"--seed is {seed}; it must fit 64 bits")
+        check_seed(seed)
         self._params = params
         self._generator = torch.Generator().manual_seed(seed)
 

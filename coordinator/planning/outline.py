@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.model.model_spec import ModelSpec
 from common.model.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES, check_storage
-from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.checkpoints.config_values import read_json_object
 from coordinator.checkpoints.model_config import spec_from_config
+
+if TYPE_CHECKING:  # it imports torch, which a config.json alone has no use for
+    from coordinator.checkpoints.checkpoint import Checkpoint
 
 NO_IDENTITY = "not known before the weights are"
 
@@ -53,6 +56,8 @@ def outline_of(model: Path) -> ModelOutline:
         values = read_json_object(config)
         dtype = str(values.get("dtype") or values.get("torch_dtype") or "float32")
         return ModelOutline(spec=spec_from_config(values), dtype=dtype if dtype in ITEM_BYTES else "float32")
+    from coordinator.checkpoints.checkpoint import open_checkpoint
+
     checkpoint = open_checkpoint(model)
     try:
         return outline(checkpoint)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import asdict
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -13,6 +11,7 @@ import psutil
 from common.compute.device_speeds import DeviceSpeeds
 from common.machine.free_memory import free_memory_bytes
 from common.machine.operating_system import usable_core_count
+from common.program.version import program_version
 from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import mesh_pb2
 
@@ -25,16 +24,8 @@ def device_facts(
     Args: data_directory: the disk that counts is the one it lies on; program_bytes, budget_bytes: as in mesh.proto.
     """
     return mesh_pb2.Device(
-        version=_program_version(), protocol_version=PROTOCOL_VERSION, core_count=usable_core_count(),
+        version=program_version(), protocol_version=PROTOCOL_VERSION, core_count=usable_core_count(),
         memory_bytes=psutil.virtual_memory().total, free_memory_bytes=free_memory_bytes(),
         free_disk_bytes=shutil.disk_usage(data_directory).free, program_bytes=program_bytes, budget_bytes=budget_bytes,
         **asdict(speeds),
     )  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def _program_version() -> str:
-    try:
-        return version("shardmesh")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"

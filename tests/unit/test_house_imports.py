@@ -50,7 +50,7 @@ ROOMS = {
         ("compute", "program"),
         ("weights",),
         ("machine", "model", "native"),
-        ("errors",),
+        ("errors", "wording"),
     ),
 }
 """The floors of each package. A room (a folder, or a module at the package's root) imports from floors below its own,

@@ -19,6 +19,7 @@ import pytest
 from common.compute.lean_torch import TRIED_VERSIONS
 from common.errors import EXIT_INTERNAL, EXIT_INTERRUPTED
 from tests.support.cli import PROGRAMS
+from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
@@ -40,6 +41,46 @@ for app, words in [(daemon, []), *((cli, verb.split()) for verb in sys.argv[2:])
         ended.append(end.code)
     assert "torch" not in sys.modules, words
 print(ended)
+"""
+MISTAKES = (
+    *(f"coordinator-cli generate --model {{model}} {words}" for words in (
+        "--k -1", "--p 2", "--temperature nan", "--seed 99999999999999999999999", "--length 0", "--world-size 0",
+        "--world-size 3 --split-strategy ratio:1,2", "--split-strategy fair", "--weights-dtype int3",
+        "--wire-dtype int8", "--kv-budget-bytes 1XB", "--memory-budget much", "--memory-window 1",
+        "--window-bytes 0", "--read-bytes 5", "--page-cache never", "--metrics-port 70000",
+        "--master-ip 0.0.0.0 --master-port 1", "--nodes nowhere:x", "--nodes 192.0.2.1:1",
+        "--nodes 127.0.0.1:1 --use-gpu", "--nodes 127.0.0.1:1 --memory-budget 1GB", "--nodes kitchen",
+        "--stop=", "--top-p 0", "--no-such",
+    )),
+    "coordinator-cli generate --prompt x", "coordinator-cli generate --model {model}/nowhere --prompt x",
+    "coordinator-cli generate --model {model}/config.json", "coordinator-cli generate --coordinator x --world-size 2",
+    "coordinator-cli split --model {model}/nowhere", "coordinator-cli split --model {model} --world-size 0",
+    "coordinator-cli split --model {model} --split-strategy fair",
+    "coordinator-cli split --model {model} --weights-dtype x",
+    "coordinator-cli plan {model}/nowhere", "coordinator-cli plan {model} --devices nowhere.toml",
+    "coordinator-cli plan {model} --split-strategy fair", "coordinator-cli plan {model} --weights-dtype int3",
+    "coordinator-cli plan {model} --wire-dtype int3", "coordinator-cli load {model}/nowhere",
+    "coordinator-cli run x", "coordinator-cli mesh invite --lifetime x", "coordinator-cli mesh remove",
+    "coordinator --wire-dtype int8", "coordinator --metrics-port x", "coordinator --state-dir {model}/nowhere",
+    "shardnode", "shardnode --slice-dir {model}", "shardnode --slice-dir {model}/nowhere",
+    "shardnode --memory-budget x --slice-dir {model}", "shardnode --threads -1 --slice-dir {model}",
+    "shardnode join no-token", "shardnode join no-token --listen nowhere", "shardnode --coordinator nowhere",
+)  # fmt: skip
+EARLY = """
+import json, shlex, sys
+from common.program.command_line import run_program
+from coordinator.cli.coordinator import app as coordinator
+from coordinator.cli.main import app as cli
+from shardnode.cli import app as shardnode
+
+apps = {"coordinator-cli": cli, "coordinator": coordinator, "shardnode": shardnode}
+for line in json.load(sys.stdin):
+    sys.argv = shlex.split(line)
+    try:
+        run_program(apps[sys.argv[0]], sys.argv[0])
+    except SystemExit as end:
+        print(json.dumps([line, end.code, "torch" in sys.modules]), flush=True)
+    sys.modules.pop("torch", None)
 """
 LOOK = """
 import os, sys
@@ -150,11 +191,30 @@ def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
     assert EXIT_INTERNAL not in codes, done.stderr
 
 
+def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
+    """A wrong flag, a missing model, what contradicts itself: nobody waits seconds for a letter."""
+    model = write_tiny_checkpoint(tmp_path / "tiny")
+    lines = [line.format(model=model) for line in MISTAKES]
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "state")}
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY], cwd=REPOSITORY, env=environment, input=json.dumps(lines), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert [line for line, _, _ in told] == lines, done.stderr
+    assert [line for line, code, _ in told if code not in range(2, 8)] == [], done.stderr
+    assert [line for line, _, has_torch in told if has_torch] == []
+
+
 @pytest.mark.skipif(
     not version("torch").startswith(TRIED_VERSIONS), reason="nobody has tried what this version of torch can leave out"
 )
 @pytest.mark.parametrize(
-    "command", [[str(PROGRAMS / "shardnode"), "--slice-dir", "nowhere"], ["-m", "shardnode.pool", "nowhere"]]
+    "command",
+    [
+        [str(PROGRAMS / "shardnode"), "--coordinator", "127.0.0.1:1", "--data-dir", "nowhere"],
+        ["-m", "shardnode.pool", "nowhere"],
+    ],
 )
 def test_a_node_leaves_out_what_only_compilers_need(tmp_path: Path, command: list[str]) -> None:
     """Python itself names what was imported: torch, and not the tables that its compilers look into."""

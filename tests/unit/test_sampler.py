@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from common.errors import InputError, NodeFault, ShapeError
-from coordinator.engine.sampler import SEED_LIMITS, Sampler, SamplingParams
+from coordinator.engine.sampler import Sampler
+from coordinator.engine.sampling_params import SEED_LIMITS, SamplingParams
 
 
 def random_logits(token_count: int = 500, seed: int = 0) -> torch.Tensor:

@@ -1,0 +1,34 @@
+"""How is what others have said, and how is a count, written for a person? Pure.
+
+Covers: text of a peer, a file or a flag as one line that a terminal only shows; plurals.
+Does not cover: tables and lines of programs (coordinator/cli/tables.py), sizes (program/sizes.py).
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+MOST_MARKS = 2
+"""Marks on one letter, as accents are: scripts need two, and a hundred of them cover the lines above."""
+
+
+def plain(text: object, most_letters: int | None = None) -> str:
+    """Return what a terminal shows and does not obey: one line, every control character replaced by a mark.
+
+    Control characters are those of terminals, and those that turn the direction of writing or cannot be seen.
+    Args: most_letters: a longer text is cut, and ends in dots.
+    """
+    line = " ".join(str(text).split())
+    if most_letters is not None and len(line) > most_letters:
+        line = line[: most_letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    letters, marks = [], 0
+    for letter in line:
+        marks = marks + 1 if unicodedata.combining(letter) else 0
+        if marks <= MOST_MARKS:
+            letters.append(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}")
+    return "".join(letters)
+
+
+def counted(count: int, thing: str, things: str = "") -> str:
+    """Return `1 node`, `2 nodes`. Args: things: the plural, where it is not made with an s."""
+    return f"{count} {thing if count == 1 else things or thing + 's'}"
