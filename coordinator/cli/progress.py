@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from coordinator.shipping.slice_sender import Transferred
-from coordinator.slicing.splitter import ReportBytes
+if TYPE_CHECKING:  # torch comes with it, which `load` has no use for
+    from coordinator.slicing.splitter import ReportBytes
 
 
 @contextmanager
@@ -22,14 +23,15 @@ def byte_progress(text: str) -> Iterator[ReportBytes]:
 
 
 @contextmanager
-def node_progress(names: Sequence[str]) -> Iterator[Callable[[str, Transferred], None]]:
-    """Yield what to call with a node's name and how far its slice is; a bar for each node, from the first call on."""
+def node_progress(names: Sequence[str]) -> Iterator[Callable[[str, int, int], None]]:
+    """Yield what to call with a node's name and its slice's bytes, those that are there and all of them.
+
+    There is a bar for each node, from the first call on.
+    """
     bars = _bars()
     tasks = {name: bars.add_task(name, visible=False) for name in names}
     with bars:
-        yield lambda name, progress: bars.update(
-            tasks[name], completed=progress.arrived_bytes, total=progress.total_bytes, visible=True
-        )
+        yield lambda name, done, total: bars.update(tasks[name], completed=done, total=total, visible=True)
 
 
 def _bars() -> Progress:

@@ -28,17 +28,15 @@ from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
 from common.wire.rpc import Status, channel_options, error_from, error_from_rpc, status_of
-from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.cli import answer_there as asking
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import owner_access
-from coordinator.models import loading
-from coordinator.models.loading import LoadRequest, load
+from coordinator.models import loading, replacing
 from coordinator.models.records import LoadedModels
 from coordinator.models.unloading import unload
-from coordinator.planning.outline import outline
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 from shardnode.membership.join import IDENTITY_DIRECTORY
+from tests.support.loaded_here import load_here
 from tests.support.mesh import new_sequence, run_alone, sliced, thread_mesh
 from tests.support.mesh_members import LIMIT_SECONDS, joined
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -69,15 +67,7 @@ class LoadedMesh(ShippingMesh):
 
     def load(self, model: Path) -> None:
         """Put a model onto the mesh."""
-        access = owner_access(self.state)
-        checkpoint = open_checkpoint(model)
-        request = LoadRequest(
-            model=model, name=model.name, description=outline(checkpoint).description(), node_names=[NAME]
-        )  # fmt: skip
-        load(
-            checkpoint, request, LoadedModels(self.state), access, report=lambda name, progress: None,
-            report_own=lambda done, total: None,
-        )  # fmt: skip
+        load_here(self.state, model, [NAME])
 
     def answer(self, prompt: str, *, length: int = LENGTH, model: str = "") -> list[int]:
         """Return the tokens that the coordinator answers over its owner's socket. Raises: ShardmeshError."""
@@ -184,7 +174,8 @@ def test_the_model_of_before_answers_until_another_of_its_name_is_there(
 ) -> None:
     """A load that is interrupted has taken nothing away; after a whole one nothing of the old model is left."""
     other = write_tiny_checkpoint(tmp_path / "tiny", seed=5)
-    with mock.patch.object(loading, step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    place = replacing if step == "serve_slice" else loading
+    with mock.patch.object(place, step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         mesh.load(other)
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
     mesh.load(other)
