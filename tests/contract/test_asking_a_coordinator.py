@@ -6,6 +6,7 @@ Covers: GenerationService over mutual TLS and the owner's socket, with a real no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -166,6 +167,36 @@ def test_another_model_takes_its_turn(mesh: LoadedMesh, expected: dict[str, list
     assert unload("other", models, owner_access(mesh.state)) == []
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
     assert len([path for path in (mesh.data / "slices").iterdir() if path.name != "arriving"]) == 1
+
+
+def tokens_until_notice(stream: Iterator[generation_pb2.GenerateResponse]) -> list[int]:
+    """Return what comes before a notice."""
+    before = itertools.takewhile(lambda part: part.WhichOneof("part") != "notice", stream)
+    return [part.token.token_id for part in before]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_answer_is_unharmed_by_the_load_of_another_model(
+    mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path, *, is_known: bool
+) -> None:
+    """Whether the load knows of it and leaves its node alone, or takes the node, as one that came in between may."""
+    other = write_tiny_checkpoint(tmp_path / f"other{is_known}", seed=6)
+    in_use = mesh.coordinator._generator.nodes_in_use
+    with grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock", options=channel_options()) as channel:
+        request = generation_pb2.GenerateRequest(
+            model="tiny", prompt=PROMPTS[0], length=20_000, temperature=0, top_p=1, ignore_eos=True
+        )
+        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=60)
+        heard = [next(stream).WhichOneof("part"), next(stream).WhichOneof("part")]
+        assert (heard, in_use(other.name), in_use("tiny")) == (["started", "token"], {NAME}, set())
+        load_here(mesh.state, other, [NAME], in_use=in_use if is_known else lambda name: ())
+        tokens = [] if is_known else tokens_until_notice(stream)
+        tokens += [next(stream).token.token_id for _ in range(LENGTH)]
+        stream.cancel()
+    wait_until(lambda: not in_use(other.name), limit_seconds=LIMIT_SECONDS, what="nothing answers")
+    assert mesh.answer(PROMPTS[0], model=other.name) != expected[PROMPTS[0]]
+    assert mesh.answer(PROMPTS[0], model="tiny", length=1 + len(tokens))[1:] == tokens
+    unload(other.name, LoadedModels(mesh.state), owner_access(mesh.state))
 
 
 @pytest.mark.parametrize("step", ["ship", "_keep_tokenizer", "serve_slice"])

@@ -16,11 +16,13 @@ from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.membership.reach import owner_access
 from coordinator.models.loading import bring
 from coordinator.models.records import LoadedModels
-from coordinator.models.replacing import put_to_use
+from coordinator.models.replacing import NodesInUse, put_to_use
 from coordinator.planning.outline import outline
 
 
-def load_here(state: Path, source: Path, nodes: Sequence[str], name: str = "") -> str:
+def load_here(
+    state: Path, source: Path, nodes: Sequence[str], name: str = "", in_use: NodesInUse = lambda name: ()
+) -> str:  # fmt: skip
     """Load a model onto one node, or several of equal shares of one; return the first node's slice."""
     models, mesh = LoadedModels(state), owner_access(state)
     models.directory.mkdir(mode=0o700, exist_ok=True)
@@ -30,5 +32,5 @@ def load_here(state: Path, source: Path, nodes: Sequence[str], name: str = "") -
         arrivals = bring(
             checkpoint, model, mesh, report=lambda name, progress: None, report_own=lambda done, total: None
         )
-    put_to_use(model, models, mesh)
+    put_to_use(model, models, mesh, in_use)
     return arrivals[0].slice_id
