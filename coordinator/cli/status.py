@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from common.errors import NodeLost, NodeTimeout, ShardmeshError
+from coordinator.cli.load_standing import loads_of, not_listed, standing
 from coordinator.cli.options import StateOption
 
 
@@ -10,12 +11,12 @@ def status(state_dir: StateOption = None) -> None:
     """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
     from coordinator.membership.reach import is_alive, owner_access
     from coordinator.membership.state import default_state_directory
-    from coordinator.models.node_slices import list_slices, state_of
+    from coordinator.models.node_slices import list_slices
     from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
     mesh, records = owner_access(state), LoadedModels(state)
-    models = [*records.all(), *records.interrupted()]
+    models, loads = [*records.all(), *records.interrupted()], loads_of(state)
     names = {
         description.slice_id: f"{model.name}, rank {description.rank} of {description.plan.world_size}"
         for model in models
@@ -36,4 +37,6 @@ def status(state_dir: StateOption = None) -> None:
         except ShardmeshError as error:
             print(f"  {node.name}: {error}")
     for model in models:
-        print(f"  model {model.name} on {', '.join(model.node_names)}: {state_of(model, mesh)}")
+        print(f"  model {model.name} on {', '.join(model.node_names)}: {standing(model, mesh, loads)}")
+    for sentence in not_listed(loads, [model.name for model in models]):
+        print(f"  {sentence}")

@@ -29,6 +29,11 @@ class LoadUnderWay:
         self._progress: dict[str, models_pb2.LoadProgress] = {}
         self._total_bytes = 0
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether its plan is made, so that it has left something somewhere."""
+        return self._total_bytes > 0
+
     def tell(self, text: str) -> None:
         """Tell a person who watches."""
         self._add(models_pb2.LoadModelResponse(told=text))

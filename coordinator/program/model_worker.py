@@ -80,10 +80,7 @@ class ModelWorker:
                     return under_way
                 raise _is_loading(under_way.name, is_same=under_way.name == name)
             load = self._loading = LoadUnderWay(name, request)
-            self._last.pop(name, None)
-            self._last[name] = load  # the newest last
-            while len(self._last) > MOST_KEPT:
-                del self._last[next(iter(self._last))]
+            self._remember(load)
         threading.Thread(target=self._run, args=(load, path), name="load", daemon=True).start()
         return load
 
@@ -132,6 +129,11 @@ class ModelWorker:
             load.wait(CLOSE_SECONDS)
         if unloading is not None:
             _wait_for(unloading[1])
+
+    def _remember(self, load: LoadUnderWay) -> None:
+        """Keep how it stands, and no more of what came to nothing. Call with the lock held."""
+        kept = [one for one in self._last.values() if one.name != load.name and one.has_begun]
+        self._last = {one.name: one for one in [*kept[1 - MOST_KEPT :], load]}  # the newest last
 
     def _check_free(self, name: str) -> None:
         """Call with the lock held. Raises: NodeError: the program is ending; InputError: an unload is under way."""

@@ -180,6 +180,18 @@ def test_how_a_process_ended_is_told_in_words(
         parts(worker.load(request()))
 
 
+def test_how_the_last_load_ended_is_remembered(make: Make) -> None:
+    """Of each name, until it is loaded again; what came to nothing before it had a plan, until the next load."""
+    worker = make(fake_load.DIES)
+    for name in ("small", "large"):
+        assert worker.load(request(f"/models/{name}")).wait(LIMIT_SECONDS)
+    assert [(one.name, bool(one.failure)) for one in worker.standings()] == [("large", True), ("small", True)]
+    refusing = make(fake_load.REFUSES)
+    for name in ("small", "large"):
+        assert refusing.load(request(f"/models/{name}")).wait(LIMIT_SECONDS)
+    assert [one.name for one in refusing.standings()] == ["large"]
+
+
 def test_a_process_that_cannot_be_started_is_told(make: Make) -> None:
     """As on a machine without room for another one."""
     with pytest.raises(ResourceError, match="no process can be started"):
