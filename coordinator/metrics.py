@@ -53,6 +53,7 @@ class CoordinatorMetrics:
         )  # fmt: skip
         self.tokens = Counter("shardmesh_coordinator_tokens", "Tokens by kind.", ["kind"], registry=r)
         self.requests = Counter("shardmesh_coordinator_requests", "Requests by outcome.", ["outcome"], registry=r)
+        self.loads = Counter("shardmesh_coordinator_loads", "Loads of models by outcome.", ["outcome"], registry=r)
         self.sequences = Gauge("shardmesh_coordinator_sequences", "Sequences in the batch.", registry=r)
         self.node_failures = Counter(
             "shardmesh_coordinator_node_failures", "Failures that nodes reported or were found in.", ["reason"],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError
+from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
 from coordinator.answering.answer_stream import Prepared
 from coordinator.answering.open_model import OpenModel, RunnableModel
@@ -70,14 +70,17 @@ class MeshModels:
             weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
             wire_dtype=self._wire_dtype, reach_seconds=reach_seconds,
         )  # fmt: skip
+        warned = _told_what_to_do(told)
         try:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time
-                for name, description in zip(model.node_names, model.slices(), strict=True):
-                    serve_slice(self._mesh, name, description.slice_id)
-            return OpenModel(
-                model, run, None, self._metrics,
-                lambda text: told(f"{text}; coordinator-cli doctor measures what limits the mesh"), schedule,
-            )  # fmt: skip
+                self._have_served(model)
+            try:
+                return OpenModel(model, run, None, self._metrics, warned, schedule)
+            except SliceMismatch:  # a load has had a node serve another one meanwhile
+                if reach_seconds is None or self._models.find(model.name) != model:
+                    raise
+                self._have_served(model)
+                return OpenModel(model, run, None, self._metrics, warned, schedule)
         except NoSuchNode as error:
             raise self.without_node(model, str(error)) from error
 
@@ -91,6 +94,10 @@ class MeshModels:
         return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {source} "
                           f"--name {model.name}")  # fmt: skip
 
+    def _have_served(self, model: LoadedModel) -> None:
+        for name, description in zip(model.node_names, model.slices(), strict=True):
+            serve_slice(self._mesh, name, description.slice_id)
+
     def _tokenizer(self, model: LoadedModel) -> Tokenizer:
         """Return a model's tokenizer, read once; call with the lock held. Raises: InputError: it is gone."""
         try:
@@ -102,6 +109,10 @@ class MeshModels:
         if kept is None or kept[:2] != (model, number):
             kept = self._tokenizers[model.name] = (model, number, load_tokenizer(model.tokenizer_directory))
         return kept[2]
+
+
+def _told_what_to_do(told: Told) -> Told:
+    return lambda text: told(f"{text}; coordinator-cli doctor measures what limits the mesh")
 
 
 class OneModel:

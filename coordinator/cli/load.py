@@ -1,16 +1,16 @@
-"""`coordinator-cli load`: a model onto the mesh."""
+"""`coordinator-cli load`: has the coordinator program put a model onto the mesh, and shows how that goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.compute.lean_torch import import_torch_lean
 from common.errors import InputError
 from common.program.logs import configure_logs
 from common.program.path_options import path_argument
@@ -18,10 +18,7 @@ from coordinator.cli.options import LogLevelOption, StateOption, WeightsDtypeOpt
 from coordinator.cli.telling import tell
 
 if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
-    from common.model.plan import Plan
-    from common.weights.slice_description import SliceDescription
-    from coordinator.membership.reach import MeshAccess
-    from protos.shardmesh.v1 import mesh_pb2
+    from protos.shardmesh.v1 import models_pb2
 
 OWN_SLICE = "coordinator's own slice"
 NodesOption = Annotated[
@@ -31,7 +28,12 @@ NodesOption = Annotated[
 
 
 def load(
-    model: Annotated[Path, path_argument(help="A Hugging Face model directory, or a .gguf file.")],
+    model: Annotated[
+        Path,
+        path_argument(
+            help="A Hugging Face model directory, or a .gguf file; the coordinator program reads it as its own user.",
+        ),
+    ],
     name: Annotated[
         str, typer.Option(help="What the model is called on the mesh; its directory's name by default.")
     ] = "",
@@ -48,85 +50,99 @@ def load(
     verify: Annotated[
         bool, typer.Option("--verify", help="Look at every byte that nodes have already; send again what is damaged.")
     ] = False,
+    cancel: Annotated[
+        bool, typer.Option("--cancel", help="Stop the load of this model that is under way; what has arrived stays.")
+    ] = False,
     state_dir: StateOption = None,
     log_level: LogLevelOption = "warning",
 ) -> None:
     """Put a model onto the mesh: cut it, send each node its slice, have them serve it.
 
-    What a node has already is not sent again, so after a break the same command goes on where it stopped, and after a
-    restart it has nothing to do. Once it is loaded, the model's own files are not needed any more.
+    The coordinator program does the work: it goes on when this command is interrupted or its terminal closes. The same
+    command shows how it stands, and `coordinator-cli status` does; --cancel stops it. What a node has already is not
+    sent again. Once it is loaded, the model's own files are not needed any more.
     Example: coordinator-cli load models/my-model --split-strategy ratio:2,1
     """
     configure_logs(log_level)
-    from coordinator.checkpoints.model_place import find_model
-
-    find_model(model)  # a mistake is told before torch is imported
-    import_torch_lean()
-    # Here and not at the top: they import torch, and --help must not wait for that.
-    from coordinator.checkpoints.checkpoint import open_checkpoint
-    from coordinator.cli.progress import node_progress
     from coordinator.membership.owner_client import OwnerClient
-    from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
-    from coordinator.models.loading import LoadRequest
-    from coordinator.models.loading import load as load_model
-    from coordinator.models.records import LoadedModels, name_for
-    from coordinator.planning.outline import outline
-    from coordinator.shipping.slice_sender import Transferred
+    from coordinator.models.records import name_for
 
     state = state_dir or default_state_directory()
-    mesh = owner_access(state)
-    with closing(open_checkpoint(model)) as checkpoint:
-        members = [mesh.node(name) for name in _names(nodes)] if nodes is not None else _alive(mesh)
-        names = [member.name for member in members]
-        models, called = LoadedModels(state), name_for(model, name)
-        description = outline(checkpoint).description(weights_dtype)
-        plan = models.planned(called, description, names) if split_strategy is None else None
-        if plan is None:
-            plan = _planned(description, split_strategy or "measured", mesh, members, state)
-        request = LoadRequest(
-            model=model, name=called, description=replace(description, plan=plan), node_names=names, verify=verify
-        )
-        with node_progress([OWN_SLICE, *request.node_names]) as report:
-            arrivals = load_model(
-                checkpoint, request, models, mesh, report=report,
-                report_own=lambda done, total: report(OWN_SLICE, Transferred(total_bytes=total, arrived_bytes=done)),
-            )  # fmt: skip
-    for arrival in arrivals:
-        what = f"{arrival.sent_bytes / 1e6:.0f} of {arrival.total_bytes / 1e6:.0f} MB sent"
-        tell(f"{arrival.name}: {what if arrival.sent_bytes else 'all was there'}")
+    path = Path(os.path.abspath(model.expanduser()))
+    if cancel:
+        called = name_for(path, name or ("" if path.exists() else str(model)))
+        with OwnerClient(state) as coordinator:
+            coordinator.cancel_load(called)
+        tell(f"the load of {called} is stopped; what has arrived stays")
+        return
+    _check(path, weights_dtype)
+    from protos.shardmesh.v1 import models_pb2
+
+    called = name_for(path, name)
+    request = models_pb2.LoadModelRequest(
+        path=os.fsencode(path), name=called, nodes=() if nodes is None else _names(nodes),
+        split_strategy=split_strategy or "", weights_dtype=weights_dtype or "", verify=verify,
+    )  # fmt: skip
     with OwnerClient(state) as coordinator:
+        try:
+            _show(coordinator.load(request))
+        except KeyboardInterrupt:
+            tell(f"\n{called}: the load goes on in the coordinator; to see it, type the same again; to stop it: "
+                 f"coordinator-cli load --cancel {called}{as_typed(state_dir)}")  # fmt: skip
+            raise
         address = coordinator.nodes().coordinator_address
-    tell(f"{request.name} is loaded; ask it: coordinator-cli generate --coordinator {address}{as_typed(state_dir)} "
+    tell(f"{called} is loaded; ask it: coordinator-cli generate --coordinator {address}{as_typed(state_dir)} "
          "--prompt ...")  # fmt: skip
 
 
-def _alive(mesh: MeshAccess) -> Sequence[mesh_pb2.Node]:
-    """Return the nodes that are alive, and say who is not and therefore left out."""
-    alive = mesh.alive()
-    missing = sorted({node.name for node in mesh.nodes()} - {node.name for node in alive})
-    if missing:
-        tell(f"not alive, so left out: {', '.join(missing)}")
-    return alive
+def _check(path: Path, weights_dtype: str | None) -> None:
+    """Raise what can be told at once, and would otherwise be told by the coordinator a second later."""
+    from common.weights.slice_format import DEFAULT_TILE_BYTES, check_storage
+    from coordinator.checkpoints.model_place import find_model
+
+    with suppress(PermissionError):  # it is the coordinator's user who has to be able to read it
+        find_model(path)
+    if weights_dtype is not None:
+        check_storage(weights_dtype, DEFAULT_TILE_BYTES)
 
 
-def _planned(
-    description: SliceDescription, strategy: str, mesh: MeshAccess, members: Sequence[mesh_pb2.Node], state: Path
-) -> Plan:
-    """Return who holds what; where that follows from measurements, they are made and the choice is shown."""
-    from common.model.plan import make_plan
+def _show(news: Iterable[models_pb2.LoadModelResponse]) -> None:
+    """Show how a load goes on until it has ended well. Raises: what it has failed with."""
+    from coordinator.cli.progress import node_progress
+
+    names: list[str] = []
+    arrivals: Sequence[models_pb2.LoadArrival] = ()
+    with ExitStack() as closing:
+        report = None
+        for one in news:
+            part = one.WhichOneof("part")
+            if part == "told":
+                tell(one.told)
+            elif part == "planned":
+                names = [OWN_SLICE, *one.planned.nodes]
+                _show_plan(one.planned)
+            elif part == "progress":
+                report = report or closing.enter_context(node_progress(names))
+                progress = one.progress
+                report(progress.node or OWN_SLICE, progress.arrived_bytes, progress.total_bytes)
+            elif part == "arrivals":
+                arrivals = one.arrivals.arrivals
+    for arrival in arrivals:
+        what = f"{arrival.sent_bytes / 1e6:.0f} of {arrival.total_bytes / 1e6:.0f} MB sent"
+        tell(f"{arrival.node}: {what if arrival.sent_bytes else 'all was there'}")
+
+
+def _show_plan(planned: models_pb2.LoadPlanned) -> None:
+    """Show the choice, where it follows from measurements."""
+    if not planned.prediction:
+        return
+    from common.weights.slice_description import SliceDescription
     from coordinator.cli.plan_table import show_plan
-    from coordinator.planning.prediction import Workload, predict
-    from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
-    from coordinator.planning.survey import survey
+    from coordinator.planning.prediction import Prediction
 
-    if strategy not in (MEASURED, MEMORY):
-        return make_plan(description.spec, strategy, len(members))
-    workload = Workload()
-    devices = survey(mesh, members, state, description.spec.hidden_size, workload, tell).devices
-    description = replace(description, plan=plan_for(description, strategy, devices, workload))
-    show_plan(description, predict(description, devices, workload), to_stderr=True)
-    return description.plan
+    description = SliceDescription.from_json(json.loads(planned.description))
+    show_plan(description, Prediction.from_json(json.loads(planned.prediction)), to_stderr=True)
 
 
 def _names(text: str) -> Sequence[str]:

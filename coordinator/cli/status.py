@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from common.errors import NodeLost, NodeTimeout, ShardmeshError
 from coordinator.cli.documents import JsonOption, show_document
+from coordinator.cli.load_standing import loads_of, not_listed, standing
 from coordinator.cli.options import StateOption
 from coordinator.cli.status_table import show_status
 
@@ -18,12 +19,11 @@ def status(state_dir: StateOption = None, json_output: JsonOption = False) -> No
     """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
     from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
-    from coordinator.models.node_slices import state_of
     from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
     mesh, records = owner_access(state), LoadedModels(state)
-    models = [*records.all(), *records.interrupted()]
+    models, loads = [*records.all(), *records.interrupted()], loads_of(state)
     parts = {
         description.slice_id: (model.name, description.rank, description.plan.world_size)
         for model in models
@@ -33,10 +33,12 @@ def status(state_dir: StateOption = None, json_output: JsonOption = False) -> No
         "mesh": mesh.mesh_name, "nodes": [_node(node, mesh, parts) for node in mesh.nodes()], "models": [],
     }  # fmt: skip
     for model in models:
-        how = state_of(model, mesh)
+        how = standing(model, mesh, loads)
         found["models"].append(
             {"name": model.name, "node_names": list(model.node_names), "is_ready": how == "ready", "state": how}
         )
+    for name, how in not_listed(loads, [model.name for model in models]).items():
+        found["models"].append({"name": name, "node_names": [], "is_ready": False, "state": how})
     (show_document if json_output else show_status)(found)
 
 

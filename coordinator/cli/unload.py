@@ -1,4 +1,4 @@
-"""`coordinator-cli unload`: a model off the mesh."""
+"""`coordinator-cli unload`: has the coordinator program take a model off the mesh."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ def unload(
     name: Annotated[str, typer.Argument(help="The model, as `coordinator-cli models` calls it.", show_default=False)],
     state_dir: StateOption = None,
 ) -> None:
-    """Take a model off the mesh, or what an interrupted load has left: its slices go from every node and from here."""
-    from coordinator.membership.reach import owner_access
-    from coordinator.membership.state import default_state_directory
-    from coordinator.models.records import LoadedModels
-    from coordinator.models.unloading import unload as unload_model
+    """Take a model off the mesh, or what an interrupted load has left: its slices go from every node and from here.
 
-    state = state_dir or default_state_directory()
-    for node in unload_model(name, LoadedModels(state), owner_access(state)):
+    A load of it that is under way is stopped first. The coordinator program does the work: it goes on when this command
+    is interrupted.
+    """
+    from coordinator.membership.owner_client import OwnerClient
+    from coordinator.membership.state import default_state_directory
+
+    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+        missed = coordinator.unload(name)
+    for node in missed:
         tell(f"{node} was not reached and keeps its slice, until the next load or unload that reaches it")
     tell(f"{name} is unloaded")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import grpc
 
-from common.errors import InputError, NodeLost
-from common.wire.rpc import channel_options, error_from_rpc
+from common.errors import InputError, NodeFault, NodeLost, ShardmeshError
+from common.wire.rpc import REASON_KEY, channel_options, error_from_rpc
 from coordinator.membership.state import SOCKET_FILE
-from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc
 
 LIMIT_SECONDS = 5.0
+CANCEL_SECONDS = 20.0
+COORDINATOR = "coordinator"
 
 Answer = TypeVar("Answer")
 
@@ -29,6 +31,7 @@ class OwnerClient:
                              f"{state_directory}")  # fmt: skip
         self._channel = grpc.insecure_channel(f"unix:{path}", options=channel_options())
         self._stub = mesh_pb2_grpc.OwnerServiceStub(self._channel)
+        self._models = models_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> OwnerClient:
         return self
@@ -55,11 +58,72 @@ class OwnerClient:
         )  # fmt: skip
         return response
 
+    def load(self, request: models_pb2.LoadModelRequest) -> Iterator[models_pb2.LoadModelResponse]:
+        """Have a model loaded, or watch that load; yield how it goes on.
+
+        Raises: ShardmeshError of many kinds: it has failed, as the coordinator has worded it; NodeLost: no coordinator
+        runs, or it has ended meanwhile.
+        """
+        is_accepted = False
+        stream = self._models.LoadModel(request)
+        try:
+            for response in stream:
+                is_accepted = True
+                yield response
+        except grpc.RpcError as error:
+            failure = _in_its_words(error)
+            if isinstance(failure, NodeLost) and is_accepted and _is_cut(error):
+                raise NodeLost("the coordinator ended while it loaded; start it again (coordinator, or systemctl start "
+                               "coordinator) and load again: what has arrived stays") from error  # fmt: skip
+            raise failure from error
+        finally:
+            stream.cancel()
+
+    def cancel_load(self, name: str) -> None:
+        """Have a load stopped. Raises: ModelNotFound: it is not under way; NodeLost."""
+        request = models_pb2.CancelLoadRequest(name=name)
+        self._ask(lambda: self._models.CancelLoad(request, timeout=CANCEL_SECONDS))
+
+    def unload(self, name: str) -> Sequence[str]:
+        """Have a model taken off the mesh; return its nodes that could not be asked.
+
+        Raises: ModelNotFound; InputError: a load of another one is under way; NodeLost.
+        """
+        request = models_pb2.UnloadModelRequest(name=name)
+        response: models_pb2.UnloadModelResponse = self._ask(lambda: self._models.UnloadModel(request))
+        return list(response.missed_nodes)
+
+    def loads(self) -> Sequence[models_pb2.LoadStanding]:
+        """Return how the last load of each name stands. Raises: NodeLost."""
+        request = models_pb2.ListLoadsRequest()
+        response: models_pb2.ListLoadsResponse = self._ask(
+            lambda: self._models.ListLoads(request, timeout=LIMIT_SECONDS)
+        )
+        return list(response.loads)
+
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()
         except grpc.RpcError as error:
-            failure = error_from_rpc(error, "coordinator")
-            if isinstance(failure, NodeLost):
-                raise NodeLost("the coordinator does not answer; start it: coordinator --state-dir ...") from error
-            raise failure from error
+            raise _in_its_words(error) from error
+
+
+def _in_its_words(error: grpc.RpcError) -> ShardmeshError:
+    """Return what the coordinator answers instead, as it has worded it; or that it does not answer."""
+    if _is_cut(error):
+        return NodeLost("the coordinator does not answer; start it: coordinator --state-dir ...")
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED and not _has_reason(error):
+        return NodeFault("the coordinator that runs is of an older version than this command; restart it (coordinator, "
+                         "or systemctl restart coordinator)")  # fmt: skip
+    failure = error_from_rpc(error, COORDINATOR)
+    return type(failure)(str(failure).removeprefix(f"{COORDINATOR}: "))
+
+
+def _is_cut(error: grpc.RpcError) -> bool:
+    """Tell whether nobody answers, and not a coordinator that says who is lost."""
+    return type(error_from_rpc(error, COORDINATOR)) is NodeLost and not _has_reason(error)
+
+
+def _has_reason(error: grpc.RpcError) -> bool:
+    trailing = cast("tuple[tuple[str, str | bytes], ...]", error.trailing_metadata() or ())
+    return any(key == REASON_KEY for key, _ in trailing)

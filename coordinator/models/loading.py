@@ -1,27 +1,23 @@
-"""`load`: a model onto the mesh.
+"""`load`: a model's files to where they belong, for the coordinator program.
 
 Covers: the order of steps, so that an interrupted load leaves the old model at work and goes on later. Does not
-cover: sending (shipping/), records (models/records.py), taking it off again (unloading.py), flags (cli/load.py).
+cover: sending (shipping/), the process that does this (load_process.py), what the program does before and after
+(records.py, replacing.py), taking it off again (unloading.py).
 
-    plan -> the coordinator's own slice -> slices to nodes -> tokenizer -> nodes serve -> record -> other slices go
+    plan, written down -> the coordinator's own slice -> slices to nodes -> tokenizer -> nodes serve -> record -> other
+    slices go
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import InputError, SliceCorrupt, SliceMismatch
-from common.weights.slice_description import SliceDescription
+from common.errors import SliceCorrupt, SliceMismatch
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.membership.reach import MeshAccess
-from coordinator.models.node_slices import serve_slice
-from coordinator.models.records import LoadedModel, LoadedModels
-from coordinator.models.unloading import one_at_a_time, remove_what_nobody_needs
+from coordinator.models.records import LoadedModel
 from coordinator.shipping.shipment import Arrival, Report, ship
 from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
 from coordinator.tokenizer.keep import keep_tokenizer
@@ -29,42 +25,17 @@ from coordinator.tokenizer.keep import keep_tokenizer
 BUILDING = ".building"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadRequest:
-    """What is loaded, onto whom."""
-
-    model: Path
-    name: str
-    description: SliceDescription
-    """Of the coordinator's own slice."""
-    node_names: Sequence[str]
-    """By rank."""
-    verify: bool = False
-
-
-def load(
-    checkpoint: Checkpoint, request: LoadRequest, models: LoadedModels, mesh: MeshAccess,
-    *, report: Report, report_own: ReportBytes,
+def bring(
+    checkpoint: Checkpoint, model: LoadedModel, mesh: MeshAccess,
+    *, report: Report, report_own: ReportBytes, verify: bool = False,
 ) -> list[Arrival]:  # fmt: skip
-    """Put a model onto the mesh and return what was sent to each node.
+    """Bring a model's files to where they belong, and return what was sent to each node, by rank.
 
-    Raises: DiskFull, NodeError, SliceError, CheckpointError: the model that was loaded before works on, and what has
-    arrived of the new one stays, for the next attempt.
+    What has arrived stays, for the next attempt. Raises: DiskFull, NodeError, SliceError, CheckpointError.
     """
-    model = LoadedModel(
-        name=request.name, directory=models.directory / request.name, source=str(request.model.resolve()),
-        description=request.description, node_names=tuple(request.node_names),
-    )  # fmt: skip
-    with one_at_a_time(models.directory):
-        models.plan_ahead(model)
-        _make_own_slice(checkpoint, model, report_own)
-        arrivals = ship(checkpoint, model.slices(), model.node_names, mesh.channel, report, verify=request.verify)
-        _keep_tokenizer(request.model, model)
-        for arrival in arrivals:
-            serve_slice(mesh, arrival.name, arrival.slice_id)
-        models.save(model)
-        with suppress(InputError):  # another model's damaged record: `models` tells of it
-            remove_what_nobody_needs(models, mesh)
+    _make_own_slice(checkpoint, model, report_own)
+    arrivals = ship(checkpoint, model.slices(), model.node_names, mesh.channel, report, verify=verify)
+    _keep_tokenizer(Path(model.source), model)
     return arrivals
 
 

@@ -11,6 +11,7 @@ Covers: records on disk, so that a restart finds them; names. Does not cover: lo
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -119,6 +120,15 @@ class LoadedModels:
         path = self.directory / name / RECORD_FILE
         return _read(path) if NAME.fullmatch(name) and path.exists() else None
 
+    def future(
+        self, name: str, source: Path, description: SliceDescription, node_names: Sequence[str]
+    ) -> LoadedModel:  # fmt: skip
+        """Return a model as it will be once it is loaded. Args: description: of the coordinator's own slice."""
+        return LoadedModel(
+            name=name, directory=self.directory / name, source=os.path.realpath(source), description=description,
+            node_names=tuple(node_names),
+        )  # fmt: skip
+
     def save(self, model: LoadedModel) -> None:
         """Write or replace a record."""
         value = {
@@ -175,7 +185,7 @@ def name_for(model: Path, wanted: str = "") -> str:
 
     Raises: InputError: no model can be called so.
     """
-    name = wanted or (plain_name(model) if model.is_file() else model.resolve().name)
+    name = wanted or (plain_name(model) if os.path.isfile(model) else os.path.basename(os.path.realpath(model)))
     if not wanted:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:60]
     if not NAME.fullmatch(name):

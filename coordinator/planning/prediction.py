@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from common.errors import WindowTooSmall
 from common.machine.node_budget import share_budget
@@ -117,6 +118,11 @@ class Prediction:
     ttft_seconds: float
     bottleneck: str
     """One sentence."""
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Prediction:
+        """Return what dataclasses.asdict has taken apart, in this program or in its neighbour on this machine."""
+        return cls(**{**value, "devices": tuple(DevicePrediction(**one) for one in value["devices"])})
 
 
 def predict(description: SliceDescription, devices: Devices, workload: Workload) -> Prediction:

@@ -3,7 +3,8 @@
     --master-ip:--master-port        mutual TLS   members: heartbeats, renewal; the owner: asking models;
                                                   standard health and reflection
     the next port                    TLS          devices with a token, only while there is one
-    coordinator.sock in the state    plain        the owner: invitations, removal, the list of nodes, asking models
+    coordinator.sock in the state    plain        the owner: invitations, removal, the list of nodes, loading and
+                                                  asking models
 
 Covers: the order in which they start and end.
 Does not cover: what they answer (membership/services.py), when devices may join (door.py), flags (cli/coordinator.py).
@@ -35,7 +36,9 @@ from coordinator.membership.state import SOCKET_FILE, open_mesh_state
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
-from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc
+from coordinator.program.model_service import ModelServicer
+from coordinator.program.model_worker import ModelWorker
+from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 24
 LOCK_FILE = "coordinator.lock"
@@ -69,6 +72,7 @@ class Coordinator:
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype)
+        self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
@@ -100,6 +104,7 @@ class Coordinator:
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(obeying, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
+        models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         for server in self._servers:
@@ -148,6 +153,7 @@ class Coordinator:
     def close(self) -> None:
         """Take no new calls, let running ones say their last word. May be called twice, and before all is open."""
         self._stopping.set()
+        self._worker.close()  # who watches a load is told before the drain, which would wait for the end of it
         door, self._door = self._door, None
         door_ended = None
         if door is not None:

@@ -6,6 +6,7 @@ Covers: GenerationService, who may ask. Threads: gRPC's; each turns its own answ
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from common.errors import NodeError
 from common.wire.rpc import abort_with, guarded
 from coordinator.membership.reach import MeshAccess
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.models.records import LoadedModels
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # they import torch
@@ -33,6 +35,7 @@ class Generator:
         self._mesh, self._metrics = mesh, metrics
         self._lock = threading.Lock()
         self._answers: Answers | None = None
+        self._answering: Counter[str] = Counter()
         self._is_closed = False
 
     def generate(
@@ -40,15 +43,29 @@ class Generator:
     ) -> Iterator[generation_pb2.GenerateResponse]:
         """Yield the parts of one answer. Raises: ShardmeshError of any kind."""
         # Here and not at the top: it imports torch, 200 MB that a coordinator without a model has no use for.
-        from coordinator.answering.requests import Failed
+        from coordinator.answering.requests import Failed, Started
 
         stream = self._started().ask(_ask_of(request))
         if not context.add_callback(stream.cancel):
             stream.cancel()  # the caller has gone already
-        for event in stream:
-            if isinstance(event, Failed):
-                raise event.error
-            yield _response(event)
+        model = ""
+        try:
+            for event in stream:
+                if isinstance(event, Failed):
+                    raise event.error
+                if isinstance(event, Started):
+                    model = event.model
+                    self._count(model, 1)
+                yield _response(event)
+        finally:
+            self._count(model, -1)
+
+    def nodes_in_use(self, other_than: str) -> set[str]:
+        """Return the nodes on which another model than this one answers at this moment."""
+        with self._lock:
+            answering = [name for name, count in self._answering.items() if count > 0 and name not in ("", other_than)]
+        records = LoadedModels(self._state_directory)
+        return {node for name in answering if (model := records.find(name)) is not None for node in model.node_names}
 
     def let_go(self, name: str) -> None:
         """Have nothing to do with a node any more: it was removed from the mesh."""
@@ -69,6 +86,10 @@ class Generator:
             self._is_closed = True
         if self._answers is not None:
             self._answers.close()
+
+    def _count(self, model: str, change: int) -> None:
+        with self._lock:
+            self._answering[model] += change
 
     def _started(self) -> Answers:
         from coordinator.answering.answers import Answers

@@ -6,6 +6,7 @@ Covers: GenerationService over mutual TLS and the owner's socket, with a real no
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,18 +29,16 @@ from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
 from common.wire.rpc import Status, channel_options, error_from, error_from_rpc, status_of
-from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.cli import answer_there as asking
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import owner_access
-from coordinator.models import loading
-from coordinator.models.loading import LoadRequest, load
+from coordinator.models import loading, replacing
 from coordinator.models.records import LoadedModels
 from coordinator.models.unloading import unload
-from coordinator.planning.outline import outline
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 from shardnode.membership.join import IDENTITY_DIRECTORY
 from tests.support.cli import run_here
+from tests.support.loaded_here import load_here
 from tests.support.mesh import new_sequence, run_alone, sliced, thread_mesh
 from tests.support.mesh_members import LIMIT_SECONDS, joined
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -70,15 +69,7 @@ class LoadedMesh(ShippingMesh):
 
     def load(self, model: Path) -> None:
         """Put a model onto the mesh."""
-        access = owner_access(self.state)
-        checkpoint = open_checkpoint(model)
-        request = LoadRequest(
-            model=model, name=model.name, description=outline(checkpoint).description(), node_names=[NAME]
-        )  # fmt: skip
-        load(
-            checkpoint, request, LoadedModels(self.state), access, report=lambda name, progress: None,
-            report_own=lambda done, total: None,
-        )  # fmt: skip
+        load_here(self.state, model, [NAME])
 
     def answer(self, prompt: str, *, length: int = LENGTH, model: str = "") -> list[int]:
         """Return the tokens that the coordinator answers over its owner's socket. Raises: ShardmeshError."""
@@ -179,13 +170,44 @@ def test_another_model_takes_its_turn(mesh: LoadedMesh, expected: dict[str, list
     assert len([path for path in (mesh.data / "slices").iterdir() if path.name != "arriving"]) == 1
 
 
+def tokens_until_notice(stream: Iterator[generation_pb2.GenerateResponse]) -> list[int]:
+    """Return what comes before a notice."""
+    before = itertools.takewhile(lambda part: part.WhichOneof("part") != "notice", stream)
+    return [part.token.token_id for part in before]
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+def test_an_answer_is_unharmed_by_the_load_of_another_model(
+    mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path, *, is_known: bool
+) -> None:
+    """Whether the load knows of it and leaves its node alone, or takes the node, as one that came in between may."""
+    other = write_tiny_checkpoint(tmp_path / f"other{is_known}", seed=6)
+    in_use = mesh.coordinator._generator.nodes_in_use
+    with grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock", options=channel_options()) as channel:
+        request = generation_pb2.GenerateRequest(
+            model="tiny", prompt=PROMPTS[0], length=20_000, temperature=0, top_p=1, ignore_eos=True
+        )
+        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, timeout=60)
+        heard = [next(stream).WhichOneof("part"), next(stream).WhichOneof("part")]
+        assert (heard, in_use(other.name), in_use("tiny")) == (["started", "token"], {NAME}, set())
+        load_here(mesh.state, other, [NAME], in_use=in_use if is_known else lambda name: ())
+        tokens = [] if is_known else tokens_until_notice(stream)
+        tokens += [next(stream).token.token_id for _ in range(LENGTH)]
+        stream.cancel()
+    wait_until(lambda: not in_use(other.name), limit_seconds=LIMIT_SECONDS, what="nothing answers")
+    assert mesh.answer(PROMPTS[0], model=other.name) != expected[PROMPTS[0]]
+    assert mesh.answer(PROMPTS[0], model="tiny", length=1 + len(tokens))[1:] == tokens
+    unload(other.name, LoadedModels(mesh.state), owner_access(mesh.state))
+
+
 @pytest.mark.parametrize("step", ["ship", "_keep_tokenizer", "serve_slice"])
 def test_the_model_of_before_answers_until_another_of_its_name_is_there(
     mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path, step: str
 ) -> None:
     """A load that is interrupted has taken nothing away; after a whole one nothing of the old model is left."""
     other = write_tiny_checkpoint(tmp_path / "tiny", seed=5)
-    with mock.patch.object(loading, step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    place = replacing if step == "serve_slice" else loading
+    with mock.patch.object(place, step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         mesh.load(other)
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
     mesh.load(other)

@@ -1,27 +1,26 @@
 """What lies on a node's disk after loads that were interrupted: what its models need, and nothing else?
 
-Covers: coordinator/models/loading.py with a real node. Does not cover: sending (test_slice_shipping.py), answers
-(test_asking_a_coordinator.py), kills of whole programs (tests/support/kill_points.py).
+Covers: coordinator/models/loading.py and coordinator/models/replacing.py with a real node. Does not cover: sending
+(test_slice_shipping.py), answers (test_asking_a_coordinator.py), the program that loads (test_model_service.py), kills
+of whole programs (tests/support/kill_points.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from unittest import mock
 
 import pytest
 
 from common.errors import InputError, ModelNotFound
-from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.cli.load import load as load_as_typed
 from coordinator.cli.mesh_init import init
+from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import owner_access
-from coordinator.models import loading, unloading
-from coordinator.models.loading import LoadRequest, load
+from coordinator.models import loading, replacing, unloading
 from coordinator.models.records import LoadedModels
 from coordinator.models.unloading import unload
-from coordinator.planning.outline import outline
+from tests.support.loaded_here import load_here
 from tests.support.mesh_members import LIMIT_SECONDS
 from tests.support.random_models import build, save
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -45,14 +44,7 @@ def models(tmp_path: Path) -> list[Path]:
 
 def put(state: Path, model: Path, name: str) -> str:
     """Load a model by a name; return its slice's."""
-    checkpoint = open_checkpoint(model)
-    description = outline(checkpoint).description()
-    request = LoadRequest(model=model, name=name, description=description, node_names=[NAME])
-    (arrival,) = load(
-        checkpoint, request, LoadedModels(state), owner_access(state), report=lambda name, progress: None,
-        report_own=lambda done, total: None,
-    )  # fmt: skip
-    return arrival.slice_id
+    return load_here(state, model, [NAME], name)
 
 
 def held(mesh: ShippingMesh) -> set[str]:
@@ -67,8 +59,9 @@ def interrupted_at(step: str, state: Path, model: Path, name: str, monkeypatch: 
     def fail(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
+    places = {"remove_slice": unloading, "serve_slice": replacing}
     with monkeypatch.context() as patch:
-        patch.setattr(unloading if step == "remove_slice" else loading, step, fail)
+        patch.setattr(places.get(step, loading), step, fail)
         with pytest.raises(KeyboardInterrupt):
             put(state, model, name)
 
@@ -127,16 +120,14 @@ def test_a_node_that_is_named_twice_is_refused_before_anything_is_measured_or_se
     assert not held(mesh)
 
 
-def test_a_dtype_that_is_unknown_is_refused_before_devices_are_measured(
+def test_a_dtype_that_is_unknown_is_refused_before_a_load_begins(
     mesh: ShippingMesh, models: list[Path], tmp_path: Path
 ) -> None:
     """Half a minute later is late for a letter that is wrong."""
-    with (
-        mock.patch("coordinator.planning.survey.survey") as survey,
-        pytest.raises(InputError, match="dtype 'int8' is unknown"),
-    ):
+    with pytest.raises(InputError, match="dtype 'int8' is unknown"):
         load_as_typed(models[0], weights_dtype="int8", state_dir=tmp_path / "state")
-    survey.assert_not_called()
+    with OwnerClient(tmp_path / "state") as owner:
+        assert not owner.loads()
 
 
 def test_what_is_printed_after_a_load_is_what_to_type(

@@ -35,6 +35,7 @@ from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
 from tests.support.asking import GREEDY, Reopening, asked, tokens
+from tests.support.fake_load import load_in_vain
 from tests.support.listening_nodes import ask
 from tests.support.session_messages import open_sequence, open_session
 from tests.support.sliced_models import SlicedModel, slice_model
@@ -99,11 +100,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
 
 def _run(sliced: SlicedModel, nodes: list[RunningNode]) -> Pages:
     metrics = CoordinatorMetrics()
-    options = ModelOptions(model=sliced.directory, world_size=2)
     run = RunOptions(kv_budget_bytes=1, node_addresses=[node.address for node in nodes])
     with ExitStack() as closing:
-        model = LocalModel(options)
+        model = LocalModel(ModelOptions(model=sliced.directory, world_size=2))
         closing.callback(model.close)
+        load_in_vain(metrics, sliced.directory.parent)
         source = Reopening(model, run, metrics)
         answers = Answers(source, metrics)
         closing.callback(answers.close)
