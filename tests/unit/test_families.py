@@ -1,7 +1,7 @@
 """Does a config.json become the maths that transformers makes of it, or a refusal that names the key?
 
-Does not cover: what it leaves out (test_families_defaults.py), rotary parameters (test_families_rope.py), GGUF metadata (test_families_gguf.py), tensors
-(test_checkpoints.py).
+Does not cover: what it leaves out (test_families_defaults.py), rotary parameters (test_families_rope.py), GGUF metadata
+(test_families_gguf.py), tensors (test_checkpoints.py).
 """
 
 from __future__ import annotations
