@@ -42,15 +42,16 @@ _OFF: tuple[Any, ...] = (0, False, "", [])
 def family_from_gguf(metadata: Mapping[str, Any]) -> Family:
     """Return the family that `general.architecture` names.
 
-    Raises: UnsupportedModel: not a supported architecture, or an adapter, or one part of several.
+    Raises: UnsupportedModel: not a supported architecture, or an adapter.
     """
     values = ConfigValues(metadata, "GGUF metadata")
     family = family_of_gguf(values.text("general.architecture"))
     kind = values.text("general.type", "model")
     if kind != "model":
-        raise UnsupportedModel(f"GGUF metadata: 'general.type' is {shown(kind)}; only a model can be run")
-    if values.whole("split.count", 1) > 1:
-        raise UnsupportedModel("GGUF metadata: 'split.count' is above 1; merge the parts into one file first")
+        raise UnsupportedModel(
+            f"GGUF metadata: 'general.type' is {shown(kind)}; only a model can be run"
+            + (", and an adapter has to be merged into one first" if kind == "adapter" else "")
+        )
     return family
 
 
