@@ -66,8 +66,9 @@ class GgufCheckpoint:
         stored = [_source_tensor(part.path, tensor) for part in parts for tensor in part.tensors]
         tensors = [tensor for tensor in stored if tensor.stored_name != ROPE_FREQUENCY_FACTORS]
         factors = _frequency_factors(stored)
-        names = frozenset(tensor.name for tensor in tensors)
-        self.spec = spec_from_gguf(family, parts[0].metadata, names, factors)
+        shapes = {tensor.name: tensor.shape for tensor in tensors}
+        embedding_row_count = shapes.get(EMBEDDING, (0,))[0]
+        self.spec = spec_from_gguf(family, parts[0].metadata, frozenset(shapes), factors, embedding_row_count)
         self._interleaved = family.gguf_interleaved_rotary
         self._tensors = check_tensors(self.spec, tensors, str(path))
         self.spec = settled_spec(self.spec, self._tensors, self.read_rows)
