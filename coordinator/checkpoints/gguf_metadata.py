@@ -142,7 +142,7 @@ def _check_window(values: ConfigValues, context: int) -> None:
 
 
 def _vocab_size(values: ConfigValues, metadata: Mapping[str, Any], embedding_row_count: int) -> int:
-    """Return vocab_size, or how many tokens are listed: where the two disagree, the one that the embedding bears out."""
+    """Return vocab_size or the number of tokens listed; where they disagree, the one that the embedding bears out."""
     tokens = metadata.get("tokenizer.ggml.tokens")
     token_count = len(tokens) if isinstance(tokens, list) else None
     if token_count is not None and token_count == embedding_row_count:
