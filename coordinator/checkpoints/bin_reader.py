@@ -59,6 +59,9 @@ class BinCheckpoint:
         tensor = self._tensors.get(name)
         return None if tensor is None else tensor.shape
 
+    def place(self, name: str) -> str:
+        return self._tensors[name].place
+
     def read(self, name: str) -> torch.Tensor:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
 

@@ -37,6 +37,9 @@ class Checkpoint(Protocol):
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Return the tensor's shape, or None when there is no such tensor."""
 
+    def place(self, name: str) -> str:
+        """Return the file and the tensor's name in it, as errors say it. Raises: KeyError: no such tensor."""
+
     def read(self, name: str) -> torch.Tensor:
         """Return a whole tensor: stored dtype (float32 when quantized), contiguous, in memory of its own.
 

@@ -1,6 +1,6 @@
 """The model families that can be run: one small declarative entry each.
 
-Covers: names, biases, norms and sliding windows in which the families of the Llama shape differ.
+Covers: names, biases, norms, sliding windows and default sizes in which the families of the Llama shape differ.
 Does not cover: reading config.json (model_config.py) or GGUF metadata (gguf_metadata.py).
 Source: the configuration and modeling classes of transformers 5.24.
 """

@@ -1,7 +1,7 @@
 """The header of a GGUF file: metadata, and where each tensor lies. Checks sizes before it believes them.
 
-Covers: GGUF versions 2 and 3, little-endian. The `gguf` package's own reader makes a numpy object of every
-token: 2.4 s and 150 MB for 49,152 of them, where this takes a tenth.
+Covers: GGUF versions 2 and 3, little-endian; models that llama.cpp's gguf-split has split. The `gguf` package's own
+reader makes a numpy object of every token: 2.4 s and 150 MB for 49,152 of them, where this takes a tenth.
 Does not cover: tensor data (gguf_reader.py), what the metadata means (gguf_metadata.py and tokenizer/gguf_vocab.py).
 Source: the GGUF specification; block sizes from the `gguf` package.
 """
@@ -18,7 +18,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from common.errors import CheckpointError
 from coordinator.checkpoints.config_values import shown
-from coordinator.checkpoints.gguf_place import MAGIC
+from coordinator.checkpoints.gguf_place import MAGIC, part_paths
 
 _VERSIONS = (2, 3)
 _MAX_DIMENSION_COUNT = 4
@@ -69,6 +69,26 @@ def read_gguf_header(path: Path) -> GgufHeader:
             return _HeaderParser(path, file, file_bytes).parse()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_gguf_parts(path: Path) -> tuple[GgufHeader, ...]:
+    """Return the header of `path`, and of the parts after it where the model is split; metadata is the first one's.
+
+    Raises: CheckpointError: see read_gguf_header; a part is missing, or is not of this model.
+    """
+    first = read_gguf_header(path)
+    count = first.metadata.get("split.count", 1)
+    if not isinstance(count, int) or count < 2:
+        return (first,)
+    parts = (first, *(read_gguf_header(part) for part in part_paths(path, count)[1:]))
+    for number, part in enumerate(parts):
+        if (part.metadata.get("split.no"), part.metadata.get("split.count")) != (number, count):
+            raise CheckpointError(f"{part.path} is not part {number + 1} of {count}; download it again")
+    tensor_count = sum(len(part.tensors) for part in parts)
+    if first.metadata.get("split.tensors.count", tensor_count) != tensor_count:
+        raise CheckpointError(f"{path} and its other parts hold {tensor_count} tensors, and it announces "
+                              f"{shown(first.metadata['split.tensors.count'])}; download them again")  # fmt: skip
+    return parts
 
 
 class _HeaderParser:

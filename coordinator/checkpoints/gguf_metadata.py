@@ -42,25 +42,31 @@ _OFF: tuple[Any, ...] = (0, False, "", [])
 def family_from_gguf(metadata: Mapping[str, Any]) -> Family:
     """Return the family that `general.architecture` names.
 
-    Raises: UnsupportedModel: not a supported architecture, or an adapter, or one part of several.
+    Raises: UnsupportedModel: not a supported architecture, or an adapter.
     """
     values = ConfigValues(metadata, "GGUF metadata")
     family = family_of_gguf(values.text("general.architecture"))
     kind = values.text("general.type", "model")
     if kind != "model":
-        raise UnsupportedModel(f"GGUF metadata: 'general.type' is {shown(kind)}; only a model can be run")
-    if values.whole("split.count", 1) > 1:
-        raise UnsupportedModel("GGUF metadata: 'split.count' is above 1; merge the parts into one file first")
+        raise UnsupportedModel(
+            f"GGUF metadata: 'general.type' is {shown(kind)}; only a model can be run"
+            + (", and an adapter has to be merged into one first" if kind == "adapter" else "")
+        )
     return family
 
 
 def spec_from_gguf(
-    family: Family, metadata: Mapping[str, Any], names: frozenset[str], frequency_factors: tuple[float, ...]
+    family: Family,
+    metadata: Mapping[str, Any],
+    names: frozenset[str],
+    frequency_factors: tuple[float, ...],
+    embedding_row_count: int = 0,
 ) -> ModelSpec:
     """Return the model that a GGUF header describes.
 
     Args: names: the tensors there are, under Hugging Face names: biases and a head of its own show in them alone.
         frequency_factors: the file's `rope_freqs`; empty when there is none.
+        embedding_row_count: of the embedding matrix; 0 where it is not known.
     Raises: UnsupportedModel: a key that is not implemented, by name. CheckpointError: a key is missing or malformed.
     """
     prefix = f"{family.gguf_architecture}."
@@ -83,7 +89,7 @@ def spec_from_gguf(
         kv_head_count=_per_layer(values, "attention.head_count_kv", query_head_count),
         head_size=head_size,
         ffn_size=_per_layer(values, "feed_forward_length"),
-        vocab_size=_vocab_size(values, metadata),
+        vocab_size=_vocab_size(values, metadata, embedding_row_count),
         max_position_count=max(context, stretched),
         norm_epsilon=values.real("attention.layer_norm_rms_epsilon"),
         rope=rope,
@@ -135,9 +141,13 @@ def _check_window(values: ConfigValues, context: int) -> None:
                                "for GGUF; use the model's safetensors files")  # fmt: skip
 
 
-def _vocab_size(values: ConfigValues, metadata: Mapping[str, Any]) -> int:
+def _vocab_size(values: ConfigValues, metadata: Mapping[str, Any], embedding_row_count: int) -> int:
+    """Return vocab_size or the number of tokens listed; where they disagree, the one that the embedding bears out."""
     tokens = metadata.get("tokenizer.ggml.tokens")
-    return values.whole("vocab_size", len(tokens) if isinstance(tokens, list) else None)
+    token_count = len(tokens) if isinstance(tokens, list) else None
+    if token_count is not None and token_count == embedding_row_count:
+        return token_count
+    return values.whole("vocab_size", token_count)
 
 
 def _bias(rule: bool | str, there: bool) -> bool:

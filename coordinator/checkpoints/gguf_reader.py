@@ -1,7 +1,7 @@
-"""Reads one `.gguf` file as a checkpoint: Hugging Face names, rows in Hugging Face order, quantized tensors as float32.
+"""Reads a `.gguf` file as a checkpoint: Hugging Face names, rows in Hugging Face order, quantized tensors as float32.
 
-Covers: dequantizing some rows at a time (the `gguf` package does it), and undoing the row order of interleaved
-rotary embeddings.
+Covers: models in several parts, dequantizing some rows at a time (the `gguf` package does it), and undoing the row
+order of interleaved rotary embeddings.
 Does not cover: the header (gguf_file.py), metadata (gguf_metadata.py).
 """
 
@@ -16,7 +16,7 @@ import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from common.errors import CheckpointError, UnsupportedModel
-from coordinator.checkpoints.gguf_file import GgufHeader, GgufTensor, read_gguf_header
+from coordinator.checkpoints.gguf_file import GgufTensor, read_gguf_parts
 from coordinator.checkpoints.gguf_metadata import family_from_gguf, spec_from_gguf
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
@@ -54,19 +54,21 @@ _ROTATED = re.compile(r"model\.layers\.\d+\.self_attn\.[qk]_proj\.(weight|bias)"
 
 
 class GgufCheckpoint:
-    """A `Checkpoint` (checkpoint.py) of one GGUF file; holds no file open."""
+    """A `Checkpoint` (checkpoint.py) of one GGUF model; holds no file open."""
 
     def __init__(self, path: Path) -> None:
-        """Read and check the header.
+        """Read and check the headers of a file and of the parts after it.
 
         Raises: CheckpointError, UnsupportedModel: see read_gguf_header, spec_from_gguf and check_tensors.
         """
-        header = read_gguf_header(path)
-        family = family_from_gguf(header.metadata)
-        factors = _frequency_factors(header)
-        tensors = [_source_tensor(path, tensor) for tensor in header.tensors if tensor.name != ROPE_FREQUENCY_FACTORS]
-        names = frozenset(tensor.name for tensor in tensors)
-        self.spec = spec_from_gguf(family, header.metadata, names, factors)
+        parts = read_gguf_parts(path)
+        family = family_from_gguf(parts[0].metadata)
+        stored = [_source_tensor(part.path, tensor) for part in parts for tensor in part.tensors]
+        tensors = [tensor for tensor in stored if tensor.stored_name != ROPE_FREQUENCY_FACTORS]
+        factors = _frequency_factors(stored)
+        shapes = {tensor.name: tensor.shape for tensor in tensors}
+        embedding_row_count = shapes.get(EMBEDDING, (0,))[0]
+        self.spec = spec_from_gguf(family, parts[0].metadata, frozenset(shapes), factors, embedding_row_count)
         self._interleaved = family.gguf_interleaved_rotary
         self._tensors = check_tensors(self.spec, tensors, str(path))
         self.spec = settled_spec(self.spec, self._tensors, self.read_rows)
@@ -76,6 +78,9 @@ class GgufCheckpoint:
     def shape(self, name: str) -> tuple[int, ...] | None:
         tensor = self._tensors.get(name)
         return None if tensor is None else tensor.shape
+
+    def place(self, name: str) -> str:
+        return self._tensors[name].place
 
     def read(self, name: str) -> torch.Tensor:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
@@ -105,14 +110,14 @@ def halves_first(rows: torch.Tensor, head_size: int) -> torch.Tensor:
     return pairs.transpose(1, 2).reshape(rows.shape)
 
 
-def _frequency_factors(header: GgufHeader) -> tuple[float, ...]:
-    for tensor in header.tensors:
-        if tensor.name == ROPE_FREQUENCY_FACTORS:
-            if tensor.encoding != GGMLQuantizationType.F32 or len(tensor.shape) != 1 or tensor.shape[0] > 1 << 16:
-                raise CheckpointError(f"{header.path}: '{tensor.name}' is not a list of float32 numbers")
-            factors = tuple(read_stored_rows(_source_tensor(header.path, tensor), 0, tensor.shape[0]).tolist())
+def _frequency_factors(stored: list[SourceTensor]) -> tuple[float, ...]:
+    for tensor in stored:
+        if tensor.stored_name == ROPE_FREQUENCY_FACTORS:
+            if tensor.encoding != "F32" or len(tensor.shape) != 1 or tensor.shape[0] > 1 << 16:
+                raise CheckpointError(f"{tensor.place} is not a list of float32 numbers")
+            factors = tuple(read_stored_rows(tensor, 0, tensor.shape[0]).tolist())
             if not all(0 < factor < float("inf") for factor in factors):
-                raise CheckpointError(f"{header.path}: '{tensor.name}' has a factor that is not positive and finite")
+                raise CheckpointError(f"{tensor.place} has a factor that is not positive and finite")
             return factors
     return ()
 
@@ -166,6 +171,7 @@ def _read_file_rows(tensor: SourceTensor, start: int, stop: int) -> torch.Tensor
         last = min(first + step, stop)
         stored = np.empty((last - first, tensor.row_bytes), dtype=np.uint8)
         read_into(tensor.path, tensor.offset_bytes + first * tensor.row_bytes, stored.data.cast("B"))
-        values = torch.from_numpy(gguf.dequantize(stored, encoding))
+        with np.errstate(all="ignore"):  # a block whose scale is no number gives more of them, which slicing refuses
+            values = torch.from_numpy(gguf.dequantize(stored, encoding))
         rows[first - start : last - start] = values.view(last - first, *tensor.shape[1:])
     return rows

@@ -41,6 +41,11 @@ class SourceTensor:
         return shown(self.stored_name)
 
     @property
+    def place(self) -> str:
+        """Its file and its name there, fit for one line of an error."""
+        return f"{self.path}: {self.label}"
+
+    @property
     def row_bytes(self) -> int:
         """Bytes in the file of one row of dimension 0."""
         return self.size_bytes // self.shape[0]

@@ -1,6 +1,7 @@
 """Turns source tensors into the tiles of a slice, and writes tiles to block files.
 
-Covers: which rows and columns of which source tensor make a tile, dtype conversion, digests.
+Covers: which rows and columns of which source tensor make a tile, dtype conversion, digests; weights that are no
+finite numbers (finite.py) are refused.
 Does not cover: directories and their lives (splitter.py), offsets (common/weights/slice_format.py).
 """
 
@@ -18,6 +19,8 @@ from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
 from common.weights.slice_format import ATTENTION, FileLayout, TileLayout
 from common.weights.tile_tensors import TORCH_DTYPES
 from coordinator.checkpoints.checkpoint import Checkpoint
+from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD
+from coordinator.slicing.finite import read_finite, read_finite_rows, row_not_finite
 
 TileTensors = Mapping[str, torch.Tensor]
 """The tensors of one tile by their names in the layout, in any float dtype."""
@@ -31,7 +34,7 @@ class BlockTiles:
         self._prefix = f"model.layers.{layer}."
         self._kind = kind
         by_column = "self_attn.o_proj" if kind == ATTENTION else "mlp.down_proj"
-        self._by_column = checkpoint.read(f"{self._prefix}{by_column}.weight")
+        self._by_column = read_finite(checkpoint, f"{self._prefix}{by_column}.weight")
 
     def tile(self, layout: TileLayout) -> TileTensors:
         """Return the tensors of one tile, projections as [in, out]."""
@@ -50,8 +53,8 @@ class BlockTiles:
         if spec.qkv_bias:
             tensors["qkv_bias"] = torch.cat([self._rows(f"self_attn.{name}.bias", rows) for name, rows in parts])
         if spec.qk_norm:
-            tensors["query_norm"] = self._checkpoint.read(f"{self._prefix}self_attn.q_norm.weight")
-            tensors["key_norm"] = self._checkpoint.read(f"{self._prefix}self_attn.k_norm.weight")
+            tensors["query_norm"] = read_finite(self._checkpoint, f"{self._prefix}self_attn.q_norm.weight")
+            tensors["key_norm"] = read_finite(self._checkpoint, f"{self._prefix}self_attn.k_norm.weight")
         return tensors
 
     def _ffn(self, layout: TileLayout) -> TileTensors:
@@ -66,7 +69,7 @@ class BlockTiles:
         return tensors
 
     def _rows(self, name: str, rows: tuple[int, int]) -> torch.Tensor:
-        return self._checkpoint.read_rows(self._prefix + name, *rows)
+        return read_finite_rows(self._checkpoint, self._prefix + name, *rows)
 
 
 def coordinator_tile(checkpoint: Checkpoint, file_name: str, layout: TileLayout) -> TileTensors:
@@ -76,21 +79,23 @@ def coordinator_tile(checkpoint: Checkpoint, file_name: str, layout: TileLayout)
         return _norms(checkpoint)
     rows = (layout.first, layout.first + layout.count)
     if file_name == EMBEDDING_FILE:
-        return {"embedding": checkpoint.read_rows("model.embed_tokens.weight", *rows)}
-    source = "model.embed_tokens.weight" if spec.tied_embeddings else "lm_head.weight"
-    return {"head": checkpoint.read_rows(source, *rows).t()}
+        return {"embedding": read_finite_rows(checkpoint, EMBEDDING, *rows)}
+    if spec.tied_embeddings:  # looked at as the embedding
+        return {"head": checkpoint.read_rows(EMBEDDING, *rows).t()}
+    return {"head": read_finite_rows(checkpoint, HEAD, *rows).t()}
 
 
 def _norms(checkpoint: Checkpoint) -> TileTensors:
     spec = checkpoint.spec
 
     def all_layers(name: str) -> torch.Tensor:
-        return torch.stack([checkpoint.read(f"model.layers.{i}.{name}").float() for i in range(spec.layer_count)])
+        names = (f"model.layers.{layer}.{name}" for layer in range(spec.layer_count))
+        return torch.stack([read_finite(checkpoint, name).float() for name in names])
 
     tensors = {
         "attention_norm": all_layers("input_layernorm.weight"),
         "ffn_norm": all_layers("post_attention_layernorm.weight"),
-        "final_norm": checkpoint.read("model.norm.weight"),
+        "final_norm": read_finite(checkpoint, FINAL_NORM),
     }
     if spec.output_bias:
         tensors["output_bias"] = all_layers("self_attn.o_proj.bias")
@@ -116,7 +121,8 @@ class TilePacker:
             target = space.view(TORCH_DTYPES[place.dtype]).view(place.shape)
             source = tensors[place.name]
             target.copy_(source)
-            if target.dtype is torch.float16 and source.dtype is not torch.float16 and not target.isfinite().all():
+            is_narrowed = target.dtype is torch.float16 and source.dtype is not torch.float16
+            if is_narrowed and row_not_finite(target) is not None:
                 raise InputError(f"this model has weights in '{place.name}' that float16 cannot hold; "
                                  "use --weights-dtype bfloat16 or float32")  # fmt: skip
         return buffer.numpy().data

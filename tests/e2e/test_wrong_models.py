@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from common.errors import EXIT_INPUT, EXIT_MODEL
 from tests.e2e.conftest import RunHere
@@ -63,6 +64,18 @@ def test_a_damaged_model_is_refused_in_one_line(here: RunHere, tmp_path: Path, d
     assert named in finished.error_line("coordinator-cli", EXIT_MODEL)
     assert finished.out == ""
     assert not (model / "split").exists()
+
+
+def test_a_weight_that_is_no_number_is_the_model_s_fault_and_not_a_node_s(here: RunHere, tmp_path: Path) -> None:
+    """Slicing reads everything anyway: file and tensor are named, with the exit code of models."""
+    model = write_tiny_checkpoint(tmp_path / "model")
+    state = load_file(model / "model.safetensors")
+    state["model.norm.weight"][5] = float("nan")
+    save_file(state, model / "model.safetensors")
+    finished = here("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi")
+    line = finished.error_line("coordinator-cli", EXIT_MODEL)
+    assert "model.safetensors: 'model.norm.weight' holds nan in row 5" in line
+    assert not list((model / "split").rglob("*.safetensors"))
 
 
 def test_a_place_without_a_model_is_named(shell: Shell, tmp_path: Path) -> None:

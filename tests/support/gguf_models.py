@@ -40,10 +40,15 @@ _NAMES = (
 _TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
-def write_gguf(model: PreTrainedModel, path: Path, *, quantization: str | None = None) -> Path:
-    """Write `model` to `path` and return it: vectors as float32, matrices quantized or in their dtype."""
+def write_gguf(
+    model: PreTrainedModel, path: Path, *, quantization: str | None = None, tensors_per_part: int = 0
+) -> Path:
+    """Write `model` to `path` and return it: vectors as float32, matrices quantized or in their dtype.
+
+    Args: tensors_per_part: split into parts of so many tensors, the first of which is returned; 0: one file.
+    """
     config: Any = model.config
-    writer = gguf.GGUFWriter(path, ARCHITECTURES[config.model_type])
+    writer = gguf.GGUFWriter(path, ARCHITECTURES[config.model_type], split_max_tensors=tensors_per_part)
     _add_sizes(writer, config)
     _add_rope(writer, config)
     _add_tokenizer(writer, config.vocab_size)
@@ -62,7 +67,7 @@ def write_gguf(model: PreTrainedModel, path: Path, *, quantization: str | None =
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return min(path.parent.glob(f"{path.stem}-00001-of-*{path.suffix}")) if tensors_per_part else path
 
 
 def gguf_name(name: str) -> str:

@@ -77,7 +77,8 @@ def _write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
         entries[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [position, stop]}
         position = stop
     header = json.dumps(entries).encode()
-    block = os.urandom(BLOCK_BYTES)
+    block = bytearray(os.urandom(BLOCK_BYTES))
+    block[1::ITEM_BYTES] = bytes(byte & 0xBF for byte in block[1::ITEM_BYTES])  # every exponent that of a finite number
     with path.open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for start in range(0, position, BLOCK_BYTES):

@@ -75,14 +75,31 @@ def slice_model(
 ) -> SlicedModel:
     """Save `model` (a tiny Llama of two layers by default) into `directory`, slice it, and return both."""
     chosen = model if model is not None else build(layers=2, vocab_size=260)
-    checkpoint = open_checkpoint(save(chosen, directory))
+    saved = save(chosen, directory)
+    split, identity = slice_checkpoint(
+        saved, directory / "split", world_size=world_size, strategy=strategy, dtype=dtype, tile_bytes=tile_bytes
+    )
+    return SlicedModel(model=chosen, directory=directory, identity=identity, split=split)
+
+
+def slice_checkpoint(
+    saved: Path,
+    directory: Path,
+    *,
+    world_size: int = 1,
+    strategy: str = "uniform",
+    dtype: str = "float32",
+    tile_bytes: int = TILE_BYTES,
+) -> tuple[SplitRequest, RanksIdentity]:
+    """Slice a saved model into `directory`; return what was asked for, and what nodes that run it call themselves."""
+    checkpoint = open_checkpoint(saved)
     try:
         plan = make_plan(checkpoint.spec, strategy, world_size)
-        split = SplitRequest(plan=plan, dtype=dtype, tile_bytes=tile_bytes, directory=directory / "split")
+        split = SplitRequest(plan=plan, dtype=dtype, tile_bytes=tile_bytes, directory=directory)
         ensure_slices(checkpoint, split, redo=False, progress=no_progress)
         identity = RanksIdentity(
             model_identity=checkpoint.identity, spec=checkpoint.spec, plan=plan, dtype=dtype
         )  # fmt: skip
     finally:
         checkpoint.close()
-    return SlicedModel(model=chosen, directory=directory, identity=identity, split=split)
+    return split, identity

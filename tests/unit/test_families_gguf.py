@@ -74,6 +74,14 @@ def test_what_gguf_leaves_out_has_a_meaning() -> None:
     assert spec_of(llama__vocab_size=..., tokenizer__ggml__tokens=["a", "b"]).vocab_size == 2
 
 
+def test_of_two_sizes_of_the_vocabulary_the_one_counts_that_the_embedding_bears_out() -> None:
+    """The list of tokens, as for llama.cpp, or the key where the list is shorter than the matrix."""
+    metadata = {**LLAMA, "tokenizer.ggml.tokens": ["a"] * 321}
+    family = family_from_gguf(metadata)
+    for row_count, wanted in ((321, 321), (320, 320), (0, 320), (999, 320)):
+        assert spec_from_gguf(family, metadata, frozenset(), (), row_count).vocab_size == wanted
+
+
 def test_a_list_per_layer_counts_when_it_is_one_number() -> None:
     """Some converters write every layer's heads; layers that differ are refused."""
     assert spec_of(llama__attention__head_count_kv=[2, 2]).kv_head_count == 2
@@ -127,7 +135,6 @@ def test_frequency_factors_come_with_no_other_scaling() -> None:
         ("llama.something_new", "x"),
         ("general.architecture", "gemma2"),
         ("general.type", "adapter"),
-        ("split.count", 2),
         ("llama.rope.scaling.factor", 0.25),
     ],
 )
@@ -148,7 +155,7 @@ def test_metadata_that_changes_the_maths_is_refused_by_name(key: str, value: obj
         ("llama.logit_scale", 1.0),
         ("general.quantized_by", "someone"),
         ("quantize.imatrix.file", "x.dat"),
-        ("split.count", 1),
+        ("split.count", 3),
     ],
 )
 def test_metadata_that_changes_nothing_is_no_hindrance(key: str, value: object) -> None:
