@@ -213,13 +213,15 @@ def _tekken_gguf(directory: Path, _: Path) -> tuple[Path, Any]:
     special = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")
     count = whole["config"]["default_vocab_size"] - whole["config"]["default_num_special_tokens"]
 
-    class Reader(TikTokenConverter):  # type: ignore[misc]  # transformers is untyped
+    class Reader(TikTokenConverter):
         @staticmethod
         def load_tiktoken_bpe(_: str) -> dict[bytes, int]:
             return {base64.b64decode(entry["token_bytes"]): i for i, entry in enumerate(whole["vocab"][:count])}
 
-    pipeline = Reader("", pattern=whole["config"]["pattern"], extra_special_tokens=special).converted()
-    PreTrainedTokenizerFast(tokenizer_object=pipeline, bos_token="<s>", eos_token="</s>").save_pretrained(directory)
+    reader: Any = Reader
+    wrapper: Any = PreTrainedTokenizerFast
+    pipeline = reader("", pattern=whole["config"]["pattern"], extra_special_tokens=special).converted()
+    wrapper(tokenizer_object=pipeline, bos_token="<s>", eos_token="</s>").save_pretrained(directory)
     _write(directory, "llama")
     return gguf_of_directory(directory, directory / "model.gguf", "tekken", add_bos_token=False), directory
 
