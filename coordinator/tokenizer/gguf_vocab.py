@@ -99,9 +99,9 @@ class GgufVocabulary:
         if len(self.vocab) != len(self.tokens):
             raise self._bad("the vocabulary lists the same token twice")
         types = self.value("tokenizer.ggml.token_type", list, None)
-        self._types: Sequence[int] = [NORMAL] * len(self.tokens) if types is None else types
-        if len(self._types) != len(self.tokens):
-            raise self._bad(f"{len(self._types)} token types for {len(self.tokens)} tokens")
+        if types is not None and len(types) < len(self.tokens):
+            raise self._bad(f"{len(types)} token types for {len(self.tokens)} tokens")
+        self._types: Sequence[int] = [NORMAL] * len(self.tokens) if types is None else types[: len(self.tokens)]
         self._model = self.value("tokenizer.ggml.model", str, "")
 
     def pipeline(self) -> tuple[Pipeline, bool]:
@@ -174,7 +174,7 @@ class GgufVocabulary:
 
     def _sentencepiece_pipeline(self) -> Pipeline:
         scores = self.value("tokenizer.ggml.scores", list, [])
-        if len(scores) != len(self.tokens) or not all(isinstance(s, float) and math.isfinite(s) for s in scores):
+        if len(scores) < len(self.tokens) or not all(isinstance(s, (float, int)) and math.isfinite(s) for s in scores):
             raise self._bad(f"{len(scores)} usable scores for {len(self.tokens)} tokens")
         ranks = {token: (-scores[i], i) for token, i in self.vocab.items() if i not in self._empty}
         unknown_id = self.token_id("unknown_token_id")
