@@ -265,6 +265,9 @@ VARIANTS: dict[str, Variant] = {
     "qwen 3 as qwen 2, no class": Variant(make=_edited("qwen3", "qwen2", tokenizer_class=None)),
     "qwen 3, vocab and merges": Variant(make=_qwen_merges(older=False)),
     "qwen 3, vocab and merges, older files": Variant(make=_qwen_merges(older=True)),
+    "llama 2 under code llama's class": Variant(
+        make=_edited("llama2", tokenizer_class="CodeLlamaTokenizer"), known=frozenset({1, 8})
+    ),
     "llama 3's words under qwen 2's class": Variant(make=_edited("llama3", "qwen2"), known=frozenset({3, 6, 8, 12})),
     "deepseek v3": Variant(make=_edited("deepseek_v3")),
     "smollm2": Variant(make=_demo("PreTrainedTokenizerFast")),

