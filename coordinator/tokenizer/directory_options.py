@@ -45,14 +45,15 @@ def tokenizer_class(config: Mapping[str, Any], model_config: Mapping[str, Any]) 
     Args: config: tokenizer_config.json; model_config: config.json.
     """
     declared = config.get("tokenizer_class") or model_config.get("tokenizer_class")
-    of_model = _CLASS_OF_MODEL.get(str(model_config.get("model_type")))
+    model_type = str(model_config.get("model_type"))
+    of_model = _CLASS_OF_MODEL.get(model_type)
     if not isinstance(declared, str):
         return of_model or OWN_PIPELINE
     if declared in (OWN_PIPELINE, "TokenizersBackend", "PythonBackend", "PreTrainedTokenizer"):
         declared = OWN_PIPELINE
     else:
         declared = declared.removesuffix("Fast")
-    if of_model == OWN_PIPELINE or model_config.get("model_type") in _ALWAYS_THE_MODELS:
+    if of_model == OWN_PIPELINE or model_type in _ALWAYS_THE_MODELS:
         return of_model or OWN_PIPELINE
     return declared
 
@@ -63,12 +64,10 @@ def refuse_options(pipeline: Pipeline, config: Mapping[str, Any], directory: Pat
     if config.get(CLEAN_UP) and (not is_bpe or config.get(CLEAN_UP_BPE)):
         option = CLEAN_UP_BPE if is_bpe else CLEAN_UP
         raise UnsupportedModel(f"{option} in '{directory}/tokenizer_config.json' is true, which is not implemented")
-    others = [name for name in config.get("fast_tokenizer_files") or () if name != "tokenizer.json"]
-    if others:
-        raise UnsupportedModel(
-            f"fast_tokenizer_files in '{directory}/tokenizer_config.json' names {shown(others[0])}; "
-            "only tokenizer.json is read"
-        )
+    files = config.get("fast_tokenizer_files") or ["tokenizer.json"]
+    if files != ["tokenizer.json"]:
+        place = f"'{directory}/tokenizer_config.json'"
+        raise UnsupportedModel(f"fast_tokenizer_files in {place} is {shown(files)}; only tokenizer.json is read")
     dropout = getattr(pipeline.model, "dropout", None)
     if dropout:
         raise UnsupportedModel(

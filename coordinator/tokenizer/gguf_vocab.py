@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken
+from tokenizers import AddedToken, normalizers
 from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
@@ -23,7 +23,7 @@ from coordinator.checkpoints.gguf_file import read_gguf_header
 from coordinator.tokenizer.byte_level_pipeline import LLAMA3, QWEN2, TEKKEN, ByteLevelRules, byte_level_pipeline
 from coordinator.tokenizer.gguf_ends import end_ids
 from coordinator.tokenizer.gguf_keys import check_gguf_keys, gguf_chat_templates
-from coordinator.tokenizer.sentencepiece_pipeline import llama_pipeline, merges_of
+from coordinator.tokenizer.sentencepiece_pipeline import SPACE, llama_pipeline, merges_of, space_before_a_space
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
 
 UNDEFINED, NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED = 0, 1, 2, 3, 4, 5
@@ -66,7 +66,8 @@ def load_gguf_tokenizer(path: Path) -> TextTokenizer:
     special_tokens = {name: vocabulary.tokens[i] for name, i in special_ids.items() if i is not None}
     ends_answer = end_ids(vocabulary.vocab, vocabulary.token_id)
     hidden = {*special_tokens.values(), *(vocabulary.tokens[i] for i in ends_answer)}
-    pipeline.add_tokens(vocabulary.added_tokens(hidden))
+    # Many vocabularies have this tag of HTML as a word among others. It ends an answer, but stands in texts, too.
+    pipeline.add_tokens(vocabulary.added_tokens(hidden - ({"</s>"} - set(special_tokens.values()))))
     ends: dict[str, tuple[str, int] | None] = {"bos": None, "eos": None}
     for end, default in (("bos", adds_bos), ("eos", False)):
         token_id = special_ids[f"{end}_token"]
@@ -98,9 +99,9 @@ class GgufVocabulary:
         if len(self.vocab) != len(self.tokens):
             raise self._bad("the vocabulary lists the same token twice")
         types = self.value("tokenizer.ggml.token_type", list, None)
-        self._types: Sequence[int] = [NORMAL] * len(self.tokens) if types is None else types
-        if len(self._types) != len(self.tokens):
-            raise self._bad(f"{len(self._types)} token types for {len(self.tokens)} tokens")
+        if types is not None and len(types) < len(self.tokens):
+            raise self._bad(f"{len(types)} token types for {len(self.tokens)} tokens")
+        self._types: Sequence[int] = [NORMAL] * len(self.tokens) if types is None else types[: len(self.tokens)]
         self._model = self.value("tokenizer.ggml.model", str, "")
 
     def pipeline(self) -> tuple[Pipeline, bool]:
@@ -173,17 +174,21 @@ class GgufVocabulary:
 
     def _sentencepiece_pipeline(self) -> Pipeline:
         scores = self.value("tokenizer.ggml.scores", list, [])
-        if len(scores) != len(self.tokens) or not all(isinstance(s, float) and math.isfinite(s) for s in scores):
+        if len(scores) < len(self.tokens) or not all(isinstance(s, (float, int)) and math.isfinite(s) for s in scores):
             raise self._bad(f"{len(scores)} usable scores for {len(self.tokens)} tokens")
         ranks = {token: (-scores[i], i) for token, i in self.vocab.items() if i not in self._empty}
         unknown_id = self.token_id("unknown_token_id")
-        return llama_pipeline(
+        has_prefix = self.flag("add_space_prefix", True)
+        pipeline = llama_pipeline(
             self.vocab,
             merges_of(ranks),
-            # As llama.cpp, and Llama's own program: a text after a special token begins a sentence again.
-            prefix_space="always" if self.flag("add_space_prefix", True) else "never",
+            # As in llama.cpp and in sentencepiece: what follows a special token begins as a text does.
+            prefix_space="always" if has_prefix else "never",
             unk_token=None if unknown_id is None else self.tokens[unknown_id],
         )
+        if has_prefix:
+            pipeline.normalizer = normalizers.Sequence([normalizers.Replace(" ", SPACE), space_before_a_space()])
+        return pipeline
 
     def _strings(self, key: str) -> list[str]:
         found = self.value(f"tokenizer.ggml.{key}", list, [])

@@ -17,7 +17,13 @@ from tokenizers import Tokenizer as Pipeline
 from tokenizers.models import BPE
 
 from common.errors import CheckpointError, UnsupportedModel
-from coordinator.tokenizer.sentencepiece_pipeline import SPACE, llama_pipeline, merges_of, prefix_space_scheme
+from coordinator.tokenizer.sentencepiece_pipeline import (
+    SPACE,
+    llama_pipeline,
+    merges_of,
+    prefix_space_scheme,
+    space_before_a_space,
+)
 
 NORMAL, CONTROL, USER_DEFINED = 1, 3, 4
 """Kinds of piece: mergeable; never part of a text; part of it, but never cut or merged."""
@@ -135,8 +141,7 @@ def _normalizers(spec: Any, *, legacy: bool) -> list[Any]:
     if spec.escape_whitespaces:
         steps.append(normalizers.Replace(" ", SPACE))
     if spec.add_dummy_prefix and legacy:
-        # Metaspace leaves out the space before a text that has one already; sentencepiece does not.
-        steps.append(normalizers.Replace(Regex(rf"\A{SPACE}"), SPACE * 2))
+        steps.append(space_before_a_space())
     return steps
 
 

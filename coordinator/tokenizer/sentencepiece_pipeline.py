@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tokenizers import Regex, decoders, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Pipeline
-from tokenizers import decoders, pre_tokenizers
 from tokenizers.models import BPE
 
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
@@ -52,6 +52,11 @@ def set_llama_stages(pipeline: Pipeline, *, prefix_space: str) -> None:
     pipeline.normalizer = None
     pipeline.pre_tokenizer = pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=prefix_space, split=False)
     pipeline.decoder = decoders.Sequence(stages)
+
+
+def space_before_a_space() -> normalizers.Normalizer:
+    """Return what puts a space before a text that has one already: sentencepiece does, Metaspace leaves it out."""
+    return normalizers.Replace(Regex(rf"\A{SPACE}"), SPACE * 2)
 
 
 def prefix_space_scheme(*, add_prefix_space: bool, legacy: bool) -> str:

@@ -199,6 +199,8 @@ def test_text_with_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
         ({"tokenizer_config.json": {"added_tokens_decoder": {"x": {}}}}, CheckpointError, "special tokens"),
         ({"tokenizer_config.json": {"added_tokens_decoder": 5}}, CheckpointError, "special tokens"),
         ({"tokenizer_config.json": {"additional_special_tokens": [7]}}, CheckpointError, "7' is not a token"),
+        ({"tokenizer_config.json": {"fast_tokenizer_files": 5}}, UnsupportedModel, "fast_tokenizer_files"),
+        ({"tokenizer_config.json": {"extra_special_tokens": 5}}, CheckpointError, "special tokens"),
         ({"generation_config.json": {"eos_token_id": "</s>"}}, CheckpointError, "eos_token_id"),
         ({"generation_config.json": {"eos_token_id": [-1]}}, CheckpointError, "eos_token_id"),
     ],

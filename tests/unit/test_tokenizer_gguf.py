@@ -93,11 +93,14 @@ def test_whole_words_of_llama_3_need_no_merges(tmp_path: Path) -> None:
 
 
 def test_sentencepiece_vocabulary_encodes_as_transformers_does(tmp_path: Path) -> None:
-    """Merges follow the scores; BOS is added where no flag says otherwise; a space also after each special token."""
+    """Merges follow the scores; BOS is added where no flag says otherwise; spaces are llama.cpp's."""
     path = write_gguf(tmp_path / "model.gguf", sentencepiece_keys())
     ours = load_tokenizer(path)
     reference = transformers_tokenizer(path)
-    reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always", split=False)
+    reference.backend_tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
+    )
+    reference.backend_tokenizer.pre_tokenizer = None
     assert_same(ours, reference, {"</s>"})
     assert ours.encode("hello")[0] == ours.bos_id
 

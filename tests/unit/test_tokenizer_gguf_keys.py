@@ -107,6 +107,16 @@ def test_tokens_without_a_text_are_rows_that_say_nothing(make_keys: Any, tmp_pat
     assert stream_differences(tokenizer, TEXTS) == []
 
 
+def test_lists_longer_than_the_vocabulary_and_whole_scores_are_taken(tmp_path: Path) -> None:
+    """llama.cpp looks at as many as there are tokens, and takes whole numbers for scores."""
+    keys = sentencepiece_keys()
+    plain = load_tokenizer(write_gguf(tmp_path / "plain.gguf", keys))
+    keys["ggml.scores"] = [*(round(score) for score in keys["ggml.scores"]), 0]
+    keys["ggml.token_type"] = [*keys["ggml.token_type"], NORMAL]
+    longer = load_tokenizer(write_gguf(tmp_path / "longer.gguf", keys))
+    assert [longer.encode(text) for text in TEXTS] == [plain.encode(text) for text in TEXTS]
+
+
 @pytest.mark.parametrize("copies", [["same", "same"], ["[PAD1]", "[PAD1]"]])
 def test_a_text_that_two_tokens_have_is_refused(copies: list[str], tmp_path: Path) -> None:
     """Only empty tokens may repeat: of others there is no telling which is meant."""
