@@ -1,4 +1,4 @@
-"""How a program begins: Ctrl-C while it still imports ends it without a traceback.
+"""How a program begins: Ctrl-C while it still imports ends it without a traceback; when that was.
 
     end_on_interrupt()
     from shardnode.cli import main as program
@@ -11,6 +11,14 @@ It imports next to nothing, since until its first call Ctrl-C is an exception th
 
 # Not `signal`, which makes enumerations of these first and takes as long as all before it.
 import _signal as signal  # type: ignore[import-not-found] # typeshed does not know it
+import time
+
+_started_at = time.perf_counter()
+
+
+def seconds_since_start() -> float:
+    """Return how long this process has been running, but for the hundredth of a second before our first line."""
+    return time.perf_counter() - _started_at
 
 
 def end_on_interrupt() -> None:

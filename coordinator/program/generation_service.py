@@ -100,12 +100,14 @@ def _ask_of(request: generation_pb2.GenerateRequest) -> Ask:
 
 def _response(event: Event) -> generation_pb2.GenerateResponse:
     """Return an event as a message."""
-    from coordinator.answering.requests import Finished, Notice, Started, Token
+    from coordinator.answering.requests import Finished, Notice, Reading, Started, Token
 
     response = generation_pb2.GenerateResponse()
     if isinstance(event, Started):
         response.started.model = event.model
         response.started.prompt_token_ids.extend(event.prompt_token_ids)
+    elif isinstance(event, Reading):
+        response.reading.read_token_count, response.reading.prompt_token_count = event.read_count, event.prompt_count
     elif isinstance(event, Token):
         response.token.token_id, response.token.text = event.token_id, event.text
     elif isinstance(event, Notice):
