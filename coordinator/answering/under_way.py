@@ -43,9 +43,9 @@ class UnderWay:
             if stream not in self._streams:
                 return False
             self._streams.remove(stream)
+            tell_log(stream, end)  # before anybody can ask what there is of it
             stream.put(end)
             self._changed.notify_all()
-        tell_log(stream, end)
         return True
 
     def all(self) -> list[AnswerStream]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from common.errors import NodeLost, NodeTimeout, ShardmeshError
+import typer
+
+from common.errors import EXIT_NODE, NodeLost, NodeTimeout, ShardmeshError
 from coordinator.cli.options import StateOption
 
 
 def status(state_dir: StateOption = None) -> None:
-    """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
-    from coordinator.membership.reach import is_alive, owner_access
+    """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model.
+
+    Exit code 5 when there are models and none of them can answer.
+    """
+    from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
-    from coordinator.models.node_slices import list_slices, state_of
+    from coordinator.models.node_slices import READY, list_slices, state_of
     from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
@@ -22,18 +27,22 @@ def status(state_dir: StateOption = None) -> None:
         for description in model.slices()
     }
     nodes = mesh.nodes()
-    alive = sum(map(is_alive, nodes))
-    print(f"mesh {mesh.mesh_name}: the coordinator runs; {alive} of {len(nodes)} nodes are alive")
-    for node in nodes:
+    alive, lines = 0, []
+    for node in nodes:  # a heartbeat of some seconds ago says less than an answer now
         try:
             held = list_slices(mesh, node.name)
             what = held.trouble or names.get(
                 held.served_slice_id, "no model" if not held.served_slice_id else "a slice"
             )
-            print(f"  {node.name}: serves {what}; {held.free_bytes / 1e9:.1f} GB free")
+            lines.append(f"  {node.name}: serves {what}; {held.free_bytes / 1e9:.1f} GB free")
+            alive += 1
         except (NodeLost, NodeTimeout):
-            print(f"  {node.name}: not reached")
+            lines.append(f"  {node.name}: not reached")
         except ShardmeshError as error:
-            print(f"  {node.name}: {error}")
-    for model in models:
-        print(f"  model {model.name} on {', '.join(model.node_names)}: {state_of(model, mesh)}")
+            lines.append(f"  {node.name}: {error}")
+            alive += 1
+    states = {model.name: state_of(model, mesh) for model in models}
+    lines += [f"  model {model.name} on {', '.join(model.node_names)}: {states[model.name]}" for model in models]
+    print(f"mesh {mesh.mesh_name}: the coordinator runs; {alive} of {len(nodes)} nodes are alive", *lines, sep="\n")
+    if states and READY not in states.values():
+        raise typer.Exit(EXIT_NODE)

@@ -7,7 +7,7 @@
 
 Covers: the order in which they start and end.
 Does not cover: what they answer (membership/services.py), when devices may join (door.py), flags (cli/coordinator.py).
-Threads: gRPC's, and the door's.
+Threads: gRPC's, the door's, and the watch's over nodes.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from coordinator.membership.state import SOCKET_FILE, open_mesh_state
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
+from coordinator.program.node_watch import NodeWatch
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 24
@@ -70,6 +71,7 @@ class Coordinator:
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype)
+        self._watch = NodeWatch(mesh.nodes)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
@@ -107,6 +109,7 @@ class Coordinator:
             server.start()
         self._standard.serving()
         door.start()
+        self._watch.start()
 
     @property
     def mesh_name(self) -> str:
@@ -149,6 +152,7 @@ class Coordinator:
     def close(self) -> None:
         """Take no new calls, let running ones say their last word. May be called twice, and before all is open."""
         self._stopping.set()
+        self._watch.close()
         door, self._door = self._door, None
         door_ended = None
         if door is not None:

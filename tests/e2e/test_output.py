@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import RunHere
 from tests.support.cli import PROGRAMS, Shell
-from tests.support.terminal import Terminal
+from tests.support.terminal_screen import Terminal
 from tests.support.tiny_checkpoint import BOS_ID, write_tiny_checkpoint
 
 SEED_OPTIONS = (

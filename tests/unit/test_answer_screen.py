@@ -1,6 +1,6 @@
 """What does a person see while there is no text yet, while it comes, and when a note comes in the middle of it?
 
-Covers: coordinator/cli/answer_screen.py on terminals (tests/support/terminal.py) and in pipes, and the report's times.
+Covers: coordinator/cli/answer_screen.py on terminals (tests/support/terminal_screen.py), in pipes; the report's times.
 Does not cover: which events come (test_answers.py), whole programs (tests/e2e/test_output.py).
 """
 
@@ -18,7 +18,7 @@ from coordinator.answering.requests import Event, Failed, Finished, Notice, Read
 from coordinator.cli.answer_output import write_events, write_report
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.engine.timings import Timings
-from tests.support.terminal import Terminal
+from tests.support.terminal_screen import Terminal
 
 SLOW = Notice(text="kitchen is slow")
 STARTED = Started(model="m", prompt_token_ids=tuple(range(725)))
