@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import typer
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
-from common.program.program_start import raise_on_interrupt
+from common.program.program_start import raise_on_interrupt, was_interrupted
 
 
 def _with_dashes(word: str) -> str:
@@ -56,6 +56,8 @@ def run_program(app: typer.Typer, name: str) -> NoReturn:
             _end_without_reader()
         raise
     except Exception as error:
+        if was_interrupted():
+            _end(name, "interrupted", EXIT_INTERRUPTED)
         logging.getLogger(name).debug("internal error", exc_info=error)
         _end(name, f"internal error: {type(error).__name__}: {error}; this is a bug, please report it "
              "(--log-level debug shows where)", EXIT_INTERNAL)  # fmt: skip

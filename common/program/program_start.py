@@ -14,6 +14,7 @@ import _signal as signal  # type: ignore[import-not-found] # typeshed does not k
 import time
 
 _started_at = time.perf_counter()
+_was_interrupted = False
 
 
 def seconds_since_start() -> float:
@@ -28,6 +29,17 @@ def end_on_interrupt() -> None:
 
 
 def raise_on_interrupt() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt again."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have Ctrl-C raise KeyboardInterrupt again, and be remembered; not where it is ignored, or has a use already."""
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def was_interrupted() -> bool:
+    """Tell whether Ctrl-C was pressed: libraries that it breaks off raise what they like."""
+    return _was_interrupted
+
+
+def _interrupt(number: int, frame: object) -> None:
+    global _was_interrupted
+    _was_interrupted = True
+    raise KeyboardInterrupt
