@@ -131,8 +131,7 @@ def serve(
         print(
             "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
         )
-    serving = slice_dir or "no slice yet"
-    print(plain(f"shardnode: serving {serving} on {node.address}"), file=sys.stderr, flush=True)
+    print(plain(f"shardnode: serving {node.served} on {node.address}"), file=sys.stderr, flush=True)
     if metrics_port is not None:
         print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port:d}/metrics", file=sys.stderr, flush=True)
     node.wait()

@@ -28,6 +28,7 @@ class RunningNode:
     def __init__(self, config: NodeConfig, *, direct_path: str = "") -> None:
         self._stopping = threading.Event()
         self._seen_nanoseconds = -1
+        self._directory = config.slice_directory
         self._closers = []
         try:
             membership = None
@@ -59,6 +60,17 @@ class RunningNode:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def served(self) -> str:
+        """What it serves now, for a person."""
+        node = self._serving.node
+        if node is None:
+            return f"no slice ({self._serving.trouble})" if self._serving.trouble else "no slice yet"
+        if self._directory is not None:
+            return str(self._directory)
+        manifest = node.manifest
+        return f"slice {manifest.slice_id[:12]}, rank {manifest.rank} of {manifest.plan.world_size},"
 
     def stop(self) -> None:
         """Ask `wait` to return."""

@@ -17,7 +17,7 @@ import typer
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
 from common.program.familiar import our_word, what_is_meant
-from common.program.program_start import raise_on_interrupt
+from common.program.program_start import raise_on_interrupt, was_interrupted
 from common.wording import plain
 
 CONTEXT_SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"], "token_normalize_func": our_word}
@@ -52,6 +52,8 @@ def run_program(app: typer.Typer, name: str) -> NoReturn:
             _end_without_reader()
         raise
     except Exception as error:
+        if was_interrupted():
+            _end(name, "interrupted", EXIT_INTERRUPTED)
         logging.getLogger(name).debug("internal error", exc_info=error)
         _end(name, f"internal error: {type(error).__name__}: {error}; this is a bug, please report it "
              "(--log-level debug shows where)", EXIT_INTERNAL)  # fmt: skip

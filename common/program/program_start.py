@@ -1,4 +1,4 @@
-"""How a program begins: Ctrl-C while it still imports ends it without a traceback.
+"""How a program begins: Ctrl-C while it still imports ends it without a traceback; when that was.
 
     end_on_interrupt()
     from shardnode.cli import main as program
@@ -11,6 +11,15 @@ It imports next to nothing, since until its first call Ctrl-C is an exception th
 
 # Not `signal`, which makes enumerations of these first and takes as long as all before it.
 import _signal as signal  # type: ignore[import-not-found] # typeshed does not know it
+import time
+
+_started_at = time.perf_counter()
+_was_interrupted = False
+
+
+def seconds_since_start() -> float:
+    """Return how long this process has been running, but for the hundredth of a second before our first line."""
+    return time.perf_counter() - _started_at
 
 
 def end_on_interrupt() -> None:
@@ -20,6 +29,17 @@ def end_on_interrupt() -> None:
 
 
 def raise_on_interrupt() -> None:
-    """Have Ctrl-C raise KeyboardInterrupt again."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have Ctrl-C raise KeyboardInterrupt again, and be remembered; not where it is ignored, or has a use already."""
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def was_interrupted() -> bool:
+    """Tell whether Ctrl-C was pressed: libraries that it breaks off raise what they like."""
+    return _was_interrupted
+
+
+def _interrupt(number: int, frame: object) -> None:
+    global _was_interrupted
+    _was_interrupted = True
+    raise KeyboardInterrupt

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.errors import ShardmeshError
-from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Started, Token
+from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.answering.text_stream import TextStream
 from coordinator.engine.sequence import STOP, Sequence
 from coordinator.engine.timings import Timings
@@ -55,11 +55,11 @@ class AnswerStream:
     is_withdrawn: bool = False
     last_at: float = field(default_factory=time.perf_counter)
     """When its last token came; before the first, when it was asked."""
-    put: Callable[[Prepared | int | Notice | Ended | Exception], None] = field(init=False)
+    put: Callable[[Prepared | int | Notice | Reading | Ended | Exception], None] = field(init=False)
     """What the engine's thread, and before it the preparing one, have to say."""
 
     def __post_init__(self) -> None:
-        self._news: queue.SimpleQueue[Prepared | int | Notice | Ended | Exception] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[Prepared | int | Notice | Reading | Ended | Exception] = queue.SimpleQueue()
         self.put = self._news.put
 
     def cancel(self) -> None:
@@ -76,7 +76,7 @@ class AnswerStream:
                 sequence = news.sequence
                 text = TextStream(news.tokenizer, sequence.prompt_ids, sequence.eos_ids, self.ask.stop)
                 yield Started(model=news.model.name, prompt_token_ids=sequence.prompt_ids)
-            elif isinstance(news, Notice):
+            elif isinstance(news, Notice | Reading):
                 yield news
             elif isinstance(news, Exception):
                 # What went wrong after a stop text took nothing from the answer.

@@ -19,10 +19,10 @@ from common.errors import NodeLost, ShardmeshError, SliceMismatch
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
 from coordinator.answering.open_model import OpenModel, RunnableModel
-from coordinator.answering.requests import Ask, Notice
+from coordinator.answering.requests import Ask, Notice, Reading
 from coordinator.answering.under_way import UnderWay
 from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, Tell
-from coordinator.engine.sequence import CANCELLED, ERROR
+from coordinator.engine.sequence import CANCELLED, ERROR, Sequence
 from coordinator.metrics import CoordinatorMetrics
 
 PREPARING_THREADS = 2
@@ -65,7 +65,7 @@ class Answers:
         try:
             self._preparing.submit(self._prepare, stream)
         except RuntimeError:  # it was shut down just now
-            self._end(stream, "error", self._asked.end())
+            self._end(stream, "error", self._asked.closing())
         return stream
 
     def answer(self, ask: Ask, prepared: Prepared) -> AnswerStream:
@@ -136,7 +136,7 @@ class Answers:
                 self._lost(error)
         self._close_model()
         for stream in self._asked.all():  # some may still be prepared, or never will be
-            self._end(stream, "error", self._asked.end())
+            self._end(stream, "error", self._asked.closing())
 
     def _wait_for_work(self) -> bool:
         with self._changed:
@@ -203,10 +203,11 @@ class Answers:
         return self._opened
 
     def _open(self, model: RunnableModel, schedule: Schedule, reach_seconds: float | None) -> None:
-        self._opened = self._source.open(model, schedule, self._notice, reach_seconds)
+        self._opened = self._source.open(model, schedule, self.notice, reach_seconds)
         self._model, self._sweeps_since_opening = model, 0
+        self._opened.engine.reading.told = self._read
         if self._is_ending:  # `close` has found nothing open to break off
-            raise self._asked.end()
+            raise self._asked.closing()
         self._tell(self._opened.engine.impossible)
 
     def _step(self) -> None:
@@ -236,9 +237,14 @@ class Answers:
             elif sequence.finish_reason is not None:
                 self._end(stream, sequence.finish_reason)
 
-    def _notice(self, text: str) -> None:
-        """Tell all who wait of a node that is slow. From the thread that looks for them."""
-        log.warning("%s", text)
+    def _read(self, sequence: Sequence, read_count: int) -> None:
+        stream = self._running.get(sequence.sequence_id)
+        if stream is not None:
+            stream.put(Reading(read_count=read_count, prompt_count=len(sequence.prompt_ids)))
+
+    def notice(self, text: str) -> None:
+        """Tell all who wait of a node that is slow. From any thread, such as the one that looks for them."""
+        log.info("%s", text)
         for stream in [*self._running.values(), *self._waiting]:
             stream.put(Notice(text=text))
 
@@ -246,21 +252,15 @@ class Answers:
         """Tell a request how it ended, and forget it; nothing for one that has ended."""
         if stream.prepared is not None:
             self._running.pop(stream.prepared.sequence.sequence_id, None)
-        if not self._asked.remove(stream):
-            return
-        self._metrics.requests.labels(outcome=outcome).inc()
-        if error is not None:
-            if stream.ask.who:  # else whoever asks is this program's own user, who is told once
-                log.warning("a request of %s has failed: %s", stream.ask.who, error)
-            stream.put(error)
-        else:
-            stream.put(Ended(reason=outcome, memory=dict if self._opened is None else self._opened.memory))
+        memory = dict if self._opened is None else self._opened.memory
+        if self._asked.end(stream, error or Ended(reason=outcome, memory=memory)):
+            self._metrics.requests.labels(outcome=outcome).inc()
 
     def _lost(self, error: Exception) -> None:
         """After an error ranks are of no more use: go on with others, where that may help, or end all that runs."""
         opened, model = self._opened, self._model
         if self._is_ending:
-            error = self._asked.end()  # what was broken off is nobody's fault
+            error = self._asked.closing()  # what was broken off is nobody's fault
         # Before its first sweep after a rest nobody has waited yet: nodes may have been away for long, and come slowly.
         was_resting = self._sweeps_since_idle == 0
         self._close_model()
@@ -288,7 +288,7 @@ class Answers:
         log.warning("%s; it was reached again, and what was computed there is computed again", error)
         if not was_resting:
             self._metrics.replayed_sequences.inc(len(schedule.sequences(State.REPLAYING)))
-            self._notice(f"{error}; it is there again, and the answer goes on")
+            self.notice(f"{error}; it is there again, and the answer goes on")
 
     def _close_model(self) -> None:
         opened, self._opened, self._model = self._opened, None, None

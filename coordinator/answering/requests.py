@@ -1,6 +1,6 @@
 """What somebody asks of a model, and what comes back: whoever asks, by whatever protocol.
 
-    Ask in; Started, then Token and Notice as they come, last Finished or Failed out
+    Ask in; Started, Reading while that takes long, then Token and Notice as they come, last Finished or Failed out
 
 Covers: the words between askers and answers; turning an Ask into tokens, which may be slow and may fail.
 Does not cover: running it (answers.py), protocols (cli/, program/).
@@ -66,6 +66,14 @@ class Started:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The first token is still to come: so much of the prompt has been read. Not of short prompts."""
+
+    read_count: int
+    prompt_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Token:
     """One more token, and the text that is certain with it: whole characters only, perhaps none."""
 
@@ -99,7 +107,7 @@ class Failed:
     error: Exception
 
 
-Event = Started | Token | Notice | Finished | Failed
+Event = Started | Reading | Token | Notice | Finished | Failed
 
 
 def prepare(ask: Ask, tokenizer: Tokenizer, spec: ModelSpec) -> Sequence:

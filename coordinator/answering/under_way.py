@@ -1,6 +1,7 @@
-"""Which requests are under way, whether one more may come, and when the last one has ended.
+"""Which requests are under way, whether one more may come, and how each ended.
 
-Covers: the most at once, refusing new ones once the program is told to end. Does not cover: running them (answers.py).
+Covers: the most at once, refusing new ones once the program is told to end, one end for each.
+Does not cover: running them (answers.py).
 Threads: any.
 """
 
@@ -10,7 +11,8 @@ import logging
 import threading
 
 from common.errors import NodeError, ResourceError
-from coordinator.answering.answer_stream import AnswerStream
+from coordinator.answering.answer_stream import AnswerStream, Ended
+from coordinator.answering.request_log import tell_log
 
 MOST_ASKED = 16
 
@@ -24,7 +26,7 @@ class UnderWay:
         self._changed = threading.Condition()
         self._streams: set[AnswerStream] = set()
         self._is_refusing = False
-        self._end = "the coordinator has ended; ask again when it is back"
+        self._closing = "the coordinator has ended; ask again when it is back"
 
     def add(self, stream: AnswerStream) -> None:
         """Take one more. Raises: ResourceError: too many are under way; NodeError: the program is ending."""
@@ -35,13 +37,16 @@ class UnderWay:
                 raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
             self._streams.add(stream)
 
-    def remove(self, stream: AnswerStream) -> bool:
-        """Return whether it was under way until now."""
+    def end(self, stream: AnswerStream, end: Ended | Exception) -> bool:
+        """Tell a request how it ended, and return whether it was under way until now; nothing for one that was not."""
         with self._changed:
-            was_under_way = stream in self._streams
-            self._streams.discard(stream)
+            if stream not in self._streams:
+                return False
+            self._streams.remove(stream)
+            tell_log(stream, end)  # before anybody can ask what there is of it
+            stream.put(end)
             self._changed.notify_all()
-        return was_under_way
+        return True
 
     def all(self) -> list[AnswerStream]:
         """Return those that are under way now."""
@@ -61,16 +66,16 @@ class UnderWay:
                 log.info("ending: %s may take %g s more", self._counted(), limit_seconds)
             are_done = self._changed.wait_for(lambda: not self._streams, limit_seconds)
             if not are_done:
-                self._end = (f"the coordinator was told to end, and the answer was not complete within "
+                self._closing = (f"the coordinator was told to end, and the answer was not complete within "
                              f"{limit_seconds:g} s; ask again when it is back")  # fmt: skip
                 log.warning(
                     "ending: %s, not complete after %g s, end now and are told why", self._counted(), limit_seconds
                 )
         return are_done
 
-    def end(self) -> NodeError:
+    def closing(self) -> NodeError:
         """Return what those are told that the end of the program ends."""
-        return NodeError(self._end)
+        return NodeError(self._closing)
 
     def _counted(self) -> str:
         return f"{len(self._streams)} answer{'s' if len(self._streams) > 1 else ''} under way"

@@ -19,7 +19,8 @@ from coordinator.answering.model_source import OneModel
 from coordinator.answering.open_model import OpenModel
 from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
-from coordinator.cli.answer_output import write_events, write_json, write_notice, write_report
+from coordinator.cli.answer_output import write_events, write_json, write_report
+from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.progress import byte_progress
 from coordinator.local.pool import LocalNodes
 from coordinator.metrics import CoordinatorMetrics
@@ -40,7 +41,7 @@ class LocalRequest:
     metrics_port: int | None
 
 
-def run_request(request: LocalRequest, local: LocalNodes | None) -> None:
+def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerScreen) -> None:
     """Generate and print. Raises ShardmeshError of any kind; nothing that was started here is left."""
     metrics = CoordinatorMetrics()
     with ExitStack() as closing:
@@ -52,14 +53,18 @@ def run_request(request: LocalRequest, local: LocalNodes | None) -> None:
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)
         sequence = prepare(request.ask, tokenizer, model.checkpoint.spec)
+        screen.clear()
         with byte_progress("slicing") as progress:
             model.slice(progress)
+        screen.wait("opening the model")
         run = replace(request.run, position_capacity=sequence.position_capacity)
-        opened = closing.enter_context(OpenModel(model, run, local, metrics, write_notice))
+        told = [screen.note]  # of slow nodes: until there are answers, whose other events it comes among
+        opened = closing.enter_context(OpenModel(model, run, local, metrics, lambda text: told[-1](text)))
         answers = Answers(OneModel(opened), metrics)
+        told.append(answers.notice)
         closing.callback(answers.close)
         events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=tokenizer))
-        answer = write_events(events, echo=not request.json_output)
+        answer = write_events(events, screen)
     if request.json_output:
         write_json(answer)
     else:

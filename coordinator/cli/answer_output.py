@@ -11,9 +11,11 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from common.errors import InternalError, ResourceError
+from common.errors import InternalError
+from common.program.program_start import seconds_since_start
 from common.wording import counted, plain
-from coordinator.answering.requests import Event, Failed, Finished, Notice, Started, Token
+from coordinator.answering.requests import Event, Failed, Finished, Notice, Reading, Started, Token
+from coordinator.cli.answer_screen import AnswerScreen, write_text
 from coordinator.cli.telling import say
 from coordinator.engine.timings import Timings
 
@@ -30,54 +32,51 @@ class Answer:
     text: str
     finish_reason: str | None
     timings: Timings
+    startup_seconds: float
+    """From the start of this command until its request was one."""
+    total_seconds: float
+    """From the start of this command to the end of the answer."""
     memory: Memory
 
 
-def write_events(events: Iterable[Event], *, echo: bool) -> Answer:
+def write_events(events: Iterable[Event], screen: AnswerScreen) -> Answer:
     """Write text as it comes, notices to stderr, and return the whole answer.
 
     Raises: what an answer has failed with, once the line that it broke off in has ended; as `write_text`.
     """
+    first_token_at = 0.0
     prompt_ids: tuple[int, ...] = ()
     token_ids: list[int] = []
     pieces: list[str] = []
     for event in events:
         if isinstance(event, Started):
             prompt_ids = event.prompt_token_ids
+            screen.wait(_reading(0, len(prompt_ids)))
+        elif isinstance(event, Reading):
+            screen.wait(_reading(event.read_count, event.prompt_count))
         elif isinstance(event, Notice):
-            write_notice(event.text)
+            screen.note(plain(event.text))
         elif isinstance(event, Failed):
-            if echo and any(pieces):
-                write_text("\n")
+            screen.end_line()
             raise event.error
         else:
             if isinstance(event, Token):
                 token_ids.append(event.token_id)
+                first_token_at = first_token_at or seconds_since_start()
             pieces.append(event.text)
-            if echo:
-                write_text(event.text + ("\n" if isinstance(event, Finished) else ""))
+            screen.text(event.text + ("\n" if isinstance(event, Finished) else ""))
         if isinstance(event, Finished):
             return Answer(
                 prompt_ids=prompt_ids, token_ids=token_ids, text="".join(pieces), finish_reason=event.reason,
                 timings=event.timings, memory=event.memory,
+                startup_seconds=max(0.0, first_token_at - event.timings.ttft_seconds),
+                total_seconds=seconds_since_start(),
             )  # fmt: skip
     raise InternalError("an answer without an end")
 
 
-def write_text(text: str) -> None:
-    """Write to stdout at once. Raises: BrokenPipeError: the reader has gone; ResourceError: it cannot be written."""
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise ResourceError(f"cannot write the text to stdout: {error.strerror}; nothing more was generated") from error
-
-
-def write_notice(text: str) -> None:
-    """Write to stderr what the one who waits should know; on a line of its own, also in the middle of an answer."""
-    print(f"\nnote: {plain(text)}", file=sys.stderr)
+def _reading(read_count: int, prompt_count: int) -> str:
+    return f"reading the prompt: {read_count} of {prompt_count} tokens"
 
 
 def write_json(answer: Answer) -> None:
@@ -88,6 +87,7 @@ def write_json(answer: Answer) -> None:
         "text": answer.text,
         "finish_reason": answer.finish_reason,
         "timings": {
+            "startup_seconds": answer.startup_seconds,
             "ttft_seconds": answer.timings.ttft_seconds,
             "seconds_per_token": answer.timings.seconds_per_token,
             "tokens_per_second": answer.timings.tokens_per_second,
@@ -105,10 +105,14 @@ def write_report(answer: Answer, engine: str = "") -> None:
     together = f"; {pss_bytes / 1e6:.0f} MB in all, shared pages once" if pss_bytes else ""
     where = f" on {counted(len(nodes), 'node')}" if nodes else ""
     timings, prompt = answer.timings, counted(len(answer.prompt_ids), "prompt token")
+    first = answer.startup_seconds + timings.ttft_seconds
+    speed = (f"first token after {first:.2f} s (start-up {answer.startup_seconds:.2f} s, prompt "
+             f"{timings.ttft_seconds:.2f} s), then {timings.tokens_per_second:.1f} tokens/s; "
+             f"{answer.total_seconds:.2f} s in all{engine}")  # fmt: skip
     print(file=sys.stderr)
     for line in (
         f"{prompt}, {len(answer.token_ids)} generated ({answer.finish_reason}){where}",
-        f"first token after {timings.ttft_seconds:.2f} s, then {timings.tokens_per_second:.1f} tokens/s{engine}",
+        speed,
         f"peak memory, MB: {peaks}{together}" if nodes else "peak memory: a node could not be asked any more",
     ):
         say(line, to_stderr=True)

@@ -14,8 +14,9 @@ from common.errors import NodeLost, ShardmeshError
 from common.trust.tls import secure_channel
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import channel_options, error_from_rpc
-from coordinator.answering.requests import Event, Failed, Finished, Notice, Started, Token
+from coordinator.answering.requests import Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.cli.answer_output import write_events, write_json, write_report
+from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.engine.timings import Timings
 from coordinator.membership.state import open_mesh_state
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -25,8 +26,9 @@ COORDINATOR = "the coordinator"
 
 
 def ask_coordinator(
-    address: str, state_directory: Path, request: generation_pb2.GenerateRequest, *, json_output: bool
-) -> None:
+    address: str, state_directory: Path, request: generation_pb2.GenerateRequest, screen: AnswerScreen, *,
+    json_output: bool,
+) -> None:  # fmt: skip
     """Send one request and write its answer.
 
     Args: address: host:port, over mutual TLS with the identity in `state_directory`; or unix:/path of its socket.
@@ -37,6 +39,7 @@ def ask_coordinator(
     else:
         state = open_mesh_state(state_directory)
         channel = secure_channel(address, state.identity(), state.peer)
+    screen.wait("asking the coordinator")
     with channel:
         wait_until_reached(
             channel, REACH_SECONDS,
@@ -44,9 +47,10 @@ def ask_coordinator(
         )  # fmt: skip
         stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)
         try:
-            answer = write_events(_events(stream), echo=not json_output)
+            answer = write_events(_events(stream), screen)
         finally:
             stream.cancel()
+    screen.clear()
     if json_output:
         write_json(answer)
     else:
@@ -61,6 +65,9 @@ def _events(stream: Iterable[generation_pb2.GenerateResponse]) -> Iterator[Event
             if part == "started":
                 started = response.started
                 yield Started(model=started.model, prompt_token_ids=tuple(started.prompt_token_ids))
+            elif part == "reading":
+                reading = response.reading
+                yield Reading(read_count=reading.read_token_count, prompt_count=reading.prompt_token_count)
             elif part == "token":
                 yield Token(token_id=response.token.token_id, text=response.token.text)
             elif part == "notice":

@@ -22,6 +22,7 @@ from common.program.memory_flags import (
 )
 from common.program.path_options import address_option, path_option
 from common.program.sizes import parse_size
+from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
     LogLevelOption,
@@ -123,11 +124,12 @@ def generate(
     With --coordinator a running coordinator answers, with a model that was loaded onto its mesh.
     """
     configure_logs(log_level)
+    screen = AnswerScreen(is_quiet=json_output)
     if coordinator is not None:
         _ask(
-            context, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat, length=length,
-            temperature=temperature, top_k=min(k, MOST_K), top_p=p, seed=_signed(seed), ignore_eos=ignore_eos,
-            stop=stop or [],
+            context, screen, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat,
+            length=length, temperature=temperature, top_k=min(k, MOST_K), top_p=p, seed=_signed(seed),
+            ignore_eos=ignore_eos, stop=stop or [],
         )  # fmt: skip
         return
     if model is None:
@@ -171,6 +173,8 @@ def generate(
     check_cut(len(addresses) or world_size, split_strategy, weights_dtype)
     find_model(model)
     with ExitStack() as closing:
+        closing.enter_context(screen)
+        screen.wait("starting")
         is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
         # Here and not at the top: they import torch, and --help must not wait for that.
         from coordinator.answering.run_options import RunOptions
@@ -194,7 +198,7 @@ def generate(
         if nodes is None:  # only now: what is refused starts nothing
             local = LocalNodes(forks=is_fresh)
             closing.callback(local.close)
-        run_request(request, local)
+        run_request(request, local, screen)
 
 
 MOST_K = (1 << 31) - 1
@@ -206,7 +210,7 @@ ASKED = {
 """What a running coordinator may be asked; the other options are of nodes that this command starts or reaches."""
 
 
-def _ask(context: typer.Context, address: str, state_dir: Path | None, **request: Any) -> None:
+def _ask(context: typer.Context, screen: AnswerScreen, address: str, state_dir: Path | None, **request: Any) -> None:
     """Have a running coordinator answer. Raises: InputError: options that are not for it to be told."""
     given = [name for name in context.params if name not in ASKED and _is_given(context, name)]
     if given:
@@ -224,7 +228,10 @@ def _ask(context: typer.Context, address: str, state_dir: Path | None, **request
         ) from error
     except ValueError as error:
         raise InputError(f"--length, --k or --seed is out of range: {error}") from error
-    ask_coordinator(address, state_dir or default_state_directory(), message, json_output=context.params["json_output"])
+    with screen:
+        ask_coordinator(
+            address, state_dir or default_state_directory(), message, screen, json_output=context.params["json_output"]
+        )
 
 
 def _signed(seed: int) -> int:

@@ -18,6 +18,7 @@ from common.model.sweep_size import rows_per_sweep
 from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
 from coordinator.engine.ledger import KvLedger, RankRoom
+from coordinator.engine.reading import Reading
 from coordinator.engine.schedule import Arrived, Cancelled, RanksBack, Run, Schedule, State, SweepDone, Tell
 from coordinator.engine.sequence import Sequence
 from coordinator.ranks.layer_pass import Passed, layer_pass
@@ -47,6 +48,8 @@ class Engine:
         self._spec = ranks.identity.spec
         self._most_rows = rows_per_sweep(self._spec.hidden_size)
         self._sweep_id = 0
+        self.reading = Reading(self._spec.layer_count)
+        ranks.observers.append(self.reading.observe)
         self.impossible = schedule.handle(RanksBack(ledger=_ledger(ranks)))
         """Ends of sequences that other ranks had room for, and these have not."""
 
@@ -78,6 +81,7 @@ class Engine:
             self.ranks.forget(run.closes)
             return []
         started = time.perf_counter()
+        self.reading.begin(run, started)
         hidden = self._ends.embed([token_id for part in run.parts for token_id in part.token_ids])
         passed = self._layers.run(self._sweep(run), hidden)
         done = self._predict(run, passed)

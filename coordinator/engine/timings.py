@@ -15,6 +15,11 @@ class Timings:
     """Between one token and the next; one entry fewer than tokens."""
 
     @property
+    def total_seconds(self) -> float:
+        """From the request to its last token so far."""
+        return self.ttft_seconds + sum(self.seconds_per_token)
+
+    @property
     def tokens_per_second(self) -> float:
         """Rate after the first token; 0 with fewer than two tokens."""
         total = sum(self.seconds_per_token)

@@ -8,6 +8,7 @@ from coordinator.models.records import LoadedModel
 from protos.shardmesh.v1 import slices_pb2
 from protos.shardmesh.v1.slices_pb2_grpc import SliceServiceStub as Stub
 
+READY = "ready"
 LIST_SECONDS, CHANGE_SECONDS, SERVE_SECONDS = 4.0, 30.0, 120.0
 
 
@@ -48,4 +49,4 @@ def state_of(model: LoadedModel, mesh: MeshAccess) -> str:
             return f"{node} lacks its slice; load again"
         if held.trouble:
             return f"{node}: {held.trouble}"
-    return "ready"
+    return READY

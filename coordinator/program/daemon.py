@@ -8,7 +8,7 @@
 
 Covers: the order in which they start and end.
 Does not cover: what they answer (membership/services.py), when devices may join (door.py), flags (cli/coordinator.py).
-Threads: gRPC's, and the door's.
+Threads: gRPC's, the door's, and the watch's over nodes.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
+from coordinator.program.node_watch import NodeWatch
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 24
@@ -73,6 +74,7 @@ class Coordinator:
         )
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype)
         self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
+        self._watch = NodeWatch(mesh.nodes)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
@@ -111,6 +113,7 @@ class Coordinator:
             server.start()
         self._standard.serving()
         door.start()
+        self._watch.start()
 
     @property
     def mesh_name(self) -> str:
@@ -154,6 +157,7 @@ class Coordinator:
         """Take no new calls, let running ones say their last word. May be called twice, and before all is open."""
         self._stopping.set()
         self._worker.close()  # who watches a load is told before the drain, which would wait for the end of it
+        self._watch.close()
         door, self._door = self._door, None
         door_ended = None
         if door is not None:

@@ -5,6 +5,7 @@ Covers: GenerationService, who may ask. Threads: gRPC's; each turns its own answ
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from common.errors import NodeError
+from common.errors import NodeError, ShardmeshError
+from common.program.logs import entry
 from common.wire.rpc import abort_with, guarded
 from coordinator.membership.reach import MeshAccess
 from coordinator.metrics import CoordinatorMetrics
@@ -23,6 +25,11 @@ from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 if TYPE_CHECKING:  # they import torch
     from coordinator.answering.answers import Answers
     from coordinator.answering.requests import Ask, Event
+
+MOST_LETTERS = 100
+"""Of a name that somebody asks for, in the log."""
+
+log = logging.getLogger(__name__)
 
 
 class Generator:
@@ -45,7 +52,11 @@ class Generator:
         # Here and not at the top: it imports torch, 200 MB that a coordinator without a model has no use for.
         from coordinator.answering.requests import Failed, Started
 
-        stream = self._started().ask(_ask_of(request))
+        try:
+            stream = self._started().ask(_ask_of(request))
+        except ShardmeshError as error:
+            log.warning("%s", entry("request refused", model=request.model[:MOST_LETTERS] or None, reason=error.reason))
+            raise
         if not context.add_callback(stream.cancel):
             stream.cancel()  # the caller has gone already
         model = ""
@@ -121,12 +132,14 @@ def _ask_of(request: generation_pb2.GenerateRequest) -> Ask:
 
 def _response(event: Event) -> generation_pb2.GenerateResponse:
     """Return an event as a message."""
-    from coordinator.answering.requests import Finished, Notice, Started, Token
+    from coordinator.answering.requests import Finished, Notice, Reading, Started, Token
 
     response = generation_pb2.GenerateResponse()
     if isinstance(event, Started):
         response.started.model = event.model
         response.started.prompt_token_ids.extend(event.prompt_token_ids)
+    elif isinstance(event, Reading):
+        response.reading.read_token_count, response.reading.prompt_token_count = event.read_count, event.prompt_count
     elif isinstance(event, Token):
         response.token.token_id, response.token.text = event.token_id, event.text
     elif isinstance(event, Notice):

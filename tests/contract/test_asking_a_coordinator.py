@@ -29,6 +29,7 @@ from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.identity import load_identity
 from common.trust.tls import secure_channel
 from common.wire.rpc import Status, channel_options, error_from, error_from_rpc, status_of
+from coordinator.answering.requests import Reading, Started, Token
 from coordinator.cli import answer_there as asking
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import owner_access
@@ -88,7 +89,7 @@ def tokens_of(channel: grpc.Channel, prompt: str, *, length: int = LENGTH, model
         raise error_from_rpc(error, "coordinator") from error
     assert parts[0].WhichOneof("part") == "started"
     assert parts[-1].finished.finish_reason == "length"
-    return [part.token.token_id for part in parts[1:-1]]
+    return [part.token.token_id for part in parts[1:-1] if part.WhichOneof("part") == "token"]
 
 
 @pytest.fixture(scope="module")
@@ -254,6 +255,25 @@ def test_a_node_that_is_removed_hears_nothing_more_of_any_answer(tmp_path: Path)
         assert f"{NAME} was removed from the mesh" in str(error_from_rpc(ended.value, "coordinator"))
         with pytest.raises(NoSuchNode, match=f"no node called '{NAME}'.* load the model again"):
             mesh.answer("x")
+
+
+def test_how_far_a_prompt_is_read_travels_and_who_does_not_know_of_it_loses_nothing(
+    mesh: LoadedMesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whoever waits for a local answer hears it; an older program reads the same tokens."""
+    monkeypatch.setattr("coordinator.engine.reading.TELL_SECONDS", 0.0)
+    prompt = "a long prompt " * 60
+    request = generation_pb2.GenerateRequest(prompt=prompt, length=3, temperature=0, top_p=1, ignore_eos=True)
+    with grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock", options=channel_options()) as channel:
+        events = list(asking._events(generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)))
+    counts = [event.read_count for event in events if isinstance(event, Reading)]
+    prompt_count = len(events[0].prompt_token_ids) if isinstance(events[0], Started) else 0
+    assert 0 < counts[0] <= counts[-1] == prompt_count
+    assert {event.prompt_count for event in events if isinstance(event, Reading)} == {prompt_count}
+    # What a program of before knows of a message is what is left without the part that is new.
+    assert generation_pb2.GenerateResponse.DESCRIPTOR.fields_by_name["reading"].number == 5
+    tokens = [event.token_id for event in events if isinstance(event, Token)]
+    assert tokens == mesh.answer(prompt, length=3)
 
 
 def test_seeds_and_k_of_any_size_travel(

@@ -14,6 +14,7 @@ import pytest
 
 from tests.e2e.conftest import RunHere
 from tests.support.cli import PROGRAMS, Shell
+from tests.support.terminal_screen import Terminal
 from tests.support.tiny_checkpoint import BOS_ID, write_tiny_checkpoint
 
 SEED_OPTIONS = (
@@ -32,7 +33,17 @@ def test_text_goes_to_stdout_and_the_report_to_stderr(shell: Shell, sliced_once:
     document = json.loads(as_document.finish().out)
     assert finished.code == 0
     assert finished.out == document["text"] + "\n"
-    for word in ("12 generated", "2 nodes", "first token after", "tokens/s", "peak memory", "coordinator", "node1"):
+    for word in (
+        "12 generated",
+        "2 nodes",
+        "first token after",
+        "start-up",
+        "tokens/s",
+        "s in all",
+        "peak memory",
+        "coordinator",
+        "node1",
+    ):
         assert word in finished.err
     assert shell.leftovers() == []
 
@@ -46,13 +57,34 @@ def test_the_json_document_has_the_documented_keys(here: RunHere, sliced_once: P
     assert document["prompt_token_ids"] == [BOS_ID]
     assert len(document["token_ids"]) == 12
     assert document["finish_reason"] == "length"
-    assert set(document["timings"]) == {"ttft_seconds", "seconds_per_token", "tokens_per_second"}
+    assert set(document["timings"]) == {"startup_seconds", "ttft_seconds", "seconds_per_token", "tokens_per_second"}
     assert document["timings"]["ttft_seconds"] > 0
     assert len(document["timings"]["seconds_per_token"]) == 11
     assert set(document["memory"]) == {"coordinator", "node0", "node1"}
     assert len({values["process_id"] for values in document["memory"].values()}) == 3
     assert all(values["peak_rss_bytes"] > 1 << 20 for values in document["memory"].values())
     assert {"window_bytes", "kv_bytes", "read_bytes"} <= set(document["memory"]["node0"])
+
+
+def test_on_a_terminal_a_person_sees_what_is_waited_for_and_then_only_the_answer(
+    shell: Shell, sliced_once: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of waiting are gone from the screen; with --json, on the same terminal, there are none."""
+    monkeypatch.setenv("TERM", "xterm")
+    command = [str(PROGRAMS / "coordinator-cli"), "generate", "--model", str(sliced_once), *GREEDY, "--prompt", "hi"]
+    with Terminal(columns=200) as terminal, Terminal(columns=200) as plain:
+        seen = subprocess.Popen(command, stdout=terminal.descriptor, stderr=terminal.descriptor)
+        document = subprocess.run(
+            [*command, "--json"], stdout=subprocess.PIPE, stderr=plain.descriptor, check=True, timeout=60
+        )
+        assert seen.wait(60) == 0
+        text: str = json.loads(document.stdout)["text"]
+        assert terminal.shown()[: text.count("\n") + 1] == [line.rstrip() for line in text.split("\n")]
+        for word in ("starting", "opening the model", "reading the prompt: 0 of "):
+            assert word in terminal.written()
+            assert not any(word in line for line in terminal.shown())
+            assert word not in plain.written()
+        assert plain.shown() == []
 
 
 def test_prefix_and_chat_shape_the_prompt(here: RunHere, sliced_once: Path, serving: str) -> None:

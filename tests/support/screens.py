@@ -11,6 +11,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -22,6 +23,7 @@ from common.model.plan import make_plan
 from common.weights.slice_description import SliceDescription
 from coordinator.answering.requests import Event, Finished, Notice, Started, Token
 from coordinator.cli.answer_output import write_events, write_report
+from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.doctor import show_findings
 from coordinator.cli.models import show_models
 from coordinator.cli.nodes import show_nodes
@@ -174,7 +176,9 @@ def generate() -> None:
         Notice(text="node0 is slow: a round took 0.9 s instead of 0.05 s"), Token(token_id=6, text=" is blue"),
         Finished(reason="length", text=".", timings=timings, memory=memory),
     ]  # fmt: skip
-    write_report(write_events(events, echo=True), " (torch 2.13.0+cpu, kernels avx512)")
+    with AnswerScreen(is_quiet=False) as screen:
+        answer = write_events(events, screen)
+    write_report(replace(answer, startup_seconds=1.5, total_seconds=3.0), " (torch 2.13.0+cpu, kernels avx512)")
 
 
 SCREENS: Mapping[str, Callable[[], None]] = {

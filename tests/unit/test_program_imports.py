@@ -155,7 +155,25 @@ def test_nothing_that_takes_time_is_imported_before_ctrl_c_ends_a_program(start:
     assert found <= {"common", "coordinator", "shardnode", "__future__"}
 
 
-@pytest.mark.parametrize("more", ["", "command_line._end = ending"], ids=["once", "again while it ends"])
+BROKEN = """
+def work():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except BaseException:
+        raise {error}("cannot load module more than once per process")
+"""
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "command_line._end = ending",
+        *(BROKEN.format(error=one) for one in ("ImportError", "SystemError", "OSError")),
+    ],
+    ids=["once", "again while it ends", "in an import", "in a library", "in a read"],
+)
 def test_ctrl_c_in_a_program_that_works_is_one_word_and_its_exit_code(more: str) -> None:
     """However often it is pressed."""
     code = BUSY.format(more=more)

@@ -31,16 +31,18 @@ class GenerateRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., prompt: _Optional[str] = ..., chat: _Optional[bool] = ..., length: _Optional[int] = ..., temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ..., ignore_eos: _Optional[bool] = ..., stop: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
-    __slots__ = ("started", "token", "finished", "notice")
+    __slots__ = ("started", "token", "finished", "notice", "reading")
     STARTED_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     FINISHED_FIELD_NUMBER: _ClassVar[int]
     NOTICE_FIELD_NUMBER: _ClassVar[int]
+    READING_FIELD_NUMBER: _ClassVar[int]
     started: GenerationStarted
     token: GeneratedToken
     finished: GenerationFinished
     notice: GenerationNotice
-    def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., token: _Optional[_Union[GeneratedToken, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ..., notice: _Optional[_Union[GenerationNotice, _Mapping]] = ...) -> None: ...
+    reading: GenerationReading
+    def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., token: _Optional[_Union[GeneratedToken, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ..., notice: _Optional[_Union[GenerationNotice, _Mapping]] = ..., reading: _Optional[_Union[GenerationReading, _Mapping]] = ...) -> None: ...
 
 class GenerationStarted(_message.Message):
     __slots__ = ("model", "prompt_token_ids")
@@ -49,6 +51,14 @@ class GenerationStarted(_message.Message):
     model: str
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
     def __init__(self, model: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class GenerationReading(_message.Message):
+    __slots__ = ("read_token_count", "prompt_token_count")
+    READ_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    read_token_count: int
+    prompt_token_count: int
+    def __init__(self, read_token_count: _Optional[int] = ..., prompt_token_count: _Optional[int] = ...) -> None: ...
 
 class GeneratedToken(_message.Message):
     __slots__ = ("token_id", "text")

@@ -57,9 +57,9 @@ class GenerationServiceServicer:
     """
 
     def Generate(self, request, context):
-        """Generates one answer. First comes `started`, then `token`s as they are made, last `finished`; a failure ends the stream
-        with its status; `notice`s come whenever there is one. When the caller goes, generating stops within a sweep. No
-        deadline of its own.
+        """Generates one answer. First comes `started`, then `reading`s while a long prompt is read, `token`s as they are made,
+        last `finished`; a failure ends the stream with its status; `notice`s come whenever there is one. When the caller goes,
+        generating stops within a sweep. No deadline of its own.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,0 +1,58 @@
+"""Does the coordinator's log say once who is heard, lost and back?
+
+Does not cover: who counts as heard (coordinator/membership/reach.py).
+"""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from coordinator.program.node_watch import NodeWatch
+from protos.shardmesh.v1 import mesh_pb2
+
+
+def node(name: str, silent_seconds: float) -> mesh_pb2.Node:
+    """Return what the mesh knows of a node."""
+    return mesh_pb2.Node(name=name, address=f"{name}:5", silent_seconds=silent_seconds)
+
+
+@pytest.mark.parametrize(
+    ("looks", "entries"),
+    [
+        ([0.5, 0.1, 3.0], ["node heard node=attic address=attic:5"]),
+        ([-1.0, -1.0], []),
+        ([0.5, 3.6, 60.0], ["node heard node=attic address=attic:5",
+                            "node lost node=attic address=attic:5 silent_seconds=3.6"]),
+        ([0.5, 4.0, 0.2, 5.0], ["node heard node=attic address=attic:5",
+                                "node lost node=attic address=attic:5 silent_seconds=4",
+                                "node heard node=attic address=attic:5",
+                                "node lost node=attic address=attic:5 silent_seconds=5"]),
+    ],
+    ids=["heard", "never heard", "lost", "back and lost again"],
+)  # fmt: skip
+def test_each_change_is_one_entry(looks: list[float], entries: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is looked, and whoever else is there."""
+    caplog.set_level(logging.INFO)
+    known: list[mesh_pb2.Node] = []
+    watch = NodeWatch(lambda: known)
+    for silent_seconds in looks:
+        known[:] = [node("attic", silent_seconds), node("kitchen", 0.1)]
+        watch.look()
+    assert [record.getMessage() for record in caplog.records if "attic" in record.getMessage()] == entries
+    assert caplog.text.count("kitchen address") == 1
+
+
+def test_a_node_that_was_removed_is_not_lost(caplog: pytest.LogCaptureFixture) -> None:
+    """Its owner did that; when it joins again it is heard again."""
+    caplog.set_level(logging.INFO)
+    known = [node("attic", 0.1)]
+    watch = NodeWatch(lambda: known)
+    watch.look()
+    known.clear()
+    watch.look()
+    known.append(node("attic", 0.1))
+    watch.look()
+    assert "lost" not in caplog.text
+    assert caplog.text.count("node heard") == 2
