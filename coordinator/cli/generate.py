@@ -106,9 +106,7 @@ def generate(
     wire_dtype: WireDtypeOption = "float32",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
     master_ip: Annotated[str, typer.Option(help="Where this command answers health checks meanwhile.")] = "127.0.0.1",
-    master_port: Annotated[
-        int, typer.Option(help="Its port. It is opened if this or --master-ip is given.")
-    ] = 29500,
+    master_port: Annotated[int, typer.Option(help="Its port. It is opened if this or --master-ip is given.")] = 29500,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1 meanwhile.")
     ] = None,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 
@@ -220,4 +221,33 @@ def test_nothing_is_printed_that_was_not_made_plain() -> None:
         wrong += [f"{name_of(path)}:{line}" for line in lines]
         if "import rich" in path.read_text() or "from rich" in path.read_text():
             wrong += [] if path.name in ("tables.py", "progress.py", "telling.py") else [name_of(path)]
+    assert wrong == []
+
+
+MANY = re.compile(r"^ ?(?:[a-z]+ )?(?:nodes|models|devices|tokens|rounds|ratios|positions|sequences)\b|\(s\)")
+
+
+def bare_plurals(tree: ast.AST) -> list[int]:
+    """Return the lines on which a number that may be 1 stands before a plural; our own limits are larger."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for number, text in zip(node.values, node.values[1:], strict=False)
+        if isinstance(number, ast.FormattedValue) and number.format_spec is None
+        and isinstance(number.value, ast.Name | ast.Attribute | ast.Call | ast.BinOp)
+        and not ast.unparse(number.value).isupper() and ast.unparse(number.value)[:2] != "co"
+        and isinstance(text, ast.Constant) and MANY.search(str(text.value))
+    ]  # fmt: skip
+
+
+def test_no_message_says_1_nodes() -> None:
+    """Wherever a count stands before what is counted, `counted` makes the two agree."""
+    left = {"coordinator/tokenizer/gguf_vocab.py"}  # of a whole vocabulary
+    wrong = [
+        f"{name_of(path)}:{line}"
+        for path in python_files("coordinator", "shardnode", "common")
+        for line in bare_plurals(tree_of(path))
+        if name_of(path) not in left
+    ]
     assert wrong == []
