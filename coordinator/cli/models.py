@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.program.sizes import shown_size
 from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.options import StateOption
 from coordinator.cli.tables import Column, Trouble, show_table
@@ -51,7 +52,7 @@ def show_models(listed: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             one["name"], ", ".join(one["node_names"]), one["split_strategy"], one["dtype"],
-            f"{one['total_bytes'] / 1e9:.1f} GB", one["state"] if one["is_ready"] else Trouble(one["state"]),
+            shown_size(one["total_bytes"]), one["state"] if one["is_ready"] else Trouble(one["state"]),
         )
         for one in listed
     ]  # fmt: skip

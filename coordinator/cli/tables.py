@@ -105,7 +105,7 @@ def _show_paragraphs(console: Console, columns: Sequence[Column], rows: Sequence
     """Print each row as its name, and below it what is known, by title."""
     width = console.width - GAP
     for name, *values in rows:
-        console.print(Text(name.plain, style=TITLE_STYLE), overflow="fold")
+        console.print(Text(name.plain, style=f"{TITLE_STYLE} {name.style}".strip()), overflow="fold")
         known = [(column.title, value) for column, value in zip(columns[1:], values, strict=True)
                  if value.plain != NOTHING]  # fmt: skip
         lines = [Text()]

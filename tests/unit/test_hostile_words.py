@@ -9,13 +9,16 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
+from common.program.logs import _OneLine
 from common.wording import counted, plain
 from coordinator.cli import progress
 from coordinator.cli.doctor import show_findings
@@ -47,12 +50,12 @@ HOSTILE = {
     "nothing": "",
 }
 hostile = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-COLOURS = {"\x1b[1m", "\x1b[31m", "\x1b[0m"}
+COLOURS = {"\x1b[1m", "\x1b[31m", "\x1b[1;31m", "\x1b[0m"}
 """Bold titles, red troubles, and their end: what tables of ours use."""
 
 
 def without_colours(text: str) -> str:
-    """Return a screen without the three sequences that are ours."""
+    """Return a screen without the few sequences that are ours."""
     for sequence in COLOURS:
         text = text.replace(sequence, "")
     return text
@@ -130,6 +133,20 @@ def test_a_line_that_is_told_stays_one_line(text: str, capsys: pytest.CaptureFix
     out, err = capsys.readouterr()
     assert (out.count("\n"), err.count("\n")) == (1, 1)
     check(out + err)
+
+
+@hostile
+def test_an_event_in_the_log_stays_one_line(text: str) -> None:
+    """What a device says stands in the coordinator's log; the traceback of a bug keeps its lines."""
+    formatter = _OneLine("%(levelname)s %(message)s")
+    record = logging.makeLogRecord({"msg": "%s joined", "args": (text[:1000],), "levelname": "INFO"})
+    check(formatter.format(record))
+    assert "\n" not in formatter.format(record)
+    try:
+        raise ValueError
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert formatter.format(record).count("\n") >= 2
 
 
 def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
