@@ -21,6 +21,10 @@ Memory = Mapping[str, Mapping[str, int]]
 """By process, coordinator first: bytes by what they are."""
 
 
+NOT_OBEYED = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Control characters, which begin sequences that move, colour and rename."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """One complete answer."""
@@ -65,9 +69,12 @@ def write_events(events: Iterable[Event], *, echo: bool) -> Answer:
 
 
 def write_text(text: str) -> None:
-    """Write to stdout at once. Raises: BrokenPipeError: the reader has gone; ResourceError: it cannot be written."""
+    """Write to stdout at once; on a terminal what a model makes is shown and not obeyed.
+
+    Raises: BrokenPipeError: the reader has gone; ResourceError: it cannot be written.
+    """
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text.translate(NOT_OBEYED) if sys.stdout.isatty() else text)
         sys.stdout.flush()
     except BrokenPipeError:
         raise

@@ -21,6 +21,7 @@ from rich.console import Console
 from common.program.logs import _OneLine
 from common.wording import counted, plain
 from coordinator.cli import progress
+from coordinator.cli.answer_output import write_text
 from coordinator.cli.doctor import show_findings
 from coordinator.cli.documents import show_document
 from coordinator.cli.models import show_models
@@ -202,8 +203,27 @@ def test_a_count_and_its_noun_agree(count: int, words: str) -> None:
     assert counted(count, "entry", "entries").split()[1] == ("entry" if count == 1 else "entries")
 
 
-def test_letters_of_all_scripts_stay(capsys: pytest.CaptureFixture[str]) -> None:
-    """Harmless is what people write."""
+@hostile
+def test_what_a_model_says_is_not_obeyed_by_a_terminal(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines and tabs stay; in a pipe all stays as it is."""
+    for is_terminal in (True, False):
+        stdout = io.StringIO()
+        monkeypatch.setattr(stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        write_text(f"{text}\n\tnext")
+        written = stdout.getvalue()
+        assert written.endswith("\n\tnext")
+        assert (
+            written == f"{text}\n\tnext"
+            if not is_terminal
+            else not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", written)
+        )
+
+
+def test_letters_of_all_scripts_stay() -> None:
+    """Harmless is what people write, with two spaces in a path too."""
+    assert plain("/home/me/a  b") == "/home/me/a  b"
+    assert plain("a" + " " * 100_000 + "b\t\n  c") == "a b c"
     for text in ("Küche", "e\u0301t\u00e9", "кухня", "台所", "ห้องน้ำ", "🍳"):
         assert plain(text) == text
 
