@@ -69,6 +69,7 @@ def serve(
     memory_budget: Annotated[
         str | None,
         typer.Option(
+            metavar="SIZE",
             help="Most memory of this process, such as 2GB, or auto (what is free): after window, keys and values, "
             "weights stay in memory as far as it goes.",
             show_default=False,
@@ -77,6 +78,7 @@ def serve(
     kv_budget_bytes: Annotated[
         str | None,
         typer.Option(
+            metavar="SIZE",
             help="Most memory of keys and values, all sequences together, such as 512MB. Default 1 GiB; with a budget, "
             "a quarter of it if that is less.",
             show_default=False,

@@ -2,7 +2,8 @@
 
 Covers: columns as wide as they need; narrower ones, wrapped between words; where even that is too wide, a few lines a
 row. What is no terminal gets one line a row, for `grep`. Cells come from peers, files and flags: whatever they hold is
-printed as text. Does not cover: sentences (telling.py), progress (progress.py).
+printed as text. (A Table of rich breaks words where columns are to be narrower than they would like.)
+Does not cover: sentences (telling.py), progress (progress.py).
 """
 
 from __future__ import annotations
