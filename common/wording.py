@@ -6,10 +6,16 @@ Does not cover: tables and lines of programs (coordinator/cli/tables.py), sizes 
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 MOST_MARKS = 2
 """Marks on one letter, as accents are: scripts need two, and a hundred of them cover the lines above."""
+
+
+SPACE = re.compile(r"\s+")
+MOST_SPACES = 8
+"""In a row: a path may have two, and a hundred of them push what follows out of sight."""
 
 
 def plain(text: object, most_letters: int | None = None) -> str:
@@ -18,7 +24,7 @@ def plain(text: object, most_letters: int | None = None) -> str:
     Control characters are those of terminals, and those that turn the direction of writing or cannot be seen.
     Args: most_letters: a longer text is cut, and ends in dots.
     """
-    line = " ".join(str(text).split())
+    line = SPACE.sub(_one_space, str(text)).strip()
     if most_letters is not None and len(line) > most_letters:
         line = line[: most_letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
     letters, marks = [], 0
@@ -27,6 +33,11 @@ def plain(text: object, most_letters: int | None = None) -> str:
         if marks <= MOST_MARKS:
             letters.append(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}")
     return "".join(letters)
+
+
+def _one_space(found: re.Match[str]) -> str:
+    spaces = found[0]
+    return spaces if spaces == " " * len(spaces) and len(spaces) <= MOST_SPACES else " "
 
 
 def counted(count: int, thing: str, things: str = "") -> str:

@@ -23,13 +23,24 @@ from common.program.memory_flags import (
     weight_memory,
 )
 from common.program.options_file import use_options_file
+from common.program.other_verbs import verbs_with
 from common.program.path_options import address_option, path_option
 from common.program.sizes import parse_size
 from common.program.version import VersionOption
 from common.wording import plain
 from shardnode.config import NodeConfig, check_before_start
 
-app = typer.Typer(context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True)
+SERVES = "without a verb it serves: shardnode --slice-dir DIR, or as a member of a mesh shardnode --config FILE"
+MEANT = {
+    **dict.fromkeys(("serve", "server", "start", "run", "up", "daemon", "worker"), SERVES),
+    **dict.fromkeys(("invite", "init", "nodes", "load", "status"), "on the coordinator's device type coordinator-cli"),
+    "version": "--version is what you mean: shardnode --version", "help": "--help is what you mean: shardnode --help",
+}  # fmt: skip
+"""Verbs that there are not, and what to type."""
+
+app = typer.Typer(
+    cls=verbs_with(MEANT), context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True
+)
 
 
 @app.callback()
@@ -58,6 +69,7 @@ def serve(
     memory_budget: Annotated[
         str | None,
         typer.Option(
+            metavar="SIZE",
             help="Most memory of this process, such as 2GB, or auto (what is free): after window, keys and values, "
             "weights stay in memory as far as it goes.",
             show_default=False,
@@ -66,6 +78,7 @@ def serve(
     kv_budget_bytes: Annotated[
         str | None,
         typer.Option(
+            metavar="SIZE",
             help="Most memory of keys and values, all sequences together, such as 512MB. Default 1 GiB; with a budget, "
             "a quarter of it if that is less.",
             show_default=False,

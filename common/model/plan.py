@@ -17,6 +17,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.model.model_spec import ModelSpec, canonical_json
+from common.wording import counted
 
 MAX_WORLD_SIZE = 1024
 MAX_RATIO = 1e30
@@ -91,7 +92,7 @@ class Plan:
     def check_covers(self, spec: ModelSpec) -> None:
         """Raise InputError unless the shares tile all query heads and FFN columns in rank order."""
         if not 1 <= self.world_size <= MAX_WORLD_SIZE:
-            raise InputError(f"a plan for {self.world_size} nodes; from 1 to {MAX_WORLD_SIZE} are possible")
+            raise InputError(f"a plan for {counted(self.world_size, 'node')}; from 1 to {MAX_WORLD_SIZE} are possible")
         head = column = 0
         for share in self.shares:
             if share.query_head_start != head or share.ffn_column_start != column:
@@ -129,7 +130,8 @@ def parse_ratios(strategy: str, world_size: int) -> list[float]:
     except ValueError:
         raise InputError(f"--split-strategy '{strategy}' has something that is not a number") from None
     if len(ratios) != world_size:
-        raise InputError(f"--split-strategy '{strategy}' names {len(ratios)} ratios for {world_size} nodes")
+        raise InputError(f"--split-strategy '{strategy}' names {counted(len(ratios), 'ratio')} for "
+                         f"{counted(world_size, 'node')}")  # fmt: skip
     if not all(1 / MAX_RATIO <= ratio <= MAX_RATIO for ratio in ratios):
         raise InputError(f"--split-strategy '{strategy}': every ratio must be a number above 0, up to {MAX_RATIO:.0e}")
     return ratios

@@ -1,6 +1,6 @@
 """What is it called here? Options that users of llama.cpp, Ollama and transformers know by another name.
 
-Covers: long spellings that are taken for ours, others that are told. Does not cover: verbs (coordinator/cli/verbs.py).
+Covers: long spellings that are taken for ours, others that are told. Does not cover: verbs (other_verbs.py).
 """
 
 from __future__ import annotations

@@ -9,8 +9,16 @@ import json
 import logging
 
 from common.errors import InputError
+from common.wording import plain
 
 LEVELS = ("debug", "info", "warning", "error")
+
+
+class _OneLine(logging.Formatter):
+    """A peer's words in an event cannot make another one of it; a traceback, which is ours, keeps its lines."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name is the library's
+        return plain(super().formatMessage(record))
 
 
 def configure_logs(level: str) -> None:
@@ -20,7 +28,9 @@ def configure_logs(level: str) -> None:
     """
     if level not in LEVELS:
         raise InputError(f"--log-level is '{level}'; use {', '.join(LEVELS)}")
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 def entry(event: str, **about: object) -> str:

@@ -27,7 +27,9 @@ MemoryWindowOption = Annotated[
 ]
 WindowBytesOption = Annotated[
     str | None,
-    typer.Option(help="The window as a size instead, such as 64MiB; two tiles are the least.", show_default=False),
+    typer.Option(
+        metavar="SIZE", help="The window as a size instead, such as 64MiB; two tiles are the least.", show_default=False
+    ),
 ]
 PageCacheOption = Annotated[
     str,
@@ -37,7 +39,8 @@ ReadsInFlightOption = Annotated[
     int, typer.Option(help="Reads asked of the disk at once; 0: measured once, kept in disk.json beside the slice.")
 ]
 ReadBytesOption = Annotated[
-    str | None, typer.Option(help="Size of one read, such as 4MiB; measured likewise.", show_default=False)
+    str | None,
+    typer.Option(metavar="SIZE", help="Size of one read, such as 4MiB; measured likewise.", show_default=False),
 ]
 ReadTimeoutOption = Annotated[
     float, typer.Option(help="How long a block may wait for the disk before its request fails.")

@@ -30,6 +30,13 @@ def parse_size(text: str, option: str) -> int:
     return byte_count
 
 
+def shown_size(byte_count: float) -> str:
+    """Return about how much it is, for tables: 1.1 GB, 270 MB, 3 kB."""
+    if byte_count >= 999.5e6:
+        return f"{byte_count / 1e9:.1f} GB"
+    return f"{byte_count / 1e6:.0f} MB" if byte_count >= 999.5e3 else f"{byte_count / 1e3:.0f} kB"
+
+
 def format_size(byte_count: int) -> str:
     """Return a size for people, rounded up so that what it says is enough: 617 MB."""
     for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):

@@ -32,5 +32,5 @@ def _show(context: typer.Context, is_asked: bool) -> None:
 
 
 VersionOption = Annotated[
-    bool, typer.Option("--version", help="Print which version this is.", callback=_show, is_eager=True)
+    bool, typer.Option("--version", "-V", help="Print which version this is.", callback=_show, is_eager=True)
 ]

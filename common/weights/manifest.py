@@ -27,6 +27,7 @@ from common.weights.slice_description import (
     SliceDescription,
 )
 from common.weights.slice_format import FORMAT_VERSION, FileLayout, block_layout
+from common.wording import counted
 
 __all__ = [
     "COORDINATOR_RANK", "EMBEDDING_FILE", "HEAD_FILE", "NORMS_FILE", "FileEntry", "SliceManifest", "check_belongs",
@@ -125,7 +126,7 @@ def check_belongs(
 
 
 def _plan_name(plan: Plan) -> str:
-    return f"'{plan.strategy}' on {plan.world_size} node{'s' if plan.world_size > 1 else ''}"
+    return f"'{plan.strategy}' on {counted(plan.world_size, 'node')}"
 
 
 def _body_digest(body: dict[str, Any]) -> str:

@@ -76,7 +76,7 @@ def write_events(events: Iterable[Event], screen: AnswerScreen) -> Answer:
 
 
 def _reading(read_count: int, prompt_count: int) -> str:
-    return f"reading the prompt: {read_count} of {prompt_count} tokens"
+    return f"reading the prompt: {read_count} of {counted(prompt_count, 'token')}"
 
 
 def write_json(answer: Answer) -> None:

@@ -22,6 +22,8 @@ from rich.cells import cell_len
 from common.errors import ResourceError
 
 CLEAR_LINE, CLEAR_BELOW = "\r\x1b[K", "\x1b[J"
+NOT_OBEYED = {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+"""Control characters, which begin sequences that move, colour and rename."""
 
 
 def write_text(text: str) -> None:
@@ -64,9 +66,11 @@ class AnswerScreen:
                 self._write(CLEAR_LINE)
 
     def text(self, text: str) -> None:
-        """Write more of the answer. Raises: as `write_text`."""
+        """Write more of the answer, which a terminal shows and does not obey. Raises: as `write_text`."""
         if self._is_quiet or not text:
             return
+        if sys.stdout.isatty():
+            text = text.translate(NOT_OBEYED)
         with self._lock:
             self.clear()
             lines, end, last = text.rpartition("\n")

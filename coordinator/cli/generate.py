@@ -71,6 +71,7 @@ def generate(
     memory_budget: Annotated[
         str | None,
         typer.Option(
+            metavar="SIZE",
             help="Most memory of everything that this command starts, itself included, such as 700MB, or auto (what "
             "is free). After window, keys and values, weights stay in memory as far as it goes.",
             show_default=False,
@@ -81,7 +82,7 @@ def generate(
     read_bytes: ReadBytesOption = None,
     read_timeout_seconds: ReadTimeoutOption = 60.0,
     kv_budget_bytes: Annotated[
-        str, typer.Option(help="Most memory of keys and values on each local node, such as 512MB.")
+        str, typer.Option(metavar="SIZE", help="Most memory of keys and values on each local node, such as 512MB.")
     ] = "1GiB",
     nodes: Annotated[
         str | None,

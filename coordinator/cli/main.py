@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from typing import NoReturn
 
 import typer
@@ -22,15 +24,22 @@ from coordinator.cli.status import status
 from coordinator.cli.unload import unload
 from coordinator.cli.verbs import Verbs
 
+
+def in_short(verb: Callable[..., object]) -> str:
+    """Return what a list of verbs says of one: its first sentence up to a colon; typer would cut it anywhere."""
+    return re.split(r"[:.](?:\s|$)", verb.__doc__ or "")[0] + "."
+
+
 app = typer.Typer(cls=Verbs, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 for verb in (generate, split, load, unload, models, nodes, plan, doctor, status):
-    app.command()(verb)
+    app.command(short_help=in_short(verb))(verb)
+MESH = "Make a mesh of devices, let devices in, remove them."
 mesh = typer.Typer(
     add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, no_args_is_help=True,
-    help="Make a mesh of devices, let devices in, remove them.",
+    help=MESH, short_help=MESH,
 )  # fmt: skip
 for mesh_verb in (init, invite, remove):
-    mesh.command()(mesh_verb)
+    mesh.command(short_help=in_short(mesh_verb))(mesh_verb)
 app.add_typer(mesh, name="mesh")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from common.program.sizes import shown_size
 from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.load_standing import loads_of, not_listed, standing
 from coordinator.cli.options import StateOption
@@ -57,7 +58,7 @@ def show_models(listed: Sequence[Mapping[str, Any]]) -> None:
     rows = [
         (
             one["name"], ", ".join(one["node_names"]), one["split_strategy"] or "", one["dtype"] or "",
-            "" if one["total_bytes"] is None else f"{one['total_bytes'] / 1e9:.1f} GB",
+            "" if one["total_bytes"] is None else shown_size(one["total_bytes"]),
             one["state"] if one["is_ready"] else Trouble(one["state"]),
         )
         for one in listed

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from common.program.sizes import shown_size
 from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import say
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:  # they import torch, and --help must not wait for that
     from common.weights.slice_description import SliceDescription
     from coordinator.planning.prediction import Prediction
 
-NUMBERS = ("heads", "FFN columns", "disk", "memory", "ms from memory", "ms from disk", "ms on the link")
+NUMBERS = ("heads", "FFN columns", "disk", "memory", "compute ms", "disk ms", "link ms")
 COLUMNS = (Column("node"), *(Column(title, is_number=True) for title in NUMBERS))
 
 
@@ -24,7 +25,7 @@ def show_plan(description: SliceDescription, predicted: Prediction, *, to_stderr
     for part, share in zip(predicted.devices, description.plan.shares, strict=True):
         rows.append((
             part.name if part.fits else Trouble(f"{part.name} (does not fit)"), str(share.query_head_count),
-            str(share.ffn_column_count), f"{part.slice_bytes / 1e9:.2f} GB", f"{part.peak_memory_bytes / 1e9:.2f} GB",
+            str(share.ffn_column_count), shown_size(part.slice_bytes), shown_size(part.peak_memory_bytes),
             f"{1000 * part.compute_seconds:.0f}", f"{1000 * part.disk_seconds:.0f}", f"{1000 * part.link_seconds:.0f}",
         ))  # fmt: skip
     show_table(COLUMNS, rows, to_stderr=to_stderr)

@@ -2,7 +2,8 @@
 
 Covers: columns as wide as they need; narrower ones, wrapped between words; where even that is too wide, a few lines a
 row. What is no terminal gets one line a row, for `grep`. Cells come from peers, files and flags: whatever they hold is
-printed as text. Does not cover: sentences (telling.py), progress (progress.py).
+printed as text. (A Table of rich breaks words where columns are to be narrower than they would like.)
+Does not cover: sentences (telling.py), progress (progress.py).
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def _show_paragraphs(console: Console, columns: Sequence[Column], rows: Sequence
     """Print each row as its name, and below it what is known, by title."""
     width = console.width - GAP
     for name, *values in rows:
-        console.print(Text(name.plain, style=TITLE_STYLE), overflow="fold")
+        console.print(Text(name.plain, style=f"{TITLE_STYLE} {name.style}".strip()), overflow="fold")
         known = [(column.title, value) for column, value in zip(columns[1:], values, strict=True)
                  if value.plain != NOTHING]  # fmt: skip
         lines = [Text()]

@@ -23,4 +23,7 @@ def tell(text: str) -> None:
 
 def say(text: str, *, to_stderr: bool = False) -> None:
     """Say what was asked for, in lines that a terminal does not break within words."""
-    screen(to_stderr=to_stderr).print(Text(plain(text, MOST_LETTERS)), overflow="fold")
+    console = screen(to_stderr=to_stderr)
+    for line in Text(plain(text, MOST_LETTERS)).wrap(console, console.width, overflow="fold"):
+        line.rstrip()
+        console.print(line, soft_wrap=True)

@@ -5,11 +5,7 @@ Does not cover: options (common/program/familiar.py), what the verbs do (a file 
 
 from __future__ import annotations
 
-from typing import Any
-
-from typer.core import TyperGroup
-
-from common.errors import InputError
+from common.program.other_verbs import verbs_with
 
 GENERATE = "generate is what you mean: coordinator-cli generate --model DIR --prompt TEXT"
 MODELS = "models is what you mean: coordinator-cli models"
@@ -35,12 +31,5 @@ MEANT = {
     "help": "--help is what you mean: coordinator-cli --help",
 }  # fmt: skip
 
-
-class Verbs(TyperGroup):
-    """The verbs of `coordinator-cli`."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return what to run. Raises: InputError: a verb of other programs; it says what ours is."""
-        if args and not ctx.resilient_parsing and self.get_command(ctx, args[0]) is None and args[0] in MEANT:
-            raise InputError(f"there is no '{args[0]}'; {MEANT[args[0]]}")
-        return super().resolve_command(ctx, args)
+Verbs = verbs_with(MEANT)
+"""The verbs of `coordinator-cli`."""

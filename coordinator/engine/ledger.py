@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.errors import KvBudgetExceeded, ProtocolError
+from common.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,8 +42,9 @@ class KvLedger:
         for rank in self._ranks:
             wanted_bytes = positions * rank.position_bytes
             if wanted_bytes > rank.budget_bytes:
+                what = counted(positions, "position needs", "positions need")
                 raise KvBudgetExceeded(
-                    f"{rank.name}: {positions} positions need {wanted_bytes} bytes of keys and values and it has "
+                    f"{rank.name}: {what} {wanted_bytes} bytes of keys and values and it has "
                     f"{rank.budget_bytes}: ask for a shorter answer (--length) or raise --kv-budget-bytes"
                 )
 

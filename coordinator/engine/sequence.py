@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.errors import InputError, PromptTooLong
+from common.wording import counted
 
 if TYPE_CHECKING:  # it imports torch, which a plan has no use for
     from coordinator.engine.sampler import Sampler
@@ -47,7 +48,7 @@ class Sequence:
         """Raise PromptTooLong unless prompt and answer fit the model's context."""
         if self.position_capacity > max_position_count:
             raise PromptTooLong(
-                f"the prompt has {len(self.prompt_ids)} tokens and --length asks for {self.max_new_tokens}; "
+                f"the prompt has {counted(len(self.prompt_ids), 'token')} and --length asks for {self.max_new_tokens}; "
                 f"this model's context is {max_position_count}: shorten the prompt or the answer"
             )
 

@@ -28,6 +28,7 @@ from common.machine.forked_program import ForkedProgram
 from common.machine.operating_system import ProcessMemory, process_memory, usable_core_count
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import Status, error_from
+from common.wording import counted
 
 POOL = "shardnode.pool"
 """The program that forks the nodes. Run, not imported: what it imports stays out of this process."""
@@ -158,11 +159,11 @@ class LocalNodes:
             selector.register(descriptor, selectors.EVENT_READ)
             while len(found) < count:
                 if not selector.select(limit - time.monotonic()):
-                    raise NodeTimeout(f"{count - len(found)} of {count} shard nodes did not start within "
+                    raise NodeTimeout(f"{count - len(found)} of {counted(count, 'shard node')} did not start within "
                                       f"{START_LIMIT_SECONDS:.0f} s")  # fmt: skip
                 data = os.read(descriptor, 65536)
                 if not data:
-                    raise NodeLost(f"{count - len(found)} of {count} shard nodes ended while they started; "
+                    raise NodeLost(f"{count - len(found)} of {counted(count, 'shard node')} ended while they started; "
                                    "the lines above may say why")  # fmt: skip
                 *lines, buffered = (buffered + data).split(b"\n")
                 for line in lines:

@@ -18,6 +18,7 @@ from common.errors import BudgetTooSmall
 from common.program.sizes import format_size
 from common.weights.manifest import SliceManifest
 from common.weights.pinning import least_weight_bytes
+from common.wording import counted
 
 WORK_BYTES = 75_000_000
 """Pages that are touched only once work begins, in all processes together: of libraries (torch's products alone are 45
@@ -71,8 +72,8 @@ def share_memory(
     if budget_bytes < fixed_bytes + sum(least):
         enough_bytes = fixed_bytes + sum(least) + measured_bytes // VARIATION
         raise BudgetTooSmall(
-            f"--memory-budget {format_size(budget_bytes)} is too small: this model on {len(nodes)} "
-            f"node{'s' if len(nodes) > 1 else ''} of this machine needs at least {format_size(enough_bytes)} "
+            f"--memory-budget {format_size(budget_bytes)} is too small: this model on "
+            f"{counted(len(nodes), 'node')} of this machine needs at least {format_size(enough_bytes)} "
             f"({format_size(programs_bytes)} of it for programs, {format_size(sum(kv_bytes) + rows_bytes)} for this "
             f"conversation, {format_size(sum(least))} for weights)"
         )

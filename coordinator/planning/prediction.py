@@ -25,6 +25,7 @@ from common.weights.reader import ReadSettings
 from common.weights.slice_description import COORDINATOR_RANK, HEAD_FILE, SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, ITEM_BYTES, FileLayout
 from common.weights.weight_memory import WeightMemory
+from common.wording import counted
 from coordinator.local.shares import ROW_COPIES
 
 MEMORY_SHARE = 0.75
@@ -242,7 +243,7 @@ def _bottleneck(
                 f"{by_disk.disk_seconds:.2f} s{hint}")  # fmt: skip
     if rounds * wait >= max(computing, head):
         farthest = max(parts, key=lambda part: part.link_seconds)
-        return (f"{farthest.name}'s link: {1000 * wait:.1f} ms a round, {rounds} rounds a token, "
+        return (f"{farthest.name}'s link: {1000 * wait:.1f} ms a round, {counted(rounds, 'round')} a token, "
                 f"{1000 * rounds * wait:.0f} of {1000 * token:.0f} ms")  # fmt: skip
     if head > computing:
         return f"the coordinator's head: {1000 * head:.0f} of {1000 * token:.0f} ms a token"

@@ -131,6 +131,7 @@ class Coordinator:
 
     def _drain_and_close(self) -> None:
         """Go on hearing members, whose answers are under way, until these have ended; nothing new begins."""
+        self._worker.close()  # who watches a load is told before the drain, which would wait for the end of it
         if self._door is not None:
             self._door.stop()
         self._standard.draining()
@@ -156,7 +157,7 @@ class Coordinator:
     def close(self) -> None:
         """Take no new calls, let running ones say their last word. May be called twice, and before all is open."""
         self._stopping.set()
-        self._worker.close()  # who watches a load is told before the drain, which would wait for the end of it
+        self._worker.close()
         self._watch.close()
         door, self._door = self._door, None
         door_ended = None

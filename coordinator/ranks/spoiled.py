@@ -11,6 +11,7 @@ import torch
 
 from common.errors import NodeFault, ShardmeshError
 from common.wire.rpc import Status, error_from
+from common.wording import counted
 from coordinator.ranks.sweep import Sweep
 from protos.shardmesh.v1 import shard_pb2
 
@@ -25,7 +26,7 @@ def refusals(
     found: dict[int, ShardmeshError] = {}
     for rank, sequences in sorted(refused.items()):
         if len(sequences) > len(sweep.sequence_ids):
-            raise NodeFault(f"{names[rank]} refuses {len(sequences)} sequences of {len(sweep.sequence_ids)}")
+            raise NodeFault(f"{names[rank]} refuses {counted(len(sequences), 'sequence')} of {len(sweep.sequence_ids)}")
         for one in sequences:
             if one.sequence_id not in sweep.sequence_ids:
                 raise NodeFault(f"{names[rank]} refuses sequence {one.sequence_id}, which has no rows in this sweep")

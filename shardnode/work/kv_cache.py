@@ -16,6 +16,7 @@ import torch
 from common.compute.tile_products import CachedHeads
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
 from common.model.model_spec import KV_ITEM_BYTES, ModelSpec
+from common.wording import counted
 
 
 class SequenceKv:
@@ -86,12 +87,13 @@ class KvCache:
         """
         most = self._spec.max_position_count
         if not 1 <= position_capacity <= most:
-            raise InputError(f"a sequence of {position_capacity} positions; this model has from 1 to {most}")
+            raise InputError(f"a sequence of {counted(position_capacity, 'position')}; this model has from 1 to {most}")
         wanted_bytes = self.sequence_bytes(position_capacity)
+        what = counted(position_capacity, "position needs", "positions need")
         with self._lock:
             if self.reserved_bytes + wanted_bytes > self.budget_bytes:
                 raise KvBudgetExceeded(
-                    f"{position_capacity} positions need {wanted_bytes} bytes of keys and values; "
+                    f"{what} {wanted_bytes} bytes of keys and values; "
                     f"{self.budget_bytes - self.reserved_bytes} of {self.budget_bytes} are free: ask for a shorter "
                     "answer (--length) or raise --kv-budget-bytes"
                 )
@@ -100,8 +102,8 @@ class KvCache:
             try:
                 store = torch.empty(shape, dtype=torch.float32, device=self._device)
             except RuntimeError as error:  # what torch says when the system refuses
-                raise KvBudgetExceeded(f"{position_capacity} positions need {wanted_bytes} bytes of keys and values; "
-                                       "this device has not so much memory free") from error  # fmt: skip
+                raise KvBudgetExceeded(f"{what} {wanted_bytes} bytes of keys and values; this device has not so much "
+                                       "memory free") from error  # fmt: skip
             # Counted last: where the system refuses the memory, nothing is reserved.
             self.reserved_bytes += wanted_bytes
             self.sequence_count += 1

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.errors import KvBudgetExceeded, ProtocolError
+from common.wording import counted
 from tests.support.simulated_ranks import make_ledger
 
 ranks = st.lists(st.tuples(st.integers(0, 5), st.integers(1, 100)), min_size=1, max_size=4)
@@ -57,7 +58,7 @@ def test_what_an_empty_mesh_cannot_hold_is_impossible_and_the_rank_is_named(
         if positions * position_bytes > budget_bytes
     ]
     if lacking:
-        with pytest.raises(KvBudgetExceeded, match=re.escape(f"node {lacking[0]}: {positions} positions")):
+        with pytest.raises(KvBudgetExceeded, match=re.escape(f"node {lacking[0]}: {counted(positions, 'position')}")):
             ledger.check_possible(positions)
         assert not ledger.reserve(1, positions)
     else:

@@ -154,6 +154,23 @@ def test_a_verb_of_other_programs_is_told_ours(typed: Any, verb: str) -> None:
         assert "coordinator" in line.partition(";")[2]
 
 
+@pytest.mark.parametrize("verb", ["serve", "run", "load"])
+def test_a_node_knows_verbs_that_it_has_not(typed: Any, verb: str) -> None:
+    """What serves needs none."""
+    line = typed("shardnode", verb).error_line("shardnode", EXIT_INPUT)
+    assert f"there is no '{verb}'; " in line
+
+
+def test_a_list_of_verbs_has_whole_sentences(typed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is cut off where its line ends."""
+    monkeypatch.setenv("COLUMNS", "60")
+    for words in (["--help"], ["mesh", "--help"]):
+        out = typed("coordinator-cli", *words).out
+        assert "Commands:" in out
+        assert "..." not in out.partition("Commands:")[2]
+        assert all(len(line) <= 60 for line in out.splitlines())
+
+
 def test_every_verb_that_is_told_is_there() -> None:
     """And none of ours is hidden."""
     verbs = {name.removeprefix("coordinator-cli ") for name, _ in commands() if name.startswith("coordinator-cli ")}

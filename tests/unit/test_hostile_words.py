@@ -9,14 +9,19 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
+import re
+import sys
 import unicodedata
 from collections.abc import Callable
 
 import pytest
 from rich.console import Console
 
+from common.program.logs import _OneLine
 from common.wording import counted, plain
 from coordinator.cli import progress
+from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.doctor import show_findings
 from coordinator.cli.documents import show_document
 from coordinator.cli.models import show_models
@@ -46,12 +51,12 @@ HOSTILE = {
     "nothing": "",
 }
 hostile = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-COLOURS = {"\x1b[1m", "\x1b[31m", "\x1b[0m"}
+COLOURS = {"\x1b[1m", "\x1b[31m", "\x1b[1;31m", "\x1b[0m"}
 """Bold titles, red troubles, and their end: what tables of ours use."""
 
 
 def without_colours(text: str) -> str:
-    """Return a screen without the three sequences that are ours."""
+    """Return a screen without the few sequences that are ours."""
     for sequence in COLOURS:
         text = text.replace(sequence, "")
     return text
@@ -131,6 +136,20 @@ def test_a_line_that_is_told_stays_one_line(text: str, capsys: pytest.CaptureFix
     check(out + err)
 
 
+@hostile
+def test_an_event_in_the_log_stays_one_line(text: str) -> None:
+    """What a device says stands in the coordinator's log; the traceback of a bug keeps its lines."""
+    formatter = _OneLine("%(levelname)s %(message)s")
+    record = logging.makeLogRecord({"msg": "%s joined", "args": (text[:1000],), "levelname": "INFO"})
+    check(formatter.format(record))
+    assert "\n" not in formatter.format(record)
+    try:
+        raise ValueError
+    except ValueError:
+        record.exc_info = sys.exc_info()
+    assert formatter.format(record).count("\n") >= 2
+
+
 def test_what_looks_like_markup_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     """A version `[/]` is what it says, and what comes after it is printed too."""
     show_table([Column("node"), Column("version")], [("kitchen", "[/]"), ("attic", "[bold]1[/bold] :skull:")])
@@ -184,8 +203,27 @@ def test_a_count_and_its_noun_agree(count: int, words: str) -> None:
     assert counted(count, "entry", "entries").split()[1] == ("entry" if count == 1 else "entries")
 
 
-def test_letters_of_all_scripts_stay(capsys: pytest.CaptureFixture[str]) -> None:
-    """Harmless is what people write."""
+@hostile
+def test_what_a_model_says_is_not_obeyed_by_a_terminal(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines and tabs stay; in a pipe all stays as it is."""
+    for is_terminal in (True, False):
+        stdout = io.StringIO()
+        monkeypatch.setattr(stdout, "isatty", lambda is_terminal=is_terminal: is_terminal)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        AnswerScreen(is_quiet=False).text(f"{text}\n\tnext")
+        written = stdout.getvalue()
+        assert written.endswith("\n\tnext")
+        assert (
+            written == f"{text}\n\tnext"
+            if not is_terminal
+            else not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", written)
+        )
+
+
+def test_letters_of_all_scripts_stay() -> None:
+    """Harmless is what people write, with two spaces in a path too."""
+    assert plain("/home/me/a  b") == "/home/me/a  b"
+    assert plain("a" + " " * 100_000 + "b\t\n  c") == "a b c"
     for text in ("Küche", "e\u0301t\u00e9", "кухня", "台所", "ห้องน้ำ", "🍳"):
         assert plain(text) == text
 
@@ -219,5 +257,36 @@ def test_nothing_is_printed_that_was_not_made_plain() -> None:
         lines = bare_prints(tree_of(path)) if "native/build" not in name_of(path) else []
         wrong += [f"{name_of(path)}:{line}" for line in lines]
         if "import rich" in path.read_text() or "from rich" in path.read_text():
-            wrong += [] if path.name in ("tables.py", "progress.py", "telling.py", "answer_screen.py") else [name_of(path)]
+            wrong += (
+                [] if path.name in ("tables.py", "progress.py", "telling.py", "answer_screen.py") else [name_of(path)]
+            )
+    assert wrong == []
+
+
+MANY = re.compile(r"^ ?(?:[a-z]+ )?(?:nodes|models|devices|tokens|rounds|ratios|positions|sequences)\b|\(s\)")
+
+
+def bare_plurals(tree: ast.AST) -> list[int]:
+    """Return the lines on which a number that may be 1 stands before a plural; our own limits are larger."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr)
+        for number, text in zip(node.values, node.values[1:], strict=False)
+        if isinstance(number, ast.FormattedValue) and number.format_spec is None
+        and isinstance(number.value, ast.Name | ast.Attribute | ast.Call | ast.BinOp)
+        and not ast.unparse(number.value).isupper() and ast.unparse(number.value)[:2] != "co"
+        and isinstance(text, ast.Constant) and MANY.search(str(text.value))
+    ]  # fmt: skip
+
+
+def test_no_message_says_1_nodes() -> None:
+    """Wherever a count stands before what is counted, `counted` makes the two agree."""
+    left = {"coordinator/tokenizer/gguf_vocab.py"}  # of a whole vocabulary
+    wrong = [
+        f"{name_of(path)}:{line}"
+        for path in python_files("coordinator", "shardnode", "common")
+        for line in bare_plurals(tree_of(path))
+        if name_of(path) not in left
+    ]
     assert wrong == []

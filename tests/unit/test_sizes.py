@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from common.errors import InputError
-from common.program.sizes import format_size, parse_size
+from common.program.sizes import format_size, parse_size, shown_size
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,12 @@ def test_what_is_no_size_is_refused_by_the_options_name(text: str) -> None:
 def test_what_is_printed_is_enough_when_it_is_typed_back(byte_count: int) -> None:
     """A size in a message is rounded up: whoever types it gets at least what was asked for."""
     assert byte_count <= parse_size(format_size(byte_count), "--x") <= byte_count * 1.11 + 1000
+
+
+@pytest.mark.parametrize(
+    ("byte_count", "shown"),
+    [(0, "0 kB"), (1200, "1 kB"), (999_600, "1 MB"), (270e6, "270 MB"), (999.6e6, "1.0 GB"), (1.83e12, "1830.0 GB")],
+)
+def test_a_size_in_a_table_has_few_letters(byte_count: float, shown: str) -> None:
+    """And never as many megabytes as make a gigabyte."""
+    assert shown_size(byte_count) == shown

@@ -14,6 +14,7 @@ import grpc
 
 from common.errors import InputError, SliceMismatch
 from common.wire.rpc import channel_options, is_loopback, split_host_port
+from common.wording import counted
 from coordinator.membership.reach import MeshAccess
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient, get_stats
@@ -84,8 +85,8 @@ def connect_nodes(
                 raise SliceMismatch(f"{address} and {found[stats.rank][0]} both hold rank {stats.rank}")
             found[stats.rank] = (address, channel, stats.direct_path)
         if sorted(found) != list(range(len(addresses))):
-            raise SliceMismatch(f"{len(addresses)} nodes hold the ranks {sorted(found)}; "
-                                f"0 to {len(addresses) - 1} are needed, each once")  # fmt: skip
+            raise SliceMismatch(f"the ranks {', '.join(map(str, sorted(found)))} on {counted(len(addresses), 'node')}; "
+                                f"needed is each of {', '.join(map(str, range(len(addresses))))}, once")  # fmt: skip
         for rank in range(len(addresses)):
             address, channel, direct_path = found[rank]
             name = _name(rank, address, mesh)
