@@ -46,11 +46,20 @@ class Door:
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
         self._announcement: Announcement | None = None
+        self._trouble = ""
         self._stopping = threading.Event()
         self._minding = threading.Thread(target=self._mind, name="door", daemon=True)
 
     def start(self) -> None:
-        """Look after it from now on."""
+        """Look after it from now on; a port that is taken is told of now, and members are served all the same."""
+        if self.port:
+            probe = make_server(1)
+            try:
+                bind(probe, f"{self._host}:{self.port}")
+            except AddressInUse:
+                self._tell(str(self._taken()))
+            finally:
+                probe.stop(0).wait()
         self._minding.start()
 
     def stop(self) -> threading.Event | None:
@@ -85,10 +94,9 @@ class Door:
         try:
             address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))
         except AddressInUse as error:
-            raise AddressInUse(f"devices cannot join: another process has port {self.port}, the one after "
-                               "--master-port; end that, or start the coordinator with another --master-port"
-                               ) from error  # fmt: skip
+            raise self._taken() from error
         self.port = split_host_port(address)[1]
+        self._trouble = ""
         server.start()
         self._server = server
         hosts = [host for host in self._reachable_hosts() if is_ipv4(host) and not is_loopback(host)]
@@ -108,9 +116,19 @@ class Door:
             try:
                 self.look()
             except AddressInUse as error:
-                log.warning("%s", error)
+                self._tell(str(error))
             except Exception:  # the thread's edge; without it the door would never close again
                 log.exception("the door for devices is looked after again, after an unforeseen error")
+
+    def _taken(self) -> AddressInUse:
+        return AddressInUse(f"devices cannot join: another process has port {self.port}, the one after --master-port; "
+                            "end that, or start the coordinator with another --master-port")  # fmt: skip
+
+    def _tell(self, trouble: str) -> None:
+        """Log a trouble when it begins, not every second."""
+        if trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble
 
     def _reachable_hosts(self) -> list[str]:
         """Return hosts by which devices reach this machine, the likeliest first."""
