@@ -7,7 +7,9 @@ Threads: one that looks after it, for tokens expire by themselves; who invites o
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import threading
 
 import grpc
@@ -52,14 +54,8 @@ class Door:
 
     def start(self) -> None:
         """Look after it from now on; a port that is taken is told of now, and members are served all the same."""
-        if self.port:
-            probe = make_server(1)
-            try:
-                bind(probe, f"{self._host}:{self.port}")
-            except AddressInUse:
-                self._tell(str(self._taken()))
-            finally:
-                probe.stop(0).wait()
+        if self.port and _is_taken(self._host, self.port):
+            self._tell(str(self._taken()))
         self._minding.start()
 
     def stop(self) -> threading.Event | None:
@@ -135,6 +131,16 @@ class Door:
         if self._advertised:
             return [self._advertised]
         return own_addresses() if self._host in EVERYWHERE else [self._host]
+
+
+def _is_taken(host: str, port: int) -> bool:
+    """Tell whether somebody listens on a port, as far as can be told without gRPC, which gives a port back late."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 def own_addresses() -> list[str]:

@@ -117,6 +117,15 @@ def test_a_coordinator_whose_join_port_is_taken_says_so_at_its_start_and_serves_
     coordinator.close()
 
 
+def test_a_join_port_that_was_looked_at_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever looks whether it is taken must not take it."""
+    init_mesh(tmp_path, "home")
+    coordinator = Coordinator(tmp_path, f"127.0.0.1:{free_port_pair()}")
+    joined(tmp_path, "kitchen", tmp_path / "kitchen")
+    coordinator.close()
+    assert "cannot join" not in caplog.text
+
+
 def test_a_metrics_port_that_the_mesh_needs_is_told_as_that(tmp_path: Path) -> None:
     """And not as a port that another process has; nor is one that another process has told as anything else."""
     init_mesh(tmp_path, "home")
