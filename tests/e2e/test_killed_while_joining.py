@@ -111,7 +111,8 @@ def test_a_coordinator_that_is_killed_at_each_change_of_its_files_has_let_the_de
     mesh = Killed(shell, here)
     coordinator = mesh.start_coordinator(2)
     join = [*mesh.invite(), "--name", "kitchen", "--data-dir", mesh.data]  # its first change: the invitation
-    assert here("shardnode", *join).error_line("shardnode", EXIT_NODE)  # the second: the device is let in
+    lost = here("shardnode", *join).error_line("shardnode", EXIT_NODE)  # the second: the device is let in
+    assert "type the same command again" in lost
     assert coordinator.finish().code == -signal.SIGKILL
     coordinator = mesh.start_coordinator(2)
     wait_until(lambda: here("shardnode", *join).code == 0, limit_seconds=LIMIT_SECONDS, what="it joins")
