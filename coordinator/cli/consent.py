@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import InputError
+from common.errors import InputError, ShardmeshError
 from coordinator.cli.telling import tell
 
+if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
+    from coordinator.models.records import LoadedModel
+
+STATS_SECONDS = 4.0
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask first, whatever would be lost.")]
 
 
@@ -50,16 +54,40 @@ def loss_of_node(name: str, state: Path) -> str:
 
 
 def loss_of_model(name: str, state: Path) -> str:
-    """Return what goes for good with a loaded model, in a sentence without its end; empty: it can be loaded again."""
+    """Return what goes with a loaded model, in a sentence without its end; empty: it can be loaded again."""
     from coordinator.models.records import LoadedModels
 
     model = LoadedModels(state).find(name)
-    if model is None or not model.source:
+    if model is None:
         return ""
+    losses = []
+    if model.source and not _may_be_there(model.source):
+        losses.append(f"{model.source}, from which {name} was loaded, is not there any more: what the nodes hold may "
+                      "be the only copy of it, and unload removes that")  # fmt: skip
+    if count := _answers_under_way(model, state):
+        losses.append(f"{name} is answering: unload ends {count} answer{'s' if count > 1 else ''} under way")
+    return "; ".join(losses)
+
+
+def _may_be_there(source: str) -> bool:
     try:
-        if Path(model.source).exists():
-            return ""
+        return Path(source).exists()
     except OSError:  # it is another user's: nobody can tell
-        return ""
-    return (f"{model.source}, from which {name} was loaded, is not there any more: what the nodes hold may be the only "
-            "copy of it, and unload removes that")  # fmt: skip
+        return True
+
+
+def _answers_under_way(model: LoadedModel, state: Path) -> int:
+    """Return how many sequences of a model are open on its first node; 0 where that does not say."""
+    from coordinator.membership.reach import owner_access
+    from protos.shardmesh.v1 import shard_pb2
+    from protos.shardmesh.v1.shard_pb2_grpc import ShardServiceStub
+
+    try:
+        stats: shard_pb2.GetStatsResponse = owner_access(state).ask(
+            model.node_names[0], lambda to: ShardServiceStub(to).GetStats, shard_pb2.GetStatsRequest(), STATS_SECONDS
+        )
+    except ShardmeshError:
+        return 0
+    about = model.description
+    is_its = (stats.model_identity, stats.plan_digest) == (about.model_identity, about.plan.digest)
+    return stats.open_sequence_count if is_its else 0
