@@ -33,6 +33,7 @@ from coordinator.cli.options import (
     WireDtypeOption,
     WorldSizeOption,
 )
+from coordinator.cli.together import check_together
 from coordinator.local.pool import LocalNodes
 
 
@@ -140,6 +141,7 @@ def generate(
     master_address = f"{master_ip}:{master_port}" if is_master_named else None
     if nodes is not None and use_gpu:
         raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
+    check_together(context.params, lambda name: _is_given(context, name))
     weights = weight_memory(
         memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
         reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,

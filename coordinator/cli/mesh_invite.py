@@ -28,7 +28,10 @@ def invite(
     from coordinator.membership.state import default_state_directory
 
     with OwnerClient(state_dir or default_state_directory()) as coordinator:
-        token = coordinator.invite(_seconds(lifetime), without_addresses=no_address)
+        invited = coordinator.invite(_seconds(lifetime), without_addresses=no_address)
+    token = invited.token
+    for note in invited.notes:
+        tell(f"warning: {note}")
     tell(f"on the device, within {lifetime}:")
     print(plain(f"shardnode join {token}"))
 

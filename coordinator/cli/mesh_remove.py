@@ -6,18 +6,30 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.consent import YesOption, ask_first, loss_of_node
 from coordinator.cli.options import StateOption
 from coordinator.cli.telling import tell
 
 
 def remove(
     name: Annotated[str, typer.Argument(help="The node, as `coordinator-cli nodes` calls it.")],
+    yes: YesOption = False,
     state_dir: StateOption = None,
 ) -> None:
-    """Remove a node: its certificate is good for nothing from now on."""
+    """Remove a node: its certificate is good for nothing from now on.
+
+    Where a loaded model needs it, you are asked first: without the node it cannot answer.
+    """
     from coordinator.membership.owner_client import OwnerClient
     from coordinator.membership.state import default_state_directory
 
-    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+    state = state_dir or default_state_directory()
+    with OwnerClient(state) as coordinator:
+        if (
+            not yes
+            and name in [node.name for node in coordinator.nodes().nodes]
+            and (loss := loss_of_node(name, state))
+        ):
+            ask_first(loss, kept=f"{name} stays", yes=yes)
         coordinator.remove(name)
     tell(f"{name} is removed")

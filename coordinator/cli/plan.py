@@ -38,6 +38,8 @@ def plan(
 ) -> None:
     """Say what a model would take on each device and how fast it would be, before anything is moved.
 
+    Exit code 6 where it does not fit; then it is said what would.
+
     Example: coordinator-cli plan models/my-model --devices deploy/config/devices.toml
     """
     from coordinator.checkpoints.model_place import find_model
@@ -77,3 +79,6 @@ def plan(
         show_document({"plan": chosen.to_json(), **asdict(predicted)})
     else:
         show_plan(description, predicted)
+    from coordinator.planning.fitting import check_fits
+
+    check_fits(description, split_strategy, found, workload)

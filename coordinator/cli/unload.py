@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.consent import YesOption, ask_first, loss_of_model
 from coordinator.cli.options import StateOption
 from coordinator.cli.telling import tell
 
 
 def unload(
     name: Annotated[str, typer.Argument(help="The model, as `coordinator-cli models` calls it.", show_default=False)],
+    yes: YesOption = False,
     state_dir: StateOption = None,
 ) -> None:
     """Take a model off the mesh, or what an interrupted load has left: its slices go from every node and from here.
@@ -22,7 +24,10 @@ def unload(
     from coordinator.membership.owner_client import OwnerClient
     from coordinator.membership.state import default_state_directory
 
-    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+    state = state_dir or default_state_directory()
+    if loss := loss_of_model(name, state):
+        ask_first(loss, kept=f"{name} stays", yes=yes)
+    with OwnerClient(state) as coordinator:
         missed = coordinator.unload(name)
     for node in missed:
         tell(f"{node} was not reached and keeps its slice, until the next load or unload that reaches it")

@@ -39,11 +39,14 @@ class OwnerClient:
     def __exit__(self, *error: object) -> None:
         self._channel.close()
 
-    def invite(self, lifetime_seconds: int, *, without_addresses: bool = False) -> str:
-        """Return a token for one device. Raises: InputError, ResourceError; NodeLost: no coordinator runs."""
+    def invite(self, lifetime_seconds: int, *, without_addresses: bool = False) -> mesh_pb2.InviteResponse:
+        """Return a token for one device, and what speaks against it.
+
+        Raises: InputError, ResourceError; NodeLost: no coordinator runs.
+        """
         request = mesh_pb2.InviteRequest(lifetime_seconds=lifetime_seconds, without_addresses=without_addresses)
         response: mesh_pb2.InviteResponse = self._ask(lambda: self._stub.Invite(request, timeout=LIMIT_SECONDS))
-        return response.token
+        return response
 
     def remove(self, name: str) -> None:
         """Revoke a member. Raises: NoSuchNode; NodeLost."""

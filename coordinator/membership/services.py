@@ -27,6 +27,7 @@ from common.trust.join_token import JoinToken
 from common.trust.tls import caller_certificate, caller_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
 from coordinator.membership.book import Device, Issued, Member
+from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
 from coordinator.membership.state import MeshState
@@ -124,15 +125,20 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         secret = self._invites.make(request.lifetime_seconds)
         try:
             self._invited()
+            addresses = self._addresses()
         except BaseException:
             self._invites.take_back(secret)
             raise
-        addresses = () if request.without_addresses else self._addresses()
+        authority = self._state.authority.certificate
         token = JoinToken(
-            addresses=addresses, authority_fingerprint=fingerprint(self._state.authority.certificate),
+            addresses=() if request.without_addresses else addresses, authority_fingerprint=fingerprint(authority),
             secret=secret,
         )  # fmt: skip
-        return mesh_pb2.InviteResponse(token=token.text)
+        notes = invite_notes(
+            addresses, without_addresses=request.without_addresses, authority=authority,
+            own=self._state.identity().own.certificate,
+        )  # fmt: skip
+        return mesh_pb2.InviteResponse(token=token.text, notes=notes)
 
     @guarded
     def RemoveNode(  # noqa: N802 - the name is the contract's

@@ -61,6 +61,11 @@ class Coordinator:
         self._host, wanted_port = split_host_port(address)
         if wanted_port == LAST_PORT:
             raise InputError(f"--master-port is {LAST_PORT}; devices join on the next one, so choose a lower one")
+        if metrics_port and metrics_port in (wanted_port, wanted_port + 1):
+            raise InputError(
+                f"--metrics-port is {metrics_port}, where {'members' if metrics_port == wanted_port else 'devices'} "
+                f"come with --master-port {wanted_port}; choose another one for one of them"
+            )
         self._has_fixed_port = bool(wanted_port)
         self._advertised = advertised
         self._invites = self._state.invites

@@ -7,7 +7,9 @@ Threads: one that looks after it, for tokens expire by themselves; who invites o
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import threading
 
 import grpc
@@ -46,11 +48,14 @@ class Door:
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
         self._announcement: Announcement | None = None
+        self._trouble = ""
         self._stopping = threading.Event()
         self._minding = threading.Thread(target=self._mind, name="door", daemon=True)
 
     def start(self) -> None:
-        """Look after it from now on."""
+        """Look after it from now on; a port that is taken is told of now, and members are served all the same."""
+        if self.port and _is_taken(self._host, self.port):
+            self._tell(str(self._taken()))
         self._minding.start()
 
     def stop(self) -> threading.Event | None:
@@ -85,10 +90,9 @@ class Door:
         try:
             address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))
         except AddressInUse as error:
-            raise AddressInUse(f"devices cannot join: another process has port {self.port}, the one after "
-                               "--master-port; end that, or start the coordinator with another --master-port"
-                               ) from error  # fmt: skip
+            raise self._taken() from error
         self.port = split_host_port(address)[1]
+        self._trouble = ""
         server.start()
         self._server = server
         hosts = [host for host in self._reachable_hosts() if is_ipv4(host) and not is_loopback(host)]
@@ -108,15 +112,35 @@ class Door:
             try:
                 self.look()
             except AddressInUse as error:
-                log.warning("%s", error)
+                self._tell(str(error))
             except Exception:  # the thread's edge; without it the door would never close again
                 log.exception("the door for devices is looked after again, after an unforeseen error")
+
+    def _taken(self) -> AddressInUse:
+        return AddressInUse(f"devices cannot join: another process has port {self.port}, the one after --master-port; "
+                            "end that, or start the coordinator with another --master-port")  # fmt: skip
+
+    def _tell(self, trouble: str) -> None:
+        """Log a trouble when it begins, not every second."""
+        if trouble != self._trouble:
+            log.warning("%s", trouble)
+        self._trouble = trouble
 
     def _reachable_hosts(self) -> list[str]:
         """Return hosts by which devices reach this machine, the likeliest first."""
         if self._advertised:
             return [self._advertised]
         return own_addresses() if self._host in EVERYWHERE else [self._host]
+
+
+def _is_taken(host: str, port: int) -> bool:
+    """Tell whether somebody listens on a port, as far as can be told without gRPC, which gives a port back late."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host.strip("[]"), port), family=family).close()
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    return False
 
 
 def own_addresses() -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.compute.device_speeds import DeviceSpeeds
-from common.errors import DiskFull, InputError, NodeError, NodeLost, NotTrusted
+from common.errors import DiskFull, InputError, NodeError, NodeLost, NodeTimeout, NotTrusted
 from common.machine.durable_files import replace_private
 from common.machine.state_directory import check_own, state_directory
 from common.trust.certificates import (
@@ -154,9 +154,14 @@ def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
 
 def _ask(address: str, authority: bytes, mesh: str, request: mesh_pb2.JoinRequest) -> mesh_pb2.JoinResponse:
     expected = PeerName(mesh=mesh, role=COORDINATOR, name=mesh)
-    with channel_to_authority(address, authority, expected) as channel, failures_of(f"the coordinator at {address}"):
-        response: mesh_pb2.JoinResponse = mesh_pb2_grpc.JoinServiceStub(channel).Join(request, timeout=LIMIT_SECONDS)
-        return response
+    with channel_to_authority(address, authority, expected) as channel:
+        try:
+            with failures_of(f"the coordinator at {address}"):
+                stub = mesh_pb2_grpc.JoinServiceStub(channel)
+                response: mesh_pb2.JoinResponse = stub.Join(request, timeout=LIMIT_SECONDS)
+                return response
+        except (NodeLost, NodeTimeout) as error:  # it may have let this device in, or not
+            raise type(error)(f"{error}; type the same command again: the token stays good for this device") from error
 
 
 def _write_config(path: Path, values: dict[str, str]) -> None:

@@ -31,6 +31,7 @@ from common.trust.tls import secure_channel
 from common.wire.rpc import Status, channel_options, error_from, error_from_rpc, status_of
 from coordinator.answering.requests import Reading, Started, Token
 from coordinator.cli import answer_there as asking
+from coordinator.cli.consent import loss_of_model
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import owner_access
 from coordinator.models import loading, replacing
@@ -155,6 +156,20 @@ def test_a_caller_that_goes_ends_its_answer(mesh: LoadedMesh, expected: dict[str
     serving = mesh.node._serving.current()
     wait_until(lambda: serving.kv_cache.reserved_bytes == 0, limit_seconds=LIMIT_SECONDS, what="keys and values free")
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
+
+
+def test_whoever_unloads_a_model_that_answers_is_told_what_ends(mesh: LoadedMesh) -> None:
+    """While it answers, and not a moment longer: a script that asks and then unloads is not held up."""
+    assert loss_of_model("tiny", mesh.state) == ""
+    with grpc.insecure_channel(f"unix:{mesh.state}/coordinator.sock", options=channel_options()) as channel:
+        request = generation_pb2.GenerateRequest(prompt="x", length=20_000, top_p=1, ignore_eos=True)
+        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)
+        assert next(stream).WhichOneof("part") == "started"
+        assert next(stream).WhichOneof("part") == "token"
+        assert loss_of_model("tiny", mesh.state) == "tiny is answering: unload ends 1 answer under way"
+        stream.cancel()
+    mesh.answer(PROMPTS[0], length=2)
+    wait_until(lambda: loss_of_model("tiny", mesh.state) == "", limit_seconds=LIMIT_SECONDS, what="nothing is lost")
 
 
 def test_another_model_takes_its_turn(mesh: LoadedMesh, expected: dict[str, list[int]], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ DEVICE = mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, core_count=1)
 def token_of(directory: Path, seconds: int = 60) -> str:
     """Return a token for one device."""
     with OwnerClient(directory) as owner:
-        return owner.invite(seconds)
+        return owner.invite(seconds).token
 
 
 def joined(directory: Path, name: str, data: Path) -> Identity:

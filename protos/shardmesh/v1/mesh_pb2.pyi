@@ -93,10 +93,12 @@ class InviteRequest(_message.Message):
     def __init__(self, lifetime_seconds: _Optional[int] = ..., without_addresses: _Optional[bool] = ...) -> None: ...
 
 class InviteResponse(_message.Message):
-    __slots__ = ("token",)
+    __slots__ = ("token", "notes")
     TOKEN_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     token: str
-    def __init__(self, token: _Optional[str] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, token: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class RemoveNodeRequest(_message.Message):
     __slots__ = ("name",)
