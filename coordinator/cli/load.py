@@ -72,7 +72,6 @@ def load(
     from coordinator.models.loading import load as load_model
     from coordinator.models.records import LoadedModels, name_for
     from coordinator.planning.outline import outline
-    from coordinator.shipping.slice_sender import Transferred
 
     state = state_dir or default_state_directory()
     mesh = owner_access(state)
@@ -89,8 +88,9 @@ def load(
         )
         with node_progress([OWN_SLICE, *request.node_names]) as report:
             arrivals = load_model(
-                checkpoint, request, models, mesh, report=report,
-                report_own=lambda done, total: report(OWN_SLICE, Transferred(total_bytes=total, arrived_bytes=done)),
+                checkpoint, request, models, mesh,
+                report=lambda name, progress: report(name, progress.arrived_bytes, progress.total_bytes),
+                report_own=lambda done, total: report(OWN_SLICE, done, total),
             )  # fmt: skip
     for arrival in arrivals:
         what = f"{arrival.sent_bytes / 1e6:.0f} of {arrival.total_bytes / 1e6:.0f} MB sent"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
@@ -15,13 +16,15 @@ from rich.text import Text
 
 from common.wording import plain
 from coordinator.cli.tables import screen
-from coordinator.shipping.slice_sender import Transferred
-from coordinator.slicing.splitter import ReportBytes
+
+if TYPE_CHECKING:  # torch comes with it, which a load has no use for
+    from coordinator.slicing.splitter import ReportBytes
 
 MOST_LETTERS = 24
 """Of a name before its bar, which wants some room too."""
 UNITS = ((10**9, "GB"), (10**6, "MB"), (1, "bytes"))
-ReportNode = Callable[[str, Transferred], None]
+ReportNode = Callable[[str, int, int], None]
+"""Called with a name, the bytes that are there, and all of them."""
 
 
 @contextmanager
@@ -35,7 +38,7 @@ def byte_progress(text: str) -> Iterator[ReportBytes]:
 
 @contextmanager
 def node_progress(names: Sequence[str]) -> Iterator[ReportNode]:
-    """Yield what to call with a node's name and how far its slice is; a bar for each node, from the first call on."""
+    """Yield what to call with a node's name and its slice's bytes; a bar for each node, from the first call on."""
     bars, report = node_bars(names, screen(to_stderr=True))
     with bars:
         yield report
@@ -46,8 +49,8 @@ def node_bars(names: Sequence[str], console: Console) -> tuple[Progress, ReportN
     bars = _bars(console)
     tasks = {name: bars.add_task(plain(name, MOST_LETTERS), visible=False) for name in names}
 
-    def report(name: str, progress: Transferred) -> None:
-        bars.update(tasks[name], completed=progress.arrived_bytes, total=progress.total_bytes, visible=True)
+    def report(name: str, done: int, total: int) -> None:
+        bars.update(tasks[name], completed=done, total=total, visible=True)
 
     return bars, report
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from common.errors import NodeLost, NodeTimeout, ShardmeshError
+import typer
+
+from common.errors import EXIT_NODE, NodeLost, NodeTimeout, ShardmeshError
 from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.options import StateOption
 from coordinator.cli.status_table import show_status
@@ -15,7 +17,10 @@ if TYPE_CHECKING:  # they import gRPC, and --help must not wait for that
 
 
 def status(state_dir: StateOption = None, json_output: JsonOption = False) -> None:
-    """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model."""
+    """Say in a few lines how the mesh is: the coordinator, each node and what it serves, each model.
+
+    Exit code 5 when there are models and none of them can answer.
+    """
     from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
     from coordinator.models.node_slices import state_of
@@ -38,21 +43,22 @@ def status(state_dir: StateOption = None, json_output: JsonOption = False) -> No
             {"name": model.name, "node_names": list(model.node_names), "is_ready": how == "ready", "state": how}
         )
     (show_document if json_output else show_status)(found)
+    if models and not any(model["is_ready"] for model in found["models"]):
+        raise typer.Exit(EXIT_NODE)
 
 
 def _node(node: mesh_pb2.Node, mesh: MeshAccess, parts: dict[str, tuple[str, int, int]]) -> dict[str, Any]:
     """Return what a node says of itself now. Args: parts: by slice, of which model it is, its rank, of how many."""
-    from coordinator.membership.reach import is_alive
     from coordinator.models.node_slices import list_slices
 
     found: dict[str, Any] = {
-        "name": node.name, "is_alive": is_alive(node), "serves_model": None, "serves_rank": None, "world_size": None,
+        "name": node.name, "is_alive": True, "serves_model": None, "serves_rank": None, "world_size": None,
         "serves_unknown_slice": False, "free_disk_bytes": None, "trouble": None,
     }  # fmt: skip
     try:
         held = list_slices(mesh, node.name)
     except (NodeLost, NodeTimeout):
-        return {**found, "trouble": "not reached"}
+        return {**found, "is_alive": False, "trouble": "not reached"}  # a heartbeat of before says less
     except ShardmeshError as error:
         return {**found, "trouble": str(error)}
     found.update(free_disk_bytes=held.free_bytes, trouble=held.trouble or None)

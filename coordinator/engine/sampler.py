@@ -14,6 +14,9 @@ from common.errors import NodeFault, ShapeError
 from coordinator.engine.sampling_params import SamplingParams as SamplingParams
 from coordinator.engine.sampling_params import check_seed
 
+LEAST_TEMPERATURE, MOST_TEMPERATURE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+"""Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
+
 
 class Sampler:
     """The choices of one sequence: same parameters, seed and logits, same tokens."""
@@ -35,10 +38,10 @@ class Sampler:
         # The sum is cheaper to look at than every value: it is finite unless one of them is not.
         if not math.isfinite(logits.sum().item()) and not bool(torch.isfinite(logits).all()):
             raise NodeFault("the logits hold numbers that are not finite: a node or the head computed them wrongly")
-        if self._params.temperature == 0:
+        if self._params.temperature < LEAST_TEMPERATURE:
             return int(logits.argmax())
         # The highest score becomes 0 first: no temperature, however small, overflows.
-        scores = (logits - logits.max()) / self._params.temperature
+        scores = (logits - logits.max()) / min(self._params.temperature, MOST_TEMPERATURE)
         ids = _top_k(scores, self._params.top_k)
         if ids is not None:
             scores = scores[ids]

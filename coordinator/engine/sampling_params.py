@@ -22,7 +22,7 @@ class SamplingParams:
     """
 
     temperature: float = 1.0
-    """Logits are divided by it; 0 takes the most likely token always."""
+    """Logits are divided by it; 0, or next to 0, takes the most likely token always."""
     top_k: int = 0
     """Only the k most likely tokens stay; 0 for all."""
     top_p: float = 0.9

@@ -31,7 +31,6 @@ from coordinator.cli.status_table import show_status
 from coordinator.cli.tables import screen
 from coordinator.engine.timings import Timings
 from coordinator.planning.prediction import DevicePrediction, Prediction
-from coordinator.shipping.slice_sender import Transferred
 from protos.shardmesh.v1 import mesh_pb2
 from tests.support.planned_models import SPEC
 
@@ -159,9 +158,9 @@ def load() -> None:
         bars, report = node_bars(["coordinator's own slice", "kitchen", "living-room"], console)
         for seconds, share in ((0.0, 0.0), (9.0, 0.2), (12.0, 0.25)):
             clock.return_value = seconds
-            report("coordinator's own slice", Transferred(total_bytes=113 * 10**6, arrived_bytes=113 * 10**6))
-            report("kitchen", Transferred(total_bytes=4 * GB, arrived_bytes=int(share * 4 * GB)))
-            report("living-room", Transferred(total_bytes=2 * GB))
+            report("coordinator's own slice", 113 * 10**6, 113 * 10**6)
+            report("kitchen", int(share * 4 * GB), 4 * GB)
+            report("living-room", 0, 2 * GB)
         console.print(bars.get_renderable())
 
 
