@@ -17,14 +17,14 @@ from rich.text import Text
 from common.wording import plain
 from coordinator.cli.tables import screen
 
-if TYPE_CHECKING:  # torch comes with it, which `load` has no use for
+if TYPE_CHECKING:  # torch comes with it, which a load has no use for
     from coordinator.slicing.splitter import ReportBytes
 
 MOST_LETTERS = 24
 """Of a name before its bar, which wants some room too."""
 UNITS = ((10**9, "GB"), (10**6, "MB"), (1, "bytes"))
 ReportNode = Callable[[str, int, int], None]
-"""Called with a node's name and its slice's bytes, those that are there and all of them."""
+"""Called with a name, the bytes that are there, and all of them."""
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def byte_progress(text: str) -> Iterator[ReportBytes]:
 
 @contextmanager
 def node_progress(names: Sequence[str]) -> Iterator[ReportNode]:
-    """Yield what moves the bars; there is a bar for each node, from the first call on."""
+    """Yield what to call with a node's name and its slice's bytes; a bar for each node, from the first call on."""
     bars, report = node_bars(names, screen(to_stderr=True))
     with bars:
         yield report
@@ -49,8 +49,8 @@ def node_bars(names: Sequence[str], console: Console) -> tuple[Progress, ReportN
     bars = _bars(console)
     tasks = {name: bars.add_task(plain(name, MOST_LETTERS), visible=False) for name in names}
 
-    def report(name: str, arrived_bytes: int, total_bytes: int) -> None:
-        bars.update(tasks[name], completed=arrived_bytes, total=total_bytes, visible=True)
+    def report(name: str, done: int, total: int) -> None:
+        bars.update(tasks[name], completed=done, total=total, visible=True)
 
     return bars, report
 

@@ -47,7 +47,7 @@ def status(state_dir: StateOption = None, json_output: JsonOption = False) -> No
     for name, how in not_listed(loads, [model.name for model in models]).items():
         found["models"].append({"name": name, "node_names": [], "is_ready": False, "state": how})
     (show_document if json_output else show_status)(found)
-    if found["models"] and not any(model["is_ready"] for model in found["models"]):
+    if models and not any(model["is_ready"] for model in found["models"]):
         raise typer.Exit(EXIT_NODE)
 
 

@@ -39,7 +39,7 @@ def show_status(found: Mapping[str, Any]) -> None:
 def _state(node: Mapping[str, Any]) -> str:
     if node["trouble"]:
         return Trouble(node["trouble"])
-    return "alive" if node["is_alive"] else Trouble("silent")
+    return "alive"
 
 
 def _serves(node: Mapping[str, Any]) -> str:
