@@ -74,7 +74,7 @@ class AnswerStream:
             news = self._news.get()
             if isinstance(news, Prepared):
                 sequence = news.sequence
-                text = TextStream(news.tokenizer, sequence.prompt_ids, sequence.eos_ids, self.ask.stop)
+                text = TextStream(news.tokenizer, sequence.prompt_ids, self.ask.stop)
                 yield Started(model=news.model.name, prompt_token_ids=sequence.prompt_ids)
             elif isinstance(news, Notice | Reading):
                 yield news

@@ -1,12 +1,12 @@
-"""From an answer's tokens to its text, piece by piece: whole characters, no end token, nothing of a text that ends it.
+"""From an answer's tokens to its text, piece by piece: whole characters, nothing of a text that ends it.
 
-Covers: stop texts, held back while they may be about to come. Does not cover: characters out of tokens
-(tokenizer/detokenizer.py), ends by token or length (engine/sequence.py).
+Covers: stop texts, held back while they may be about to come. Does not cover: characters out of tokens, and which
+tokens have a text (tokenizer/detokenizer.py), ends by token or length (engine/sequence.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer
 
@@ -14,20 +14,16 @@ from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer
 class TextStream:
     """The text of one answer."""
 
-    def __init__(
-        self, tokenizer: Tokenizer, prompt_ids: Sequence[int], eos_ids: Collection[int], stop: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt_ids: Sequence[int], stop: Sequence[str] = ()) -> None:
         """Args: stop: texts that end the answer before they begin."""
         self._detokenizer = IncrementalDetokenizer(tokenizer, prompt_ids)
-        self._eos_ids, self._stop = eos_ids, stop
+        self._stop = stop
         self._held = ""
         self.is_stopped = False
         """Whether a stop text has come; nothing more is to be pushed then."""
 
     def push(self, token_id: int) -> str:
         """Take the next token and return the text that is now certain, often none."""
-        if token_id in self._eos_ids:
-            return ""
         return self._certain(self._detokenizer.push(token_id), is_last=False)
 
     def finish(self) -> str:

@@ -29,7 +29,7 @@ from tests.support.fake_mesh import GREEDY, VOCAB_SIZE, FakeMesh, fake_identity,
 
 
 class Letters:
-    """A tokenizer of one token a letter; end tokens only where it is told so. See Tokenizer."""
+    """A tokenizer of one token a letter; end tokens, which are special, only where it is told so. See Tokenizer."""
 
     bos_id: int | None = 0
     vocab_size = VOCAB_SIZE
@@ -44,8 +44,8 @@ class Letters:
         return [(ord(letter) - ord("A")) % VOCAB_SIZE for letter in text]
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Return a letter for each token, all different."""
-        return "".join(chr(ord("A") + token_id) for token_id in ids)
+        """Return a letter for each token that is not special, all different."""
+        return "".join(chr(ord("A") + token_id) for token_id in ids if token_id not in self.eos_ids)
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """Refuse: there is no template."""

@@ -53,7 +53,7 @@ def test_an_answer_is_started_then_tokens_then_finished() -> None:
 
 
 def test_an_end_token_ends_the_answer_and_has_no_text() -> None:
-    """What the model says to end with is counted as a token and not printed."""
+    """What the model says to end with is counted as a token and, being special, not printed."""
     source, whole = FakeModels("m"), alone("HELLO", 9)
     last = whole[4]
     source.tokenizer = Letters([ord(last) - ord("A")])

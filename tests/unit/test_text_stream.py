@@ -41,7 +41,7 @@ class Bytes:
 
 def streamed(token_ids: Sequence[int], stop: Sequence[str]) -> tuple[list[str], bool]:
     """Return the pieces of an answer as they come, the rest last, and whether a stop text ended it."""
-    stream = TextStream(Bytes(), Bytes().encode("ab"), Bytes.eos_ids, stop)
+    stream = TextStream(Bytes(), Bytes().encode("ab"), stop)
     pieces = []
     for token_id in token_ids:
         pieces.append(stream.push(token_id))
@@ -88,7 +88,7 @@ def test_nothing_of_a_stop_text_is_ever_printed(token_ids: list[int], stop: list
 @given(token_ids=tokens, stop=stops)
 def test_no_more_is_held_back_than_may_be_the_beginning_of_a_stop_text(token_ids: list[int], stop: list[str]) -> None:
     """A letter that no stop text can begin with, or go on with, is printed with its token."""
-    stream = TextStream(Bytes(), Bytes().encode("ab"), Bytes.eos_ids, stop)
+    stream = TextStream(Bytes(), Bytes().encode("ab"), stop)
     printed, seen = "", []
     for token_id in token_ids:
         printed += stream.push(token_id)
@@ -100,7 +100,7 @@ def test_no_more_is_held_back_than_may_be_the_beginning_of_a_stop_text(token_ids
 
 
 @pytest.mark.parametrize("stop", [(), ("x",)])
-def test_an_end_token_has_no_text(stop: tuple[str, ...]) -> None:
+def test_a_special_token_has_no_text(stop: tuple[str, ...]) -> None:
     """With stop texts and without, what it would be printed as does not show."""
     assert streamed([0, 1, EOS], stop) == (["a", "b", "", ""], False)
 

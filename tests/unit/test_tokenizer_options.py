@@ -15,6 +15,7 @@ from tokenizers import models
 from transformers import AutoTokenizer
 
 from common.errors import CheckpointError, InputError, UnsupportedModel
+from coordinator.answering.text_stream import TextStream
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 from coordinator.tokenizer.keep import keep_tokenizer
 from tests.support.tokenizer_comparison import differences, stream_differences
@@ -81,6 +82,19 @@ def test_a_token_s_own_flag_says_whether_it_is_printed(
     if in_config is not None:
         config["added_tokens_decoder"] = decoder(pipeline, {"special": in_config})
     assert_same(write(tmp_path / "model", config, pipeline))
+
+
+@pytest.mark.parametrize(("special", "printed"), [(True, "hello"), (False, "hello<sep>")])
+def test_the_flag_of_a_token_that_ends_an_answer_says_whether_it_is_printed(
+    special: bool, printed: str, tmp_path: Path
+) -> None:
+    """transformers prints an end that generation_config.json names and no file calls special."""
+    pipeline = with_own({"special": special})
+    tokenizer = assert_same(write(tmp_path / "model", {}, pipeline, generation_config__json={"eos_token_id": COUNT}))
+    assert tokenizer.eos_ids == {COUNT}
+    stream = TextStream(tokenizer, tokenizer.encode("one "))
+    answer = [*tokenizer.encode("hello"), COUNT]
+    assert "".join([*map(stream.push, answer), stream.finish()]) == printed
 
 
 @pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word", "normalized"])
