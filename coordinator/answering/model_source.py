@@ -77,7 +77,7 @@ class MeshModels:
             try:
                 return OpenModel(model, run, None, self._metrics, warned, schedule)
             except SliceMismatch:  # a load has had a node serve another one meanwhile
-                if reach_seconds is None or self._models.find(model.name) != model:
+                if self._models.find(model.name) != model:
                     raise
                 self._have_served(model)
                 return OpenModel(model, run, None, self._metrics, warned, schedule)

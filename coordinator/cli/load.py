@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -117,7 +118,9 @@ def _show(news: Iterable[models_pb2.LoadModelResponse]) -> None:
         report = None
         for one in news:
             part = one.WhichOneof("part")
-            if part == "told":
+            if part == "accepted" and sys.stderr.isatty():
+                tell(f"{one.accepted.name} is being loaded by the coordinator, which goes on when this command ends")
+            elif part == "told":
                 tell(one.told)
             elif part == "planned":
                 names = [OWN_SLICE, *one.planned.nodes]

@@ -28,7 +28,11 @@ def unload(
     if loss := loss_of_model(name, state):
         ask_first(loss, kept=f"{name} stays", yes=yes)
     with OwnerClient(state) as coordinator:
-        missed = coordinator.unload(name)
+        try:
+            missed = coordinator.unload(name)
+        except KeyboardInterrupt:
+            tell(f"\n{name}: the coordinator goes on taking it off; coordinator-cli models says when it is gone")
+            raise
     for node in missed:
         tell(f"{node} was not reached and keeps its slice, until the next load or unload that reaches it")
     tell(f"{name} is unloaded")

@@ -1,7 +1,7 @@
 """What do the coordinator program and the process that does a load say to each other?
 
-    program -> process     one line, the order; later GO, once the plan is written down; the end of the pipe: end at once
-    process -> program     a line for each piece of news; the last one is Brought or Failed
+    program -> process    one line, the order; later GO, once the plan is written down; the end of the pipe: end at once
+    process -> program    a line for each piece of news; the last one is Brought or Failed
 
 Covers: the lines, JSON both ways. Does not cover: who sends them (load_process.py, program/load_child.py).
 """

@@ -96,6 +96,8 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
         description = replace(description, plan=plan)
         teller.send(Planned(node_names=names, description=description.to_json(), prediction=prediction))
         may_go.wait()
+        with suppress(OSError):  # a unit may forbid it; not before, since what is measured would be less
+            os.nice(NICENESS)
         model = models.future(order.name, path, description, names)
         arrivals = bring(
             checkpoint, model, mesh, report=teller.report, report_own=teller.report_own, verify=order.verify
@@ -145,8 +147,6 @@ def main() -> None:
     os.dup2(2, 1)  # what a library prints must not get between
     configure_logs("warning")
     be_first_to_go()
-    with suppress(OSError):  # a unit may forbid it
-        os.nice(NICENESS)
     teller, may_go = Teller(news), threading.Event()
     program = sys.stdin.buffer
     order = LoadOrder.of_line(program.readline())

@@ -1,7 +1,7 @@
 """May this process read a model's files; and if not, as which user, and from where could it?
 
-Covers: the path as the coordinator program sees it, which may be another user than the one who types, and has no /home and
-a /tmp of its own as a service. Does not cover: what is in the files (checkpoints/).
+Covers: the path as the coordinator program sees it, which may be another user than the one who types, and as a service
+has no /home and a /tmp of its own. Does not cover: what is in the files (checkpoints/).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def check_readable(model: Path) -> None:
     if blocked is not None:
         user = user_name()
         what, why = blocked
-        raise InputError(f"the coordinator runs as the user {user}, who cannot read {what} ({why}); have {user} read it, "
-                         f"or copy the model to where {user} can: {readable_place() / model.name}")  # fmt: skip
+        raise InputError(f"the coordinator runs as the user {user}, who cannot read {what} ({why}); have {user} read "
+                         f"it, or copy the model to where {user} can: {readable_place() / model.name}")  # fmt: skip
 
 
 def user_name() -> str:

@@ -13,7 +13,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import closing
 from pathlib import Path
 
@@ -127,8 +127,8 @@ class ModelWorker:
             self._stop(load, NodeError(f"the coordinator is ending, and the load of {load.name} with it; what has "
                                        "arrived stays: load it again when the coordinator is back"))  # fmt: skip
             load.wait(CLOSE_SECONDS)
-        if unloading is not None:
-            _wait_for(unloading[1])
+        if unloading is not None and wait([unloading[1]], CLOSE_SECONDS).not_done:
+            log.warning("%s: a node does not answer; unload it again when the coordinator is back", unloading[0])
 
     def _remember(self, load: LoadUnderWay) -> None:
         """Keep how it stands, and no more of what came to nothing. Call with the lock held."""
@@ -246,10 +246,3 @@ def _as_ours(error: Exception) -> ShardmeshError:
         cls = DiskFull if is_full(error) else ResourceError
         return cls(f"cannot write the mesh's records: {error.strerror or error}; free some room, and load again")
     return InternalError(status_of(error).message)
-
-
-def _wait_for(done: Future[list[str]]) -> None:
-    try:
-        done.exception(CLOSE_SECONDS)
-    except TimeoutError:
-        log.warning("an unload is still waiting for a node; unload again when the coordinator is back")

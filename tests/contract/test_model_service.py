@@ -1,7 +1,8 @@
 """Does a coordinator load what its owner asks it to, as its own user, and nobody else's wish?
 
 Covers: ModelService over the owner's socket with a real process and a real node, and what the command makes of it.
-Does not cover: who waits for whom (tests/unit/test_model_worker.py), terminals that close, kills.
+Does not cover: who waits for whom (tests/unit/test_model_worker.py), terminals that close, kills
+(tests/e2e/test_load_goes_on.py).
 """
 
 from __future__ import annotations

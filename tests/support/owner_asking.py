@@ -37,10 +37,10 @@ class OwnerAsking:
     def __init__(self, state_directory: Path) -> None:
         self._state = state_directory
 
-    def answer(self, prompt: str, *, length: int) -> OwnersAnswer:
-        """Have the only model answer. Raises: grpc.RpcError: it does not."""
+    def answer(self, prompt: str, *, length: int, model: str = "") -> OwnersAnswer:
+        """Have a model answer, the only one by default. Raises: grpc.RpcError: it does not."""
         request = generation_pb2.GenerateRequest(
-            prompt=prompt, length=length, temperature=0, top_p=1, seed=42, ignore_eos=True
+            model=model, prompt=prompt, length=length, temperature=0, top_p=1, seed=42, ignore_eos=True
         )
         token_ids, finished = [], generation_pb2.GenerationFinished()
         with grpc.insecure_channel(f"unix:{self._state / SOCKET_FILE}", options=channel_options()) as channel:

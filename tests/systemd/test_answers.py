@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.errors import EXIT_NODE
+from common.errors import EXIT_INPUT, EXIT_NODE
 from tests.support.systemd_machine import Machine
 from tests.support.systemd_services import (
     LIMIT_SECONDS,
@@ -53,6 +53,19 @@ def test_services_under_their_units_answer_as_programs_by_hand(serving: Machine)
     serving.must("systemctl", "restart", "coordinator", "shardnode")
     wait_until_alive(serving)
     assert json.loads(serving.must_as_service_user(*asked))["token_ids"] == by_hand["token_ids"]
+
+
+def test_a_model_that_the_service_does_not_see_is_refused_with_a_place_that_works(serving: Machine) -> None:
+    """Though root, who types the command, can read it: in somebody's home, and in a /tmp that is not the service's."""
+    for place in ("/home", "/tmp"):
+        serving.must("cp", "-r", MODEL, f"{place}/theirs")
+        refused = serving.run(CLI, "load", f"{place}/theirs", "--state-dir", STATE)
+        assert refused.returncode == EXIT_INPUT, refused.stderr
+        assert f"runs as the user shardmesh, who cannot read {place}/theirs" in refused.stderr
+        assert "to where shardmesh can: /srv/" in refused.stderr
+    serving.must("cp", "-r", "/home/theirs", "/srv/theirs")
+    serving.must(CLI, "load", "/srv/theirs", "--state-dir", STATE)
+    serving.must(CLI, "unload", "theirs", "--state-dir", STATE)
 
 
 def test_a_node_that_is_stopped_while_it_computes_ends_well(serving: Machine) -> None:

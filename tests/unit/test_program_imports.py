@@ -24,7 +24,7 @@ from tests.support.tiny_checkpoint import write_tiny_checkpoint
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
          "generate --coordinator 127.0.0.1:1 --prompt x", "generate --model nowhere --prompt x",
-         "load nowhere")  # fmt: skip
+         "load nowhere", "load --cancel small")  # fmt: skip
 PROGRAM = """
 import sys
 from common.program.command_line import run_program
