@@ -14,8 +14,8 @@ from unittest import mock
 import pytest
 
 from common.errors import EXIT_NODE, EXIT_OK, InputError, ModelNotFound, NodeError, PromptTooLong, ShardmeshError
-from tests.contract.test_asking_a_coordinator import LoadedMesh
 from tests.support.cli import Finished, run_here
+from tests.support.loaded_mesh import LoadedMesh
 from tests.support.shipped_slices import NAME, ShippingMesh
 from tests.support.waiting import wait_until
 

@@ -24,8 +24,8 @@ from coordinator.membership.reach import is_alive, owner_access
 from coordinator.models.node_slices import list_slices
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, shard_pb2
 from shardnode.listeners.service import NodeServer
-from tests.contract.test_asking_a_coordinator import LoadedMesh
 from tests.support.listening_nodes import NAME, ListeningNode, ask
+from tests.support.loaded_mesh import LoadedMesh
 from tests.support.session_messages import close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
 from tests.support.waiting import wait_until
