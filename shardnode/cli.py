@@ -173,8 +173,11 @@ def join(
     joined = join_mesh(token, name or name_of_this_device(), directory, listen)
     print(plain(f"joined mesh {joined.mesh} as {joined.name}"), file=sys.stderr)
     if measure:
-        speeds = device_speeds(directory, lambda text: print(plain(text), file=sys.stderr))
-        print(plain(speeds.in_words()), file=sys.stderr)
+        try:
+            words = device_speeds(directory, lambda text: print(plain(text), file=sys.stderr)).in_words()
+        except OSError as error:  # it has joined all the same
+            words = f"not measured ({error.strerror or error}); that is done again when a plan is made"
+        print(plain(words), file=sys.stderr)
     print(plain(f"start it: shardnode --config {shlex.quote(str(joined.config))}"), file=sys.stderr)
 
 

@@ -14,14 +14,14 @@ from typing import Any
 import typer
 
 
-def as_path(value: str | Path) -> Path:
-    """Return the path that a person means."""
-    return Path(os.path.expanduser(value))
+def as_path(value: object) -> Path:
+    """Return the path that a person means; a TOML file may give a number."""
+    return Path(os.path.expanduser(str(value)))
 
 
-def as_address(value: str) -> str:
+def as_address(value: object) -> str:
     """Return an address, or several with commas, with every unix:~/path spelled out."""
-    return re.sub(r"(?<![^,\s])unix:(~[^,]*)", lambda match: f"unix:{os.path.expanduser(match[1])}", value)
+    return re.sub(r"(?<![^,\s])unix:(~[^,]*)", lambda match: f"unix:{os.path.expanduser(match[1])}", str(value))
 
 
 def path_option(*names: str, **settings: Any) -> Any:

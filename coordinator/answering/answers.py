@@ -26,7 +26,7 @@ from coordinator.engine.sequence import CANCELLED, ERROR, Sequence
 from coordinator.metrics import CoordinatorMetrics
 
 PREPARING_THREADS = 2
-END_SECONDS = 10.0
+END_SECONDS = 3.0
 BACK_SECONDS = 1.5
 """How long nodes that were lost in the middle of an answer may take to be reached again: together with what it takes to
 find out, below the five seconds in which whoever asked is told."""
@@ -96,6 +96,9 @@ class Answers:
         if opened is not None:
             opened.interrupt()
         self._thread.join(END_SECONDS)
+        if self._thread.is_alive():  # it waits for a node, and whoever asked does not have to
+            for stream in self._asked.all():
+                self._asked.end(stream, self._asked.closing())
 
     def _accepted(self, ask: Ask) -> AnswerStream:
         stream = AnswerStream(ask=ask, withdraw=self._withdraw)

@@ -22,7 +22,10 @@ _NAMED_AT_MOST = 4
 
 
 def is_gguf(path: Path) -> bool:
-    """Say whether a file is GGUF, by its name or else by its first bytes; what cannot be read is not."""
+    """Say whether a file is GGUF, by its name or else by its first bytes; what cannot be read is not.
+
+    Raises: PermissionError: this user may not look.
+    """
     return path.suffix.lower() == SUFFIX or _begins_as_gguf(path)
 
 
@@ -100,5 +103,7 @@ def _begins_as_gguf(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
+    except PermissionError:
+        raise  # another user may read it
     except OSError:
         return False

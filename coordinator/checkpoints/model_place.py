@@ -7,9 +7,11 @@ Covers: mistakes that can be told without torch, which takes seconds to import. 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from common.errors import ModelNotFound
+from common.errors import CheckpointError, ModelNotFound
 from common.model.model_spec import ModelSpec
 from coordinator.checkpoints.adapter import check_no_adapter_beside, check_not_only_adapter
 from coordinator.checkpoints.config_values import read_json_object
@@ -27,7 +29,12 @@ def find_model(model: Path) -> Path | tuple[ModelSpec, WeightFiles]:
     Raises: ModelNotFound: there is no model at this place. UnsupportedModel: its maths is not implemented.
         CheckpointError: a file is missing, or config or index cannot be used.
     """
-    gguf = gguf_of(model)
+    with _readable(model):
+        return _find_model(model)
+
+
+def _find_model(model: Path) -> Path | tuple[ModelSpec, WeightFiles]:
+    gguf = _gguf_of(model)
     if gguf is not None:
         return gguf
     if not has_weight_files(model):
@@ -45,6 +52,20 @@ def gguf_of(model: Path) -> Path | None:
     Raises: ModelNotFound: nothing is there, a file of another kind, or several GGUF models. CheckpointError: the
         directory cannot be read, or a first part is missing.
     """
+    with _readable(model):
+        return _gguf_of(model)
+
+
+@contextmanager
+def _readable(model: Path) -> Iterator[None]:
+    """Translate what looking at a path raises: where we may not look, and for a name that is too long."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{model} cannot be read: {error.strerror}") from error
+
+
+def _gguf_of(model: Path) -> Path | None:
     if model.is_file():
         if not is_gguf(model):
             raise ModelNotFound(f"{model} is a file, but not a .gguf; name the model's directory")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from contextlib import suppress
 from types import TracebackType
 from typing import TextIO
 
@@ -116,6 +117,9 @@ class AnswerScreen:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.clear()
+        if kind is not None and not issubclass(kind, BrokenPipeError) and self._is_shared:
+            with suppress(OSError, ResourceError):
+                self.end_line()  # notes that were held come with it
 
 
 def _is_screen(stream: TextIO) -> bool:

@@ -6,13 +6,13 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from common.errors import InputError
+from common.errors import CheckpointError, InputError
 from common.program.logs import configure_logs
 from common.program.path_options import path_argument
 from coordinator.cli.options import LogLevelOption, StateOption, WeightsDtypeOption, as_typed
@@ -72,7 +72,8 @@ def load(
     state = state_dir or default_state_directory()
     path = Path(os.path.abspath(model.expanduser()))
     if cancel:
-        called = name_for(path, name or ("" if path.exists() else str(model)))
+        is_name = model.name == str(model) and not os.path.exists(path)
+        called = name_for(path, name or (str(model) if is_name else ""))
         with OwnerClient(state) as coordinator:
             coordinator.cancel_load(called)
         tell(f"the load of {called} is stopped; what has arrived stays")
@@ -102,8 +103,11 @@ def _check(path: Path, weights_dtype: str | None) -> None:
     from common.weights.slice_format import DEFAULT_TILE_BYTES, check_storage
     from coordinator.checkpoints.model_place import find_model
 
-    with suppress(PermissionError):  # it is the coordinator's user who has to be able to read it
+    try:
         find_model(path)
+    except CheckpointError as error:
+        if not isinstance(error.__cause__, PermissionError):  # the coordinator's user has to be able to read it
+            raise
     if weights_dtype is not None:
         check_storage(weights_dtype, DEFAULT_TILE_BYTES)
 

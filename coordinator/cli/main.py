@@ -35,9 +35,17 @@ for verb in (generate, split, load, unload, models, nodes, plan, doctor, status)
     app.command(short_help=in_short(verb))(verb)
 MESH = "Make a mesh of devices, let devices in, remove them."
 mesh = typer.Typer(
-    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, no_args_is_help=True,
+    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True,
     help=MESH, short_help=MESH,
 )  # fmt: skip
+
+
+@mesh.callback()
+def _mesh_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 for mesh_verb in (init, invite, remove):
     mesh.command(short_help=in_short(mesh_verb))(mesh_verb)
 app.add_typer(mesh, name="mesh")

@@ -40,7 +40,7 @@ def models(state_dir: StateOption = None, json_output: JsonOption = False) -> No
         listed.append({
             "name": model.name, "node_names": list(model.node_names),
             "split_strategy": model.description.plan.strategy, "dtype": model.description.dtype,
-            "total_bytes": model.total_bytes(), "is_ready": how == READY, "state": how,
+            "total_bytes": model.total_bytes(), "is_ready": how.partition(";")[0] == READY, "state": how,
         })  # fmt: skip
     for name, how in begun.items():
         listed.append({

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -57,7 +58,7 @@ def plan(
     described = read_devices(devices) if devices is not None else None
     if split_strategy not in (MEASURED, MEMORY):
         check_cut(len(described.nodes) if described else ratio_count(split_strategy), split_strategy, weights_dtype)
-    if not (model / "config.json").is_file():
+    if not os.path.isfile(model / "config.json"):
         find_model(model)
     outline = outline_of(model)
     description = outline.description(weights_dtype)

@@ -21,6 +21,8 @@ from common.wording import plain
 MOST_LETTERS = 200
 """Of a cell. Names of ours have 60 at most, and who sends more wants the whole screen."""
 GAP, NOTHING = 2, "-"
+LEAST_WIDTH = 20
+"""Of a terminal that says it has none."""
 ENDLESS = 100_000
 TITLE_STYLE, TROUBLE_STYLE = "bold", "red"
 
@@ -48,6 +50,7 @@ def screen(*, to_stderr: bool = False) -> Console:
     )  # fmt: skip
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         console.width = ENDLESS
+    console.width = max(console.width, LEAST_WIDTH)
     return console
 
 

@@ -129,12 +129,18 @@ class Book:
             replace_private(self._path, content)
         except OSError as error:
             kind = DiskFull if is_full(error) else ResourceError
-            if self._path.exists() and self._path.read_bytes() == content:  # in its place, if the power stays
+            if self._holds(content):  # in its place, if the power stays
                 self.kept, self._is_settled = changed, False
                 raise kind(f"cannot make sure that {self._path} is on the disk: {error.strerror}; ask again") from error
             raise kind(f"cannot write {self._path}: {error.strerror}; make room there and ask again, nothing has "
                        "changed") from error  # fmt: skip
         self.kept, self._is_settled = changed, True
+
+    def _holds(self, content: bytes) -> bool:
+        """Tell whether the file is that already."""
+        with suppress(OSError):
+            return self._path.read_bytes() == content
+        return False
 
     def settle(self) -> None:
         """Make sure of a change that could not be made sure of, before anybody is told of it. Raises: as change."""
@@ -155,7 +161,8 @@ class Book:
             self.change()
 
     def _document(self, kept: Kept) -> dict[str, Any]:
-        behind = self.wall_clock() - self.clock()
+        now = self.clock()
+        behind = self.wall_clock() - now
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
             del member["heard_at"]
@@ -165,11 +172,11 @@ class Book:
                 {
                     "name": name, "key": unseen.key_hash, "serial": unseen.issued.serial, "ends": unseen.issued.ends,
                     "certificate": unseen.issued.certificate.decode("ascii"), "invite": unseen.invite_hash,
-                    "invite_ends": unseen.invite_ends + behind,
+                    "invite_ends": unseen.invite_ends + behind, "invite_left": max(0.0, unseen.invite_ends - now),
                 }
                 for name, unseen in kept.unseen.items()
             ],
-            "invites": [{"hash": key, "ends": end + behind} for key, end in kept.invites.items()],
+            "invites": [{"hash": key, "ends": end + behind, "left": end - now} for key, end in kept.invites.items()],
         }  # fmt: skip
 
     def _read(self) -> Kept:
@@ -200,13 +207,19 @@ class Book:
                 issued=Issued(
                     certificate=entry["certificate"].encode("ascii"), serial=entry["serial"], ends=int(entry["ends"])
                 ),
-                key_hash=entry["key"], invite_hash=entry["invite"], invite_ends=self._remembered(entry["invite_ends"]),
+                key_hash=entry["key"], invite_hash=entry["invite"],
+                invite_ends=self._remembered(entry["invite_ends"], entry["invite_left"]),
             )
             for entry in document.get("unseen", [])
         }  # fmt: skip
-        invites = {str(entry["hash"]): self._remembered(entry["ends"]) for entry in document.get("invites", [])}
+        invites = {
+            str(entry["hash"]): self._remembered(entry["ends"], entry["left"]) for entry in document.get("invites", [])
+        }
         return Kept(members={member.name: member for member in members}, unseen=unseen, invites=invites)
 
-    def _remembered(self, ends: float) -> float:
-        """Return in memory's time when an invitation of before ends; a clock that was set back makes none longer."""
-        return self.clock() + min(float(MAX_INVITE_SECONDS), float(ends) - self.wall_clock())
+    def _remembered(self, ends: float, left: float) -> float:
+        """Return in memory's time when an invitation of before ends; a clock that was set back makes none longer.
+
+        Args: left: seconds that it had left when it was last written down.
+        """
+        return self.clock() + min(float(MAX_INVITE_SECONDS), float(left), float(ends) - self.wall_clock())

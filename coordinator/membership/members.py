@@ -76,6 +76,7 @@ class Members:
     def remove(self, name: str) -> None:
         """Revoke every certificate of a node. Raises: NoSuchNode; ResourceError: it cannot be written down."""
         with self._book.lock:
+            self._book.settle()
             self._get(name)
             kept = self._book.kept
             self._book.change(

@@ -144,8 +144,11 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     def RemoveNode(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.RemoveNodeRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RemoveNodeResponse:
-        self._state.members.remove(request.name)
-        self._removed(request.name)
+        try:
+            self._state.members.remove(request.name)
+        finally:  # also where it is so, but not yet sure to be on the disk
+            if all(member.name != request.name for member in self._state.members.all()):
+                self._removed(request.name)
         log.info("%s was removed", request.name)
         return mesh_pb2.RemoveNodeResponse()
 

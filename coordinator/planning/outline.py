@@ -5,6 +5,7 @@ Covers: a directory with config.json alone, or whatever open_checkpoint takes. D
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +15,9 @@ from common.model.plan import make_plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES, check_storage
 from coordinator.checkpoints.config_values import read_json_object
+from coordinator.checkpoints.gguf_place import only_gguf
 from coordinator.checkpoints.model_config import spec_from_config
+from coordinator.checkpoints.weight_files import has_weight_files
 
 if TYPE_CHECKING:  # it imports torch, which a config.json alone has no use for
     from coordinator.checkpoints.checkpoint import Checkpoint
@@ -51,8 +54,7 @@ def outline(checkpoint: Checkpoint) -> ModelOutline:
 def outline_of(model: Path) -> ModelOutline:
     """Return a model's outline. Raises: ModelError and its kinds: there is none, or it is not supported."""
     config = model / "config.json"
-    has_weights = any(model.glob("*.safetensors")) or any(model.glob("*.bin")) if model.is_dir() else True
-    if config.is_file() and not has_weights:
+    if os.path.isfile(config) and not has_weight_files(model) and only_gguf(model) is None:
         values = read_json_object(config)
         dtype = str(values.get("dtype") or values.get("torch_dtype") or "float32")
         return ModelOutline(spec=spec_from_config(values), dtype=dtype if dtype in ITEM_BYTES else "float32")

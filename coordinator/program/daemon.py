@@ -41,7 +41,8 @@ from coordinator.program.model_worker import ModelWorker
 from coordinator.program.node_watch import NodeWatch
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
 
-MEMBER_WORKERS, OWNER_WORKERS = 48, 24
+MEMBER_WORKERS, OWNER_WORKERS = 48, 48
+"""Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
 LOCK_FILE = "coordinator.lock"
 LAST_PORT = 65535
 
@@ -56,6 +57,7 @@ class Coordinator:
         wire_dtype: str = "float32",
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
+        state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
         check_own(state_directory)
         self._state = open_mesh_state(state_directory)
         self._host, wanted_port = split_host_port(address)

@@ -77,7 +77,8 @@ class LoadChild:
                 self._process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
-                self._process.wait()
+                with suppress(subprocess.TimeoutExpired):  # it waits for a disk, inside the kernel
+                    self._process.wait(1.0)
 
     def _write(self, line: bytes) -> None:
         with suppress(OSError, ValueError):  # it has ended, or was: `news` tells why

@@ -54,8 +54,10 @@ class LoadUnderWay:
         self._add(models_pb2.LoadModelResponse(arrivals=arrivals))
 
     def end(self, failure: ShardmeshError | None = None) -> None:
-        """Say that nothing more comes."""
+        """Say that nothing more comes; the first to say so is right."""
         with self._changed:
+            if self.has_ended:
+                return
             self.failure, self.has_ended = failure, True
             self._changed.notify_all()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -18,7 +19,7 @@ from coordinator.program.model_worker import ModelWorker
 from protos.shardmesh.v1 import models_pb2, models_pb2_grpc
 
 MOST_WATCHERS = 8
-"""So that others who ask over the same socket find a thread."""
+"""And as many that wait for an end, so that others who ask over the same socket find a thread."""
 
 
 class ModelServicer(models_pb2_grpc.ModelServiceServicer):
@@ -27,6 +28,7 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     def __init__(self, worker: ModelWorker) -> None:
         self._worker = worker
         self._watchers = threading.Semaphore(MOST_WATCHERS)
+        self._waiters = threading.Semaphore(MOST_WATCHERS)
 
     @guarded
     def LoadModel(  # noqa: N802 - the name is the contract's
@@ -38,20 +40,32 @@ class ModelServicer(models_pb2_grpc.ModelServiceServicer):
     def CancelLoad(  # noqa: N802 - the name is the contract's
         self, request: models_pb2.CancelLoadRequest, context: grpc.ServicerContext
     ) -> models_pb2.CancelLoadResponse:
-        self._worker.cancel(request.name)
+        with self._waiting():
+            self._worker.cancel(request.name)
         return models_pb2.CancelLoadResponse()
 
     @guarded
     def UnloadModel(  # noqa: N802 - the name is the contract's
         self, request: models_pb2.UnloadModelRequest, context: grpc.ServicerContext
     ) -> models_pb2.UnloadModelResponse:
-        return models_pb2.UnloadModelResponse(missed_nodes=self._worker.unload(request.name))
+        with self._waiting():
+            return models_pb2.UnloadModelResponse(missed_nodes=self._worker.unload(request.name))
 
     @guarded
     def ListLoads(  # noqa: N802 - the name is the contract's
         self, request: models_pb2.ListLoadsRequest, context: grpc.ServicerContext
     ) -> models_pb2.ListLoadsResponse:
         return models_pb2.ListLoadsResponse(loads=self._worker.standings())
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Be one of those that wait for an end. Raises: ResourceError: too many do."""
+        if not self._waiters.acquire(blocking=False):
+            raise ResourceError(f"{MOST_WATCHERS} commands wait for a load or an unload to end; ask again in a moment")
+        try:
+            yield
+        finally:
+            self._waiters.release()
 
     def _watch(self, load: LoadUnderWay, context: grpc.ServicerContext) -> Iterator[models_pb2.LoadModelResponse]:
         context.add_callback(load.wake)

@@ -39,7 +39,7 @@ from coordinator.program.load_child import COMMAND, LoadChild
 from coordinator.program.load_under_way import LoadUnderWay
 from protos.shardmesh.v1 import models_pb2
 
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = 4.0
 MOST_KEPT = 20
 """Loads that have ended and are remembered."""
 
@@ -81,7 +81,13 @@ class ModelWorker:
                 raise _is_loading(under_way.name, is_same=under_way.name == name)
             load = self._loading = LoadUnderWay(name, request)
             self._remember(load)
-        threading.Thread(target=self._run, args=(load, path), name="load", daemon=True).start()
+        try:
+            threading.Thread(target=self._run, args=(load, path), name="load", daemon=True).start()
+        except RuntimeError as error:
+            with self._lock:
+                self._loading = None
+            load.end(failure := ResourceError(f"no thread can be started for the load ({error}); is the memory full?"))
+            raise failure from error
         return load
 
     def cancel(self, name: str) -> None:
@@ -100,15 +106,20 @@ class ModelWorker:
 
     def unload(self, name: str) -> list[str]:
         """Take a model off the mesh; return its nodes that could not be asked. Raises: as `unload` of models/."""
+        if not name:
+            raise InputError("the model to unload has no name")
         with self._lock:
             self._check_free("" if self._unloading is not None and self._unloading[0] == name else name)
             if self._unloading is None:
                 if self._loading is not None and self._loading.name != name:
                     raise _is_loading(self._loading.name, is_same=False)
                 done: Future[list[str]] = Future()
-                self._unloading = (name, done)
                 arguments = (name, done, self._loading)
-                threading.Thread(target=self._unload, args=arguments, name="unload", daemon=True).start()
+                try:
+                    threading.Thread(target=self._unload, args=arguments, name="unload", daemon=True).start()
+                except RuntimeError as error:
+                    raise ResourceError(f"no thread can be started for it ({error}); is the memory full?") from error
+                self._unloading = (name, done)
             done = self._unloading[1]
         return done.result()
 
@@ -119,15 +130,18 @@ class ModelWorker:
         return [loads[name].standing() for name in sorted(loads)]
 
     def close(self) -> None:
-        """End what is under way: it can be asked again when the program is back. May be called twice."""
+        """End what is under way: it can be asked again when the program is back. Only the first call waits."""
         with self._lock:
+            if self._is_ending:
+                return
             self._is_ending = True
             load, unloading = self._loading, self._unloading
         if load is not None:
             self._stop(load, NodeError(f"the coordinator is ending, and the load of {load.name} with it; what has "
                                        "arrived stays: load it again when the coordinator is back"))  # fmt: skip
-            load.wait(CLOSE_SECONDS)
-        if unloading is not None and wait([unloading[1]], CLOSE_SECONDS).not_done:
+            if not load.wait(CLOSE_SECONDS):  # a node does not answer; who watches does not have to wait for that
+                load.end(load.stop_reason)
+        if unloading is not None and wait([unloading[1]], 0 if load is not None else CLOSE_SECONDS).not_done:
             log.warning("%s: a node does not answer; unload it again when the coordinator is back", unloading[0])
 
     def _remember(self, load: LoadUnderWay) -> None:

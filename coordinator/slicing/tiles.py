@@ -111,7 +111,7 @@ class TilePacker:
         self._buffer = torch.empty(0, dtype=torch.uint8)
 
     def pack(self, layout: TileLayout, tensors: TileTensors) -> memoryview:
-        """Return the tile as it lies in its file, until the next call. Raises: InputError: float16 is too small."""
+        """Return the tile as it lies in its file, until the next call. Raises: InputError: the dtype is too small."""
         if self._buffer.numel() < layout.byte_count:
             self._buffer = torch.empty(layout.byte_count, dtype=torch.uint8)
         buffer = self._buffer[: layout.byte_count]
@@ -121,10 +121,11 @@ class TilePacker:
             target = space.view(TORCH_DTYPES[place.dtype]).view(place.shape)
             source = tensors[place.name]
             target.copy_(source)
-            is_narrowed = target.dtype is torch.float16 and source.dtype is not torch.float16
+            is_narrowed = target.dtype not in (torch.float32, source.dtype)
             if is_narrowed and row_not_finite(target) is not None:
-                raise InputError(f"this model has weights in '{place.name}' that float16 cannot hold; "
-                                 "use --weights-dtype bfloat16 or float32")  # fmt: skip
+                others = "bfloat16 or float32" if target.dtype is torch.float16 else "float32"
+                raise InputError(f"this model has weights in '{place.name}' that {place.dtype} cannot hold; "
+                                 f"use --weights-dtype {others}")  # fmt: skip
         return buffer.numpy().data
 
 

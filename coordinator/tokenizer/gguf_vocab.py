@@ -122,6 +122,8 @@ class GgufVocabulary:
             token_id = SENTENCEPIECE_IDS.get(key)
             return token_id if token_id is not None and token_id < len(self.tokens) else None
         if token_id is not None and not 0 <= token_id < len(self.tokens):
+            if key == "padding_token_id":  # 4294967295, for none, is what some converters write; nothing is padded
+                return None
             raise self._bad(f"tokenizer.ggml.{key} is {token_id}, but there are {len(self.tokens)} tokens")
         return token_id
 

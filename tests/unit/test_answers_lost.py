@@ -6,11 +6,14 @@ Covers: coordinator/answering/answers.py over models without nodes. Does not cov
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
 from common.errors import NodeError, NodeLost, NoSuchNode
+from coordinator.answering import answers as answers_module
 from coordinator.answering.answer_stream import AnswerStream
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Event, Failed, Notice, Token
@@ -230,3 +233,25 @@ def test_an_answer_that_is_complete_does_not_fail_any_more() -> None:
         stream.put(news)
     events = list(stream)
     assert (reason_of(events), text_of(events), withdrawn) == ("stop", "B", ["stop"])
+
+
+def test_whoever_waits_for_a_model_that_a_node_does_not_open_hears_of_the_end_in_time() -> None:
+    """Opening may wait for a node for minutes; the end of the program does not."""
+    source, may_open = FakeModels("a"), threading.Event()
+    is_opening = threading.Event()
+
+    def wait_for_a_node(mesh: FakeMesh) -> None:
+        is_opening.set()
+        may_open.wait(60)
+
+    source.before_open = wait_for_a_node
+    answers = Answers(source, CoordinatorMetrics())
+    stream = arrive(answers, source, make_ask("HELLO", length=20, model="a"))
+    assert is_opening.wait(10)
+    with mock.patch.object(answers_module, "END_SECONDS", 0.01):
+        answers.close()
+    last = list(stream)[-1]
+    assert isinstance(last, Failed)
+    assert isinstance(last.error, NodeError)
+    may_open.set()
+    answers.close()

@@ -117,3 +117,13 @@ def test_a_weight_that_float16_cannot_hold_is_no_damage_but_another_dtype_s_matt
     """The model is whole: the line says which dtype to ask for."""
     with pytest.raises(InputError, match="float16 cannot hold"):
         slice_model(tmp_path, model=spoiled("model.layers.0.mlp.up_proj.weight", 0, 1e6), dtype="float16")
+
+
+@pytest.mark.parametrize(("dtype", "other"), [("bfloat16", "use --weights-dtype float32"), ("float16", "bfloat16 or")])
+def test_a_weight_that_a_smaller_dtype_cannot_hold_is_refused_when_it_is_cut(
+    tmp_path: Path, dtype: str, other: str
+) -> None:
+    """Not found as damage when somebody asks; the model itself is whole."""
+    model = save(spoiled("model.layers.1.mlp.up_proj.weight", 2, 3.4e38), tmp_path, "safetensors")
+    with pytest.raises(InputError, match=f"that {dtype} cannot hold; .*{other}"):
+        slice_checkpoint(model, tmp_path / "split", dtype=dtype)

@@ -17,7 +17,7 @@ import pytest
 import typer
 from typer.main import get_command
 
-from common.errors import EXIT_INPUT, EXIT_MODEL, EXIT_SLICE
+from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_MODEL, EXIT_SLICE
 from common.program import familiar
 from common.program.command_line import run_program
 from common.program.path_options import as_address, as_path
@@ -261,3 +261,17 @@ def test_a_shell_can_complete_what_is_typed(
     completed = capsys.readouterr().out.split()
     assert completed
     assert all(word.startswith(words) for word in completed)
+
+
+def test_a_number_where_a_path_or_an_address_belongs_is_told(typed: Any, tmp_path: Path) -> None:
+    """TOML knows numbers; whoever writes one is told so."""
+    for line in ("listen = 50051", "slice-dir = 5"):
+        (tmp_path / "node.toml").write_text(line)
+        finished = typed("shardnode", "--config", str(tmp_path / "node.toml"))
+        assert finished.code not in (0, EXIT_INTERNAL)
+
+
+def test_mesh_alone_explains_its_verbs(typed: Any) -> None:
+    """As the program does without a verb."""
+    finished = typed("coordinator-cli", "mesh")
+    assert (finished.code, "invite" in finished.out) == (0, True)

@@ -122,3 +122,15 @@ def test_tokens_have_limits(mesh: KeptMesh) -> None:
         mesh.invites.make(60)
     with pytest.raises(ResourceError):
         mesh.invites.make(60)
+
+
+def test_a_clock_that_was_set_back_gives_a_token_no_more_than_it_had_left(mesh: KeptMesh, tmp_path: Path) -> None:
+    """As on a board without a battery, whose clock begins an hour ago."""
+    secret = mesh.invites.make(60)
+    clock = Clock()
+    clock.now = mesh.clock.now - 3600
+    again = KeptMesh(tmp_path, clock)
+    again.members.check_token(secret)
+    clock.now += 61
+    with pytest.raises(TokenRefused):
+        again.members.check_token(secret)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import CheckpointError, ModelNotFound, UnsupportedModel
-from coordinator.checkpoints.model_place import find_model
+from coordinator.checkpoints.model_place import find_model, gguf_of
 from coordinator.models.records import name_for
 from coordinator.tokenizer import load_tokenizer
 from coordinator.tokenizer.keep import keep_tokenizer
@@ -153,3 +153,11 @@ def test_a_gguf_without_a_vocabulary_takes_the_one_beside_it(tmp_path: Path) -> 
         load_tokenizer(tmp_path)
     shutil.copy(save(build(layers=1), tmp_path / "other") / "tokenizer.json", tmp_path)
     assert load_tokenizer(tmp_path).encode(TEXT)
+
+
+def test_a_path_that_cannot_be_looked_at_is_no_bug_of_ours(tmp_path: Path) -> None:
+    """A name that is too long, and the same below a directory."""
+    for path in (tmp_path / ("x" * 300), tmp_path / ("y" * 300) / "model.gguf"):
+        for look in (find_model, gguf_of):
+            with pytest.raises(CheckpointError, match="cannot be read: File name too long"):
+                look(path)

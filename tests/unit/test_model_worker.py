@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from common.errors import (
 from common.trust.identity import Identity
 from coordinator.membership.reach import MeshAccess
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.program import model_worker
 from coordinator.program.load_under_way import LoadUnderWay
 from coordinator.program.model_worker import ModelWorker
 from protos.shardmesh.v1 import models_pb2
@@ -250,3 +252,32 @@ def test_disks_that_are_full_when_the_record_is_written_are_told(make: Make, mon
     monkeypatch.setattr("coordinator.models.records.replace_private", full)
     with pytest.raises(ResourceError, match="No space left on device; free some room"):
         parts(make(fake_load.WHOLE).load(request()))
+
+
+def test_a_node_that_does_not_answer_holds_neither_watchers_nor_the_end_twice(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its process has ended by then; the program has only so much time."""
+    may_answer, is_asked = threading.Event(), threading.Event()
+
+    def serve(mesh: MeshAccess, name: str, slice_id: str) -> None:
+        is_asked.set()
+        may_answer.wait(60)
+
+    monkeypatch.setattr("coordinator.models.replacing.serve_slice", serve)
+    monkeypatch.setattr(model_worker, "CLOSE_SECONDS", 0.01)
+    worker = make(fake_load.WHOLE)
+    load = worker.load(request())
+    assert is_asked.wait(LIMIT_SECONDS)
+    worker.close()
+    with pytest.raises(NodeError, match="the coordinator is ending"):
+        parts(load)
+    monkeypatch.setattr(model_worker, "CLOSE_SECONDS", 3600.0)
+    worker.close()
+    may_answer.set()
+
+
+def test_unloading_needs_a_name(make: Make) -> None:
+    """Nothing else that is under way is meant."""
+    with pytest.raises(InputError, match="no name"):
+        make(fake_load.WAITS).unload("")
