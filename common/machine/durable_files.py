@@ -7,10 +7,17 @@ import os
 import tempfile
 from pathlib import Path
 
+from common.errors import DiskFull, ResourceError
+
 
 def is_full(error: OSError) -> bool:
     """Tell whether something was not written because there is no room."""
     return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def failure_to_write(error: OSError) -> type[ResourceError]:
+    """Return the class of error that a person is told of what this machine could not write."""
+    return DiskFull if is_full(error) else ResourceError
 
 
 def sync_directory(directory: Path) -> None:

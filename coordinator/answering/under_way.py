@@ -11,6 +11,7 @@ import logging
 import threading
 
 from common.errors import NodeError, ResourceError
+from common.wording import counted
 from coordinator.answering.answer_stream import AnswerStream, Ended
 from coordinator.answering.request_log import tell_log
 
@@ -78,4 +79,4 @@ class UnderWay:
         return NodeError(self._closing)
 
     def _counted(self) -> str:
-        return f"{len(self._streams)} answer{'s' if len(self._streams) > 1 else ''} under way"
+        return f"{counted(len(self._streams), 'answer')} under way"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from common.errors import InputError, ShardmeshError
+from common.wording import counted
 from coordinator.cli.telling import tell
 
 if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
@@ -65,7 +66,7 @@ def loss_of_model(name: str, state: Path) -> str:
         losses.append(f"{model.source}, from which {name} was loaded, is not there any more: what the nodes hold may "
                       "be the only copy of it, and unload removes that")  # fmt: skip
     if count := _answers_under_way(model, state):
-        losses.append(f"{name} is answering: unload ends {count} answer{'s' if count > 1 else ''} under way")
+        losses.append(f"{name} is answering: unload ends {counted(count, 'answer')} under way")
     return "; ".join(losses)
 
 

@@ -42,6 +42,13 @@ def standing(model: LoadedModel, mesh: MeshAccess, loads: Loads) -> str:
     return f"{state_of(model, mesh)}; {words}" if model.is_loaded else words
 
 
+def could_answer(how: str) -> bool:
+    """Tell whether a model could answer now, of what `standing` says."""
+    from coordinator.models.node_slices import READY
+
+    return how.partition(";")[0] == READY
+
+
 def not_listed(loads: Loads, listed: Collection[str]) -> dict[str, str]:
     """Return by name how loads stand that have no plan, or none yet, so that their models are not listed."""
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 from common.program.sizes import shown_size
 from coordinator.cli.documents import JsonOption, show_document
-from coordinator.cli.load_standing import loads_of, not_listed, standing
+from coordinator.cli.load_standing import could_answer, loads_of, not_listed, standing
 from coordinator.cli.options import StateOption
 from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import tell
@@ -16,7 +16,6 @@ COLUMNS = (
     Column("model"), Column("nodes"), Column("split"), Column("dtype"), Column("size", is_number=True),
     Column("state"),
 )  # fmt: skip
-READY = "ready"
 
 
 def models(state_dir: StateOption = None, json_output: JsonOption = False) -> None:
@@ -40,7 +39,7 @@ def models(state_dir: StateOption = None, json_output: JsonOption = False) -> No
         listed.append({
             "name": model.name, "node_names": list(model.node_names),
             "split_strategy": model.description.plan.strategy, "dtype": model.description.dtype,
-            "total_bytes": model.total_bytes(), "is_ready": how.partition(";")[0] == READY, "state": how,
+            "total_bytes": model.total_bytes(), "is_ready": could_answer(how), "state": how,
         })  # fmt: skip
     for name, how in begun.items():
         listed.append({

@@ -8,7 +8,7 @@ import typer
 
 from common.errors import EXIT_NODE, NodeLost, NodeTimeout, ShardmeshError
 from coordinator.cli.documents import JsonOption, show_document
-from coordinator.cli.load_standing import loads_of, not_listed, standing
+from coordinator.cli.load_standing import could_answer, loads_of, not_listed, standing
 from coordinator.cli.options import StateOption
 from coordinator.cli.status_table import show_status
 
@@ -24,7 +24,6 @@ def status(state_dir: StateOption = None, json_output: JsonOption = False) -> No
     """
     from coordinator.membership.reach import owner_access
     from coordinator.membership.state import default_state_directory
-    from coordinator.models.node_slices import READY
     from coordinator.models.records import LoadedModels
 
     state = state_dir or default_state_directory()
@@ -40,9 +39,8 @@ def status(state_dir: StateOption = None, json_output: JsonOption = False) -> No
     }  # fmt: skip
     for model in models:
         how = standing(model, mesh, loads)
-        is_ready = how.partition(";")[0] == READY
         found["models"].append(
-            {"name": model.name, "node_names": list(model.node_names), "is_ready": is_ready, "state": how}
+            {"name": model.name, "node_names": list(model.node_names), "is_ready": could_answer(how), "state": how}
         )
     for name, how in not_listed(loads, [model.name for model in models]).items():
         found["models"].append({"name": name, "node_names": [], "is_ready": False, "state": how})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from common.errors import InputError
+from common.wording import counted
 
 
 def check_together(options: Mapping[str, Any], is_given: Callable[[str], bool]) -> None:
@@ -27,9 +28,8 @@ def check_together(options: Mapping[str, Any], is_given: Callable[[str], bool]) 
         return
     count = len([name for name in nodes.split(",") if name.strip()])
     if is_given("world_size") and options["world_size"] != count:
-        named = "1 node" if count == 1 else f"{count} nodes"
-        raise InputError(f"--nodes names {named} and --world-size is {options['world_size']}: they contradict each "
-                         "other; leave --world-size out, or name as many nodes")  # fmt: skip
+        raise InputError(f"--nodes names {counted(count, 'node')} and --world-size is {options['world_size']}: they "
+                         "contradict each other; leave --world-size out, or name as many nodes")  # fmt: skip
     if is_given("kv_budget_bytes"):
         raise InputError("--kv-budget-bytes is for nodes that this command starts; give it to each shardnode of "
                          "--nodes")  # fmt: skip

@@ -18,8 +18,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common.errors import DiskFull, InputError, ResourceError
-from common.machine.durable_files import is_full, replace_private
+from common.errors import InputError, ResourceError
+from common.machine.durable_files import failure_to_write, replace_private
 
 MEMBERS_FILE = "members.json"
 FORMAT = 1
@@ -128,7 +128,7 @@ class Book:
         try:
             replace_private(self._path, content)
         except OSError as error:
-            kind = DiskFull if is_full(error) else ResourceError
+            kind = failure_to_write(error)
             if self._holds(content):  # in its place, if the power stays
                 self.kept, self._is_settled = changed, False
                 raise kind(f"cannot make sure that {self._path} is on the disk: {error.strerror}; ask again") from error

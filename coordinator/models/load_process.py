@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from common.compute.lean_torch import import_torch_lean
-from common.errors import DiskFull, ResourceError
-from common.machine.durable_files import is_full
+from common.machine.durable_files import failure_to_write
 from common.machine.operating_system import be_first_to_go
 from common.program.logs import configure_logs
 from coordinator.models.load_messages import Brought, Failed, LoadOrder, News, Planned, Progress, Told, line_of
@@ -156,7 +155,7 @@ def main() -> None:
     try:
         run(order, teller, may_go)
     except OSError as error:
-        kind = DiskFull if is_full(error) else ResourceError
+        kind = failure_to_write(error)
         teller.send(Failed.of(kind(f"cannot write what belongs to the model: {error.strerror or error}; free some "
                                    "room, and load again")))  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the edge of a process; status_of logs what is not ours

@@ -18,7 +18,6 @@ from contextlib import closing
 from pathlib import Path
 
 from common.errors import (
-    DiskFull,
     InputError,
     InternalError,
     ModelNotFound,
@@ -26,7 +25,7 @@ from common.errors import (
     ResourceError,
     ShardmeshError,
 )
-from common.machine.durable_files import is_full
+from common.machine.durable_files import failure_to_write
 from common.weights.slice_description import SliceDescription
 from common.wire.rpc import status_of
 from coordinator.membership.reach import MeshAccess
@@ -257,6 +256,7 @@ def _as_ours(error: Exception) -> ShardmeshError:
     if isinstance(error, ShardmeshError):
         return error
     if isinstance(error, OSError):
-        cls = DiskFull if is_full(error) else ResourceError
-        return cls(f"cannot write the mesh's records: {error.strerror or error}; free some room, and load again")
+        return failure_to_write(error)(
+            f"cannot write the mesh's records: {error.strerror or error}; free some room, and load again"
+        )
     return InternalError(status_of(error).message)

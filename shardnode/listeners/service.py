@@ -19,6 +19,7 @@ from common.trust.certificates import COORDINATOR, PeerName
 from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.wire.standard_services import StandardServices
+from common.wording import counted
 from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, shard_pb2_grpc, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.listeners.link_service import LinkServicer
@@ -134,7 +135,7 @@ def _ending() -> NodeError:
 
 
 def _counted(session_count: int) -> str:
-    return f"answers in {session_count} session{'s' if session_count > 1 else ''}"
+    return f"answers in {counted(session_count, 'session')}"
 
 
 def only_coordinator_of(own: PeerName | None) -> CheckCaller:
