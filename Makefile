@@ -40,7 +40,7 @@ help: ## Explain these commands
 
 setup: $(READY) ## Make .venv with everything in it (a second time takes no time)
 
-$(READY): pyproject.toml requirements.lock hatch_build.py deploy/torch_build.py $(wildcard common/native/*.[ch] common/native/build.py)
+$(READY): pyproject.toml requirements.lock hatch_build.py common/program/start_script.sh deploy/torch_build.py $(wildcard common/native/*.[ch] common/native/build.py)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@echo "setup: installing into $(VENV) (a minute or more the first time)"

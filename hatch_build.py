@@ -1,6 +1,7 @@
-"""Builds the matrix kernels when shardmesh is installed; an install goes on without them where it cannot.
+"""Builds the matrix kernels and the start scripts when shardmesh is installed; goes on without kernels where it cannot.
 
-Covers: calling common/native/build.py from hatchling, naming the wheel after the platform it now is for.
+Covers: calling common/native/build.py from hatchling, naming the wheel after the platform it now is for; a start
+script for each program, out of common/program/start_script.sh.
 Does not cover: compiling (common/native/build.py).
 """
 
@@ -8,18 +9,38 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+PROGRAMS = {
+    "shardnode": "shardnode.start",
+    "coordinator": "coordinator.cli.coordinator_start",
+    "coordinator-cli": "coordinator.cli.start",
+}
 
-class NativeKernelsHook(BuildHookInterface[Any]):
-    """Compiles before any wheel, also the editable one of `pip install -e .`."""
+
+class InstallHook(BuildHookInterface[Any]):
+    """Compiles and writes scripts before any wheel, also the editable one of `pip install -e .`."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        """Build the library in the source tree and add it to the wheel."""
+        """Add the start scripts and the library to the wheel."""
+        self._scripts = tempfile.TemporaryDirectory()
+        for program, module in PROGRAMS.items():
+            script = Path(self._scripts.name, program)
+            script.write_text(start_script(Path(self.root), program, module), encoding="utf-8")
+            script.chmod(0o755)
+        build_data["shared_scripts"][self._scripts.name] = "."
+        self._add_kernels(build_data)
+
+    def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
+        """Drop the scripts: the wheel has them."""
+        self._scripts.cleanup()
+
+    def _add_kernels(self, build_data: dict[str, Any]) -> None:
         native = _load(Path(self.root, "common", "native", "build.py"))
         try:
             library: Path = native.build()
@@ -29,6 +50,12 @@ class NativeKernelsHook(BuildHookInterface[Any]):
         build_data["pure_python"] = False
         build_data["infer_tag"] = True
         build_data["artifacts"].append(f"/{library.relative_to(self.root).as_posix()}")
+
+
+def start_script(root: Path, program: str, module: str) -> str:
+    """Return the script that starts one program, whose `main` is in `module`."""
+    text = (root / "common" / "program" / "start_script.sh").read_text(encoding="utf-8")
+    return text.replace("MODULE", module).replace("PROGRAM", program)
 
 
 def _load(path: Path) -> ModuleType:

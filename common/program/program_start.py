@@ -4,13 +4,14 @@
     from shardnode.cli import main as program
     program()  # which calls raise_on_interrupt, where somebody catches it
 
-Covers: from our first line on; what comes before is Python's own start. Does not cover: Ctrl-C once it runs
-(command_line.py).
+Covers: from our first line on, and what was held back before it. Does not cover: holding it back while Python itself
+starts (start_script.sh); Ctrl-C once it runs (command_line.py).
 It imports next to nothing, since until its first call Ctrl-C is an exception that nobody expects.
 """
 
 # Not `signal`, which makes enumerations of these first and takes as long as all before it.
 import _signal as signal  # type: ignore[import-not-found] # typeshed does not know it
+import sys
 import time
 
 _started_at = time.perf_counter()
@@ -23,9 +24,14 @@ def seconds_since_start() -> float:
 
 
 def end_on_interrupt() -> None:
-    """Have Ctrl-C end the process at once from now on; not where a shell in the background has it ignored."""
+    """Have Ctrl-C end the process at once from now on; not where a shell in the background has it ignored.
+
+    One that start_script.sh has held back until now ends it here.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _take_name(sys.argv[0])
 
 
 def raise_on_interrupt() -> None:
@@ -37,6 +43,18 @@ def raise_on_interrupt() -> None:
 def was_interrupted() -> bool:
     """Tell whether Ctrl-C was pressed: libraries that it breaks off raise what they like."""
     return _was_interrupted
+
+
+def _take_name(script: str) -> None:
+    """Have `top` and `pgrep` see the program's name instead of python's, as if the kernel had started the script."""
+    name = script.rpartition("/")[2]
+    if name not in ("shardnode", "coordinator", "coordinator-cli"):
+        return
+    try:
+        with open("/proc/self/comm", "w") as comm:
+            comm.write(name)
+    except OSError:
+        pass  # macOS has no such file, and a name is not worth a word
 
 
 def _interrupt(number: int, frame: object) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -144,6 +146,19 @@ def test_ctrl_c_while_a_program_imports_ends_it_without_a_traceback(start: str, 
     code = INTERRUPTED.format(start=start, module=module)
     done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+@pytest.mark.parametrize("program", ["shardnode", "coordinator", "coordinator-cli"])
+def test_ctrl_c_while_python_itself_starts_waits_and_then_ends_the_program(tmp_path: Path, program: str) -> None:
+    """In its first 20 ms the traceback would be one of Python's own files; the start script holds the signal back."""
+    if subprocess.run(["env", "--block-signal=INT", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("the env of this machine blocks no signals")
+    script = shutil.copy(Path(sys.executable).with_name(program), tmp_path)
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nkill -INT $$\necho held back\nexec {shlex.quote(sys.executable)} "$@"\n')
+    python.chmod(0o755)
+    done = subprocess.run([script, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "held back\n", "")
 
 
 @pytest.mark.parametrize("start", STARTS)
