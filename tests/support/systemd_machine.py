@@ -217,7 +217,7 @@ def _made(directory: Path) -> Path:
 def _staged_venv(directory: Path) -> Path:
     """Make this interpreter's .venv anew as `make setup` in INSTALLED would have; its packages are only pointed to.
 
-    Programs and links in a .venv name where it was made, so this tree's own would not work there.
+    Links in a .venv name where it was made, so this tree's own would not work there.
     """
     own = Path(sys.executable).parent
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
@@ -228,8 +228,5 @@ def _staged_venv(directory: Path) -> Path:
     (packages / "shardmesh.pth").write_text(f"{INSTALLED}\n{PACKAGES}\n")
     (programs / "python").symlink_to(f"{PYTHON}/bin/{version}")
     for name in ("shardnode", "coordinator", "coordinator-cli"):
-        script = (own / name).read_text().replace(f"#!{own}/", f"#!{INSTALLED}/.venv/bin/", 1)
-        assert script.startswith(f"#!{INSTALLED}/.venv/bin/python"), script
-        (programs / name).write_text(script)
-        (programs / name).chmod(0o755)
+        shutil.copy(own / name, programs)  # it takes the Python beside it
     return directory
