@@ -1,11 +1,9 @@
-"""What a few rows go through between two blocks: sum of parts, norm; by kernels of our own.
+"""What rows go through between two blocks: sum of parts, norm; by kernels of our own, once through memory.
 
-Covers: whether they can, and calling them (native/steps.c says what they compute and why torch does not). Sums of parts
-and norms take many rows too: they go through memory once, where torch's operations go several times.
-Does not cover: blocks (tile_products.py), the same steps in torch, where there is no library (residual.py,
-coordinator/ranks/reduction.py).
+Covers: calling them (native/steps.c says what they compute). Does not cover: blocks (tile_products.py), what the sums
+and norms belong to (residual.py, coordinator/ranks/reduction.py).
 
-All tensors are float32 on the CPU and contiguous unless something else is said.
+All arrays are float32 and without gaps unless something else is said.
 """
 
 from __future__ import annotations
@@ -13,47 +11,31 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
-from common.compute import matmul
-
-
-def can_step(rows: torch.Tensor) -> bool:
-    """Tell whether these rows [row_count, ...] are few, on the CPU, and there are kernels."""
-    return rows.shape[0] <= matmul.MOST_NATIVE_ROWS and can_add_up(rows)
+from common.compute.address import address, address_or_none
+from common.compute.matmul import functions
+from common.weights.stored_numbers import Floats
 
 
-def can_add_up(rows: torch.Tensor) -> bool:
-    """Tell whether `add_parts` and `add_and_normalize` take such rows [row_count, ...]: any number of them."""
-    return matmul.kernels.functions is not None and rows.is_cpu
-
-
-def add_parts(parts: Sequence[torch.Tensor]) -> tuple[torch.Tensor, bool]:
-    """Return the sum of tensors of one shape in their order, new, and whether all of it is finite."""
-    total = torch.empty(parts[0].shape)
-    addresses = (ctypes.c_void_p * len(parts))(*[part.data_ptr() for part in parts])
-    return total, not matmul.functions().shardmesh_add(addresses, len(parts), total.numel(), total.data_ptr())
+def add_parts(parts: Sequence[Floats]) -> tuple[Floats, bool]:
+    """Return the sum of arrays of one shape in their order, new, and whether all of it is finite."""
+    total = np.empty(parts[0].shape, np.float32)
+    addresses = (ctypes.c_void_p * len(parts))(*[address(part) for part in parts])
+    return total, not functions().shardmesh_add(addresses, len(parts), total.size, address(total))
 
 
 def add_and_normalize(
-    hidden: torch.Tensor,
-    addend: torch.Tensor | None,
-    weight: torch.Tensor,
-    epsilon: float,
-    into: torch.Tensor | None = None,
-) -> torch.Tensor:
+    hidden: Floats, addend: Floats | None, weight: Floats, epsilon: float, into: Floats | None = None
+) -> Floats:
     """Add `addend` to `hidden` in place; return its rows by their root mean square, times `weight`.
 
     Args: into: of hidden's shape, to be written and returned; new if not given.
+    Source: arXiv:1910.07467.
     """
-    normed = torch.empty(hidden.shape) if into is None else into
+    normed = np.empty(hidden.shape, np.float32) if into is None else into
     row_count, width = hidden.shape
-    matmul.functions().shardmesh_normalize(
-        hidden.data_ptr(), address(addend), weight.data_ptr(), row_count, width, epsilon, normed.data_ptr()
+    functions().shardmesh_normalize(
+        address(hidden), address_or_none(addend), address(weight), row_count, width, epsilon, address(normed)
     )
     return normed
-
-
-def address(tensor: torch.Tensor | None) -> int | None:
-    """Return where a tensor lies; None for none."""
-    return None if tensor is None else tensor.data_ptr()

@@ -18,9 +18,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 
 from common.errors import ProtocolError
+from common.weights.stored_numbers import Floats
 
 _FUTURE_WRITE_SEAL = 0x10  # F_SEAL_FUTURE_WRITE of <linux/fcntl.h>, which Python does not name
 _FLOAT_BYTES = 4
@@ -31,8 +32,8 @@ class MemoryFile:
     """Memory of our own and the descriptor that a peer opens it by. Close it when every peer has been told."""
 
     descriptor: int
-    floats: torch.Tensor
-    """float32 [byte_count / 4]; the memory is freed with the last tensor over it, here and at every peer."""
+    floats: Floats
+    """float32 [byte_count / 4]; the memory is freed with the last array over it, here and at every peer."""
 
     def close(self) -> None:
         """Close the descriptor; the memory stays."""
@@ -40,26 +41,26 @@ class MemoryFile:
 
 
 class Room:
-    """Memory of which tensors of one shape after another take the beginning.
+    """Memory of which arrays of one shape after another take the beginning.
 
-    The last view is kept: the rounds of a sweep have one shape, and making a view costs torch more than using it.
+    The last view is kept: the rounds of a sweep have one shape.
     """
 
-    def __init__(self, floats: torch.Tensor) -> None:
+    def __init__(self, floats: Floats) -> None:
         """Args: floats: float32 [count]."""
         self._floats = floats
         self._last = floats
 
-    def view(self, shape: Sequence[int]) -> torch.Tensor | None:
-        """Return the beginning as a tensor of `shape`, the same memory each time; None where there is no room for it.
+    def view(self, shape: Sequence[int]) -> Floats | None:
+        """Return the beginning as an array of `shape`, the same memory each time; None where there is no room for it.
 
         Args: shape: lengths that are not negative.
         """
         if self._last.shape != tuple(shape):
             count = math.prod(shape)
-            if count > self._floats.numel():
+            if count > self._floats.size:
                 return None
-            self._last = self._floats[:count].view(*shape)
+            self._last = self._floats[:count].reshape(shape)
         return self._last
 
 
@@ -85,7 +86,7 @@ def make_memory(byte_count: int, *, peers_write: bool) -> MemoryFile | None:
     return MemoryFile(descriptor=descriptor, floats=floats)
 
 
-def open_memory(descriptor: int, byte_count: int, *, writes: bool) -> torch.Tensor:
+def open_memory(descriptor: int, byte_count: int, *, writes: bool) -> Floats:
     """Return a peer's memory: float32 [byte_count / 4], not to be written unless `writes`.
 
     Raises: ProtocolError: the descriptor is no memory of that size, or it could be made smaller.
@@ -106,5 +107,5 @@ def open_memory(descriptor: int, byte_count: int, *, writes: bool) -> torch.Tens
         raise ProtocolError(f"a peer offers memory that cannot be used ({error.strerror})") from error
 
 
-def _view(mapped: mmap.mmap) -> torch.Tensor:
-    return torch.frombuffer(mapped, dtype=torch.float32)
+def _view(mapped: mmap.mmap) -> Floats:
+    return np.frombuffer(mapped, dtype=np.float32)

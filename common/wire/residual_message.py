@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from common.compute.residual import LayerVectors, Residual
 from common.model.model_spec import ModelSpec
 from common.weights.slice_format import ATTENTION, FFN
+from common.weights.stored_numbers import Floats, widened
 from common.wire.tensor_codec import decode_tensor, encode_tensor
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 
@@ -37,10 +38,10 @@ def decode_residual(message: shard_pb2.LoadNorms, spec: ModelSpec) -> Residual:
     )
 
 
-def _encode(vectors: Sequence[torch.Tensor], into: tensor_pb2.Tensor) -> None:
-    encode_tensor(torch.stack(tuple(vectors)), into)
+def _encode(vectors: Sequence[Floats], into: tensor_pb2.Tensor) -> None:
+    encode_tensor(np.stack(tuple(vectors)), into)
 
 
-def _decode(message: tensor_pb2.Tensor, spec: ModelSpec) -> list[torch.Tensor]:
+def _decode(message: tensor_pb2.Tensor, spec: ModelSpec) -> list[Floats]:
     """Return one vector for each layer."""
-    return list(decode_tensor(message, shape=(spec.layer_count, spec.hidden_size)).clone())
+    return list(widened(decode_tensor(message, shape=(spec.layer_count, spec.hidden_size))).copy())
