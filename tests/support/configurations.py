@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from transformers import PreTrainedModel
 
 from common.errors import ModelError, UnsupportedModel
 from common.model.model_spec import ModelSpec
 from coordinator.checkpoints.model_config import spec_from_config
+from tests.support.model_tensors import RandomModel
 from tests.support.random_models import write_config
 
 SMOL: dict[str, Any] = {
@@ -72,7 +72,7 @@ def refusal(base: dict[str, Any], kind: type[ModelError] = UnsupportedModel, **c
     return str(caught.value)
 
 
-def saved_spec(model: PreTrainedModel, directory: Path, spelling: Literal[4, 5]) -> ModelSpec:
+def saved_spec(model: RandomModel, directory: Path, spelling: Literal[4, 5]) -> ModelSpec:
     """Return the spec of `model`'s configuration, written to a file and read again."""
-    write_config(directory, model.config.to_dict(), spelling=spelling)
+    write_config(directory, model.config, spelling=spelling)
     return spec_from_config(json.loads((directory / "config.json").read_text()))

@@ -1,4 +1,4 @@
-"""Writes a transformers model as a GGUF file, the way llama.cpp's converter lays it out.
+"""Writes a random model as a GGUF file, the way llama.cpp's converter lays it out.
 
 Covers: the four families, permuted rows of q and k for the llama architecture, rope_freqs for llama3 scaling,
 quantized matrices, a byte-level tokenizer.
@@ -8,16 +8,17 @@ Does not cover: dynamic scaling and sliding windows, which GGUF cannot say.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
 import numpy.typing as npt
-import torch
-from transformers import PreTrainedModel
 
+from common.weights.stored_numbers import STORED_NAMES, widened
 from tests.support.byte_tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, byte_vocabulary
+from tests.support.model_tensors import RandomModel
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _NAMES = (
@@ -37,31 +38,28 @@ _NAMES = (
     ("post_attention_layernorm.", "ffn_norm."),
     ("input_layernorm.", "attn_norm."),
 )
-_TYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+_TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def write_gguf(
-    model: PreTrainedModel, path: Path, *, quantization: str | None = None, tensors_per_part: int = 0
-) -> Path:
+def write_gguf(model: RandomModel, path: Path, *, quantization: str | None = None, tensors_per_part: int = 0) -> Path:
     """Write `model` to `path` and return it: vectors as float32, matrices quantized or in their dtype.
 
     Args: tensors_per_part: split into parts of so many tensors, the first of which is returned; 0: one file.
     """
-    config: Any = model.config
-    writer = gguf.GGUFWriter(path, ARCHITECTURES[config.model_type], split_max_tensors=tensors_per_part)
+    config = model.config
+    architecture = ARCHITECTURES[config["model_type"]]
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=tensors_per_part)
     _add_sizes(writer, config)
     _add_rope(writer, config)
-    _add_tokenizer(writer, config.vocab_size)
-    matrix_type = gguf.GGMLQuantizationType[quantization or _TYPES[next(model.parameters()).dtype]]
-    for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and config.tie_word_embeddings:
-            continue
-        values = tensor.to(torch.float32).numpy()
-        if ARCHITECTURES[config.model_type] == "llama" and ".q_proj." in name:
-            values = interleave(values, config.num_attention_heads)
-        if ARCHITECTURES[config.model_type] == "llama" and ".k_proj." in name:
-            values = interleave(values, config.num_key_value_heads)
-        kind = gguf.GGMLQuantizationType.F32 if values.ndim == 1 else matrix_type
+    _add_tokenizer(writer, config["vocab_size"])
+    for name, tensor in model.tensors.items():
+        values = widened(tensor)
+        if architecture == "llama" and ".q_proj." in name:
+            values = interleave(values, config["num_attention_heads"])
+        if architecture == "llama" and ".k_proj." in name:
+            values = interleave(values, config["num_key_value_heads"])
+        matrix_type = quantization or _TYPES[STORED_NAMES[tensor.dtype]]
+        kind = gguf.GGMLQuantizationType["F32" if values.ndim == 1 else matrix_type]
         writer.add_tensor(gguf_name(name), gguf.quantize(np.ascontiguousarray(values), kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -96,24 +94,24 @@ def llama3_frequency_factors(rope: dict[str, Any], head_size: int) -> list[float
     return factors
 
 
-def _add_sizes(writer: gguf.GGUFWriter, config: Any) -> None:
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    if config.head_dim * config.num_attention_heads != config.hidden_size or config.model_type == "qwen3":
-        writer.add_key_length(config.head_dim)
-        writer.add_value_length(config.head_dim)
+def _add_sizes(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+    writer.add_block_count(config["num_hidden_layers"])
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(config["intermediate_size"])
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv(config["num_key_value_heads"])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_vocab_size(config["vocab_size"])
+    if config["head_dim"] * config["num_attention_heads"] != config["hidden_size"] or config["model_type"] == "qwen3":
+        writer.add_key_length(config["head_dim"])
+        writer.add_value_length(config["head_dim"])
 
 
-def _add_rope(writer: gguf.GGUFWriter, config: Any) -> None:
-    rope = config.rope_parameters
+def _add_rope(writer: gguf.GGUFWriter, config: Mapping[str, Any]) -> None:
+    rope = config["rope_parameters"]
     rope_type = rope["rope_type"]
-    writer.add_rope_dimension_count(config.head_dim)
+    writer.add_rope_dimension_count(config["head_dim"])
     writer.add_rope_freq_base(rope["rope_theta"])
     if rope_type in ("linear", "yarn"):
         writer.add_rope_scaling_type(gguf.RopeScalingType(rope_type))
@@ -121,9 +119,9 @@ def _add_rope(writer: gguf.GGUFWriter, config: Any) -> None:
     if rope_type == "yarn":
         writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
     if rope_type == "llama3":
-        factors = llama3_frequency_factors(rope, config.head_dim)
+        factors = llama3_frequency_factors(rope, config["head_dim"])
         writer.add_tensor("rope_freqs.weight", np.array(factors, dtype=np.float32))
-    if rope_type == "dynamic" or getattr(config, "sliding_window", None):
+    if rope_type == "dynamic" or config.get("sliding_window"):
         raise ValueError("GGUF can hold neither dynamic rope scaling nor a sliding window")
 
 

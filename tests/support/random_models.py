@@ -1,27 +1,32 @@
-"""Small random models of transformers' own classes, and their checkpoints in every format that can be read.
+"""Small random models, and their checkpoints in every format that can be read, made without torch or transformers.
 
     model = build("qwen2", tied=True, rope={"rope_type": "yarn", "factor": 4.0})
     path = save(model, tmp_path, fmt="sharded")      # what open_checkpoint and --model take
 
+Configurations are those that transformers writes for the same settings; `make golden` fails where they are not.
 Every weight is random, norms and biases too (a fresh transformers model has ones and zeros there, which hide
-mistakes), and large enough that logits are far apart.
+mistakes), and large enough that logits are far apart. The same seed gives the same bits on every machine.
 Does not cover: GGUF files (gguf_models.py writes them; `save` calls it), tokenizers (byte_tokenizer.py; likewise).
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-import transformers
-from transformers import PreTrainedModel
+import numpy as np
+import numpy.typing as npt
+import pytest
 
+from common.weights.stored_numbers import Floats, Stored, narrowed
 from tests.support.byte_tokenizer import write_byte_tokenizer
 from tests.support.gguf_models import write_gguf
+from tests.support.model_tensors import EMBEDDING, HEAD, RandomModel
+from tests.support.safetensors_files import write_tensors
 
 Format = Literal["safetensors", "sharded", "bin", "sharded-bin", "gguf"]
 FORMATS: tuple[Format, ...] = ("safetensors", "sharded", "bin", "sharded-bin", "gguf")
@@ -47,6 +52,22 @@ ROPES: Mapping[str, dict[str, Any]] = {
 
 SHARD_COUNT = 3
 
+_EVERY_CONFIG: dict[str, Any] = {
+    "transformers_version": "5.24.0", "output_hidden_states": False, "return_dict": True,
+    "chunk_size_feed_forward": 0, "is_encoder_decoder": False, "id2label": {"0": "LABEL_0", "1": "LABEL_1"},
+    "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "problem_type": None, "vocab_size": 320, "hidden_size": 64,
+    "intermediate_size": 96, "hidden_act": "silu", "max_position_embeddings": 256, "initializer_range": 0.02,
+    "rms_norm_eps": 1e-06, "use_cache": True, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "attention_dropout": 0.0, "_name_or_path": "", "output_attentions": False,
+}  # fmt: skip
+_QWEN: dict[str, Any] = {"use_sliding_window": False, "sliding_window": 4096, "max_window_layers": 28}
+_FAMILY_CONFIGS: dict[str, dict[str, Any]] = {
+    "llama": {"pretraining_tp": 1, "attention_bias": False, "mlp_bias": False},
+    "mistral": {"sliding_window": None},
+    "qwen2": _QWEN,
+    "qwen3": {"attention_bias": False, **_QWEN},
+}
+
 
 def build(
     family: str = "llama",
@@ -59,28 +80,20 @@ def build(
     layers: int = 3,
     rope: Mapping[str, Any] | None = None,
     theta: float = 10000.0,
-    dtype: torch.dtype = torch.float32,
+    dtype: str = "float32",
     **config: Any,
-) -> PreTrainedModel:
-    """Return a random model in evaluation mode.
+) -> RandomModel:
+    """Return a random model.
 
-    Args: rope: `rope_parameters` without rope_theta. config: further keys of the family's configuration, such as
-        attention_bias, mlp_bias, sliding_window, use_sliding_window, hidden_size, vocab_size.
+    Args: rope: `rope_parameters` without rope_theta. dtype: of NUMPY_DTYPES. config: further keys of the family's
+        configuration, such as attention_bias, mlp_bias, sliding_window, use_sliding_window, hidden_size, vocab_size.
     """
-    name = FAMILY_CLASSES[family]
-    sizes: dict[str, Any] = {
-        "hidden_size": 64,
-        "intermediate_size": 96,
-        "vocab_size": 320,
-        "max_position_embeddings": 256,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
-    }
-    if family == "mistral":
-        sizes["sliding_window"] = None
     settings: dict[str, Any] = {
-        **sizes,
+        **_EVERY_CONFIG,
+        **_FAMILY_CONFIGS[family],
+        "architectures": [f"{FAMILY_CLASSES[family]}ForCausalLM"],
+        "model_type": family,
+        "dtype": dtype,
         "num_hidden_layers": layers,
         "num_attention_heads": query_heads,
         "num_key_value_heads": kv_heads,
@@ -89,18 +102,15 @@ def build(
         "rope_parameters": {"rope_type": "default", **(rope or {}), "rope_theta": theta},
         **config,
     }
-    configuration = getattr(transformers, f"{name}Config")(**settings)
-    configuration.architectures = [f"{name}ForCausalLM"]
-    configuration.dtype = dtype
-    model: PreTrainedModel = getattr(transformers, f"{name}ForCausalLM")(configuration)
-    _randomize(model, seed)
-    torch.nn.Module.to(model, dtype)
-    model.train(mode=False)
-    return model
+    if family in ("qwen2", "qwen3"):
+        _say_where_it_slides(settings)
+    generator = np.random.Philox(key=seed)
+    tensors = {name: narrowed(_random(generator, name, shape), dtype) for name, shape in _shapes(settings)}
+    return RandomModel(config=settings, tensors=tensors)
 
 
 def save(
-    model: PreTrainedModel,
+    model: RandomModel,
     directory: Path,
     fmt: Format = "safetensors",
     *,
@@ -110,29 +120,27 @@ def save(
 ) -> Path:
     """Write `model` into `directory` (made when missing) and return what to open: the directory or the GGUF file.
 
+    A test that wants a `.bin` is skipped without torch, which nobody can read one without.
+
     Args: config_spelling: of which version of transformers config.json is. quantization: of a GGUF's matrices, such
         as "Q8_0"; None keeps the model's dtype. tokenizer: write a byte-level one that knows every id.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if fmt == "gguf":
         return write_gguf(model, directory / "model.gguf", quantization=quantization)
-    if fmt == "safetensors":
-        model.save_pretrained(directory)
-    elif fmt == "sharded":
-        model.save_pretrained(directory, max_shard_size=_total_bytes(model) // SHARD_COUNT)
+    if fmt in ("safetensors", "sharded"):
+        _save_safetensors(model, directory, shard_count=SHARD_COUNT if fmt == "sharded" else 1)
     else:
         _save_bin(model, directory, shard_count=SHARD_COUNT if fmt == "sharded-bin" else 1)
-    write_config(directory, model.config.to_dict(), spelling=config_spelling)
+    write_config(directory, model.config, spelling=config_spelling)
     if tokenizer:
-        write_byte_tokenizer(directory, model.config.vocab_size)
+        write_byte_tokenizer(directory, model.config["vocab_size"])
     return directory
 
 
 def write_config(directory: Path, config: Mapping[str, Any], *, spelling: Literal[4, 5] = 5) -> None:
     """Write `config`, as transformers 5 spells it, to config.json in either spelling."""
     settings = dict(config)
-    if isinstance(settings.get("dtype"), torch.dtype):
-        settings["dtype"] = str(settings["dtype"]).removeprefix("torch.")
     if spelling == 4:
         rope = dict(settings.pop("rope_parameters"))
         settings["rope_theta"] = rope.pop("rope_theta")
@@ -143,35 +151,117 @@ def write_config(directory: Path, config: Mapping[str, Any], *, spelling: Litera
     (directory / "config.json").write_text(json.dumps(settings, indent=2))
 
 
-def _randomize(model: PreTrainedModel, seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if name.endswith("bias"):
-                parameter.copy_(0.3 * noise)
-            elif parameter.dim() == 1:
-                parameter.copy_(1 + 0.2 * noise)
-            else:
-                parameter.copy_(1.5 * noise / math.sqrt(parameter.shape[1]))
+def save_bin(tensors: Mapping[str, Stored], path: Path) -> None:
+    """Write a state dictionary as torch does; the test is skipped without torch."""
+    torch = pytest.importorskip("torch", reason="a .bin file is read by torch: pip install 'shardmesh[torch]'")
+    state = {}
+    for name, tensor in tensors.items():
+        values = torch.from_numpy(tensor.view(np.int16) if tensor.dtype == np.uint16 else tensor)
+        state[name] = values.view(torch.bfloat16) if tensor.dtype == np.uint16 else values
+    torch.save(state, path)
 
 
-def _total_bytes(model: PreTrainedModel) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+def _say_where_it_slides(settings: dict[str, Any]) -> None:
+    """Set what transformers' configuration of a Qwen says of windows, layer by layer."""
+    if not settings["use_sliding_window"]:
+        settings["sliding_window"] = None
+    slides = settings["sliding_window"] is not None
+    settings.setdefault(
+        "layer_types",
+        [
+            "sliding_attention" if slides and layer >= settings["max_window_layers"] else "full_attention"
+            for layer in range(settings["num_hidden_layers"])
+        ],
+    )
 
 
-def _save_bin(model: PreTrainedModel, directory: Path, *, shard_count: int) -> None:
-    """Write what transformers 4 wrote: state dictionaries, with a tied head under both names."""
-    state = dict(model.state_dict())
+def _shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield every tensor of a configuration, in transformers' order."""
+    hidden, ffn, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    head = config["head_dim"]
+    queries, keys = config["num_attention_heads"] * head, config["num_key_value_heads"] * head
+    attention_bias = config.get("attention_bias", False)
+    qkv_bias = config["model_type"] == "qwen2" or attention_bias
+    projections = (
+        ("self_attn.q_proj", queries, hidden, qkv_bias),
+        ("self_attn.k_proj", keys, hidden, qkv_bias),
+        ("self_attn.v_proj", keys, hidden, qkv_bias),
+        ("self_attn.o_proj", hidden, queries, attention_bias),
+        ("mlp.gate_proj", ffn, hidden, config.get("mlp_bias", False)),
+        ("mlp.up_proj", ffn, hidden, config.get("mlp_bias", False)),
+        ("mlp.down_proj", hidden, ffn, config.get("mlp_bias", False)),
+    )
+    yield EMBEDDING, (vocab, hidden)
+    for layer in range(config["num_hidden_layers"]):
+        prefix = f"model.layers.{layer}."
+        for name, rows, columns, has_bias in projections:
+            yield f"{prefix}{name}.weight", (rows, columns)
+            if has_bias:
+                yield f"{prefix}{name}.bias", (rows,)
+        if config["model_type"] == "qwen3":
+            yield f"{prefix}self_attn.q_norm.weight", (head,)
+            yield f"{prefix}self_attn.k_norm.weight", (head,)
+        yield f"{prefix}input_layernorm.weight", (hidden,)
+        yield f"{prefix}post_attention_layernorm.weight", (hidden,)
+    yield "model.norm.weight", (hidden,)
+    if not config["tie_word_embeddings"]:
+        yield HEAD, (vocab, hidden)
+
+
+def _random(generator: np.random.Philox, name: str, shape: tuple[int, ...]) -> Floats:
+    noise = random_numbers(generator, shape)
+    if name.endswith("bias"):
+        noise *= 0.3
+    elif len(shape) == 1:
+        noise = 1 + 0.2 * noise
+    else:
+        noise *= 1.5 / math.sqrt(shape[1])
+    return noise.astype(np.float32)
+
+
+def random_numbers(generator: np.random.Philox, shape: tuple[int, ...]) -> npt.NDArray[np.float64]:
+    """Return float64 numbers of mean 0 and deviation 1, nearly a bell curve: four 16-bit integers added, exactly."""
+    words = generator.random_raw(math.prod(shape)).astype("<u8").view("<u2").reshape(*shape, 4)
+    sums = words.sum(axis=-1, dtype=np.int64) - 2 * 65535
+    numbers: npt.NDArray[np.float64] = sums / (65536 * math.sqrt(1 / 3))
+    return numbers
+
+
+def _parts(tensors: Mapping[str, Stored], shard_count: int) -> list[dict[str, Stored]]:
+    names = list(tensors)
+    cuts = [shard * len(names) // shard_count for shard in range(shard_count + 1)]
+    return [{name: tensors[name] for name in names[a:b]} for a, b in itertools.pairwise(cuts)]
+
+
+def _write_index(path: Path, parts: Mapping[str, Mapping[str, Stored]]) -> None:
+    total = sum(tensor.nbytes for part in parts.values() for tensor in part.values())
+    weight_map = {name: file for file, part in parts.items() for name in part}
+    path.write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": weight_map}))
+
+
+def _save_safetensors(model: RandomModel, directory: Path, *, shard_count: int) -> None:
     if shard_count == 1:
-        torch.save(state, directory / "pytorch_model.bin")
+        write_tensors(model.tensors, directory / "model.safetensors")
         return
-    names = list(state)
-    weight_map: dict[str, str] = {}
-    for shard in range(shard_count):
-        file = f"pytorch_model-{shard + 1:05d}-of-{shard_count:05d}.bin"
-        part = names[shard * len(names) // shard_count : (shard + 1) * len(names) // shard_count]
-        torch.save({name: state[name] for name in part}, directory / file)
-        weight_map.update(dict.fromkeys(part, file))
-    index = {"metadata": {"total_size": _total_bytes(model)}, "weight_map": weight_map}
-    (directory / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    parts = {
+        f"model-{number:05d}-of-{shard_count:05d}.safetensors": part
+        for number, part in enumerate(_parts(model.tensors, shard_count), start=1)
+    }
+    for file, part in parts.items():
+        write_tensors(part, directory / file)
+    _write_index(directory / "model.safetensors.index.json", parts)
+
+
+def _save_bin(model: RandomModel, directory: Path, *, shard_count: int) -> None:
+    """Write what transformers 4 wrote: state dictionaries, with a tied head under both names."""
+    state = {**model.tensors, HEAD: model.tensors.get(HEAD, model.tensors[EMBEDDING])}
+    if shard_count == 1:
+        save_bin(state, directory / "pytorch_model.bin")
+        return
+    parts = {
+        f"pytorch_model-{number:05d}-of-{shard_count:05d}.bin": part
+        for number, part in enumerate(_parts(state, shard_count), start=1)
+    }
+    for file, part in parts.items():
+        save_bin(part, directory / file)
+    _write_index(directory / "pytorch_model.bin.index.json", parts)

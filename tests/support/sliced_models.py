@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
-
 from common.model.model_spec import ModelSpec
 from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, SliceManifest, read_manifest
@@ -22,6 +20,7 @@ from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.config import NodeConfig
+from tests.support.model_tensors import RandomModel
 from tests.support.random_models import build, save
 
 TILE_BYTES = 8192
@@ -32,7 +31,7 @@ TILE_BYTES = 8192
 class SlicedModel:
     """A model on disk with its slices."""
 
-    model: PreTrainedModel
+    model: RandomModel
     directory: Path
     identity: RanksIdentity
     split: SplitRequest
@@ -67,7 +66,7 @@ def no_progress(done_bytes: int, total_bytes: int) -> None:
 def slice_model(
     directory: Path,
     *,
-    model: PreTrainedModel | None = None,
+    model: RandomModel | None = None,
     world_size: int = 1,
     strategy: str = "uniform",
     dtype: str = "float32",
