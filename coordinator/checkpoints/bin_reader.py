@@ -1,9 +1,10 @@
 """Reads checkpoints of `pytorch_model*.bin` files, one tensor at a time, and never runs code from them.
 
-torch reads each file's pickle once, with weights_only=True and onto the meta device: shapes and places, no data. The
-bytes are then read by offset. (Mapping them instead, as torch can, leaves the mapped pages counted against this
-process until some later garbage collection, and a file cut short while mapped kills it.)
-Covers: files of torch.save since PyTorch 1.6 (a zip archive).
+torch, which is imported here alone and only then, reads each file's pickle once, with weights_only=True and onto the
+meta device: shapes and places, no data. The bytes are then read by offset. (Mapping them instead, as torch can, leaves
+the mapped pages counted against this process until some later garbage collection, and a file cut short while mapped
+kills it.)
+Covers: files of torch.save since PyTorch 1.6 (a zip archive); what to do where torch is not installed.
 Does not cover: the older format, which is refused; which files a directory offers (weight_files.py).
 """
 
@@ -14,16 +15,22 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
-import torch
+import numpy as np
 
-from common.errors import CheckpointError
+from common.errors import CheckpointError, UnsupportedModel
 from common.model.model_spec import ModelSpec
+from common.weights.stored_numbers import NUMPY_DTYPES, Stored
 from coordinator.checkpoints.config_values import shown
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
 from coordinator.checkpoints.tensor_names import check_stored_tensors
 from coordinator.checkpoints.weight_files import WeightFiles
+
+if TYPE_CHECKING:
+    import torch
 
 _LOCAL_HEADER_BYTES = 30
 """Of a zip archive's entry, before its name and its extra field, whose lengths are the last four bytes."""
@@ -46,10 +53,11 @@ class BinCheckpoint:
         """Read and check what every shard holds.
 
         Raises: CheckpointError, UnsupportedModel: see check_tensors; a file is missing, cut short, malformed, in the
-            old format, or has code in it.
+            old format, or has code in it; torch is not installed.
         """
+        torch = _imported_torch(files)
         self._strided: dict[tuple[Path, str], _Strided] = {}
-        stored = [tensor for path in files.paths for tensor in self._describe(path)]
+        stored = [tensor for path in files.paths for tensor in self._describe(torch, path)]
         self._tensors = check_stored_tensors(spec, stored, files)
         self.spec = settled_spec(spec, self._tensors, self.read_rows)
         self.dtype = matrix_dtype(self._tensors)
@@ -62,30 +70,36 @@ class BinCheckpoint:
     def place(self, name: str) -> str:
         return self._tensors[name].place
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> Stored:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
 
-    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read_rows(self, name: str, start: int, stop: int) -> Stored:
         tensor = self._tensors[name]
         start, stop = checked_rows(tensor, start, stop)
         strided = self._strided.get((tensor.path, tensor.stored_name))
         if strided is None:
             return read_stored_rows(tensor, start, stop)
-        storage = torch.empty(strided.storage_bytes, dtype=torch.uint8)
-        read_into(tensor.path, strided.storage_offset_bytes, storage.numpy().data)
-        values = storage.view(tensor.dtype).as_strided(tensor.shape, strided.stride, strided.first_value)
-        return values[start:stop].clone(memory_format=torch.contiguous_format)
+        storage = np.empty(strided.storage_bytes, dtype=np.uint8)
+        read_into(tensor.path, strided.storage_offset_bytes, storage.data)
+        dtype = NUMPY_DTYPES[tensor.dtype]
+        values = np.ndarray(
+            tensor.shape, dtype, buffer=storage.data, offset=strided.first_value * dtype.itemsize,
+            strides=[step * dtype.itemsize for step in strided.stride],
+        )  # fmt: skip
+        rows: Stored = values[start:stop].copy(order="C")
+        return rows
 
     def close(self) -> None:
         """Nothing is open between two reads."""
 
-    def _describe(self, path: Path) -> Iterator[SourceTensor]:
+    def _describe(self, torch: ModuleType, path: Path) -> Iterator[SourceTensor]:
         """Yield the tensors of one shard, each known to lie within one record of the archive."""
         records = _data_records(path)
-        for name, tensor in _load_shapes(path).items():
+        for name, tensor in _load_shapes(torch, path).items():
             storage = tensor.untyped_storage()
             storage_offset, storage_bytes = getattr(storage, "_checkpoint_offset", None), storage.nbytes()
             first, size = int(tensor.storage_offset()), tensor.element_size()
+            dtype = str(tensor.dtype).removeprefix("torch.")
             last = first + sum((count - 1) * step for count, step in zip(tensor.shape, tensor.stride(), strict=True))
             if storage_offset is None:
                 raise CheckpointError(f"{path}: torch {torch.__version__} cannot tell where {shown(name)} lies; update "
@@ -104,8 +118,8 @@ class BinCheckpoint:
             yield SourceTensor(
                 name=name,
                 shape=tuple(tensor.shape),
-                dtype=tensor.dtype,
-                encoding=str(tensor.dtype).removeprefix("torch."),
+                dtype=dtype,
+                encoding=dtype,
                 path=path,
                 offset_bytes=storage_offset + first * size,
                 size_bytes=tensor.numel() * size,
@@ -113,7 +127,17 @@ class BinCheckpoint:
             )
 
 
-def _load_shapes(path: Path) -> dict[str, torch.Tensor]:
+def _imported_torch(files: WeightFiles) -> ModuleType:
+    try:
+        import torch
+    except ImportError as error:
+        raise UnsupportedModel(f"{files.paths[0]} can be read only with torch, which is not installed: "
+                               "pip install 'shardmesh[torch]' (in a clone: make setup GPU=1), or convert the model "
+                               "to safetensors") from error  # fmt: skip
+    return torch
+
+
+def _load_shapes(torch: ModuleType, path: Path) -> dict[str, torch.Tensor]:
     """Return one shard's tensors without data; each storage knows its offset in the file.
 
     Raises: CheckpointError: the file is not an archive of torch.save, is damaged, or would execute code.

@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-import torch
-
 from common.model.model_spec import ModelSpec
+from common.weights.stored_numbers import Stored
 from coordinator.checkpoints.bin_reader import BinCheckpoint
 from coordinator.checkpoints.gguf_reader import GgufCheckpoint
 from coordinator.checkpoints.model_place import find_model
@@ -40,13 +39,13 @@ class Checkpoint(Protocol):
     def place(self, name: str) -> str:
         """Return the file and the tensor's name in it, as errors say it. Raises: KeyError: no such tensor."""
 
-    def read(self, name: str) -> torch.Tensor:
-        """Return a whole tensor: stored dtype (float32 when quantized), contiguous, in memory of its own.
+    def read(self, name: str) -> Stored:
+        """Return a whole tensor: stored dtype (float32 when quantized), C-contiguous, in memory of its own.
 
         Raises: CheckpointError: the file cannot be read any more. KeyError: no such tensor.
         """
 
-    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read_rows(self, name: str, start: int, stop: int) -> Stored:
         """Return rows start..stop of dimension 0, otherwise as `read`.
 
         Raises: as `read`; InternalError: the tensor has no such rows.

@@ -39,7 +39,7 @@ class GgufTensor:
 
     name: str
     shape: tuple[int, ...]
-    """Slowest dimension first, as torch has it; the file has it the other way round."""
+    """Slowest dimension first, as numpy has it; the file has it the other way round."""
     encoding: GGMLQuantizationType
     offset_bytes: int
     """From the start of the file."""

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-import torch
 from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from common.errors import CheckpointError, UnsupportedModel
+from common.weights.stored_numbers import Stored
 from coordinator.checkpoints.gguf_file import GgufTensor, read_gguf_parts
 from coordinator.checkpoints.gguf_metadata import family_from_gguf, spec_from_gguf
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
@@ -28,9 +28,9 @@ _DEQUANTIZED_BYTES = 8 << 20
 """Dequantizing makes several copies; it is done on this much float32 output at a time."""
 
 _PLAIN = {
-    GGMLQuantizationType.F32: torch.float32,
-    GGMLQuantizationType.F16: torch.float16,
-    GGMLQuantizationType.BF16: torch.bfloat16,
+    GGMLQuantizationType.F32: "float32",
+    GGMLQuantizationType.F16: "float16",
+    GGMLQuantizationType.BF16: "bfloat16",
 }
 _NOT_QUANTIZED = frozenset(
     GGMLQuantizationType[name] for name in ("F32", "F16", "BF16", "F64", "I8", "I16", "I32", "I64")
@@ -82,10 +82,10 @@ class GgufCheckpoint:
     def place(self, name: str) -> str:
         return self._tensors[name].place
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> Stored:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
 
-    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read_rows(self, name: str, start: int, stop: int) -> Stored:
         tensor = self._tensors[name]
         start, stop = checked_rows(tensor, start, stop)
         if not self._interleaved or not _ROTATED.fullmatch(name):
@@ -94,20 +94,22 @@ class GgufCheckpoint:
         head_size = self.spec.head_size
         first, last = start // head_size * head_size, -(-stop // head_size) * head_size
         heads = halves_first(_read_file_rows(tensor, first, last), head_size)
-        return heads[start - first : stop - first].clone()
+        return heads if len(heads) == stop - start else heads[start - first : stop - first].copy()
 
     def close(self) -> None:
         """Nothing is open between two reads."""
 
 
-def halves_first(rows: torch.Tensor, head_size: int) -> torch.Tensor:
+def halves_first(rows: Stored, head_size: int) -> Stored:
     """Return rows of whole heads with each head's rotary pairs moved apart: first all first halves, then all second.
 
     Args: rows: [head_count * head_size, ...] with row 2i and 2i+1 of a head forming pair i.
     Returns: a new tensor of the same shape with rows i and i + head_size / 2 of a head forming pair i.
     """
     pairs = rows.reshape(-1, head_size // 2, 2, *rows.shape[1:])
-    return pairs.transpose(1, 2).reshape(rows.shape)
+    parted = np.empty_like(rows)
+    parted.reshape(-1, 2, head_size // 2, *rows.shape[1:])[...] = pairs.swapaxes(1, 2)
+    return parted
 
 
 def _frequency_factors(stored: list[SourceTensor]) -> tuple[float, ...]:
@@ -123,9 +125,9 @@ def _frequency_factors(stored: list[SourceTensor]) -> tuple[float, ...]:
 
 
 def _source_tensor(path: Path, tensor: GgufTensor) -> SourceTensor:
-    dtype = _PLAIN.get(tensor.encoding, torch.uint8)
+    dtype = _PLAIN.get(tensor.encoding, tensor.encoding.name)
     if tensor.encoding not in _NOT_QUANTIZED:
-        dtype = torch.float32
+        dtype = "float32"
         _check_can_dequantize(path, tensor)
     return SourceTensor(
         name=_hugging_face_name(tensor.name),
@@ -160,18 +162,18 @@ def _check_can_dequantize(path: Path, tensor: GgufTensor) -> None:
                                "use another quantization of this model") from None  # fmt: skip
 
 
-def _read_file_rows(tensor: SourceTensor, start: int, stop: int) -> torch.Tensor:
+def _read_file_rows(tensor: SourceTensor, start: int, stop: int) -> Stored:
     """Return rows in the file's order, float32 when they are quantized."""
     encoding = GGMLQuantizationType[tensor.encoding]
     if encoding in _PLAIN:
         return read_stored_rows(tensor, start, stop)
-    rows = torch.empty((stop - start, *tensor.shape[1:]), dtype=torch.float32)
-    step = max(1, _DEQUANTIZED_BYTES // (rows.element_size() * max(1, rows[:1].numel())))
+    rows = np.empty((stop - start, *tensor.shape[1:]), dtype=np.float32)
+    step = max(1, _DEQUANTIZED_BYTES // (rows.itemsize * max(1, rows[:1].size)))
     for first in range(start, stop, step):
         last = min(first + step, stop)
         stored = np.empty((last - first, tensor.row_bytes), dtype=np.uint8)
         read_into(tensor.path, tensor.offset_bytes + first * tensor.row_bytes, stored.data.cast("B"))
         with np.errstate(all="ignore"):  # a block whose scale is no number gives more of them, which slicing refuses
-            values = torch.from_numpy(gguf.dequantize(stored, encoding))
-        rows[first - start : last - start] = values.view(last - first, *tensor.shape[1:])
+            values = gguf.dequantize(stored, encoding)
+        rows[first - start : last - start] = values.reshape(last - first, *tensor.shape[1:])
     return rows

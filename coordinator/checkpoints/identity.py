@@ -10,13 +10,14 @@ import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping
 
-import torch
+import numpy as np
 
 from common.model.model_spec import ModelSpec, canonical_json
-from coordinator.checkpoints.source_tensor import FLOAT_DTYPES, SourceTensor
+from common.weights.stored_numbers import Stored, widened
+from coordinator.checkpoints.source_tensor import SourceTensor
 from coordinator.checkpoints.tensor_names import EMBEDDING, HEAD, MATRIX
 
-ReadRows = Callable[[str, int, int], torch.Tensor]
+ReadRows = Callable[[str, int, int], Stored]
 
 _SAMPLE_BYTES = 4096
 _COMPARED_BYTES = 16 << 20
@@ -33,7 +34,7 @@ def settled_spec(spec: ModelSpec, tensors: Mapping[str, SourceTensor], read_rows
     step = max(1, _COMPARED_BYTES // max(1, tensors[HEAD].row_bytes))
     for start in range(0, spec.vocab_size, step):
         stop = min(start + step, spec.vocab_size)
-        if not torch.equal(read_rows(HEAD, start, stop), read_rows(EMBEDDING, start, stop)):
+        if not np.array_equal(widened(read_rows(HEAD, start, stop)), widened(read_rows(EMBEDDING, start, stop))):
             return dataclasses.replace(spec, tied_embeddings=False)
     return spec
 
@@ -41,7 +42,7 @@ def settled_spec(spec: ModelSpec, tensors: Mapping[str, SourceTensor], read_rows
 def matrix_dtype(tensors: Mapping[str, SourceTensor]) -> str:
     """Return the dtype that all matrices share, or float32, which holds every mixture exactly."""
     dtypes = {tensor.dtype for name, tensor in tensors.items() if MATRIX.fullmatch(name)}
-    return FLOAT_DTYPES[dtypes.pop()] if len(dtypes) == 1 else "float32"
+    return dtypes.pop() if len(dtypes) == 1 else "float32"
 
 
 def model_identity(spec: ModelSpec, tensors: Mapping[str, SourceTensor], read_rows: ReadRows) -> str:
@@ -65,5 +66,4 @@ def _sample(tensor: SourceTensor, read_rows: ReadRows) -> bytes:
     row_bytes = max(1, tensor.row_bytes)
     row_count = min(tensor.shape[0], max(1, _SAMPLE_BYTES // row_bytes))
     start = (tensor.shape[0] - row_count) // 2
-    values = read_rows(tensor.name, start, start + row_count).flatten().view(torch.uint8)
-    return values[:_SAMPLE_BYTES].numpy().tobytes()
+    return read_rows(tensor.name, start, start + row_count).tobytes()[:_SAMPLE_BYTES]

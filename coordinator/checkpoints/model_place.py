@@ -2,7 +2,7 @@
 
 Where both lie in one directory, weights beside config.json come first, as in transformers, which reads GGUF only when
 the file is named. Whose weights are read, its vocabulary is read too (coordinator/tokenizer follows `gguf_of`).
-Covers: mistakes that can be told without torch, which takes seconds to import. Does not cover: what is in the files.
+Covers: mistakes that can be told before any weight file is opened. Does not cover: what is in the files.
 """
 
 from __future__ import annotations

@@ -12,17 +12,18 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError, safe_open
 
 from common.errors import CheckpointError
 from common.model.model_spec import ModelSpec
+from common.weights.slice_format import SAFETENSORS_DTYPES
+from common.weights.stored_numbers import Stored
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_stored_rows
 from coordinator.checkpoints.tensor_names import check_stored_tensors
 from coordinator.checkpoints.weight_files import WeightFiles
 
-_DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_DTYPES = {theirs: ours for ours, theirs in SAFETENSORS_DTYPES.items()}
 
 
 class SafetensorsCheckpoint:
@@ -46,10 +47,10 @@ class SafetensorsCheckpoint:
     def place(self, name: str) -> str:
         return self._tensors[name].place
 
-    def read(self, name: str) -> torch.Tensor:
+    def read(self, name: str) -> Stored:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
 
-    def read_rows(self, name: str, start: int, stop: int) -> torch.Tensor:
+    def read_rows(self, name: str, start: int, stop: int) -> Stored:
         tensor = self._tensors[name]
         return read_stored_rows(tensor, *checked_rows(tensor, start, stop))
 
@@ -60,7 +61,7 @@ class SafetensorsCheckpoint:
 def _read_header(path: Path) -> Iterator[SourceTensor]:
     """Yield the tensors of one file, after the library has found its header sound and its size right."""
     try:
-        with safe_open(path, framework="pt"):
+        with safe_open(path, framework="np"):
             pass  # opening checks the header, the file's size, and that ranges neither overlap nor leave holes
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
@@ -76,7 +77,7 @@ def _read_header(path: Path) -> Iterator[SourceTensor]:
         yield SourceTensor(
             name=name,
             shape=tuple(entry["shape"]),
-            dtype=_DTYPES.get(entry["dtype"], torch.uint8),
+            dtype=_DTYPES.get(entry["dtype"], entry["dtype"]),
             encoding=entry["dtype"],
             path=path,
             offset_bytes=8 + header_bytes + start,

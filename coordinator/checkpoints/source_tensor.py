@@ -9,13 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from common.errors import CheckpointError, InternalError
+from common.weights.stored_numbers import NUMPY_DTYPES, Stored
 from coordinator.checkpoints.config_values import shown
-
-FLOAT_DTYPES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}
-"""The dtypes that weights may have, and their names in plans and manifests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +22,8 @@ class SourceTensor:
 
     name: str
     shape: tuple[int, ...]
-    dtype: torch.dtype
-    """What reading gives."""
+    dtype: str
+    """What reading gives: one of NUMPY_DTYPES; of a tensor that holds no weights, what the format calls it."""
     encoding: str
     """What the file holds, in the format's own words: `BF16`, `Q4_1`."""
     path: Path
@@ -61,14 +59,14 @@ def checked_rows(tensor: SourceTensor, start: int, stop: int) -> tuple[int, int]
     return start, stop
 
 
-def read_stored_rows(tensor: SourceTensor, start: int, stop: int) -> torch.Tensor:
+def read_stored_rows(tensor: SourceTensor, start: int, stop: int) -> Stored:
     """Return rows start..stop of a tensor whose file holds plain little-endian values of its dtype.
 
     Raises: CheckpointError: the file ends early or cannot be read.
     """
-    rows = torch.empty((stop - start, *tensor.shape[1:]), dtype=tensor.dtype)
-    if rows.numel():
-        buffer = rows.view(-1).view(torch.uint8).numpy().data
+    rows = np.empty((stop - start, *tensor.shape[1:]), dtype=NUMPY_DTYPES[tensor.dtype])
+    if rows.size:
+        buffer = rows.reshape(-1).view(np.uint8).data
         read_into(tensor.path, tensor.offset_bytes + start * tensor.row_bytes, buffer)
     return rows
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from common.errors import CheckpointError, UnsupportedModel
 from common.model.model_spec import ModelSpec
-from coordinator.checkpoints.source_tensor import FLOAT_DTYPES, SourceTensor
+from common.weights.stored_numbers import NUMPY_DTYPES
+from coordinator.checkpoints.source_tensor import SourceTensor
 from coordinator.checkpoints.stored_names import is_buffer, transformers_names
 from coordinator.checkpoints.weight_files import WeightFiles
 
@@ -106,9 +107,9 @@ def _check_tensor(tensor: SourceTensor, shape: tuple[int, ...]) -> None:
     if tensor.shape != shape:
         raise CheckpointError(f"{tensor.path}: {tensor.label} has shape {list(tensor.shape)}; "
                               f"the configuration asks for {list(shape)}")  # fmt: skip
-    if tensor.dtype not in FLOAT_DTYPES:
+    if tensor.dtype not in NUMPY_DTYPES:
         raise CheckpointError(f"{tensor.path}: {tensor.label} is stored as {tensor.encoding}; "
-                              f"{', '.join(FLOAT_DTYPES.values())} can be read")  # fmt: skip
+                              f"{', '.join(NUMPY_DTYPES)} can be read")  # fmt: skip
 
 
 def _check_complete(

@@ -18,7 +18,6 @@ from common.weights.slice_description import SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.shipping.block_feed import BlockFeed, FeedClosed
 from coordinator.shipping.slice_sender import SliceSender, Transferred
-from coordinator.slicing.splitter import one_torch_thread
 
 PATIENCE_SECONDS = 60.0
 REPORT_SECONDS = 0.1
@@ -59,7 +58,7 @@ def ship(
         for name, description in zip(names, slices, strict=True)
     ]
     lacking = [sender for sender in senders if not sender.is_there(verify=verify)]
-    with one_torch_thread(), ThreadPoolExecutor(len(senders), thread_name_prefix="ship") as pool:
+    with ThreadPoolExecutor(len(senders), thread_name_prefix="ship") as pool:
         running = [pool.submit(sender.send, patience_seconds) for sender in lacking]
         try:
             while True:

@@ -13,12 +13,9 @@ import errno
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from common.errors import DiskFull, InputError, SliceError
 from common.machine.durable_files import is_full, sync_directory
@@ -97,22 +94,10 @@ def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
         if not redo and _are_complete(request):
             _check_all_belong(checkpoint, request)
             return False
-        with one_torch_thread():
-            _build(checkpoint, request, progress)
+        _build(checkpoint, request, progress)
         return True
     finally:
         os.close(lock)
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Copying is bound by memory: a second thread took 33 s of processor time for what one does in 3.6 s."""
-    thread_count = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(thread_count)
 
 
 def _are_complete(request: SplitRequest) -> bool:

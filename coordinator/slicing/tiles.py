@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from common.errors import InputError
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
-from common.weights.slice_format import ATTENTION, FileLayout, TileLayout
-from common.weights.tile_tensors import TORCH_DTYPES
+from common.weights.slice_format import ATTENTION, FileLayout, TensorPlace, TileLayout
+from common.weights.stored_numbers import NUMPY_DTYPES, STORED_NAMES, Stored, narrowed, widened
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD
 from coordinator.slicing.finite import read_finite, read_finite_rows, row_not_finite
 
-TileTensors = Mapping[str, torch.Tensor]
-"""The tensors of one tile by their names in the layout, in any float dtype."""
+TileTensors = Mapping[str, Sequence[Stored]]
+"""The tensors of one tile by their names in the layout, in any float dtype: parts that stand side by side."""
+
+_ROWS, _COLUMNS = 128, 512
+"""What is transposed or converted at a time, of the source: 256 KiB of float32 stay in the processor's cache."""
 
 
 class BlockTiles:
@@ -47,28 +50,28 @@ class BlockTiles:
         keys = (layout.kv_first * head, (layout.kv_first + layout.kv_count) * head)
         parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)]
         tensors = {
-            "qkv": torch.cat([self._rows(f"self_attn.{name}.weight", rows) for name, rows in parts]).t(),
-            "output": self._by_column[:, queries[0] : queries[1]].t(),
+            "qkv": [self._rows(f"self_attn.{name}.weight", rows).T for name, rows in parts],
+            "output": [self._by_column[:, queries[0] : queries[1]].T],
         }
         if spec.qkv_bias:
-            tensors["qkv_bias"] = torch.cat([self._rows(f"self_attn.{name}.bias", rows) for name, rows in parts])
+            tensors["qkv_bias"] = [self._rows(f"self_attn.{name}.bias", rows) for name, rows in parts]
         if spec.qk_norm:
-            tensors["query_norm"] = read_finite(self._checkpoint, f"{self._prefix}self_attn.q_norm.weight")
-            tensors["key_norm"] = read_finite(self._checkpoint, f"{self._prefix}self_attn.k_norm.weight")
+            tensors["query_norm"] = [read_finite(self._checkpoint, f"{self._prefix}self_attn.q_norm.weight")]
+            tensors["key_norm"] = [read_finite(self._checkpoint, f"{self._prefix}self_attn.k_norm.weight")]
         return tensors
 
     def _ffn(self, layout: TileLayout) -> TileTensors:
         columns = (layout.first, layout.first + layout.count)
         names = ("mlp.gate_proj", "mlp.up_proj")
         tensors = {
-            "gate_up": torch.cat([self._rows(f"{name}.weight", columns) for name in names]).t(),
-            "down": self._by_column[:, columns[0] : columns[1]].t(),
+            "gate_up": [self._rows(f"{name}.weight", columns).T for name in names],
+            "down": [self._by_column[:, columns[0] : columns[1]].T],
         }
         if self._checkpoint.spec.ffn_bias:
-            tensors["gate_up_bias"] = torch.cat([self._rows(f"{name}.bias", columns) for name in names])
+            tensors["gate_up_bias"] = [self._rows(f"{name}.bias", columns) for name in names]
         return tensors
 
-    def _rows(self, name: str, rows: tuple[int, int]) -> torch.Tensor:
+    def _rows(self, name: str, rows: tuple[int, int]) -> Stored:
         return read_finite_rows(self._checkpoint, self._prefix + name, *rows)
 
 
@@ -79,23 +82,23 @@ def coordinator_tile(checkpoint: Checkpoint, file_name: str, layout: TileLayout)
         return _norms(checkpoint)
     rows = (layout.first, layout.first + layout.count)
     if file_name == EMBEDDING_FILE:
-        return {"embedding": read_finite_rows(checkpoint, EMBEDDING, *rows)}
+        return {"embedding": [read_finite_rows(checkpoint, EMBEDDING, *rows)]}
     if spec.tied_embeddings:  # looked at as the embedding
-        return {"head": checkpoint.read_rows(EMBEDDING, *rows).t()}
-    return {"head": read_finite_rows(checkpoint, HEAD, *rows).t()}
+        return {"head": [checkpoint.read_rows(EMBEDDING, *rows).T]}
+    return {"head": [read_finite_rows(checkpoint, HEAD, *rows).T]}
 
 
 def _norms(checkpoint: Checkpoint) -> TileTensors:
     spec = checkpoint.spec
 
-    def all_layers(name: str) -> torch.Tensor:
+    def all_layers(name: str) -> list[Stored]:
         names = (f"model.layers.{layer}.{name}" for layer in range(spec.layer_count))
-        return torch.stack([read_finite(checkpoint, name).float() for name in names])
+        return [np.stack([widened(read_finite(checkpoint, name)) for name in names])]
 
     tensors = {
         "attention_norm": all_layers("input_layernorm.weight"),
         "ffn_norm": all_layers("post_attention_layernorm.weight"),
-        "final_norm": read_finite(checkpoint, FINAL_NORM),
+        "final_norm": [read_finite(checkpoint, FINAL_NORM)],
     }
     if spec.output_bias:
         tensors["output_bias"] = all_layers("self_attn.o_proj.bias")
@@ -108,25 +111,58 @@ class TilePacker:
     """Lays tensors out as tiles; one buffer of the largest tile is reused."""
 
     def __init__(self) -> None:
-        self._buffer = torch.empty(0, dtype=torch.uint8)
+        self._buffer = np.empty(0, dtype=np.uint8)
 
     def pack(self, layout: TileLayout, tensors: TileTensors) -> memoryview:
         """Return the tile as it lies in its file, until the next call. Raises: InputError: the dtype is too small."""
-        if self._buffer.numel() < layout.byte_count:
-            self._buffer = torch.empty(layout.byte_count, dtype=torch.uint8)
+        if self._buffer.size < layout.byte_count:
+            self._buffer = np.empty(layout.byte_count, dtype=np.uint8)
         buffer = self._buffer[: layout.byte_count]
-        buffer.zero_()
+        end = 0
         for place in layout.tensors:
-            space = buffer[place.offset : place.offset + place.byte_count]
-            target = space.view(TORCH_DTYPES[place.dtype]).view(place.shape)
-            source = tensors[place.name]
-            target.copy_(source)
-            is_narrowed = target.dtype not in (torch.float32, source.dtype)
-            if is_narrowed and row_not_finite(target) is not None:
-                others = "bfloat16 or float32" if target.dtype is torch.float16 else "float32"
-                raise InputError(f"this model has weights in '{place.name}' that {place.dtype} cannot hold; "
-                                 f"use --weights-dtype {others}")  # fmt: skip
-        return buffer.numpy().data
+            start, stop = place.offset, place.offset + place.byte_count
+            buffer[end:start] = 0
+            target = buffer[start:stop].view(NUMPY_DTYPES[place.dtype]).reshape(place.shape)
+            _fill(target, place, tensors[place.name])
+            end = stop
+        buffer[end:] = 0
+        return buffer.data
+
+
+def _fill(target: Stored, place: TensorPlace, parts: Sequence[Stored]) -> None:
+    """Copy parts side by side. Raises: InputError: the dtype is too small."""
+    column = 0
+    for part in parts:
+        width = part.shape[-1]
+        space = target[..., column : column + width]
+        column += width
+        if part.ndim == 1:
+            space[...] = _as_stored(part, place)
+        elif part.strides[0] < part.strides[1]:  # [in, out] of a matrix that lies as [out, in]
+            _copy(space.T, part.T, place)
+        else:
+            _copy(space, part, place)
+    assert column == place.shape[-1]
+
+
+def _copy(target: Stored, source: Stored, place: TensorPlace) -> None:
+    """Copy a matrix whose rows lie one after another, or its target's do: by blocks, which is 3 times as fast."""
+    for row in range(0, source.shape[0], _ROWS):
+        for column in range(0, source.shape[1], _COLUMNS):
+            block = source[row : row + _ROWS, column : column + _COLUMNS]
+            target[row : row + _ROWS, column : column + _COLUMNS] = _as_stored(block, place)
+
+
+def _as_stored(values: Stored, place: TensorPlace) -> Stored:
+    """Return numbers in the dtype of their place. Raises: InputError: it is too small for them."""
+    if STORED_NAMES[values.dtype] == place.dtype:
+        return values
+    stored = narrowed(widened(values), place.dtype)
+    if place.dtype != "float32" and row_not_finite(stored) is not None:
+        others = "bfloat16 or float32" if place.dtype == "float16" else "float32"
+        raise InputError(f"this model has weights in '{place.name}' that {place.dtype} cannot hold; "
+                         f"use --weights-dtype {others}")  # fmt: skip
+    return stored
 
 
 class TileWriter:
