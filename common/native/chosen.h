@@ -15,6 +15,9 @@ struct variant {
     piece_sums *piece_sums;
     add_piece *add_piece;
     put_pieces *put_pieces;
+    packed_rows *packed_rows;
+    pack_rows *pack_rows;
+    multiply_packed *multiply_packed;
     sum_of *sum;
     prepare_rows *prepare;
     attend_rows *attend;
@@ -36,6 +39,9 @@ enum { PIECE_BYTES = 256 * 1024 }; /* of rows, at least one, that are taken from
 
 /* Compute a product of at most MOST_ROWS rows, range by range of k; NOT_CACHED also when there is no memory for sums. */
 int multiply_by_ranges(const struct product *product);
+
+/* Compute a product of many rows whose weights are in memory; nonzero, with sums half made, when there is no memory. */
+int multiply_many_rows(const struct product *product);
 
 /* Tell whether an attention is one that attend_rows can compute. */
 int is_possible(const struct attention *attention);

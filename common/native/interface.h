@@ -14,7 +14,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 4 };
+enum { ABI_VERSION = 5 };
 
 /* What functions return that compute with weights. */
 enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from common.native.build import LIBRARY
 
-ABI_VERSION = 4
+ABI_VERSION = 5
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""

@@ -19,7 +19,8 @@ enum {
 enum way { NOTHING_TO_DO, BY_COLUMNS, BY_RANGES, NOT_FROM_CACHE };
 
 #define ENTRY(name) \
-    {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, sum_of_##name, \
+    {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, packed_rows_##name, \
+     pack_rows_##name, multiply_packed_##name, sum_of_##name, \
      prepare_rows_##name, attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
 
 /* What build.py compiled for this architecture, best first. */
@@ -115,6 +116,8 @@ static int multiply_few(const struct product *product, int part_count) {
 }
 
 int multiply(const struct product *product) {
+    /* Without memory for rows laid out anew, the same sums are made a few rows at a time. */
+    if (product->row_count > MOST_ROWS && product->weights && product->width && multiply_many_rows(product) == 0) return DONE;
     const int part_count = part_count_of(product->depth * row_bytes_of(product), product->width / SPLIT_COLUMNS);
     int outcome = DONE;
     for (ptrdiff_t first = 0; first < product->row_count && outcome == DONE; first += MOST_ROWS) {

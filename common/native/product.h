@@ -10,7 +10,7 @@
 enum weight_kind { FLOAT32, FLOAT16, BFLOAT16, WEIGHT_KINDS };
 
 enum {
-    MOST_ROWS = 32,  /* in one product; matmul.c cuts what has more */
+    MOST_ROWS = 32,  /* of a few: more go to gemm.c, or are cut when their weights are in the page cache */
     SPLIT_COLUMNS = 32, /* parts of a product begin at multiples of this: at least a cache line of any kind */
     DEPTH_RANGES = 4,   /* chains of one sum; so many threads can share a product whose rows come one after another */
     RANGE_UNIT = 8      /* rows that a range is made of, but for the last one's */
@@ -51,10 +51,33 @@ typedef void put_pieces(const struct product *product, const float *sums, ptrdif
 /* Return the sum of `count` numbers: what reading alone costs, for benchmarks. */
 typedef double sum_of(const float *numbers, ptrdiff_t count);
 
+/* One range of k of a product of many rows, whose rows are laid out for it. */
+struct many_rows {
+    const struct product *product; /* its weights in memory */
+    float *packed; /* [row blocks, stop - k, packed_rows()]: blocks of neighbouring rows, the last filled up with zeros */
+    ptrdiff_t k, stop;
+    int adds; /* to what the product's sums hold already */
+};
+
+/* Some columns and some rows of a product; rows begin at a multiple of packed_rows(). */
+struct columns {
+    ptrdiff_t first, stop, first_row, stop_row;
+};
+
+/* Return how many rows are laid side by side. */
+typedef ptrdiff_t packed_rows(void);
+/* Lay out packed_rows() rows from `first` on, numbers `k` up to k + depth: packed[depth, packed_rows()]. */
+typedef void pack_rows(const struct product *product, ptrdiff_t first, ptrdiff_t k, ptrdiff_t depth, float *packed);
+/* Compute one part of one range of k; nonzero when there is no memory for it. */
+typedef int multiply_packed(const struct many_rows *many, const struct columns *part);
+
 multiply_columns multiply_columns_avx512, multiply_columns_avx2, multiply_columns_neon;
 piece_sums piece_sums_avx512, piece_sums_avx2, piece_sums_neon;
 add_piece add_piece_avx512, add_piece_avx2, add_piece_neon;
 put_pieces put_pieces_avx512, put_pieces_avx2, put_pieces_neon;
 sum_of sum_of_avx512, sum_of_avx2, sum_of_neon;
+packed_rows packed_rows_avx512, packed_rows_avx2, packed_rows_neon;
+pack_rows pack_rows_avx512, pack_rows_avx2, pack_rows_neon;
+multiply_packed multiply_packed_avx512, multiply_packed_avx2, multiply_packed_neon;
 
 #endif
