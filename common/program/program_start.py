@@ -15,7 +15,7 @@ import sys
 import time
 
 _started_at = time.perf_counter()
-_was_interrupted = False
+_was_interrupted = _has_begun = False
 
 
 def seconds_since_start() -> float:
@@ -23,11 +23,18 @@ def seconds_since_start() -> float:
     return time.perf_counter() - _started_at
 
 
+def has_begun() -> bool:
+    """Tell whether this process is one of our programs, not somebody else's that has imported us, or a test's."""
+    return _has_begun
+
+
 def end_on_interrupt() -> None:
     """Have Ctrl-C end the process at once from now on; not where a shell in the background has it ignored.
 
     One that start_script.sh has held back until now ends it here.
     """
+    global _has_begun
+    _has_begun = True
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

@@ -48,11 +48,11 @@ class MeshModels:
     """The models that were loaded onto a mesh."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32"
+        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
+        backend: str = "native",
     ) -> None:  # fmt: skip
-        self._models, self._mesh, self._metrics, self._wire_dtype = (
-            LoadedModels(state_directory), mesh, metrics, wire_dtype
-        )  # fmt: skip
+        self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
+        self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
 
@@ -68,7 +68,7 @@ class MeshModels:
         assert isinstance(model, LoadedModel)  # `prepare` gives no others
         run = RunOptions(
             weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
-            wire_dtype=self._wire_dtype, reach_seconds=reach_seconds,
+            wire_dtype=self._wire_dtype, backend=self._backend, reach_seconds=reach_seconds,
         )  # fmt: skip
         warned = _told_what_to_do(told)
         try:

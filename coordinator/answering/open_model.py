@@ -13,11 +13,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from common.compute.device import select_device
-from common.compute.matmul import set_thread_count
+from common.compute.backend import backend_named
 from common.machine.operating_system import own_memory, usable_core_count
 from common.weights.manifest import read_manifest
-from common.weights.tile_tensors import TORCH_DTYPES
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
@@ -73,11 +71,11 @@ class OpenModel:
         """
         self.metrics = metrics or CoordinatorMetrics()
         self._closing = ExitStack()
-        set_thread_count(1, few_rows=usable_core_count())  # of the head: no node computes meanwhile
         with ExitStack() as opening:
             directory = model.own_directory
             manifest = read_manifest(directory)
-            device = select_device(run.use_gpu)
+            backend = backend_named(run.backend, use_gpu=run.use_gpu)
+            backend.set_thread_count(1, usable_core_count())  # of the head: no node computes meanwhile
             directories = model.node_directories
             memory = allot_memory(
                 directory, manifest, directories, local, weights=run.weights, kv_budget_bytes=run.kv_budget_bytes,
@@ -85,20 +83,20 @@ class OpenModel:
             )  # fmt: skip
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)
-            head = Head(directory, manifest, memory.head, device)
+            head = Head(directory, manifest, memory.head, backend)
             opening.callback(head.close)
             addresses = list(run.node_addresses)
             if local is not None:
                 addresses = [node.address for node in local.start(LocalOptions(
                     slice_directories=directories, weights=memory.nodes, kv_budget_bytes=memory.kv_bytes,
-                    use_gpu=run.use_gpu,
+                    backend=run.backend, use_gpu=run.use_gpu,
                 ))]  # fmt: skip
             self.nodes = connect_nodes(addresses, run.mesh, run.reach_seconds)
             for node in self.nodes:
                 opening.callback(node.close)
             ranks = Ranks(
                 clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
-                wire=TORCH_DTYPES[run.wire_dtype], told=told,
+                wire=run.wire_dtype, told=told,
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()

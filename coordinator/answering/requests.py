@@ -15,7 +15,7 @@ from common.errors import InputError
 from coordinator.engine.sequence import Sequence
 from coordinator.engine.timings import Timings
 
-if TYPE_CHECKING:  # they import torch, and who asks another process needs none
+if TYPE_CHECKING:  # who asks another process needs none of them
     from common.model.model_spec import ModelSpec
     from coordinator.engine.sampler import SamplingParams
     from coordinator.tokenizer import Tokenizer
@@ -115,7 +115,7 @@ def prepare(ask: Ask, tokenizer: Tokenizer, spec: ModelSpec) -> Sequence:
 
     Raises: InputError: nothing to start from, no chat template, a value out of its range; PromptTooLong.
     """
-    from coordinator.engine.sampler import Sampler  # torch, which an Ask has no use for
+    from coordinator.engine.sampler import Sampler  # numpy, which an Ask has no use for
 
     sequence = Sequence(
         sequence_id=0, prompt_ids=tuple(_prompt_ids(ask, tokenizer)), max_new_tokens=ask.most_tokens,

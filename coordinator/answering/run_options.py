@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from common.compute.device import select_device
+from common.compute.backend import NATIVE, backend_named
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.weight_memory import WeightMemory
@@ -33,6 +33,8 @@ class RunOptions:
     """Nodes that run already, by address, or by name in `mesh`; none: start them on this machine."""
     mesh: MeshAccess | None = None
     """The mesh that those nodes belong to, where they do."""
+    backend: str = NATIVE
+    """What computes here: a name of common/compute/backend.py."""
     use_gpu: bool = False
     reach_seconds: float | None = None
     """How long each node that runs already may take to be reached; None: as long as usual."""
@@ -48,4 +50,4 @@ class RunOptions:
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         wire_item_bytes(self.wire_dtype)
-        select_device(self.use_gpu)  # refuses what cannot be, before anything is started
+        backend_named(self.backend, use_gpu=self.use_gpu)  # refuses what cannot be, before anything is started

@@ -9,8 +9,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-import torch
-
+from common.compute.backend import NATIVE
 from common.compute.matmul import kernels
 from common.program.metrics_page import MetricsPage
 from coordinator.answering.answer_stream import Prepared
@@ -68,4 +67,13 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
     if request.json_output:
         write_json(answer)
     else:
-        write_report(answer, f" (torch {torch.__version__}, kernels {kernels.variant})")
+        write_report(answer, f" ({_engine(request.run)})")
+
+
+def _engine(run: RunOptions) -> str:
+    """Return what has computed, for a person."""
+    if run.backend == NATIVE and not run.use_gpu:
+        return f"kernels {kernels.variant}"
+    import torch  # which is here by now
+
+    return f"torch {torch.__version__}"

@@ -1,7 +1,7 @@
 """An answer as a person or a program reads it: text as it comes, then a report on stderr or one JSON document.
 
 Covers: answers of nodes that this command starts, and of a running coordinator: both are events. Does not cover: making
-them. Imports neither torch nor a tokenizer.
+them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Asks a running coordinator and writes the answer as it comes. Imports neither torch nor a tokenizer.
+"""Asks a running coordinator and writes the answer as it comes.
 
 Covers: `generate --coordinator`. Does not cover: nodes of this command's own (answer_here.py).
 """

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from common.compute.backend import check_backend
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.logs import configure_logs
@@ -15,7 +16,7 @@ from common.program.options_file import use_options_file
 from common.program.path_options import path_option
 from common.program.version import VersionOption
 from common.wording import plain
-from coordinator.cli.options import WireDtypeOption
+from coordinator.cli.options import BackendOption, WireDtypeOption
 from coordinator.ranks.wire_dtype import wire_item_bytes
 
 app = typer.Typer(context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
@@ -45,6 +46,7 @@ def coordinate(
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
     ] = None,
     wire_dtype: WireDtypeOption = "float32",
+    backend: BackendOption = "native",
     version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
@@ -54,13 +56,15 @@ def coordinate(
     """
     configure_logs(log_level)
     wire_item_bytes(wire_dtype)  # refuses what cannot be now, not when somebody asks a model
+    check_backend(backend)
     # Here and not at the top: --help must not wait for gRPC.
     from coordinator.membership.state import default_state_directory
     from coordinator.program.daemon import Coordinator
 
     running = Coordinator(
-        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype
-    )
+        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype,
+        backend,
+    )  # fmt: skip
     stop_on_signals(running.stop)
     where = f"coordinator: mesh {running.mesh_name} on {running.address}"
     print(plain(f"{where}; let a device in with `coordinator-cli mesh invite`"), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What is wrong with the options of `generate`, `split` and `plan`? Told before torch is imported, which takes seconds.
+"""What is wrong with the options of `generate`, `split` and `plan`? Told before anything is imported that takes time.
 
 Covers: what options alone tell, also where their own modules look again. Does not cover: what needs a model's tokens or
 weights, or a node's answer.
@@ -6,6 +6,7 @@ weights, or a node's answer.
 
 from __future__ import annotations
 
+from common.compute.backend import check_backend
 from common.errors import InputError
 from common.model.plan import parse_ratios
 from common.program.metrics_page import check_metrics_port
@@ -30,7 +31,7 @@ def ratio_count(split_strategy: str) -> int:
     return split_strategy.count(",") + 1
 
 
-def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, wire_dtype: str) -> None:
+def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, wire_dtype: str, backend: str) -> None:
     """Raise InputError for an answer, or memory for it, that cannot be."""
     from common.program.memory_flags import parse_budget
 
@@ -42,6 +43,7 @@ def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, wir
             raise InputError("--memory-budget is for nodes that this command starts; give it to each shardnode of "
                              "--nodes")  # fmt: skip
     wire_item_bytes(wire_dtype)
+    check_backend(backend)
 
 
 def check_listeners(metrics_port: int | None, master_address: str | None) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,10 +20,12 @@ from common.program.memory_flags import (
     weight_memory,
 )
 from common.program.path_options import address_option, path_option
+from common.program.program_start import has_begun
 from common.program.sizes import parse_size
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
+    BackendOption,
     LogLevelOption,
     SaveDirOption,
     SplitBinOption,
@@ -107,6 +108,7 @@ def generate(
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
     ] = False,
     wire_dtype: WireDtypeOption = "float32",
+    backend: BackendOption = "native",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
     master_ip: Annotated[str, typer.Option(help="Where this command answers health checks meanwhile.")] = "127.0.0.1",
     master_port: Annotated[int, typer.Option(help="Its port. It is opened if this or --master-ip is given.")] = 29500,
@@ -146,7 +148,7 @@ def generate(
         memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
         reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
     )  # fmt: skip
-    # Mistakes are told before torch is imported, which takes seconds.
+    # Mistakes are told before anything is imported that takes time.
     from common.trust.certificates import NAME_PATTERN
     from coordinator.answering.requests import Ask, Message
     from coordinator.checkpoints.model_place import find_model
@@ -156,7 +158,8 @@ def generate(
     from coordinator.ranks.transports.connecting import parse_node_list
 
     kv_bytes = parse_size(kv_budget_bytes, "--kv-budget-bytes")
-    check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, wire_dtype=wire_dtype)
+    check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, wire_dtype=wire_dtype,
+                 backend=backend)  # fmt: skip
     check_listeners(metrics_port, master_address)
     check_seed(seed)
     text = prefix + prompt
@@ -178,8 +181,7 @@ def generate(
     with ExitStack() as closing:
         closing.enter_context(screen)
         screen.wait("starting")
-        is_fresh = "torch" not in sys.modules  # nobody has run anything here yet, so that the pool may be forked
-        # Here and not at the top: they import torch, and --help must not wait for that.
+        # Here and not at the top: --help must not wait for it.
         from coordinator.answering.run_options import RunOptions
         from coordinator.cli.answer_here import LocalRequest, run_request
         from coordinator.models.local_model import ModelOptions
@@ -192,14 +194,14 @@ def generate(
             ),
             run=RunOptions(
                 weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_bytes,
-                node_addresses=addresses, mesh=mesh, use_gpu=use_gpu, wire_dtype=wire_dtype,
+                node_addresses=addresses, mesh=mesh, backend=backend, use_gpu=use_gpu, wire_dtype=wire_dtype,
             ),
             master_address=master_address,
             metrics_port=metrics_port,
         )  # fmt: skip
         local = None
         if nodes is None:  # only now: what is refused starts nothing
-            local = LocalNodes(forks=is_fresh)
+            local = LocalNodes(forks=has_begun())
             closing.callback(local.close)
         run_request(request, local, screen)
 

@@ -22,6 +22,9 @@ WireDtypeOption = Annotated[
     str,
     typer.Option(help="How numbers travel: float32, or bfloat16: half the bytes, not quite the same tokens."),
 ]
+BackendOption = Annotated[
+    str, typer.Option(help="What computes: native, kernels of our own, or torch, for comparison; --use-gpu is torch.")
+]
 SaveDirOption = Annotated[Path, path_option(help="Where slices are kept; relative to the model's directory.")]
 SplitBinOption = Annotated[bool, typer.Option("--split-bin", help="Slice again even if slices are there.")]
 WeightsDtypeOption = Annotated[

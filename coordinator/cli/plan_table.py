@@ -11,7 +11,7 @@ from common.program.sizes import shown_size
 from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import say
 
-if TYPE_CHECKING:  # they import torch, and --help must not wait for that
+if TYPE_CHECKING:  # --help must not wait for it
     from common.weights.slice_description import SliceDescription
     from coordinator.planning.prediction import Prediction
 

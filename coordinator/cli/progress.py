@@ -17,7 +17,7 @@ from rich.text import Text
 from common.wording import plain
 from coordinator.cli.tables import screen
 
-if TYPE_CHECKING:  # torch comes with it, which a load has no use for
+if TYPE_CHECKING:  # gRPC comes with it, which a split has no use for
     from coordinator.slicing.splitter import ReportBytes
 
 MOST_LETTERS = 24

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from common.compute.lean_torch import import_torch_lean
 from common.program.logs import configure_logs
 from common.wording import counted
 from coordinator.cli.early import check_cut
@@ -39,9 +38,8 @@ def split(
     from coordinator.checkpoints.model_place import find_model
 
     check_cut(world_size, split_strategy, weights_dtype)
-    find_model(model)  # a mistake is told before torch is imported
-    import_torch_lean()
-    # Here and not at the top: they import torch, and --help must not wait for that.
+    find_model(model)  # a mistake is told before anything is imported that takes time
+    # Here and not at the top: --help must not wait for it.
     from coordinator.cli.progress import byte_progress
     from coordinator.models.local_model import LocalModel, ModelOptions
 

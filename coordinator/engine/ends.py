@@ -7,21 +7,20 @@ Does not cover: the head (head.py), what is done with norms and biases (common/c
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from common.compute.residual import LayerVectors, Residual, norm_rows
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.machine.direct_io import OpenedFile, forget, open_file
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
 from common.weights.slice_format import ATTENTION, FFN, TileLayout
-from common.weights.tile_tensors import TORCH_DTYPES
+from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
 
 PIECE_BYTES = 256 << 10
 
@@ -37,7 +36,7 @@ class Ends:
         spec = manifest.spec
         layouts = manifest.layouts()
         self._spec = spec
-        self._dtype = TORCH_DTYPES[manifest.dtype]
+        self._dtype = NUMPY_DTYPES[manifest.dtype]
         self._row_bytes = spec.hidden_size * self._dtype.itemsize
         self._layout = layouts[EMBEDDING_FILE]
         self._tile_digests = manifest.files[EMBEDDING_FILE].tile_sha256
@@ -53,7 +52,7 @@ class Ends:
             norm_epsilon=spec.norm_epsilon,
         )
         self._final_norm = norms["final_norm"]
-        self.resident_bytes = sum(tensor.numel() * tensor.itemsize for tensor in norms.values())
+        self.resident_bytes = sum(array.nbytes for array in norms.values())
         self.bytes_read_total = layouts[NORMS_FILE].tiles[0].byte_count
         self._first_tokens = [tile.first for tile in self._layout.tiles]
         try:
@@ -68,17 +67,17 @@ class Ends:
             os.close(self._file.fd)
             self._file = None
 
-    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+    def embed(self, token_ids: Sequence[int]) -> Floats:
         """Return the embedding rows of `token_ids`: float32 [token_count, hidden_size].
 
         Raises: InputError: an id outside the vocabulary; SliceReadError, SliceCorrupt: the file fails.
         """
-        rows = torch.empty((len(token_ids), self._spec.hidden_size), dtype=torch.float32)
+        rows = np.empty((len(token_ids), self._spec.hidden_size), np.float32)
         for row, token_id in zip(rows, token_ids, strict=True):
-            row.copy_(torch.frombuffer(self._read_row(token_id), dtype=self._dtype))
+            row[:] = widened(np.frombuffer(self._read_row(token_id), self._dtype))
         return rows
 
-    def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
+    def head_input(self, hidden: Floats) -> Floats:
         """Return the normed input of the head."""
         return norm_rows(hidden, None, self._final_norm, self._spec.norm_epsilon)
 
@@ -100,11 +99,11 @@ class Ends:
         return row
 
 
-def _layer_vectors(norms: torch.Tensor, late_biases: torch.Tensor | None) -> LayerVectors:
+def _layer_vectors(norms: Floats, late_biases: Floats | None) -> LayerVectors:
     return LayerVectors(norms=list(norms), late_biases=None if late_biases is None else list(late_biases))
 
 
-def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, torch.Tensor]:
+def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, Floats]:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -114,12 +113,7 @@ def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dic
     finally:
         os.close(descriptor)
     _check(data, digest, path)
-    return {
-        place.name: torch.frombuffer(data, dtype=torch.float32, count=math.prod(place.shape), offset=place.offset).view(
-            place.shape
-        )
-        for place in layout.tensors
-    }
+    return {place.name: np.ndarray(place.shape, np.float32, data, place.offset) for place in layout.tensors}
 
 
 def _read(descriptor: int, path: Path, offset: int, byte_count: int) -> bytearray:

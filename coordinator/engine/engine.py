@@ -12,8 +12,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-import torch
-
 from common.model.sweep_size import rows_per_sweep
 from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
@@ -67,7 +65,6 @@ class Engine:
         """Forget a sequence, finished or not; every rank hears of it with the next sweep."""
         self.schedule.handle(Cancelled(sequence_id=sequence.sequence_id))
 
-    @torch.inference_mode()
     def step(self) -> list[Tell]:
         """Run one sweep and return what came of it: no token while prompts are being read.
 
@@ -130,7 +127,7 @@ class Engine:
             logits = self._head.logits(self._ends.head_input(passed.hidden[rows]))
             for sequence, row_logits in zip(due, logits, strict=True):
                 try:
-                    predicted[sequence.sequence_id] = sequence.sampler.sample(row_logits)
+                    predicted[sequence.sequence_id] = sequence.sampler.sample(row_logits, len(sequence.generated_ids))
                 except Exception as error:  # noqa: BLE001 - one request's; whoever waits for it hears of it
                     spoiled[sequence.sequence_id] = error
             elapsed = time.perf_counter() - started

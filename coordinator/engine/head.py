@@ -7,15 +7,17 @@ Does not cover: the norm before it (ends.py), sampling (sampler.py).
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import torch
+import numpy as np
 
-from common.compute.matmul import multiply
+from common.compute.backend import NATIVE, Backend
 from common.compute.tile_products import can_take_from_cache, in_page_cache, multiply_matrix
 from common.native.library import Outcome
 from common.weights.manifest import HEAD_FILE, SliceManifest
 from common.weights.open_tiles import open_tiles
 from common.weights.slice_format import TileLayout
+from common.weights.stored_numbers import Floats
 from common.weights.tile_source import TileStats
 from common.weights.tile_tensors import TileTensors
 from common.weights.weight_memory import WeightMemory
@@ -27,40 +29,41 @@ TILES_PER_BLOCK = 2
 class Head:
     """The last matrix of the model. Close it to end its reader threads."""
 
-    def __init__(self, directory: Path, manifest: SliceManifest, memory: WeightMemory, device: torch.device) -> None:
+    def __init__(self, directory: Path, manifest: SliceManifest, memory: WeightMemory, backend: Backend) -> None:
         layouts = manifest.layouts()
         self._layouts = layouts[HEAD_FILE].tiles
         self._vocab_size = manifest.spec.vocab_size
         largest_bytes = max(layout.byte_count for layout in self._layouts)
         self._tiles = open_tiles(directory, manifest, memory, block_bytes=TILES_PER_BLOCK * largest_bytes)
-        self._device = device
-        self._weights = TileTensors(device, _head_weight, self._tiles.stays)
+        self._backend = backend
+        self._weights = TileTensors(self._weight, self._tiles.stays)
 
     @property
     def stats(self) -> TileStats:
         return self._tiles.stats
 
-    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+    def logits(self, rows: Floats) -> Floats:
         """Return float32 [row_count, vocab_size] for normed rows, float32 [row_count, hidden_size].
 
         Raises: SliceReadError, SliceCorrupt: a tile cannot be had.
         """
-        rows = rows.to(self._device)
-        logits = torch.empty((rows.shape[0], self._vocab_size), dtype=torch.float32)
+        logits = np.empty((rows.shape[0], self._vocab_size), np.float32)
+        own_rows = self._backend.rows_in(rows)
         for tile_index, layout in enumerate(self._layouts):
             part = self._from_page_cache(tile_index, layout, rows)
             if part is None:
                 buffer = self._tiles.acquire(tile_index)
                 try:
-                    part = multiply(rows, self._weights.view(tile_index, layout, buffer))
+                    weight = self._weights.view(tile_index, layout, buffer)
+                    part = self._backend.rows_out(self._backend.multiply(own_rows, weight))
                 finally:
                     self._tiles.release(tile_index)
             logits[:, layout.first : layout.first + layout.count] = part
         return logits
 
-    def _from_page_cache(self, tile_index: int, layout: TileLayout, rows: torch.Tensor) -> torch.Tensor | None:
+    def _from_page_cache(self, tile_index: int, layout: TileLayout, rows: Floats) -> Floats | None:
         """Return rows @ tile; None when its weights go through the window."""
-        if not can_take_from_cache(rows):
+        if self._backend.name != NATIVE or not can_take_from_cache(rows):
             return None
         cached = self._tiles.begin_cached(tile_index)
         if cached is None:
@@ -72,9 +75,8 @@ class Head:
             self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
         return part if outcome is Outcome.DONE else None
 
+    def _weight(self, layout: TileLayout, buffer: memoryview) -> Any:
+        return self._backend.weight(layout.tensors[0], buffer)
+
     def close(self) -> None:
         self._tiles.close()
-
-
-def _head_weight(layout: TileLayout, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    return tensors["head"]

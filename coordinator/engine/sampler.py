@@ -1,79 +1,126 @@
 """Chooses the next token of one sequence from its logits.
 
 Covers: greedy, temperature, top-k, top-p, in the order and meaning of transformers' logits processors.
-Does not cover: its parameters (sampling_params.py), logits (head.py), when to stop (the engine).
+Does not cover: its parameters (sampling_params.py), random numbers (draws.py), logits (head.py), when to stop (the
+engine).
+
+It keeps no state: a choice is a function of the logits, the parameters, the seed and the position in the answer. The
+same logits give the same choice on every machine: e to the x is made of products and sums here, which IEEE 754 rounds
+in one way, since libraries differ in its last bit; and sums run over the ids in order.
 """
 
 from __future__ import annotations
 
-import math
-
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from common.errors import NodeFault, ShapeError
+from common.weights.stored_numbers import Floats
+from coordinator.engine.draws import draw
 from coordinator.engine.sampling_params import SamplingParams as SamplingParams
 from coordinator.engine.sampling_params import check_seed
 
-LEAST_TEMPERATURE, MOST_TEMPERATURE = torch.finfo(torch.float32).tiny, torch.finfo(torch.float32).max
+LEAST_TEMPERATURE, MOST_TEMPERATURE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 """Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
+LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
+TERMS = 9
+"""Of 2 to the x, for x from -0.5 to 0.5: right to 3e-10, where logits are right to 6e-8."""
+LEAST_EXPONENT, EXPONENT_BITS = -1023, 52
+"""Of float64: with the least exponent its bits are those of 0."""
+GRADE_SHIFT = 48
+"""Weights of one grade differ by a sixteenth at most."""
+
+Numbers = npt.NDArray[np.float64]
+Ids = npt.NDArray[np.int64]
 
 
 class Sampler:
-    """The choices of one sequence: same parameters, seed and logits, same tokens."""
+    """The choices of one sequence: same parameters, seed, position and logits, same token."""
 
     def __init__(self, params: SamplingParams, seed: int) -> None:
         """Raises: InputError: the seed does not fit 64 bits."""
         check_seed(seed)
-        self._params = params
-        self._generator = torch.Generator().manual_seed(seed)
+        self._params, self._seed = params, seed
 
-    def sample(self, logits: torch.Tensor) -> int:
-        """Return the next token's id.
+    def sample(self, logits: Floats, position: int) -> int:
+        """Return the id of the token at a position of the answer, the first of which is 0.
 
         Args: logits: float32 [vocab_size]; unchanged.
         Raises: ShapeError: of another shape or dtype. NodeFault: a logit is not a number.
         """
-        if logits.ndim != 1 or not logits.numel() or logits.dtype != torch.float32:
+        if logits.ndim != 1 or not logits.size or logits.dtype != np.float32:
             raise ShapeError(f"logits are {logits.dtype} {list(logits.shape)}; float32 [vocab_size] is needed")
-        # The sum is cheaper to look at than every value: it is finite unless one of them is not.
-        if not math.isfinite(logits.sum().item()) and not bool(torch.isfinite(logits).all()):
+        if not np.isfinite(logits).all():
             raise NodeFault("the logits hold numbers that are not finite: a node or the head computed them wrongly")
         if self._params.temperature < LEAST_TEMPERATURE:
             return int(logits.argmax())
-        # The highest score becomes 0 first: no temperature, however small, overflows.
-        scores = (logits - logits.max()) / min(self._params.temperature, MOST_TEMPERATURE)
+        with np.errstate(over="ignore"):  # what is so far below the highest score has no chance
+            # The highest score becomes 0 first: no temperature, however small, makes it infinite.
+            scores = (logits - logits.max()) / np.float32(min(self._params.temperature, MOST_TEMPERATURE))
         ids = _top_k(scores, self._params.top_k)
-        if ids is not None:
-            scores = scores[ids]
-        probabilities = scores.softmax(dim=-1)
-        kept = _top_p(probabilities, self._params.top_p)
+        weights = _exponentials(scores if ids is None else scores[ids])
+        kept = _top_p(weights, self._params.top_p)
         if kept is not None:
-            probabilities = probabilities[kept]
+            weights = weights[kept]
             ids = kept if ids is None else ids[kept]
-        position = torch.multinomial(probabilities, 1, generator=self._generator)
-        return int(position if ids is None else ids[position])
+        sums = weights.cumsum()
+        index = int(sums.searchsorted(draw(self._seed, position) * sums[-1], side="right"))
+        return index if ids is None else int(ids[index])
 
 
-def _top_k(scores: torch.Tensor, top_k: int) -> torch.Tensor | None:
+def _exponentials(scores: Floats) -> Numbers:
+    """Return e to the power of scores that are 0 or less, to 3e-10 and with the same bits everywhere."""
+    rest = scores.astype(np.float64)
+    rest *= LOG2_E
+    np.maximum(rest, LEAST_EXPONENT, out=rest)
+    whole = np.rint(rest)
+    rest -= whole
+    factors = [1.0]
+    for term in range(1, TERMS):
+        factors.append(factors[-1] * LN_2 / term)
+    powers = np.full_like(rest, factors.pop())
+    while factors:
+        powers *= rest
+        powers += factors.pop()
+    whole -= LEAST_EXPONENT
+    bits = whole.astype(np.int64)
+    bits <<= EXPONENT_BITS
+    powers *= bits.view(np.float64)
+    return powers
+
+
+def _top_k(scores: Floats, top_k: int) -> Ids | None:
     """Return the indices that stay, None for all; what ties with the k-th stays too."""
-    if not 0 < top_k < scores.numel():
+    if not 0 < top_k < scores.size:
         return None
-    return (scores >= scores.topk(top_k).values[-1]).nonzero().squeeze(-1)
+    place = scores.size - top_k
+    return np.flatnonzero(scores >= np.partition(scores, place)[place])
 
 
-def _top_p(probabilities: torch.Tensor, top_p: float) -> torch.Tensor | None:
-    """Return the indices that stay, None for all; the likeliest always stays.
+def _top_p(weights: Numbers, top_p: float) -> Ids | None:
+    """Return the indices that stay, ascending, None for all; the likeliest always stays.
 
     From the least likely up, tokens go as long as their running sum is at most 1 - p: not the same
-    as counting from the top where tokens tie, and what transformers does (to within the rounding of a
+    as counting from the top where tokens tie, and what transformers does (to within the rounding of its
     float32 sum: a token at the very edge may fall on either side).
     """
     if top_p == 1:
         return None
-    # All tokens below this together stay under 1 - p, and so all of them go: most of a vocabulary needs no sorting.
-    rare = probabilities < (1 - top_p) / (2 * probabilities.numel())
-    candidates = (~rare).nonzero().squeeze(-1)
-    ascending, order = probabilities[candidates].sort()
-    removed = probabilities[rare].sum() + ascending.cumsum(dim=-1) <= 1 - top_p
-    removed[-1] = False
-    return candidates[order[~removed]]
+    grades = weights.view(np.int64) >> GRADE_SHIFT  # in the order of weights; only those at the edge need sorting
+    sums = np.bincount(grades, weights).cumsum()
+    total = sums[-1]
+
+    def goes(sums: Numbers) -> npt.NDArray[np.bool_]:
+        # Compared as transformers does, in float32: ten tokens of the same chance are a tenth each then, to both.
+        small: npt.NDArray[np.bool_] = (sums / total).astype(np.float32) <= np.float32(1 - top_p)
+        return small
+
+    edge_grade = min(int(np.count_nonzero(goes(sums))), len(sums) - 1)
+    edge = np.flatnonzero(grades == edge_grade)
+    ascending = edge[weights[edge].argsort(kind="stable")]
+    below = sums[edge_grade - 1] if edge_grade else 0.0
+    goes_at_edge = goes(below + weights[ascending].cumsum())
+    goes_at_edge[-1] = False
+    stays = grades > edge_grade
+    stays[ascending[~goes_at_edge]] = True
+    return np.flatnonzero(stays)

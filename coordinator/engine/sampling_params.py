@@ -1,4 +1,4 @@
-"""How freely is the next token chosen? Values that were asked for, checked; no torch, so that all may ask early.
+"""How freely is the next token chosen? Values that were asked for, checked.
 
 Does not cover: choosing (sampler.py).
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from common.errors import InputError
 
 SEED_LIMITS = (-(1 << 63), (1 << 64) - 1)
-"""Least and greatest seed of a torch.Generator."""
+"""Least and greatest seed: 64 bits, with a sign or without."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from common.errors import InputError, PromptTooLong
 from common.wording import counted
 
-if TYPE_CHECKING:  # it imports torch, which a plan has no use for
+if TYPE_CHECKING:  # it imports numpy, which a plan has no use for
     from coordinator.engine.sampler import Sampler
 
 STOP = "stop"

@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from common.compute.backend import NATIVE
 from common.errors import NodeLost, NodeTimeout
 from common.machine.forked_program import ForkedProgram
 from common.machine.operating_system import ProcessMemory, process_memory, usable_core_count
@@ -54,6 +55,7 @@ class LocalOptions:
     """Per rank."""
     kv_budget_bytes: Sequence[int]
     """Per rank."""
+    backend: str = NATIVE
     use_gpu: bool = False
 
 
@@ -138,6 +140,7 @@ class LocalNodes:
                 # Between rounds the coordinator wants a core at once; one node alone has whole layers to run.
                 "row_thread_count": cores if count == 1 else max(1, (cores - 1) // count),
                 "home_core": _home_core(rank, count, cores),
+                "backend": options.backend,
                 "use_gpu": options.use_gpu,
             }
             for rank, directory in enumerate(options.slice_directories)

@@ -18,14 +18,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from common.compute.lean_torch import import_torch_lean
 from common.machine.durable_files import failure_to_write
 from common.machine.operating_system import be_first_to_go
 from common.program.logs import configure_logs
 from coordinator.models.load_messages import Brought, Failed, LoadOrder, News, Planned, Progress, Told, line_of
 from coordinator.models.model_path import check_readable
 
-if TYPE_CHECKING:  # torch comes with them, and a path that is wrong is told before
+if TYPE_CHECKING:  # numpy comes with them, and a path that is wrong is told before
     from common.model.plan import Plan
     from common.weights.slice_description import SliceDescription
     from coordinator.membership.reach import MeshAccess
@@ -77,8 +76,7 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
     check_readable(path)
     from coordinator.checkpoints.model_place import find_model
 
-    find_model(path)  # a mistake is told before torch is imported
-    import_torch_lean()
+    find_model(path)  # a mistake is told before anything is imported that takes time
     from coordinator.checkpoints.checkpoint import open_checkpoint
     from coordinator.membership.reach import owner_access
     from coordinator.models.loading import bring
@@ -160,7 +158,7 @@ def main() -> None:
                                    "room, and load again")))  # fmt: skip
     except Exception as error:  # noqa: BLE001 - the edge of a process; status_of logs what is not ours
         teller.send(Failed.of(error))
-    os._exit(0)  # past the interpreter's own end, which takes half a second with torch and gRPC
+    os._exit(0)  # past the interpreter's own end, which takes long with gRPC
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from common.model.plan import Plan
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from coordinator.checkpoints.gguf_place import plain_name
 
-if TYPE_CHECKING:  # it imports torch, which a coordinator without a model has no use for
+if TYPE_CHECKING:  # numpy comes with it, which a coordinator without a model has no use for
     from coordinator.ranks.identity import RanksIdentity
 
 MODELS_DIRECTORY, RECORD_FILE, PLAN_FILE = "models", "model.json", "plan.json"

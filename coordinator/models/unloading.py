@@ -1,4 +1,4 @@
-"""`unload`: a model off the mesh, its slices off the nodes. Here and not beside `load`, which imports torch.
+"""`unload`: a model off the mesh, its slices off the nodes. Here and not beside `load`, which imports more.
 
 Covers: which slices nobody needs any more, one change of the mesh's models at a time.
 Does not cover: records (models/records.py), flags and output (cli/load.py).

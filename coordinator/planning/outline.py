@@ -19,7 +19,7 @@ from coordinator.checkpoints.gguf_place import only_gguf
 from coordinator.checkpoints.model_config import spec_from_config
 from coordinator.checkpoints.weight_files import has_weight_files
 
-if TYPE_CHECKING:  # it imports torch, which a config.json alone has no use for
+if TYPE_CHECKING:  # numpy comes with it, which a config.json alone has no use for
     from coordinator.checkpoints.checkpoint import Checkpoint
 
 NO_IDENTITY = "not known before the weights are"

@@ -54,7 +54,7 @@ class Coordinator:
 
     def __init__(
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
-        wire_dtype: str = "float32",
+        wire_dtype: str = "float32", backend: str = "native",
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
         state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
@@ -79,7 +79,7 @@ class Coordinator:
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, metrics, wire_dtype)
+        self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
         self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
         self._watch = NodeWatch(mesh.nodes)
         self._page: MetricsPage | None = None

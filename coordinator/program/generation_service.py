@@ -22,7 +22,7 @@ from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModels
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
-if TYPE_CHECKING:  # they import torch
+if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
     from coordinator.answering.answers import Answers
     from coordinator.answering.requests import Ask, Event
 
@@ -36,9 +36,10 @@ class Generator:
     """The models of one mesh, ready to be asked; what they need is imported when the first one is. Close it."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32"
+        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
+        backend: str = "native",
     ) -> None:  # fmt: skip
-        self._state_directory, self._wire_dtype = state_directory, wire_dtype
+        self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
         self._mesh, self._metrics = mesh, metrics
         self._lock = threading.Lock()
         self._answers: Answers | None = None
@@ -49,7 +50,7 @@ class Generator:
         self, request: generation_pb2.GenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[generation_pb2.GenerateResponse]:
         """Yield the parts of one answer. Raises: ShardmeshError of any kind."""
-        # Here and not at the top: it imports torch, 200 MB that a coordinator without a model has no use for.
+        # Here and not at the top: a coordinator without a model has no use for what comes with it.
         from coordinator.answering.requests import Failed, Started
 
         try:
@@ -110,7 +111,7 @@ class Generator:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
-                source = MeshModels(self._state_directory, self._mesh, self._metrics, self._wire_dtype)
+                source = MeshModels(self._state_directory, self._mesh, self._metrics, self._wire_dtype, self._backend)
                 self._answers = Answers(source, self._metrics)
             return self._answers
 

@@ -11,11 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import torch
-
 from common.compute.residual import Residual
 from common.errors import ShardmeshError
 from common.weights.slice_format import BLOCK_KINDS
+from common.weights.stored_numbers import Floats
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.sweep import Sweep
 
@@ -26,7 +25,7 @@ class Passed:
 
     sweep: Sweep
     """Without the sequences that have left."""
-    hidden: torch.Tensor
+    hidden: Floats
     """The residual stream of its rows, float32 [row_count, hidden_size]."""
     spoiled: dict[int, ShardmeshError] = field(default_factory=dict)
     """By id: why sequences have left."""
@@ -35,7 +34,7 @@ class Passed:
 class LayerPass(Protocol):
     """All layers, whoever computes them."""
 
-    def run(self, sweep: Sweep, hidden: torch.Tensor) -> Passed:
+    def run(self, sweep: Sweep, hidden: Floats) -> Passed:
         """Run a sweep. Args: hidden: embedding rows, float32 [row_count, hidden_size]; not kept as they are.
 
         Raises: NodeError and what nodes report; the ranks are of no more use then.
@@ -57,10 +56,10 @@ class RoundByRound:
         self._ranks, self._residual = ranks, residual
         self._layer_count = ranks.identity.spec.layer_count
 
-    def run(self, sweep: Sweep, hidden: torch.Tensor) -> Passed:
+    def run(self, sweep: Sweep, hidden: Floats) -> Passed:
         """See LayerPass."""
         residual, spoiled = self._residual, dict[int, ShardmeshError]()
-        output: torch.Tensor | None = None
+        output: Floats | None = None
         for layer in range(self._layer_count):
             for kind in BLOCK_KINDS:
                 rows = residual.block_input(kind, layer, hidden, output, self._ranks.input_place(hidden.shape))
@@ -85,7 +84,7 @@ class WholeLayers:
         self._ranks = ranks
         self._layer_count = ranks.identity.spec.layer_count
 
-    def run(self, sweep: Sweep, hidden: torch.Tensor) -> Passed:
+    def run(self, sweep: Sweep, hidden: Floats) -> Passed:
         """See LayerPass."""
         spoiled, next_layer = dict[int, ShardmeshError](), 0
         while next_layer < self._layer_count and sweep.segments:

@@ -11,12 +11,11 @@ import time
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
-import torch
-
 from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model.sweep_size import rows_per_sweep
-from common.weights.slice_format import ATTENTION, FFN
+from common.weights.slice_format import ATTENTION, FFN, ITEM_BYTES
+from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.metrics import CoordinatorMetrics
@@ -45,8 +44,8 @@ class Ranks:
     identity: RanksIdentity
     metrics: CoordinatorMetrics
     times: RoundTimes = field(default_factory=RoundTimes)
-    wire: torch.dtype = torch.float32
-    """How rounds' tensors travel in messages; one node's whole layers are float32 always."""
+    wire: str = "float32"
+    """How rounds' tensors travel in messages, float32 or bfloat16; one node's whole layers are float32 always."""
     told: Callable[[str], None] = lambda text: None
     """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
     kv_budget_bytes: list[int] = field(default_factory=list)
@@ -79,8 +78,8 @@ class Ranks:
         self._slowness.start()
         hidden_size = self.identity.spec.hidden_size
         self._memory = RoundMemory(
-            [rank for rank, client in enumerate(self.clients) if client.passes_files and self.wire is torch.float32],
-            rows_per_sweep(hidden_size) * hidden_size * torch.float32.itemsize,
+            [rank for rank, client in enumerate(self.clients) if client.passes_files and self.wire == "float32"],
+            rows_per_sweep(hidden_size) * hidden_size * ITEM_BYTES["float32"],
         )
         try:
             self._open_sessions()
@@ -102,11 +101,11 @@ class Ranks:
         """Wait until every rank has heard of all that was forgotten. Raises: NodeError."""
         self._tell_all(lambda request: request.change_sequences.SetInParent(), "sequences_changed")
 
-    def input_place(self, shape: Sequence[int]) -> torch.Tensor | None:
+    def input_place(self, shape: Sequence[int]) -> Floats | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
         return self._memory.input_place(shape)
 
-    def run_block(self, kind: str, layer: int, sweep: Sweep, rows: torch.Tensor) -> Summed:
+    def run_block(self, kind: str, layer: int, sweep: Sweep, rows: Floats) -> Summed:
         """Run one round and return the block's output.
 
         Args: rows: the block's normed input, float32 [row_count, hidden_size].
@@ -135,7 +134,7 @@ class Ranks:
         answers = self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result")
         results = [answer.response.block_result for answer in answers]
         partials = partials_of(
-            taking_part, results, tuple(rows.shape), in_memory, self._memory, self.wire, self._refused
+            taking_part, results, rows.shape, in_memory, self._memory, self.wire, self._refused
         )  # fmt: skip
         total, is_finite = reduce_and_check(partials)
         spoiled: dict[int, ShardmeshError] = {}
@@ -157,7 +156,7 @@ class Ranks:
         """Give the only node what lies between blocks. Raises: NodeError."""
         self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
-    def run_layers(self, first_layer: int, sweep: Sweep, hidden: torch.Tensor) -> Summed:
+    def run_layers(self, first_layer: int, sweep: Sweep, hidden: Floats) -> Summed:
         """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
 
         Args: hidden: the residual stream before the first layer, float32 [row_count, hidden_size].
@@ -181,7 +180,7 @@ class Ranks:
         if not 1 <= result.layer_count <= left:
             raise self._counted(NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
         try:
-            output = decode_tensor(result.output, shape=tuple(hidden.shape))
+            output = widened(decode_tensor(result.output, shape=hidden.shape))
         except ShapeError as error:
             raise self._refused(0, error) from error
         total, is_finite = reduce_and_check([output])
@@ -257,8 +256,8 @@ class Ranks:
         return found
 
     def _spoiled(
-        self, sweep: Sweep, ranks: Sequence[int], results: Sequence[Result], total: torch.Tensor,
-        partials: Sequence[torch.Tensor], where: str,
+        self, sweep: Sweep, ranks: Sequence[int], results: Sequence[Result], total: Floats,
+        partials: Sequence[Floats], where: str,
     ) -> dict[int, ShardmeshError]:  # fmt: skip
         """Return the sequences that a round ends. Args: results: of `ranks`; partials: too, if not all are finite.
 

@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-import torch
-
+from common.weights.stored_numbers import Floats
 from common.wire.memory_file import MemoryFile, Room, make_memory
 from protos.shardmesh.v1 import shard_pb2
 
@@ -61,7 +60,7 @@ class RoundMemory:
             file.close()
         self._files, self._offers = [], {}
 
-    def input_place(self, shape: Sequence[int]) -> torch.Tensor | None:
+    def input_place(self, shape: Sequence[int]) -> Floats | None:
         """Return where inputs of that shape go, to be written once no rank works on the last; None: into messages."""
         if self._input is None or not self._answers or math.prod(shape) * _FLOAT_BYTES < SHORTEST_BYTES:
             return None
@@ -71,7 +70,7 @@ class RoundMemory:
         """Return the ranks that read inputs there, and answer in memory of their own."""
         return self._answers.keys()
 
-    def answer_place(self, rank: int, shape: Sequence[int]) -> torch.Tensor | None:
+    def answer_place(self, rank: int, shape: Sequence[int]) -> Floats | None:
         """Return where a rank's partial sum of that shape may lie."""
         return self._answers[rank].view(shape) if rank in self._answers else None
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from common.errors import NodeFault, ShardmeshError
+from common.weights.stored_numbers import Floats
 from common.wire.rpc import Status, error_from
 from common.wording import counted
 from coordinator.ranks.sweep import Sweep
@@ -36,7 +38,7 @@ def refusals(
 
 
 def not_finite(
-    sweep: Sweep, total: torch.Tensor, ranks: Sequence[int], partials: Sequence[torch.Tensor], names: Sequence[str],
+    sweep: Sweep, total: Floats, ranks: Sequence[int], partials: Sequence[Floats], names: Sequence[str],
     where: str,
 ) -> dict[int, ShardmeshError]:  # fmt: skip
     """Return the sequences whose sum is not finite; none where all is well after all.
@@ -45,10 +47,10 @@ def not_finite(
     where: which block.
     Raises: NodeFault: all of several sequences, which no prompt alone can be the cause of.
     """
-    is_finite = torch.isfinite(total).all(dim=1)
+    is_finite: npt.NDArray[np.bool_] = np.isfinite(total).all(axis=1)
     if bool(is_finite.all()):
         return {}
-    blamed = next((rank for rank, part in zip(ranks, partials, strict=True) if not torch.isfinite(part).all()), None)
+    blamed = next((rank for rank, part in zip(ranks, partials, strict=True) if not np.isfinite(part).all()), None)
     if blamed is None:
         error = NodeFault(f"{where} adds up to numbers that are not finite")
     else:

@@ -10,9 +10,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from common.errors import ShardmeshError
+from common.weights.stored_numbers import Floats
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -33,14 +35,14 @@ class Sweep:
     def __post_init__(self) -> None:
         object.__setattr__(self, "sequence_ids", tuple(dict.fromkeys(one.sequence_id for one in self.segments)))
 
-    def rows_of(self, sequence_ids: Collection[int], *, others: bool = False) -> torch.Tensor:
+    def rows_of(self, sequence_ids: Collection[int], *, others: bool = False) -> npt.NDArray[np.int64]:
         """Return the numbers of some sequences' rows, int64, ascending. Args: others: of all but these."""
-        found, first_row = [torch.empty(0, dtype=torch.int64)], 0
+        found, first_row = [np.empty(0, np.int64)], 0
         for segment in self.segments:
             if (segment.sequence_id in sequence_ids) is not others:
-                found.append(torch.arange(first_row, first_row + segment.row_count))
+                found.append(np.arange(first_row, first_row + segment.row_count))
             first_row += segment.row_count
-        return torch.cat(found)
+        return np.concatenate(found)
 
     def without(self, sequence_ids: Collection[int]) -> Sweep:
         """Return the sweep that is left when some sequences are taken out."""
@@ -50,7 +52,7 @@ class Sweep:
 class Summed(NamedTuple):
     """What a round, or several layers, came to."""
 
-    output: torch.Tensor
+    output: Floats
     """float32 [row_count, hidden_size]; rows of sequences in `spoiled` mean nothing."""
     spoiled: dict[int, ShardmeshError]
     """By id: sequences that some rank refused, or for which numbers that are not finite came."""

@@ -1,4 +1,4 @@
-"""How rounds' numbers may travel, by the names of `--wire-dtype`. Imports no torch, so that programs may ask early."""
+"""How rounds' numbers may travel, by the names of `--wire-dtype`."""
 
 from __future__ import annotations
 

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from common.errors import InputError, KvBudgetExceeded, NodeFault, PromptTooLong
+from common.weights.stored_numbers import Floats
 from coordinator.answering.answer_stream import AnswerStream
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Ask, Failed, Finished, Token
@@ -112,12 +113,12 @@ class Raising(Sampler):
 
     count = 0
 
-    def sample(self, logits: torch.Tensor) -> int:
+    def sample(self, logits: Floats, position: int) -> int:
         """See Sampler."""
         self.count += 1
         if self.count > 3:
             raise ZeroDivisionError("a sampler of ours has a bug")
-        return super().sample(logits)
+        return super().sample(logits, position)
 
 
 def refused_by_a_node(company: Company) -> list[Any]:
@@ -201,12 +202,12 @@ def test_numbers_of_one_sequence_that_are_not_finite_end_that_one(
     executor = company.nodes[0]._serving.current().executor  # type: ignore[attr-defined]
     run = executor.run
 
-    def spoiled(kind: str, layer: int, segments: Sequence[Any], rows: torch.Tensor) -> Any:
+    def spoiled(kind: str, layer: int, segments: Sequence[Any], rows: Floats) -> Any:
         output = run(kind, layer, segments, rows)
-        partial, first_row = output.partial.clone(), 0
+        partial, first_row = output.partial.copy(), 0
         for segment in segments:
             if segment.sequence.capacity == 77 + 2 - 1:
-                partial[first_row : first_row + segment.row_count] = float("inf")
+                partial[first_row : first_row + segment.row_count] = np.inf
             first_row += segment.row_count
         return replace(output, partial=partial)
 

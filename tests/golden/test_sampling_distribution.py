@@ -1,17 +1,16 @@
-"""Over many seeds, first tokens are distributed as transformers' logits processors say.
+"""Over many seeds, and over the positions of an answer, tokens are distributed as transformers' logits processors say.
 
 Does not cover: which tokens are possible at all (tests/unit/test_sampler.py).
 """
 
 from __future__ import annotations
 
-import numpy
+import numpy as np
 import pytest
-import torch
 from scipy import stats
-from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from coordinator.engine.sampler import Sampler, SamplingParams
+from tests.support.logits_rule import chances, softmax, top_k, top_p, transformers_chances
 
 SEED_COUNT = 2000
 TOKEN_COUNT = 3000
@@ -19,16 +18,7 @@ LEAST_EXPECTED_COUNT = 5
 """Below this the chi-square approximation does not hold; rarer tokens are counted together."""
 
 
-def probabilities(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Return what transformers would draw from, in the order generate() applies it."""
-    processors = LogitsProcessorList()
-    if params.temperature != 1:
-        processors.append(TemperatureLogitsWarper(params.temperature))
-    if params.top_k:
-        processors.append(TopKLogitsWarper(params.top_k))
-    if params.top_p < 1:
-        processors.append(TopPLogitsWarper(params.top_p))
-    return processors(None, logits[None])[0].softmax(dim=-1)
+LOGITS = np.random.default_rng(5).standard_normal(TOKEN_COUNT, np.float32) * np.float32(2.5)
 
 
 @pytest.mark.parametrize(
@@ -44,12 +34,14 @@ def probabilities(logits: torch.Tensor, params: SamplingParams) -> torch.Tensor:
     ],
     ids=repr,
 )
-def test_first_tokens_are_distributed_as_in_transformers(params: SamplingParams) -> None:
-    """2,000 seeds, chi-square: the difference is no larger than chance makes it."""
-    logits = torch.randn(TOKEN_COUNT, generator=torch.Generator().manual_seed(5)) * 2.5
-    expected = probabilities(logits, params).double().numpy() * SEED_COUNT
-    drawn = [Sampler(params, seed).sample(logits) for seed in range(SEED_COUNT)]
-    counts = numpy.bincount(drawn, minlength=TOKEN_COUNT)
+@pytest.mark.parametrize("by", ["seed", "position"])
+def test_tokens_are_distributed_as_in_transformers(params: SamplingParams, by: str) -> None:
+    """2,000 seeds, or one seed at 2,000 positions; chi-square: the difference is no larger than chance makes it."""
+    expected = chances(LOGITS, params).astype(np.float64) * SEED_COUNT
+    draws = range(SEED_COUNT)
+    drawn = [Sampler(params, 7 if by == "position" else at).sample(LOGITS, at if by == "position" else 0)
+             for at in draws]  # fmt: skip
+    counts = np.bincount(drawn, minlength=TOKEN_COUNT)
     assert not counts[expected == 0].any()
     common = expected >= LEAST_EXPECTED_COUNT
     observed, wanted = list(counts[common]), list(expected[common])
@@ -62,10 +54,16 @@ def test_first_tokens_are_distributed_as_in_transformers(params: SamplingParams)
     assert result.pvalue > 0.001
 
 
+PARAMS = SamplingParams(temperature=1.4, top_k=50, top_p=0.9)
+
+
+def test_the_rule_that_this_is_compared_with_is_transformers() -> None:
+    """Where transformers is installed: the same chance of every token."""
+    pytest.importorskip("transformers")
+    np.testing.assert_allclose(chances(LOGITS, PARAMS), transformers_chances(LOGITS, PARAMS), atol=1e-6)
+
+
 def test_the_comparison_would_notice_a_wrong_order() -> None:
     """Top-p before temperature keeps other tokens: the parameters above tell the two apart."""
-    params = SamplingParams(temperature=1.4, top_k=50, top_p=0.9)
-    logits = torch.randn(TOKEN_COUNT, generator=torch.Generator().manual_seed(5)) * 2.5
-    swapped = TopKLogitsWarper(50)(None, TopPLogitsWarper(0.9)(None, logits[None])) / 1.4
-    difference = (probabilities(logits, params) - swapped[0].softmax(dim=-1)).abs().sum()
-    assert difference > 0.05
+    swapped = softmax(top_k(top_p(LOGITS, 0.9), 50) / np.float32(1.4))
+    assert np.abs(chances(LOGITS, PARAMS) - swapped).sum() > 0.05

@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
-import torch
+import numpy as np
 
 from common.compute.residual import LayerVectors, Residual
 from common.model.model_spec import ModelSpec, RopeSpec
 from common.model.plan import make_plan
 from common.weights.slice_format import ATTENTION, FFN
+from common.weights.stored_numbers import Floats
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
@@ -47,16 +48,15 @@ class FakeEnds:
     """Embedding rows and norms; see Ends."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        generator = torch.Generator().manual_seed(7)
-        self._table = torch.randn(spec.vocab_size, spec.hidden_size, generator=generator)
-        vectors = LayerVectors(norms=[torch.ones(spec.hidden_size)] * spec.layer_count, late_biases=None)
+        self._table = np.random.default_rng(7).standard_normal((spec.vocab_size, spec.hidden_size), np.float32)
+        vectors = LayerVectors(norms=[np.ones(spec.hidden_size, np.float32)] * spec.layer_count, late_biases=None)
         self.residual = Residual(blocks={ATTENTION: vectors, FFN: vectors}, norm_epsilon=spec.norm_epsilon)
 
-    def embed(self, token_ids: Sequence[int]) -> torch.Tensor:
+    def embed(self, token_ids: Sequence[int]) -> Floats:
         """Return a row for each token."""
         return self._table[list(token_ids)]
 
-    def head_input(self, hidden: torch.Tensor) -> torch.Tensor:
+    def head_input(self, hidden: Floats) -> Floats:
         """Return it as it is."""
         return hidden
 
@@ -65,13 +65,11 @@ class FakeHead:
     """Logits, each row alone; see Head."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        self._matrix = torch.randn(
-            spec.vocab_size, spec.hidden_size, generator=torch.Generator().manual_seed(8)
-        )  # fmt: skip
+        self._matrix = np.random.default_rng(8).standard_normal((spec.vocab_size, spec.hidden_size), np.float32)
 
-    def logits(self, rows: torch.Tensor) -> torch.Tensor:
+    def logits(self, rows: Floats) -> Floats:
         """Return float32 [row_count, vocab_size]."""
-        return torch.stack([self._matrix @ row for row in rows])
+        return np.stack([self._matrix @ row for row in rows])
 
 
 class FakeMesh:
@@ -116,8 +114,7 @@ def make_sequence(
     number: int, prompt_length: int, answer_length: int, *, sampler: Sampler | None = None
 ) -> TokenSequence:
     """Return a sequence of tokens that depend on its number; without end tokens."""
-    generator = torch.Generator().manual_seed(number)
-    prompt_ids = torch.randint(VOCAB_SIZE, (prompt_length,), generator=generator).tolist()
+    prompt_ids = np.random.default_rng(number).integers(VOCAB_SIZE, size=prompt_length).tolist()
     return TokenSequence(
         sequence_id=number, prompt_ids=tuple(prompt_ids), max_new_tokens=answer_length, eos_ids=frozenset(),
         sampler=sampler or Sampler(GREEDY, 0),

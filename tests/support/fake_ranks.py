@@ -17,10 +17,11 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from threading import Event
 
-import torch
+import numpy as np
 
 from common.errors import KvBudgetExceeded, NodeLost, ProtocolError, ShardmeshError
 from common.weights.slice_format import ATTENTION, FFN
+from common.weights.stored_numbers import Floats, widened
 from common.wire.rpc import status_of
 from common.wire.tensor_codec import decode_tensor, encode_tensor
 from coordinator.ranks.identity import RanksIdentity
@@ -36,7 +37,7 @@ class _OpenSequence:
 
     def __init__(self, capacity: int, layer_count: int) -> None:
         self.capacity = capacity
-        self.states: list[list[torch.Tensor]] = [[] for _ in range(layer_count)]
+        self.states: list[list[Floats]] = [[] for _ in range(layer_count)]
 
 
 class FakeClient:
@@ -159,19 +160,19 @@ class FakeClient:
             result.refused.extend(self._change(asked.changes))
         refused = {one.sequence_id for one in result.refused}
         count = sum(segment.row_count for segment in asked.segments)
-        rows = decode_tensor(asked.input, shape=(count, self._spec.hidden_size)).clone()
+        rows = widened(decode_tensor(asked.input, shape=(count, self._spec.hidden_size))).copy()
         for kind in kinds:
             parts, first_row = [], 0
             for segment in asked.segments:
                 own = rows[first_row : first_row + segment.row_count]
                 first_row += segment.row_count
-                parts.append(torch.zeros_like(own) if segment.sequence_id in refused
+                parts.append(np.zeros_like(own) if segment.sequence_id in refused
                              else self._block(kind, layer, segment, own))  # fmt: skip
-            rows = torch.cat(parts) if len(kinds) == 1 else rows + torch.cat(parts)
+            rows = np.concatenate(parts) if len(kinds) == 1 else rows + np.concatenate(parts)
         result.compute_nanoseconds, result.tile_wait_nanoseconds = 1000 * (self._rank + 1), 10
         encode_tensor(rows, into)  # type: ignore[arg-type] # of either result
 
-    def _block(self, kind: str, layer: int, segment: shard_pb2.Segment, rows: torch.Tensor) -> torch.Tensor:
+    def _block(self, kind: str, layer: int, segment: shard_pb2.Segment, rows: Floats) -> Floats:
         """Return this rank's part of one sequence's rows, each computed alone."""
         sequence = self.open.get(segment.sequence_id)
         if sequence is None:
@@ -181,17 +182,17 @@ class FakeClient:
             if segment.first_position > len(states):
                 raise ProtocolError(f"position {segment.first_position} came after {len(states)}")
             del states[segment.first_position :]
-        generator = torch.Generator().manual_seed(1000 * self._rank + 10 * layer + (kind == FFN))
-        scale, shift = torch.randn(2, rows.shape[1], generator=generator)
+        generator = np.random.default_rng(1000 * self._rank + 10 * layer + (kind == FFN))
+        scale, shift = generator.standard_normal((2, rows.shape[1]), np.float32)
         parts = []
         for row in rows:
             if kind == ATTENTION:  # all positions so far count
-                row = row + 0.6 * states[-1] if states else row
+                row = row + np.float32(0.6) * states[-1] if states else row
                 states.append(row)
                 assert len(states) <= sequence.capacity
-            parts.append(torch.sin(3 * row.roll(1) * scale + shift) * 10.0 ** (self._rank % 3))
-        found = torch.stack(parts)
-        return found * torch.nan if self.spoils.get(segment.sequence_id) == (kind, layer) else found
+            parts.append(np.sin(3 * np.roll(row, 1) * scale + shift) * np.float32(10.0 ** (self._rank % 3)))
+        found = np.stack(parts)
+        return found * np.float32(np.nan) if self.spoils.get(segment.sequence_id) == (kind, layer) else found
 
     def _change(self, changes: shard_pb2.SequenceChanges) -> list[shard_pb2.SequenceRefused]:
         for sequence_id in changes.closed:

@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Literal
 from unittest import mock
 
-import torch
+import numpy as np
 
+from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from coordinator.answering.open_model import OpenModel
 from coordinator.answering.run_options import RunOptions
@@ -43,17 +44,17 @@ class RecordingSampler(Sampler):
 
     def __init__(self, params: SamplingParams = GREEDY, seed: int = 0) -> None:
         super().__init__(params, seed)
-        self._rows: list[torch.Tensor] = []
+        self._rows: list[Floats] = []
 
-    def sample(self, logits: torch.Tensor) -> int:
+    def sample(self, logits: Floats, position: int) -> int:
         """See Sampler."""
-        self._rows.append(logits.clone())
-        return super().sample(logits)
+        self._rows.append(logits.copy())
+        return super().sample(logits, position)
 
     @property
-    def logits(self) -> torch.Tensor:
+    def logits(self) -> Floats:
         """Every row so far: float32 [token_count, vocab_size]."""
-        return torch.stack(self._rows)
+        return np.stack(self._rows)
 
 
 @contextmanager
@@ -153,8 +154,7 @@ def process_meshes(
 
     Args: memory_windows: of each mesh, by rank; a coordinator streams its head if any of its nodes streams.
 
-    Each node has one thread. Torch's threads wait for each other by spinning: beside other work two take many times
-    as long as one.
+    Each node has one thread, for the other tests beside it.
     """
     count = model.plan.world_size
     windows = [window for mesh in memory_windows for window in mesh]

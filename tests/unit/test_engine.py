@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
-import torch
 
 from common.errors import KvBudgetExceeded, NodeFault, NodeLost, PromptTooLong
+from common.weights.stored_numbers import Floats
 from coordinator.engine.engine import Engine
 from coordinator.engine.sampler import Sampler
 from coordinator.engine.schedule import RanksLost, Tell
@@ -179,7 +179,7 @@ class Raising:
     def __init__(self, left: int) -> None:
         self._left = left
 
-    def sample(self, logits: torch.Tensor) -> int:
+    def sample(self, logits: Floats, position: int) -> int:
         """See Sampler."""
         self._left -= 1
         if self._left < 0:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
-import torch
 
 from common.errors import KvBudgetExceeded, NodeFault, NodeLost, ProtocolError
 from common.weights.slice_format import ATTENTION, FFN
+from common.weights.stored_numbers import Floats
 from coordinator.ranks.layer_pass import Passed, layer_pass
 from coordinator.ranks.ranks import LAYERS, Ranks
 from coordinator.ranks.reduction import reduce_partials
@@ -54,9 +55,9 @@ def make_sweep(*sizes: int, sweep_id: int = 1) -> Sweep:
     return Sweep(sweep_id=sweep_id, segments=segments, changes=changes)
 
 
-def make_rows(count: int) -> torch.Tensor:
+def make_rows(count: int) -> Floats:
     """Return rows as they come from an embedding."""
-    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(count))
+    return np.random.default_rng(count).standard_normal((count, WIDTH), np.float32)
 
 
 def passed(mesh: FakeMesh, sweep: Sweep, records: list[RoundRecord] | None = None) -> tuple[Ranks, Passed]:
@@ -76,11 +77,11 @@ def test_the_sum_is_by_rank_whatever_the_order_of_answers(make_mesh: MeshMaker) 
     records: list[RoundRecord] = []
     _, one = passed(forward, make_sweep(2, 3))
     _, other = passed(backward, make_sweep(2, 3), records)
-    assert torch.equal(one.hidden, other.hidden)
+    assert np.array_equal(one.hidden, other.hidden)
     assert {tuple(part.rank for part in record.parts) for record in records} == {(2, 1, 0)}
     assert {record.last.rank for record in records} == {0}
-    parts = [torch.tensor([[each]], dtype=torch.float32) for each in (1e8, -1e8, 1.0)]
-    assert not torch.equal(reduce_partials(parts), reduce_partials(parts[::-1])), "else the order would not matter"
+    parts = [np.array([[each]], np.float32) for each in (1e8, -1e8, 1.0)]
+    assert not np.array_equal(reduce_partials(parts), reduce_partials(parts[::-1])), "else the order would not matter"
 
 
 def test_one_record_a_round_tells_what_it_was(make_mesh: MeshMaker) -> None:
@@ -180,13 +181,13 @@ def test_rows_of_spoiled_sequences_leave_half_way_and_the_rest_keep_their_bits(
     ranks = mesh.ranks()
     pass_ = layer_pass(ranks, FakeEnds(mesh.identity.spec).residual)
     rows, sweep = make_rows(9), make_sweep(2, 3, 4)
-    found = pass_.run(sweep, rows.clone())
+    found = pass_.run(sweep, rows.copy())
     assert {number: type(error) for number, error in found.spoiled.items()} == {1: KvBudgetExceeded, 3: NodeFault}
     assert found.sweep.sequence_ids == (2,)
     alone = make_mesh(identity=mesh.identity)
     only = sweep.without([1, 3])
-    other = layer_pass(alone.ranks(), FakeEnds(mesh.identity.spec).residual).run(only, rows[2:5].clone())
-    assert torch.equal(found.hidden, other.hidden)
+    other = layer_pass(alone.ranks(), FakeEnds(mesh.identity.spec).residual).run(only, rows[2:5].copy())
+    assert np.array_equal(found.hidden, other.hidden)
     failures = mesh.metrics.node_failures
     assert [failures.labels(reason=reason)._value.get() for reason in ("KV_BUDGET_EXCEEDED", "NODE_FAULT")] == [1, 1]
 
@@ -208,17 +209,19 @@ def test_a_refusal_is_the_lowest_ranks_word() -> None:
 def test_who_spoiled_a_sum_is_named_and_nobody_where_only_the_sum_is_not_finite() -> None:
     """Finite parts may add up to infinity, which is no rank's fault; large finite sums are nobody's."""
     sweep, names = make_sweep(1, 1), ["a", "b", "c"]
-    fine, huge = torch.ones(2, WIDTH), torch.full((2, WIDTH), 1.0)
+    fine, huge = np.ones((2, WIDTH), np.float32), np.ones((2, WIDTH), np.float32)
     assert not_finite(sweep, fine + fine, [0, 2], [fine, fine], names, "x") == {}
     huge[1] = 3e38
-    assert "adds up" in str(not_finite(sweep, huge + huge, [0, 2], [huge, huge], names, "the x block")[2])
-    broken = fine.clone()
-    broken[0, 3] = torch.nan
+    with np.errstate(over="ignore"):
+        infinite = huge + huge
+    assert "adds up" in str(not_finite(sweep, infinite, [0, 2], [huge, huge], names, "the x block")[2])
+    broken = fine.copy()
+    broken[0, 3] = np.nan
     found = not_finite(sweep, fine + broken, [0, 2], [fine, broken], names, "the x block")
     assert list(found) == [1]
     assert str(found[1]).startswith("c computed numbers that are not finite in the x block")
     with pytest.raises(NodeFault, match="a computed"):
-        not_finite(sweep, fine * torch.inf, [0, 2], [fine * torch.inf, fine], names, "x")
+        not_finite(sweep, fine * np.float32(np.inf), [0, 2], [fine * np.float32(np.inf), fine], names, "x")
 
 
 def test_a_rank_that_dies_in_a_round_ends_it(make_mesh: MeshMaker) -> None:

@@ -1,26 +1,32 @@
 """The sampler refuses what makes no sense, is repeatable, and keeps exactly the tokens transformers keeps.
 
-Does not cover: the distribution of what it chooses (tests/golden/test_sampling_distribution.py).
+Covers: coordinator/engine/sampler.py. Does not cover: the distribution of what it chooses
+(tests/golden/test_sampling_distribution.py), random numbers (test_draws.py).
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
-from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from common.errors import InputError, NodeFault, ShapeError
+from common.weights.stored_numbers import Floats
+from coordinator.engine import sampler as sampler_module
 from coordinator.engine.sampler import Sampler
 from coordinator.engine.sampling_params import SEED_LIMITS, SamplingParams
+from tests.support.logits_rule import chances, transformers_chances
+
+KNOWN_BITS = ["0x1.368b2fc6f838cp-1", "0x1.78b563635cc05p-2", "0x1.7cd79b56ae41ap-15", "0x1.7fd974d3c35b6p-116"]
+"""Of e to the -0.5, -1, -10 and -80, as the first machine had them."""
 
 
-def random_logits(token_count: int = 500, seed: int = 0) -> torch.Tensor:
+def random_logits(token_count: int = 500, seed: int = 0) -> Floats:
     """Return logits as a model has them: float32, some far above the rest."""
-    return torch.randn(token_count, generator=torch.Generator().manual_seed(seed)) * 3
+    return np.random.default_rng(seed).standard_normal(token_count, np.float32) * 3
 
 
 @pytest.mark.parametrize(
@@ -44,106 +50,99 @@ def test_value_out_of_range_is_refused_by_its_option(values: dict[str, float], o
 
 @pytest.mark.parametrize("seed", [1 << 64, -(1 << 63) - 1])
 def test_seed_of_more_than_64_bits_is_refused(seed: int) -> None:
-    """torch would raise something without a name."""
+    """It would be the same as another one."""
     with pytest.raises(InputError, match="--seed"):
         Sampler(SamplingParams(), seed)
 
 
 @pytest.mark.parametrize("seed", [0, -1, (1 << 64) - 1, -(1 << 63)])
 def test_same_seed_gives_the_same_tokens(seed: int) -> None:
-    """Any seed of 64 bits, signed or not."""
+    """Any seed of 64 bits, signed or not; asked in any order, as after a replay."""
     logits = [random_logits(seed=i) for i in range(20)]
     first, second = Sampler(SamplingParams(), seed), Sampler(SamplingParams(), seed)
-    assert [first.sample(row) for row in logits] == [second.sample(row) for row in logits]
+    forward = [first.sample(row, position) for position, row in enumerate(logits)]
+    assert forward == [second.sample(logits[position], position) for position in reversed(range(20))][::-1]
 
 
 def test_another_seed_gives_other_tokens() -> None:
     """The seed matters."""
     logits = [random_logits(seed=i) for i in range(20)]
     first, second = Sampler(SamplingParams(), 1), Sampler(SamplingParams(), 2)
-    assert [first.sample(row) for row in logits] != [second.sample(row) for row in logits]
+    assert [first.sample(row, 0) for row in logits] != [second.sample(row, 0) for row in logits]
 
 
-def test_a_sampler_shares_no_state_with_another() -> None:
-    """What one sequence draws changes nothing for its neighbour, nor the global generator."""
-    logits = random_logits()
-    alone = Sampler(SamplingParams(), 3)
-    expected = [alone.sample(logits) for _ in range(10)]
-    state = torch.get_rng_state()
-    one, other = Sampler(SamplingParams(), 3), Sampler(SamplingParams(), 4)
-    found = []
-    for _ in range(10):
-        other.sample(logits)
-        found.append(one.sample(logits))
-    assert found == expected
-    assert torch.equal(state, torch.get_rng_state())
+def test_another_position_gives_another_draw() -> None:
+    """The same logits all the way do not give one token all the way."""
+    sampler = Sampler(SamplingParams(), 3)
+    assert len({sampler.sample(random_logits(), position) for position in range(20)}) > 5
 
 
 def test_temperature_zero_is_greedy() -> None:
     """Always the likeliest token, the first of equals."""
     sampler = Sampler(SamplingParams(temperature=0, top_k=3, top_p=0.5), 0)
-    assert sampler.sample(torch.tensor([0.0, 5.0, 5.0, 1.0])) == 1
+    assert sampler.sample(np.array([0, 5, 5, 1], np.float32), 0) == 1
 
 
 @pytest.mark.parametrize("temperature", [5e-324, 1e-46, 7e-46, 1e-45, 1e-38, 1e-30, 1e-5])
 def test_tiny_temperature_chooses_the_likeliest_token(temperature: float) -> None:
     """Dividing by almost nothing neither overflows nor makes a NaN."""
     logits = random_logits()
-    assert Sampler(SamplingParams(temperature=temperature), 0).sample(logits) == int(logits.argmax())
+    assert Sampler(SamplingParams(temperature=temperature), 0).sample(logits, 0) == int(logits.argmax())
 
 
 @pytest.mark.parametrize("temperature", [-0.0, 5e-324, 1e-40, 1.2e-38, 1.0, 3.5e38, 1e39, math.nextafter(math.inf, 0)])
 @pytest.mark.parametrize(
     "logits",
     [
-        random_logits(), torch.zeros(1), torch.tensor([3e38, -3e38, 0.0]), torch.full((500,), -3e38),
-        random_logits() * 1e-44,
+        random_logits(), np.zeros(1, np.float32), np.array([3e38, -3e38, 0.0], np.float32),
+        np.full(500, -3e38, np.float32), random_logits() * np.float32(1e-44),
     ],
     ids=["usual", "one token", "far apart", "all alike", "next to nothing"],
 )  # fmt: skip
-def test_every_lawful_option_at_its_ends_chooses_a_token(temperature: float, logits: torch.Tensor) -> None:
-    """Whatever meets whatever: no NaN, always something left to choose from, nothing that torch raises."""
+def test_every_lawful_option_at_its_ends_chooses_a_token(temperature: float, logits: Floats) -> None:
+    """Whatever meets whatever: no NaN, always something left to choose from, nothing that numpy warns of."""
     for top_k in (0, 1, 500, 501, 1 << 31, 1 << 64):
         for top_p in (5e-324, 1e-45, 0.9, math.nextafter(1, 0), 1.0):
             params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
-            assert all(0 <= Sampler(params, seed).sample(logits) < len(logits) for seed in SEED_LIMITS)
+            assert all(0 <= Sampler(params, seed).sample(logits, 0) < len(logits) for seed in SEED_LIMITS)
 
 
 def test_a_huge_temperature_draws_from_everything_that_can_be() -> None:
     """Also beyond what float32 can hold: all tokens are alike then, as far as they are numbers of one size."""
     params = SamplingParams(temperature=1e300, top_p=1)
-    assert {Sampler(params, seed).sample(torch.tensor([0.0, 5.0, -9.0])) for seed in range(40)} == {0, 1, 2}
+    logits = np.array([0, 5, -9], np.float32)
+    assert {Sampler(params, seed).sample(logits, 0) for seed in range(40)} == {0, 1, 2}
 
 
 def test_tiny_p_still_keeps_the_likeliest_token() -> None:
     """A p that float32 cannot tell from 0 is greedy, not empty."""
     logits = random_logits()
-    assert Sampler(SamplingParams(top_p=1e-12), 0).sample(logits) == int(logits.argmax())
+    assert Sampler(SamplingParams(top_p=1e-12), 0).sample(logits, 0) == int(logits.argmax())
 
 
 def test_many_rare_tokens_count_toward_p() -> None:
     """A thousand tokens that go unsorted still push the running sum up: the second likeliest stays."""
-    logits = torch.tensor([0.2 / 1000] * 1000 + [0.2, 0.25, 0.35]).log()
-    drawn = {Sampler(SamplingParams(top_p=0.5), seed).sample(logits) for seed in range(60)}
+    logits = np.log(np.array([0.2 / 1000] * 1000 + [0.2, 0.25, 0.35], np.float32))
+    drawn = {Sampler(SamplingParams(top_p=0.5), seed).sample(logits, 0) for seed in range(60)}
     assert drawn == {1001, 1002}
 
 
 def test_logits_are_left_as_they_were() -> None:
     """The engine may look at them afterwards."""
     logits = random_logits()
-    before = logits.clone()
-    Sampler(SamplingParams(temperature=0.7, top_k=5, top_p=0.5), 0).sample(logits)
-    assert torch.equal(logits, before)
+    before = logits.copy()
+    Sampler(SamplingParams(temperature=0.7, top_k=5, top_p=0.5), 0).sample(logits, 0)
+    assert np.array_equal(logits, before)
 
 
 @pytest.mark.parametrize(
     "logits",
-    [torch.zeros(2, 3), torch.zeros(0), torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.bfloat16)],
+    [np.zeros((2, 3), np.float32), np.zeros(0, np.float32), np.zeros(3, np.float64), np.zeros(3, np.uint16)],
 )
-def test_logits_of_another_shape_or_dtype_are_refused(logits: torch.Tensor) -> None:
+def test_logits_of_another_shape_or_dtype_are_refused(logits: Floats) -> None:
     """Lower precision is never silent."""
     with pytest.raises(ShapeError):
-        Sampler(SamplingParams(), 0).sample(logits)
+        Sampler(SamplingParams(), 0).sample(logits, 0)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -153,34 +152,71 @@ def test_logits_that_are_no_numbers_are_an_error(value: float, temperature: floa
     logits = random_logits()
     logits[7] = value
     with pytest.raises(NodeFault, match="not finite"):
-        Sampler(SamplingParams(temperature=temperature), 0).sample(logits)
+        Sampler(SamplingParams(temperature=temperature), 0).sample(logits, 0)
 
 
 def test_large_logits_are_numbers() -> None:
     """A sum that overflows does not make its parts infinite."""
-    logits = torch.full((100,), 3e38)
-    assert 0 <= Sampler(SamplingParams(), 0).sample(logits) < 100
+    logits = np.full(100, 3e38, np.float32)
+    assert 0 <= Sampler(SamplingParams(), 0).sample(logits, 0) < 100
 
 
-@given(
+AROUND = given(
     values=st.lists(st.integers(-8, 8), min_size=1, max_size=12),
     temperature=st.sampled_from([0.3, 1.0, 2.0]),
     top_k=st.integers(0, 14),
     top_p=st.sampled_from([0.05, 0.33, 0.5, 0.9, 0.999, 1.0]),
 )
+
+
+@AROUND
 @example(values=[0, 0], temperature=1.0, top_k=0, top_p=0.5)
+@example(values=[0] * 10, temperature=1.0, top_k=0, top_p=0.9)
 def test_only_tokens_that_transformers_keeps_are_drawn(
     values: list[int], temperature: float, top_k: int, top_p: float
 ) -> None:
     """Ties, more tokens wanted than there are, everything off: the same set."""
-    logits = torch.tensor(values, dtype=torch.float32)
-    scores = TemperatureLogitsWarper(temperature)(None, logits[None])
-    if top_k:
-        scores = TopKLogitsWarper(top_k)(None, scores)
-    scores = TopPLogitsWarper(top_p)(None, scores)[0] if top_p < 1 else scores[0]
-    kept = set(scores.isfinite().nonzero().flatten().tolist())
+    logits = np.array(values, np.float32)
     params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
-    drawn = {Sampler(params, seed).sample(logits) for seed in range(20)}
+    kept = set(np.flatnonzero(chances(logits, params)).tolist())
+    drawn = {Sampler(params, seed).sample(logits, 0) for seed in range(20)}
     assert drawn <= kept
     if len(kept) == 1:
         assert drawn == kept
+
+
+@AROUND
+@example(values=[0] * 10, temperature=1.0, top_k=0, top_p=0.9)
+def test_the_rule_that_this_is_compared_with_is_transformers(
+    values: list[int], temperature: float, top_k: int, top_p: float
+) -> None:
+    """Where transformers is installed: the same chance of every token."""
+    pytest.importorskip("transformers")
+    logits = np.array(values, np.float32)
+    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
+    np.testing.assert_allclose(chances(logits, params), transformers_chances(logits, params), atol=1e-6)
+
+
+def test_all_that_stays_is_drawn_in_proportion_whatever_a_vocabulary_is_like() -> None:
+    """Every seed's choice is the one whose share of the line from 0 to 1 its number falls on: nothing at an end."""
+    logits = random_logits(50)
+    params = SamplingParams(temperature=1.3, top_k=30, top_p=0.8)
+    sums = chances(logits, params).cumsum(dtype=np.float64)
+    for number in (0.0, 0.25, 0.5, 0.999, 1 - 2.0**-52):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sampler_module, "draw", lambda seed, position, number=number: number)
+            drawn = Sampler(params, 0).sample(logits, 0)
+        before = sums[drawn - 1] if drawn else 0.0
+        assert before - 1e-6 <= number <= sums[drawn] + 1e-6
+        assert sums[drawn] > before
+
+
+def test_powers_of_e_are_those_of_the_library_and_of_known_bits() -> None:
+    """Right to a part in three thousand million from 0 to the least that there is; 0 below; the same on any machine."""
+    scores = -np.concatenate([np.linspace(0, 1, 1001), np.linspace(1, 700, 5000), [1000, np.inf]]).astype(np.float32)
+    found = sampler_module._exponentials(scores)
+    np.testing.assert_allclose(found, np.exp(scores.astype(np.float64)), rtol=3e-10, atol=1e-300)
+    assert found[0] == 1
+    assert found[-1] == found[-2] == 0
+    few = sampler_module._exponentials(np.array([-0.5, -1, -10, -80], np.float32))
+    assert [value.hex() for value in few.tolist()] == KNOWN_BITS
