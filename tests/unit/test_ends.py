@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from torch import nn
 
 from common.errors import InputError, SliceCorrupt, SliceError, SliceReadError
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE
+from common.weights.stored_numbers import Floats
 from coordinator.engine.ends import Ends
+from tests.support.model_tensors import EMBEDDING
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
 
@@ -43,6 +44,13 @@ def opened(sliced: SlicedModel) -> Iterator[Ends]:
     assert len(os.listdir("/dev/fd")) == before
 
 
+def normed(sliced: SlicedModel, hidden: Floats, name: str) -> Floats:
+    """Return rows by their root mean square times a norm of the model, computed in float64."""
+    rows = hidden.astype(np.float64)
+    found: Floats = rows / np.sqrt((rows**2).mean(axis=1, keepdims=True) + sliced.spec.norm_epsilon)
+    return (found * sliced.model.floats(name)).astype(np.float32)
+
+
 def damage(path: Path, offset: int) -> None:
     """Flip one bit."""
     data = bytearray(path.read_bytes())
@@ -57,20 +65,20 @@ def test_embedding_rows_are_the_models(sliced: SlicedModel) -> None:
     tiles = layouts[EMBEDDING_FILE].tiles
     assert len(tiles) > 3
     tokens = [5, 5, *(token for tile in tiles for token in (tile.first + tile.count - 1, tile.first))]
-    with opened(sliced) as ends, torch.no_grad():
-        assert torch.equal(ends.embed(tokens), sliced.model.get_input_embeddings()(torch.tensor(tokens)))
+    with opened(sliced) as ends:
+        assert np.array_equal(ends.embed(tokens), sliced.model.floats(EMBEDDING)[tokens])
         assert ends.embed([]).shape == (0, sliced.spec.hidden_size)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_rows_of_16_bits_are_widened_exactly(tmp_path: Path, dtype: str) -> None:
     """float32 out, the very numbers that are stored."""
-    model = build(layers=1, vocab_size=260, dtype=getattr(torch, dtype))
+    model = build(layers=1, vocab_size=260, dtype=dtype)
     sliced = slice_model(tmp_path, model=model, dtype=dtype)
     with opened(sliced) as ends:
         rows = ends.embed([3, 259])
-        assert rows.dtype is torch.float32
-        assert torch.equal(rows, model.get_input_embeddings().weight[[3, 259]].float())
+        assert rows.dtype == np.float32
+        assert np.array_equal(rows, model.floats(EMBEDDING)[[3, 259]])
 
 
 @pytest.mark.parametrize("token", [-1, VOCAB, 1 << 40])
@@ -82,37 +90,40 @@ def test_a_token_outside_the_vocabulary_is_refused(sliced: SlicedModel, token: i
 
 def test_norms_are_the_models(sliced: SlicedModel) -> None:
     """Each layer's two norms and the last one, over rows of any scale."""
-    hidden = torch.randn(3, 64, generator=torch.Generator().manual_seed(1)) * torch.tensor([[1.0], [1e-3], [1e3]])
-    inner: nn.Module = sliced.model.model
-    with opened(sliced) as ends, torch.no_grad():
-        for layer, block in enumerate(inner.layers):
-            for kind, norm in (("attention", block.input_layernorm), ("ffn", block.post_attention_layernorm)):
-                place = torch.empty(3, 64)
-                torch.testing.assert_close(
-                    ends.residual.block_input(kind, layer, hidden, None), norm(hidden), atol=1e-5, rtol=1e-5
-                )
+    scales = np.array([[1.0], [1e-3], [1e3]], np.float32)
+    hidden = np.random.default_rng(1).standard_normal((3, 64), np.float32) * scales
+    with opened(sliced) as ends:
+        for layer in range(sliced.spec.layer_count):
+            for kind, name in (("attention", "input_layernorm"), ("ffn", "post_attention_layernorm")):
+                place = np.empty((3, 64), np.float32)
+                expected = normed(sliced, hidden, f"model.layers.{layer}.{name}.weight")
+                found = ends.residual.block_input(kind, layer, hidden, None)
+                np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
                 assert ends.residual.block_input(kind, layer, hidden, None, place) is place
-                assert torch.equal(place, ends.residual.block_input(kind, layer, hidden, None))
-        torch.testing.assert_close(ends.head_input(hidden), inner.norm(hidden), atol=1e-5, rtol=1e-5)
+                assert np.array_equal(place, found)
+        np.testing.assert_allclose(
+            ends.head_input(hidden), normed(sliced, hidden, "model.norm.weight"), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_late_biases_are_added_once_and_in_place(sliced: SlicedModel) -> None:
     """The bias of o_proj and of down_proj, for each layer its own."""
-    with opened(sliced) as ends, torch.no_grad():
-        for layer, block in enumerate(sliced.model.model.layers):
-            for kind, linear in (("attention", block.self_attn.o_proj), ("ffn", block.mlp.down_proj)):
-                output = torch.zeros(2, 64)
+    with opened(sliced) as ends:
+        for layer in range(sliced.spec.layer_count):
+            for kind, name in (("attention", "self_attn.o_proj"), ("ffn", "mlp.down_proj")):
+                output = np.zeros((2, 64), np.float32)
                 ends.residual.finish(kind, layer, output)
-                assert torch.equal(output, linear.bias.expand(2, 64))
+                bias = sliced.model.floats(f"model.layers.{layer}.{name}.bias")
+                assert np.array_equal(output, np.broadcast_to(bias, (2, 64)))
 
 
 def test_a_model_without_biases_adds_none(tmp_path: Path) -> None:
     """Most models have none."""
     with opened(slice_model(tmp_path)) as ends:
-        output = torch.ones(1, 64)
+        output = np.ones((1, 64), np.float32)
         ends.residual.finish("attention", 0, output)
         ends.residual.finish("ffn", 1, output)
-        assert torch.equal(output, torch.ones(1, 64))
+        assert np.array_equal(output, np.ones((1, 64), np.float32))
 
 
 def test_a_flipped_bit_is_found_before_a_row_is_used(tmp_path: Path) -> None:

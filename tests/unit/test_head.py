@@ -10,24 +10,28 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
+from common.compute.backend import backend_named
 from common.errors import SliceCorrupt
 from common.weights.manifest import HEAD_FILE
+from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from coordinator.engine.head import TILES_PER_BLOCK, Head
+from tests.support.model_tensors import HEAD
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
 
 VOCAB = 331
-CPU = torch.device("cpu")
 
 
 @contextmanager
-def opened(sliced: SlicedModel, memory_window: int = 2) -> Iterator[Head]:
+def opened(sliced: SlicedModel, memory_window: int = 2, backend: str = "native") -> Iterator[Head]:
     """Open the head of a slice."""
-    head = Head(sliced.slice_directory(), sliced.manifest(), WeightMemory(memory_window=memory_window), CPU)
+    head = Head(
+        sliced.slice_directory(), sliced.manifest(), WeightMemory(memory_window=memory_window), backend_named(backend)
+    )
     try:
         yield head
     finally:
@@ -41,33 +45,36 @@ def sliced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return slice_model(tmp_path_factory.mktemp("sliced"), model=model)
 
 
-def rows_of(count: int) -> torch.Tensor:
+def rows_of(count: int) -> Floats:
     """Return normed rows."""
-    return torch.randn(count, 64, generator=torch.Generator().manual_seed(count))
+    return np.random.default_rng(count).standard_normal((count, 64), np.float32)
 
 
 @pytest.mark.parametrize("memory_window", [0, 2, 3])
 @pytest.mark.parametrize("row_count", [1, 5])
-def test_tiles_are_one_big_matrix(sliced: SlicedModel, memory_window: int, row_count: int) -> None:
+@pytest.mark.parametrize("backend", ["native", "torch"])
+def test_tiles_are_one_big_matrix(sliced: SlicedModel, memory_window: int, row_count: int, backend: str) -> None:
     """Every logit is there, at its token, sweep after sweep."""
-    weight = sliced.model.get_output_embeddings().weight.detach()
-    with opened(sliced, memory_window) as head:
+    if backend == "torch":
+        pytest.importorskip("torch")
+    weight = sliced.model.floats(HEAD)
+    with opened(sliced, memory_window, backend) as head:
         assert len(head._layouts) > 3
         for _ in range(3):
             rows = rows_of(row_count)
             logits = head.logits(rows)
-            assert (logits.dtype, tuple(logits.shape)) == (torch.float32, (row_count, VOCAB))
-            torch.testing.assert_close(logits, rows @ weight.t(), atol=1e-5, rtol=1e-5)
+            assert (logits.dtype, logits.shape) == (np.float32, (row_count, VOCAB))
+            np.testing.assert_allclose(logits, rows @ weight.T, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("memory_window", [0, 2])
 def test_weights_of_16_bits_are_computed_with_in_float32(tmp_path: Path, dtype: str, memory_window: int) -> None:
     """Half the bytes on disk and in the window, and the product of the very same numbers."""
-    model = build(layers=1, vocab_size=260, dtype=getattr(torch, dtype))
+    model = build(layers=1, vocab_size=260, dtype=dtype)
     with opened(slice_model(tmp_path, model=model, dtype=dtype), memory_window) as head:
-        expected = rows_of(2) @ model.get_output_embeddings().weight.detach().float().t()
-        torch.testing.assert_close(head.logits(rows_of(2)), expected, atol=1e-5, rtol=1e-5)
+        expected = rows_of(2) @ model.floats(HEAD).T
+        np.testing.assert_allclose(head.logits(rows_of(2)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_window_is_the_memory_that_the_head_takes(sliced: SlicedModel) -> None:
