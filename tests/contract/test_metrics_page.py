@@ -18,11 +18,11 @@ from pathlib import Path
 
 import grpc
 import pytest
-import torch
 from prometheus_client import Metric, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
+from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import channel_options
 from coordinator.answering.answers import Answers
@@ -74,11 +74,11 @@ class Waiting(Sampler):
         super().__init__(GREEDY, 0)
         self._happened, self._count = happened, 0
 
-    def sample(self, logits: torch.Tensor) -> int:
+    def sample(self, logits: Floats, position: int) -> int:
         """See Sampler."""
         self._count += 1
         assert self._count == 1 or self._happened.wait(30)
-        return super().sample(logits)
+        return super().sample(logits, position)
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 
 from common.errors import EXIT_NODE, EXIT_RESOURCE, EXIT_SLICE
+from common.weights.stored_numbers import Stored
 from common.wire.rpc import MAX_MESSAGE_BYTES
 from common.wire.tensor_codec import encode_tensor
 from protos.shardmesh.v1 import shard_pb2
@@ -37,7 +38,7 @@ def model_of_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_checkpoint(tmp_path_factory.mktemp("hostile-two") / "model")
 
 
-def with_tensor(tensor: torch.Tensor) -> Lie:
+def with_tensor(tensor: Stored) -> Lie:
     """Answer with another partial sum."""
 
     def lie(answer: Response) -> bytes:
@@ -65,11 +66,11 @@ def end_the_stream(answer: Response) -> bytes:
 
 TOO_LONG = "a message that is too long"
 LIES: dict[str, Lie] = {
-    "another shape": with_tensor(torch.zeros(2, HIDDEN_SIZE)),
-    "another rank of tensor": with_tensor(torch.zeros(HIDDEN_SIZE)),
-    "another dtype": with_tensor(torch.zeros(1, HIDDEN_SIZE, dtype=torch.bfloat16)),
-    "not a number": with_tensor(torch.full((1, HIDDEN_SIZE), torch.nan)),
-    "infinity": with_tensor(torch.full((1, HIDDEN_SIZE), torch.inf)),
+    "another shape": with_tensor(np.zeros((2, HIDDEN_SIZE), np.float32)),
+    "another rank of tensor": with_tensor(np.zeros(HIDDEN_SIZE, np.float32)),
+    "another dtype": with_tensor(np.zeros((1, HIDDEN_SIZE), np.uint16)),
+    "not a number": with_tensor(np.full((1, HIDDEN_SIZE), np.nan, np.float32)),
+    "infinity": with_tensor(np.full((1, HIDDEN_SIZE), np.inf, np.float32)),
     "a shape of many dimensions": changed(lambda r: tensor_of(r).shape.extend([1] * 100_000)),
     "a shape without its bytes": changed(lambda r: tensor_of(r).ClearField("data")),
     "negative dimensions": changed(lambda r: tensor_of(r).shape.__setitem__(slice(None), [-1, -HIDDEN_SIZE])),

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-import torch
+import numpy as np
 
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import encode_tensor
@@ -80,8 +80,8 @@ def _honest(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     elif request.HasField("run_layers"):
         row_count = sum(segment.row_count for segment in request.run_layers.segments)
         response.layers_result.layer_count = request.run_layers.layer_count
-        encode_tensor(torch.zeros(row_count, HIDDEN_SIZE), response.layers_result.output)
+        encode_tensor(np.zeros((row_count, HIDDEN_SIZE), np.float32), response.layers_result.output)
     else:
         row_count = sum(segment.row_count for segment in request.run_block.segments)
-        encode_tensor(torch.zeros(row_count, HIDDEN_SIZE), response.block_result.partial)
+        encode_tensor(np.zeros((row_count, HIDDEN_SIZE), np.float32), response.block_result.partial)
     return response

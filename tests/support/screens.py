@@ -178,7 +178,7 @@ def generate() -> None:
     ]  # fmt: skip
     with AnswerScreen(is_quiet=False) as screen:
         answer = write_events(events, screen)
-    write_report(replace(answer, startup_seconds=1.5, total_seconds=3.0), " (torch 2.13.0+cpu, kernels avx512)")
+    write_report(replace(answer, startup_seconds=1.5, total_seconds=3.0), " (kernels avx512)")
 
 
 SCREENS: Mapping[str, Callable[[], None]] = {
