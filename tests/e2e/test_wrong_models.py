@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from common.errors import EXIT_INPUT, EXIT_MODEL
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Shell
+from tests.support.safetensors_files import read_tensors, write_tensors
 from tests.support.tiny_checkpoint import change_config, write_tiny_checkpoint
 
 Damage = Callable[[Path], object]
@@ -69,9 +69,9 @@ def test_a_damaged_model_is_refused_in_one_line(here: RunHere, tmp_path: Path, d
 def test_a_weight_that_is_no_number_is_the_model_s_fault_and_not_a_node_s(here: RunHere, tmp_path: Path) -> None:
     """Slicing reads everything anyway: file and tensor are named, with the exit code of models."""
     model = write_tiny_checkpoint(tmp_path / "model")
-    state = load_file(model / "model.safetensors")
-    state["model.norm.weight"][5] = float("nan")
-    save_file(state, model / "model.safetensors")
+    state = read_tensors(model / "model.safetensors")
+    state["model.norm.weight"][5] = np.float32(np.nan)
+    write_tensors(state, model / "model.safetensors")
     finished = here("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi")
     line = finished.error_line("coordinator-cli", EXIT_MODEL)
     assert "model.safetensors: 'model.norm.weight' holds nan in row 5" in line
@@ -90,6 +90,7 @@ def test_a_place_without_a_model_is_named(shell: Shell, tmp_path: Path) -> None:
 def test_a_pickle_that_executes_code_is_refused_and_not_executed(shell: Shell, tmp_path: Path) -> None:
     """The mark that its code would leave does not appear."""
     model = write_tiny_checkpoint(tmp_path / "model", layout="bin")
+    torch = pytest.importorskip("torch")
     mark = tmp_path / "executed"
     torch.save({"model.norm.weight": Payload(mark)}, model / "pytorch_model.bin")
     finished = shell.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi")

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from common.errors import EXIT_INPUT, EXIT_RESOURCE
 from tests.e2e.conftest import RunHere
@@ -131,9 +130,10 @@ def test_a_prompt_longer_than_the_context_is_refused(here: RunHere, sliced_once:
     assert all(number in line for number in ("40000", "7", "32768"))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU that torch can use")
 def test_use_gpu_without_a_gpu_is_refused(here: RunHere, sliced_once: Path) -> None:
     """Both programs say that torch finds none."""
+    if pytest.importorskip("torch").cuda.is_available():
+        pytest.skip("this machine has a GPU that torch can use")
     node = here("shardnode", "--slice-dir", str(sliced_once / "split" / "node0"), "--use-gpu")
     assert "--use-gpu" in node.error_line("shardnode", EXIT_INPUT)
     for spelling in ("--use-gpu", "--use_gpu"):

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from common.errors import CheckpointError, ModelError
 from coordinator.checkpoints.checkpoint import open_checkpoint
 from tests.support.random_models import Format, build, save
+from tests.support.safetensors_files import Array, read_tensors, write_tensors
 
 WEIGHT_FILES: dict[str, str] = {
     "safetensors": "model.safetensors",
@@ -40,11 +39,11 @@ def refusal(model: Path, kind: type[ModelError] = CheckpointError) -> str:
     return message
 
 
-def rewrite_safetensors(directory: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+def rewrite_safetensors(directory: Path, change: Callable[[dict[str, Array]], object]) -> None:
     """Change the tensors of a saved model."""
-    state = load_file(directory / "model.safetensors")
+    state = read_tensors(directory / "model.safetensors")
     change(state)
-    save_file(state, directory / "model.safetensors")
+    write_tensors(state, directory / "model.safetensors")
 
 
 def rewrite_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from common.errors import SliceMismatch
 from common.model.plan import make_plan
 from coordinator.checkpoints.checkpoint import open_checkpoint
@@ -56,7 +54,6 @@ class Setting:
 
 def main(arguments: list[str]) -> int:
     """Run a scenario and print its outcome; see the module's docstring."""
-    torch.set_num_threads(1)
     os.fsync = lambda fd: None  # a kill loses nothing that was written, so syncing proves nothing here
     model, work, scenario, kill_count, seed = arguments
     checkpoint = open_checkpoint(Path(model))

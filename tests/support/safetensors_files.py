@@ -13,7 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.generic]
-_CODES = {"float32": "F32", "float16": "F16", "uint16": "BF16", "float64": "F64", "bool": "BOOL", "int64": "I64"}
+_CODES = {
+    "float32": "F32",
+    "float16": "F16",
+    "uint16": "BF16",
+    "float64": "F64",
+    "bool": "BOOL",
+    "int64": "I64",
+    "int8": "I8",
+    "uint8": "U8",
+    "int16": "I16",
+}
 _DTYPES = {code: np.dtype(name) for name, code in _CODES.items()}
 _ALIGNMENT = 8
 

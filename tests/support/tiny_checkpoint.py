@@ -1,4 +1,4 @@
-"""A tiny random Llama with a tokenizer, written without transformers, for tests of whole programs.
+"""A tiny random Llama with a tokenizer, written without torch and transformers, for tests of whole programs.
 
     model = write_tiny_checkpoint(tmp_path / "model")
 
@@ -13,10 +13,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
-from safetensors.torch import save_file
+import numpy as np
 
+from common.weights.stored_numbers import Floats
 from tests.support.byte_tokenizer import write_byte_tokenizer
+from tests.support.safetensors_files import write_tensors
 
 HIDDEN_SIZE, FFN_SIZE, VOCAB_SIZE, HEAD_SIZE = 64, 128, 320, 16
 QUERY_HEADS, KV_HEADS = 4, 2
@@ -28,13 +29,18 @@ Layout = Literal["one", "sharded", "bin"]
 
 
 def write_tiny_checkpoint(directory: Path, *, layers: int = 2, seed: int = 0, layout: Layout = "one") -> Path:
-    """Write a model of `layers` layers and return its directory; another seed makes another model."""
+    """Write a model of `layers` layers and return its directory; another seed makes another model.
+
+    A test that wants a `.bin` is skipped without torch.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     tensors = _tensors(layers, seed)
     if layout == "one":
-        save_file(tensors, directory / "model.safetensors")
+        write_tensors(tensors, directory / "model.safetensors")
     elif layout == "bin":
-        torch.save(tensors, directory / "pytorch_model.bin")
+        from tests.support.random_models import save_bin
+
+        save_bin(tensors, directory / "pytorch_model.bin")
     else:
         _save_shards(directory, tensors)
     (directory / "config.json").write_text(json.dumps(_config(layers)))
@@ -48,25 +54,27 @@ def change_config(directory: Path, **changes: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def _save_shards(directory: Path, tensors: dict[str, torch.Tensor]) -> None:
+def _save_shards(directory: Path, tensors: dict[str, Floats]) -> None:
     names = list(tensors)
     half = len(names) // 2
     weight_map: dict[str, str] = {}
     for number, part in enumerate((names[:half], names[half:]), start=1):
         file = f"model-{number:05d}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, directory / file)
+        write_tensors({name: tensors[name] for name in part}, directory / file)
         weight_map.update(dict.fromkeys(part, file))
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
 
 
-def _tensors(layers: int, seed: int) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
+def _tensors(layers: int, seed: int) -> dict[str, Floats]:
+    generator = np.random.default_rng(seed)
 
-    def matrix(rows: int, columns: int) -> torch.Tensor:
-        return 1.5 * torch.randn(rows, columns, generator=generator) / math.sqrt(columns)
+    def matrix(rows: int, columns: int) -> Floats:
+        drawn: Floats = generator.standard_normal((rows, columns), np.float32) * np.float32(1.5 / math.sqrt(columns))
+        return drawn
 
-    def norm() -> torch.Tensor:
-        return 1 + 0.2 * torch.randn(HIDDEN_SIZE, generator=generator)
+    def norm() -> Floats:
+        drawn: Floats = generator.standard_normal(HIDDEN_SIZE, np.float32) * np.float32(0.2) + np.float32(1)
+        return drawn
 
     tensors = {
         "model.embed_tokens.weight": matrix(VOCAB_SIZE, HIDDEN_SIZE),

@@ -1,4 +1,4 @@
-"""Does every file format give the same tensors, under the same names, as transformers put into it?
+"""Does every file format give the same tensors, under transformers' names, as were put into it?
 
 Does not cover: damaged and hostile files (test_checkpoints_hostile.py), configurations (test_families.py).
 """
@@ -12,34 +12,32 @@ import sys
 from pathlib import Path
 
 import gguf
+import numpy as np
 import pytest
-import torch
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
-from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from common.errors import InternalError
+from common.weights.stored_numbers import NUMPY_DTYPES, narrowed, widened
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.checkpoints.tensor_names import expected_shapes
 from tests.support.gguf_models import llama3_frequency_factors
+from tests.support.model_tensors import EMBEDDING, HEAD, RandomModel
 from tests.support.random_models import FAMILIES, FORMATS, ROPES, Format, build, save
+from tests.support.safetensors_files import write_tensors
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 MEBIBYTE = 1 << 20
 
 
-def assert_holds(checkpoint: Checkpoint, model: PreTrainedModel) -> None:
+def assert_holds(checkpoint: Checkpoint, model: RandomModel) -> None:
     """Fail unless the checkpoint has exactly the model's tensors; a tied head may be there or not."""
-    state = model.state_dict()
-    names = set(expected_shapes(checkpoint.spec))
-    assert names == set(state)
-    for name in names:
-        if name == "lm_head.weight" and checkpoint.spec.tied_embeddings:
-            continue
-        assert checkpoint.shape(name) == tuple(state[name].shape), name
+    assert set(expected_shapes(checkpoint.spec)) == {*model.tensors, HEAD}
+    assert checkpoint.spec.tied_embeddings == (HEAD not in model.tensors)
+    for name, stored in model.tensors.items():
+        assert checkpoint.shape(name) == stored.shape, name
         read = checkpoint.read(name)
-        assert read.is_contiguous()
-        assert torch.equal(read.to(state[name].dtype), state[name]), name
+        assert read.flags.c_contiguous
+        assert np.array_equal(widened(read), widened(stored)), name
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
@@ -89,9 +87,9 @@ def test_rows_read_alone_are_rows_of_the_whole(tmp_path: Path, fmt: Format) -> N
     whole = checkpoint.read(QUERY)
     for start, stop in ((0, 64), (0, 1), (5, 6), (13, 41), (16, 32), (63, 64), (7, 7)):
         rows = checkpoint.read_rows(QUERY, start, stop)
-        assert torch.equal(rows, whole[start:stop])
-        assert rows.untyped_storage().nbytes() == rows.numel() * rows.element_size()
-    assert torch.equal(checkpoint.read_rows("model.norm.weight", 3, 9), checkpoint.read("model.norm.weight")[3:9])
+        assert np.array_equal(rows, whole[start:stop])
+        assert rows.flags.owndata
+    assert np.array_equal(checkpoint.read_rows("model.norm.weight", 3, 9), checkpoint.read("model.norm.weight")[3:9])
 
 
 def test_rows_that_are_not_there_are_a_bug_of_the_caller(tmp_path: Path) -> None:
@@ -104,49 +102,57 @@ def test_rows_that_are_not_there_are_a_bug_of_the_caller(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_stays_as_stored(tmp_path: Path, fmt: Format, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_stays_as_stored(tmp_path: Path, fmt: Format, dtype: str) -> None:
     """Projections come in the dtype of the file, and the checkpoint says which it is."""
     model = build(layers=1, dtype=dtype)
     checkpoint = open_checkpoint(save(model, tmp_path, fmt))
-    assert checkpoint.dtype == str(dtype).removeprefix("torch.")
-    assert checkpoint.read("model.layers.0.mlp.up_proj.weight").dtype is dtype
+    assert checkpoint.dtype == dtype
+    assert checkpoint.read("model.layers.0.mlp.up_proj.weight").dtype == NUMPY_DTYPES[dtype]
     assert_holds(checkpoint, model)
 
 
 def test_projections_of_several_dtypes_count_as_float32(tmp_path: Path) -> None:
     """Only float32 holds float16 and bfloat16 exactly."""
-    model = build(layers=1, dtype=torch.float16)
-    model.get_submodule("model.layers.0.mlp.up_proj").to(torch.bfloat16)
-    assert open_checkpoint(save(model, tmp_path, "bin")).dtype == "float32"
+    model = build(layers=1, dtype="float16")
+    name = "model.layers.0.mlp.up_proj.weight"
+    model.tensors[name] = narrowed(model.floats(name), "bfloat16")
+    checkpoint = open_checkpoint(save(model, tmp_path))
+    assert checkpoint.dtype == "float32"
+    assert_holds(checkpoint, model)
 
 
 @pytest.mark.parametrize("quantization", ["Q8_0", "Q4_1"])
 def test_quantized_tensors_become_the_float32_they_stand_for(tmp_path: Path, quantization: str) -> None:
     """Dequantized rows equal the gguf package's own, heads put back in order."""
-    model = build(layers=2, dtype=torch.float32)
+    model = build(layers=2)
     path = save(model, tmp_path, "gguf", quantization=quantization)
     checkpoint = open_checkpoint(path)
     assert checkpoint.dtype == "float32"
     stored = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     down = stored["blk.1.ffn_down.weight"]
-    wanted = torch.from_numpy(gguf.dequantize(down.data, down.tensor_type))
-    assert torch.equal(checkpoint.read("model.layers.1.mlp.down_proj.weight"), wanted)
+    wanted = gguf.dequantize(down.data, down.tensor_type)
+    assert np.array_equal(checkpoint.read("model.layers.1.mlp.down_proj.weight"), wanted)
     query = checkpoint.read(QUERY)
-    assert query.dtype is torch.float32
-    assert (query - model.state_dict()[QUERY]).abs().max() < 0.1 * query.abs().max()
+    assert query.dtype == np.float32
+    query = widened(query)
+    assert np.abs(query - model.floats(QUERY)).max() < 0.1 * np.abs(query).max()
 
 
 def test_a_gguf_file_reads_as_transformers_reads_it(tmp_path: Path) -> None:
     """transformers' own GGUF loader, where it covers the format, gives the same bits."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
     path = save(build(layers=2), tmp_path, "gguf", quantization="Q8_0")
     with torch.device("meta"):
-        skeleton = LlamaForCausalLM(LlamaConfig(**load_gguf_checkpoint(str(path))["config"]))
+        configuration = transformers.LlamaConfig(**load_gguf_checkpoint(str(path))["config"])
+        skeleton = transformers.LlamaForCausalLM(configuration)
     loaded = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=skeleton)["tensors"]
     checkpoint = open_checkpoint(path)
     assert set(loaded) == set(expected_shapes(checkpoint.spec))
     for name, tensor in loaded.items():
-        assert torch.equal(checkpoint.read(name), tensor), name
+        assert np.array_equal(checkpoint.read(name), tensor.numpy()), name
 
 
 def test_rope_freqs_of_a_gguf_become_frequency_factors(tmp_path: Path) -> None:
@@ -154,7 +160,7 @@ def test_rope_freqs_of_a_gguf_become_frequency_factors(tmp_path: Path) -> None:
     model = build(layers=1, rope=ROPES["llama3"])
     rope = open_checkpoint(save(model, tmp_path, "gguf")).spec.rope
     assert rope.rope_type == "factors"
-    wanted = llama3_frequency_factors(model.config.rope_parameters, 16)
+    wanted = llama3_frequency_factors(model.config["rope_parameters"], 16)
     assert rope.frequency_factors == pytest.approx(wanted)
     assert max(wanted) == 8.0
     assert min(wanted) == 1.0
@@ -188,27 +194,39 @@ def test_identity_tells_models_apart(tmp_path: Path, fmt: Format) -> None:
         "base": build(layers=1),
         "fine-tuned": build(layers=1, seed=1),
         "theta": build(layers=1, theta=20000.0),
-        "half": build(layers=1, dtype=torch.float16),
+        "half": build(layers=1, dtype="float16"),
     }
     identities = {open_checkpoint(save(model, tmp_path / name, fmt)).identity for name, model in variants.items()}
     assert len(identities) == len(variants)
 
 
-def test_a_head_that_differs_from_the_embedding_is_not_tied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_a_head_that_differs_from_the_embedding_is_not_tied(tmp_path: Path, dtype: str) -> None:
     """The file is right where config.json says tied and two matrices are there, as in transformers."""
-    model = build("llama", tied=False, layers=1)
-    model.config.tie_word_embeddings = True
-    checkpoint = open_checkpoint(save(model, tmp_path, "bin"))
-    assert not checkpoint.spec.tied_embeddings
-    assert torch.equal(checkpoint.read("lm_head.weight"), model.state_dict()["lm_head.weight"])
+    model = build("llama", tied=False, layers=1, dtype=dtype)
+    model.config["tie_word_embeddings"] = True
+    assert_holds(open_checkpoint(save(model, tmp_path)), model)
+
+
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_a_head_of_the_embedding_s_numbers_is_tied_whatever_their_bits(tmp_path: Path, dtype: str) -> None:
+    """Zeros of both signs are one number, in 16 bits too."""
+    model = build("llama", tied=True, layers=1, dtype=dtype)
+    rows = model.floats(EMBEDDING).copy()
+    rows[7] = 0.0
+    model.tensors[EMBEDDING] = narrowed(rows, dtype)
+    path = save(model, tmp_path)
+    rows[7] = -0.0
+    write_tensors({**model.tensors, HEAD: narrowed(rows, dtype)}, path / "model.safetensors")
+    assert_holds(open_checkpoint(path), model)
 
 
 def test_stored_rotary_buffers_are_ignored(tmp_path: Path) -> None:
     """Old files hold inv_freq, which follows from the configuration."""
     model = build(layers=1)
-    state = {**model.state_dict(), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(8)}
-    save(model, tmp_path, "bin")
-    torch.save(state, tmp_path / "pytorch_model.bin")
+    buffer = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.ones(8, dtype=np.float32)}
+    save(model, tmp_path)
+    write_tensors({**model.tensors, **buffer}, tmp_path / "model.safetensors")
     assert_holds(open_checkpoint(tmp_path), model)
 
 
@@ -226,10 +244,11 @@ def test_shards_may_be_links(tmp_path: Path) -> None:
 MEMORY_PROBE = """
 import sys
 from pathlib import Path
-import psutil, torch
+import psutil
 from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.checkpoints.tensor_names import expected_shapes
-torch.set_num_threads(1)
+if sys.argv[2] == "bin":
+    import torch
 resident_bytes = lambda: psutil.Process().memory_info().rss
 before = resident_bytes()
 checkpoint = open_checkpoint(Path(sys.argv[1]))
@@ -246,19 +265,19 @@ print(total, largest, highest - before)
 
 
 @pytest.fixture(scope="module")
-def large_model() -> PreTrainedModel:
+def large_model() -> RandomModel:
     """Return a model of 208 MiB whose largest tensor has 12."""
     return build(layers=4, hidden_size=1024, intermediate_size=3072, query_heads=8, kv_heads=8, head_size=128)
 
 
 @pytest.mark.parametrize("fmt", ["safetensors", "bin", "gguf"])
 def test_reading_a_whole_model_takes_the_memory_of_a_few_tensors(
-    tmp_path: Path, fmt: Format, large_model: PreTrainedModel
+    tmp_path: Path, fmt: Format, large_model: RandomModel
 ) -> None:
     """Memory follows the largest tensor, not the file: nothing read or mapped piles up."""
     path = save(large_model, tmp_path, fmt)
     result = subprocess.run(
-        [sys.executable, "-c", MEMORY_PROBE, str(path)],
+        [sys.executable, "-c", MEMORY_PROBE, str(path), fmt],
         capture_output=True, text=True, cwd=REPOSITORY, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}, check=True,
     )  # fmt: skip
     total, largest, grown = (int(word) for word in result.stdout.split())

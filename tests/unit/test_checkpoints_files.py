@@ -9,12 +9,12 @@ import json
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from common.errors import ModelNotFound
 from coordinator.checkpoints.checkpoint import open_checkpoint
 from tests.support.damaged_models import refusal, rewrite_json, saved
 from tests.support.random_models import Format, build, save
+from tests.support.safetensors_files import read_tensors, write_tensors
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_tensor_that_only_the_index_has_is_named_with_its_file(tmp_path: Path)
     name = "model.norm.weight"
     weight_map = json.loads((model / "model.safetensors.index.json").read_text())["weight_map"]
     shard = model / weight_map[name]
-    state = load_file(shard)
+    state = read_tensors(shard)
     state.pop(name)
-    save_file(state, shard)
+    write_tensors(state, shard)
     message = refusal(model)
     assert shard.name in message
     assert name in message
@@ -127,7 +127,7 @@ def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
     """Which of the two counts cannot be known."""
     model = saved(tmp_path, "sharded")
     shards = sorted(model.glob("*.safetensors"))
-    stolen = load_file(shards[0])
+    stolen = read_tensors(shards[0])
     name = next(iter(stolen))
-    save_file({**load_file(shards[1]), name: stolen[name]}, shards[1])
+    write_tensors({**read_tensors(shards[1]), name: stolen[name]}, shards[1])
     assert shards[0].name in refusal(model)

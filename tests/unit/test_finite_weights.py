@@ -11,12 +11,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-import torch
-from transformers import PreTrainedModel
 
 from common.errors import CheckpointError, InputError
+from common.weights.stored_numbers import narrowed
 from coordinator.slicing.finite import row_not_finite
 from coordinator.slicing.splitter import BUILDING
+from tests.support.model_tensors import RandomModel
 from tests.support.random_models import FORMATS, Format, build, save
 from tests.support.sliced_models import slice_checkpoint, slice_model
 
@@ -39,12 +39,12 @@ PLACES = {
 """One row of every kind of tensor."""
 
 
-def spoiled(name: str, row: int, value: float, **settings: object) -> PreTrainedModel:
+def spoiled(name: str, row: int, value: float, **settings: object) -> RandomModel:
     """Return a model with every bias, of which one weight is `value`."""
     model = build(layers=2, vocab_size=260, attention_bias=True, mlp_bias=True, **settings)  # type: ignore[arg-type]
-    with torch.no_grad():
-        rows = dict(model.named_parameters())[name]
-        rows.view(rows.shape[0], -1)[row, -1] = value
+    rows = model.floats(name).copy()
+    rows.reshape(rows.shape[0], -1)[row, -1] = value
+    model.tensors[name] = narrowed(rows, model.config["dtype"])
     return model
 
 
@@ -62,12 +62,12 @@ def test_a_weight_that_is_no_number_is_named(tmp_path: Path, name: str, value: f
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_16_bit_weights_are_looked_at_in_every_format(tmp_path: Path, fmt: Format, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_16_bit_weights_are_looked_at_in_every_format(tmp_path: Path, fmt: Format, dtype: str) -> None:
     """Also where they become float32 in the slices."""
     name = "model.layers.1.mlp.up_proj.weight"
     model = save(spoiled(name, 9, math.nan, dtype=dtype), tmp_path, fmt)
-    for wanted in ("float32", str(dtype).removeprefix("torch.")):
+    for wanted in ("float32", dtype):
         with pytest.raises(CheckpointError, match="holds nan in row 9") as caught:
             slice_checkpoint(model, tmp_path / "split", dtype=wanted)
         assert ("blk.1.ffn_up.weight" if fmt == "gguf" else name) in str(caught.value)
@@ -98,19 +98,23 @@ def test_a_tied_head_is_refused_as_the_embedding(tmp_path: Path) -> None:
         slice_model(tmp_path, model=model)
 
 
-@pytest.mark.parametrize(("dtype", "large"), [(torch.float16, 60000.0), (torch.bfloat16, 3e38), (torch.float32, 3e38)])
-def test_large_weights_are_no_damage_although_their_sum_is_infinite(dtype: torch.dtype, large: float) -> None:
-    """Only a value that is itself no finite number counts."""
-    rows = torch.full((5, 70), large, dtype=dtype)
+@pytest.mark.parametrize(("dtype", "large"), [("float16", 60000.0), ("bfloat16", 3e38), ("float32", 3e38)])
+def test_large_weights_are_no_damage_although_their_sum_is_infinite(dtype: str, large: float) -> None:
+    """Only a value that is itself no finite number counts, of either sign."""
+    floats = np.full((5, 70), large, dtype=np.float32)
+    floats[0] = np.where(np.arange(70) % 2 == 0, large, -large)
+    rows = narrowed(floats, dtype)
     assert row_not_finite(rows) is None
-    rows[3, 69] = math.nan
-    assert row_not_finite(rows) == 3
-    rows[1] = torch.where(torch.arange(70) % 2 == 0, large, -large)
-    rows[1, 0] = -math.inf
-    assert row_not_finite(rows) == 1
-    assert row_not_finite(rows[3:, :69]) is None
-    assert row_not_finite(rows[:, 69]) == 3
-    assert row_not_finite(rows[:0]) is None
+    for value in (math.nan, -math.nan, math.inf, -math.inf):
+        floats[3, 69] = value
+        rows = narrowed(floats, dtype)
+        assert row_not_finite(rows) == 3
+        assert row_not_finite(rows[3:, :69]) is None
+        assert row_not_finite(rows[:, 69]) == 3
+        assert row_not_finite(rows.T) == 69
+        assert row_not_finite(rows[:0]) is None
+    floats[1, 0] = -math.inf
+    assert row_not_finite(narrowed(floats, dtype)) == 1
 
 
 def test_a_weight_that_float16_cannot_hold_is_no_damage_but_another_dtype_s_matter(tmp_path: Path) -> None:

@@ -15,18 +15,22 @@ from collections import namedtuple
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from common.errors import DiskFull, InputError, SliceCorrupt, SliceError, SliceMismatch
 from common.model.plan import make_plan
 from common.weights.manifest import COORDINATOR_RANK, HEAD_FILE, NORMS_FILE
+from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing import splitter
 from coordinator.slicing.splitter import BUILDING, INCOMPLETE, LOCK, SplitRequest, ensure_slices
+from tests.support.model_tensors import HEAD
 from tests.support.random_models import build
+from tests.support.safetensors_files import Array, read_tensors
 from tests.support.sliced_models import SlicedModel, no_progress, slice_model
+
+LAYER = "model.layers.0."
 
 
 @pytest.fixture
@@ -47,23 +51,23 @@ def contents(directory: Path) -> dict[str, bytes]:
     return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
-def whole_matrix(sliced: SlicedModel, name: str, tensor: str) -> torch.Tensor:
+def whole_matrix(sliced: SlicedModel, name: str, tensor: str) -> Floats:
     """Put a source matrix of layer 0, [out, in], together again from the tiles of all ranks."""
-    spec, layer = sliced.spec, sliced.model.model.layers[0]
-    head = spec.head_size
-    whole = torch.full_like(dict(layer.named_parameters())[f"{name}.{tensor}"], torch.nan)
+    head = sliced.spec.head_size
+    whole = np.full(sliced.model.tensors[f"{LAYER}{name}.{tensor}"].shape, np.nan, dtype=np.float32)
     kind = "attention" if "attn" in name else "ffn"
     for rank in range(sliced.plan.world_size):
         manifest = sliced.manifest(rank)
         layout = manifest.layout(kind)
         if not layout.tiles:
             continue
-        tensors = load_file(sliced.slice_directory(rank) / f"layer0000.{kind}.safetensors")
+        tensors = read_tensors(sliced.slice_directory(rank) / f"layer0000.{kind}.safetensors")
         for index, tile in enumerate(layout.tiles):
 
-            def part(key: str, at: int = index, tensors: dict[str, torch.Tensor] = tensors) -> torch.Tensor:
+            def part(key: str, at: int = index, tensors: dict[str, Array] = tensors) -> Floats:
                 found = tensors[f"tile{at}.{key}"]
-                return found if found.dim() == 1 else found.t()
+                assert found.dtype == NUMPY_DTYPES["float32" if found.ndim == 1 else sliced.split.dtype]
+                return widened(found).T
 
             queries = slice(tile.first * head, (tile.first + tile.count) * head)
             keys = slice(tile.kv_first * head, (tile.kv_first + tile.kv_count) * head)
@@ -86,34 +90,32 @@ def whole_matrix(sliced: SlicedModel, name: str, tensor: str) -> torch.Tensor:
 
 @pytest.mark.parametrize(
     ("family", "world_size", "strategy", "dtype"),
-    [("llama", 3, "ratio:3,1,1", torch.float32), ("qwen2", 4, "uniform", torch.bfloat16),
-     ("llama", 9, "uniform", torch.float16), ("qwen3", 1, "uniform", torch.float32)],
+    [("llama", 3, "ratio:3,1,1", "float32"), ("qwen2", 4, "uniform", "bfloat16"),
+     ("llama", 9, "uniform", "float16"), ("qwen3", 1, "uniform", "float32")],
 )  # fmt: skip
 def test_slices_hold_every_number_of_the_checkpoint(
-    tmp_path: Path, family: str, world_size: int, strategy: str, dtype: torch.dtype
+    tmp_path: Path, family: str, world_size: int, strategy: str, dtype: str
 ) -> None:
     """The tiles of all ranks together are each source matrix, bit for bit, also with more ranks than KV heads."""
     settings = {"attention_bias": True, "mlp_bias": True} if family == "llama" else {}
     model = build(family, layers=1, query_heads=6, kv_heads=2, hidden_size=96, vocab_size=260, dtype=dtype, **settings)
-    sliced = slice_model(
-        tmp_path, model=model, world_size=world_size, strategy=strategy, dtype=str(dtype).removeprefix("torch.")
-    )
-    parameters = dict(model.model.layers[0].named_parameters())
+    sliced = slice_model(tmp_path, model=model, world_size=world_size, strategy=strategy, dtype=dtype)
     late = ("o_proj.bias", "down_proj.bias", "norm.weight")
-    checked = [name for name in parameters if not name.endswith(late)]
+    names = [name.removeprefix(LAYER) for name in model.tensors if name.startswith(LAYER)]
+    checked = [name for name in names if not name.endswith(late)]
     assert len(checked) >= 7
     for name in checked:
-        assert torch.equal(whole_matrix(sliced, *name.rsplit(".", 1)), parameters[name]), name
-    own = load_file(sliced.slice_directory() / NORMS_FILE)
-    assert torch.equal(own["tile0.ffn_norm"][0], parameters["post_attention_layernorm.weight"].float())
+        assert np.array_equal(whole_matrix(sliced, *name.rsplit(".", 1)), model.floats(LAYER + name)), name
+    own = read_tensors(sliced.slice_directory() / NORMS_FILE)
+    assert np.array_equal(own["tile0.ffn_norm"][0], model.floats(f"{LAYER}post_attention_layernorm.weight"))
     if family == "llama":
-        assert torch.equal(own["tile0.down_bias"][0], parameters["mlp.down_proj.bias"].float())
+        assert np.array_equal(own["tile0.down_bias"][0], model.floats(f"{LAYER}mlp.down_proj.bias"))
     if family == "qwen3":
-        norm = load_file(sliced.slice_directory(0) / "layer0000.attention.safetensors")["tile0.key_norm"]
-        assert torch.equal(norm, parameters["self_attn.k_norm.weight"])
-    head = load_file(sliced.slice_directory() / HEAD_FILE)
+        norm = read_tensors(sliced.slice_directory(0) / "layer0000.attention.safetensors")["tile0.key_norm"]
+        assert np.array_equal(norm, model.floats(f"{LAYER}self_attn.k_norm.weight"))
+    head = read_tensors(sliced.slice_directory() / HEAD_FILE)
     parts = [head[f"tile{i}.head"] for i in range(sum(name.endswith(".head") for name in head))]
-    assert torch.equal(torch.cat(parts, dim=1).t(), model.get_output_embeddings().weight)
+    assert np.array_equal(np.concatenate(parts, axis=1).T, model.tensors[HEAD])
 
 
 def test_slices_that_fit_are_reused(sliced: SlicedModel, checkpoint: Checkpoint) -> None:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.checkpoints.checkpoint import open_checkpoint
 from tests.support.damaged_models import refusal, rewrite_json, rewrite_safetensors, saved
-from tests.support.random_models import build, save
+from tests.support.random_models import build, save, save_bin
+from tests.support.safetensors_files import read_tensors, write_tensors
 
 UP = "model.layers.0.mlp.up_proj.weight"
 SAVERS: dict[str, Callable[[str], str]] = {
@@ -42,21 +43,20 @@ def test_a_tensor_is_known_by_the_name_that_a_saver_gives_it(tmp_path: Path, sav
     """Prefixes and wrappers say nothing of the maths: the same tensors come out."""
     model = build(layers=1, tied=tied)
     save(model, tmp_path, tokenizer=False)
-    state = load_file(tmp_path / "model.safetensors")
-    save_file({SAVERS[saver](name): tensor for name, tensor in state.items()}, tmp_path / "model.safetensors")
+    state = read_tensors(tmp_path / "model.safetensors")
+    write_tensors({SAVERS[saver](name): tensor for name, tensor in state.items()}, tmp_path / "model.safetensors")
     checkpoint = open_checkpoint(tmp_path)
     for name, tensor in state.items():
-        assert torch.equal(checkpoint.read(name), tensor)
+        assert np.array_equal(checkpoint.read(name), tensor)
 
 
 def test_shards_and_bin_files_may_have_other_names_too(tmp_path: Path) -> None:
     """The rule holds for every format of a directory."""
     model = build("qwen3", layers=1, tied=True)
     save(model, tmp_path, "bin", tokenizer=False)
-    state = model.state_dict()
-    base = {name.removeprefix("model."): tensor for name, tensor in state.items() if name != "lm_head.weight"}
-    torch.save(base, tmp_path / "pytorch_model.bin")
-    assert torch.equal(open_checkpoint(tmp_path).read(UP), state[UP])
+    base = {name.removeprefix("model."): tensor for name, tensor in model.tensors.items()}
+    save_bin(base, tmp_path / "pytorch_model.bin")
+    assert np.array_equal(open_checkpoint(tmp_path).read(UP), model.tensors[UP])
 
 
 def test_a_tied_matrix_may_be_kept_under_its_other_name(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_tied_matrix_may_be_kept_under_its_other_name(tmp_path: Path) -> None:
     rewrite_safetensors(tmp_path, lambda s: s.update({"lm_head.weight": s.pop("model.embed_tokens.weight")}))
     checkpoint = open_checkpoint(model)
     assert checkpoint.spec.tied_embeddings
-    assert torch.equal(checkpoint.read("model.embed_tokens.weight"), wanted)
+    assert np.array_equal(checkpoint.read("model.embed_tokens.weight"), wanted)
 
 
 def test_a_base_model_without_a_head_says_what_is_missing(tmp_path: Path) -> None:
@@ -97,17 +97,17 @@ def test_a_base_model_without_a_head_says_what_is_missing(tmp_path: Path) -> Non
 )
 @pytest.mark.parametrize("fmt", ["safetensors", "bin"])
 def test_a_buffer_that_follows_from_the_configuration_is_passed_over(
-    tmp_path: Path, name: str, shape: tuple[int, ...], fmt: str
+    tmp_path: Path, name: str, shape: tuple[int, ...], fmt: Literal["safetensors", "bin"]
 ) -> None:
     """Rotary tables and masks are computed anew, whatever the files hold of them and in whatever type."""
-    saved(tmp_path, "bin" if fmt == "bin" else "safetensors")
-    for dtype in (torch.float32, torch.bool, torch.int64):
-        buffer = {name: torch.ones(shape, dtype=dtype)}
+    model = build(layers=1, vocab_size=260)
+    save(model, tmp_path, fmt, tokenizer=False)
+    for dtype in (np.float32, np.bool_, np.int64):
+        tensors = {**model.tensors, name: np.ones(shape, dtype=dtype)}
         if fmt == "bin":
-            state = torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
-            torch.save({**state, **buffer}, tmp_path / "pytorch_model.bin")
+            save_bin(tensors, tmp_path / "pytorch_model.bin")
         else:
-            rewrite_safetensors(tmp_path, lambda state, buffer=buffer: state.update(buffer))
+            write_tensors(tensors, tmp_path / "model.safetensors")
         open_checkpoint(tmp_path)
 
 
@@ -127,12 +127,12 @@ def test_what_looks_like_a_buffer_and_is_none_is_refused_by_name(
 ) -> None:
     """A bias, a second embedding or another model's part would be left out."""
     saved(tmp_path)
-    rewrite_safetensors(tmp_path, lambda state: state.update({name: torch.ones(shape)}))
+    rewrite_safetensors(tmp_path, lambda state: state.update({name: np.ones(shape, dtype=np.float32)}))
     assert repr(name) in refusal(tmp_path, UnsupportedModel)
 
 
 def test_one_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
     """Which of the two counts cannot be known."""
     saved(tmp_path)
-    rewrite_safetensors(tmp_path, lambda state: state.update({"norm.weight": torch.ones(64)}))
+    rewrite_safetensors(tmp_path, lambda state: state.update({"norm.weight": np.ones(64, dtype=np.float32)}))
     assert "model.norm.weight" in refusal(tmp_path)
