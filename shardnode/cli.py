@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from common.compute.lean_torch import import_torch_lean
+from common.errors import InputError
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.logs import configure_logs
@@ -85,7 +85,10 @@ def serve(
         ),
     ] = None,
     threads: Annotated[int, typer.Option(help="Threads that compute; 0: one per usable processor.")] = 0,
-    use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
+    backend: Annotated[
+        str, typer.Option(help="What computes: native (kernels for this processor), or torch, to compare with.")
+    ] = "native",
+    use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA, with torch.")] = False,
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
     ] = None,
@@ -126,7 +129,7 @@ def serve(
     node_config = NodeConfig(
         slice_directory=slice_dir, listen=listen, memory_budget=memory_budget,
         kv_budget_bytes=None if kv_budget_bytes is None else parse_size(kv_budget_bytes, "--kv-budget-bytes"),
-        thread_count=threads, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
+        thread_count=threads, backend=backend, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
         coordinator=coordinator, data_directory=data_dir, advertise=advertise,
         weights=weight_memory(
             memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
@@ -134,8 +137,7 @@ def serve(
         ),
     )  # fmt: skip
     check_before_start(node_config)
-    import_torch_lean()
-    # Here and not at the top: it imports torch, and --help must not wait for that.
+    # Here and not at the top: it imports gRPC and numpy, and --help must not wait for that.
     from shardnode.run import RunningNode
 
     node = RunningNode(node_config)
@@ -165,7 +167,6 @@ def join(
 ) -> None:
     """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
     configure_logs(log_level)
-    import_torch_lean()  # for measuring
     from common.compute.device_speeds import device_speeds
     from shardnode.membership.join import default_data_directory, join_mesh, name_of_this_device
 
@@ -175,8 +176,9 @@ def join(
     if measure:
         try:
             words = device_speeds(directory, lambda text: print(plain(text), file=sys.stderr)).in_words()
-        except OSError as error:  # it has joined all the same
-            words = f"not measured ({error.strerror or error}); that is done again when a plan is made"
+        except (OSError, InputError) as error:  # it has joined all the same
+            reason = getattr(error, "strerror", None) or error
+            words = f"not measured ({reason}); that is done again when a plan is made"
         print(plain(words), file=sys.stderr)
     print(plain(f"start it: shardnode --config {shlex.quote(str(joined.config))}"), file=sys.stderr)
 

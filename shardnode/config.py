@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from common.compute.backend import NATIVE, check_backend
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.manifest import read_manifest
@@ -36,8 +37,10 @@ class NodeConfig:
     are more than the cores they share: the kernel looks for an idle core when one wakes, but not where all have been
     busy, so it let them queue on one core beside an idle one until its next tick, milliseconds later. While it
     computes, a node runs wherever there is room."""
+    backend: str = NATIVE
+    """What computes: a name of common/compute/backend.py."""
     use_gpu: bool = False
-    """Compute on CUDA."""
+    """Compute on CUDA, with torch."""
     metrics_port: int | None = None
     """Port of the Prometheus page; none without it."""
     insecure: bool = False
@@ -50,6 +53,7 @@ class NodeConfig:
     """Where a member keeps its identity; None where there is no coordinator."""
 
     def __post_init__(self) -> None:
+        check_backend(self.backend)
         for address in filter(None, (self.advertise, self.coordinator)):
             split_host_port(address)
         if self.slice_directory is None and not self.coordinator:
@@ -64,7 +68,7 @@ class NodeConfig:
 
 
 def check_before_start(config: NodeConfig) -> None:
-    """Look at what needs no torch, which takes seconds to import: the slice is one, the address may be listened on.
+    """Look at what needs no listener and no kernels: the slice is one, the address may be listened on.
 
     Raises: SliceError: there is none, or it cannot be used; InputError: an address that others reach, without TLS.
     """

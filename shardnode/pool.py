@@ -25,7 +25,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from common.compute.lean_torch import import_torch_lean
 from common.errors import InputError
 from common.machine.operating_system import end_with_parent, wake_politely
 from common.program.lifecycle import is_cut, watch_lifeline
@@ -77,7 +76,6 @@ def main() -> int:
 
 def _import_everything() -> None:
     """Import what nodes need, here and so only once, after the parent's end has begun to be noticed."""
-    import_torch_lean()
     import shardnode.run  # noqa: F401 - for those who import it after the fork
 
 

@@ -13,30 +13,28 @@ Rows come in as float32 arrays and go out so; what lies between is the backend's
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from common.errors import InputError
-from common.model.model_spec import ModelSpec
-from common.weights.slice_format import TensorPlace, TileLayout
-from common.weights.stored_numbers import Floats
+
+if TYPE_CHECKING:  # numpy comes with them, and who only looks at options has no use for it
+    from common.model.model_spec import ModelSpec
+    from common.weights.slice_format import TensorPlace, TileLayout
+    from common.weights.stored_numbers import Floats
 
 NATIVE, TORCH = "native", "torch"
 BACKENDS = (NATIVE, TORCH)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class AttentionRows:
-    """Neighbouring rows of one sequence in one block of attention."""
+class AttentionRows(NamedTuple):
+    """Neighbouring rows of one sequence in one block of attention; made for each block, so as cheap as can be."""
 
     row_count: int
     first_position: int
     store: Any
     """The sequence's keys and values, as Backend.new_store has made them."""
-    cosine: Any
-    """[row_count, 1, head_size], as Backend.rows_in has made it."""
-    sine: Any
-    """The same; the first half of each row negated."""
+    tables: Any
+    """As Backend.tables has made them."""
 
 
 class Backend(Protocol):
@@ -65,13 +63,16 @@ class Backend(Protocol):
     def multiply(self, rows: Any, weight: Any) -> Any:
         """Return rows @ weight, new, [row_count, out]."""
 
-    def normalize(self, rows: Any, weight: Any, epsilon: float) -> Any:
-        """Return rows by their root mean square, times `weight`, a vector."""
-
     def new_store(self, shape: tuple[int, ...]) -> Any:
         """Return room for keys and values: float32 [layer, key or value, kv_head, position, head_size].
 
         Raises: MemoryError: this device has not so much.
+        """
+
+    def tables(self, cosine: Floats, sine: Floats) -> Any:
+        """Return the rotary tables of neighbouring rows as attention wants them; made once for all layers.
+
+        Args: cosine, sine: float32 [row_count, head_size] without gaps; the first half of each row of sines negated.
         """
 
     def ffn_tile(self, spec: ModelSpec, layout: TileLayout, buffer: memoryview) -> Any:
@@ -83,11 +84,17 @@ class Backend(Protocol):
     def feed_forward(self, rows: Any, tile: Any) -> Any:
         """Return the tile's part of down(activation(gate(rows)) * up(rows)): new, [row_count, hidden_size]."""
 
-    def attention(self, rows: Any, tile: Any, layer: int, segments: Sequence[AttentionRows]) -> Any:
+    def attention(self, rows: Any, tile: Any, spec: ModelSpec, layer: int, segments: Sequence[AttentionRows]) -> Any:
         """Write keys and values of the segments' rows to their stores; return the tile's part of the block's output.
 
         Args: rows: [row_count, hidden_size], the segments' rows one after another.
         """
+
+
+def check_backend(name: str) -> None:
+    """Raise InputError unless there is a backend of this name."""
+    if name not in BACKENDS:
+        raise InputError(f"--backend is '{name}'; use {' or '.join(BACKENDS)}")
 
 
 def backend_named(name: str, *, use_gpu: bool = False) -> Backend:
@@ -95,8 +102,7 @@ def backend_named(name: str, *, use_gpu: bool = False) -> Backend:
 
     Raises: InputError: there is none of this name, or what it needs is not here.
     """
-    if name not in BACKENDS:
-        raise InputError(f"--backend is '{name}'; use {' or '.join(BACKENDS)}")
+    check_backend(name)
     if use_gpu or name == TORCH:
         from common.compute.torch_backend import TorchBackend  # imports torch, which takes seconds
 

@@ -146,33 +146,32 @@ class _Processor:
     """Many short looks at memory and arithmetic; the middle of them counts, since neighbours come and go."""
 
     def __init__(self) -> None:
-        import torch
+        import numpy as np
 
-        from common.compute.matmul import set_thread_count
+        from common.compute.matmul import require_kernels, set_thread_count
 
+        require_kernels()
         set_thread_count(usable_core_count())
         weight_bytes = min(MOST_WEIGHT_BYTES, free_memory_bytes() // 8)
-        self._weight = torch.ones(max(1, weight_bytes // (4 * PROMPT_SIZE)), PROMPT_SIZE)
+        self._weight = np.ones((max(1, weight_bytes // (4 * PROMPT_SIZE)), PROMPT_SIZE), np.float32)
         self._square = self._weight[:PROMPT_SIZE]
-        self._row = torch.ones(1, self._weight.shape[0])
-        self._rows = torch.ones(PROMPT_ROWS, self._square.shape[0])
+        self._row = np.ones((1, self._weight.shape[0]), np.float32)
+        self._rows = np.ones((PROMPT_ROWS, self._square.shape[0]), np.float32)
         self._memory: list[float] = []
         self._arithmetic: list[float] = []
 
     def look(self) -> None:
         """Look LOOKS times."""
-        from common.compute.matmul import multiply, use_threads_for
+        from common.compute.matmul import multiply
 
         for _ in range(LOOKS):
-            use_threads_for(1)
             self._memory.append(_seconds(lambda: multiply(self._row, self._weight)))
-            use_threads_for(PROMPT_ROWS)
             self._arithmetic.append(_seconds(lambda: multiply(self._rows, self._square)))
             time.sleep(BETWEEN_LOOKS_SECONDS)
 
     def rates(self) -> tuple[float, float]:
         """Return bytes of weights, and operations, in a second."""
-        weight_bytes, operations = self._weight.numel() * 4, 2 * PROMPT_ROWS * self._square.numel()
+        weight_bytes, operations = self._weight.nbytes, 2 * PROMPT_ROWS * self._square.size
         return weight_bytes / statistics.median(self._memory), operations / statistics.median(self._arithmetic)
 
 

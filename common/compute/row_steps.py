@@ -1,6 +1,7 @@
 """What rows go through between two blocks: sum of parts, norm; by kernels of our own, once through memory.
 
-Covers: calling them (native/steps.c says what they compute). Does not cover: blocks (tile_products.py), what the sums
+Covers: calling them (native/steps.c says what they compute); numpy's way for a machine that has torch and no kernels.
+Does not cover: blocks (tile_products.py), what the sums
 and norms belong to (residual.py, coordinator/ranks/reduction.py).
 
 All arrays are float32 and without gaps unless something else is said.
@@ -13,16 +14,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from common.compute import matmul
 from common.compute.address import address, address_or_none
-from common.compute.matmul import functions
 from common.weights.stored_numbers import Floats
 
 
 def add_parts(parts: Sequence[Floats]) -> tuple[Floats, bool]:
     """Return the sum of arrays of one shape in their order, new, and whether all of it is finite."""
+    if matmul.kernels.functions is None:
+        return _add_in_numpy(parts)
     total = np.empty(parts[0].shape, np.float32)
     addresses = (ctypes.c_void_p * len(parts))(*[address(part) for part in parts])
-    return total, not functions().shardmesh_add(addresses, len(parts), total.size, address(total))
+    return total, not matmul.functions().shardmesh_add(addresses, len(parts), total.size, address(total))
 
 
 def add_and_normalize(
@@ -34,8 +37,27 @@ def add_and_normalize(
     Source: arXiv:1910.07467.
     """
     normed = np.empty(hidden.shape, np.float32) if into is None else into
+    if matmul.kernels.functions is None:
+        return _normalize_in_numpy(hidden, addend, weight, epsilon, normed)
     row_count, width = hidden.shape
-    functions().shardmesh_normalize(
+    matmul.functions().shardmesh_normalize(
         address(hidden), address_or_none(addend), address(weight), row_count, width, epsilon, address(normed)
     )
+    return normed
+
+
+def _add_in_numpy(parts: Sequence[Floats]) -> tuple[Floats, bool]:
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total, bool(np.isfinite(total).all())
+
+
+def _normalize_in_numpy(
+    hidden: Floats, addend: Floats | None, weight: Floats, epsilon: float, normed: Floats
+) -> Floats:
+    if addend is not None:
+        hidden += addend
+    mean_squares = np.square(hidden).mean(axis=1, keepdims=True)
+    normed[...] = hidden / np.sqrt(mean_squares + np.float32(epsilon)) * weight
     return normed

@@ -10,32 +10,31 @@ come from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from common.compute.address import address
 from common.compute.matmul import functions
+from common.errors import ResourceError
+from common.model.model_spec import ACTIVATIONS
 from common.native.library import WEIGHT_KINDS, Attention, AttentionTile, FfnTile, HeadTile, Matrix, Outcome
 from common.weights.cached_reads import CachedTile
-from common.weights.slice_format import TensorPlace
+from common.weights.slice_format import TensorPlace, TileLayout
 from common.weights.stored_numbers import Floats
 
 MOST_HEAD_SIZE = 512
 """native/steps.h has the same."""
+HEAD_VECTORS = ("qkv_bias", "query_norm", "key_norm")
+"""What an attention tile may have beside its matrices, in the order of HeadTile's fields."""
+FFN_VECTORS = ("gate_up_bias",)
+"""The same of an FFN tile."""
 MOST_CACHED_ROWS = 8
 """Of more, the sums alone are larger than the nearest caches; they go through the window."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CachedHeads:
-    """Where the keys and values of neighbouring KV heads lie: addresses of the first head's position 0."""
-
-    keys: int
-    values: int
-    head_pitch: int
-    """float32 numbers from one head to the next."""
+MatrixAt = Callable[[TensorPlace], Matrix]
+VectorAt = Callable[[TensorPlace], "int | None"]
 
 
 def in_memory(tile_address: int, place: TensorPlace) -> Matrix:
@@ -46,6 +45,23 @@ def in_memory(tile_address: int, place: TensorPlace) -> Matrix:
 def in_page_cache(tile: CachedTile, place: TensorPlace) -> Matrix:
     """Return the weights [in, out] at `place` of a tile in the page cache."""
     return Matrix(None, tile.offset + place.offset, tile.fd, WEIGHT_KINDS.index(place.dtype), *place.shape)
+
+
+def ffn_tile(layout: TileLayout, activation: str, matrix: MatrixAt, vector: VectorAt) -> FfnTile:
+    """Return an FFN tile. Args: matrix, vector: where what lies at a place of the tile is; no vector: set later."""
+    places = {place.name: place for place in layout.tensors}
+    vectors = [vector(places[name]) if name in places else None for name in FFN_VECTORS]
+    return FfnTile(
+        matrix(places["gate_up"]), matrix(places["down"]), *vectors, activation=ACTIVATIONS.index(activation)
+    )
+
+
+def head_tile(layout: TileLayout, first_kv_head: int, matrix: MatrixAt, vector: VectorAt) -> HeadTile:
+    """Return a tile of attention. Args: first_kv_head: among those that this rank holds; the others: as ffn_tile."""
+    places = {place.name: place for place in layout.tensors}
+    vectors = [vector(places[name]) if name in places else None for name in HEAD_VECTORS]
+    matrices = AttentionTile(matrix(places["qkv"]), matrix(places["output"]))
+    return HeadTile(matrices, *vectors, layout.count, layout.kv_count, first_kv_head)
 
 
 def can_take_from_cache(rows: Floats) -> bool:
@@ -62,7 +78,10 @@ def multiply_matrix(rows: Floats, matrix: Matrix) -> tuple[Floats, Outcome]:
 
 
 def feed_forward(rows: Floats, tile: FfnTile) -> tuple[Floats, Outcome]:
-    """Return a tile's part of down(silu(gate(rows)) * up(rows)): new [row_count, hidden_size]; unless DONE, nothing."""
+    """Return a tile's part of down(activation(gate(rows)) * up(rows)).
+
+    Returns: new [row_count, hidden_size], of no meaning unless DONE.
+    """
     part = np.empty(rows.shape, np.float32)
     rows = np.ascontiguousarray(rows)
     outcome = functions().shardmesh_feed_forward(address(rows), rows.shape[0], tile, address(part))
@@ -78,27 +97,11 @@ def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) 
     part = np.empty(rows.shape, np.float32)
     rows = np.ascontiguousarray(rows)
     array = (Attention * len(segments))(*segments)
-    outcome = functions().shardmesh_attention(
-        address(rows), rows.shape[0], tile, array, len(segments), address(part)
-    )
+    outcome = functions().shardmesh_attention(address(rows), rows.shape[0], tile, array, len(segments), address(part))
     return part, _checked(outcome)
 
 
-def segment(
-    row_count: int, first_position: int, tile: HeadTile, heads: CachedHeads, cosine: Floats,
-    sine: Floats, *, norm_epsilon: float, sliding_window: int,
-) -> Attention:  # fmt: skip
-    """Return neighbouring rows of one sequence for `attention`; valid while the arrays are.
-
-    Args: cosine, sine: [row_count, 1, head_size], the first half of each sine negated; sliding_window: 0 for none.
-    """
-    return Attention(
-        None, row_count, tile.query_count, tile.kv_count, cosine.shape[-1], tile.bias, tile.query_norm, tile.key_norm,
-        norm_epsilon, address(cosine), address(sine), heads.keys, heads.values, heads.head_pitch, first_position,
-        sliding_window, None,
-    )  # fmt: skip
-
-
 def _checked(outcome: int) -> Outcome:
-    assert outcome != Outcome.REFUSED, "shapes come from one layout, so they fit"
+    if outcome == Outcome.REFUSED:  # shapes come from one layout, so they fit
+        raise ResourceError("there is no memory for the rows of this round; send fewer at a time")
     return Outcome(outcome)

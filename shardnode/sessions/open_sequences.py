@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-import torch
+import numpy as np
+import numpy.typing as npt
 
 from common.errors import InputError, ProtocolError, ResourceError, ShapeError, ShardmeshError
+from common.weights.stored_numbers import Floats
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.metrics import NodeMetrics
-from shardnode.work.few_rows import Segment
-from shardnode.work.kv_cache import KvCache, SequenceKv
+from shardnode.work.kv_cache import KvCache, Segment, SequenceKv
 
 MAX_SEQUENCES = 1024
 MAX_ROWS = 8192
@@ -30,18 +31,20 @@ class TakenSegments:
     """Of sequences that are not refused; none where all are."""
     row_count: int
     """Of the request, rows of refused sequences included."""
-    kept: torch.Tensor | None
+    kept: npt.NDArray[np.intp] | None
     """Which of these rows are theirs; None: all."""
 
-    def own(self, rows: torch.Tensor) -> torch.Tensor:
+    def own(self, rows: Floats) -> Floats:
         """Return the rows to compute. Args: rows: the request's, float32 [row_count, hidden_size]."""
         return rows if self.kept is None else rows[self.kept]
 
-    def among_all(self, computed: torch.Tensor) -> torch.Tensor:
+    def among_all(self, computed: Floats) -> Floats:
         """Return computed rows at their places among the request's; those of refused sequences are 0."""
         if self.kept is None:
             return computed
-        return torch.zeros(self.row_count, computed.shape[1]).index_copy_(0, self.kept, computed)
+        rows = np.zeros((self.row_count, computed.shape[1]), np.float32)
+        rows[self.kept] = computed
+        return rows
 
 
 class OpenSequences:
@@ -83,7 +86,7 @@ class OpenSequences:
 
         Raises: ProtocolError: an unknown sequence; InputError: positions that cannot be; ShapeError: too many rows.
         """
-        segments, kept, row_count = [], [torch.empty(0, dtype=torch.int64)], 0
+        segments, kept, row_count = [], [np.empty(0, np.intp)], 0
         for segment in asked:
             if segment.sequence_id not in refused:
                 segments.append(self._segment(segment))
@@ -92,8 +95,8 @@ class OpenSequences:
             if row_count > MAX_ROWS:
                 raise ShapeError(f"a round of {row_count} rows or more; from 1 to {MAX_ROWS} are possible")
             if refused and segment.sequence_id not in refused:
-                kept.append(torch.arange(first_row, row_count))
-        return TakenSegments(segments=segments, row_count=row_count, kept=torch.cat(kept) if refused else None)
+                kept.append(np.arange(first_row, row_count))
+        return TakenSegments(segments=segments, row_count=row_count, kept=np.concatenate(kept) if refused else None)
 
     def close(self) -> None:
         """Give all room back."""

@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 
-import torch
+import numpy as np
 
-from common.compute.matmul import MOST_NATIVE_ROWS
+from common.compute.matmul import FEW_ROWS
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.weights.slice_format import ATTENTION, FFN
+from common.weights.stored_numbers import Floats, narrowed, widened
 from common.wire.framing import close_files
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
@@ -38,10 +39,10 @@ class Session:
         self._is_open = False
         self._layers: WholeLayers | None = None
         self.last_round_is_long = False
-        """Whether the last request was a round of more rows than our own kernels take, as in a prompt."""
+        """Whether the last request was a round of many rows, as in a prompt."""
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
-        self._wire = torch.float32
+        self._wire = "float32"
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -128,7 +129,7 @@ class Session:
             if request.protocol_version != PROTOCOL_VERSION:
                 remedy = "install the same version of shardmesh on both"
             raise SliceMismatch(f"this node's slice has {', '.join(differences)}; {remedy}")
-        self._wire = dtype_of(request.wire_dtype, (torch.float32, torch.bfloat16))
+        self._wire = dtype_of(request.wire_dtype, ("float32", "bfloat16"))
         self._memory = AcceptedMemory.accept(self._files, request.memory_bytes)
         self._close_files()
         self._is_open = True
@@ -147,7 +148,7 @@ class Session:
         result = response.block_result
         result.refused.extend(self._begin_sweep(request))
         memory = self._memory if request.input.is_in_memory else None
-        taken, rows = self._rows(request, result.refused, memory, torch.float32 if memory else self._wire)
+        taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
             with self._node.lock:
                 output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
@@ -156,13 +157,13 @@ class Session:
             result.compute_nanoseconds = output.compute_nanoseconds
             result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
         else:
-            partial = torch.zeros_like(rows)
-        self.last_round_is_long = taken.row_count > MOST_NATIVE_ROWS
-        place = memory.answers.view(tuple(rows.shape)) if memory else None
+            partial = np.zeros_like(rows)
+        self.last_round_is_long = taken.row_count > FEW_ROWS
+        place = memory.answers.view(rows.shape) if memory else None
         if place is not None:
             encode_in_memory(partial, result.partial, place)
         else:
-            encode_tensor(partial.to(self._wire), result.partial)
+            encode_tensor(narrowed(partial, self._wire), result.partial)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -172,7 +173,7 @@ class Session:
         taken, rows = self._rows(request, result.refused)
         layers = range(request.first_layer, request.first_layer + request.layer_count)
         if not taken.segments:
-            encode_tensor(torch.zeros_like(rows), result.output)
+            encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
             return
         output = self._layers.run(layers, taken.segments, taken.own(rows))
@@ -194,16 +195,17 @@ class Session:
         request: shard_pb2.RunBlock | shard_pb2.RunLayers,
         refused: Iterable[shard_pb2.SequenceRefused],
         memory: AcceptedMemory | None = None,
-        dtype: torch.dtype = torch.float32,
-    ) -> tuple[TakenSegments, torch.Tensor]:
+        dtype: str = "float32",
+    ) -> tuple[TakenSegments, Floats]:
         """Return whose rows a request has, and all of them. Args: memory: where its rows lie, if not in it."""
         taken = self._sequences.take(request.segments, {one.sequence_id for one in refused})
         if not taken.row_count:
             raise ShapeError(f"a round of no rows; from 1 to {MAX_ROWS} are possible")
         shape = (taken.row_count, self._node.manifest.spec.hidden_size)
-        return taken, decode_tensor(
+        rows = decode_tensor(
             request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None
-        ).float()
+        )
+        return taken, widened(rows)
 
     def _close_files(self) -> None:
         files, self._files = self._files, ()

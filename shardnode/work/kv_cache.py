@@ -1,7 +1,7 @@
 """Keys and values of every open sequence on this rank, within a byte budget.
 
 Covers: reserving, growing and truncating by position, giving back. Does not cover: who opened a
-sequence (sessions/open_sequences.py), attention itself (kernels.py).
+sequence (sessions/open_sequences.py), the memory and attention itself (common/compute/backend.py).
 
 A sequence reserves its whole capacity when it is opened, so that no answer fails half-way for lack
 of room; the operating system commits the pages only as they are written.
@@ -10,21 +10,22 @@ of room; the operating system commits the pages only as they are written.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
+from typing import Any
 
-import torch
-
-from common.compute.tile_products import CachedHeads
+from common.compute.backend import Backend
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
-from common.model.model_spec import KV_ITEM_BYTES, ModelSpec
+from common.model.model_spec import ModelSpec
 from common.wording import counted
 
 
 class SequenceKv:
-    """Keys and values of one sequence: float32 [layer, key or value, kv_head, position, head_size]."""
+    """Keys and values of one sequence."""
 
-    def __init__(self, store: torch.Tensor, capacity: int) -> None:
-        self._store = store
-        self._lengths = [0] * store.shape[0]
+    def __init__(self, store: Any, layer_count: int, capacity: int) -> None:
+        """Args: store: as Backend.new_store has made it, for `capacity` positions."""
+        self.store = store
+        self._lengths = [0] * layer_count
         self.capacity = capacity
 
     def extend(self, layer: int, first_position: int, row_count: int) -> None:
@@ -38,39 +39,24 @@ class SequenceKv:
             raise InputError(f"position {first_position + row_count} is beyond the {self.capacity} reserved")
         self._lengths[layer] = first_position + row_count
 
-    def write(
-        self, layer: int, first_head: int, first_position: int, keys: torch.Tensor, values: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Store rows [row_count, kv_count, head_size]; return all keys and values, each [kv_count, length, head_size].
 
-        `first_head` counts within this rank. The returned tensors are views, valid until the next write.
-        """
-        stop = first_position + keys.shape[0]
-        heads = self._store[layer, :, first_head : first_head + keys.shape[1]]
-        heads[0, :, first_position:stop] = keys.transpose(0, 1)
-        heads[1, :, first_position:stop] = values.transpose(0, 1)
-        return heads[0, :, :stop], heads[1, :, :stop]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Segment:
+    """Neighbouring rows of one sequence in a round."""
 
-    @property
-    def store_address(self) -> int:
-        """Where keys and values of layer 0 begin; CPU only."""
-        return self._store.data_ptr()
-
-    def places(self, layer: int, first_head: int) -> CachedHeads:
-        """Return where a layer's keys and values lie, from KV head `first_head` of this rank on; CPU only."""
-        _, _, head_count, capacity, head_size = self._store.shape
-        pitch = capacity * head_size
-        keys = self._store.data_ptr() + ((2 * layer) * head_count + first_head) * pitch * KV_ITEM_BYTES
-        return CachedHeads(keys=keys, values=keys + head_count * pitch * KV_ITEM_BYTES, head_pitch=pitch)
+    sequence: SequenceKv
+    first_position: int
+    row_count: int
+    rotary_length: int
 
 
 class KvCache:
     """Hands out room for sequences within `budget_bytes`. Safe to call from several threads."""
 
-    def __init__(self, spec: ModelSpec, kv_head_count: int, budget_bytes: int, device: torch.device) -> None:
+    def __init__(self, spec: ModelSpec, kv_head_count: int, budget_bytes: int, backend: Backend) -> None:
         self._spec = spec
         self._kv_head_count = kv_head_count
-        self._device = device
+        self._backend = backend
         self._lock = threading.Lock()
         self.budget_bytes = budget_bytes
         self.reserved_bytes = 0
@@ -100,14 +86,14 @@ class KvCache:
             spec = self._spec
             shape = (spec.layer_count, 2, self._kv_head_count, position_capacity, spec.head_size)
             try:
-                store = torch.empty(shape, dtype=torch.float32, device=self._device)
-            except RuntimeError as error:  # what torch says when the system refuses
+                store = self._backend.new_store(shape)
+            except MemoryError as error:
                 raise KvBudgetExceeded(f"{what} {wanted_bytes} bytes of keys and values; this device has not so much "
                                        "memory free") from error  # fmt: skip
             # Counted last: where the system refuses the memory, nothing is reserved.
             self.reserved_bytes += wanted_bytes
             self.sequence_count += 1
-        return SequenceKv(store, position_capacity)
+        return SequenceKv(store, spec.layer_count, position_capacity)
 
     def close(self, sequence: SequenceKv) -> None:
         """Give a sequence's room back."""

@@ -11,14 +11,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from common.compute.residual import Residual
 from common.errors import InputError, ProtocolError
 from common.weights.slice_format import BLOCK_KINDS
+from common.weights.stored_numbers import Floats
 from common.wire.residual_message import decode_residual
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.work.few_rows import Segment
+from shardnode.work.kv_cache import Segment
 from shardnode.work.native_layers import NativeLayers
 from shardnode.work.slice_at_work import ShardNode
 
@@ -33,7 +32,7 @@ CALL_SECONDS = 0.25
 class LayersOutput:
     """The residual stream after some layers, float32 [row_count, hidden_size], and where their time went."""
 
-    hidden: torch.Tensor
+    hidden: Floats
     layer_count: int
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
@@ -57,8 +56,7 @@ class WholeLayers:
         self._layers_at_once = LAYERS_AT_FIRST
         self._uncounted: list[int] = []
 
-    @torch.inference_mode()
-    def run(self, layers: range, segments: Sequence[Segment], rows: torch.Tensor) -> LayersOutput:
+    def run(self, layers: range, segments: Sequence[Segment], rows: Floats) -> LayersOutput:
         """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
 
         Raises: InputError: there are no such layers; what Executor.run raises.
@@ -66,7 +64,7 @@ class WholeLayers:
         if not layers or layers.start < 0 or layers.stop > self._node.manifest.spec.layer_count:
             raise InputError(f"no layers from {layers.start} up to {layers.stop}")
         deadline = time.monotonic() + RUN_SECONDS
-        hidden = rows.clone()
+        hidden = rows.copy()
         computed = waited = 0
         layer = layers.start
         while layer < layers.stop:
@@ -96,10 +94,10 @@ class WholeLayers:
             for number, one in enumerate(nanoseconds):
                 self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], one)
 
-    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: torch.Tensor) -> tuple[int, int]:
+    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: Floats) -> tuple[int, int]:
         """Run a layer block by block, in place; return nanoseconds of computing and of waiting for tiles."""
         computed = waited = 0
-        output: torch.Tensor | None = None
+        output: Floats | None = None
         for kind in BLOCK_KINDS:
             normed = self._residual.block_input(kind, layer, hidden, output)
             with self._node.lock:

@@ -1,7 +1,8 @@
 """Several layers for a few rows in one native call, where their weights are at hand: in memory, or in the page cache.
 
 Covers: which layers that can be, what the call needs, keys and values announced before it.
-Does not cover: the call itself (common/native/layers.c), layers whose weights pass through a window (layers.py).
+Does not cover: the call itself (common/native/layers.c), many rows, which gain nothing, layers whose weights pass
+through a window (layers.py).
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-
 from common.compute import matmul
+from common.compute.address import address, address_or_none
 from common.compute.residual import Residual
-from common.compute.row_steps import address
-from common.compute.tile_products import can_attend, can_take_from_cache
+from common.compute.tile_products import can_take_from_cache
+from common.errors import ResourceError
 from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
-from shardnode.work.few_rows import Segment
+from common.weights.stored_numbers import Floats
+from shardnode.work.kv_cache import Segment
 from shardnode.work.slice_at_work import ShardNode
 
 
@@ -44,14 +45,14 @@ class NativeLayers:
         self._kept: dict[int, object] = {}  # what the blocks of a layer point at; a layer that is here is ready
         self._is_cached: dict[int, bool] = {}  # whether some of its weights are to be had from the page cache
 
-    def run(self, layers: range, segments: Sequence[Segment], hidden: torch.Tensor) -> LayersDone:
+    def run(self, layers: range, segments: Sequence[Segment], hidden: Floats) -> LayersDone:
         """Run layers on the residual stream in place, as many of `layers` as can be run so; call with the lock held.
 
         Args: hidden: float32 [row_count, hidden_size], without gaps.
         Raises: ProtocolError, InputError: positions.
         """
         nothing = LayersDone(layer_count=0, block_nanoseconds=[])
-        if not self._takes(hidden) or not all(self._prepare(layer) for layer in layers):
+        if len(hidden) > matmul.FEW_ROWS or not all(self._prepare(layer) for layer in layers):
             return nothing
         first_tile, tile_count = self._node.executor.tile_range(layers)
         is_cached = any(self._is_cached[layer] for layer in layers)
@@ -73,31 +74,27 @@ class NativeLayers:
         self,
         layers: range,
         segments: Sequence[Segment],
-        hidden: torch.Tensor,
+        hidden: Floats,
         nanoseconds: ctypes.Array[ctypes.c_int64],
     ) -> tuple[int, Outcome]:
-        cosine, sine = self._node.executor.rotary_tables(segments)
-        rows, first_row = (SequenceRows * len(segments))(), 0
+        rows, tables = (SequenceRows * len(segments))(), self._node.executor.row_tables(segments)
         for number, own in enumerate(segments):
             for layer in layers:
                 own.sequence.extend(layer, own.first_position, own.row_count)
             rows[number] = SequenceRows(
-                own.row_count, own.first_position, own.sequence.capacity, own.sequence.store_address,
-                cosine[first_row].data_ptr(), sine[first_row].data_ptr(),
+                own.row_count, own.first_position, own.sequence.capacity, own.sequence.store.address,
+                tables[number].cosine_address, tables[number].sine_address,
             )  # fmt: skip
-            first_row += own.row_count
+        self._node.executor.use_threads_for(len(hidden))
         outcome = ctypes.c_int()
         first_block = ctypes.byref(self._blocks, ctypes.sizeof(LayerBlock) * len(BLOCK_KINDS) * layers.start)
         done: int = matmul.functions().shardmesh_run_layers(
-            hidden.data_ptr(), hidden.shape[0], self._model, ctypes.cast(first_block, ctypes.POINTER(LayerBlock)),
+            address(hidden), hidden.shape[0], self._model, ctypes.cast(first_block, ctypes.POINTER(LayerBlock)),
             layers.start, len(layers), rows, len(segments), nanoseconds, outcome,
         )  # fmt: skip
-        assert outcome.value != Outcome.REFUSED, "shapes come from one manifest, so they fit"
+        if outcome.value == Outcome.REFUSED:  # shapes come from one manifest, so they fit
+            raise ResourceError("there is no memory for the rows of this round; send fewer at a time")
         return done, Outcome(outcome.value)
-
-    def _takes(self, hidden: torch.Tensor) -> bool:
-        spec = self._node.manifest.spec
-        return can_attend(hidden, spec.head_size) and spec.activation == "silu"
 
     def _prepare(self, layer: int) -> bool:
         """Point a layer's blocks at its tiles, once; tell False while some are not at hand."""
@@ -120,4 +117,5 @@ class NativeLayers:
 
     def _vectors(self, kind: str, layer: int) -> tuple[int | None, int | None]:
         vectors = self._residual.blocks[kind]
-        return address(vectors.norms[layer]), address(vectors.late_biases[layer] if vectors.late_biases else None)
+        late_bias = vectors.late_biases[layer] if vectors.late_biases else None
+        return address(vectors.norms[layer]), address_or_none(late_bias)

@@ -1,6 +1,6 @@
 """One shard node's state: its slice, tiles, executor and KV cache, built from a NodeConfig.
 
-Covers: opening the slice, devices and threads, sizes of the window, stats.
+Covers: opening the slice, backend and threads, sizes of the window, stats.
 Does not cover: sessions (sessions/session.py), listeners (listeners/service.py), flags (cli.py).
 Threads: `lock` is held by the session that computes a block; blocks of several sessions take turns.
 """
@@ -11,8 +11,7 @@ import os
 import secrets
 import threading
 
-from common.compute.device import select_device
-from common.compute.matmul import set_thread_count
+from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
@@ -48,8 +47,9 @@ class ShardNode:
                 f"{config.slice_directory} is the coordinator's own slice; name one of the node directories"
             )
         self.thread_count = config.thread_count or usable_core_count()
-        set_thread_count(self.thread_count, few_rows=config.row_thread_count or self.thread_count)
-        device = select_device(config.use_gpu)
+        backend = backend_named(config.backend, use_gpu=config.use_gpu)
+        backend.set_thread_count(self.thread_count, config.row_thread_count or self.thread_count)
+        backend.check(self.manifest.spec)
         kv_budget_bytes, weights = node_memory(config, self.manifest)
         if weights.budget_bytes is not None:
             keep_heap_small()
@@ -57,9 +57,9 @@ class ShardNode:
             config.slice_directory, self.manifest, weights,
             block_bytes=largest_block_bytes(self.manifest), read_into=read_into,
         )  # fmt: skip
-        self.executor = Executor(self.manifest, self.tiles, device)
+        self.executor = Executor(self.manifest, self.tiles, backend)
         kv_head_count = len(self.manifest.share.kv_heads(self.manifest.spec))
-        self.kv_cache = KvCache(self.manifest.spec, kv_head_count, kv_budget_bytes, device)
+        self.kv_cache = KvCache(self.manifest.spec, kv_head_count, kv_budget_bytes, backend)
         self.metrics = metrics or NodeMetrics()
         self.is_closed = False
         self._compute_seconds = {kind: self.metrics.compute_seconds.labels(kind=kind) for kind in BLOCK_KINDS}
