@@ -98,11 +98,12 @@ def _llama3(rope: RopeSpec, frequencies: Floats) -> Floats:
     low_wavelength = rope.original_position_count / rope.low_freq_factor
     high_wavelength = rope.original_position_count / rope.high_freq_factor
     factor = np.float32(rope.factor)
-    wavelengths = np.float32(2 * math.pi) / frequencies
+    # torch divides a number by a tensor as the number times the reciprocal: another last bit.
+    wavelengths = np.reciprocal(frequencies) * np.float32(2 * math.pi)
     stretched = np.where(wavelengths > low_wavelength, frequencies / factor, frequencies)
-    blend = (np.float32(rope.original_position_count) / wavelengths - np.float32(rope.low_freq_factor)) / np.float32(
-        rope.high_freq_factor - rope.low_freq_factor
-    )
+    blend = (
+        np.reciprocal(wavelengths) * np.float32(rope.original_position_count) - np.float32(rope.low_freq_factor)
+    ) / np.float32(rope.high_freq_factor - rope.low_freq_factor)
     smooth = (1 - blend) * stretched / factor + blend * stretched
     is_medium = ~(wavelengths < high_wavelength) & ~(wavelengths > low_wavelength)
     return np.where(is_medium, smooth, stretched)
