@@ -17,6 +17,7 @@ import numpy as np
 
 from common.weights.stored_numbers import Floats
 from tests.support.byte_tokenizer import write_byte_tokenizer
+from tests.support.random_models import random_numbers, save_bin
 from tests.support.safetensors_files import write_tensors
 
 HIDDEN_SIZE, FFN_SIZE, VOCAB_SIZE, HEAD_SIZE = 64, 128, 320, 16
@@ -38,8 +39,6 @@ def write_tiny_checkpoint(directory: Path, *, layers: int = 2, seed: int = 0, la
     if layout == "one":
         write_tensors(tensors, directory / "model.safetensors")
     elif layout == "bin":
-        from tests.support.random_models import save_bin
-
         save_bin(tensors, directory / "pytorch_model.bin")
     else:
         _save_shards(directory, tensors)
@@ -66,15 +65,13 @@ def _save_shards(directory: Path, tensors: dict[str, Floats]) -> None:
 
 
 def _tensors(layers: int, seed: int) -> dict[str, Floats]:
-    generator = np.random.default_rng(seed)
+    generator = np.random.Philox(key=seed)
 
     def matrix(rows: int, columns: int) -> Floats:
-        drawn: Floats = generator.standard_normal((rows, columns), np.float32) * np.float32(1.5 / math.sqrt(columns))
-        return drawn
+        return (random_numbers(generator, (rows, columns)) * (1.5 / math.sqrt(columns))).astype(np.float32)
 
     def norm() -> Floats:
-        drawn: Floats = generator.standard_normal(HIDDEN_SIZE, np.float32) * np.float32(0.2) + np.float32(1)
-        return drawn
+        return (1 + 0.2 * random_numbers(generator, (HIDDEN_SIZE,))).astype(np.float32)
 
     tensors = {
         "model.embed_tokens.weight": matrix(VOCAB_SIZE, HIDDEN_SIZE),
