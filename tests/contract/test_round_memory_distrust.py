@@ -11,9 +11,9 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-import torch
 
 from common.errors import ProtocolError, ShapeError
+from common.weights.stored_numbers import Floats
 from common.wire.memory_file import MemoryFile, make_memory
 from common.wire.rpc import MAX_MESSAGE_BYTES
 from protos.shardmesh.v1 import shard_pb2
@@ -62,7 +62,7 @@ def opened(sliced: SlicedModel, node: ShardNode, files: Sequence[int], byte_coun
     return session
 
 
-def in_memory_round(call_id: int, rows: torch.Tensor) -> shard_pb2.RoundsRequest:
+def in_memory_round(call_id: int, rows: Floats) -> shard_pb2.RoundsRequest:
     """Return a round whose input is said to lie in memory."""
     request = run_block(call_id, rows)
     request.run_block.input.ClearField("data")
@@ -77,10 +77,10 @@ def test_a_round_by_hand_is_answered_in_memory(
     session = opened(sliced, node, [memory.descriptor for memory in memories], MEMORY_BYTES)
     rows = random_rows(ROWS, sliced.spec.hidden_size)
     in_band = session.handle(run_block(3, rows)).block_result.partial
-    memories[0].floats[: rows.numel()] = rows.flatten()
+    memories[0].floats[: rows.size] = rows.ravel()
     partial = session.handle(in_memory_round(4, rows)).block_result.partial
     assert (partial.is_in_memory, partial.data) == (True, b"")
-    assert memories[1].floats[: rows.numel()].numpy().tobytes() == in_band.data
+    assert memories[1].floats[: rows.size].tobytes() == in_band.data
     session.close()
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import threading
 
 import grpc
+import numpy as np
 import pytest
-import torch
 
 from common.errors import (
     NodeLost,
@@ -20,6 +20,7 @@ from common.errors import (
     ShapeError,
     ShardmeshError,
 )
+from common.weights.stored_numbers import Floats
 from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
 from common.wire.tensor_codec import decode_tensor
 from coordinator.ranks.transports.framed import DirectShardClient
@@ -57,7 +58,7 @@ def script(sliced: SlicedModel) -> list[shard_pb2.RoundsRequest]:
 
 
 @pytest.fixture
-def expected(sliced: SlicedModel, script: list[shard_pb2.RoundsRequest]) -> list[torch.Tensor]:
+def expected(sliced: SlicedModel, script: list[shard_pb2.RoundsRequest]) -> list[Floats]:
     """Return the partial sums of the script's rounds, computed without any transport."""
     node = ShardNode(sliced.node_config())
     try:
@@ -71,7 +72,7 @@ def expected(sliced: SlicedModel, script: list[shard_pb2.RoundsRequest]) -> list
 
 def partials(
     sliced: SlicedModel, requests: list[shard_pb2.RoundsRequest], responses: list[shard_pb2.RoundsResponse]
-) -> list[torch.Tensor]:
+) -> list[Floats]:
     """Return the partial sums among `responses`, every response checked to belong to its request."""
     assert [response.call_id for response in responses] == [request.call_id for request in requests]
     found = []
@@ -98,27 +99,27 @@ def nothing_is_open(listening: ListeningNode) -> bool:
 
 
 def test_every_response_is_the_one_to_its_request(
-    sliced: SlicedModel, listening: ListeningNode, script: list[shard_pb2.RoundsRequest], expected: list[torch.Tensor]
+    sliced: SlicedModel, listening: ListeningNode, script: list[shard_pb2.RoundsRequest], expected: list[Floats]
 ) -> None:
     """A transport adds nothing: the numbers are, bit for bit, those of a session without one."""
     client = listening.connect()
     got = partials(sliced, script, [ask(client, request) for request in script])
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_requests_that_are_sent_ahead_are_answered_in_order(
-    sliced: SlicedModel, listening: ListeningNode, script: list[shard_pb2.RoundsRequest], expected: list[torch.Tensor]
+    sliced: SlicedModel, listening: ListeningNode, script: list[shard_pb2.RoundsRequest], expected: list[Floats]
 ) -> None:
     """Submitting does not wait for responses, and the oldest request is always answered first."""
     client = listening.connect()
     for request in script:
         client.submit(request.SerializeToString())
     got = partials(sliced, script, [client.collect().response for _ in script])
-    assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_two_sessions_at_once_do_not_see_each_other(
-    sliced: SlicedModel, listening: ListeningNode, script: list[shard_pb2.RoundsRequest], expected: list[torch.Tensor]
+    sliced: SlicedModel, listening: ListeningNode, script: list[shard_pb2.RoundsRequest], expected: list[Floats]
 ) -> None:
     """The same sequence id in two sessions is two sequences; rounds of both may take turns."""
     clients = [listening.connect(), listening.connect()]
@@ -130,7 +131,7 @@ def test_two_sessions_at_once_do_not_see_each_other(
             assert listening.node.stats().open_sequence_count == 2
     for collected in responses:
         got = partials(sliced, script, collected)
-        assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+        assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
 def test_a_session_that_computes_does_not_hold_up_the_opening_of_another(
@@ -151,7 +152,7 @@ def test_a_session_that_computes_does_not_hold_up_the_opening_of_another(
     ("request_", "kind"),
     [
         (open_sequence(3), ProtocolError),
-        (run_block(3, torch.zeros(1, 3)), ShapeError),
+        (run_block(3, np.zeros((1, 3), np.float32)), ShapeError),
     ],
     ids=["a sequence opened twice", "rows of another width"],
 )

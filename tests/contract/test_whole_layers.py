@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
 from common.compute.matmul import kernels
 from common.compute.residual import Residual
@@ -20,6 +20,7 @@ from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError
 from common.weights.open_tiles import sweep_tiles
 from common.weights.pinning import least_weight_bytes
 from common.weights.slice_format import BLOCK_KINDS
+from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from common.wire.tensor_codec import decode_tensor
 from coordinator.engine.ends import Ends
@@ -76,18 +77,16 @@ def opened(model: SlicedModel, node: ShardNode) -> Session:
     return session
 
 
-def by_rounds(
-    session: Session, residual: Residual, hidden: torch.Tensor, first_position: int, call_id: int
-) -> torch.Tensor:
+def by_rounds(session: Session, residual: Residual, hidden: Floats, first_position: int, call_id: int) -> Floats:
     """Return what a coordinator makes of rounds with both layers."""
-    hidden = hidden.clone()
+    hidden = hidden.copy()
     output = None
     for layer in range(2):
         for kind in BLOCK_KINDS:
             rows = residual.block_input(kind, layer, hidden, output)
             own = [(1, first_position, rows.shape[0])]
             answer = session.handle(run_block(call_id, rows, kind=KINDS[kind], layer=layer, segments=own))
-            output = decode_tensor(answer.block_result.partial, shape=tuple(rows.shape)).clone()
+            output = decode_tensor(answer.block_result.partial, shape=rows.shape).copy()
             residual.finish(kind, layer, output)
             call_id += 1
     assert output is not None
@@ -135,7 +134,7 @@ def test_whole_layers_give_the_bits_that_rounds_give(
         expected = by_rounds(rounds, residual, hidden, first, 10 * (number + 1))
         answer = layers.handle(run_layers(10 * (number + 1), hidden, first_position=first)).layers_result
         assert answer.layer_count == 2
-        assert torch.equal(decode_tensor(answer.output, shape=tuple(hidden.shape)), expected)
+        assert np.array_equal(decode_tensor(answer.output, shape=hidden.shape), expected)
     rounds.close()
     layers.close()
     node.close()
@@ -160,7 +159,7 @@ def test_layers_whose_weights_are_evicted_are_computed_all_the_same(
         if position == 5:
             forget_files(sorted(plain.slice_directory(0).glob("layer0001.*")))
         answer = layers.handle(run_layers(10 * (position + 1), hidden, first_position=position)).layers_result
-        assert torch.equal(decode_tensor(answer.output, shape=tuple(hidden.shape)), expected)
+        assert np.array_equal(decode_tensor(answer.output, shape=hidden.shape), expected)
     rounds.close()
     layers.close()
     node.close()
@@ -264,7 +263,7 @@ def test_layers_of_which_some_tiles_stay_are_computed_all_the_same(
         hidden = random_rows(1, plain.spec.hidden_size, seed=position)
         expected = by_rounds(rounds, residual, hidden, position, 10 * (position + 1))
         answer = layers.handle(run_layers(10 * (position + 1), hidden, first_position=position)).layers_result
-        assert torch.equal(decode_tensor(answer.output, shape=tuple(hidden.shape)), expected)
+        assert np.array_equal(decode_tensor(answer.output, shape=hidden.shape), expected)
     rounds.close()
     layers.close()
     node.close()

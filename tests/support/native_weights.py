@@ -1,17 +1,16 @@
-"""A tensor as our kernels see weights that lie in memory."""
+"""An array as our kernels see weights that lie in memory."""
 
 from __future__ import annotations
 
-import torch
-
+from common.compute.address import address
 from common.compute.tile_products import in_memory
 from common.native.library import Matrix
 from common.weights.slice_format import TensorPlace
+from common.weights.stored_numbers import STORED_NAMES, Stored
 
 
-def matrix_of(weight: torch.Tensor) -> Matrix:
+def matrix_of(weight: Stored) -> Matrix:
     """Return weights [in, out] without gaps, which the caller keeps where they are."""
-    assert weight.is_contiguous()
-    dtype = str(weight.dtype).removeprefix("torch.")
-    place = TensorPlace(name="weight", dtype=dtype, shape=tuple(weight.shape), offset=0)
-    return in_memory(weight.data_ptr(), place)
+    assert weight.flags.c_contiguous
+    place = TensorPlace(name="weight", dtype=STORED_NAMES[weight.dtype], shape=weight.shape, offset=0)
+    return in_memory(address(weight), place)

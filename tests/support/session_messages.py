@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
+import numpy as np
 
 from common.compute.residual import Residual
+from common.weights.stored_numbers import Floats
 from common.wire.residual_message import encode_residual
 from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import encode_tensor
@@ -47,7 +48,7 @@ def close_sequence(call_id: int, *, sequence_id: int = 1) -> shard_pb2.RoundsReq
 
 def run_block(
     call_id: int,
-    rows: torch.Tensor,
+    rows: Floats,
     *,
     kind: shard_pb2.BlockKind = ATTENTION,
     layer: int = 0,
@@ -80,7 +81,7 @@ def load_norms(call_id: int, residual: Residual) -> shard_pb2.RoundsRequest:
 
 
 def run_layers(
-    call_id: int, rows: torch.Tensor, *, first_layer: int = 0, layer_count: int = 2, first_position: int = 0
+    call_id: int, rows: Floats, *, first_layer: int = 0, layer_count: int = 2, first_position: int = 0
 ) -> shard_pb2.RoundsRequest:
     """Return the message that runs layers on rows of sequence 1, at neighbouring positions."""
     request = shard_pb2.RoundsRequest(call_id=call_id)
@@ -94,6 +95,6 @@ def run_layers(
     return request
 
 
-def random_rows(row_count: int, hidden_size: int, seed: int = 0) -> torch.Tensor:
+def random_rows(row_count: int, hidden_size: int, seed: int = 0) -> Floats:
     """Return rows as a norm would give them, float32 [row_count, hidden_size]."""
-    return torch.randn(row_count, hidden_size, generator=torch.Generator().manual_seed(seed))
+    return np.random.default_rng(seed).standard_normal((row_count, hidden_size), dtype=np.float32)
