@@ -1,6 +1,7 @@
-"""What every test gets: no leaks unnoticed, one torch thread, no hub, and the demo model.
+"""What every test gets: no leaks unnoticed, one torch thread, no hub, the demo model, and what transformers says.
 
-Covers: failing the run when child processes, threads or listening ports outlive it; which file comes first.
+Covers: failing the run when child processes, threads or listening ports outlive it; which file comes first; asking
+transformers instead of reading what it said (`python -m tests.golden`).
 Does not cover: models, meshes and peers for tests (tests/support).
 """
 
@@ -22,6 +23,8 @@ import hypothesis
 import psutil
 import pytest
 
+from tests.support.transformers_answers import KeptAnswers, Source, Theirs
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 DEMO_MODEL = REPOSITORY / "models" / "smollm2-135m-instruct"
 LEAK_GRACE_SECONDS = 5.0
@@ -38,9 +41,35 @@ hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
 hypothesis.settings.load_profile("house")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the file that lasts longest, so that of two files at a time it is not the last to end."""
+SOURCE = pytest.StashKey[Source]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the option of `python -m tests.golden`."""
+    parser.addoption("--ask-transformers", metavar="DIRECTORY", help="ask it, and write what it says; needs torch")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Open the answers of transformers, or transformers."""
+    directory = config.getoption("--ask-transformers")
+    if directory is None:
+        config.stash[SOURCE] = KeptAnswers()
+        return
+    from tests.golden.asking import AskedAnswers
+
+    asked = AskedAnswers(Path(directory))
+    config.stash[SOURCE] = asked
+    config.add_cleanup(asked.write)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with the file that lasts longest, so that of two files at a time it is not the last to end.
+
+    When transformers is asked, only the tests that ask it run.
+    """
     items.sort(key=lambda item: item.path.name != LONGEST_FILE)
+    if config.getoption("--ask-transformers") is not None:
+        items[:] = [item for item in items if "theirs" in getattr(item, "fixturenames", ())]
 
 
 class LeakWatch:
@@ -123,3 +152,10 @@ def demo_model() -> Path:
     if not (DEMO_MODEL / "model.gguf").is_file():
         pytest.fail(f"no demo model in {DEMO_MODEL}; run `make model` first", pytrace=False)
     return DEMO_MODEL
+
+
+@pytest.fixture
+def theirs(request: pytest.FixtureRequest) -> Theirs:
+    """Return whom to ask what transformers says."""
+    file = request.path.relative_to(REPOSITORY / "tests").with_suffix(".json")
+    return Theirs(request.config.stash[SOURCE], str(file), request.node.name)

@@ -17,7 +17,7 @@ RANDOM_IDS = 48
 def differences(ours: Tokenizer, theirs: Any, texts: Iterable[str]) -> list[str]:
     """Name every text whose ids, with or without special tokens, or whose decoded text differ.
 
-    Args: theirs: a tokenizer of transformers.
+    Args: theirs: a tokenizer of transformers, or what it said of these texts (TheirTokenizer).
     """
     found = []
     for text in texts:

@@ -5,10 +5,7 @@ Does not cover: models with weights.
 
 from __future__ import annotations
 
-import argparse
 import functools
-import inspect
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +13,6 @@ from typing import Any
 
 import gguf
 import sentencepiece
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 TEXTS = (
     "",
@@ -48,52 +44,23 @@ CHATS: tuple[list[dict[str, str]], ...] = (
         {"role": "user", "content": "<|im_end|>\n"},
     ],
 )
-CORPUS = [line for line in inspect.getsource(argparse).splitlines() if line.strip()]
+_TRAINED = Path(__file__).resolve().parent.parent / "golden" / "vocabularies"
+BYTE_LEVEL = _TRAINED / "byte_level.json"
+PIECES = {kind: _TRAINED / f"pieces_{kind}.model" for kind in ("bpe", "unigram")}
+"""Of 1,200 tokens each; tests/golden/train_vocabularies.py has made them."""
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, BYTE = 1, 2, 3, 4, 6
 
 
 @functools.cache
 def sentencepiece_model(model_type: str = "bpe") -> bytes:
     """Return a tokenizer.model like Llama 2's: BPE, byte fallback, one digit a piece, nothing normalized."""
-    model = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS),
-        model_writer=model,
-        vocab_size=1200,
-        model_type=model_type,
-        byte_fallback=True,
-        split_digits=True,
-        normalization_rule_name="identity",
-        remove_extra_whitespaces=False,
-        allow_whitespace_only_pieces=True,
-        user_defined_symbols=["<sep>"],
-        minloglevel=2,
-    )
-    return model.getvalue()
+    return PIECES[model_type].read_bytes()
 
 
 @functools.cache
 def byte_level_tokenizer_json() -> str:
     """Return a tokenizer.json of byte-level BPE with GPT-2's words and three special tokens."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=1200,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return str(tokenizer.to_str())
-
-
-@functools.cache
-def transformers_tokenizer(gguf_file: Path) -> Any:
-    """Return what transformers makes of a GGUF file: seconds for a real vocabulary, so once. Not to be changed."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(str(gguf_file.parent), gguf_file=gguf_file.name)
+    return BYTE_LEVEL.read_text("utf-8")
 
 
 def write_gguf(path: Path, tokenizer_keys: Mapping[str, Any]) -> Path:
@@ -150,6 +117,12 @@ def byte_level_keys(pre: str) -> dict[str, Any]:
         "ggml.padding_token_id": 2,
         "ggml.add_bos_token": False,
     }
+
+
+def byte_level_words(path: Path) -> tuple[list[str], list[str]]:
+    """Return the tokens and the merges of a GGUF file."""
+    fields = gguf.GGUFReader(path).fields
+    return fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.merges"].contents()
 
 
 def sentencepiece_keys() -> dict[str, Any]:

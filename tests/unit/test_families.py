@@ -15,6 +15,7 @@ from common.errors import CheckpointError, ModelError, UnsupportedModel
 from coordinator.checkpoints.families import FAMILIES, family_of_architecture, family_of_gguf
 from tests.support.configurations import QWEN, SMOL, refusal, saved_spec, spec_of
 from tests.support.random_models import build
+from tests.support.transformers_answers import Theirs
 
 
 def test_a_configuration_of_the_wild_is_read_whole() -> None:
@@ -173,13 +174,21 @@ def test_activations_have_one_name_each(name: str, wanted: str) -> None:
     ],
 )
 def test_biases_and_norms_follow_the_family(
-    tmp_path: Path, family: str, changes: dict[str, Any], qkv: bool, output: bool, ffn: bool, qk_norm: bool
+    tmp_path: Path,
+    family: str,
+    changes: dict[str, Any],
+    qkv: bool,
+    output: bool,
+    ffn: bool,
+    qk_norm: bool,
+    theirs: Theirs,
 ) -> None:
     """Where a family has biases is its own rule; the model that transformers builds agrees."""
     model = build(family, **changes)
     spec = saved_spec(model, tmp_path, 5)
     assert (spec.qkv_bias, spec.output_bias, spec.ffn_bias, spec.qk_norm) == (qkv, output, ffn, qk_norm)
-    names = set(model.state_dict())
+    names = set(theirs.ask("tensor_names", model.config))
+    assert names == set(model.tensors)
     assert ("model.layers.0.self_attn.q_proj.bias" in names) == qkv
     assert ("model.layers.0.self_attn.o_proj.bias" in names) == output
     assert ("model.layers.0.mlp.down_proj.bias" in names) == ffn
@@ -216,10 +225,16 @@ def test_mistral_slides_on_every_layer_unless_told_not_to() -> None:
         {"use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention"] * 2},
     ],
 )
-def test_qwen_slides_where_transformers_slides(tmp_path: Path, family: str, changes: dict[str, Any]) -> None:
+def test_qwen_slides_where_transformers_slides(
+    tmp_path: Path, family: str, changes: dict[str, Any], theirs: Theirs
+) -> None:
     """use_sliding_window, max_window_layers and layer_types together say which layers have a window."""
     model = build(family, layers=4, **{"sliding_window": 32, **changes})
-    wanted = tuple(32 if kind == "sliding_attention" else 0 for kind in model.config.layer_types)
+    settings = {**model.config, "sliding_window": 32, **changes}
+    if "layer_types" not in changes:
+        del settings["layer_types"]
+    said = theirs.ask("configuration", settings)
+    wanted = tuple(32 if kind == "sliding_attention" else 0 for kind in said["layer_types"])
     assert saved_spec(model, tmp_path, 5).sliding_windows == wanted
     name = {"qwen2": "Qwen2ForCausalLM", "qwen3": "Qwen3ForCausalLM"}[family]
     assert spec_of({**QWEN, "architectures": [name], "model_type": family}, **changes).sliding_windows == wanted

@@ -6,10 +6,10 @@ Does not cover: what is there and wrong (test_families.py).
 from __future__ import annotations
 
 import pytest
-import transformers
 
 from tests.support.configurations import QWEN, SMOL, spec_of
 from tests.support.random_models import FAMILY_CLASSES
+from tests.support.transformers_answers import Theirs
 
 
 def test_what_a_configuration_leaves_out_is_the_familys_default() -> None:
@@ -37,15 +37,15 @@ SIZES = {
 
 
 @pytest.mark.parametrize("family", FAMILY_CLASSES)
-def test_a_size_that_a_configuration_leaves_out_is_the_familys_own(family: str) -> None:
+def test_a_size_that_a_configuration_leaves_out_is_the_familys_own(family: str, theirs: Theirs) -> None:
     """Missing and null alike: what transformers' class has, which the tensors' shapes then have to bear out."""
     name = FAMILY_CLASSES[family]
-    theirs = getattr(transformers, f"{name}Config")()
+    wanted = dict(zip(SIZES, theirs.ask("defaults", name, list(SIZES)), strict=True))
     config = {"architectures": [f"{name}ForCausalLM"], "model_type": family}
     for nulls in ({}, dict.fromkeys(SIZES)):
         spec = spec_of({**config, **nulls})
         for key, ours in SIZES.items():
-            assert getattr(spec, ours) == getattr(theirs, key), key
+            assert getattr(spec, ours) == wanted[key], key
     assert spec_of(SMOL, max_position_embeddings=...).max_position_count == 2048
 
 

@@ -5,17 +5,15 @@ Does not cover: the other keys (test_families.py), GGUF metadata (test_families_
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import Qwen2Config
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from common.errors import CheckpointError
 from tests.support.configurations import QWEN, refusal, saved_spec, spec_of
 from tests.support.random_models import FAMILIES, ROPES, build
+from tests.support.transformers_answers import Theirs
 
 
 @pytest.mark.parametrize("rope", ROPES)
@@ -31,7 +29,7 @@ def test_both_spellings_of_the_configuration_mean_the_same(tmp_path: Path, famil
 
 
 @pytest.mark.parametrize("rope", ["yarn", "yarn-mscale", "llama3", "linear", "dynamic", "default"])
-def test_rope_parameters_arrive_with_transformers_defaults(tmp_path: Path, rope: str) -> None:
+def test_rope_parameters_arrive_with_transformers_defaults(tmp_path: Path, rope: str, theirs: Theirs) -> None:
     """Each parameter is the one given or the one that transformers would take."""
     model = build(rope=ROPES[rope])
     spec = saved_spec(model, tmp_path, 5)
@@ -44,8 +42,8 @@ def test_rope_parameters_arrive_with_transformers_defaults(tmp_path: Path, rope:
     assert (spec.rope.low_freq_factor, spec.rope.high_freq_factor) == (1.0, 4.0)
     assert spec.rope.truncate == given.get("truncate", True)
     if given["rope_type"] != "default":
-        _, attention_factor = ROPE_INIT_FUNCTIONS[given["rope_type"]](model.config)
-        assert spec.rope.attention_factor == pytest.approx(attention_factor, rel=1e-12)
+        said = theirs.ask("frequencies", model.config, [1])
+        assert spec.rope.attention_factor == pytest.approx(said["factor"], rel=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -62,15 +60,15 @@ def test_rope_parameters_arrive_with_transformers_defaults(tmp_path: Path, rope:
         {"truncate": False},
     ],
 )
-def test_yarn_reads_every_parameter_as_transformers_does(parameters: dict[str, Any]) -> None:
+def test_yarn_reads_every_parameter_as_transformers_does(parameters: dict[str, Any], theirs: Theirs) -> None:
     """Given, absent, zero and null each have transformers' meaning."""
     scaling = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64, **parameters}
     rope = spec_of(QWEN, rope_parameters={**scaling, "rope_theta": 5000.0}).rope
     config = build("qwen2", rope=scaling, theta=5000.0).config
-    assert rope.attention_factor == pytest.approx(ROPE_INIT_FUNCTIONS["yarn"](config)[1], rel=1e-12)
+    assert rope.attention_factor == pytest.approx(theirs.ask("frequencies", config, [1])["factor"], rel=1e-12)
     assert rope.factor == (parameters.get("factor", 8.0) or 256 / 64)
     assert (rope.beta_fast, rope.beta_slow) == (32.0, 1.0)
-    assert rope.truncate == bool(config.rope_parameters.get("truncate", True))
+    assert rope.truncate == bool(config["rope_parameters"].get("truncate", True))
 
 
 def test_the_context_grows_with_yarn_and_dynamic_scaling() -> None:
@@ -115,17 +113,12 @@ def test_the_base_among_the_rope_parameters_wins() -> None:
 )
 @pytest.mark.parametrize("spelling", ["rope_scaling", "rope_parameters"])
 def test_a_rope_parameter_that_changes_nothing_is_no_hindrance(
-    scaling: dict[str, Any], same: tuple[str, float], spelling: str
+    scaling: dict[str, Any], same: tuple[str, float], spelling: str, theirs: Theirs
 ) -> None:
     """What transformers passes over for this type, and `type` beside another `rope_type`, in both spellings."""
     spec = spec_of(QWEN, **{spelling: scaling})
     assert spec == spec_of(QWEN, rope_scaling={"type": same[0], "factor": same[1]})
-    assert spec.rope.rope_type == theirs({spelling: scaling})["rope_type"]
-
-
-def theirs(changes: dict[str, Any]) -> dict[str, Any]:
-    """Return the rope_parameters that transformers makes of QWEN with some keys changed."""
-    return dict(Qwen2Config(**copy.deepcopy({**QWEN, **changes})).rope_parameters)
+    assert spec.rope.rope_type == theirs.ask("rope_parameters", {**QWEN, spelling: scaling})["rope_type"]
 
 
 @pytest.mark.parametrize(
@@ -139,9 +132,11 @@ def theirs(changes: dict[str, Any]) -> dict[str, Any]:
         {"rope_scaling": {}, "rope_parameters": {"rope_type": "linear", "factor": 3.0}, "rope_theta": 7e5},
     ],
 )
-def test_of_two_spellings_in_one_file_the_one_counts_that_counts_for_transformers(changes: dict[str, Any]) -> None:
+def test_of_two_spellings_in_one_file_the_one_counts_that_counts_for_transformers(
+    changes: dict[str, Any], theirs: Theirs
+) -> None:
     """rope_scaling replaces rope_parameters, unless it is empty."""
-    rope, wanted = spec_of(QWEN, **changes).rope, theirs(changes)
+    rope, wanted = spec_of(QWEN, **changes).rope, theirs.ask("rope_parameters", {**QWEN, **changes})
     assert (rope.rope_type, rope.theta, rope.factor) == (
         wanted["rope_type"], wanted["rope_theta"], wanted.get("factor", 1.0),
     )  # fmt: skip

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from common.errors import InputError
 from coordinator.tokenizer import Tokenizer, load_tokenizer
@@ -21,9 +20,9 @@ from tests.support.tokenizer_files import (
     CHATS,
     byte_level_keys,
     byte_level_tokenizer_json,
-    transformers_tokenizer,
     write_gguf,
 )
+from tests.support.transformers_answers import Theirs
 
 CHATML = (
     "{%- for message in messages %}\n"
@@ -76,51 +75,52 @@ HOSTILE = {
 }
 
 
-def load(directory: Path, config: Mapping[str, Any], **files: str) -> tuple[Tokenizer, Any]:
-    """Write a model directory and return our tokenizer and transformers'."""
+def load(directory: Path, config: Mapping[str, Any], **files: str) -> Tokenizer:
+    """Write a model directory and return our tokenizer."""
     (directory / "config.json").write_text('{"model_type": "llama"}')
     (directory / "tokenizer.json").write_text(byte_level_tokenizer_json())
     (directory / "tokenizer_config.json").write_text(json.dumps({**CONFIG, **config}))
     for name, text in files.items():
         (directory / name.replace("__", ".")).write_text(text)
-    return load_tokenizer(directory), AutoTokenizer.from_pretrained(str(directory))
+    return load_tokenizer(directory)
 
 
-def rendered(reference: Any, messages: Sequence[Mapping[str, str]]) -> str:
+def rendered(theirs: Theirs, place: Path, messages: Sequence[Mapping[str, str]]) -> str:
     """Return what transformers renders."""
-    return str(reference.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return str(theirs.ask("chat", place, messages, True))
 
 
 @pytest.mark.parametrize("template", [CHATML, LLAMA_2, EVERYTHING])
 @pytest.mark.parametrize("messages", CHATS)
-def test_template_renders_as_in_transformers(template: str, messages: list[dict[str, str]], tmp_path: Path) -> None:
+def test_template_renders_as_in_transformers(
+    template: str, messages: list[dict[str, str]], tmp_path: Path, theirs: Theirs
+) -> None:
     """The same text, character for character."""
-    ours, reference = load(tmp_path, {"chat_template": template})
-    assert ours.chat_prompt(messages) == rendered(reference, messages)
+    ours = load(tmp_path, {"chat_template": template})
+    assert ours.chat_prompt(messages) == rendered(theirs, tmp_path, messages)
 
 
 @pytest.mark.parametrize("messages", CHATS)
-def test_demo_model_chats_as_in_transformers(messages: list[dict[str, str]], demo_model: Path) -> None:
+def test_demo_model_chats_as_in_transformers(messages: list[dict[str, str]], demo_model: Path, theirs: Theirs) -> None:
     """A GGUF file's template comes from its metadata; the prompt's token ids agree too."""
     ours = load_tokenizer(demo_model)
-    reference = transformers_tokenizer(demo_model / "model.gguf")
     prompt = ours.chat_prompt(messages)
-    assert prompt == rendered(reference, messages)
-    ids = reference.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert prompt == rendered(theirs, demo_model / "model.gguf", messages)
+    ids = theirs.ask("chat_ids", demo_model / "model.gguf", messages)
     assert ours.encode(prompt, add_special_tokens=False) == ids
 
 
-def test_default_of_several_templates_is_taken(tmp_path: Path) -> None:
+def test_default_of_several_templates_is_taken(tmp_path: Path, theirs: Theirs) -> None:
     """tokenizer_config.json may name several."""
     named = [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": CHATML}]
-    ours, reference = load(tmp_path, {"chat_template": named})
-    assert ours.chat_prompt(CHATS[0]) == rendered(reference, CHATS[0])
+    ours = load(tmp_path, {"chat_template": named})
+    assert ours.chat_prompt(CHATS[0]) == rendered(theirs, tmp_path, CHATS[0])
 
 
-def test_template_file_wins_over_the_config(tmp_path: Path) -> None:
+def test_template_file_wins_over_the_config(tmp_path: Path, theirs: Theirs) -> None:
     """chat_template.jinja is where newer checkpoints keep it."""
-    ours, reference = load(tmp_path, {"chat_template": "old"}, chat_template__jinja=CHATML)
-    assert ours.chat_prompt(CHATS[1]) == rendered(reference, CHATS[1])
+    ours = load(tmp_path, {"chat_template": "old"}, chat_template__jinja=CHATML)
+    assert ours.chat_prompt(CHATS[1]) == rendered(theirs, tmp_path, CHATS[1])
 
 
 def test_templates_know_the_date() -> None:
@@ -130,7 +130,7 @@ def test_templates_know_the_date() -> None:
 
 def test_model_without_template_says_so(tmp_path: Path) -> None:
     """--chat needs a template; the message names the model."""
-    ours, _ = load(tmp_path, {})
+    ours = load(tmp_path, {})
     with pytest.raises(InputError, match=f"{tmp_path.name}' has no chat template"):
         ours.chat_prompt(CHATS[0])
 
@@ -144,14 +144,14 @@ def test_gguf_without_template_says_so(tmp_path: Path) -> None:
 
 def test_empty_conversation_is_refused(tmp_path: Path) -> None:
     """There is nothing to answer."""
-    ours, _ = load(tmp_path, {"chat_template": CHATML})
+    ours = load(tmp_path, {"chat_template": CHATML})
     with pytest.raises(InputError, match="at least one message"):
         ours.chat_prompt([])
 
 
 def test_reason_of_the_template_reaches_the_person(tmp_path: Path) -> None:
     """What the template's author says is what the user reads."""
-    ours, _ = load(tmp_path, {"chat_template": LLAMA_2})
+    ours = load(tmp_path, {"chat_template": LLAMA_2})
     with pytest.raises(InputError, match="Conversation roles must alternate"):
         ours.chat_prompt([{"role": "assistant", "content": "I first"}])
 

@@ -5,22 +5,24 @@ Does not cover: GGUF files (test_tokenizer_gguf.py), chat templates (test_tokeni
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from common.errors import CheckpointError, InputError, ModelNotFound, UnsupportedModel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
+from tests.support.tokenizer_comparison import differences
 from tests.support.tokenizer_files import (
     TEXTS,
     byte_level_tokenizer_json,
+    byte_level_words,
     sentencepiece_model,
-    transformers_tokenizer,
     write_directory,
 )
+from tests.support.transformers_answers import Theirs
 
 LLAMA = {"tokenizer_class": "LlamaTokenizer", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
 ADDED = {
@@ -63,29 +65,26 @@ SENTENCEPIECE_CASES: dict[str, tuple[str, dict[str, Any] | None, dict[str, Any]]
 }
 
 
-def assert_same(directory: Path) -> Tokenizer:
+def assert_same(theirs: Theirs, directory: Path) -> Tokenizer:
     """Compare every text, with and without special tokens, there and back, with AutoTokenizer."""
-    ours, theirs = load_tokenizer(directory), AutoTokenizer.from_pretrained(str(directory))
-    for text in TEXTS:
-        for special in (True, False):
-            ids = theirs.encode(text, add_special_tokens=special)
-            assert ours.encode(text, add_special_tokens=special) == ids, text
-            assert ours.decode(ids) == theirs.decode(ids, skip_special_tokens=True), text
-    assert ours.vocab_size == len(theirs)
-    assert ours.bos_id == theirs.bos_token_id
-    if theirs.eos_token_id is not None:
-        assert ours.eos_ids == {theirs.eos_token_id}
+    reference = theirs.tokenizer(directory, TEXTS)
+    ours = load_tokenizer(directory)
+    assert differences(ours, reference, TEXTS) == []
+    assert ours.vocab_size == len(reference)
+    assert ours.bos_id == reference.bos_token_id
+    if reference.eos_token_id is not None:
+        assert ours.eos_ids == {reference.eos_token_id}
     return ours
 
 
 @pytest.mark.parametrize("case", SENTENCEPIECE_CASES)
-def test_sentencepiece_directory_encodes_as_transformers_does(case: str, tmp_path: Path) -> None:
+def test_sentencepiece_directory_encodes_as_transformers_does(case: str, tmp_path: Path, theirs: Theirs) -> None:
     """A tokenizer.model without tokenizer.json is read with the flags of tokenizer_config.json."""
     model_type, config, files = SENTENCEPIECE_CASES[case]
     files = {"tokenizer.model": sentencepiece_model(), **files}
     if config is not None:
         files["tokenizer_config.json"] = config
-    assert_same(write_directory(tmp_path, model_type, files))
+    assert_same(theirs, write_directory(tmp_path, model_type, files))
 
 
 @pytest.mark.parametrize(
@@ -100,7 +99,7 @@ def test_sentencepiece_directory_encodes_as_transformers_does(case: str, tmp_pat
     ],
 )
 def test_llama_2_tokenizer_json_encodes_as_transformers_does(
-    model_type: str, config: dict[str, Any] | None, tmp_path: Path
+    model_type: str, config: dict[str, Any] | None, tmp_path: Path, theirs: Theirs
 ) -> None:
     """A tokenizer.json as Llama 2 has it means what the tokenizer class says, also before leading spaces."""
     source = write_directory(
@@ -108,23 +107,29 @@ def test_llama_2_tokenizer_json_encodes_as_transformers_does(
         "llama",
         {"tokenizer.model": sentencepiece_model(), "tokenizer_config.json": {**LLAMA, "add_bos_token": True}},
     )
-    pipeline = json.loads(AutoTokenizer.from_pretrained(str(source)).backend_tokenizer.to_str())
-    pipeline |= {"normalizer": LLAMA_2_NORMALIZER, "pre_tokenizer": None}
+    pipeline = {**theirs.ask("tokenizer_json", source), "normalizer": LLAMA_2_NORMALIZER, "pre_tokenizer": None}
     directory = tmp_path / "model"
     directory.mkdir()
     files: dict[str, Any] = {"tokenizer.json": pipeline}
     if config is not None:
         files["tokenizer_config.json"] = config
-    assert_same(write_directory(directory, model_type, files))
+    assert_same(theirs, write_directory(directory, model_type, files))
 
 
-def test_demo_vocabulary_saved_by_transformers_encodes_the_same(demo_model: Path, tmp_path: Path) -> None:
-    """What save_pretrained writes is read back to the same tokens."""
-    transformers_tokenizer(demo_model / "model.gguf").save_pretrained(tmp_path)
-    assert_same(write_directory(tmp_path, "llama", {}))
+def test_demo_vocabulary_saved_by_transformers_encodes_the_same(
+    demo_model: Path, tmp_path: Path, theirs: Theirs
+) -> None:
+    """What save_pretrained writes is read back to the same tokens; its words and merges are the GGUF's."""
+    saved = theirs.ask("saved_tokenizer", demo_model / "model.gguf")
+    tokens, merges = byte_level_words(demo_model / "model.gguf")
+    vocab, pairs = {token: index for index, token in enumerate(tokens)}, [merge.split(" ") for merge in merges]
+    words = json.dumps([vocab, pairs], sort_keys=True)
+    assert hashlib.sha256(words.encode()).hexdigest() == saved["words_sha256"]
+    saved["files"]["tokenizer.json"]["model"].update(vocab=vocab, merges=pairs)
+    assert_same(theirs, write_directory(tmp_path, "llama", saved["files"]))
 
 
-def test_qwen_directory_encodes_as_transformers_does(tmp_path: Path) -> None:
+def test_qwen_directory_encodes_as_transformers_does(tmp_path: Path, theirs: Theirs) -> None:
     """A byte-level tokenizer.json is taken as it stands, special tokens by tokenizer_config.json."""
     pipeline = json.loads(byte_level_tokenizer_json())
     pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
@@ -145,7 +150,9 @@ def test_qwen_directory_encodes_as_transformers_does(tmp_path: Path) -> None:
         "tokenizer_class": "Qwen2Tokenizer", "bos_token": None, "eos_token": "<|im_end|>", "pad_token": "<|endoftext|>",
         "additional_special_tokens": ["<|im_start|>", "<tool>"],
     }  # fmt: skip
-    assert_same(write_directory(tmp_path, "qwen2", {"tokenizer.json": pipeline, "tokenizer_config.json": config}))
+    assert_same(
+        theirs, write_directory(tmp_path, "qwen2", {"tokenizer.json": pipeline, "tokenizer_config.json": config})
+    )
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Where transformers' own reading of a GGUF file departs from the model's tokenize
 
 from __future__ import annotations
 
-import copy
 import json
 import struct
 from pathlib import Path
@@ -14,8 +13,6 @@ from typing import Any
 
 import pytest
 from tokenizers import Tokenizer as Pipeline
-from tokenizers import normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
@@ -23,42 +20,40 @@ from tests.support.tokenizer_files import (
     TEXTS,
     byte_level_keys,
     sentencepiece_keys,
-    transformers_tokenizer,
     write_gguf,
 )
+from tests.support.transformers_answers import Theirs
 
 
-def assert_same(ours: Tokenizer, reference: PreTrainedTokenizerFast, ends: set[str]) -> None:
+def assert_same(theirs: Theirs, path: Path, ends: set[str], *, change: str = "") -> Tokenizer:
     """Compare every text there and back, and the special ids.
 
-    Args: ends: every token that ends an answer, which transformers does not know of a GGUF.
+    Args: ends: every token that ends an answer, which transformers does not know of a GGUF. change: what makes its
+        reading the model's, see questions.CHANGES.
     """
+    reference = theirs.tokenizer(path, TEXTS, tokens=sorted(ends), change=change)
+    ours = load_tokenizer(path)
     for text in TEXTS:
         ids = reference.encode(text)
         assert ours.encode(text) == ids, text
         assert ours.decode(ids) == reference.decode(ids, skip_special_tokens=True), text
     assert ours.vocab_size == len(reference)
     assert reference.eos_token in ends
-    assert (ours.bos_id, ours.eos_ids) == (reference.bos_token_id, set(reference.convert_tokens_to_ids([*ends])))
+    assert (ours.bos_id, ours.eos_ids) == (reference.bos_token_id, set(reference.token_ids.values()))
+    return ours
 
 
-def test_demo_model_encodes_as_transformers_with_its_own_pre_tokenizer(demo_model: Path) -> None:
+def test_demo_model_encodes_as_transformers_with_its_own_pre_tokenizer(demo_model: Path, theirs: Theirs) -> None:
     """SmolLM2 splits every digit and then uses GPT-2's words; transformers ignores the first half in a GGUF."""
-    reference = copy.deepcopy(transformers_tokenizer(demo_model / "model.gguf"))
-    reference.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    assert_same(load_tokenizer(demo_model), reference, {"<|im_end|>", "<|endoftext|>", "<reponame>"})
+    ends = {"<|im_end|>", "<|endoftext|>", "<reponame>"}
+    assert_same(theirs, demo_model / "model.gguf", ends, change="digits")
 
 
 @pytest.mark.parametrize("pre", ["default", "gpt-2", "llama-bpe", "tekken", "qwen2"])
-def test_byte_level_vocabulary_is_cut_as_its_pre_tokenizer_says(pre: str, tmp_path: Path) -> None:
+def test_byte_level_vocabulary_is_cut_as_its_pre_tokenizer_says(pre: str, tmp_path: Path, theirs: Theirs) -> None:
     """tokenizer.ggml.pre chooses the words; Qwen also composes characters, as its tokenizer.json says."""
     path = write_gguf(tmp_path / "model.gguf", byte_level_keys(pre))
-    reference = transformers_tokenizer(path)
-    if pre == "qwen2":
-        reference.backend_tokenizer.normalizer = normalizers.NFC()
-    assert_same(load_tokenizer(path), reference, {"<|im_end|>", "<|endoftext|>"})
+    assert_same(theirs, path, {"<|im_end|>", "<|endoftext|>"}, change="nfc" if pre == "qwen2" else "")
 
 
 def test_pre_tokenizers_cut_numbers_differently(tmp_path: Path) -> None:
@@ -92,16 +87,10 @@ def test_whole_words_of_llama_3_need_no_merges(tmp_path: Path) -> None:
     assert len(qwen.encode("zqzqzq")) > 1
 
 
-def test_sentencepiece_vocabulary_encodes_as_transformers_does(tmp_path: Path) -> None:
+def test_sentencepiece_vocabulary_encodes_as_transformers_does(tmp_path: Path, theirs: Theirs) -> None:
     """Merges follow the scores; BOS is added where no flag says otherwise; spaces are llama.cpp's."""
     path = write_gguf(tmp_path / "model.gguf", sentencepiece_keys())
-    ours = load_tokenizer(path)
-    reference = transformers_tokenizer(path)
-    reference.backend_tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")]
-    )
-    reference.backend_tokenizer.pre_tokenizer = None
-    assert_same(ours, reference, {"</s>"})
+    ours = assert_same(theirs, path, {"</s>"}, change="spaces")
     assert ours.encode("hello")[0] == ours.bos_id
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from tokenizers import models
-from transformers import AutoTokenizer
 
 from common.errors import CheckpointError, InputError, UnsupportedModel
 from coordinator.answering.text_stream import TextStream
@@ -20,6 +19,7 @@ from coordinator.tokenizer import Tokenizer, load_tokenizer
 from coordinator.tokenizer.keep import keep_tokenizer
 from tests.support.tokenizer_comparison import differences, stream_differences
 from tests.support.tokenizer_files import TEXTS, byte_level_tokenizer_json, write_directory
+from tests.support.transformers_answers import Theirs
 
 PIPELINE = json.loads(byte_level_tokenizer_json())
 COUNT = len(PIPELINE["model"]["vocab"])
@@ -41,12 +41,13 @@ def write(directory: Path, config: dict[str, Any], pipeline: dict[str, Any] | No
     )
 
 
-def assert_same(directory: Path) -> Tokenizer:
+def assert_same(theirs: Theirs, directory: Path) -> Tokenizer:
     """Compare with AutoTokenizer, all at once and token by token."""
-    ours, theirs = load_tokenizer(directory), AutoTokenizer.from_pretrained(str(directory))
-    assert differences(ours, theirs, TEXTS) == []
+    reference = theirs.tokenizer(directory, TEXTS, name=directory.name)
+    ours = load_tokenizer(directory)
+    assert differences(ours, reference, TEXTS) == []
     assert stream_differences(ours, TEXTS) == []
-    assert ours.vocab_size == len(theirs)
+    assert ours.vocab_size == len(reference)
     return ours
 
 
@@ -74,23 +75,25 @@ def decoder(pipeline: dict[str, Any], flags: dict[str, bool]) -> dict[str, Any]:
     ("in_file", "in_config"), [(False, False), (True, False), (False, True), (False, None), (True, None)]
 )
 def test_a_token_s_own_flag_says_whether_it_is_printed(
-    roles: dict[str, Any], in_file: bool, in_config: bool | None, tmp_path: Path
+    roles: dict[str, Any], in_file: bool, in_config: bool | None, tmp_path: Path, theirs: Theirs
 ) -> None:
     """Of tokenizer.json and tokenizer_config.json the latter decides; a role counts as transformers counts it."""
     pipeline = with_own({"special": in_file})
     config = dict(roles)
     if in_config is not None:
         config["added_tokens_decoder"] = decoder(pipeline, {"special": in_config})
-    assert_same(write(tmp_path / "model", config, pipeline))
+    assert_same(theirs, write(tmp_path / "model", config, pipeline))
 
 
 @pytest.mark.parametrize(("special", "printed"), [(True, "hello"), (False, "hello<sep>")])
 def test_the_flag_of_a_token_that_ends_an_answer_says_whether_it_is_printed(
-    special: bool, printed: str, tmp_path: Path
+    special: bool, printed: str, tmp_path: Path, theirs: Theirs
 ) -> None:
     """transformers prints an end that generation_config.json names and no file calls special."""
     pipeline = with_own({"special": special})
-    tokenizer = assert_same(write(tmp_path / "model", {}, pipeline, generation_config__json={"eos_token_id": COUNT}))
+    tokenizer = assert_same(
+        theirs, write(tmp_path / "model", {}, pipeline, generation_config__json={"eos_token_id": COUNT})
+    )
     assert tokenizer.eos_ids == {COUNT}
     stream = TextStream(tokenizer, tokenizer.encode("one "))
     answer = [*tokenizer.encode("hello"), COUNT]
@@ -98,12 +101,12 @@ def test_the_flag_of_a_token_that_ends_an_answer_says_whether_it_is_printed(
 
 
 @pytest.mark.parametrize("flag", ["lstrip", "rstrip", "single_word", "normalized"])
-def test_a_token_s_flags_say_how_it_is_found(flag: str, tmp_path: Path) -> None:
+def test_a_token_s_flags_say_how_it_is_found(flag: str, tmp_path: Path, theirs: Theirs) -> None:
     """Spaces beside it, whole words, before or after characters are composed."""
     pipeline = with_own({flag: True}) | {"normalizer": {"type": "Lowercase"}}
-    assert_same(write(tmp_path / "file", {}, pipeline))
+    assert_same(theirs, write(tmp_path / "file", {}, pipeline))
     other = with_own({}) | {"normalizer": {"type": "Lowercase"}}
-    assert_same(write(tmp_path / "config", {"added_tokens_decoder": decoder(pipeline, {flag: True})}, other))
+    assert_same(theirs, write(tmp_path / "config", {"added_tokens_decoder": decoder(pipeline, {flag: True})}, other))
 
 
 @pytest.mark.parametrize(
@@ -120,12 +123,12 @@ def test_a_token_s_flags_say_how_it_is_found(flag: str, tmp_path: Path) -> None:
     ],
     ids=str,
 )  # fmt: skip
-def test_an_option_does_what_it_does_in_transformers(option: dict[str, Any], tmp_path: Path) -> None:
+def test_an_option_does_what_it_does_in_transformers(option: dict[str, Any], tmp_path: Path, theirs: Theirs) -> None:
     """Of a byte-level tokenizer.json most change nothing; special tokens that are split are words like others."""
-    assert_same(write(tmp_path / "model", option))
+    assert_same(theirs, write(tmp_path / "model", option))
 
 
-def test_truncation_and_padding_of_batches_never_touch_a_prompt(tmp_path: Path) -> None:
+def test_truncation_and_padding_of_batches_never_touch_a_prompt(tmp_path: Path, theirs: Theirs) -> None:
     """A tokenizer.json that was saved in training keeps both."""
     pipeline = copy.deepcopy(PIPELINE)
     pipeline["truncation"] = {"direction": "Right", "max_length": 2, "strategy": "LongestFirst", "stride": 0}
@@ -133,11 +136,13 @@ def test_truncation_and_padding_of_batches_never_touch_a_prompt(tmp_path: Path) 
         "strategy": {"Fixed": 99}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0, "pad_type_id": 0,
         "pad_token": "<|endoftext|>",
     }  # fmt: skip
-    assert_same(write(tmp_path / "model", {}, pipeline))
+    assert_same(theirs, write(tmp_path / "model", {}, pipeline))
 
 
 @pytest.mark.parametrize("single", [["<|im_start|>", "A"], ["A", "<|im_end|>"], ["<|im_start|>", "A", "<|im_end|>"]])
-def test_the_post_processor_of_tokenizer_json_decides_what_is_put_around(single: list[str], tmp_path: Path) -> None:
+def test_the_post_processor_of_tokenizer_json_decides_what_is_put_around(
+    single: list[str], tmp_path: Path, theirs: Theirs
+) -> None:
     """Whatever add_bos_token says."""
     special = {part: [1 if "start" in part else 2] for part in single if part != "A"}
     template = [{"Sequence" if part == "A" else "SpecialToken": {"id": part, "type_id": 0}} for part in single]
@@ -146,7 +151,7 @@ def test_the_post_processor_of_tokenizer_json_decides_what_is_put_around(single:
         "type": "TemplateProcessing", "single": template, "pair": [*template, {"Sequence": {"id": "B", "type_id": 1}}],
         "special_tokens": {part: {"id": part, "ids": ids, "tokens": [part]} for part, ids in special.items()},
     }  # fmt: skip
-    assert_same(write(tmp_path / "model", {"add_bos_token": False, "add_eos_token": False}, pipeline))
+    assert_same(theirs, write(tmp_path / "model", {"add_bos_token": False, "add_eos_token": False}, pipeline))
 
 
 @pytest.mark.parametrize(
@@ -173,7 +178,7 @@ def test_an_option_that_is_not_computed_is_refused_by_name(
 
 
 @pytest.mark.parametrize("mended", [True, False])
-def test_mistral_s_words_are_mended_where_the_directory_says_so(mended: bool, tmp_path: Path) -> None:
+def test_mistral_s_words_are_mended_where_the_directory_says_so(mended: bool, tmp_path: Path, theirs: Theirs) -> None:
     """Directories of 2024 and 2025 have a wrong pattern, and a flag for those who want the right one."""
     pipeline = copy.deepcopy(PIPELINE)
     split = {"type": "Split", "pattern": {"Regex": r"\p{L}+|\s+|[^\s\p{L}]+"}, "behavior": "Isolated", "invert": False}
@@ -186,8 +191,8 @@ def test_mistral_s_words_are_mended_where_the_directory_says_so(mended: bool, tm
         "config.json": {"model_type": "mistral", "transformers_version": "4.57.1"},
     }
     directory = write_directory(tmp_path, "mistral", files)
-    ours, theirs = load_tokenizer(directory), AutoTokenizer.from_pretrained(str(directory))
-    assert differences(ours, theirs, TEXTS) == []
+    reference = theirs.tokenizer(directory, TEXTS)
+    assert differences(load_tokenizer(directory), reference, TEXTS) == []
 
 
 NAMED = [{"name": "default", "template": "one"}, {"name": "tool_use", "template": "two"}]
@@ -205,16 +210,16 @@ NAMED = [{"name": "default", "template": "one"}, {"name": "tool_use", "template"
     ],
 )
 def test_the_template_is_found_wherever_a_directory_may_have_it(
-    config: dict[str, Any], files: dict[str, str], tmp_path: Path
+    config: dict[str, Any], files: dict[str, str], tmp_path: Path, theirs: Theirs
 ) -> None:
     """One text, several with names, files; and what is kept without the weights has it, too."""
     (tmp_path / "model" / "additional_chat_templates").mkdir(parents=True)
     directory = write(tmp_path / "model", config, **files)
-    theirs = AutoTokenizer.from_pretrained(str(directory)).apply_chat_template(MESSAGES, tokenize=False)
+    prompt = theirs.ask("chat", directory, MESSAGES, False)
     kept = tmp_path / "kept"
     kept.mkdir()
     keep_tokenizer(directory, kept)
-    assert load_tokenizer(directory).chat_prompt(MESSAGES) == theirs == load_tokenizer(kept).chat_prompt(MESSAGES)
+    assert load_tokenizer(directory).chat_prompt(MESSAGES) == prompt == load_tokenizer(kept).chat_prompt(MESSAGES)
 
 
 @pytest.mark.parametrize(

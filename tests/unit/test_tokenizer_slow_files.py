@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.tokenizer import load_tokenizer
 from coordinator.tokenizer.keep import keep_tokenizer
 from tests.support.tokenizer_comparison import differences, stream_differences
 from tests.support.tokenizer_files import TEXTS, byte_level_tokenizer_json, sentencepiece_model, write_directory
+from tests.support.transformers_answers import Theirs
 
 MODEL = json.loads(byte_level_tokenizer_json())["model"]
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -74,14 +74,15 @@ def write(directory: Path, case: str) -> Path:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_vocab_and_merges_encode_as_transformers_does(case: str, tmp_path: Path) -> None:
+def test_vocab_and_merges_encode_as_transformers_does(case: str, tmp_path: Path, theirs: Theirs) -> None:
     """The class says how words are cut; special tokens come from whichever files there are."""
     directory = write(tmp_path, case)
-    ours, theirs = load_tokenizer(directory), AutoTokenizer.from_pretrained(str(directory))
-    assert differences(ours, theirs, TEXTS) == []
+    reference = theirs.tokenizer(directory, TEXTS)
+    ours = load_tokenizer(directory)
+    assert differences(ours, reference, TEXTS) == []
     assert stream_differences(ours, TEXTS) == []
-    assert (ours.vocab_size, ours.bos_id) == (len(theirs), theirs.bos_token_id)
-    assert ours.eos_ids == {theirs.eos_token_id}
+    assert (ours.vocab_size, ours.bos_id) == (len(reference), reference.bos_token_id)
+    assert ours.eos_ids == {reference.eos_token_id}
 
 
 def test_a_class_that_reads_vocab_and_merges_is_given_them(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""Makes the committed answers of transformers anew, or says which of them it no longer gives.
+
+    python -m tests.golden [--check]         # make golden; .ci/run
+
+Every test that takes the fixture `theirs` runs, and asks transformers instead of the files. Needs `make setup-dev`.
+Does not cover: what is asked (questions.py, make_smollm2.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.support.transformers_answers import ANSWERS
+
+REPOSITORY = Path(__file__).resolve().parent.parent.parent
+ASKING = ("tests/unit", "tests/golden")
+NEEDED = ("torch", "transformers", "accelerate")
+
+
+def main() -> int:
+    """Ask, and return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.golden", description="asks transformers what tests expect")
+    parser.add_argument("--check", action="store_true", help="change nothing; name what is no longer said")
+    check = parser.parse_args().check
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        print(f"tests.golden: {', '.join(missing)}: not installed; run: make setup-dev", file=sys.stderr)
+        return 2
+    return _check() if check else _make()
+
+
+def _make() -> int:
+    from tests.golden import make_smollm2
+
+    asked = _ask(ANSWERS)
+    return make_smollm2.main() or asked
+
+
+def _check() -> int:
+    from tests.golden import make_smollm2
+    from tests.golden.asking import answer_differences
+
+    with tempfile.TemporaryDirectory(prefix="shardmesh-golden-") as directory:
+        asked = _ask(Path(directory))
+        found = answer_differences(ANSWERS, Path(directory)) + make_smollm2.differences()
+    for line in found:
+        print(f"tests.golden: {line}", file=sys.stderr)
+    if found:
+        print(
+            "tests.golden: transformers says something else than the files; if it should: make golden", file=sys.stderr
+        )
+    return asked or int(bool(found))
+
+
+def _ask(directory: Path) -> int:
+    """Run the tests that ask, their answers into `directory`, and return the exit code."""
+    places = [str(REPOSITORY / place) for place in ASKING]
+    return int(pytest.main(["--rootdir", str(REPOSITORY), "--ask-transformers", str(directory), *places]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
