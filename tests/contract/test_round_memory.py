@@ -235,6 +235,6 @@ def test_numbers_in_memory_that_are_not_finite_are_named(sliced: SlicedModel, mo
         mesh = mesh_over(sliced, closing)
         answers = mesh._memory.answer_place(0, (ROWS, sliced.spec.hidden_size))
         assert answers is not None
-        answer_with(lambda response: answers[:1].fill_(float("nan")), mesh, monkeypatch)
+        answer_with(lambda response: answers[:1].fill(float("nan")), mesh, monkeypatch)
         with pytest.raises(NodeFault, match=r"node 0.*not finite"):
             outputs(mesh)

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,13 +20,13 @@ from common.compute.tile_products import feed_forward, in_page_cache, multiply_m
 from common.native.library import WEIGHT_KINDS, FfnTile, Outcome
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace
+from common.weights.stored_numbers import STORED_NAMES, Floats, Stored, narrowed
 from tests.support.native_weights import matrix_of
 
 pytestmark = [
     pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels"),
     pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="this system cannot read only what is cached"),
 ]
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 OFFSET = 4096 + 64
 
 
@@ -44,20 +44,19 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("weights") / "weights.bin"
 
 
-def random(*shape: int, seed: int) -> torch.Tensor:
+def random(*shape: int, seed: int) -> Floats:
     """Return float32 noise."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def write(file: Path, *weights: torch.Tensor) -> list[TensorPlace]:
+def write(file: Path, *weights: Stored) -> list[TensorPlace]:
     """Write weights one after another, from OFFSET on; return their places relative to it."""
     places, content = [], b""
     for weight in weights:
         places.append(TensorPlace(
-            name="weight", dtype=next(name for name, dtype in DTYPES.items() if dtype is weight.dtype),
-            shape=tuple(weight.shape), offset=len(content),
+            name="weight", dtype=STORED_NAMES[weight.dtype], shape=weight.shape, offset=len(content)
         ))  # fmt: skip
-        content += weight.view(torch.uint8).numpy().tobytes()
+        content += weight.tobytes()
     file.write_bytes(bytes(OFFSET) + content)
     return places
 
@@ -71,7 +70,7 @@ def test_a_product_from_the_cache_has_the_bits_of_one_from_memory(
     variant: str, file: Path, depth: int, width: int, row_count: int, thread_count: int, kind: str
 ) -> None:
     """Whatever the pieces and whoever takes which range; no rows are no reason to end the process."""
-    rows, weight = random(row_count, depth, seed=depth), random(depth, width, seed=width).to(DTYPES[kind])
+    rows, weight = random(row_count, depth, seed=depth), narrowed(random(depth, width, seed=width), kind)
     (place,) = write(file, weight)
     kernels.set_thread_count(thread_count, least_bytes=0)
     fd = os.open(file, os.O_RDONLY)
@@ -83,7 +82,7 @@ def test_a_product_from_the_cache_has_the_bits_of_one_from_memory(
         os.close(fd)
         kernels.set_thread_count(1)
     assert outcome is Outcome.DONE
-    assert torch.equal(product, expected)
+    assert np.array_equal(product, expected)
 
 
 def test_rows_too_long_for_a_piece_are_left_to_the_window(file: Path) -> None:
@@ -95,7 +94,7 @@ def test_rows_too_long_for_a_piece_are_left_to_the_window(file: Path) -> None:
         product, outcome = multiply_matrix(rows, in_page_cache(CachedTile(fd=fd, offset=OFFSET), place))
         os.close(fd)
         assert outcome is expected
-        assert outcome is not Outcome.DONE or torch.equal(product, multiply_matrix(rows, matrix_of(weight))[0])
+        assert outcome is not Outcome.DONE or np.array_equal(product, multiply_matrix(rows, matrix_of(weight))[0])
 
 
 @pytest.mark.parametrize("what", ["evicted", "cut short", "closed"])

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.compute import matmul
+from common.compute.address import address
 from common.compute.matmul import kernels
+from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, narrowed, widened
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason)
 
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+DTYPES = tuple(NUMPY_DTYPES)
 ROUNDING = 2.0**-24
 """Of one float32 operation, relative."""
 
@@ -31,17 +33,19 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.choose(kernels.variant)
 
 
-def random(*shape: int, seed: int) -> torch.Tensor:
+def random(*shape: int, seed: int) -> Floats:
     """Return float32 noise of very different sizes."""
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(*shape, generator=generator) * 10.0 ** torch.randint(-3, 3, shape, generator=generator)
+    generator = np.random.default_rng(seed)
+    return generator.standard_normal(shape, np.float32) * np.float32(10) ** generator.integers(-3, 3, shape).astype(
+        "f4"
+    )
 
 
-def natively(rows: torch.Tensor, weight: torch.Tensor, thread_count: int = 1) -> torch.Tensor:
+def product_of(rows: Floats, weight: Stored, thread_count: int = 1) -> Floats:
     """Return the kernels' product."""
     kernels.set_thread_count(thread_count, least_bytes=0)
     try:
-        return matmul._natively(rows, weight)
+        return matmul.multiply(rows, weight)
     finally:
         kernels.set_thread_count(1)
 
@@ -52,13 +56,13 @@ def natively(rows: torch.Tensor, weight: torch.Tensor, thread_count: int = 1) ->
 )  # fmt: skip
 @settings(max_examples=150)
 def test_a_product_is_as_exact_as_float32_sums_are(
-    variant: str, depth: int, width: int, row_count: int, dtype: torch.dtype, seed: int
+    variant: str, depth: int, width: int, row_count: int, dtype: str, seed: int
 ) -> None:
     """Against float64, within the bound of a sum in float32: every tail of columns, of depth, of groups of rows."""
-    rows, weight = random(row_count, depth, seed=seed), random(depth, width, seed=seed + 1).to(dtype)
-    exact = rows.double() @ weight.double()
-    bound = (rows.double().abs() @ weight.double().abs()) * (depth * ROUNDING) + 1e-30
-    assert bool(((natively(rows, weight).double() - exact).abs() <= bound).all())
+    rows, weight = random(row_count, depth, seed=seed), narrowed(random(depth, width, seed=seed + 1), dtype)
+    wide_rows, wide_weight = rows.astype(np.float64), widened(weight).astype(np.float64)
+    bound = (np.abs(wide_rows) @ np.abs(wide_weight)) * (depth * ROUNDING) + 1e-30
+    assert (np.abs(product_of(rows, weight) - wide_rows @ wide_weight) <= bound).all()
 
 
 @given(
@@ -67,45 +71,44 @@ def test_a_product_is_as_exact_as_float32_sums_are(
 )  # fmt: skip
 @settings(max_examples=60)
 def test_every_way_to_compute_a_product_gives_the_same_bits(
-    variant: str, depth: int, width: int, row_count: int, thread_count: int, dtype: torch.dtype
+    variant: str, depth: int, width: int, row_count: int, thread_count: int, dtype: str
 ) -> None:
     """Threads, how many rows are computed together, panels: none of them changes the order of any sum."""
-    rows, weight = random(row_count, depth, seed=depth), random(depth, width, seed=width).to(dtype)
-    together = natively(rows, weight)
-    assert torch.equal(natively(rows, weight, thread_count), together)
+    rows, weight = random(row_count, depth, seed=depth), narrowed(random(depth, width, seed=width), dtype)
+    together = product_of(rows, weight)
+    assert np.array_equal(product_of(rows, weight, thread_count), together)
     middle = row_count // 2
-    assert torch.equal(natively(rows[middle:], weight, thread_count), together[middle:])
+    assert np.array_equal(product_of(rows[middle:], weight, thread_count), together[middle:])
     first = width // 3
-    assert torch.equal(natively(rows, weight[:, first:].contiguous()), together[:, first:])
+    assert np.array_equal(product_of(rows, np.ascontiguousarray(weight[:, first:])), together[:, first:])
 
 
 @given(depth=st.integers(1, 60), width=st.integers(1, 90), dtype=st.sampled_from(DTYPES))
-def test_every_instruction_set_gives_the_same_bits(depth: int, width: int, dtype: torch.dtype) -> None:
+def test_every_instruction_set_gives_the_same_bits(depth: int, width: int, dtype: str) -> None:
     """Devices of a mesh may differ; their sums do not."""
-    rows, weight = random(9, depth, seed=depth), random(depth, width, seed=width).to(dtype)
+    rows, weight = random(9, depth, seed=depth), narrowed(random(depth, width, seed=width), dtype)
     products = []
     for name in kernels.variants:
         kernels.choose(name)
-        products.append(natively(rows, weight))
+        products.append(product_of(rows, weight))
     kernels.choose(kernels.variant)
-    assert all(torch.equal(product, products[0]) for product in products)
+    assert all(np.array_equal(product, products[0]) for product in products)
 
 
-@pytest.mark.parametrize("dtype", DTYPES[1:], ids=str)
-def test_every_number_of_16_bits_is_widened_exactly(variant: str, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("dtype", DTYPES[1:])
+def test_every_number_of_16_bits_is_widened_exactly(variant: str, dtype: str) -> None:
     """Subnormals, infinities and both zeros are what they are; what is not a number stays none."""
-    weight = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(dtype).view(1, -1)
-    product, expected = natively(torch.ones(1, 1), weight), weight.float()
-    assert torch.equal(product.isnan(), expected.isnan())
-    assert torch.equal(product.nan_to_num(), expected.nan_to_num())
+    weight = np.arange(2**16).astype(np.uint16).view(NUMPY_DTYPES[dtype]).reshape(1, -1)
+    product = product_of(np.ones((1, 1), np.float32), weight)
+    assert np.array_equal(product, widened(weight), equal_nan=True)
 
 
 @given(count=st.integers(0, 3000), thread_count=st.integers(1, 3))
 def test_the_plain_sum_reads_every_number_once(variant: str, count: int, thread_count: int) -> None:
     """What benchmarks compare with is not less work than it says."""
-    numbers = torch.ones(max(1, count * 20))
+    numbers = np.ones(max(1, count * 20), np.float32)
     kernels.set_thread_count(thread_count, least_bytes=0)
     try:
-        assert kernels.sum(numbers.data_ptr(), count * 20) == count * 20
+        assert kernels.sum(address(numbers), count * 20) == count * 20
     finally:
         kernels.set_thread_count(1)

@@ -1,20 +1,22 @@
-"""Does the KV cache keep its budget, and does a sequence hold what was written, truncated where told?
+"""Does the KV cache keep its budget, and does a sequence know how far it was written, truncated where told?
 
-Covers: shardnode/work/kv_cache.py. Does not cover: attention over it (test_kernels.py), sessions (tests/contract).
+Covers: shardnode/work/kv_cache.py, its memory and places in the native backend. Does not cover: what is written there
+(tests/contract/test_backends.py), sessions (tests/contract).
 """
 
 from __future__ import annotations
 
+import mmap
 import threading
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.compute.native_backend import NativeBackend
 from common.errors import InputError, KvBudgetExceeded, ProtocolError
 from common.model.model_spec import ModelSpec, RopeSpec
-from shardnode.work.kv_cache import KvCache, SequenceKv
+from shardnode.work.kv_cache import KvCache
 
 SPEC = ModelSpec(
     family="llama", hidden_size=8, layer_count=3, query_head_count=4, kv_head_count=2, head_size=4, ffn_size=8,
@@ -27,19 +29,7 @@ POSITION_BYTES = 3 * 2 * KV_HEADS * 4 * 4
 
 def make_cache(budget_bytes: int = 100 * POSITION_BYTES, kv_heads: int = KV_HEADS) -> KvCache:
     """Return an empty cache."""
-    return KvCache(SPEC, kv_heads, budget_bytes, torch.device("cpu"))
-
-
-def rows(first: int, count: int) -> torch.Tensor:
-    """Return [count, KV_HEADS, 4] with a value for each position and head."""
-    positions = torch.arange(first, first + count, dtype=torch.float32)[:, None, None]
-    return (10 * positions + torch.arange(KV_HEADS)[None, :, None]).expand(count, KV_HEADS, 4)
-
-
-def put(sequence: SequenceKv, layer: int, first: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Announce and write rows, values negative, and return all keys and values."""
-    sequence.extend(layer, first, count)
-    return sequence.write(layer, 0, first, rows(first, count), -rows(first, count))
+    return KvCache(SPEC, kv_heads, budget_bytes, NativeBackend())
 
 
 def test_a_sequence_reserves_its_whole_capacity_and_gives_it_back() -> None:
@@ -87,10 +77,10 @@ def test_memory_that_the_system_refuses_is_not_counted(monkeypatch: pytest.Monke
     """After a failed allocation the budget is what it was."""
     cache = make_cache()
 
-    def refuse(*arguments: object, **keywords: object) -> None:
-        raise RuntimeError("not enough memory")
+    def refuse(*arguments: object) -> None:
+        raise OSError("not enough memory")
 
-    monkeypatch.setattr(torch, "empty", refuse)
+    monkeypatch.setattr(mmap, "mmap", refuse)
     with pytest.raises(KvBudgetExceeded, match="this device has not so much memory free"):
         cache.open(10)
     assert (cache.reserved_bytes, cache.sequence_count) == (0, 0)
@@ -120,43 +110,24 @@ def test_many_threads_never_reserve_more_than_the_budget() -> None:
     assert (cache.reserved_bytes, cache.sequence_count) == (0, 0)
 
 
-def test_keys_and_values_come_back_by_head_and_position() -> None:
-    """A prefill of three rows, then one more: all four are there, for the layer they were written to."""
-    sequence = make_cache().open(8)
-    put(sequence, 1, 0, 3)
-    keys, values = put(sequence, 1, 3, 1)
-    assert torch.equal(keys, rows(0, 4).transpose(0, 1))
-    assert torch.equal(values, -rows(0, 4).transpose(0, 1))
-
-
-def test_layers_and_heads_do_not_mix() -> None:
-    """A tile with the second KV head writes that head only; other layers and sequences stay as they are."""
-    cache = make_cache()
-    sequence, other = cache.open(4), cache.open(4)
+def test_places_are_those_of_the_layer_and_the_head() -> None:
+    """[layer, key or value, kv_head, position, head_size], one after another, zeros until they are written."""
+    store = make_cache().open(8).store
+    assert store.array.shape == (3, 2, KV_HEADS, 8, 4)
+    assert not store.array.any()
     for layer in range(3):
-        put(sequence, layer, 0, 2)
-        put(other, layer, 0, 2)
-    sequence.extend(1, 0, 2)
-    keys, values = sequence.write(1, 1, 0, torch.full((2, 1, 4), 77.0), torch.full((2, 1, 4), 78.0))
-    assert keys.shape == values.shape == (1, 2, 4)
-    assert (keys == 77).all()
-    assert (values == 78).all()
-    expected = rows(0, 2).transpose(0, 1)
-    for kv, layer in ((sequence, 0), (sequence, 2), (other, 0), (other, 1), (other, 2)):
-        kv.extend(layer, 2, 1)
-        keys, _ = kv.write(layer, 0, 2, rows(2, 1), -rows(2, 1))
-        assert torch.equal(keys[:, :2], expected)
-    sequence.extend(1, 2, 1)
-    keys, _ = sequence.write(1, 0, 2, rows(2, 1), rows(2, 1))
-    assert torch.equal(keys[0, :2], expected[0])
+        for head in range(KV_HEADS):
+            keys, values = store.places(layer, head)
+            assert keys == store.array[layer, 0, head].ctypes.data
+            assert values == store.array[layer, 1, head].ctypes.data
+    assert store.head_pitch * 4 == store.array.strides[2]
 
 
 def test_a_lower_position_truncates() -> None:
     """Rows at a position that is cached already replace it, and what came after is forgotten."""
     sequence = make_cache().open(8)
-    put(sequence, 0, 0, 6)
-    keys, _ = put(sequence, 0, 2, 1)
-    assert keys.shape == (KV_HEADS, 3, 4)
+    sequence.extend(0, 0, 6)
+    sequence.extend(0, 2, 1)
     with pytest.raises(ProtocolError, match="position 4 of layer 0 came after 3"):
         sequence.extend(0, 4, 1)
 
@@ -182,6 +153,5 @@ def test_a_sequence_never_has_gaps_or_more_than_its_capacity(steps: list[tuple[i
             with pytest.raises(InputError, match="beyond the 10 reserved"):
                 sequence.extend(0, first, count)
         else:
-            keys, values = put(sequence, 0, first, count)
+            sequence.extend(0, first, count)
             length = first + count
-            assert keys.shape == values.shape == (KV_HEADS, length, 4)

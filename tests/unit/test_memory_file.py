@@ -12,8 +12,8 @@ import os
 import sys
 import tempfile
 
+import numpy as np
 import pytest
-import torch
 
 from common.errors import ProtocolError
 from common.wire.memory_file import MemoryFile, Room, make_memory, open_memory
@@ -39,7 +39,7 @@ def test_what_one_side_writes_the_other_reads() -> None:
     assert theirs[3] == 5.0
     theirs[-1] = 7.0
     assert memory.floats[-1] == 7.0
-    assert memory.floats.numel() == theirs.numel() == BYTE_COUNT // 4
+    assert memory.floats.size == theirs.size == BYTE_COUNT // 4
 
 
 def test_new_memory_is_zeros() -> None:
@@ -61,7 +61,10 @@ def test_nobody_can_make_memory_smaller_or_larger() -> None:
 def test_what_peers_only_read_they_cannot_write() -> None:
     """Neither by mapping nor by writing to the file: a node never changes what the others compute with."""
     memory = made(peers_write=False)
-    assert open_memory(memory.descriptor, BYTE_COUNT, writes=False).numel() == BYTE_COUNT // 4
+    theirs = open_memory(memory.descriptor, BYTE_COUNT, writes=False)
+    assert theirs.size == BYTE_COUNT // 4
+    with pytest.raises(ValueError, match="read-only"):
+        theirs[0] = 1
     with pytest.raises(ProtocolError, match="cannot be used"):
         open_memory(memory.descriptor, BYTE_COUNT, writes=True)
     with pytest.raises(PermissionError):
@@ -123,7 +126,7 @@ def test_memory_goes_with_the_last_view_over_it() -> None:
     memory = made()
     theirs = open_memory(memory.descriptor, BYTE_COUNT, writes=True)
     memory.close()
-    view = theirs[:10].view(2, 5)
+    view = theirs[:10].reshape(2, 5)
     del memory, theirs
     assert view.sum() == 0
     del view
@@ -132,7 +135,7 @@ def test_memory_goes_with_the_last_view_over_it() -> None:
 
 def test_a_room_holds_tensors_of_any_shape_that_fits() -> None:
     """Each begins where the memory begins; the same shape is the same view; what does not fit has no place."""
-    room = Room(torch.arange(12.0))
+    room = Room(np.arange(12, dtype=np.float32))
     view = room.view((3, 4))
     assert view is not None
     assert room.view((3, 4)) is view

@@ -1,40 +1,19 @@
-"""Are a tile's tensors views of its very bytes, made once?
+"""Are a tile's arrays views of its very bytes, and is what is made of a tile made once?
 
 Covers: common/weights/tile_tensors.py. Does not cover: reading tiles (test_tile_source.py).
 """
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
-import torch
 
 from common.weights.slice_format import TensorPlace, TileLayout
-from common.weights.tile_tensors import TORCH_DTYPES, TileTensors
+from common.weights.stored_numbers import NUMPY_DTYPES, Stored, narrowed
+from common.weights.tile_tensors import TileTensors, stored_array
 
-CPU = torch.device("cpu")
-ELSEWHERE = torch.device("meta")
-"""A device that is not the CPU and that every machine has."""
-
-Tensors = dict[str, torch.Tensor]
-
-
-def layout_of(dtype: str) -> TileLayout:
-    """Return a tile of a matrix and a vector."""
-    places = (
-        TensorPlace(name="matrix", dtype=dtype, shape=(3, 5), offset=0),
-        TensorPlace(name="vector", dtype="float32", shape=(4,), offset=64),
-    )
-    return TileLayout(first=0, count=1, tensors=places, byte_count=4096)
-
-
-def as_they_are(layout: TileLayout, tensors: Tensors) -> Tensors:
-    """Build nothing."""
-    return tensors
-
-
-def passing(tile_index: int) -> bool:
-    """Say that no tile stays."""
-    return False
+VECTOR = TensorPlace(name="vector", dtype="float32", shape=(4,), offset=64)
+LAYOUT = TileLayout(first=0, count=1, tensors=(VECTOR,), byte_count=4096)
 
 
 def buffer() -> memoryview:
@@ -42,49 +21,32 @@ def buffer() -> memoryview:
     return memoryview(bytearray(4096))
 
 
-@pytest.mark.parametrize("dtype", TORCH_DTYPES)
-def test_tensors_are_the_bytes_of_the_tile_in_the_type_that_is_stored(dtype: str) -> None:
+@pytest.mark.parametrize("dtype", NUMPY_DTYPES)
+def test_arrays_are_the_bytes_of_the_tile_in_the_type_that_is_stored(dtype: str) -> None:
     """Nothing is copied or widened: what is read into the buffer later is seen."""
-    views, place = TileTensors(CPU, as_they_are, passing), buffer()
-    tensors = views.view(0, layout_of(dtype), place)
-    assert {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in tensors.items()} == {
-        "matrix": (TORCH_DTYPES[dtype], (3, 5)),
-        "vector": (torch.float32, (4,)),
-    }
-    expected = torch.arange(15).to(TORCH_DTYPES[dtype]).view(3, 5)
-    place[: 15 * expected.itemsize] = memoryview(expected.view(-1).view(torch.uint8).numpy())
-    assert torch.equal(tensors["matrix"], expected)
+    place = buffer()
+    matrix = stored_array(TensorPlace(name="matrix", dtype=dtype, shape=(3, 5), offset=128), place)
+    assert (matrix.dtype, matrix.shape) == (NUMPY_DTYPES[dtype], (3, 5))
+    expected = narrowed(np.arange(15, dtype=np.float32).reshape(3, 5), dtype)
+    place[128 : 128 + expected.nbytes] = expected.tobytes()
+    assert np.array_equal(matrix, expected)
 
 
-def test_what_is_built_over_a_tile_is_kept_only_while_the_tile_is() -> None:
+def test_what_is_made_of_a_tile_is_kept_only_while_the_tile_is() -> None:
     """A tile that stays costs no views; one that passes is seen where it lies now, and nothing of it is kept."""
-    built: list[Tensors] = []
+    made: list[Stored] = []
 
-    def build(layout: TileLayout, tensors: Tensors) -> Tensors:
-        built.append(tensors)
-        return tensors
+    def make(layout: TileLayout, place: memoryview) -> Stored:
+        made.append(stored_array(layout.tensors[0], place))
+        return made[-1]
 
-    views, layout, places = (
-        TileTensors(CPU, build, lambda index: index == 7),
-        layout_of("float32"),
-        (buffer(), buffer()),
-    )
-    staying = views.view(7, layout, places[0])
-    assert views.view(7, layout, places[0]) is staying
-    assert views.view(8, layout, places[0]) is not staying
-    first, second = (views.view(8, layout, place) for place in places)
-    assert first["matrix"].data_ptr() != second["matrix"].data_ptr()
-    assert len(built) == 4
-
-
-@pytest.mark.parametrize("is_resident", [False, True])
-def test_another_device_has_float32_copies(is_resident: bool) -> None:
-    """They stay there when the tile stays in memory, and are made anew when it does not."""
-    views, layout, place = (
-        TileTensors(ELSEWHERE, as_they_are, lambda index: is_resident),
-        layout_of("bfloat16"),
-        buffer(),
-    )
-    first = views.view(0, layout, place)
-    assert {(tensor.device.type, tensor.dtype) for tensor in first.values()} == {("meta", torch.float32)}
-    assert (views.view(0, layout, place) is first) == is_resident
+    views, places = TileTensors(make, lambda index: index == 7), (buffer(), buffer())
+    assert views.kept(7) is None
+    staying = views.view(7, LAYOUT, places[0])
+    assert views.view(7, LAYOUT, places[0]) is staying
+    assert views.kept(7) is staying
+    assert views.view(8, LAYOUT, places[0]) is not staying
+    first, second = (views.view(8, LAYOUT, place) for place in places)
+    assert not np.shares_memory(first, second)
+    assert views.kept(8) is None
+    assert len(made) == 4
