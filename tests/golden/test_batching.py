@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
-import torch
 
+from common.weights.stored_numbers import Floats
 from coordinator.answering.open_model import OpenModel
 from coordinator.engine.batch import BatchPart, next_batch
 from coordinator.engine.sequence import Sequence
@@ -49,7 +50,7 @@ def expected(conversation: OpenModel) -> list[list[int]]:
 
 
 @pytest.fixture(scope="module")
-def whole_logits(conversation: OpenModel) -> torch.Tensor:
+def whole_logits(conversation: OpenModel) -> Floats:
     """Return the logits of the longest prompt's answer, the prompt read in one sweep."""
     sampler = RecordingSampler()
     run_alone(conversation, PROMPTS[2], length=LENGTH, sampler=sampler)
@@ -138,7 +139,7 @@ def test_going_back_to_an_earlier_position_is_as_if_nothing_had_followed(
 def test_a_prompt_may_be_read_in_chunks_of_any_size(
     conversation: OpenModel,
     expected: list[list[int]],
-    whole_logits: torch.Tensor,
+    whole_logits: Floats,
     sweeps: list[list[BatchPart]],
     monkeypatch: pytest.MonkeyPatch,
     chunk_rows: int,
@@ -147,6 +148,6 @@ def test_a_prompt_may_be_read_in_chunks_of_any_size(
     monkeypatch.setattr(conversation.engine, "_most_rows", chunk_rows)
     sampler = RecordingSampler()
     assert run_alone(conversation, PROMPTS[2], length=LENGTH, sampler=sampler) == expected[2]
-    assert torch.allclose(whole_logits, sampler.logits, rtol=0, atol=ROUNDING)
+    assert np.allclose(whole_logits, sampler.logits, rtol=0, atol=ROUNDING)
     prompt_sweeps = len(sweeps) - (LENGTH - 1)
     assert prompt_sweeps == -(-len(PROMPTS[2]) // chunk_rows)

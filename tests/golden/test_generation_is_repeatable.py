@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
+import numpy as np
 import pytest
-import torch
 
+from common.weights.stored_numbers import Floats
 from coordinator.answering.open_model import OpenModel
-from coordinator.engine.sampler import SamplingParams
+from coordinator.engine.sampling_params import SamplingParams
 from coordinator.models.local_model import LocalModel
 from tests.support.mesh import (
     RecordingSampler,
@@ -41,14 +42,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
         yield opened
 
 
-def drawn(conversation: OpenModel, seed: int) -> tuple[list[int], torch.Tensor]:
+def drawn(conversation: OpenModel, seed: int) -> tuple[list[int], Floats]:
     """Return the tokens drawn with a seed and the logits they were drawn from."""
     sampler = RecordingSampler(PARAMS, seed)
     return run_alone(conversation, PROMPT, length=LENGTH, sampler=sampler), sampler.logits
 
 
 @pytest.fixture(scope="module")
-def reference(model: LocalModel) -> tuple[list[int], torch.Tensor]:
+def reference(model: LocalModel) -> tuple[list[int], Floats]:
     """Return what one mesh drew with SEED."""
     with thread_mesh(model, memory_window=2) as conversation:
         return drawn(conversation, SEED)
@@ -56,14 +57,14 @@ def reference(model: LocalModel) -> tuple[list[int], torch.Tensor]:
 
 @pytest.mark.parametrize("memory_window", [0, 2, 3])
 def test_a_seed_gives_the_same_tokens_every_time(
-    model: LocalModel, reference: tuple[list[int], torch.Tensor], memory_window: int
+    model: LocalModel, reference: tuple[list[int], Floats], memory_window: int
 ) -> None:
     """Twice in one mesh, and in another mesh with another window: the same tokens from the very same logits."""
     with thread_mesh(model, memory_window=memory_window) as conversation:
         for _ in range(2):
             token_ids, logits = drawn(conversation, SEED)
             assert token_ids == reference[0]
-            assert torch.equal(logits, reference[1])
+            assert np.array_equal(logits, reference[1])
 
 
 Mesh = AbstractContextManager[OpenModel]
@@ -81,23 +82,23 @@ def over_processes(model: LocalModel) -> Mesh:
 
 @pytest.mark.parametrize("mesh", [over_grpc, over_processes])
 def test_the_way_to_the_nodes_does_not_matter(
-    model: LocalModel, reference: tuple[list[int], torch.Tensor], mesh: Callable[[LocalModel], Mesh]
+    model: LocalModel, reference: tuple[list[int], Floats], mesh: Callable[[LocalModel], Mesh]
 ) -> None:
     """Messages over gRPC and nodes that are processes: the same tokens from the very same logits."""
     with mesh(model) as conversation:
         token_ids, logits = drawn(conversation, SEED)
     assert token_ids == reference[0]
-    assert torch.equal(logits, reference[1])
+    assert np.array_equal(logits, reference[1])
 
 
-def test_another_seed_gives_other_tokens(model: LocalModel, reference: tuple[list[int], torch.Tensor]) -> None:
+def test_another_seed_gives_other_tokens(model: LocalModel, reference: tuple[list[int], Floats]) -> None:
     """Five seeds, five answers."""
     with thread_mesh(model, memory_window=0) as conversation:
         answers = {tuple(drawn(conversation, seed)[0]) for seed in range(4)}
     assert len(answers | {tuple(reference[0])}) == 5
 
 
-def test_what_others_draw_does_not_matter(model: LocalModel, reference: tuple[list[int], torch.Tensor]) -> None:
+def test_what_others_draw_does_not_matter(model: LocalModel, reference: tuple[list[int], Floats]) -> None:
     """Three sequences in the same sweeps, each with its own seed: each draws what it draws alone."""
     seeds = (SEED, 7, 8)
     with thread_mesh(model, memory_window=2) as conversation:

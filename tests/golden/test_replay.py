@@ -14,7 +14,8 @@ import pytest
 
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Notice, Token
-from coordinator.engine.sampler import Sampler, SamplingParams
+from coordinator.engine.sampler import Sampler
+from coordinator.engine.sampling_params import SamplingParams
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel
 from tests.support.asking import Reopening, asked

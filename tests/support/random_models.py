@@ -151,6 +151,15 @@ def write_config(directory: Path, config: Mapping[str, Any], *, spelling: Litera
     (directory / "config.json").write_text(json.dumps(settings, indent=2))
 
 
+def readable(fmt: Format) -> Format:
+    """Return the format itself, or safetensors for a `.bin` where torch is not there to read it."""
+    try:
+        import torch  # noqa: F401  # only whether it is there
+    except ImportError:
+        return {"bin": "safetensors", "sharded-bin": "sharded"}.get(fmt, fmt)  # type: ignore[return-value]  # Formats
+    return fmt
+
+
 def save_bin(tensors: Mapping[str, Stored], path: Path) -> None:
     """Write a state dictionary as torch does; the test is skipped without torch."""
     torch = pytest.importorskip("torch", reason="a .bin file is read by torch: pip install 'shardmesh[torch]'")
