@@ -1,6 +1,7 @@
 """How fast do our own kernels multiply, beside reading the same memory, and what do more rows cost?
 
-Covers: 1, 2, 4 and 8 rows, every type of weights, one thread and two; taking turns, medians of the ratios of rounds.
+Covers: 1, 2, 4 and 8 rows, and a prompt's 512 beside numpy's BLAS; every type of weights, one thread and two; taking
+turns, medians of the ratios of rounds.
 Does not cover: whole tokens (speed.py). Weights are many matrices walked in turn: far more than any cache holds.
 """
 
@@ -11,13 +12,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
+import numpy as np
+from threadpoolctl import threadpool_limits
 
 from common.compute import matmul
 from common.compute.matmul import kernels, multiply
+from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, narrowed
 from tests.bench.report import Bar, Result, Settings, Table
 
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 THREAD_COUNTS = (1, 2)
 ROW_COUNTS = (1, 2, 4, 8)
 MATRIX_BYTES = 8 * 1024 * 1024
@@ -26,6 +28,9 @@ DEPTH = 1536
 WIDTH_STEP = 32
 """Widths of models are multiples of a head's or of more; others cost up to a tenth more where vectors cross lines."""
 PLAIN_SUM = "plain sum"
+PROMPT_ROWS = 512
+LEAST_OF_BLAS = 0.9
+"""Of numpy's OpenBLAS, over float32 weights: its sums depend on how a prompt is cut, ours do not."""
 LEAST_OF_SUM = 0.7
 """Of the speed of a plain sum over the same memory, for one row."""
 MOST_COSTS = {4: 1.9, 8: 2.4}
@@ -43,10 +48,9 @@ def measure(settings: Settings) -> Result:
         result.notes = [f"not measured: there are no native kernels here: {kernels.reason}"]
         return result
     rows_of_table = []
-    thread_count_before = torch.get_num_threads()
     try:
-        for name, dtype in DTYPES.items():
-            matrices = _matrices(dtype)
+        for name in NUMPY_DTYPES:
+            matrices = _matrices(name)
             for thread_count in THREAD_COUNTS:
                 matmul.set_thread_count(thread_count)
                 turns = _take_turns(matrices, settings.rounds * ROUNDS_PER_SETTING)
@@ -54,26 +58,47 @@ def measure(settings: Settings) -> Result:
                 rows_of_table.append(row)
                 result.bars += bars
                 result.numbers[f"{name}, {thread_count} threads"] = numbers
+                result.bars.append(_beside_blas(name, thread_count, matrices[0], settings.rounds))
     finally:
-        matmul.set_thread_count(thread_count_before)
+        matmul.set_thread_count(1)
     header = ("weights", "threads", "sum GB/s", "1 row GB/s", "1 row : sum", *(f"{n} rows : 1" for n in ROW_COUNTS[1:]))
     result.tables = [Table(title="Medians of rounds", header=header, rows=rows_of_table)]
     result.notes = [f"instruction set: {kernels.variant}; {MATRIX_COUNT} matrices of about 8 MiB, walked in turn"]
     return result
 
 
-def _matrices(dtype: torch.dtype) -> list[torch.Tensor]:
+def _beside_blas(name: str, thread_count: int, matrix: Stored, round_count: int) -> Bar:
+    """Return how fast a prompt's rows are multiplied, beside numpy with float32 weights and as many threads."""
+    rows, plain = _noise(PROMPT_ROWS, DEPTH), _noise(*matrix.shape)
+    ratios = []
+    with threadpool_limits(thread_count, user_api="blas"):
+        for _ in range(1 + round_count * ROUNDS_PER_SETTING):
+            started = time.perf_counter()
+            multiply(rows, matrix)
+            between = time.perf_counter()
+            np.dot(rows, plain)
+            ratios.append((time.perf_counter() - between) / (between - started))
+    where = f"{name}, {thread_count} thread{'s' if thread_count > 1 else ''}"
+    return Bar(name=f"{PROMPT_ROWS} rows beside numpy's BLAS ({where})", measured=statistics.median(ratios[1:]),
+               needed=LEAST_OF_BLAS, unit="x")  # fmt: skip
+
+
+def _noise(*shape: int) -> Floats:
+    return np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
+
+
+def _matrices(dtype: str) -> list[Stored]:
     """Return the weights, [in, out]."""
-    width = MATRIX_BYTES // dtype.itemsize // DEPTH // WIDTH_STEP * WIDTH_STEP
-    numbers = torch.randn(DEPTH, width, generator=torch.Generator().manual_seed(1)).to(dtype)
-    return [numbers.clone() for _ in range(MATRIX_COUNT)]
+    width = MATRIX_BYTES // NUMPY_DTYPES[dtype].itemsize // DEPTH // WIDTH_STEP * WIDTH_STEP
+    numbers = narrowed(_noise(DEPTH, width), dtype)
+    return [numbers.copy() for _ in range(MATRIX_COUNT)]
 
 
-def _take_turns(matrices: list[torch.Tensor], round_count: int) -> Turns:
+def _take_turns(matrices: list[Stored], round_count: int) -> Turns:
     """Return the seconds of every contender in every round, after a round that does not count."""
-    contenders: dict[str, Callable[[torch.Tensor], object]] = {PLAIN_SUM: _plain_sum}
+    contenders: dict[str, Callable[[Stored], object]] = {PLAIN_SUM: _plain_sum}
     for row_count in ROW_COUNTS:
-        contenders[str(row_count)] = _product(torch.randn(row_count, DEPTH))
+        contenders[str(row_count)] = _product(_noise(row_count, DEPTH))
     turns: Turns = {name: [] for name in contenders}
     for _ in range(1 + round_count):
         for name, run in contenders.items():
@@ -84,11 +109,11 @@ def _take_turns(matrices: list[torch.Tensor], round_count: int) -> Turns:
     return {name: seconds[1:] for name, seconds in turns.items()}
 
 
-def _plain_sum(matrix: torch.Tensor) -> float:
-    return kernels.sum(matrix.data_ptr(), matrix.numel() * matrix.itemsize // 4)
+def _plain_sum(matrix: Stored) -> float:
+    return kernels.sum(matrix.ctypes.data, matrix.nbytes // 4)
 
 
-def _product(rows: torch.Tensor) -> Callable[[torch.Tensor], object]:
+def _product(rows: Floats) -> Callable[[Stored], object]:
     return lambda matrix: multiply(rows, matrix)
 
 

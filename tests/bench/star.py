@@ -19,11 +19,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import grpc
-import torch
+import numpy as np
 
 from common.machine.operating_system import end_with_parent
 from common.weights.manifest import SliceManifest, read_manifest
 from common.weights.slice_format import BLOCK_KINDS
+from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
 from common.wire.tensor_codec import encode_tensor
@@ -40,7 +41,7 @@ from shardnode.listeners.direct import DirectServer
 from shardnode.listeners.service import NodeServer
 from shardnode.slices.serving import Serving
 from shardnode.work.executor import BlockOutput, Executor
-from shardnode.work.few_rows import Segment
+from shardnode.work.kv_cache import Segment
 from shardnode.work.slice_at_work import ShardNode
 from tests.bench.contenders import Turn, differences
 
@@ -53,9 +54,11 @@ class _FixedExecutor(Executor):
     """Answers at once."""
 
     def __init__(self, hidden_size: int) -> None:
-        self._output = BlockOutput(partial=torch.zeros(1, hidden_size), compute_nanoseconds=0, tile_wait_nanoseconds=0)
+        self._output = BlockOutput(
+            partial=np.zeros((1, hidden_size), np.float32), compute_nanoseconds=0, tile_wait_nanoseconds=0
+        )
 
-    def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: torch.Tensor) -> BlockOutput:
+    def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> BlockOutput:
         return self._output
 
 
@@ -63,7 +66,7 @@ class _FixedExecutor(Executor):
 def open_star(split_directory: Path, world_size: int) -> Iterator[Callable[[str, int], Turn]]:
     """Fork a node per rank, connect over every transport, and give the function that runs a transport's rounds."""
     with tempfile.TemporaryDirectory(prefix="shardmesh-bench-") as run_directory, ExitStack() as closing:
-        # Forked before this process has any thread of gRPC or torch, as shardnode/pool.py does.
+        # Forked before this process has any thread of gRPC, as shardnode/pool.py does.
         addresses = [
             _fork_node(split_directory / f"node{rank}", Path(run_directory) / str(rank), closing)
             for rank in range(world_size)
@@ -107,7 +110,7 @@ def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing
     changes = shard_pb2.SequenceChanges()
     changes.opened.add(sequence_id=SEQUENCE_ID, position_capacity=1)
     segments = [shard_pb2.Segment(sequence_id=SEQUENCE_ID, first_position=0, row_count=1, rotary_length=1)]
-    rows = torch.zeros(1, manifest.spec.hidden_size)
+    rows = np.zeros((1, manifest.spec.hidden_size), np.float32)
 
     sweep_ids = itertools.count(1)
 
@@ -143,7 +146,7 @@ def _frames_sweep(paths: Sequence[str], manifest: SliceManifest, closing: ExitSt
 def _sized_message(hidden_size: int) -> bytes:
     """Return a message as long as a round's; request and response differ by a few bytes only."""
     response = shard_pb2.RoundsResponse(call_id=1)
-    encode_tensor(torch.zeros(1, hidden_size), response.block_result.partial)
+    encode_tensor(np.zeros((1, hidden_size), np.float32), response.block_result.partial)
     return response.SerializeToString()
 
 
