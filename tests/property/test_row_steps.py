@@ -1,30 +1,29 @@
-"""Do our own steps between products agree with torch in float64, on every instruction set, and do rows stay alone?"""
+"""Do our own steps between products agree with float64 on every instruction set, and does a row stay alone?
+
+Covers: sums of parts, norms, gates and attention, each by kernels and the first two without; tails of every length.
+Does not cover: the same over backends (tests/contract/test_backends.py), products (test_matmul.py).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional
 
+from common.compute import matmul
 from common.compute.matmul import kernels
-from common.compute.row_steps import add_and_normalize, add_parts, address, can_add_up, can_step
-from common.compute.tile_products import (
-    CachedHeads,
-    attention,
-    can_attend,
-    feed_forward,
-    segment,
-)
-from common.native.library import AttentionTile, FfnTile, HeadTile, Outcome
-from tests.support.native_weights import matrix_of
+from common.compute.native_backend import NativeBackend
+from common.compute.row_steps import add_and_normalize, add_parts
+from common.native.library import absent
+from tests.support.tile_cases import ACTIVATIONS, FIRST_KV_HEAD, LAYER, AttentionCase, FfnCase, random
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")
 EPSILON = 1e-5
-ITEM_BYTES = 4
+SIZES = st.integers(1, 40).map(lambda half: 2 * half)
+NOT_FINITE = [np.nan, -np.nan, np.inf, -np.inf]
 
 
 @pytest.fixture(params=kernels.variants, scope="module", autouse=True)
@@ -35,196 +34,140 @@ def variant(request: pytest.FixtureRequest) -> Iterator[str]:
     kernels.choose(kernels.variant)
 
 
-def random(*shape: int, seed: int) -> torch.Tensor:
-    """Return float32 noise."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-class Case:
-    """Rows of one sequence after others, with everything an attention tile may have."""
-
-    def __init__(self, kv: int, group: int, size: int, rows: int, first: int, window: int, has_all: bool) -> None:
-        self.kv, self.group, self.size, self.rows, self.first, self.window = kv, group, size, rows, first, window
-        width = (kv * group + 2 * kv) * size
-        self.projected = random(rows, width, seed=1)
-        self.bias = random(width, seed=2) if has_all else None
-        self.norms = (1 + random(size, seed=3), 1 + random(size, seed=4)) if has_all else (None, None)
-        angles = random(rows, 1, size // 2, seed=5).repeat(1, 1, 2)
-        self.cosine, self.sine = angles.cos(), angles.sin()
-        self.capacity = first + rows + 3
-        self.store = random(2, kv + 1, self.capacity, size, seed=6)  # the tile's heads begin at 1
-
-    def run(self, store: torch.Tensor, start: int, stop: int) -> torch.Tensor:
-        """Attend with the rows [start, stop); keys and values go into `store`."""
-        half = self.size // 2
-        sine = torch.cat((-self.sine[..., :half], self.sine[..., half:]), dim=-1)
-        pitch = self.capacity * self.size
-        keys = store.data_ptr() + pitch * ITEM_BYTES
-        width, context_width = self.projected.shape[1], self.kv * self.group * self.size
-        qkv, output = torch.eye(width), torch.eye(context_width, width)  # products with which change nothing
-        tile = HeadTile(
-            AttentionTile(matrix_of(qkv), matrix_of(output)), address(self.bias), *map(address, self.norms),
-            self.kv * self.group, self.kv, 1,
-        )  # fmt: skip
-        own = segment(
-            stop - start, self.first + start, tile,
-            CachedHeads(keys=keys, values=keys + (self.kv + 1) * pitch * ITEM_BYTES, head_pitch=pitch),
-            self.cosine[start:stop], sine[start:stop].contiguous(), norm_epsilon=EPSILON, sliding_window=self.window,
-        )  # fmt: skip
-        part, outcome = attention(self.projected[start:stop], tile.matrices, [own])
-        assert outcome is Outcome.DONE
-        is_finite = self.projected[start:stop].isfinite().all(dim=1)  # zeros times others are no zeros
-        assert not part[is_finite, context_width:].any()
-        return part[:, :context_width]
-
-    def expected(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return context and stored keys and values, in float64 by torch."""
-        heads = (self.projected.double() + (0 if self.bias is None else self.bias.double())).view(
-            self.rows, -1, self.size
-        )
-        turned = heads[:, : self.kv * (self.group + 1)]
-        queries, keys = turned[:, : self.kv * self.group], turned[:, self.kv * self.group :]
-        if self.norms[0] is not None and self.norms[1] is not None:
-            queries = functional.rms_norm(queries, (self.size,), self.norms[0].double(), EPSILON)
-            keys = functional.rms_norm(keys, (self.size,), self.norms[1].double(), EPSILON)
-        queries, keys = self._rotated(queries), self._rotated(keys)
-        store = self.store.double().clone()
-        new = slice(self.first, self.first + self.rows)
-        store[0, 1:, new], store[1, 1:, new] = keys.transpose(0, 1), heads[:, -self.kv :].transpose(0, 1)
-        positions = torch.arange(self.first, self.first + self.rows)[:, None]
-        columns = torch.arange(self.first + self.rows)[None]
-        mask = columns <= positions
-        if self.window:
-            mask &= columns > positions - self.window
-        length = self.first + self.rows
-        context = functional.scaled_dot_product_attention(
-            queries.transpose(0, 1)[None], store[0, None, 1:, :length], store[1, None, 1:, :length], attn_mask=mask,
-            enable_gqa=True,
-        )  # fmt: skip
-        return context[0].transpose(0, 1).reshape(self.rows, -1), store
-
-    def _rotated(self, heads: torch.Tensor) -> torch.Tensor:
-        first, second = heads.chunk(2, dim=-1)
-        return heads * self.cosine.double() + torch.cat((-second, first), dim=-1) * self.sine.double()
+@pytest.fixture(params=["kernels", "numpy"])
+def without_kernels_too(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run a test without kernels as well, as a machine does that computes with torch alone."""
+    if request.param == "numpy":
+        monkeypatch.setattr(matmul, "kernels", absent("a test wants none"))
 
 
 cases = st.builds(
-    Case, kv=st.integers(1, 3), group=st.integers(1, 20), size=st.integers(1, 40).map(lambda half: 2 * half),
-    rows=st.integers(1, 5), first=st.integers(0, 150), window=st.integers(0, 90), has_all=st.booleans(),
+    lambda first, count, has_all, **numbers: AttentionCase(
+        runs=((first, count),), has_bias=has_all, has_norms=has_all, **numbers
+    ),
+    kv_count=st.integers(1, 3), group=st.integers(1, 20), head_size=SIZES, first=st.integers(0, 150),
+    count=st.integers(1, 5) | st.sampled_from([33, 70]), window=st.integers(0, 90), has_all=st.booleans(),
 )  # fmt: skip
 
 
 @given(cases)
-@settings(max_examples=60, deadline=None)
-def test_attention_is_that_of_torch_and_writes_only_its_own_places(case: Case) -> None:
-    """Bias, norms, rotation, grouped heads, sliding windows; the rest of the cache stays as it is."""
-    store = case.store.clone()
-    context = case.run(store, 0, case.rows)
-    expected, expected_store = case.expected()
-    torch.testing.assert_close(context.double(), expected, atol=2e-5, rtol=2e-5)
-    torch.testing.assert_close(store.double(), expected_store, atol=2e-5, rtol=2e-5)
-    new = slice(case.first, case.first + case.rows)
-    untouched = torch.ones_like(store, dtype=torch.bool)
-    untouched[:, 1:, new] = False
-    assert torch.equal(store[untouched], case.store[untouched])
+@settings(max_examples=40, deadline=None)
+def test_attention_is_that_of_float64_and_writes_only_its_own_places(case: AttentionCase) -> None:
+    """Bias, norms, rotation, grouped heads, sliding windows; the rest of the store stays as it is."""
+    backend = NativeBackend()
+    (store,) = case.stores(backend)
+    part = case.run(backend, [store])
+    expected, (expected_store,) = case.expected()
+    np.testing.assert_allclose(part, expected, atol=2e-4, rtol=2e-5)
+    np.testing.assert_allclose(store.array, expected_store, atol=3e-5, rtol=3e-5)
+    (first, count), before = case.runs[0], case.before(0)
+    own = (LAYER, slice(None), slice(FIRST_KV_HEAD, None), slice(first, first + count))
+    before[own] = store.array[own]
+    assert np.array_equal(store.array, before)
 
 
-@given(cases)
-@settings(max_examples=20, deadline=None)
-def test_a_row_is_the_same_bits_alone_and_in_company(case: Case) -> None:
-    """One row after the other gives what all together give."""
-    together, alone = case.store.clone(), case.store.clone()
-    context = case.run(together, 0, case.rows)
-    rows = [case.run(alone, row, row + 1) for row in range(case.rows)]
-    assert torch.equal(torch.cat(rows), context)
-    assert torch.equal(alone, together)
+@given(cases, st.integers(1, 40))
+@settings(max_examples=25, deadline=None)
+def test_a_row_is_the_same_bits_alone_and_in_company(case: AttentionCase, at_once: int) -> None:
+    """A prompt cut into parts, or row after row, gives what all of it at once gives."""
+    backend = NativeBackend()
+    (together,), (apart,) = case.stores(backend), case.stores(backend)
+    whole = case.run(backend, [together])
+    parts = [
+        case.run(backend, [apart], only=slice(first, min(first + at_once, case.row_count)))
+        for first in range(0, case.row_count, at_once)
+    ]
+    assert np.array_equal(np.concatenate(parts), whole)
+    assert np.array_equal(apart.array, together.array)
 
 
-def gate(both: torch.Tensor) -> torch.Tensor:
-    """Return what an FFN tile makes of its first product."""
-    width = both.shape[1]
-    gate_up, down = torch.eye(width), torch.eye(width // 2, width)
-    part, outcome = feed_forward(both, FfnTile(matrix_of(gate_up), matrix_of(down), None))
-    assert outcome is Outcome.DONE
-    return part[:, : width // 2]
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@given(row_count=st.integers(1, 40), columns=st.integers(1, 300), scale=st.floats(0.1, 30))
+@settings(max_examples=25, deadline=None)
+def test_a_gated_row_is_that_of_float64_and_the_same_bits_alone(
+    activation: str, row_count: int, columns: int, scale: float
+) -> None:
+    """Every tail of columns, also where e^x leaves the range of float32."""
+    backend = NativeBackend()
+    case = FfnCase(activation=activation, row_count=row_count, columns=columns, scale=scale)
+    part, expected = case.run(backend), case.expected()
+    np.testing.assert_allclose(part, expected, atol=1e-5 * np.abs(expected).max(), rtol=1e-4)
+    alone = [case.run(backend, case.rows[row : row + 1]) for row in range(row_count)]
+    assert np.array_equal(np.concatenate(alone), part)
 
 
-@given(st.integers(1, 32), st.integers(1, 300), st.floats(0.1, 200))
-@settings(deadline=None)
-def test_the_gate_is_that_of_torch(row_count: int, columns: int, scale: float) -> None:
-    """silu of the first half times the second, also where e^x leaves the range of float32."""
-    both = random(row_count, 2 * columns, seed=columns) * scale
-    first, second = both.double().chunk(2, dim=-1)
-    torch.testing.assert_close(gate(both).double(), functional.silu(first) * second, atol=1e-30, rtol=3e-6)
-
-
-@pytest.mark.parametrize("wrong", [torch.nan, -torch.nan, torch.inf, -torch.inf])
-def test_a_row_that_is_not_finite_spoils_no_other(wrong: float) -> None:
+@pytest.mark.parametrize("wrong", NOT_FINITE)
+@pytest.mark.parametrize("row_count", [4, 41])
+def test_a_row_that_is_not_finite_spoils_no_other(row_count: int, wrong: float) -> None:
     """Whatever e^x makes of it; a hostile or broken model must not reach another sequence."""
-    both = random(4, 34, seed=1)
-    spoiled = both.clone()
-    spoiled[2, 5] = wrong
-    assert not gate(spoiled)[2].isfinite().any()
-    assert torch.equal(gate(spoiled)[[0, 1, 3]], gate(both)[[0, 1, 3]])
-    case = Case(kv=2, group=3, size=10, rows=3, first=70, window=0, has_all=True)
-    expected = case.run(case.store.clone(), 0, 3)
-    case.projected[2] = wrong
-    context = case.run(case.store.clone(), 0, 3)
-    assert not context[2].isfinite().any()
-    assert torch.equal(context[:2], expected[:2])
+    backend, others = NativeBackend(), [row for row in range(row_count) if row != 2]
+    ffn = FfnCase(row_count=row_count, columns=17)
+    expected, rows = ffn.run(backend), ffn.rows
+    rows[2, 5] = wrong
+    part = ffn.run(backend, rows)
+    assert not np.isfinite(part[2]).any()
+    assert np.array_equal(part[others], expected[others])
+    attention = AttentionCase(kv_count=2, group=3, head_size=10, runs=((70, row_count),), has_bias=True)
+    expected = attention.run(backend, attention.stores(backend))
+    spoiled = attention.rows
+    spoiled[-1] = wrong
+    part = attention.run(backend, attention.stores(backend), spoiled)
+    assert not np.isfinite(part[-1]).any()
+    assert np.array_equal(part[:-1], expected[:-1])
 
 
-@given(st.integers(1, 9), st.integers(1, 12), st.integers(1, 700))
-def test_parts_are_added_in_their_order_bit_for_bit(part_count: int, row_count: int, width: int) -> None:
-    """As torch adds one after the other; what is not finite is told."""
-    parts = [random(row_count, width, seed=part) for part in range(part_count)]
+@pytest.mark.usefixtures("without_kernels_too")
+@pytest.mark.parametrize(("part_count", "shape"), [(1, (1, 1)), (2, (3, 64)), (5, (12, 77)), (9, (40, 700))])
+def test_parts_are_added_in_their_order_bit_for_bit(part_count: int, shape: tuple[int, int]) -> None:
+    """One after the other; what is not finite is told, and no part is changed."""
+    parts = [random(*shape, seed=part) for part in range(part_count)]
     total, is_finite = add_parts(parts)
-    expected = parts[0].clone()
+    expected = parts[0].copy()
     for part in parts[1:]:
         expected += part
-    assert torch.equal(total, expected)
+    assert np.array_equal(total, expected)
     assert is_finite
-    for wrong in (torch.nan, torch.inf, -torch.inf):
-        for place in (0, row_count * width // 2, -1):
-            spoiled = [*parts[:-1], parts[-1].clone()]
-            spoiled[-1].view(-1)[place] = wrong
+    assert all(np.array_equal(part, random(*shape, seed=seed)) for seed, part in enumerate(parts))
+    for wrong in NOT_FINITE:
+        for place in (0, expected.size // 2, -1):
+            spoiled = [*parts[:-1], parts[-1].copy()]
+            spoiled[-1].reshape(-1)[place] = wrong
             assert not add_parts(spoiled)[1]
 
 
-@given(st.integers(1, 100), st.integers(1, 700), st.booleans())
-def test_the_norm_is_that_of_torch(row_count: int, width: int, has_addend: bool) -> None:
-    """What is added stays added; where it is to be written, it is, to the same bits."""
+@pytest.mark.usefixtures("without_kernels_too")
+@pytest.mark.parametrize("has_addend", [False, True])
+@pytest.mark.parametrize(("row_count", "width"), [(1, 1), (1, 576), (3, 77), (100, 700)])
+def test_the_norm_is_that_of_float64(row_count: int, width: int, has_addend: bool) -> None:
+    """What is added stays added; where it is to be written, it is, to the same bits, whatever the company."""
     hidden, weight = random(row_count, width, seed=1), random(width, seed=2)
     addend = random(row_count, width, seed=3) if has_addend else None
-    expected_hidden = hidden + addend if addend is not None else hidden.clone()
+    expected_hidden = hidden + addend if addend is not None else hidden.copy()
     normed = add_and_normalize(hidden, addend, weight, EPSILON)
-    assert torch.equal(hidden, expected_hidden)
-    expected = functional.rms_norm(hidden.double(), (width,), weight.double(), EPSILON)
-    torch.testing.assert_close(normed.double(), expected, atol=1e-5, rtol=1e-5)
-    place = torch.full((row_count, width), torch.nan)
+    assert np.array_equal(hidden, expected_hidden)
+    exact = hidden.astype(np.float64)
+    expected = exact / np.sqrt((exact**2).mean(axis=1, keepdims=True) + EPSILON) * weight
+    assert normed.dtype == np.float32
+    np.testing.assert_allclose(normed, expected, atol=1e-5, rtol=1e-5)
+    place = np.full((row_count, width), np.nan, np.float32)
     assert add_and_normalize(hidden, None, weight, EPSILON, place) is place
-    assert torch.equal(place, normed)
+    assert np.array_equal(place, normed)
+    alone = [add_and_normalize(hidden[row : row + 1], None, weight, EPSILON) for row in range(row_count)]
+    assert np.array_equal(np.concatenate(alone), normed)
 
 
 def test_every_instruction_set_gives_the_same_bits() -> None:
     """Devices of a mesh may differ; their steps do not."""
-    case = Case(kv=2, group=3, size=64, rows=3, first=100, window=0, has_all=True)
-    results = []
+    backend, results = NativeBackend(), []
+    attention = AttentionCase(
+        kv_count=2, group=3, head_size=64, runs=((100, 3), (0, 50)), has_bias=True, has_norms=True, dtype="bfloat16"
+    )
     for name in kernels.variants:
         kernels.choose(name)
-        store = case.store.clone()
-        context = case.run(store, 0, 3)
-        hidden = random(3, 130, seed=1)
-        normed = add_and_normalize(hidden, None, random(130, seed=2), EPSILON)
-        results.append((context, store, normed, gate(random(3, 130, seed=3))))
+        stores, hidden = attention.stores(backend), random(3, 130, seed=1)
+        found = [attention.run(backend, stores), *[store.array for store in stores]]
+        found.append(add_and_normalize(hidden, None, random(130, seed=2), EPSILON))
+        found += [FfnCase(activation=name, row_count=3, columns=65).run(backend) for name in ACTIVATIONS]
+        results.append(found)
     for others in results[1:]:
-        assert all(torch.equal(mine, theirs) for mine, theirs in zip(results[0], others, strict=True))
-
-
-def test_what_is_not_for_these_steps_is_left_to_torch() -> None:
-    """Many rows, and heads larger than any model's; sums and norms take any number of rows."""
-    assert can_step(torch.empty(1, 8))
-    assert not can_step(torch.empty(33, 8))
-    assert can_add_up(torch.empty(33, 8))
-    assert can_attend(torch.empty(2, 8), 512)
-    assert not can_attend(torch.empty(2, 8), 514)
+        assert all(np.array_equal(mine, theirs) for mine, theirs in zip(results[0], others, strict=True))
