@@ -20,17 +20,16 @@ import psutil
 import pytest
 
 from common.errors import EXIT_INTERRUPTED, EXIT_NODE
-from coordinator.tokenizer import load_tokenizer
 from tests.e2e.conftest import RunHere
 from tests.e2e.test_mesh_of_devices import LIMIT_SECONDS, NAMES, Devices
 from tests.support.cli import PROGRAMS, Shell
 from tests.support.owner_asking import OwnerAsking
-from tests.support.random_models import build, save
+from tests.support.random_models import save
+from tests.support.reference_models import TWO
 from tests.support.terminal import CTRL_C, Terminal
-from tests.support.transformers_answers import greedy_answer
 from tests.support.waiting import wait_until
 
-PROMPT, LENGTH = "1 2 3", 32
+PROMPT, LENGTH = TWO[0].prompt, TWO[0].length
 PAUSE_SECONDS = 0.2
 """Between two answers: beside one without an end everything else on two cores takes three times as long."""
 ACCEPTED = "is being loaded by the coordinator"
@@ -101,9 +100,8 @@ def devices(shell: Shell, here: RunHere) -> Iterator[Devices]:
 
 def test_a_load_ends_whole_whatever_becomes_of_the_commands_that_watch_it(devices: Devices, tmp_path: Path) -> None:
     """And once only; the model that is asked all along, on the same nodes, says what it always says."""
-    references = [build(seed=seed, vocab_size=320, max_position_embeddings=32768) for seed in (1, 2)]
-    first, second = (save(one, tmp_path / name) for one, name in zip(references, ("first", "second"), strict=True))
-    expected = [greedy_answer(one, load_tokenizer(first).encode(PROMPT), length=LENGTH).token_ids for one in references]
+    first, second = (save(one.build(), tmp_path / name) for one, name in zip(TWO, ("first", "second"), strict=True))
+    expected = [one.token_ids for one in TWO]
     devices.cli("mesh", "init")
     coordinator, port = devices.start_coordinator()
     for name in NAMES:

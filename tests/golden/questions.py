@@ -152,6 +152,20 @@ def gguf_tensors(path: Path) -> dict[str, str]:
     }
 
 
+def chances(cases: Sequence[tuple[Sequence[float], float, int, float]]) -> list[dict[str, Any]]:
+    """Return for logits, temperature, k and p each token's chance, by the processors in generate()'s order."""
+    found = []
+    for logits, temperature, top_k, top_p in cases:
+        scores: Any = torch.tensor([logits], dtype=torch.float32)
+        scores = transformers.TemperatureLogitsWarper(temperature)(None, scores)
+        if top_k:
+            scores = transformers.TopKLogitsWarper(top_k)(None, scores)
+        if top_p < 1:
+            scores = transformers.TopPLogitsWarper(top_p)(None, scores)
+        found.append(packed(scores[0].softmax(dim=-1).numpy()))
+    return found
+
+
 def tokenizer(place: Path, texts: Sequence[str], tokens: Sequence[str], change: str) -> dict[str, Any]:
     """Return what a directory's or a GGUF file's tokenizer makes of texts, with and without special tokens, and back.
 

@@ -1,12 +1,10 @@
 """What may a sampler draw, and with which chance? transformers' three processors, written down in the plainest way.
 
-Covers: temperature, then top-k, then top-p, as generate() applies them; the same by transformers itself, for who has
-it. Does not cover: drawing.
+Covers: temperature, then top-k, then top-p, as generate() applies them. Does not cover: drawing; whether
+transformers says the same (tests/golden/test_sampling_rule.py).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 
@@ -41,19 +39,4 @@ def softmax(scores: Floats) -> Floats:
     """Return chances in proportion to e to the scores."""
     powers = np.exp(scores - scores.max())
     found: Floats = powers / powers.sum()
-    return found
-
-
-def transformers_chances(logits: Floats, params: SamplingParams) -> Floats:
-    """Return what `chances` should."""
-    import torch
-    import transformers
-
-    scores: Any = torch.from_numpy(logits[None].copy())
-    scores = transformers.TemperatureLogitsWarper(params.temperature)(None, scores)
-    if params.top_k:
-        scores = transformers.TopKLogitsWarper(params.top_k)(None, scores)
-    if params.top_p < 1:
-        scores = transformers.TopPLogitsWarper(params.top_p)(None, scores)
-    found: Floats = scores[0].softmax(dim=-1).numpy()
     return found
