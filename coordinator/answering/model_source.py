@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
@@ -14,11 +14,12 @@ from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
-from coordinator.membership.reach import MeshAccess
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.models.node_slices import serve_slice
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
+    from coordinator.membership.reach import MeshAccess
 
 KV_BUDGET_BYTES = 1 << 30
 Told = Callable[[str], None]
@@ -95,6 +96,8 @@ class MeshModels:
                           f"--name {model.name}")  # fmt: skip
 
     def _have_served(self, model: LoadedModel) -> None:
+        from coordinator.models.node_slices import serve_slice
+
         for name, description in zip(model.node_names, model.slices(), strict=True):
             serve_slice(self._mesh, name, description.slice_id)
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from common.compute.backend import NATIVE, backend_named
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.weight_memory import WeightMemory
-from coordinator.membership.reach import MeshAccess
 from coordinator.ranks.wire_dtype import wire_item_bytes
+
+if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
+    from coordinator.membership.reach import MeshAccess
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,8 +12,6 @@ from typing import Protocol
 
 from common.model.model_spec import ModelSpec
 from common.weights.stored_numbers import Stored
-from coordinator.checkpoints.bin_reader import BinCheckpoint
-from coordinator.checkpoints.gguf_reader import GgufCheckpoint
 from coordinator.checkpoints.model_place import find_model
 from coordinator.checkpoints.safetensors_reader import SafetensorsCheckpoint
 
@@ -63,8 +61,12 @@ def open_checkpoint(model: Path) -> Checkpoint:
     """
     found = find_model(model)
     if isinstance(found, Path):
+        from coordinator.checkpoints.gguf_reader import GgufCheckpoint  # and gguf, which takes long
+
         return GgufCheckpoint(found)
     spec, files = found
     if files.format == "safetensors":
         return SafetensorsCheckpoint(spec, files)
+    from coordinator.checkpoints.bin_reader import BinCheckpoint
+
     return BinCheckpoint(spec, files)

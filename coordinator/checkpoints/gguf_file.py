@@ -14,11 +14,10 @@ from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
-from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
-
 from common.errors import CheckpointError
 from coordinator.checkpoints.config_values import shown
 from coordinator.checkpoints.gguf_place import MAGIC, part_paths
+from coordinator.checkpoints.lean_gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 _VERSIONS = (2, 3)
 _MAX_DIMENSION_COUNT = 4
@@ -29,8 +28,11 @@ _DEFAULT_ALIGNMENT = 32
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 """GGUF value type and its struct format."""
+_PIECE_BYTES = 1 << 20
+"""Of a list of texts: read at once."""
 _STRING = 8
 _ARRAY = 9
+_TEXT_SIZE = struct.Struct("<Q")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,15 +60,15 @@ class GgufHeader:
     """Where the metadata ends, from the start of the file."""
 
 
-def read_gguf_header(path: Path) -> GgufHeader:
-    """Return the header of `path`.
+def read_gguf_header(path: Path, *, with_texts: bool = True) -> GgufHeader:
+    """Return the header of `path`. Args: with_texts: False leaves the texts of lists empty, which takes half as long.
 
     Raises: CheckpointError: not a GGUF file of a known version, cut short, or with sizes that the file cannot have.
     """
     try:
         file_bytes = path.stat().st_size
         with path.open("rb") as file:
-            return _HeaderParser(path, file, file_bytes).parse()
+            return _HeaderParser(path, file, file_bytes, with_texts=with_texts).parse()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -74,13 +76,15 @@ def read_gguf_header(path: Path) -> GgufHeader:
 def read_gguf_parts(path: Path) -> tuple[GgufHeader, ...]:
     """Return the header of `path`, and of the parts after it where the model is split; metadata is the first one's.
 
+    The texts of lists are empty: a vocabulary is nothing that weights need.
+
     Raises: CheckpointError: see read_gguf_header; a part is missing, or is not of this model.
     """
-    first = read_gguf_header(path)
+    first = read_gguf_header(path, with_texts=False)
     count = first.metadata.get("split.count", 1)
     if not isinstance(count, int) or count < 2:
         return (first,)
-    parts = (first, *(read_gguf_header(part) for part in part_paths(path, count)[1:]))
+    parts = (first, *(read_gguf_header(part, with_texts=False) for part in part_paths(path, count)[1:]))
     for number, part in enumerate(parts):
         if (part.metadata.get("split.no"), part.metadata.get("split.count")) != (number, count):
             raise CheckpointError(f"{part.path} is not part {number + 1} of {count}; download it again")
@@ -94,10 +98,11 @@ def read_gguf_parts(path: Path) -> tuple[GgufHeader, ...]:
 class _HeaderParser:
     """Reads one value after another; every length is compared with what is left of the file."""
 
-    def __init__(self, path: Path, file: BufferedReader, file_bytes: int) -> None:
+    def __init__(self, path: Path, file: BufferedReader, file_bytes: int, *, with_texts: bool) -> None:
         self._path = path
         self._file = file
         self._file_bytes = file_bytes
+        self._with_texts = with_texts
         self._position = 0
 
     def parse(self) -> GgufHeader:
@@ -156,7 +161,7 @@ class _HeaderParser:
             item_kind, count = self._number("<I"), self._number("<Q")
             if item_kind == _STRING:
                 self._check_count(count, 8)
-                return [self._text() for _ in range(count)]
+                return self._texts(count)
             layout = self._layout(item_kind)
             item_bytes = struct.calcsize(layout)
             self._check_count(count, item_bytes)
@@ -172,11 +177,40 @@ class _HeaderParser:
 
     def _text(self) -> str:
         size = self._number("<Q")
+        self._check_text(size, self._position)
+        return self._take(size).decode("utf-8", errors="replace")
+
+    def _texts(self, count: int) -> list[str]:
+        """Return so many texts, as `_text` would one after another: a vocabulary has 100,000 of them."""
+        keeps = self._with_texts
+        texts = [] if keeps else [""] * count
+        size_at, size_bytes = _TEXT_SIZE.unpack_from, _TEXT_SIZE.size
+        data, start = b"", 0
+        while count:
+            piece = self._file.read(_PIECE_BYTES)
+            data, start = data[start:] + piece, 0
+            least, before = len(data) - size_bytes, start
+            while count and start <= least:
+                (size,) = size_at(data, start)
+                end = start + size_bytes + size
+                if end > len(data):
+                    self._check_text(size, self._position + start - before + size_bytes)
+                    break
+                if keeps:
+                    texts.append(data[start + size_bytes : end].decode("utf-8", "replace"))
+                start = end
+                count -= 1
+            self._position += start - before
+            if not piece and count:
+                raise self._cut_short()
+        self._file.seek(self._position)
+        return texts
+
+    def _check_text(self, size: int, position: int) -> None:
         if size > _MAX_STRING_BYTES:
             raise CheckpointError(
-                f"{self._path} is damaged at byte {self._position}, a text of {size} bytes; download it again"
+                f"{self._path} is damaged at byte {position}, a text of {size} bytes; download it again"
             )
-        return self._take(size).decode("utf-8", errors="replace")
 
     def _number(self, layout: str) -> Any:
         return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
@@ -188,6 +222,9 @@ class _HeaderParser:
     def _take(self, size: int) -> bytes:
         data = self._file.read(size)
         if len(data) != size:
-            raise CheckpointError(f"{self._path} ends inside its header; download it again")
+            raise self._cut_short()
         self._position += size
         return data
+
+    def _cut_short(self) -> CheckpointError:
+        return CheckpointError(f"{self._path} ends inside its header; download it again")

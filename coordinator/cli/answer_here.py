@@ -20,11 +20,10 @@ from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
 from coordinator.cli.answer_output import write_events, write_json, write_report
 from coordinator.cli.answer_screen import AnswerScreen
-from coordinator.cli.progress import byte_progress
+from coordinator.cli.late_progress import late_progress
 from coordinator.local.pool import LocalNodes
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel, ModelOptions
-from coordinator.program.health_service import HealthService
 from coordinator.tokenizer import load_tokenizer
 
 
@@ -45,6 +44,8 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
     metrics = CoordinatorMetrics()
     with ExitStack() as closing:
         if request.master_address is not None:
+            from coordinator.program.health_service import HealthService
+
             closing.callback(HealthService(request.master_address).close)
         if request.metrics_port is not None:
             closing.callback(MetricsPage(metrics.registry, request.metrics_port).close)
@@ -53,7 +54,7 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         tokenizer = load_tokenizer(request.model.model)
         sequence = prepare(request.ask, tokenizer, model.checkpoint.spec)
         screen.clear()
-        with byte_progress("slicing") as progress:
+        with late_progress("slicing") as progress:
             model.slice(progress)
         screen.wait("opening the model")
         run = replace(request.run, position_capacity=sequence.position_capacity)

@@ -16,7 +16,6 @@ from common.program.program_start import seconds_since_start
 from common.wording import counted, plain
 from coordinator.answering.requests import Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.cli.answer_screen import AnswerScreen, write_text
-from coordinator.cli.telling import say
 from coordinator.engine.timings import Timings
 
 Memory = Mapping[str, Mapping[str, int]]
@@ -99,6 +98,8 @@ def write_json(answer: Answer) -> None:
 
 def write_report(answer: Answer, engine: str = "") -> None:
     """Write what the answer took to stderr. Args: engine: what computed it, for people."""
+    from coordinator.cli.telling import say  # rich, for which no answer has to wait
+
     nodes = [name for name in answer.memory if name != "coordinator"]
     peaks = ", ".join(f"{name} {values.get('peak_rss_bytes', 0) / 1e6:.0f}" for name, values in answer.memory.items())
     pss_bytes = sum(values.get("pss_bytes", 0) for values in answer.memory.values())

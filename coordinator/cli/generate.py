@@ -149,13 +149,9 @@ def generate(
         reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,
     )  # fmt: skip
     # Mistakes are told before anything is imported that takes time.
-    from common.trust.certificates import NAME_PATTERN
     from coordinator.answering.requests import Ask, Message
     from coordinator.checkpoints.model_place import find_model
     from coordinator.engine.sampling_params import SamplingParams, check_seed
-    from coordinator.membership.reach import owner_access
-    from coordinator.membership.state import default_state_directory
-    from coordinator.ranks.transports.connecting import parse_node_list
 
     kv_bytes = parse_size(kv_budget_bytes, "--kv-budget-bytes")
     check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, wire_dtype=wire_dtype,
@@ -171,6 +167,11 @@ def generate(
     addresses: list[str] = []
     mesh = None
     if nodes is not None:
+        from common.trust.certificates import NAME_PATTERN
+        from coordinator.membership.reach import owner_access
+        from coordinator.membership.state import default_state_directory
+        from coordinator.ranks.transports.connecting import parse_node_list
+
         names = [name.strip() for name in nodes.split(",")]
         if all(NAME_PATTERN.fullmatch(name) for name in names):
             addresses, mesh = names, owner_access(state_dir or default_state_directory())
@@ -183,27 +184,27 @@ def generate(
         screen.wait("starting")
         # Here and not at the top: --help must not wait for it.
         from coordinator.answering.run_options import RunOptions
+
+        run = RunOptions(
+            weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_bytes,
+            node_addresses=addresses, mesh=mesh, backend=backend, use_gpu=use_gpu, wire_dtype=wire_dtype,
+        )  # fmt: skip
+        local = None
+        if nodes is None:  # only now: what is refused starts nothing
+            # To ask torch for a GPU makes a process that must not be forked.
+            local = LocalNodes(forks=has_begun() and not use_gpu)
+            closing.callback(local.close)
+        # While the pool imports what nodes need.
         from coordinator.cli.answer_here import LocalRequest, run_request
         from coordinator.models.local_model import ModelOptions
 
-        request = LocalRequest(
-            ask=ask, json_output=json_output,
+        run_request(LocalRequest(
+            ask=ask, json_output=json_output, run=run, master_address=master_address, metrics_port=metrics_port,
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
                 save_dir=str(save_dir), split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,
             ),
-            run=RunOptions(
-                weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_bytes,
-                node_addresses=addresses, mesh=mesh, backend=backend, use_gpu=use_gpu, wire_dtype=wire_dtype,
-            ),
-            master_address=master_address,
-            metrics_port=metrics_port,
-        )  # fmt: skip
-        local = None
-        if nodes is None:  # only now: what is refused starts nothing
-            local = LocalNodes(forks=has_begun())
-            closing.callback(local.close)
-        run_request(request, local, screen)
+        ), local, screen)  # fmt: skip
 
 
 MOST_K = (1 << 31) - 1

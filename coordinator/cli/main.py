@@ -1,57 +1,41 @@
-"""The `coordinator-cli` program: its verbs, each in a file of its own."""
+"""The `coordinator-cli` program: its verbs, each in a file of its own, imported when it is the one that was typed.
+
+Does not cover: what they do; verbs that there are not (verbs.py).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 import typer
 
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.version import VersionOption
-from coordinator.cli.doctor import doctor
-from coordinator.cli.generate import generate
-from coordinator.cli.load import load
-from coordinator.cli.mesh_init import init
-from coordinator.cli.mesh_invite import invite
-from coordinator.cli.mesh_remove import remove
-from coordinator.cli.models import models
-from coordinator.cli.nodes import nodes
-from coordinator.cli.plan import plan
-from coordinator.cli.split import split
-from coordinator.cli.status import status
-from coordinator.cli.unload import unload
 from coordinator.cli.verbs import Verbs
 
-
-def in_short(verb: Callable[..., object]) -> str:
-    """Return what a list of verbs says of one: its first sentence up to a colon; typer would cut it anywhere."""
-    return re.split(r"[:.](?:\s|$)", verb.__doc__ or "")[0] + "."
-
-
-app = typer.Typer(cls=Verbs, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
-for verb in (generate, split, load, unload, models, nodes, plan, doctor, status):
-    app.command(short_help=in_short(verb))(verb)
+VERBS = ("generate", "split", "load", "unload", "models", "nodes", "plan", "doctor", "status")
+MESH_VERBS = ("init", "invite", "remove")
+"""Each is the function of its name in a file of its name."""
 MESH = "Make a mesh of devices, let devices in, remove them."
-mesh = typer.Typer(
-    add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True,
-    help=MESH, short_help=MESH,
-)  # fmt: skip
 
 
-@mesh.callback()
-def _mesh_alone(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+def program(words: Sequence[str] = ()) -> typer.Typer:
+    """Return the program for a command line: with the verb that it begins with; with all, if it begins otherwise."""
+    app = typer.Typer(cls=Verbs, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
+    app.callback(invoke_without_command=True)(coordinator_cli)
+    first = words[0] if words else ""
+    for name in [first] if first in VERBS else VERBS:
+        verb = _function(name, name)
+        app.command(short_help=_in_short(verb))(verb)
+    if first not in VERBS:
+        app.add_typer(_mesh(), name="mesh")
+    return app
 
 
-for mesh_verb in (init, invite, remove):
-    mesh.command(short_help=in_short(mesh_verb))(mesh_verb)
-app.add_typer(mesh, name="mesh")
-
-
-@app.callback(invoke_without_command=True)
 def coordinator_cli(context: typer.Context, version: VersionOption = False) -> None:
     """Run a language model larger than any of your devices on the devices you own.
 
@@ -64,4 +48,31 @@ def coordinator_cli(context: typer.Context, version: VersionOption = False) -> N
 
 def main() -> NoReturn:
     """Run the program and exit with its documented code."""
-    run_process(app, "coordinator-cli")
+    run_process(program(sys.argv[1:]), "coordinator-cli")
+
+
+def _mesh() -> typer.Typer:
+    mesh = typer.Typer(
+        add_completion=False, context_settings=CONTEXT_SETTINGS, rich_markup_mode=None, invoke_without_command=True,
+        help=MESH, short_help=MESH,
+    )  # fmt: skip
+    mesh.callback()(_mesh_alone)
+    for name in MESH_VERBS:
+        verb = _function(f"mesh_{name}", name)
+        mesh.command(short_help=_in_short(verb))(verb)
+    return mesh
+
+
+def _mesh_alone(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _function(file: str, name: str) -> Callable[..., object]:
+    verb: Callable[..., object] = getattr(import_module(f"coordinator.cli.{file}"), name)
+    return verb
+
+
+def _in_short(verb: Callable[..., object]) -> str:
+    """Return what a list of verbs says of one: its first sentence up to a colon; typer would cut it anywhere."""
+    return re.split(r"[:.](?:\s|$)", verb.__doc__ or "")[0] + "."

@@ -66,14 +66,15 @@ class LocalNodes:
     """
 
     def __init__(self, *, forks: bool = False) -> None:
-        """Start the pool. Args: forks: this process has imported what nodes need and has run nothing yet, so the pool
-        may be forked from it and share those pages.
+        """Start the pool. Args: forks: this process has run nothing yet, so the pool may be forked from it and share
+        what both need, which is imported here.
         """
         # A Unix socket's path may have 108 bytes at most, so it lies in the system's own short temporary directory.
         self._run_directory = Path(tempfile.mkdtemp(prefix="shardmesh-"))
         self._has_order = self._has_imported = False
         self._process: ForkedProgram | subprocess.Popen[bytes]
         if forks:
+            _import_what_nodes_need()
             self._process = ForkedProgram(POOL, [str(self._run_directory)])
         else:
             self._process = subprocess.Popen(
@@ -173,6 +174,21 @@ class LocalNodes:
                     node = _read_line(json.loads(line))
                     found[node.rank] = node
         return tuple(found[rank] for rank in range(count))
+
+
+def _import_what_nodes_need() -> None:
+    """Import what both this process and nodes need: a fork has it for nothing, and in the same pages."""
+    import grpc  # noqa: F401 - for those who import it later
+    import numpy as np  # noqa: F401
+    import prometheus_client  # noqa: F401
+
+    import common.compute.backend
+    import common.compute.tile_products
+    import common.weights.open_tiles
+    import common.wire.framing
+    import common.wire.residual_message
+    import common.wire.rpc  # noqa: F401
+    import protos.shardmesh.v1.shard_pb2_grpc  # noqa: F401
 
 
 def _home_core(rank: int, node_count: int, core_count: int) -> int | None:

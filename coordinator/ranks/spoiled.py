@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from common.errors import NodeFault, ShardmeshError
 from common.weights.stored_numbers import Floats
@@ -47,7 +46,7 @@ def not_finite(
     where: which block.
     Raises: NodeFault: all of several sequences, which no prompt alone can be the cause of.
     """
-    is_finite: npt.NDArray[np.bool_] = np.isfinite(total).all(axis=1)
+    is_finite = np.logical_and.reduce(np.isfinite(total), axis=1)
     if bool(is_finite.all()):
         return {}
     blamed = next((rank for rank, part in zip(ranks, partials, strict=True) if not np.isfinite(part).all()), None)

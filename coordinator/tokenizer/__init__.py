@@ -10,7 +10,6 @@ from pathlib import Path
 
 from coordinator.tokenizer.contract import Tokenizer
 from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
-from coordinator.tokenizer.gguf_vocab import load_gguf_tokenizer
 from coordinator.tokenizer.hf_directory import load_directory_tokenizer
 from coordinator.tokenizer.vocabulary_place import vocabulary_place
 
@@ -26,4 +25,8 @@ def load_tokenizer(model: Path) -> Tokenizer:
         UnsupportedModel: a kind of tokenizer that we do not compute, by name.
     """
     place = vocabulary_place(model)
-    return load_gguf_tokenizer(place) if place.is_file() else load_directory_tokenizer(place)
+    if not place.is_file():
+        return load_directory_tokenizer(place)
+    from coordinator.tokenizer.gguf_vocab import load_gguf_tokenizer  # and gguf, which takes as long as all the rest
+
+    return load_gguf_tokenizer(place)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import CheckpointError, UnsupportedModel
-from coordinator.checkpoints.gguf_file import read_gguf_header
 from coordinator.checkpoints.model_place import gguf_of
 from coordinator.tokenizer.hf_directory import TEKKEN_FILE, VOCABULARY_FILES
 
@@ -23,7 +22,7 @@ def vocabulary_place(model: Path) -> Path:
     """
     gguf = gguf_of(model)
     is_beside = any((model / name).is_file() for name in VOCABULARY_FILES)
-    if gguf is not None and not (is_beside and "tokenizer.ggml.tokens" not in read_gguf_header(gguf).metadata):
+    if gguf is not None and not (is_beside and not _has_vocabulary(gguf)):
         return gguf
     if is_beside:
         return model
@@ -32,3 +31,9 @@ def vocabulary_place(model: Path) -> Path:
                                "tokenizer.json of the same model beside it")  # fmt: skip
     raise CheckpointError(f"no tokenizer in '{model}': tokenizer.json, tokenizer.model, vocab.json with merges.txt, or "
                           "one .gguf file is needed")  # fmt: skip
+
+
+def _has_vocabulary(gguf: Path) -> bool:
+    from coordinator.checkpoints.gguf_file import read_gguf_header  # and gguf, which takes long
+
+    return "tokenizer.ggml.tokens" in read_gguf_header(gguf).metadata

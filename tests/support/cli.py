@@ -182,13 +182,13 @@ def run_here(
     program: Name, arguments: list[str], monkeypatch: pytest.MonkeyPatch, capture: pytest.CaptureFixture[str]
 ) -> Finished:
     """Run a program inside this process through its real entry, `run_program`; its children are real."""
-    from coordinator.cli.main import app as coordinator_cli
+    from coordinator.cli.main import program as coordinator_cli
     from shardnode.cli import app as shardnode
 
     monkeypatch.setattr(sys, "argv", [program, *arguments])
     capture.readouterr()
     with pytest.raises(SystemExit) as ended:
-        run_program(coordinator_cli if program == "coordinator-cli" else shardnode, program)
+        run_program(coordinator_cli(arguments) if program == "coordinator-cli" else shardnode, program)
     out, err = capture.readouterr()
     assert isinstance(ended.value.code, int)
     return Finished(code=ended.value.code, out=out, err=err)

@@ -15,7 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from common.errors import EXIT_OK, ResourceError
-from coordinator.cli.main import app
+from coordinator.cli.main import program
 from coordinator.planning.devices import read_devices
 from coordinator.planning.fitting import check_fits
 from coordinator.planning.outline import outline_of
@@ -98,7 +98,7 @@ def test_what_fits_is_no_failure(model: Path, tmp_path: Path) -> None:
     """Nothing is said, and the verb ends as it always did."""
     devices = devices_of(tmp_path, kitchen="", attic="")
     assert refusal(model, read_devices(devices)) == ""
-    done = CliRunner().invoke(app, ["plan", str(model), "--devices", str(devices), "--json"])
+    done = CliRunner().invoke(program(), ["plan", str(model), "--devices", str(devices), "--json"])
     assert done.exit_code == EXIT_OK
 
 
@@ -106,6 +106,6 @@ def test_what_fits_is_no_failure(model: Path, tmp_path: Path) -> None:
 def test_the_verb_shows_the_plan_and_fails(model: Path, tmp_path: Path, output: list[str]) -> None:
     """What was asked for is there to look at; a script sees by the exit code that it is not to go on."""
     devices = devices_of(tmp_path, kitchen='disk-bytes = "0.7GB"')
-    done = CliRunner().invoke(app, ["plan", str(model), "--devices", str(devices), *output])
+    done = CliRunner().invoke(program(), ["plan", str(model), "--devices", str(devices), *output])
     assert isinstance(done.exception, ResourceError)
     assert ("tokens/s" in done.stdout) if not output else not json.loads(done.stdout)["devices"][0]["fits"]

@@ -22,12 +22,12 @@ from common.program import familiar
 from common.program.command_line import run_program
 from common.program.path_options import as_address, as_path
 from coordinator.cli.coordinator import app as coordinator
-from coordinator.cli.main import app as coordinator_cli
+from coordinator.cli.main import program as coordinator_cli
 from coordinator.cli.verbs import MEANT
 from shardnode.cli import app as shardnode
 from tests.support.cli import Finished
 
-PROGRAMS = {"coordinator-cli": coordinator_cli, "coordinator": coordinator, "shardnode": shardnode}
+PROGRAMS = {"coordinator-cli": coordinator_cli(), "coordinator": coordinator, "shardnode": shardnode}
 GENERATE = ["generate", "--model", "nowhere"]
 
 

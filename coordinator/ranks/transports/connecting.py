@@ -9,17 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 
 from common.errors import InputError, SliceMismatch
 from common.wire.rpc import channel_options, is_loopback, split_host_port
 from common.wording import counted
-from coordinator.membership.reach import MeshAccess
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient, get_stats
 from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
+
+if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
+    from coordinator.membership.reach import MeshAccess
 
 STATS_TIMEOUT_SECONDS = 4.0
 
