@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from typing import TYPE_CHECKING
 
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.metrics_page import MetricsPage
@@ -14,10 +15,11 @@ from common.program.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
 from shardnode.listeners.direct import DirectServer
 from shardnode.listeners.service import NodeServer
-from shardnode.membership.join import IDENTITY_DIRECTORY
-from shardnode.membership.membership import Membership, Presence
 from shardnode.slices.serving import Serving
 from shardnode.slices.slice_store import SliceStore
+
+if TYPE_CHECKING:  # certificates and discovery, 15 MB, are for members
+    from shardnode.membership.membership import Presence
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +35,9 @@ class RunningNode:
         try:
             membership = None
             if config.coordinator and config.data_directory is not None:
+                from shardnode.membership.join import IDENTITY_DIRECTORY
+                from shardnode.membership.membership import Membership
+
                 membership = Membership(
                     config.data_directory / IDENTITY_DIRECTORY, config.data_directory, config.coordinator
                 )  # fmt: skip
@@ -101,6 +106,8 @@ class RunningNode:
 
 
 def _presence(address: str, serving: Serving) -> Presence:
+    from shardnode.membership.membership import Presence
+
     node = serving.node
     return Presence(
         listen=address, rank=-1 if node is None else node.manifest.rank,

@@ -10,13 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import grpc
 
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import NodeError, NodeLost, NotTrusted
-from common.trust.certificates import COORDINATOR, PeerName
-from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.wire.standard_services import StandardServices
 from common.wording import counted
@@ -24,10 +23,13 @@ from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, shard_pb2_grpc, slice
 from shardnode.config import NodeConfig
 from shardnode.listeners.link_service import LinkServicer
 from shardnode.listeners.slice_service import SliceServicer
-from shardnode.membership.membership import Membership
 from shardnode.sessions.session import Session
 from shardnode.slices.serving import Serving
 from shardnode.work.slice_at_work import ShardNode
+
+if TYPE_CHECKING:  # certificates, 10 MB, are for members of a mesh
+    from common.trust.certificates import PeerName
+    from shardnode.membership.membership import Membership
 
 WORKER_COUNT = 16
 CheckCaller = Callable[[grpc.ServicerContext], None]
@@ -141,11 +143,15 @@ def _counted(session_count: int) -> str:
 def only_coordinator_of(own: PeerName | None) -> CheckCaller:
     """Return a check that lets only the coordinator of a node's mesh through; whoever comes, without a mesh."""
 
+    if own is None:
+        return lambda context: None
+    from common.trust.certificates import COORDINATOR
+    from common.trust.tls import caller_of
+
     def check(context: grpc.ServicerContext) -> None:
-        if own is not None:
-            caller = caller_of(context)
-            if (caller.mesh, caller.role) != (own.mesh, COORDINATOR):
-                raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
+        caller = caller_of(context)
+        if (caller.mesh, caller.role) != (own.mesh, COORDINATOR):
+            raise NotTrusted(f"{caller.uri} is not the coordinator of this node's mesh")
 
     return check
 
@@ -163,6 +169,8 @@ class NodeServer:
         own = None if membership is None else membership.peer
         credentials = None
         if membership is not None and not config.listen.startswith("unix:"):
+            from common.trust.tls import mutual_server_credentials
+
             credentials = mutual_server_credentials(membership.identity)
         else:
             check_listen_address(config.listen, insecure=config.insecure)
