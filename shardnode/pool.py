@@ -5,8 +5,8 @@ people: `python -m shardnode.pool DIRECTORY`, one JSON line of instructions on s
 is imported, then one per node.
 Does not cover: what a node does (run.py).
 
-Five processes that each import torch hold 1,100 MB together; forked from one parent they hold 324 MB. The parent
-runs no torch operation and no gRPC before it forks: neither survives a fork once it has threads.
+Five processes that each import everything hold 170 MB together; forked from one parent they hold 90 MB, and import it
+once. The parent runs no product and no gRPC before it forks: neither survives a fork once it has threads.
 Stdin stays open as the lifeline: when whoever started the pool ends, the pool and its children end, and DIRECTORY,
 which holds their sockets, is removed. While the imports take their seconds nobody reads stdin; on Linux the kernel
 sends SIGTERM.

@@ -5,8 +5,8 @@
 Covers: pipes as its stdin and stdout, a session of its own, waiting for its end.
 Does not cover: what the program does; starting it anew where forking is not safe (subprocess.Popen does).
 
-torch alone is 130 MB of memory that every process pays for which imports it by itself. Fork only a process that has
-run nothing yet: neither torch's threads nor gRPC survive a fork.
+Imports are 35 MB of memory, and half a second, that every process pays for which imports them by itself. Fork only a
+process that has run nothing yet: gRPC does not survive a fork.
 """
 
 from __future__ import annotations

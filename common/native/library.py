@@ -190,7 +190,7 @@ def _is_cut_short(path: Path) -> bool:
 
 def _refused(path: Path, reason: str) -> Kernels:
     logger.warning(
-        "%s is not usable (%s), so single rows compute more slowly; `python -m common.native.build` builds it anew",
+        "%s is not usable (%s); `python -m common.native.build` builds it anew",
         path, reason,
     )  # fmt: skip
     return absent(reason)
