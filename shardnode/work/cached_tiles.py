@@ -1,8 +1,8 @@
 """A tile's part of a block from weights that the page cache has, instead of a copy of them in the window.
 
 Covers: what such a call of our kernels needs: where in a file matrices are, vectors read beside them.
-Does not cover: the calls (common/compute/tile_products.py), which tiles may be taken so (weights/cached_reads.py), the
-order of tiles (executor.py).
+Does not cover: the calls (common/compute/tile_products.py), which tiles may be taken so
+(common/weights/cached_reads.py), the order of tiles (executor.py).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from unittest import mock
 
@@ -21,7 +21,7 @@ from common.errors import NodeLost
 from common.model.plan import make_plan
 from coordinator.cli.doctor import doctor
 from coordinator.membership.owner_client import OwnerClient
-from coordinator.membership.reach import owner_access
+from coordinator.membership.reach import is_alive, owner_access
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.planning.devices import SMALL_PC
 from coordinator.planning.prediction import Workload
@@ -38,6 +38,8 @@ LIMIT_SECONDS = 60.0
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippingMesh]:
     """Return a coordinator and one node over real TLS; the node was never measured."""
     with ShippingMesh(tmp_path_factory.mktemp("mesh")) as made:
+        nodes = owner_access(made.state_directory).nodes
+        wait_until(lambda: any(map(is_alive, nodes())), limit_seconds=LIMIT_SECONDS, what="a first heartbeat")
         yield made
 
 
@@ -49,7 +51,12 @@ def measure(channel: grpc.Channel) -> grpc.Future[links_pb2.MeasureDeviceRespons
 
 def processes_that_measure() -> list[psutil.Process]:
     """Return what measures for a node of this process."""
-    return [child for child in psutil.Process().children() if "common.compute.device_speeds" in child.cmdline()]
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has just ended
+            if "common.compute.device_speeds" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def test_a_node_that_cannot_measure_says_so_and_keeps_what_it_knew(mesh: ShippingMesh) -> None:

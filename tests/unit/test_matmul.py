@@ -1,6 +1,6 @@
 """Is a product the same numbers with weights of any type, on any thread, in any company; and none without kernels?
 
-Covers: common/compute/matmul.py and address.py; threads and forks of the library.
+Covers: common/compute/matmul.py and common/compute/address.py; threads and forks of the library.
 Does not cover: every shape (tests/property/test_matmul.py), building and loading (test_native_library.py).
 """
 

@@ -1,7 +1,7 @@
 """Are cosines and sines those of transformers, for every rope type, position and chunk?
 
 Covers: shardnode/work/rotary.py on the specs that configurations give. Does not cover: reading configurations
-(test_families_rope.py), applying the tables (test_kernels.py).
+(test_families_rope.py), applying the tables (tests/contract/test_backends.py).
 """
 
 from __future__ import annotations
