@@ -8,6 +8,7 @@
 #include "interface.h"
 #include "product.h"
 #include "steps.h"
+#include "stored.h"
 
 struct variant {
     const char *name;
@@ -18,9 +19,12 @@ struct variant {
     sum_of *sum;
     prepare_rows *prepare;
     attend_rows *attend;
+    attend_block *attend_block;
     gate_rows *gate;
     add_parts *add;
     normalize_rows *normalize;
+    widen_numbers *widen;
+    narrow_numbers *narrow;
 };
 
 extern const struct variant *chosen;

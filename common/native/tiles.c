@@ -1,7 +1,8 @@
-/* How is one tile computed for a few rows, from a block's input to its part of the output?
+/* How is one tile computed, from a block's input to its part of the output?
  *
- * Covers: the products and the steps between them in one call, weights in memory or in the page cache.
- * Does not cover: products (kernel.c, ranges.c), steps (steps.c), many rows (torch: shardnode/work/kernels.py).
+ * Covers: the products and the steps between them in one call, for any number of rows, weights in memory or in the page
+ * cache; how threads share the steps.
+ * Does not cover: products (kernel.c, ranges.c), steps (steps.c, attend.c, attend_block.c).
  *
  * One call and not five: between two calls from Python pass tens of microseconds, in which worker threads go to sleep.
  */
@@ -11,7 +12,10 @@
 
 #include <stdlib.h>
 
-enum { LEAST_SHARED_BYTES = 32 * 1024 }; /* of keys and values: fewer are read before another thread has begun */
+enum {
+    LEAST_SHARED_BYTES = 32 * 1024, /* of keys and values: fewer are read before another thread has begun */
+    LEAST_BLOCKED = 16,             /* queries of a KV head: fewer are sooner done one by one, with the same bits */
+};
 
 static int is_matrix(const struct matrix *matrix, ptrdiff_t depth) {
     return matrix->kind >= 0 && matrix->kind < WEIGHT_KINDS && matrix->depth == depth && matrix->width > 0;
@@ -27,20 +31,63 @@ static int multiply_by(const float *rows, ptrdiff_t row_count, const struct matr
     return multiply(&product);
 }
 
+static ptrdiff_t share_of(ptrdiff_t row_count, int part, int part_count) { return row_count * part / part_count; }
+
+static void prepare_part(const void *work, int part, int part_count) {
+    const struct attention *a = work;
+    chosen->prepare(a, share_of(a->row_count, part, part_count), share_of(a->row_count, part + 1, part_count));
+}
+
 static void attend_part(const void *work, int part, int part_count) {
     (void)part_count;
     chosen->attend(work, part);
 }
 
-/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads. */
+static ptrdiff_t queries_of_kv_head(const struct attention *a) {
+    return a->row_count * (a->query_count / a->kv_count);
+}
+
+/* Blocks of queries of all KV heads are shared out one by one, the last ones, which look at most, first. */
+static void attend_blocks(const void *work, int part, int part_count) {
+    const struct attention *a = work;
+    const ptrdiff_t blocks = (queries_of_kv_head(a) + QUERIES_AT_ONCE - 1) / QUERIES_AT_ONCE;
+    for (ptrdiff_t number = part; number < blocks * a->kv_count; number += part_count)
+        chosen->attend_block(a, number % a->kv_count, (blocks - 1 - number / a->kv_count) * QUERIES_AT_ONCE);
+}
+
+/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads, or blocks of rows. */
 static void attend(const struct attention *a) {
-    chosen->prepare(a);
+    const ptrdiff_t row_bytes = (a->query_count + 2 * a->kv_count) * a->head_size * (ptrdiff_t)sizeof(float);
     const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * (ptrdiff_t)sizeof(float);
+    workers_run(prepare_part, a, part_count_of(a->row_count * row_bytes, a->row_count));
+    if (queries_of_kv_head(a) >= LEAST_BLOCKED) {
+        const ptrdiff_t blocks = queries_of_kv_head(a) / QUERIES_AT_ONCE + 1;
+        workers_run(attend_blocks, a, (int)least(blocks * a->kv_count, MOST_PARTS));
+        return;
+    }
     if (bytes >= LEAST_SHARED_BYTES && a->kv_count <= MOST_PARTS) {
         workers_run(attend_part, a, (int)a->kv_count);
         return;
     }
     for (ptrdiff_t h = 0; h < a->kv_count; h++) chosen->attend(a, h);
+}
+
+/* What lies between an FFN tile's two products. */
+struct gate {
+    const struct ffn_tile *tile;
+    ptrdiff_t row_count;
+    float *both, *gated;
+};
+
+static void gate_part(const void *work, int part, int part_count) {
+    const struct gate *gate = work;
+    const ptrdiff_t first = share_of(gate->row_count, part, part_count), width = gate->tile->gate_up.width;
+    const ptrdiff_t count = share_of(gate->row_count, part + 1, part_count) - first;
+    float *both = gate->both + first * width;
+    if (gate->tile->gate_up_bias)
+        for (ptrdiff_t r = 0; r < count; r++)
+            for (ptrdiff_t c = 0; c < width; c++) both[r * width + c] += gate->tile->gate_up_bias[c];
+    chosen->gate(both, count, width / 2, (enum activation)gate->tile->activation, gate->gated + first * (width / 2));
 }
 
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
@@ -51,17 +98,15 @@ EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, con
 int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
     const ptrdiff_t columns = tile->gate_up.width / 2;
     if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
-        !is_matrix(&tile->down, columns))
+        !is_matrix(&tile->down, columns) || tile->activation < 0 || tile->activation >= ACTIVATIONS)
         return REFUSED;
     float *const both = malloc((size_t)(row_count * columns * 3) * sizeof *both);
     if (!both) return REFUSED;
     float *const gated = both + row_count * columns * 2;
     int outcome = multiply_by(rows, row_count, &tile->gate_up, both);
     if (outcome == DONE) {
-        if (tile->gate_up_bias)
-            for (ptrdiff_t r = 0; r < row_count; r++)
-                for (ptrdiff_t c = 0; c < columns * 2; c++) both[r * columns * 2 + c] += tile->gate_up_bias[c];
-        chosen->gate(both, row_count, columns, gated);
+        const struct gate gate = {.tile = tile, .row_count = row_count, .both = both, .gated = gated};
+        workers_run(gate_part, &gate, part_count_of(row_count * columns * 3 * (ptrdiff_t)sizeof *both, row_count));
         outcome = multiply_by(gated, row_count, &tile->down, part);
     }
     free(both);

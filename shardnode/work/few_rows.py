@@ -66,7 +66,7 @@ class FewRows:
         names = HEAD_VECTORS if kind == ATTENTION else FFN_VECTORS
         vectors = [vector(places[name]) if name in places else None for name in names]
         if kind != ATTENTION:
-            return FfnTile(matrix(places["gate_up"]), matrix(places["down"]), *vectors)
+            return FfnTile(matrix(places["gate_up"]), matrix(places["down"]), *vectors, 0)
         matrices = AttentionTile(matrix(places["qkv"]), matrix(places["output"]))
         first_head = layout.kv_first - self._first_kv_head
         return HeadTile(matrices, *vectors, layout.count, layout.kv_count, first_head)
