@@ -90,35 +90,37 @@ static void score(const float *queries, const float *keys, ptrdiff_t size, float
     EACH_SCORE(p, v) store(scores + p * QUERIES + v * LANES, add(sums[p][v], others[p][v]));
 }
 
-/* Make weights of a panel's scores with `count` positions. `all`: every query looks at every one of them. */
-ALWAYS_INLINE void weigh(struct block *block, ptrdiff_t panel, int count, const int all) {
+/* Make weights of all scores with `count` positions. `all`: every query looks at every one of them. */
+ALWAYS_INLINE void weigh(struct block *block, int count, const int all) {
     const float factor = 1.0f / sqrtf((float)block->attention->head_size);
-    const int *starts = block->starts + panel, *stops = block->stops + panel;
-    float *tops = block->tops + panel, *totals = block->totals + panel, *shrinks = block->shrinks + panel;
-    float largest[PANEL];
-    memcpy(largest, tops, sizeof largest);
+    const int width = (int)rounded_up(block->count, PANEL), *starts = block->starts, *stops = block->stops;
+    float largest[QUERIES], totals[QUERIES]; /* of which compilers know that they are apart from weights */
+    memcpy(largest, block->tops, sizeof largest);
+    memcpy(totals, block->totals, sizeof totals);
     for (int p = 0; p < count; p++) {
-        float *scores = block->weights + p * QUERIES + panel;
-        for (int q = 0; q < PANEL; q++) {
+        float *scores = block->weights + p * QUERIES;
+        for (int q = 0; q < width; q++) {
             const float scaled = scores[q] * factor;
-            scores[q] = all || ((starts[q] <= p) & (p < stops[q])) ? scaled : -INFINITY;
+            scores[q] = all ? scaled : either(mask_of((starts[q] <= p) & (p < stops[q])), scaled, -INFINITY);
             largest[q] = scores[q] > largest[q] ? scores[q] : largest[q];
         }
     }
-    for (int q = 0; q < PANEL; q++) {
-        const float shrink = totals[q] > 0 ? exponential(tops[q] - largest[q]) : 0.0f;
-        shrinks[q] = largest[q] > tops[q] ? shrink : 1.0f;
-        totals[q] *= shrinks[q];
-        tops[q] = largest[q];
+    for (int q = 0; q < width; q++) {
+        const float top = block->tops[q];
+        const float shrink = either(mask_of(totals[q] > 0), exponential(top - largest[q]), 0.0f);
+        block->shrinks[q] = either(mask_of(largest[q] > top), shrink, 1.0f);
+        totals[q] *= block->shrinks[q];
     }
     for (int p = 0; p < count; p++) {
-        float *weights = block->weights + p * QUERIES + panel;
-        for (int q = 0; q < PANEL; q++) {
+        float *weights = block->weights + p * QUERIES;
+        for (int q = 0; q < width; q++) {
             const float weight = exponential(weights[q] - largest[q]);
-            weights[q] = all || ((starts[q] <= p) & (p < stops[q])) ? weight : 0.0f;
+            weights[q] = all ? weight : either(mask_of((starts[q] <= p) & (p < stops[q])), weight, 0.0f);
             totals[q] += weights[q];
         }
     }
+    memcpy(block->tops, largest, sizeof largest);
+    memcpy(block->totals, totals, sizeof totals);
 }
 
 /* Add values of the positions from `first` up to `stop`, times their weights, to the contexts of some queries. */
@@ -188,15 +190,14 @@ static void add_block(struct block *block, ptrdiff_t first, int count) {
         block->stops[q] = (int)least(count, most(0, stop_of(a, row) - first));
         all &= block->starts[q] == 0 && block->stops[q] == count;
     }
-    for (ptrdiff_t panel = 0; panel < block->count; panel += PANEL) {
-        /* The last ones overlap; of the first block, which may be shorter, none begins before position 0. */
+    for (ptrdiff_t panel = 0; panel < block->count; panel += PANEL)
         for (int p = 0; p < count; p += SCORES) {
+            /* The last ones overlap others; in a short block those before it, and there are some. */
             const int at = (int)least(p, count - SCORES);
             score(block->queries + panel * size, keys + at * size, size, block->weights + at * QUERIES + panel);
         }
-        if (all) weigh(block, panel, count, 1);
-        else weigh(block, panel, count, 0);
-    }
+    if (all) weigh(block, count, 1);
+    else weigh(block, count, 0);
     if (block->pitch == size) {
         add_contexts(block, values, size);
         return;

@@ -20,9 +20,23 @@ enum { LANES_KEPT = 16 }; /* sums along a row are kept in so many parts, whateve
 #define UNROLLED _Pragma("GCC unroll 8")
 #endif
 
+/* Return a where the bits of `mask` are set and b where they are not: of `?:` compilers make branches, and then they make
+ * no vectors. */
+ALWAYS_INLINE float either(uint32_t mask, float a, float b) {
+    uint32_t a_bits, b_bits;
+    float made;
+    memcpy(&a_bits, &a, sizeof a);
+    memcpy(&b_bits, &b, sizeof b);
+    a_bits = (a_bits & mask) | (b_bits & ~mask);
+    memcpy(&made, &a_bits, sizeof made);
+    return made;
+}
+ALWAYS_INLINE uint32_t mask_of(int condition) { return -(uint32_t)condition; }
+
 /* Return e^x, within two units in the last place; 0 and not a subnormal below -87. */
 ALWAYS_INLINE float exponential(float x) {
-    const float bounded = x < -87.0f ? -87.0f : x > 88.0f ? 88.0f : x;
+    const uint32_t is_small = mask_of(x < -87.0f);
+    const float least = either(is_small, -87.0f, x), bounded = least > 88.0f ? 88.0f : least;
     const float rounding = 12582912.0f; /* 1.5 * 2^23: adding it leaves no room for a fraction */
     const float shifted = __builtin_fmaf(bounded, 1.44269504f, rounding);
     const float whole = shifted - rounding;
@@ -40,7 +54,7 @@ ALWAYS_INLINE float exponential(float x) {
     const uint32_t power = (bits - 0x4B400000u + 127u) << 23;
     float scale;
     memcpy(&scale, &power, sizeof scale);
-    return x < -87.0f ? 0.0f : sum * scale;
+    return either(is_small, 0.0f, sum * scale);
 }
 
 /* Return the value at x of the polynomial with these coefficients, the highest power's first. */
@@ -66,9 +80,9 @@ ALWAYS_INLINE float normal_share(float x) {
     const float far = POLYNOMIAL(small, -1.047766399936249e1f, 1.297719955372516e1f, -7.495518717768503f,
                                  2.921019019210786f, -1.015265279202700f, 4.218463358204948e-1f,
                                  -2.820767439740514e-1f, 5.641895067754075e-1f);
-    const float outer = exponential(-square) * inverse * (size < 2.0f ? near : far); /* erfc(|at|) */
-    const float beyond = at < 0.0f ? 0.5f * outer : 1.0f - 0.5f * outer;
-    return size < 1.0f ? 0.5f + 0.5f * inner : beyond;
+    const float outer = exponential(-square) * inverse * either(mask_of(size < 2.0f), near, far); /* erfc(|at|) */
+    const float beyond = either(mask_of(at < 0.0f), 0.5f * outer, 1.0f - 0.5f * outer);
+    return either(mask_of(size < 1.0f), 0.5f + 0.5f * inner, beyond);
 }
 
 ALWAYS_INLINE float added_up(const float *lanes) {

@@ -14,7 +14,7 @@
 
 enum {
     LEAST_SHARED_BYTES = 32 * 1024, /* of keys and values: fewer are read before another thread has begun */
-    LEAST_BLOCKED = 16,             /* queries of a KV head: fewer are sooner done one by one, with the same bits */
+    LEAST_BLOCKED = 8,              /* queries of a KV head: fewer are sooner done one by one, with the same bits */
 };
 
 static int is_matrix(const struct matrix *matrix, ptrdiff_t depth) {

@@ -144,7 +144,7 @@ def gate(both: torch.Tensor) -> torch.Tensor:
     """Return what an FFN tile makes of its first product."""
     width = both.shape[1]
     gate_up, down = torch.eye(width), torch.eye(width // 2, width)
-    part, outcome = feed_forward(both, FfnTile(matrix_of(gate_up), matrix_of(down), None))
+    part, outcome = feed_forward(both, FfnTile(matrix_of(gate_up), matrix_of(down), None, 0))
     assert outcome is Outcome.DONE
     return part[:, : width // 2]
 
