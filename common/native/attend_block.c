@@ -1,7 +1,7 @@
-/* What do many rows attend to, bit for bit what attend.c gives each of them?
+/* What does a block of queries attend to, bit for bit what attend.c gives each of them?
  *
- * Covers: a block of queries of one KV head, one thread, one instruction set (vectors.h); compiled once for each.
- * Does not cover: threads, when rows are many enough for this (tiles.c).
+ * Covers: queries of one KV head, one thread, one instruction set (vectors.h); compiled once for each.
+ * Does not cover: threads (tiles.c).
  *
  * Vectors lie across queries, not along the head: each score keeps its own chains and the order in which they are added
  * up, nothing is summed within a vector, and the softmax is plain. Queries share the keys and values that are read;
@@ -19,6 +19,7 @@ enum {
     POSITIONS = POSITIONS_AT_ONCE,
     VECTORS = 2,             /* of queries, whose scores are computed side by side */
     PANEL = VECTORS * LANES, /* queries in them; they lie [head_size, PANEL] */
+    FEWEST = 3,              /* queries: fewer are sooner done one by one */
     CONTEXTS = 4,            /* queries whose contexts are computed side by side */
 #if defined(SHARDMESH_AVX2)
     SCORES = 2, /* positions whose scores are: 2 x 2 x 2 sums of 16 registers */
@@ -239,12 +240,15 @@ void VARIANT(attend_block)(const struct attention *a, ptrdiff_t kv_head, ptrdiff
     const ptrdiff_t last_row = (first + block.count - 1) / group, stop = stop_of(a, last_row);
     const ptrdiff_t padded = pitch == size ? 0 : POSITIONS * pitch; /* a multiple of 64 bytes, as all of these are */
     const ptrdiff_t floats = QUERIES * (size + pitch + POSITIONS + SCORES) + padded;
-    float *const memory = stop < SCORES ? NULL : aligned_alloc(64, (size_t)floats * sizeof *memory);
-    if (!memory) { /* a prompt's very first rows, or there is none: one after the other */
-        for (ptrdiff_t q = first; q < first + block.count; q++) VARIANT(attend_heads)(a, q / group, kv_head, q % group, 1);
+    const int is_possible = block.count >= FEWEST && stop >= SCORES; /* else `score` would read what lies before keys */
+    float *const memory = !is_possible ? NULL : aligned_alloc(64, (size_t)floats * sizeof *memory);
+    if (!memory) { /* or there is none left */
+        for (ptrdiff_t q = first; q < first + block.count; q++) VARIANT(attend_query)(a, q / group, kv_head, q % group);
         return;
     }
-    memset(memory, 0, (size_t)floats * sizeof *memory);
+    memset(memory, 0, (size_t)(rounded_up(block.count, PANEL) * size) * sizeof *memory);
+    memset(memory + QUERIES * size, 0, (size_t)(block.count * pitch) * sizeof *memory);
+    memset(memory + floats - padded, 0, (size_t)padded * sizeof *memory);
     block.queries = memory;
     block.contexts = block.queries + QUERIES * size;
     block.weights = block.contexts + QUERIES * pitch + SCORES * QUERIES; /* before them, what overlaps the block's begin */

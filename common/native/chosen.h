@@ -18,8 +18,7 @@ struct variant {
     put_pieces *put_pieces;
     sum_of *sum;
     prepare_rows *prepare;
-    attend_rows *attend;
-    attend_block *attend_block;
+    attend_block *attend;
     gate_rows *gate;
     add_parts *add;
     normalize_rows *normalize;
@@ -41,7 +40,7 @@ enum { PIECE_BYTES = 256 * 1024 }; /* of rows, at least one, that are taken from
 /* Compute a product of at most MOST_ROWS rows, range by range of k; NOT_CACHED also when there is no memory for sums. */
 int multiply_by_ranges(const struct product *product);
 
-/* Tell whether an attention is one that attend_rows can compute. */
+/* Tell whether an attention is one that attend_block can compute. */
 int is_possible(const struct attention *attention);
 
 #endif

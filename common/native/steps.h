@@ -12,7 +12,7 @@ enum activation { SILU, GELU, GELU_TANH, ACTIVATIONS };
 enum {
     MOST_HEAD_SIZE = 512,
     POSITIONS_AT_ONCE = 64, /* in a block of a softmax, which begins at a multiple of that */
-    QUERIES_AT_ONCE = 64,   /* in a block of many rows' queries */
+    QUERIES_AT_ONCE = 64,   /* in a block of queries */
 };
 
 /* Neighbouring rows of one sequence in one attention tile, after the product with its qkv matrix. */
@@ -42,13 +42,10 @@ static inline ptrdiff_t start_of(const struct attention *a, ptrdiff_t row) {
 /* Add the bias, norm and turn queries and keys of the rows from `first` up to `stop`; write keys and values where they
  * belong. Then, when all rows are prepared, any threads may compute what different queries attend to. */
 typedef void prepare_rows(const struct attention *attention, ptrdiff_t first, ptrdiff_t stop);
-/* Write what `heads` (at most 16) queries of a row attend to, the KV head's from `first_head` on. */
-typedef void attend_heads(const struct attention *attention, ptrdiff_t row, ptrdiff_t kv_head, ptrdiff_t first_head,
-                          ptrdiff_t heads);
-/* The same for all queries of one KV head. */
-typedef void attend_rows(const struct attention *attention, ptrdiff_t kv_head);
-/* The same bits for a block of them, counted row by row and in it head by head: QUERIES_AT_ONCE from `first` on, or as
- * many as there are. */
+/* Write what one query of a row attends to: the one of `head`, of those of a KV head. */
+typedef void attend_query(const struct attention *attention, ptrdiff_t row, ptrdiff_t kv_head, ptrdiff_t head);
+/* The same bits for a block of a KV head's queries, which are counted row by row and in it head by head: for
+ * QUERIES_AT_ONCE from `first` on, or as many as there are. */
 typedef void attend_block(const struct attention *attention, ptrdiff_t kv_head, ptrdiff_t first);
 /* gated[r, c] = activation(both[r, c]) * both[r, columns + c] */
 typedef void gate_rows(const float *both, ptrdiff_t row_count, ptrdiff_t columns, enum activation activation,
@@ -60,8 +57,7 @@ typedef void normalize_rows(float *hidden, const float *addend, const float *wei
                             ptrdiff_t width, float epsilon, float *normed);
 
 prepare_rows prepare_rows_avx512, prepare_rows_avx2, prepare_rows_neon;
-attend_heads attend_heads_avx512, attend_heads_avx2, attend_heads_neon;
-attend_rows attend_rows_avx512, attend_rows_avx2, attend_rows_neon;
+attend_query attend_query_avx512, attend_query_avx2, attend_query_neon;
 attend_block attend_block_avx512, attend_block_avx2, attend_block_neon;
 gate_rows gate_rows_avx512, gate_rows_avx2, gate_rows_neon;
 add_parts add_parts_avx512, add_parts_avx2, add_parts_neon;

@@ -12,10 +12,7 @@
 
 #include <stdlib.h>
 
-enum {
-    LEAST_SHARED_BYTES = 32 * 1024, /* of keys and values: fewer are read before another thread has begun */
-    LEAST_BLOCKED = 8,              /* queries of a KV head: fewer are sooner done one by one, with the same bits */
-};
+enum { LEAST_SHARED_BYTES = 32 * 1024 }; /* of keys and values: fewer are read before another thread has begun */
 
 static int is_matrix(const struct matrix *matrix, ptrdiff_t depth) {
     return matrix->kind >= 0 && matrix->kind < WEIGHT_KINDS && matrix->depth == depth && matrix->width > 0;
@@ -38,38 +35,25 @@ static void prepare_part(const void *work, int part, int part_count) {
     chosen->prepare(a, share_of(a->row_count, part, part_count), share_of(a->row_count, part + 1, part_count));
 }
 
-static void attend_part(const void *work, int part, int part_count) {
-    (void)part_count;
-    chosen->attend(work, part);
-}
-
-static ptrdiff_t queries_of_kv_head(const struct attention *a) {
-    return a->row_count * (a->query_count / a->kv_count);
+static ptrdiff_t blocks_of(const struct attention *a) {
+    return (a->row_count * (a->query_count / a->kv_count) + QUERIES_AT_ONCE - 1) / QUERIES_AT_ONCE;
 }
 
 /* Blocks of queries of all KV heads are shared out one by one, the last ones, which look at most, first. */
-static void attend_blocks(const void *work, int part, int part_count) {
+static void attend_part(const void *work, int part, int part_count) {
     const struct attention *a = work;
-    const ptrdiff_t blocks = (queries_of_kv_head(a) + QUERIES_AT_ONCE - 1) / QUERIES_AT_ONCE;
+    const ptrdiff_t blocks = blocks_of(a);
     for (ptrdiff_t number = part; number < blocks * a->kv_count; number += part_count)
-        chosen->attend_block(a, number % a->kv_count, (blocks - 1 - number / a->kv_count) * QUERIES_AT_ONCE);
+        chosen->attend(a, number % a->kv_count, (blocks - 1 - number / a->kv_count) * QUERIES_AT_ONCE);
 }
 
-/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads, or blocks of rows. */
+/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads, and blocks of rows. */
 static void attend(const struct attention *a) {
-    const ptrdiff_t row_bytes = (a->query_count + 2 * a->kv_count) * a->head_size * (ptrdiff_t)sizeof(float);
-    const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * (ptrdiff_t)sizeof(float);
+    const ptrdiff_t item = sizeof(float), row_bytes = (a->query_count + 2 * a->kv_count) * a->head_size * item;
+    const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * item;
+    const ptrdiff_t parts = bytes < LEAST_SHARED_BYTES ? 1 : least(blocks_of(a) * a->kv_count, MOST_PARTS);
     workers_run(prepare_part, a, part_count_of(a->row_count * row_bytes, a->row_count));
-    if (queries_of_kv_head(a) >= LEAST_BLOCKED) {
-        const ptrdiff_t blocks = queries_of_kv_head(a) / QUERIES_AT_ONCE + 1;
-        workers_run(attend_blocks, a, (int)least(blocks * a->kv_count, MOST_PARTS));
-        return;
-    }
-    if (bytes >= LEAST_SHARED_BYTES && a->kv_count <= MOST_PARTS) {
-        workers_run(attend_part, a, (int)a->kv_count);
-        return;
-    }
-    for (ptrdiff_t h = 0; h < a->kv_count; h++) chosen->attend(a, h);
+    workers_run(attend_part, a, (int)parts);
 }
 
 /* What lies between an FFN tile's two products. */
