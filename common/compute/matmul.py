@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from common.native.library import WEIGHT_KINDS, load
+from common.native.library import WEIGHT_KINDS, shared
 
 MOST_NATIVE_ROWS = 32
 """Up to this many rows our own kernels are faster than torch, whatever the type of the weights."""
@@ -29,7 +29,7 @@ FEW_THREADS = 2
 SLAB_BYTES = 2 * 1024 * 1024
 """Of float32 weights that torch is given at a time, when they are stored in 16 bits."""
 
-kernels = load()
+kernels = shared()
 """Of our own; replaced by `absent(...)` where tests want none."""
 _KINDS = {getattr(torch, name): kind for kind, name in enumerate(WEIGHT_KINDS)}
 _own = threading.local()

@@ -13,6 +13,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 
 from common.native.build import LIBRARY
@@ -178,6 +179,12 @@ def load(path: Path = LIBRARY) -> Kernels:
         return absent(f"this processor has none of {', '.join(names)}")
     functions.shardmesh_choose_variant(names.index(variants[0]))
     return Kernels(variants=tuple(variants), reason="", functions=functions)
+
+
+@cache
+def shared() -> Kernels:
+    """Return the library as this process first loaded it: the choice of an instruction set is one for all of it."""
+    return load()
 
 
 def _is_cut_short(path: Path) -> bool:
