@@ -15,10 +15,10 @@ import numpy as np
 
 from common.compute.address import address
 from common.errors import InputError
-from common.native.library import WEIGHT_KINDS, load
+from common.native.library import WEIGHT_KINDS, shared
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored
 
-kernels = load()
+kernels = shared()
 """Of our own; replaced by `absent(...)` where tests want none."""
 FEW_ROWS = 32
 """Up to so many rows memory is what limits a product; of more, as in a prompt, processors are."""

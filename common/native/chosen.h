@@ -8,6 +8,7 @@
 #include "interface.h"
 #include "product.h"
 #include "steps.h"
+#include "stored.h"
 
 struct variant {
     const char *name;
@@ -20,10 +21,12 @@ struct variant {
     multiply_packed *multiply_packed;
     sum_of *sum;
     prepare_rows *prepare;
-    attend_rows *attend;
+    attend_block *attend;
     gate_rows *gate;
     add_parts *add;
     normalize_rows *normalize;
+    widen_numbers *widen;
+    narrow_numbers *narrow;
 };
 
 extern const struct variant *chosen;
@@ -43,7 +46,7 @@ int multiply_by_ranges(const struct product *product);
 /* Compute a product of many rows whose weights are in memory; nonzero, with sums half made, when there is no memory. */
 int multiply_many_rows(const struct product *product);
 
-/* Tell whether an attention is one that attend_rows can compute. */
+/* Tell whether an attention is one that attend_block can compute. */
 int is_possible(const struct attention *attention);
 
 #endif

@@ -1,7 +1,7 @@
 /* Which functions does the library export? library.py declares the same for ctypes, and a test compares the two.
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
- * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c).
+ * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
@@ -38,6 +38,11 @@ EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const 
 EXPORT int shardmesh_add(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums);
 EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
                                ptrdiff_t width, float epsilon, float *normed);
+EXPORT int shardmesh_widen(const void *from, int kind, ptrdiff_t count, float *to);
+EXPORT int shardmesh_narrow(const float *from, int kind, ptrdiff_t count, void *to);
+EXPORT int shardmesh_transpose(const void *from, ptrdiff_t from_pitch_items, ptrdiff_t rows, ptrdiff_t columns,
+                               int item_bytes, void *to);
+
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
 
 #endif

@@ -13,6 +13,7 @@ import os
 import struct
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import cache
 from pathlib import Path
 
 from common.native.build import LIBRARY
@@ -24,6 +25,8 @@ LEAST_THREADED_BYTES = 1024 * 1024
 NONE = "none"
 WEIGHT_KINDS = ("float32", "float16", "bfloat16")
 """What weights may be, numbered as in product.h."""
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
+"""What an FFN tile's gate may be, numbered as in steps.h."""
 ELF_HEADER = struct.Struct("<40xQ10xHH2x")
 """Of 64 bits: where the table of sections is, which linkers write last, and the size and number of its entries."""
 
@@ -55,7 +58,9 @@ class Matrix(ctypes.Structure):
 class FfnTile(ctypes.Structure):
     """`struct ffn_tile` of tiles.h."""
 
-    _fields_ = (("gate_up", Matrix), ("down", Matrix), ("gate_up_bias", ctypes.c_void_p))
+    _fields_ = (
+        ("gate_up", Matrix), ("down", Matrix), ("gate_up_bias", ctypes.c_void_p), ("activation", ctypes.c_int),
+    )  # fmt: skip
 
 
 class AttentionTile(ctypes.Structure):
@@ -176,6 +181,12 @@ def load(path: Path = LIBRARY) -> Kernels:
     return Kernels(variants=tuple(variants), reason="", functions=functions)
 
 
+@cache
+def shared() -> Kernels:
+    """Return the library as this process first loaded it: the choice of an instruction set is one for all of it."""
+    return load()
+
+
 def _is_cut_short(path: Path) -> bool:
     """Tell whether the end of an ELF file is missing: the system's loader would crash on it instead of refusing it."""
     with path.open("rb") as file:
@@ -204,7 +215,7 @@ def _variant_names(functions: ctypes.CDLL) -> list[str]:
 
 
 def _declare(functions: ctypes.CDLL) -> None:
-    """Tell ctypes the functions of matmul.c, tiles.c and layers.c. Raises: AttributeError: one is missing."""
+    """Tell ctypes the functions of matmul.c, tiles.c, layers.c, conversions.c. Raises: AttributeError: one is missing."""
     address, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
     functions.shardmesh_abi_version.restype = integer
     functions.shardmesh_abi_version.argtypes = []
@@ -233,5 +244,10 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_add.argtypes = [address, size, size, address]
     functions.shardmesh_normalize.restype = integer
     functions.shardmesh_normalize.argtypes = [address, address, address, size, size, ctypes.c_float, address]
+    for convert in (functions.shardmesh_widen, functions.shardmesh_narrow):
+        convert.restype = integer
+        convert.argtypes = [address, integer, size, address]
+    functions.shardmesh_transpose.restype = integer
+    functions.shardmesh_transpose.argtypes = [address, size, size, size, integer, address]
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -21,7 +21,8 @@ enum way { NOTHING_TO_DO, BY_COLUMNS, BY_RANGES, NOT_FROM_CACHE };
 #define ENTRY(name) \
     {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, packed_rows_##name, \
      pack_rows_##name, multiply_packed_##name, sum_of_##name, \
-     prepare_rows_##name, attend_rows_##name, gate_rows_##name, add_parts_##name, normalize_rows_##name}
+     prepare_rows_##name, attend_block_##name, gate_rows_##name, add_parts_##name, \
+     normalize_rows_##name, widen_numbers_##name, narrow_numbers_##name}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)

@@ -1,7 +1,8 @@
-/* How is one tile computed for a few rows, from a block's input to its part of the output?
+/* How is one tile computed, from a block's input to its part of the output?
  *
- * Covers: the products and the steps between them in one call, weights in memory or in the page cache.
- * Does not cover: products (kernel.c, ranges.c), steps (steps.c), many rows (torch: shardnode/work/kernels.py).
+ * Covers: the products and the steps between them in one call, for any number of rows, weights in memory or in the page
+ * cache; how threads share the steps.
+ * Does not cover: products (kernel.c, ranges.c), steps (steps.c, attend.c, attend_block.c).
  *
  * One call and not five: between two calls from Python pass tens of microseconds, in which worker threads go to sleep.
  */
@@ -27,20 +28,50 @@ static int multiply_by(const float *rows, ptrdiff_t row_count, const struct matr
     return multiply(&product);
 }
 
-static void attend_part(const void *work, int part, int part_count) {
-    (void)part_count;
-    chosen->attend(work, part);
+static ptrdiff_t share_of(ptrdiff_t row_count, int part, int part_count) { return row_count * part / part_count; }
+
+static void prepare_part(const void *work, int part, int part_count) {
+    const struct attention *a = work;
+    chosen->prepare(a, share_of(a->row_count, part, part_count), share_of(a->row_count, part + 1, part_count));
 }
 
-/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads. */
+static ptrdiff_t blocks_of(const struct attention *a) {
+    return (a->row_count * (a->query_count / a->kv_count) + QUERIES_AT_ONCE - 1) / QUERIES_AT_ONCE;
+}
+
+/* Blocks of queries of all KV heads are shared out one by one, the last ones, which look at most, first. */
+static void attend_part(const void *work, int part, int part_count) {
+    const struct attention *a = work;
+    const ptrdiff_t blocks = blocks_of(a);
+    for (ptrdiff_t number = part; number < blocks * a->kv_count; number += part_count)
+        chosen->attend(a, number % a->kv_count, (blocks - 1 - number / a->kv_count) * QUERIES_AT_ONCE);
+}
+
+/* Carry one sequence's rows from the qkv product to the output product; threads take KV heads, and blocks of rows. */
 static void attend(const struct attention *a) {
-    chosen->prepare(a);
-    const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * (ptrdiff_t)sizeof(float);
-    if (bytes >= LEAST_SHARED_BYTES && a->kv_count <= MOST_PARTS) {
-        workers_run(attend_part, a, (int)a->kv_count);
-        return;
-    }
-    for (ptrdiff_t h = 0; h < a->kv_count; h++) chosen->attend(a, h);
+    const ptrdiff_t item = sizeof(float), row_bytes = (a->query_count + 2 * a->kv_count) * a->head_size * item;
+    const ptrdiff_t bytes = a->kv_count * (a->first_position + a->row_count) * a->head_size * 2 * item;
+    const ptrdiff_t parts = bytes < LEAST_SHARED_BYTES ? 1 : least(blocks_of(a) * a->kv_count, MOST_PARTS);
+    workers_run(prepare_part, a, part_count_of(a->row_count * row_bytes, a->row_count));
+    workers_run(attend_part, a, (int)parts);
+}
+
+/* What lies between an FFN tile's two products. */
+struct gate {
+    const struct ffn_tile *tile;
+    ptrdiff_t row_count;
+    float *both, *gated;
+};
+
+static void gate_part(const void *work, int part, int part_count) {
+    const struct gate *gate = work;
+    const ptrdiff_t first = share_of(gate->row_count, part, part_count), width = gate->tile->gate_up.width;
+    const ptrdiff_t count = share_of(gate->row_count, part + 1, part_count) - first;
+    float *both = gate->both + first * width;
+    if (gate->tile->gate_up_bias)
+        for (ptrdiff_t r = 0; r < count; r++)
+            for (ptrdiff_t c = 0; c < width; c++) both[r * width + c] += gate->tile->gate_up_bias[c];
+    chosen->gate(both, count, width / 2, (enum activation)gate->tile->activation, gate->gated + first * (width / 2));
 }
 
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
@@ -51,17 +82,15 @@ EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, con
 int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
     const ptrdiff_t columns = tile->gate_up.width / 2;
     if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
-        !is_matrix(&tile->down, columns))
+        !is_matrix(&tile->down, columns) || tile->activation < 0 || tile->activation >= ACTIVATIONS)
         return REFUSED;
     float *const both = malloc((size_t)(row_count * columns * 3) * sizeof *both);
     if (!both) return REFUSED;
     float *const gated = both + row_count * columns * 2;
     int outcome = multiply_by(rows, row_count, &tile->gate_up, both);
     if (outcome == DONE) {
-        if (tile->gate_up_bias)
-            for (ptrdiff_t r = 0; r < row_count; r++)
-                for (ptrdiff_t c = 0; c < columns * 2; c++) both[r * columns * 2 + c] += tile->gate_up_bias[c];
-        chosen->gate(both, row_count, columns, gated);
+        const struct gate gate = {.tile = tile, .row_count = row_count, .both = both, .gated = gated};
+        workers_run(gate_part, &gate, part_count_of(row_count * columns * 3 * (ptrdiff_t)sizeof *both, row_count));
         outcome = multiply_by(gated, row_count, &tile->down, part);
     }
     free(both);

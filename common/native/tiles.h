@@ -19,6 +19,7 @@ struct matrix {
 struct ffn_tile {
     struct matrix gate_up, down;
     const float *gate_up_bias; /* one for each column of gate_up, or NULL */
+    int activation;            /* steps.h's */
 };
 
 struct attention_tile {

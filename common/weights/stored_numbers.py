@@ -2,14 +2,19 @@
 
     float32 -> float32      float16 -> float16      bfloat16 -> uint16: numpy has no such type, a shift widens it
 
-Covers: the dtypes that a slice may have, by name; widening, which is exact; narrowing to the nearest, ties to even.
+Covers: the dtypes that a slice may have, by name; widening, which is exact; narrowing to the nearest, ties to even;
+transposing. Our own kernels do it where they are; numpy, more slowly and with the same numbers, where they are not.
 Does not cover: products with stored weights, which need no copy of them (common/compute/matmul.py).
 """
 
 from __future__ import annotations
 
+import ctypes
+
 import numpy as np
 import numpy.typing as npt
+
+from common.native.library import WEIGHT_KINDS, shared
 
 Floats = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.generic]
@@ -27,6 +32,13 @@ _QUIET_BIT = np.uint16(0x40)
 
 def widened(stored: Stored) -> Floats:
     """Return stored weights as float32; float32 itself is returned as it is."""
+    functions = _functions()
+    if stored.dtype != np.float32 and functions is not None and stored.flags.c_contiguous:
+        made = np.empty(stored.shape, np.float32)
+        kind = WEIGHT_KINDS.index(STORED_NAMES[stored.dtype])
+        outcome = functions.shardmesh_widen(_address(stored), kind, stored.size, _address(made))
+        assert outcome == 0, "the kind is one of the library's"
+        return made
     if stored.dtype == np.uint16:
         return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
     return stored.astype(np.float32, copy=False)
@@ -34,6 +46,14 @@ def widened(stored: Stored) -> Floats:
 
 def narrowed(values: Floats, dtype: str) -> Stored:
     """Return float32 numbers as a dtype of NUMPY_DTYPES: the nearest, ties to even; too large ones become infinity."""
+    functions = _functions()
+    is_plain = values.dtype == np.float32 and values.flags.c_contiguous
+    if dtype != "float32" and functions is not None and is_plain:
+        made = np.empty(values.shape, NUMPY_DTYPES[dtype])
+        kind = WEIGHT_KINDS.index(dtype)
+        outcome = functions.shardmesh_narrow(_address(values), kind, values.size, _address(made))
+        assert outcome == 0, "the kind is one of the library's"
+        return made
     if dtype != "bfloat16":
         with np.errstate(over="ignore"):
             return values.astype(NUMPY_DTYPES[dtype], copy=False)
@@ -42,3 +62,24 @@ def narrowed(values: Floats, dtype: str) -> Stored:
     rounded = ((bits + np.uint32(0x7FFF) + (high & np.uint16(1))) >> np.uint32(16)).astype(np.uint16)
     # Adding could make another number of one that is none.
     return np.where(np.isnan(values), high | _QUIET_BIT, rounded)
+
+
+def transposed(stored: Stored) -> Stored:
+    """Return a matrix [rows, columns] as a new one [columns, rows] without gaps."""
+    functions, (rows, columns) = _functions(), stored.shape
+    has_pitch = stored.strides[1] == stored.itemsize and stored.strides[0] % stored.itemsize == 0
+    if functions is None or not has_pitch or stored.itemsize not in (2, 4):
+        return np.array(stored.T, order="C")
+    made = np.empty((columns, rows), stored.dtype)
+    pitch = stored.strides[0] // stored.itemsize
+    outcome = functions.shardmesh_transpose(_address(stored), pitch, rows, columns, stored.itemsize, _address(made))
+    assert outcome == 0, "items have a size that the library knows"
+    return made
+
+
+def _functions() -> ctypes.CDLL | None:
+    return shared().functions
+
+
+def _address(array: Stored) -> int:
+    return int(array.__array_interface__["data"][0])

@@ -103,7 +103,7 @@ def test_what_cannot_be_had_at_once_is_not_waited_for(file: Path, what: str) -> 
     gate_up, down = random(64, 4096, seed=1), random(2048, 64, seed=2)
     places = write(file, gate_up, down)
     fd = os.open(file, os.O_RDWR)
-    tile = FfnTile(*[in_page_cache(CachedTile(fd=fd, offset=OFFSET), place) for place in places], None)
+    tile = FfnTile(*[in_page_cache(CachedTile(fd=fd, offset=OFFSET), place) for place in places], None, 0)
     if what == "evicted":
         os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
