@@ -22,8 +22,6 @@ struct cut {
     int has_failed; /* only ever set */
 };
 
-static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
-
 static ptrdiff_t rounded_up(ptrdiff_t count, ptrdiff_t unit) { return (count + unit - 1) / unit * unit; }
 
 static void pack_part(const void *work, int part, int part_count) {
