@@ -99,6 +99,7 @@ def test_a_pickle_that_executes_code_is_refused_and_not_executed(shell_with_torc
     """The mark that its code would leave does not appear."""
     torch = pytest.importorskip("torch")
     model = write_tiny_checkpoint(tmp_path / "model", layout="bin")
+    shell.allow_torch()
     mark = tmp_path / "executed"
     torch.save({"model.norm.weight": Payload(mark)}, model / "pytorch_model.bin")
     finished = shell_with_torch.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi")
