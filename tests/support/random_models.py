@@ -30,6 +30,7 @@ from tests.support.safetensors_files import write_tensors
 
 Format = Literal["safetensors", "sharded", "bin", "sharded-bin", "gguf"]
 FORMATS: tuple[Format, ...] = ("safetensors", "sharded", "bin", "sharded-bin", "gguf")
+INSTEAD_OF_BIN: Mapping[Format, Format] = {"bin": "safetensors", "sharded-bin": "sharded"}
 
 FAMILY_CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
 FAMILIES = tuple(FAMILY_CLASSES)
@@ -153,10 +154,12 @@ def write_config(directory: Path, config: Mapping[str, Any], *, spelling: Litera
 
 def readable(fmt: Format) -> Format:
     """Return the format itself, or safetensors for a `.bin` where torch is not there to read it."""
+    if fmt not in INSTEAD_OF_BIN:
+        return fmt
     try:
         import torch  # noqa: F401  # only whether it is there
     except ImportError:
-        return {"bin": "safetensors", "sharded-bin": "sharded"}.get(fmt, fmt)  # type: ignore[return-value]  # Formats
+        return INSTEAD_OF_BIN[fmt]
     return fmt
 
 
