@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from common.weights.stored_numbers import NUMPY_DTYPES, Floats, narrowed, widene
 from common.weights.weight_memory import WeightMemory
 from common.wire.tensor_codec import decode_tensor
 from coordinator.engine.ends import Ends
+from shardnode.config import NodeConfig, check_before_start
 from shardnode.sessions.session import Session
 from shardnode.work.slice_at_work import ShardNode
 from tests.support.random_models import build
@@ -216,12 +218,16 @@ def test_a_backend_that_there_is_not_is_refused() -> None:
 
 
 def test_without_kernels_there_is_torch_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start by kernels says what to do; torch's does not ask for them."""
+    """A start by kernels says what to do, also of a member that has no slice yet; torch's does not ask for them."""
     monkeypatch.setattr(matmul, "kernels", absent("a test wants none"))
     with pytest.raises(InputError, match="--backend torch"):
         backend_named(NATIVE)
+    member: dict[str, Any] = {"slice_directory": None, "listen": "127.0.0.1:0", "coordinator": "127.0.0.1:1"}
+    with pytest.raises(InputError, match="--backend torch"):
+        check_before_start(NodeConfig(**member))
     pytest.importorskip("torch")
     assert backend_named(TORCH).name == TORCH
+    check_before_start(NodeConfig(**member, backend=TORCH))
 
 
 def test_without_torch_its_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
