@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.compute.backend import NATIVE, check_backend
+from common.compute.backend import NATIVE, backend_named, check_backend
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.manifest import read_manifest
@@ -68,9 +68,10 @@ class NodeConfig:
 
 
 def check_before_start(config: NodeConfig) -> None:
-    """Look at what needs no listener and no kernels: the slice is one, the address may be listened on.
+    """Look at what can be seen at once: the slice is one, the address may be listened on, something computes.
 
-    Raises: SliceError: there is none, or it cannot be used; InputError: an address that others reach, without TLS.
+    Raises: SliceError: there is none, or it cannot be used; InputError: an address that others reach, without TLS; what
+    computes is not here.
     """
     if config.memory_budget is not None:
         parse_budget(config.memory_budget, taken_bytes=0)
@@ -78,3 +79,4 @@ def check_before_start(config: NodeConfig) -> None:
         check_listen_address(config.listen, insecure=config.insecure)
     if config.slice_directory is not None:
         read_manifest(config.slice_directory)
+    backend_named(config.backend, use_gpu=config.use_gpu)

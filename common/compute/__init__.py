@@ -1,1 +1,1 @@
-"""Arithmetic of both sides: products, the steps between blocks, tiles, by our kernels or torch; how fast a device is."""
+"""Arithmetic of both sides: products, steps between blocks, tiles, by our kernels or torch; how fast a device is."""

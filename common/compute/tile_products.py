@@ -31,6 +31,7 @@ FFN_VECTORS = ("gate_up_bias",)
 """The same of an FFN tile."""
 MOST_CACHED_ROWS = 8
 """Of more, the sums alone are larger than the nearest caches; they go through the window."""
+_OUTCOMES = tuple(Outcome)  # by number: asking the class takes ten times as long
 
 
 MatrixAt = Callable[[TensorPlace], Matrix]
@@ -104,4 +105,4 @@ def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) 
 def _checked(outcome: int) -> Outcome:
     if outcome == Outcome.REFUSED:  # shapes come from one layout, so they fit
         raise ResourceError("there is no memory for the rows of this round; send fewer at a time")
-    return Outcome(outcome)
+    return _OUTCOMES[outcome]

@@ -33,7 +33,6 @@ class ForkedProgram:
         parent_stdout, child_stdout = os.pipe()
         sys.stdout.flush()
         sys.stderr.flush()
-        gc.collect()
         gc.freeze()  # pages that the collector never touches stay shared
         # Ctrl-C goes to all processes of a terminal, the child too before it has a session of its own.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])

@@ -11,6 +11,7 @@ It imports next to nothing, since until its first call Ctrl-C is an exception th
 
 # Not `signal`, which makes enumerations of these first and takes as long as all before it.
 import _signal as signal  # type: ignore[import-not-found] # typeshed does not know it
+import os
 import sys
 import time
 
@@ -39,6 +40,8 @@ def end_on_interrupt() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     _take_name(sys.argv[0])
+    # numpy's own products are not used; it would make a thread for each core, which would not survive a fork.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def raise_on_interrupt() -> None:

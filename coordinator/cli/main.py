@@ -17,9 +17,23 @@ from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.version import VersionOption
 from coordinator.cli.verbs import Verbs
 
-VERBS = ("generate", "split", "load", "unload", "models", "nodes", "plan", "doctor", "status")
-MESH_VERBS = ("init", "invite", "remove")
-"""Each is the function of its name in a file of its name."""
+Verb = Callable[..., object]
+VERBS: dict[str, Callable[[], Verb]] = {
+    "generate": lambda: import_module("coordinator.cli.generate").generate,
+    "split": lambda: import_module("coordinator.cli.split").split,
+    "load": lambda: import_module("coordinator.cli.load").load,
+    "unload": lambda: import_module("coordinator.cli.unload").unload,
+    "models": lambda: import_module("coordinator.cli.models").models,
+    "nodes": lambda: import_module("coordinator.cli.nodes").nodes,
+    "plan": lambda: import_module("coordinator.cli.plan").plan,
+    "doctor": lambda: import_module("coordinator.cli.doctor").doctor,
+    "status": lambda: import_module("coordinator.cli.status").status,
+}
+MESH_VERBS: dict[str, Callable[[], Verb]] = {
+    "init": lambda: import_module("coordinator.cli.mesh_init").init,
+    "invite": lambda: import_module("coordinator.cli.mesh_invite").invite,
+    "remove": lambda: import_module("coordinator.cli.mesh_remove").remove,
+}
 MESH = "Make a mesh of devices, let devices in, remove them."
 
 
@@ -29,7 +43,7 @@ def program(words: Sequence[str] = ()) -> typer.Typer:
     app.callback(invoke_without_command=True)(coordinator_cli)
     first = words[0] if words else ""
     for name in [first] if first in VERBS else VERBS:
-        verb = _function(name, name)
+        verb = VERBS[name]()
         app.command(short_help=_in_short(verb))(verb)
     if first not in VERBS:
         app.add_typer(_mesh(), name="mesh")
@@ -57,8 +71,8 @@ def _mesh() -> typer.Typer:
         help=MESH, short_help=MESH,
     )  # fmt: skip
     mesh.callback()(_mesh_alone)
-    for name in MESH_VERBS:
-        verb = _function(f"mesh_{name}", name)
+    for import_verb in MESH_VERBS.values():
+        verb = import_verb()
         mesh.command(short_help=_in_short(verb))(verb)
     return mesh
 
@@ -68,11 +82,6 @@ def _mesh_alone(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def _function(file: str, name: str) -> Callable[..., object]:
-    verb: Callable[..., object] = getattr(import_module(f"coordinator.cli.{file}"), name)
-    return verb
-
-
-def _in_short(verb: Callable[..., object]) -> str:
+def _in_short(verb: Verb) -> str:
     """Return what a list of verbs says of one: its first sentence up to a colon; typer would cut it anywhere."""
     return re.split(r"[:.](?:\s|$)", verb.__doc__ or "")[0] + "."

@@ -15,7 +15,7 @@ from tests.support.large_checkpoints import LARGEST_TENSOR_BYTES, slicing_memory
 
 BYTE_COUNT = 2_000_000_000
 QUICK_BYTE_COUNT = 500_000_000
-MOST_MEGABYTES = 600
+MOST_MEGABYTES = 300
 
 
 def measure(settings: Settings) -> Result:

@@ -1,12 +1,15 @@
 """Does every backend compute the papers' formulas: products, gates, attention, of any stored dtype and number of rows?
 
 Covers: the seam of common/compute/backend.py over each backend that this machine has: our kernels, torch on the CPU,
-torch on a CUDA device. Does not cover: whole models (tests/golden), our kernels' bits (tests/property).
+torch on a CUDA device; and a node over them.
+Does not cover: whole models (tests/golden), our kernels' bits (tests/property).
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +19,27 @@ from common.compute.backend import BACKENDS, NATIVE, TORCH, Backend, backend_nam
 from common.errors import InputError, UnsupportedModel
 from common.model.model_spec import ACTIVATIONS
 from common.native.library import absent
-from common.weights.stored_numbers import NUMPY_DTYPES, narrowed, widened
-from tests.support.tile_cases import FIRST_KV_HEAD, LAYER, AttentionCase, FfnCase, contents_of, random, spec_of, tile_of
+from common.weights.stored_numbers import NUMPY_DTYPES, Floats, narrowed, widened
+from common.weights.weight_memory import WeightMemory
+from common.wire.tensor_codec import decode_tensor
+from coordinator.engine.ends import Ends
+from shardnode.config import NodeConfig, check_before_start
+from shardnode.sessions.session import Session
+from shardnode.work.slice_at_work import ShardNode
+from tests.support.random_models import build
+from tests.support.session_messages import load_norms, open_sequence, open_session, run_block, run_layers
+from tests.support.sliced_models import slice_model
+from tests.support.tile_cases import (
+    FIRST_KV_HEAD,
+    LAYER,
+    AttentionCase,
+    Doubles,
+    FfnCase,
+    contents_of,
+    random,
+    spec_of,
+    tile_of,
+)
 
 GPU = "torch on a GPU"
 DTYPES = list(NUMPY_DTYPES)
@@ -40,7 +62,7 @@ def backend(request: pytest.FixtureRequest) -> Backend:
     return made
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray, size: float = 1.0) -> None:
+def assert_close(found: Floats, expected: Doubles, size: float = 1.0) -> None:
     """Fail unless float32 came out, as near as sums in float32 are. Args: size: of what is added up."""
     assert found.dtype == np.float32
     assert found.flags.c_contiguous
@@ -147,6 +169,34 @@ def test_rows_and_weights_stay_as_they_were(backend: Backend) -> None:
         assert np.array_equal(rows, case.rows)
 
 
+@pytest.mark.parametrize("memory_window", [0, 2])
+def test_a_node_answers_alike_over_every_backend(tmp_path: Path, memory_window: int) -> None:
+    """Rounds and whole layers, a prompt and tokens after it, weights that stay and weights that pass."""
+    pytest.importorskip("torch")
+    model = slice_model(tmp_path, model=build(layers=2, vocab_size=260, attention_bias=True), dtype="bfloat16")
+    ends = Ends(model.slice_directory(), model.manifest())
+    ends.close()
+    answers: dict[str, list[Floats]] = {}
+    for name in BACKENDS:
+        weights = WeightMemory(memory_window=memory_window, page_cache="use")
+        node = ShardNode(model.node_config(backend=name, weights=weights))
+        session = Session(node)
+        session.handle(open_session(1, model.identity))
+        session.handle(open_sequence(2, position_capacity=64))
+        session.handle(load_norms(3, ends.residual))
+        answers[name] = []
+        for number, (first, count) in enumerate([(0, MANY // 2), (MANY // 2, 1), (MANY // 2 + 1, FEW)]):
+            rows = random(count, model.spec.hidden_size, seed=number)
+            block = session.handle(run_block(10 * number + 4, rows, segments=[(1, first, count)], sweep_id=number))
+            layers = session.handle(run_layers(10 * number + 5, rows, first_position=first))
+            for tensor in (block.block_result.partial, layers.layers_result.output):
+                answers[name].append(widened(decode_tensor(tensor, shape=rows.shape)))
+        session.close()
+        node.close()
+    for ours, theirs in zip(answers[NATIVE], answers[TORCH], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4, rtol=1e-4)
+
+
 def test_memory_that_there_is_not_is_a_memory_error(backend: Backend) -> None:
     """Whatever the system or the library under it calls that."""
     with pytest.raises(MemoryError):
@@ -168,12 +218,16 @@ def test_a_backend_that_there_is_not_is_refused() -> None:
 
 
 def test_without_kernels_there_is_torch_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start by kernels says what to do; torch's does not ask for them."""
+    """A start by kernels says what to do, also of a member that has no slice yet; torch's does not ask for them."""
     monkeypatch.setattr(matmul, "kernels", absent("a test wants none"))
     with pytest.raises(InputError, match="--backend torch"):
         backend_named(NATIVE)
+    member: dict[str, Any] = {"slice_directory": None, "listen": "127.0.0.1:0", "coordinator": "127.0.0.1:1"}
+    with pytest.raises(InputError, match="--backend torch"):
+        check_before_start(NodeConfig(**member))
     pytest.importorskip("torch")
     assert backend_named(TORCH).name == TORCH
+    check_before_start(NodeConfig(**member, backend=TORCH))
 
 
 def test_without_torch_its_backend_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -156,8 +157,7 @@ def test_rows_beyond_the_memory_go_in_messages(sliced: SlicedModel, monkeypatch:
 @pytest.mark.parametrize("ends", ["well", "in a failure"])
 def test_nothing_is_left_when_a_session_ends(sliced: SlicedModel, ends: str) -> None:
     """Neither side keeps a descriptor or a mapping, however it ends; while it lasts each mapping has its own."""
-    # A node of the test before may still be letting go in a thread.
-    wait_until(lambda: not mapping_count(), limit_seconds=30, what="nothing is left of other tests")
+    wait_until_others_have_let_go()
     with ExitStack() as closing:
         mesh = mesh_over(sliced, closing)
         outputs(mesh)
@@ -173,6 +173,7 @@ def test_nothing_is_left_when_a_session_ends(sliced: SlicedModel, ends: str) -> 
 
 def test_nothing_is_left_when_a_mesh_cannot_be_opened(sliced: SlicedModel) -> None:
     """A node that holds another model refuses; the files that were made for it are closed."""
+    wait_until_others_have_let_go()
     with ListeningNode(sliced, "direct") as listening:
         identity = dataclasses.replace(sliced.identity, model_identity="another")
         mesh = Ranks(clients=[listening.connect()], identity=identity, metrics=CoordinatorMetrics())
@@ -180,6 +181,12 @@ def test_nothing_is_left_when_a_mesh_cannot_be_opened(sliced: SlicedModel) -> No
             mesh.open()
         del mesh
     assert (mapping_count(), descriptor_count()) == (0, 0)
+
+
+def wait_until_others_have_let_go() -> None:
+    """Wait for nodes of the test before, in a thread, and for what its objects hold that refer to each other."""
+    gc.collect()
+    wait_until(lambda: not mapping_count(), limit_seconds=30, what="nothing is left of other tests")
 
 
 def mapping_count() -> int:

@@ -30,6 +30,7 @@ def shell() -> Iterator[Shell]:
     try:
         yield made
         made.wait_until_nothing_is_left(END_SECONDS)
+        assert not made.torch_imports, "only --use-gpu, --backend torch and .bin checkpoints need torch"
     finally:
         made.close()
 

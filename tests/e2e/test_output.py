@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.cli.answer_screen import NOT_OBEYED
 from tests.e2e.conftest import RunHere
 from tests.support.cli import PROGRAMS, Shell
 from tests.support.terminal_screen import Terminal
@@ -78,7 +79,7 @@ def test_on_a_terminal_a_person_sees_what_is_waited_for_and_then_only_the_answer
             [*command, "--json"], stdout=subprocess.PIPE, stderr=plain.descriptor, check=True, timeout=60
         )
         assert seen.wait(60) == 0
-        text: str = json.loads(document.stdout)["text"]
+        text: str = json.loads(document.stdout)["text"].translate(NOT_OBEYED)
         assert terminal.shown()[: text.count("\n") + 1] == [line.rstrip() for line in text.split("\n")]
         for word in ("starting", "opening the model", "reading the prompt: 0 of "):
             assert word in terminal.written()

@@ -5,7 +5,7 @@ Does not cover: every way in which a file can be damaged (tests/unit/test_checkp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -87,21 +87,14 @@ def test_a_place_without_a_model_is_named(shell: Shell, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def shell_with_torch() -> Iterator[Shell]:
-    """Start programs that may import torch, which reads `.bin` files."""
-    made = Shell(has_torch=True)
-    yield made
-    made.close()
-
-
-def test_a_pickle_that_executes_code_is_refused_and_not_executed(shell_with_torch: Shell, tmp_path: Path) -> None:
+def test_a_pickle_that_executes_code_is_refused_and_not_executed(shell: Shell, tmp_path: Path) -> None:
     """The mark that its code would leave does not appear."""
     torch = pytest.importorskip("torch")
     model = write_tiny_checkpoint(tmp_path / "model", layout="bin")
+    shell.allow_torch()
     mark = tmp_path / "executed"
     torch.save({"model.norm.weight": Payload(mark)}, model / "pytorch_model.bin")
-    finished = shell_with_torch.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi")
+    finished = shell.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi")
     line = finished.error_line("coordinator-cli", EXIT_MODEL)
     assert "pytorch_model.bin" in line
     assert "code" in line

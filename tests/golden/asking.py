@@ -7,6 +7,7 @@ Does not cover: the questions themselves (questions.py), reading what is kept (t
 from __future__ import annotations
 
 import copy
+import importlib
 import json
 import math
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from tests.golden import questions
 from tests.support.transformers_answers import kept, numbers, write_kept
 
 LOGIT_TOLERANCE = 1e-3
@@ -28,11 +28,12 @@ class AskedAnswers:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._questions = importlib.import_module("tests.golden.questions")  # torch and transformers: only now
         self._files: dict[str, dict[str, dict[str, Any]]] = {}
 
     def answer(self, file: str, case: str, words: str, question: str, arguments: tuple[Any, ...]) -> Any:
         """See Source. Raises: ValueError: the same words, and not the same answer: one of them needs a name."""
-        answer = json.loads(json.dumps(getattr(questions, question)(*arguments)))
+        answer = json.loads(json.dumps(getattr(self._questions, question)(*arguments)))
         said = self._files.setdefault(file, {}).setdefault(case, {})
         if said.setdefault(words, answer) != answer:
             raise ValueError(f"{case} asks {words} twice, and not of the same thing: give one of them a name")

@@ -1,7 +1,7 @@
 """Over many seeds, and over the positions of an answer, tokens are distributed as transformers' logits processors say.
 
-Does not cover: which tokens are possible at all (tests/unit/test_sampler.py), whether the rule of logits_rule.py is
-transformers' (test_sampling_rule.py).
+Does not cover: which tokens are possible at all (tests/unit/test_sampler.py), whether the rule that this goes by,
+tests/support/logits_rule.py, is transformers' (test_sampling_rule.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Is a row's product the same bits in a prompt as alone, whatever the company, the threads and the instruction set?
 
-Covers: products of more rows than kernel.c takes (common/native/gemm.c, many_rows.c), at odd sizes, every stored dtype.
+Covers: products of more rows than one pass over the weights takes (common/native/gemm.c), odd sizes, stored dtypes.
 Does not cover: products of few rows (test_matmul.py).
 """
 

@@ -36,6 +36,12 @@ Name = Literal["coordinator-cli", "coordinator", "shardnode"]
 PROGRAMS = Path(sys.executable).parent
 MARK = "SHARDMESH_TEST_SHELL"
 """Environment variable that every descendant inherits: a process whose parent was killed is found by it."""
+NO_TORCH = """
+import sys
+with open({log!r}, "a") as log:
+    print(sys.orig_argv, file=log)
+raise ModuleNotFoundError("No module named 'torch'", name="torch")
+"""
 RUN_LIMIT_SECONDS = 60.0
 """For a whole run on a busy machine; not a promise of the product."""
 
@@ -105,6 +111,11 @@ class Shell:
         self._home = Path(tempfile.mkdtemp(prefix="e2e-"))
         self._temporary = self._home / "tmp"
         self._temporary.mkdir()
+        self._torch_log = self._home / "torch.log"
+        self._path = [self._home / "without_torch"]
+        for directory in self._path:
+            directory.mkdir()
+            (directory / "torch.py").write_text(NO_TORCH.format(log=str(self._torch_log)))
         self._started: list[Running] = []
         self._numbers = itertools.count()  # several threads may start programs
 
@@ -127,7 +138,8 @@ class Shell:
         """Start any command."""
         number = next(self._numbers)
         out, err = self._home / f"out{number}", self._home / f"err{number}"
-        environment = {**os.environ, MARK: self._mark, "TMPDIR": str(self._temporary)}
+        path = os.pathsep.join([*map(str, self._path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, MARK: self._mark, "TMPDIR": str(self._temporary), "PYTHONPATH": path}
         with open(out, "wb") as out_file, open(err, "wb") as err_file:
             process = subprocess.Popen(
                 command,
@@ -140,6 +152,15 @@ class Shell:
     def run(self, program: Name, *arguments: str | bytes, inside: Sequence[str] = ()) -> Finished:
         """Start a program and wait for its end."""
         return self.start(program, *arguments, inside=inside).finish()
+
+    def allow_torch(self) -> None:
+        """Let what is started from now on find torch; before, importing it fails, and `torch_imports` says who did."""
+        self._path.clear()
+
+    @property
+    def torch_imports(self) -> str:
+        """Which commands have tried to import torch; empty while none has."""
+        return self._torch_log.read_text() if self._torch_log.exists() else ""
 
     def running(self) -> list[Running]:
         """Return what was started and has not ended."""

@@ -1,4 +1,4 @@
-"""Reads and writes whole safetensors files as numpy arrays; bfloat16 is uint16, as stored_numbers.py has it.
+"""Reads and writes whole safetensors files as numpy arrays, bfloat16 as uint16 (common/weights/stored_numbers.py).
 
 Does not cover: files that are damaged (damaged_models.py), slices (common/weights/slice_format.py).
 """

@@ -14,6 +14,8 @@ from typing import Any
 import gguf
 import sentencepiece
 
+from coordinator.checkpoints.gguf_file import read_gguf_header
+
 TEXTS = (
     "",
     "hello",
@@ -121,8 +123,8 @@ def byte_level_keys(pre: str) -> dict[str, Any]:
 
 def byte_level_words(path: Path) -> tuple[list[str], list[str]]:
     """Return the tokens and the merges of a GGUF file."""
-    fields = gguf.GGUFReader(path).fields
-    return fields["tokenizer.ggml.tokens"].contents(), fields["tokenizer.ggml.merges"].contents()
+    metadata = read_gguf_header(path).metadata
+    return metadata["tokenizer.ggml.tokens"], metadata["tokenizer.ggml.merges"]
 
 
 def sentencepiece_keys() -> dict[str, Any]:

@@ -3,8 +3,8 @@
     def test_a_model_answers(theirs: Theirs) -> None:
         answer = theirs.greedy(model, prompt_ids, length=8)
 
-`make golden` runs the tests that take the fixture `theirs`, asks transformers each question they ask (questions.py in
-tests/golden has one function for each), and writes the answers. All other runs need neither torch nor transformers.
+`make golden` runs the tests that take the fixture `theirs`, asks transformers each question they ask (one function
+for each in tests/golden/questions.py), and writes the answers. All other runs need neither torch nor transformers.
 Does not cover: asking (tests/golden/asking.py), our own answers (mesh.py), making models (random_models.py).
 """
 
@@ -120,7 +120,7 @@ class Theirs:
     ) -> TheirTokenizer:
         """Return what the tokenizer of a directory or a GGUF file says.
 
-        Args: tokens: whose ids are wanted. change: see questions.CHANGES.
+        Args: tokens: whose ids are wanted. change: see CHANGES in tests/golden/questions.py.
         """
         said = self.ask("tokenizer", place, list(texts), list(tokens), change, name=name)
         ids = {text: {True: one[0], False: one[1]} for text, one in zip(texts, said["ids"], strict=True)}
@@ -195,4 +195,5 @@ def numbers(said: Mapping[str, Any]) -> Floats:
     data = np.ascontiguousarray(planes.reshape(4, -1).T)
     step = said["step"]
     values = data.view("<i4") * np.float64(step) if step else data.view("<f4")
-    return values.reshape(said["shape"]).astype(np.float32)
+    found: Floats = values.reshape(said["shape"]).astype(np.float32)
+    return found

@@ -16,6 +16,7 @@ import pytest
 from common.compute.backend import backend_named
 from common.errors import SliceCorrupt
 from common.weights.manifest import HEAD_FILE
+from common.weights.slice_format import TileLayout
 from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from coordinator.engine.head import TILES_PER_BLOCK, Head
@@ -63,7 +64,7 @@ def test_tiles_are_one_big_matrix(sliced: SlicedModel, memory_window: int, row_c
         for _ in range(3):
             rows = rows_of(row_count)
             logits = head.logits(rows)
-            assert (logits.dtype, logits.shape) == (np.float32, (row_count, VOCAB))
+            assert (logits.dtype.name, logits.shape) == ("float32", (row_count, VOCAB))
             np.testing.assert_allclose(logits, rows @ weight.T, atol=1e-5, rtol=1e-5)
 
 
@@ -93,7 +94,7 @@ def test_the_window_is_the_memory_that_the_head_takes(sliced: SlicedModel) -> No
         assert head.stats.window_bytes == 0
 
 
-def opened_layouts(sliced: SlicedModel) -> tuple[object, ...]:
+def opened_layouts(sliced: SlicedModel) -> tuple[TileLayout, ...]:
     """Return the layouts of the head's tiles."""
     with opened(sliced) as head:
         return head._layouts

@@ -1,27 +1,26 @@
-"""Does a program that computes nothing start without torch, which takes two seconds and 200 MB?
+"""Does every program do without torch, which takes two seconds and 200 MB, and import nothing before it needs it?
 
-Covers: the coordinator program and the verbs that only ask or tell a mesh something; what nodes leave out of torch.
-Does not cover: what they do (tests/e2e).
+Covers: all modules but the two that are torch's; generate with nodes of this machine, by hand, of a GGUF file; split;
+the verbs that only ask or tell a mesh something; mistakes. Does not cover: what programs do (tests/e2e, whose shells
+have no torch either).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shlex
-import shutil
-import signal
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from common.compute.lean_torch import TRIED_VERSIONS
-from common.errors import EXIT_INTERNAL, EXIT_INTERRUPTED
-from tests.support.cli import PROGRAMS
+from common.errors import EXIT_INPUT, EXIT_INTERNAL
+from tests.support.cli import Shell
+from tests.support.random_models import Format, build, save
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
+from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
@@ -30,12 +29,12 @@ VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "
 PROGRAM = """
 import sys
 from common.program.command_line import run_program
-from coordinator.cli.main import app as cli
+from coordinator.cli.main import program as cli
 from coordinator.cli.coordinator import app as daemon
 
 state = ["--state-dir", sys.argv[1]]
 ended = []
-for app, words in [(daemon, []), *((cli, verb.split()) for verb in sys.argv[2:])]:
+for app, words in [(daemon, []), *((cli(verb.split()), verb.split()) for verb in sys.argv[2:])]:
     sys.argv = ["program", *words, *state]
     try:
         run_program(app, "program")
@@ -51,7 +50,7 @@ MISTAKES = (
         "--wire-dtype int8", "--kv-budget-bytes 1XB", "--memory-budget much", "--memory-window 1",
         "--window-bytes 0", "--read-bytes 5", "--page-cache never", "--metrics-port 70000",
         "--master-ip 0.0.0.0 --master-port 1", "--nodes nowhere:x", "--nodes 192.0.2.1:1",
-        "--nodes 127.0.0.1:1 --use-gpu", "--nodes 127.0.0.1:1 --memory-budget 1GB", "--nodes kitchen",
+        "--nodes 127.0.0.1:1 --use-gpu", "--backend cuda", "--nodes 127.0.0.1:1 --memory-budget 1GB", "--nodes kitchen",
         "--stop=", "--top-p 0", "--no-such",
     )),
     "coordinator-cli generate --prompt x", "coordinator-cli generate --model {model}/nowhere --prompt x",
@@ -63,7 +62,8 @@ MISTAKES = (
     "coordinator-cli plan {model} --split-strategy fair", "coordinator-cli plan {model} --weights-dtype int3",
     "coordinator-cli plan {model} --wire-dtype int3", "coordinator-cli load {model}/nowhere",
     "coordinator-cli run x", "coordinator-cli mesh invite --lifetime x", "coordinator-cli mesh remove",
-    "coordinator --wire-dtype int8", "coordinator --metrics-port x", "coordinator --state-dir {model}/nowhere",
+    "coordinator --wire-dtype int8", "coordinator --backend cuda",
+    "coordinator --metrics-port x", "coordinator --state-dir {model}/nowhere",
     "shardnode", "shardnode --slice-dir {model}", "shardnode --slice-dir {model}/nowhere",
     "shardnode --memory-budget x --slice-dir {model}", "shardnode --threads -1 --slice-dir {model}",
     "shardnode join no-token", "shardnode join no-token --listen nowhere", "shardnode --coordinator nowhere",
@@ -72,17 +72,16 @@ EARLY = """
 import json, shlex, sys
 from common.program.command_line import run_program
 from coordinator.cli.coordinator import app as coordinator
-from coordinator.cli.main import app as cli
+from coordinator.cli.main import program as cli
 from shardnode.cli import app as shardnode
 
-apps = {"coordinator-cli": cli, "coordinator": coordinator, "shardnode": shardnode}
+apps = {"coordinator": coordinator, "shardnode": shardnode}
 for line in json.load(sys.stdin):
     sys.argv = shlex.split(line)
     try:
-        run_program(apps[sys.argv[0]], sys.argv[0])
+        run_program(apps.get(sys.argv[0]) or cli(sys.argv[1:]), sys.argv[0])
     except SystemExit as end:
         print(json.dumps([line, end.code, "torch" in sys.modules]), flush=True)
-    sys.modules.pop("torch", None)
 """
 LOOK = """
 import os, sys
@@ -97,110 +96,9 @@ import {program}
 """
 
 
-INTERRUPTED = """
-import os, signal, sys
-
-class Interrupt:
-    def find_spec(self, name, path=None, target=None):
-        if name == {module!r}:
-            os.kill(os.getpid(), signal.SIGINT)
-
-sys.meta_path.insert(0, Interrupt())
-from {start} import main
-main()
-"""
-STARTS = ["shardnode.start", "coordinator.cli.coordinator_start", "coordinator.cli.start"]
-BEFORE = """
-import sys
-before = set(sys.modules)
-import {start}
-print(*sorted(set(sys.modules) - before))
-"""
-BUSY = """
-import os, signal, time
-from typer import Typer
-from common.program import command_line
-from common.program.program_start import end_on_interrupt
-
-def work():
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
-
-def ending(name, message, code):
-    print(message, flush=True)
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(60)
-
-end_on_interrupt()
-{more}
-app = Typer()
-app.command()(work)
-command_line.run_process(app, "program")
-"""
-
-
-@pytest.mark.parametrize("start", STARTS)
-@pytest.mark.parametrize("module", ["logging", "typer", "common.errors", "common.program.logs"])
-def test_ctrl_c_while_a_program_imports_ends_it_without_a_traceback(start: str, module: str) -> None:
-    """Imports take half a second, longer on a Pi, and people are quick."""
-    code = INTERRUPTED.format(start=start, module=module)
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
-
-
-@pytest.mark.parametrize("program", ["shardnode", "coordinator", "coordinator-cli"])
-def test_ctrl_c_while_python_itself_starts_waits_and_then_ends_the_program(tmp_path: Path, program: str) -> None:
-    """In its first 20 ms the traceback would be one of Python's own files; the start script holds the signal back."""
-    if subprocess.run(["env", "--block-signal=INT", "true"], capture_output=True, check=False).returncode != 0:
-        pytest.skip("the env of this machine blocks no signals")
-    script = shutil.copy(Path(sys.executable).with_name(program), tmp_path)
-    python = tmp_path / "python"
-    python.write_text(f'#!/bin/sh\nkill -INT $$\necho held back\nexec {shlex.quote(sys.executable)} "$@"\n')
-    python.chmod(0o755)
-    done = subprocess.run([script, "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "held back\n", "")
-
-
-@pytest.mark.parametrize("start", STARTS)
-def test_nothing_that_takes_time_is_imported_before_ctrl_c_ends_a_program(start: str) -> None:
-    """Until then it is an exception with a traceback: only our own packages, which are empty, come first."""
-    code = BEFORE.format(start=start)
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    found = {name.partition(".")[0] for name in done.stdout.split()}
-    assert found <= {"common", "coordinator", "shardnode", "__future__"}
-
-
-BROKEN = """
-def work():
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-    except BaseException:
-        raise {error}("cannot load module more than once per process")
-"""
-
-
 @pytest.mark.parametrize(
-    "more",
-    [
-        "",
-        "command_line._end = ending",
-        *(BROKEN.format(error=one) for one in ("ImportError", "SystemError", "OSError")),
-    ],
-    ids=["once", "again while it ends", "in an import", "in a library", "in a read"],
-)
-def test_ctrl_c_in_a_program_that_works_is_one_word_and_its_exit_code(more: str) -> None:
-    """However often it is pressed."""
-    code = BUSY.format(more=more)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=50
-    )
-    assert done.returncode == EXIT_INTERRUPTED
-    assert (done.stdout + done.stderr).strip() in ("program: interrupted", "interrupted")
-
-
-@pytest.mark.parametrize(
-    "program", ["shardnode.cli", "coordinator.cli.coordinator, coordinator.program.daemon", "coordinator.cli.main"]
+    "program",
+    ["shardnode.cli", "coordinator.cli.coordinator, coordinator.program.daemon", "coordinator.cli.answer_here"],
 )
 def test_grpc_is_told_to_write_no_log_before_it_is_imported(program: str) -> None:
     """It looks then and never again; a node whose coordinator it does not trust would write a line each second."""
@@ -224,7 +122,7 @@ def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
     assert EXIT_INTERNAL not in codes, done.stderr
 
 
-def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
+def test_mistakes_are_told_without_torch(tmp_path: Path) -> None:
     """A wrong flag, a missing model, what contradicts itself: nobody waits seconds for a letter."""
     model = write_tiny_checkpoint(tmp_path / "tiny")
     lines = [line.format(model=model) for line in MISTAKES]
@@ -239,46 +137,97 @@ def test_mistakes_are_told_before_torch_is_imported(tmp_path: Path) -> None:
     assert [line for line, _, has_torch in told if has_torch] == []
 
 
-@pytest.mark.skipif(
-    not version("torch").startswith(TRIED_VERSIONS), reason="nobody has tried what this version of torch can leave out"
-)
-@pytest.mark.parametrize(
-    "command",
-    [
-        [str(PROGRAMS / "shardnode"), "--coordinator", "127.0.0.1:1", "--data-dir", "nowhere"],
-        ["-m", "shardnode.pool", "nowhere"],
-    ],
-)
-def test_a_node_leaves_out_what_only_compilers_need(tmp_path: Path, command: list[str]) -> None:
-    """Python itself names what was imported: torch, and not the tables that its compilers look into."""
-    told = tmp_path / "told"
-    with (
-        open(told, "wb") as file,
-        subprocess.Popen(
-            [sys.executable, "-X", "importtime", *command],
-            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file,
-        ) as process,
-    ):  # fmt: skip
-        assert process.stdout is not None
-        process.stdout.readline()  # the pool has imported all it will; a node has refused its directory
-    lines = told.read_text().splitlines()
-    imported = {line.split("|")[-1].strip() for line in lines if line.startswith("import time:")}
-    assert {"torch", "torch.nn.functional", "shardnode.work.executor"} <= imported, lines[-1]
-    assert not {"torch._decomp", "torch._refs", "torch._prims"} & imported
+EVERY_MODULE = """
+import importlib, json, pkgutil, sys
 
+for name in ("protos", "common", "shardnode", "coordinator"):
+    for module in pkgutil.walk_packages(importlib.import_module(name).__path__, name + "."):
+        is_ours = not module.name.startswith("common.native.") and not module.name.endswith("__main__")
+        if is_ours and module.name not in {allowed!r}:
+            importlib.import_module(module.name)
+        assert "torch" not in sys.modules, module.name
+"""
+TORCH_MODULES = ("common.compute.torch_backend",)
+SLOW = {
+    "torch", "cryptography", "OpenSSL", "gguf", "yaml", "jinja2", "grpc_health.v1.health", "grpc_reflection.v1alpha",
+    "rich.progress", "rich.console", "coordinator.program", "coordinator.membership.state", "coordinator.cli.load",
+}  # fmt: skip
+"""What an answer of nodes of this machine begins without; each takes 10 ms to 200 ms."""
+BEGINS = """
+import sys
+from coordinator.answering.requests import Token
+from coordinator.cli import answer_output
+from coordinator.cli.main import main
 
-LATE = """
-from common.compute.lean_torch import import_torch_lean
-import_torch_lean()
-import torch
-row = torch.ones(3, device="meta")
-assert torch._meta_registrations.register_meta is not None
-print(torch.linalg.cross(row, row).shape)
+def look(events, screen):
+    for event in events:
+        if isinstance(event, Token):
+            break
+    print(*sorted(sys.modules))
+    raise SystemExit
+
+answer_output.write_events = look
+main()
 """
 
 
-def test_what_was_left_out_of_torch_comes_when_it_is_asked_for() -> None:
-    """Nothing is taken away: an operation that only those tables know works once somebody has looked into them."""
-    done = subprocess.run([sys.executable, "-c", LATE], cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert done.stdout == "torch.Size([3])\n", done.stderr
+@pytest.fixture
+def shell() -> Iterator[Shell]:
+    """Return a shell whose programs find no torch."""
+    made = Shell()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def test_all_modules_but_torchs_own_are_imported_without_torch() -> None:
+    """The whole product, file by file; the first that imports torch is named."""
+    code = EVERY_MODULE.format(allowed=TORCH_MODULES)
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("form", ["safetensors", "gguf"])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_model_is_cut_and_answers_without_torch(shell: Shell, tmp_path: Path, form: Format, world_size: int) -> None:
+    """generate cuts it, starts a pool with its nodes and answers; then split finds the slices, or cuts anew."""
+    model = save(build(vocab_size=320), tmp_path / "model", form)
+    words = "--model", str(model), "--world-size", str(world_size)
+    done = shell.run("coordinator-cli", "generate", *words, "--prompt", "hi", "--length", "3", "--ignore-eos")
+    assert (done.code, shell.torch_imports) == (0, ""), done.err
+    assert shell.run("coordinator-cli", "split", *words).code == 0
+    assert shell.run("coordinator-cli", "split", *words, "--split-bin").code == 0
+    assert shell.torch_imports == ""
+
+
+def test_a_node_by_hand_and_who_asks_it_do_without_torch(shell: Shell, tmp_path: Path) -> None:
+    """A node that serves a slice computes a prompt of many rows and tokens after it."""
+    model = write_tiny_checkpoint(tmp_path / "tiny")
+    assert shell.run("coordinator-cli", "split", "--model", str(model)).code == 0
+    address = f"unix:{shell.home}/node.sock"
+    node = shell.start("shardnode", "--slice-dir", str(model / "split" / "node0"), "--listen", address)
+    wait_until(lambda: "serving" in node.err or node.process.poll() is not None, limit_seconds=60, what="a node")
+    done = shell.run(
+        "coordinator-cli", "generate", "--model", str(model), "--nodes", address, "--prompt", "x" * 100, "--length", "3"
+    )
+    assert (done.code, shell.torch_imports) == (0, ""), done.err + node.err
+
+
+def test_an_answer_begins_before_anything_is_imported_that_it_does_not_need(shell: Shell, tmp_path: Path) -> None:
+    """At its first token: no TLS, no screens, no other verbs, no converters of other formats."""
+    model = write_tiny_checkpoint(tmp_path / "tiny")
+    words = ["generate", "--model", str(model), "--prompt", "hi", "--length", "2"]
+    assert shell.run("coordinator-cli", *words).code == 0
+    done = shell.start_command([sys.executable, "-c", BEGINS, *words]).finish()
+    modules = set(done.out.split())
+    assert "coordinator.engine.engine" in modules, done.err
+    assert not {name for name in modules if name in SLOW or name.partition(".")[0] in SLOW}
+
+
+@pytest.mark.parametrize("more", [["--backend", "torch"], ["--use-gpu"]])
+def test_torch_that_is_not_there_is_told_in_one_line(shell: Shell, tmp_path: Path, more: list[str]) -> None:
+    """With what to install; the answer by our own kernels needs none."""
+    model = write_tiny_checkpoint(tmp_path / "tiny")
+    done = shell.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi", *more)
+    assert "shardmesh[torch]" in done.error_line("coordinator-cli", EXIT_INPUT)
