@@ -91,9 +91,7 @@ class Prompt:
             place(cosine), place(sine), keys, keys + self.kv * pitch * 4, pitch, self.first + start, self.window, None,
         )  # fmt: skip
         tile = AttentionTile(matrix_of(qkv), matrix_of(output))
-        outcome = kernels.functions.shardmesh_attention(
-            place(rows), count, tile, ctypes.byref(segment), 1, place(part)
-        )
+        outcome = kernels.functions.shardmesh_attention(place(rows), count, tile, ctypes.byref(segment), 1, place(part))
         assert outcome == DONE
         return part[:, :context_width].copy()
 
@@ -225,7 +223,9 @@ def test_a_gate_is_what_the_standard_library_says(activation: str) -> None:
 
 @given(st.integers(1, 70), st.integers(1, 60), st.sampled_from(ACTIVATIONS), threads)
 @settings(deadline=None)
-def test_rows_of_a_gate_are_the_same_bits_alone(row_count: int, columns: int, activation: str, thread_count: int) -> None:
+def test_rows_of_a_gate_are_the_same_bits_alone(
+    row_count: int, columns: int, activation: str, thread_count: int
+) -> None:
     """Tails of vectors compute as vectors do, and so do all instruction sets and threads."""
     both = noise(row_count, row_count, 2 * columns) * 3
     kernels.set_thread_count(thread_count, 0)
