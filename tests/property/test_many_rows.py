@@ -82,7 +82,8 @@ class Prompt:
         width = self.projected.shape[1]
         # Products that change nothing.
         qkv, output = np.eye(width, dtype=np.float32), np.eye(context_width, width, dtype=np.float32)
-        rows, part = self.projected[start:stop].copy(), np.empty((count, width), np.float32)
+        rows = self.projected[start:stop].copy()
+        part: Floats = np.empty((count, width), np.float32)
         pitch = self.capacity * self.size
         keys = place(store)
         assert keys is not None
@@ -93,7 +94,7 @@ class Prompt:
         tile = AttentionTile(matrix_of(qkv), matrix_of(output))
         outcome = kernels.functions.shardmesh_attention(place(rows), count, tile, ctypes.byref(segment), 1, place(part))
         assert outcome == DONE
-        return part[:, :context_width].copy()
+        return part[:, :context_width]
 
     def cut(self, cuts: Sequence[int]) -> tuple[Floats, Floats]:
         """Return contexts and the store when the rows come in pieces that end at `cuts`."""
@@ -191,10 +192,10 @@ def gated(both: Floats, activation: str) -> Floats:
     assert kernels.functions is not None
     row_count, width = both.shape
     gate_up, down = np.eye(width, dtype=np.float32), np.eye(width // 2, width, dtype=np.float32)
-    part = np.empty_like(both)
+    part: Floats = np.empty_like(both)
     tile = FfnTile(matrix_of(gate_up), matrix_of(down), None, ACTIVATIONS.index(activation))
     assert kernels.functions.shardmesh_feed_forward(place(both), row_count, tile, place(part)) == DONE
-    return part[:, : width // 2].copy()
+    return part[:, : width // 2]
 
 
 PLAIN_ACTIVATIONS = {

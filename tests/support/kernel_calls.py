@@ -1,7 +1,7 @@
 """Which calls show that two builds of the library compute the same? Every function, with every kind of awkward shape.
 
-Covers: products, tiles, whole layers, steps, conversions, in memory and from the page cache, with threads, with numbers that are
-none; what is to be refused. All of it is made from one seed, without torch.
+Covers: products, tiles, whole layers, steps, conversions, in memory and from the page cache, with threads, with numbers
+that are none; what is to be refused. All of it is made from one seed, without torch.
 Does not cover: whether the numbers are right (tests/property/test_matmul.py, tests/property/test_row_steps.py).
 """
 
@@ -184,8 +184,7 @@ class KernelCalls:
             if size > 100:
                 kv, group = 1, self.one_of(1, 3)
             row_counts, window = [self.one_of(0, 1, 4) for _ in range(self.one_of(1, 3))], self.one_of(0, 0, 1, 40)
-            if number % 8 == 2:  # every size in turn
-                row_counts[-1] = self.one_of(65, 130)
+            row_counts[-1] += 65 if number % 8 == 2 else 0  # every size in turn
             rows = self.noise(sum(row_counts), 24)
             if number % 4 == 0:
                 rows[-1:, number % 24] = NOT_NUMBERS[number // 4 % 4]
@@ -199,20 +198,16 @@ class KernelCalls:
 
     def conversions(self, count: int) -> None:
         """Widened, narrowed, transposed; numbers of every size, tails of vectors, matrices with gaps between rows."""
-        for number in range(count):
-            size, kind = self.one_of(0, 1, 7, 8, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
-            patterns = self._random.integers(0, 2**32, size, dtype=np.uint32).view(np.float32)
+        for _ in range(count):
+            size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
+            patterns = self.calls.put(self._random.integers(0, 2**32, size, dtype=np.uint32))
+            item_bytes = (4, 2, 2)[kind]
             self.use_threads()
-            stored = self.calls.put(self.stored(self.noise(size), WEIGHT_KINDS[kind]))
-            self.calls.call("widen", stored, kind, size, self.empty(size))
-            item_bytes = 4 if kind == 0 else 2
-            self.calls.call("narrow", self.calls.put(patterns), kind, size, self.calls.put(bytes(size * item_bytes)))
-            rows, columns, pitch = self.one_of(0, 1, 33, 70), self.one_of(1, 31, 64, 100), self.one_of(100, 103)
-            end = max(0, (rows - 1) * pitch + columns) if rows else 0
-            self.calls.call(
-                "transpose", self.calls.put(bytes(number % 256 for number in range(end * item_bytes))), pitch, rows,
-                columns, item_bytes, self.calls.put(bytes(rows * columns * item_bytes)),
-            )  # fmt: skip
+            self.calls.call("widen", patterns, kind, size, self.empty(size))
+            self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * item_bytes)))
+            rows, columns, pitch = self.one_of(1, 33, 70), self.one_of(1, 31, 64, 100), self.one_of(100, 103)
+            matrix = self.calls.put(np.arange((rows - 1) * pitch + columns, dtype=f"u{item_bytes}"))
+            self.calls.call("transpose", matrix, pitch, rows, columns, item_bytes, self.empty(rows, columns))
 
     def layers(self, *, is_cached: bool, has_all: bool) -> None:
         """Two layers of a model whose blocks have several tiles, for rows of two sequences."""
@@ -263,10 +258,9 @@ class KernelCalls:
         """A kind that is none, an odd width, heads that are none: the same answer, and nothing is written."""
         memory = self.empty(64)
         self.calls.call("multiply", memory, 4, 1, memory, len(WEIGHT_KINDS), 4, 4, memory)
-        odd = laid(FfnTile, gate_up=self.matrix(8, 17), down=self.matrix(8, 8))
-        unknown = laid(FfnTile, gate_up=self.matrix(8, 16), down=self.matrix(8, 8), activation=len(ACTIVATIONS))
-        for tile in (odd, unknown):
-            self.calls.call("feed_forward", memory, 1, self.calls.put(tile), memory)
+        for width, activation in ((17, 0), (16, len(ACTIVATIONS))):
+            wrong = laid(FfnTile, gate_up=self.matrix(8, width), down=self.matrix(8, 8), activation=activation)
+            self.calls.call("feed_forward", memory, 1, self.calls.put(wrong), memory)
         self.calls.call("widen", memory, len(WEIGHT_KINDS), 4, memory)
         self.calls.call("narrow", memory, -1, 4, memory)
         self.calls.call("transpose", memory, 4, 1, 1, 8, memory)
