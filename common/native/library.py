@@ -215,7 +215,7 @@ def _variant_names(functions: ctypes.CDLL) -> list[str]:
 
 
 def _declare(functions: ctypes.CDLL) -> None:
-    """Tell ctypes the functions of matmul.c, tiles.c, layers.c, conversions.c. Raises: AttributeError: one is missing."""
+    """Tell ctypes the functions of interface.h. Raises: AttributeError: one is missing."""
     address, size, integer = ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int
     functions.shardmesh_abi_version.restype = integer
     functions.shardmesh_abi_version.argtypes = []

@@ -40,8 +40,10 @@ def widened(stored: Stored) -> Floats:
         assert outcome == 0, "the kind is one of the library's"
         return made
     if stored.dtype == np.uint16:
-        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return stored.astype(np.float32, copy=False)
+        bits: npt.NDArray[np.uint32] = stored.astype(np.uint32) << np.uint32(16)
+        return bits.view(np.float32)
+    floats: Floats = stored.astype(np.float32, copy=False)
+    return floats
 
 
 def narrowed(values: Floats, dtype: str) -> Stored:
@@ -49,19 +51,21 @@ def narrowed(values: Floats, dtype: str) -> Stored:
     functions = _functions()
     is_plain = values.dtype == np.float32 and values.flags.c_contiguous
     if dtype != "float32" and functions is not None and is_plain:
-        made = np.empty(values.shape, NUMPY_DTYPES[dtype])
+        made: Stored = np.empty(values.shape, NUMPY_DTYPES[dtype])
         kind = WEIGHT_KINDS.index(dtype)
         outcome = functions.shardmesh_narrow(_address(values), kind, values.size, _address(made))
         assert outcome == 0, "the kind is one of the library's"
         return made
     if dtype != "bfloat16":
         with np.errstate(over="ignore"):
-            return values.astype(NUMPY_DTYPES[dtype], copy=False)
+            halves: Stored = values.astype(NUMPY_DTYPES[dtype], copy=False)
+        return halves
     bits = np.ascontiguousarray(values).view(np.uint32)
     high = (bits >> np.uint32(16)).astype(np.uint16)
     rounded = ((bits + np.uint32(0x7FFF) + (high & np.uint16(1))) >> np.uint32(16)).astype(np.uint16)
     # Adding could make another number of one that is none.
-    return np.where(np.isnan(values), high | _QUIET_BIT, rounded)
+    made_bits: Stored = np.where(np.isnan(values), high | _QUIET_BIT, rounded)
+    return made_bits
 
 
 def transposed(stored: Stored) -> Stored:

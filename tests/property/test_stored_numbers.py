@@ -45,7 +45,7 @@ def is_none(stored: Stored, dtype: str) -> NDArray[np.bool_]:
     """Tell of each number whether it is none."""
     if dtype == "bfloat16":
         return (stored.astype(np.uint16) & 0x7FFF) > 0x7F80
-    return np.isnan(stored)  # type: ignore[call-overload,no-any-return]  # of a type that numpy knows
+    return np.isnan(stored)
 
 
 def are_same(found: Stored, expected: Stored, dtype: str) -> bool:

@@ -1,7 +1,7 @@
 """Which calls show that two builds of the library compute the same? Every function, with every kind of awkward shape.
 
-Covers: products, tiles, whole layers, steps, in memory and from the page cache, with threads, with numbers that are
-none; what is to be refused. All of it is made from one seed, without torch.
+Covers: products, tiles, whole layers, steps, conversions, in memory and from the page cache, with threads, with numbers
+that are none; what is to be refused. All of it is made from one seed, without torch.
 Does not cover: whether the numbers are right (tests/property/test_matmul.py, tests/property/test_row_steps.py).
 """
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.native.library import (
+    ACTIVATIONS,
     WEIGHT_KINDS,
     Attention,
     AttentionTile,
@@ -132,6 +133,7 @@ class KernelCalls:
             gate_up=self.matrix(hidden_size, 2 * columns, is_cached=is_cached),
             down=self.matrix(columns, hidden_size, is_cached=is_cached),
             gate_up_bias=self.vector(2 * columns, is_there=has_bias),
+            activation=self.one_of(*range(len(ACTIVATIONS))),
         )
 
     def feed_forwards(self, count: int) -> None:
@@ -182,6 +184,7 @@ class KernelCalls:
             if size > 100:
                 kv, group = 1, self.one_of(1, 3)
             row_counts, window = [self.one_of(0, 1, 4) for _ in range(self.one_of(1, 3))], self.one_of(0, 0, 1, 40)
+            row_counts[-1] += 65 if number % 8 == 2 else 0  # every size in turn
             rows = self.noise(sum(row_counts), 24)
             if number % 4 == 0:
                 rows[-1:, number % 24] = NOT_NUMBERS[number // 4 % 4]
@@ -192,6 +195,19 @@ class KernelCalls:
                 "attention", self.calls.put(rows), len(rows), self.calls.put(tile),
                 self.calls.put(in_a_row(segments)), len(segments), self.empty(*rows.shape),
             )  # fmt: skip
+
+    def conversions(self, count: int) -> None:
+        """Widened, narrowed, transposed; numbers of every size, tails of vectors, matrices with gaps between rows."""
+        for _ in range(count):
+            size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
+            patterns = self.calls.put(self._random.integers(0, 2**32, size, dtype=np.uint32))
+            item_bytes = (4, 2, 2)[kind]
+            self.use_threads()
+            self.calls.call("widen", patterns, kind, size, self.empty(size))
+            self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * item_bytes)))
+            rows, columns, pitch = self.one_of(1, 33, 70), self.one_of(1, 31, 64, 100), self.one_of(100, 103)
+            matrix = self.calls.put(np.arange((rows - 1) * pitch + columns, dtype=f"u{item_bytes}"))
+            self.calls.call("transpose", matrix, pitch, rows, columns, item_bytes, self.empty(rows, columns))
 
     def layers(self, *, is_cached: bool, has_all: bool) -> None:
         """Two layers of a model whose blocks have several tiles, for rows of two sequences."""
@@ -242,15 +258,19 @@ class KernelCalls:
         """A kind that is none, an odd width, heads that are none: the same answer, and nothing is written."""
         memory = self.empty(64)
         self.calls.call("multiply", memory, 4, 1, memory, len(WEIGHT_KINDS), 4, 4, memory)
-        odd = laid(FfnTile, gate_up=self.matrix(8, 17), down=self.matrix(8, 8))
-        self.calls.call("feed_forward", memory, 1, self.calls.put(odd), memory)
+        for width, activation in ((17, 0), (16, len(ACTIVATIONS))):
+            wrong = laid(FfnTile, gate_up=self.matrix(8, width), down=self.matrix(8, 8), activation=activation)
+            self.calls.call("feed_forward", memory, 1, self.calls.put(wrong), memory)
+        self.calls.call("widen", memory, len(WEIGHT_KINDS), 4, memory)
+        self.calls.call("narrow", memory, -1, 4, memory)
+        self.calls.call("transpose", memory, 4, 1, 1, 8, memory)
         for size in (3, 514):
             tile = self.calls.put(self.attention_tile(24, 1, 1, size))
             segments = self.calls.put(self.segment(1, 1, 1, size, 0, has_all=False))
             self.calls.call("attention", memory, 1, tile, segments, 1, memory)
 
 
-REFUSED_COUNT = 4
+REFUSED_COUNT = 8
 """Calls of `what_is_refused`, the last of a recording."""
 
 
@@ -263,6 +283,7 @@ def record(scale: float = 1.0) -> Calls:
     made.steps(int(40 * scale))
     made.feed_forwards(int(60 * scale))
     made.attentions(int(56 * scale))
+    made.conversions(int(30 * scale))
     for is_cached in (False, True):
         for has_all in (False, True):
             made.layers(is_cached=is_cached, has_all=has_all)
