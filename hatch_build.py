@@ -2,8 +2,8 @@
 
 Covers: calling common/native/build.py from hatchling, naming the wheel after the machines it is for; a start script for
 each program, out of common/program/start_script.sh.
-Does not cover: compiling (common/native/build.py). What cuts models or computes on a card needs no kernels, and who starts
-without them on a CPU is told; so is who runs `make setup`, which does not go on.
+Does not cover: compiling (common/native/build.py). Cutting models and computing on a card take no kernels, and whoever
+starts without them on a CPU is told; `make setup` does not go on without.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which versions of others' packages are in this environment? `make lock` writes them into requirements.lock.
 
-Covers: one line a package; for one that does not exist for the oldest Python that we take, from which Python on it holds.
+Covers: one line a package, with the least Python where that version does not exist for every one that we take.
 Does not cover: the ranges (pyproject.toml), who takes the lock (Makefile, Containerfile).
 """
 

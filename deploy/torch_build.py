@@ -1,4 +1,4 @@
-"""Which build of torch does this machine get? One with no CUDA in it, wherever pip can find it; with --gpu, one for a card.
+"""Which build of torch does this machine get? One without CUDA where pip can find one; with --gpu, one for a card.
 
 Covers: the choice, best first, among what pip knows for this Python; installing it; saying what a large one costs.
 Does not cover: the range of versions (pyproject.toml), the version that the tests ran with (requirements.lock).

@@ -127,7 +127,7 @@ def platform_tag(library: Path) -> str:
         return f"macosx_{major}_{minor if major == '10' else 0}_{machine}"
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
     needed = [int(found) for found in GLIBC_VERSION.findall(library.read_bytes())]
-    return f"manylinux_2_{max(needed + [LEAST_GLIBC])}_{machine}" if needed else f"linux_{machine}"
+    return f"manylinux_2_{max([*needed, LEAST_GLIBC])}_{machine}" if needed else f"linux_{machine}"
 
 
 def what_to_do(error: BuildFailed) -> str:
