@@ -26,9 +26,16 @@ def lines(installed: Iterable[Distribution]) -> list[str]:
     """Return the lines of these packages, without what stands behind a version's plus: a build, not a version."""
     wanted = {found.name: found for found in installed if not NOT_LOCKED.fullmatch(found.name.lower())}
     return [
-        f"{name}=={found.version.split('+')[0]}{marker(found.metadata.get('Requires-Python') or '')}"
+        f"{name}=={found.version.split('+')[0]}{marker(required_python(found))}"
         for name, found in sorted(wanted.items(), key=lambda item: item[0].lower())
     ]
+
+
+def required_python(found: Distribution) -> str:
+    """Return what a package says of Pythons that it runs on; empty where it says nothing."""
+    if "Requires-Python" not in found.metadata:
+        return ""
+    return found.metadata["Requires-Python"]
 
 
 def marker(requires_python: str) -> str:
