@@ -26,7 +26,6 @@ READY_GPU := $(VENV)/.ready-gpu
 KERNELS := common/native/matmul.$(if $(filter Darwin,$(shell uname)),dylib,so)
 MODEL_DIR := models/smollm2-135m-instruct
 MODEL := $(MODEL_DIR)/model.gguf
-BACKENDS := $(wildcard tests/*/test_backends.py)
 PROTOS := $(wildcard protos/shardmesh/v1/*.proto)
 PROTOC := $(BIN)/python -m grpc_tools.protoc -I.
 
@@ -116,7 +115,7 @@ test: $(KERNELS) $(READY_TEST) $(MODEL) ## Run the tests (ARGS="tests/unit -k wi
 
 test-gpu: $(KERNELS) $(READY_TEST) $(READY_GPU) ## Compare what each backend computes, torch on a card among them
 # Without a card that torch sees, what needs one is skipped.
-	@$(BIN)/python -m pytest -rs $(BACKENDS) $(ARGS)
+	@$(BIN)/python -m pytest -rs tests/*/test_backends.py $(ARGS)
 
 test-kernels: $(KERNELS) $(READY_TEST) ## Run the kernels under sanitizers: addresses, undefined behaviour, threads
 	@$(BIN)/python -m pytest -rs tests/kernels --ignore tests/kernels/test_compilers.py $(ARGS)
