@@ -124,7 +124,7 @@ def test_what_is_installed_is_not_installed_again(tmp_path: Path) -> None:
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     (tmp_path / ".venv" / "bin" / "python").touch()
     (tmp_path / "common" / "native" / ("matmul.dylib" if sys.platform == "darwin" else "matmul.so")).touch()
-    for stamp in ("run", "test", "dev", "torch"):
+    for stamp in ("torch", "run", "test", "dev"):
         (tmp_path / ".venv" / f".ready-{stamp}").touch()
     for target in ("setup", "run", "test", "verify"):
         finished = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True)
