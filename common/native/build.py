@@ -1,6 +1,7 @@
 """How is the library of matrix kernels built? `python -m common.native.build`, and hatch_build.py at install, do it.
 
-Covers: which compiler, which flags for which object, putting the library beside its source in one step.
+Covers: which compiler, which flags for which object, putting the library beside its source in one step; whether that is
+needed, and which other machines it would run on.
 Does not cover: loading it (library.py), builds that only check something (tests/support/toolchains.py).
 Uses nothing but Python: it runs where nothing is installed yet.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -34,6 +36,10 @@ ARM_KERNELS: dict[str, tuple[str, ...]] = {"neon": ("-DSHARDMESH_NEON",)}
 KERNELS = {"x86_64": X86_KERNELS, "amd64": X86_KERNELS, "aarch64": ARM_KERNELS, "arm64": ARM_KERNELS}
 """For each machine, the flags of each object that a kernel source becomes; matmul.c has the same list."""
 COMPILE_LIMIT_SECONDS = 120.0
+GLIBC_VERSION = re.compile(rb"\0GLIBC_2\.(\d+)(?:\.\d+)?(?=\0)")
+"""As the table of an ELF file's strings names the versions of the C library that its functions are of."""
+LEAST_GLIBC = 17
+"""2.17: pip knows no older name on every machine, and no Python that we take runs on an older one."""
 
 
 class BuildFailed(Exception):
@@ -103,9 +109,33 @@ def _run(command: Sequence[str]) -> None:
         raise BuildFailed(f"{command[0]} refused: {reason}")
 
 
-def what_is_lost(error: BuildFailed) -> str:
-    """Return the one line for a person whose install goes on without the library."""
-    return f"shardmesh: the native matrix kernels were not built, so single rows compute more slowly: {error}"
+def is_fresh(library: Path = LIBRARY) -> bool:
+    """Tell whether the library is there and newer than all that it is made from."""
+    sources = [*SOURCE_DIRECTORY.glob("*.[ch]"), Path(__file__)]
+    return library.exists() and library.stat().st_mtime >= max(source.stat().st_mtime for source in sources)
+
+
+def platform_tag(library: Path) -> str:
+    """Return how wheels name the machines that this library runs on: their system, how old at most, and processor.
+
+    Sources: PEP 600 (manylinux_2_17 and later), and pip's names for macOS.
+    """
+    machine = platform.machine().lower()
+    if sys.platform == "darwin":
+        least = os.environ.get("MACOSX_DEPLOYMENT_TARGET") or platform.mac_ver()[0]
+        major, minor = (*least.split("."), "0")[:2]
+        return f"macosx_{major}_{minor if major == '10' else 0}_{machine}"
+    machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(machine, machine)
+    needed = [int(found) for found in GLIBC_VERSION.findall(library.read_bytes())]
+    return f"manylinux_2_{max([*needed, LEAST_GLIBC])}_{machine}" if needed else f"linux_{machine}"
+
+
+def what_to_do(error: BuildFailed) -> str:
+    """Return the one line for a person who has no library now, and cannot compute on a CPU without it."""
+    return (
+        f"shardmesh: there are no kernels to compute with, since {error}; install gcc or clang and do this again, "
+        "or install a wheel that `make wheel` made on another machine of this kind"
+    )
 
 
 def main() -> int:
@@ -113,7 +143,7 @@ def main() -> int:
     try:
         print(f"built {build()}")
     except BuildFailed as error:
-        print(what_is_lost(error), file=sys.stderr)
+        print(what_to_do(error), file=sys.stderr)
         return 1
     return 0
 

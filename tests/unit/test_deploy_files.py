@@ -14,6 +14,8 @@ from typer.main import get_command
 
 if sys.version_info >= (3, 11):
     import tomllib
+else:
+    import tomli as tomllib
 
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, STACKS_SECONDS
 from common.program.service_notify import STOP_SECONDS

@@ -71,8 +71,10 @@ def declared() -> Iterator[tuple[str, str, Any, Any]]:
         found += [one.registered_callback.callback for one in apps if one.registered_callback]
         for function in filter(None, found):
             for name, hint in get_type_hints(function, include_extras=True).items():
-                if get_origin(hint) is Annotated:
-                    yield program, name, get_args(hint)[0], get_args(hint)[1]
+                # Python 3.10 says of an option whose default is None that it may be None, on top of what it is.
+                for one in (hint, *get_args(hint)):
+                    if get_origin(one) is Annotated:
+                        yield program, name, get_args(one)[0], get_args(one)[1]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)

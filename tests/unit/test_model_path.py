@@ -6,7 +6,6 @@ service, which sees no /home (tests/systemd/test_answers.py).
 
 from __future__ import annotations
 
-import io
 import os
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ def model(tmp_path: Path) -> Path:
 
 def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
     """Have the system refuse a file or a directory."""
-    scan, opened = os.scandir, io.open
+    scan, opened = os.scandir, Path.open
 
     def refusing(call: Any) -> Any:
         def called(path: Any, *rest: Any, **more: Any) -> Any:
@@ -40,7 +39,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch, forbidden: Path) -> None:
         return called
 
     monkeypatch.setattr(os, "scandir", refusing(scan))
-    monkeypatch.setattr(io, "open", refusing(opened))
+    monkeypatch.setattr(Path, "open", refusing(opened))
 
 
 def test_a_model_that_can_be_read_passes(model: Path) -> None:

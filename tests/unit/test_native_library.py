@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from common.native import build as building
 from common.native import library
-from common.native.build import LIBRARY, STRICT_FLAGS, BuildFailed, build, what_is_lost
+from common.native.build import LIBRARY, STRICT_FLAGS, BuildFailed, build, is_fresh, platform_tag, what_to_do
 from common.native.library import NONE, load
 
 needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason="the library was not built")
@@ -90,13 +91,55 @@ def test_the_best_instruction_set_is_chosen() -> None:
 
 
 def test_a_machine_without_a_compiler_gets_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The install goes on; the line says what is lost."""
+    """It says what to install."""
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr(building, "COMPILERS", ("no-such-compiler",))
     with pytest.raises(BuildFailed, match="no C compiler") as failure:
         build(tmp_path / "matmul.so")
-    assert "\n" not in what_is_lost(failure.value)
-    assert "slowly" in what_is_lost(failure.value)
+    assert "\n" not in what_to_do(failure.value)
+    assert "gcc or clang" in what_to_do(failure.value)
+    assert "make wheel" in what_to_do(failure.value)
+
+
+def test_a_library_is_built_anew_when_a_source_is_newer(tmp_path: Path) -> None:
+    """And when there is none."""
+    copy = tmp_path / "matmul.so"
+    assert not is_fresh(copy)
+    copy.touch()
+    assert is_fresh(copy)
+    os.utime(copy, (0, 0))
+    assert not is_fresh(copy)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS has other names")
+@pytest.mark.parametrize(
+    ("strings", "system"),
+    [
+        (b"\0GLIBC_2.2.5\0GLIBC_2.34\0GLIBC_2.3.4\0", "manylinux_2_34"),
+        (b"\0malloc\0GLIBC_2.4\0", "manylinux_2_17"),
+        (b"\0libc.musl-x86_64.so.1\0", "linux"),
+    ],
+)
+def test_a_wheel_is_named_after_the_c_library_that_its_kernels_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, strings: bytes, system: str
+) -> None:
+    """By the newest version of a function in it, so that pip refuses it where it would not load."""
+    monkeypatch.setattr(building.platform, "machine", lambda: "AMD64")
+    (tmp_path / "matmul.so").write_bytes(b"\x7fELF" + strings)
+    assert platform_tag(tmp_path / "matmul.so") == f"{system}_x86_64"
+
+
+@pytest.mark.parametrize(
+    ("target", "tag"), [("11.0", "macosx_11_0_arm64"), ("14", "macosx_14_0_arm64"), ("10.15", "macosx_10_15_arm64")]
+)
+def test_on_macos_it_is_named_after_the_system_that_it_was_built_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, tag: str
+) -> None:
+    """Which the compiler takes from the same variable."""
+    monkeypatch.setattr(building.sys, "platform", "darwin")
+    monkeypatch.setattr(building.platform, "machine", lambda: "arm64")
+    monkeypatch.setenv("MACOSX_DEPLOYMENT_TARGET", target)
+    assert platform_tag(tmp_path / "matmul.dylib") == tag
 
 
 @pytest.mark.parametrize("compiler", ["false", "/no/such/compiler"])

@@ -1,4 +1,4 @@
-"""Which torch does `make setup` take, on which machine, and what does it say of a large one?
+"""Which torch do `make setup GPU=1` and `make setup-dev` take, on which machine, and what do they say of a large one?
 
 Covers: the choice, and the whole program with a pip that only pretends. Does not cover: pip itself, or importing torch.
 """
@@ -81,6 +81,26 @@ def test_where_only_cuda_builds_are_known_the_range_decides() -> None:
     assert chosen(PLAIN, plain_has_cuda=True) == torch_build.Choice(requirement="torch>=2.6,<3", has_cuda=True)
 
 
+def test_for_a_card_no_cpu_build_is_taken() -> None:
+    """Exactly what is named, since to pip 2.13.0+cpu is a 2.13.0 too, and the better one."""
+    found = torch_build.choose(
+        ["2.15.0", "2.13.0+cpu", "2.13.0"], allowed=RANGE, tested="2.13.0", plain_has_cuda=True, for_card=True
+    )
+    assert found == torch_build.Choice(requirement="torch===2.13.0", has_cuda=True)
+    named = torch_build.choose(
+        ["2.14.0+cu130", "2.13.0+cpu"], allowed=RANGE, tested="2.13.0", plain_has_cuda=True, for_card=True
+    )
+    assert named.requirement == "torch===2.14.0+cu130"
+
+
+@pytest.mark.parametrize(
+    ("installed", "stays"), [("2.14.0", True), ("2.14.0+cpu", False), ("2.5.1", False), ("", False)]
+)
+def test_a_build_that_somebody_chose_for_a_card_stays(installed: str, stays: bool) -> None:
+    """`make setup-dev` after `make setup GPU=1` does not put a CPU build in its place."""
+    assert torch_build.is_with_cuda(installed, RANGE) is stays
+
+
 @pytest.mark.parametrize("known", [[], ["2.5.1+cpu", "3.0.0", "2.16.0rc1", "2.15.0+cu130"]])
 def test_nothing_known_that_fits_is_no_reason_to_stop(known: list[str]) -> None:
     """A pip without `index`, an index that lists nothing: pip is still asked for the range."""
@@ -101,6 +121,15 @@ def test_a_large_build_is_announced_with_its_size_and_how_to_avoid_it(tmp_path: 
     assert re.search(r"CUDA included:\n.*\d GB to download and \d+ GB of disk", finished.stdout)
     assert "PIP_TORCH_ARGS='--index-url ADDRESS'" in finished.stdout
     assert asked == [["index", "versions", "torch"], ["install", "torch>=2.6,<3"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.uname().machine != "x86_64", reason="plain torch has no CUDA here")
+def test_a_build_for_a_card_is_announced_with_its_size(tmp_path: Path) -> None:
+    """Whoever asked for it is not told how to avoid it."""
+    finished, asked = install(tmp_path, "--gpu", "--torch", "", "--", PIP_KNOWS=", ".join(["2.13.0+cpu", *PLAIN]))
+    assert finished.returncode == 0
+    assert finished.stdout == torch_build.CUDA_WANTED + "\n"
+    assert asked[-1] == ["install", "torch===2.13.0"]
 
 
 def test_what_make_is_told_for_pip_reaches_both_calls(tmp_path: Path) -> None:
