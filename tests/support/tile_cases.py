@@ -187,7 +187,8 @@ class FfnCase:
 
     @property
     def rows(self) -> Floats:
-        return random(self.row_count, self.spec.hidden_size, seed=14) * np.float32(self.scale)
+        rows: Floats = random(self.row_count, self.spec.hidden_size, seed=14) * np.float32(self.scale)
+        return rows
 
     def tensors(self) -> dict[str, Stored]:
         """Return the tile's weights as they are stored."""
@@ -224,7 +225,8 @@ def normed(head: Doubles, tensors: Mapping[str, Doubles], name: str) -> Doubles:
     """Return a head by its root mean square, times the weight of that name, if the tile has it."""
     if name not in tensors:
         return head
-    return head / np.sqrt(np.mean(head**2) + EPSILON) * tensors[name]
+    scaled: Doubles = head / np.sqrt(np.mean(head**2) + EPSILON) * tensors[name]
+    return scaled
 
 
 def rotated(head: Doubles, angles: Doubles) -> Doubles:
