@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc
-from OpenSSL import SSL, crypto
 
 from common.errors import NodeLost, NotTrusted
 from common.trust.certificates import PeerName, peer_from_uri, to_pem
@@ -98,6 +97,8 @@ def read_authority(address: str, fingerprint: bytes) -> bytes:
 
 def _shown_certificates(address: str) -> list[bytes]:
     """Return what a TLS server shows, its own certificate first, in DER; unverified."""
+    from OpenSSL import SSL, crypto  # here and not at the top: only who joins needs it, and it is 2 MB
+
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     try:
@@ -111,13 +112,13 @@ def _shown_certificates(address: str) -> list[bytes]:
             connection.do_handshake()
             chain = connection.get_peer_cert_chain() or []
     except (OSError, SSL.Error) as error:
-        raise NodeLost(f"no coordinator lets devices in at {address} ({_reason(error)}); is it running, and is the "
+        raise NodeLost(f"no coordinator lets devices in at {address} ({_reason(error, isinstance(error, SSL.WantReadError))}); is it running, and is the "
                        "token still good?") from error  # fmt: skip
     return [crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain]
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, (SSL.WantReadError, TimeoutError)):
+def _reason(error: Exception, is_late: bool) -> str:
+    if is_late or isinstance(error, TimeoutError):
         return "no answer in time"
     return getattr(error, "strerror", None) or "whoever listens there does not speak TLS"
 

@@ -22,8 +22,8 @@ from common.wording import counted
 
 WORK_BYTES = 20_000_000
 """Pages that are touched only once work begins, in all processes together: of libraries, of the coordinator's own
-objects, of what a product of many rows is laid out in. Measured with NODE_BYTES on SmolLM2, prompts of 3 and of 400 words:
-7 to 23 MB on one node, 20 to 26 on two, 34 to 45 on four; the sum is held against the budget by
+objects, of what a product of many rows is laid out in. Measured with NODE_BYTES on SmolLM2, prompts of 3 and of 400
+words: 7 to 23 MB on one node, 20 to 26 on two, 34 to 45 on four; the sum is held against the budget by
 tests/e2e/test_memory_budget.py and the bench."""
 NODE_BYTES = 9_000_000
 """What a forked node has of its own beside weights, keys and values: pages of Python objects that it touches, gRPC,

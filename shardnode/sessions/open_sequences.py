@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from common.errors import InputError, ProtocolError, ResourceError, ShapeError, ShardmeshError
+from common.machine.operating_system import give_free_heap_back
 from common.weights.stored_numbers import Floats
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
@@ -66,6 +67,8 @@ class OpenSequences:
         """
         for sequence_id in changes.closed:
             self._close(sequence_id)
+        if changes.closed and not self._open and not changes.opened:
+            give_free_heap_back()
         refused = []
         for opening in changes.opened:
             if opening.sequence_id in self._open:
@@ -100,8 +103,11 @@ class OpenSequences:
 
     def close(self) -> None:
         """Give all room back."""
+        had_some = bool(self._open)
         for sequence_id in list(self._open):
             self._close(sequence_id)
+        if had_some:
+            give_free_heap_back()
 
     def _room(self, position_capacity: int) -> SequenceKv:
         if self.refusal is not None:

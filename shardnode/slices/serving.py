@@ -14,7 +14,7 @@ from pathlib import Path
 
 from common.compute.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
-from common.machine.operating_system import own_memory
+from common.machine.operating_system import give_free_heap_back, own_memory
 from shardnode.config import NodeConfig
 from shardnode.metrics import NodeMetrics
 from shardnode.slices.slice_store import Offer, SliceStore
@@ -103,6 +103,7 @@ class Serving:
             directory = self.store.whole(slice_id)
             if self.slice_id != slice_id:
                 self._change(directory)
+                give_free_heap_back()  # what it took to receive the slice
                 log.info("serving slice %s", slice_id[:12])
             if self.store.served() != slice_id:
                 self.store.set_served(slice_id)
