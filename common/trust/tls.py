@@ -112,8 +112,9 @@ def _shown_certificates(address: str) -> list[bytes]:
             connection.do_handshake()
             chain = connection.get_peer_cert_chain() or []
     except (OSError, SSL.Error) as error:
-        raise NodeLost(f"no coordinator lets devices in at {address} ({_reason(error, isinstance(error, SSL.WantReadError))}); is it running, and is the "
-                       "token still good?") from error  # fmt: skip
+        reason = _reason(error, isinstance(error, SSL.WantReadError))
+        raise NodeLost(f"no coordinator lets devices in at {address} ({reason}); is it running, and is the token still "
+                       "good?") from error  # fmt: skip
     return [crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain]
 
 

@@ -39,7 +39,7 @@ ROUND_SECONDS = 0.0002
 """A node's own work for a round: taking a message apart, tables, the answer."""
 SWEEP_SECONDS = 0.002
 """The coordinator's own work for a token: embedding, sampling, text."""
-PROGRAM_BYTES = 225_000_000
+PROGRAM_BYTES = 75_000_000
 """Of a node's interpreter and libraries, where the node itself has not told."""
 WORK_BYTES = 40_000_000
 """Touched once a node works: code of products, messages, thread stacks."""

@@ -25,7 +25,7 @@ LEAST_OF_DISK = 0.95
 """Nobody reads faster than the disk gives: a ratio below says that the disk was slower while it was read alone. Then
 the bar has to hold beside the fastest reading of the whole run too, raw or ours."""
 MOST_OF_LINE = 1.15
-MOST_NODE_MEGABYTES = 400
+MOST_NODE_MEGABYTES = 170
 
 
 @dataclass(kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-MESH_GROUP_BYTES = 700_000_000
+MESH_GROUP_BYTES = 450_000_000
 GROUP_MARGIN_BYTES = 20_000_000
 """What a group may hold above the --memory-budget of the command in it."""
 STREAMING_BYTES = 450_000_000
@@ -20,7 +20,7 @@ TOKENS = 20
 SERIES_TOKENS = 10
 """The series has many runs, and tells the time of a token well enough with fewer of them."""
 
-MESH = "mesh of 4 in 700 MB"
+MESH = "mesh of 4 in 450 MB"
 RESIDENT = "mesh of 4, all in memory"
 SINGLE = "1 node, 64 MiB window"
 
@@ -53,7 +53,7 @@ def our_contenders(slice_bytes: int) -> list[Contender]:
         for fraction in BUDGET_FRACTIONS
     ]
     return [
-        Contender(name=MESH, options=(*mesh, "--memory-budget", "680MB"), limit_bytes=MESH_GROUP_BYTES),
+        Contender(name=MESH, options=(*mesh, "--memory-budget", "435MB"), limit_bytes=MESH_GROUP_BYTES),
         Contender(name=SINGLE, options=(*single, "--window-bytes", "64MiB"), limit_bytes=MESH_GROUP_BYTES),
         *series,
         # Loaded past the page cache: what it keeps would count as memory twice.
