@@ -88,4 +88,5 @@ class BudgetedTiles:
             reads_total=resident.reads_total + streamed.reads_total,
             failed_reads_total=resident.failed_reads_total + streamed.failed_reads_total,
             wait_seconds_total=resident.wait_seconds_total + streamed.wait_seconds_total,
+            checksum_nanoseconds=resident.checksum_nanoseconds + streamed.checksum_nanoseconds,
         )

@@ -3,15 +3,16 @@
 Covers: the text of manifest.json, reading it with distrust, telling what differs from what was asked for.
 Does not cover: making slices (coordinator/slicing/splitter.py), reading weights (reader.py).
 
-A digest per tile lets a node check each tile when it first reads it, so that no flipped byte is ever
-computed with; the digest per file is for shipping. A digest of the manifest's own body, stored in it,
-finds a flipped byte there too.
+A checksum per tile lets a node check each tile when it first reads it, so that no flipped byte is ever
+computed with: XXH3, or SHA-256 in slices from before it was written. The digest per file is for shipping. A digest of
+the manifest's own body, stored in it, finds a flipped byte there too.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from typing import Any
 from common.errors import InputError, SliceCorrupt, SliceError, SliceMismatch
 from common.model.model_spec import canonical_json
 from common.model.plan import Plan, RankShare
+from common.weights.checksums import SHA256, XXH3, Checksum
 from common.weights.slice_description import (
     COORDINATOR_RANK,
     EMBEDDING_FILE,
@@ -36,25 +38,48 @@ __all__ = [
 
 MANIFEST_NAME = "manifest.json"
 MAX_MANIFEST_BYTES = 64 << 20
+XXH3_KEY = "tile_xxh3_64"
+"""May be left out. Readers that do not know it pass over it, so it needs no version of its own."""
+_XXH3 = re.compile(r"[0-9a-f]{16}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileEntry:
-    """Size and digests (SHA-256, hex) of one file."""
+    """Size and digests (SHA-256, hex) of one file, and what its tiles are checked by when they are read."""
 
     size_bytes: int
     sha256: str
     tile_sha256: tuple[str, ...]
+    tile_xxh3: tuple[str, ...] = ()
+    """None for a file from before; else one for each tile."""
+
+    @property
+    def tile_checksums(self) -> tuple[Checksum, ...]:
+        """What each tile's bytes must give at their first read."""
+        kind, values = (XXH3, self.tile_xxh3) if self.tile_xxh3 else (SHA256, self.tile_sha256)
+        return tuple(Checksum(kind=kind, value=value) for value in values)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values."""
-        return {"size_bytes": self.size_bytes, "sha256": self.sha256, "tile_sha256": list(self.tile_sha256)}
+        value = {"size_bytes": self.size_bytes, "sha256": self.sha256, "tile_sha256": list(self.tile_sha256)}
+        return {**value, XXH3_KEY: list(self.tile_xxh3)} if self.tile_xxh3 else value
 
     @classmethod
     def from_json(cls, value: Any) -> FileEntry:
         """Read what `to_json` wrote. Raises: KeyError, TypeError, ValueError: it is something else."""
         tiles = tuple(str(digest) for digest in value["tile_sha256"])
-        return cls(size_bytes=int(value["size_bytes"]), sha256=str(value["sha256"]), tile_sha256=tiles)
+        return cls(
+            size_bytes=int(value["size_bytes"]), sha256=str(value["sha256"]), tile_sha256=tiles,
+            tile_xxh3=_xxh3_of_tiles(value[XXH3_KEY], len(tiles)) if XXH3_KEY in value else (),
+        )  # fmt: skip
+
+
+def _xxh3_of_tiles(value: Any, tile_count: int) -> tuple[str, ...]:
+    """Return what a manifest says under XXH3_KEY. Raises: ValueError: it is something else."""
+    is_right = isinstance(value, list) and all(isinstance(one, str) and _XXH3.fullmatch(one) for one in value)
+    if not is_right or len(value) != tile_count:
+        raise ValueError(f"{XXH3_KEY} is no list of {counted(tile_count, 'checksum')}")
+    return tuple(value)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Opens a slice's tiles in the order of a sweep: streamed through a window, resident, or some of each.
 
-Covers: sizes of window and resident part, whether the page cache is used, paths and offsets of tiles, their digests.
+Covers: sizes of window and resident part, whether the page cache is used, paths and offsets of tiles, their checksums.
 Does not cover: scheduling and reading (window.py, reader.py), which slice (manifest.py).
 """
 
@@ -30,12 +30,14 @@ PROBE_FROM_BYTES = 256 << 20
 def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
     """Return every tile that a sweep walks over, in order; the coordinator's are those of its head."""
     layouts = manifest.layouts()
-    tiles = []
+    tiles: list[TileRange] = []
     for name, layout in layouts.items():
         if name not in (EMBEDDING_FILE, NORMS_FILE):
-            digests = manifest.files[name].tile_sha256
-            for tile, offset, digest in zip(layout.tiles, layout.tile_offsets, digests, strict=True):
-                tiles.append(TileRange(path=directory / name, offset=offset, byte_count=tile.byte_count, sha256=digest))
+            checksums = manifest.files[name].tile_checksums
+            tiles += [
+                TileRange(path=directory / name, offset=offset, byte_count=tile.byte_count, checksum=checksum)
+                for tile, offset, checksum in zip(layout.tiles, layout.tile_offsets, checksums, strict=True)
+            ]
     return tiles
 
 

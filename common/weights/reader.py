@@ -1,7 +1,7 @@
 """Reads tiles from disk into given buffers, on a few threads; never decides what to read.
 
-Covers: opening and checking the files, short reads, a tile's digest at its first read, errors with a file's name.
-Does not cover: order and addresses (window.py), waiting (tile_source.py), where digests come from (manifest.py).
+Covers: opening and checking the files, short reads, a tile's checksum at its first read, errors with a file's name.
+Does not cover: order and addresses (window.py), waiting (tile_source.py), where checksums come from (manifest.py).
 
 Threads: each reader thread takes one job at a time from a queue and owns that job's buffer until it has called `ended`.
 The files belong to all readers together; the last reader to end closes them, so no read ever meets a reused descriptor.
@@ -10,7 +10,6 @@ The files belong to all readers together; the last reader to end closes them, so
 from __future__ import annotations
 
 import errno
-import hashlib
 import logging
 import os
 import queue
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from common.errors import InternalError, ShardmeshError, SliceCorrupt, SliceReadError
 from common.machine.direct_io import BLOCK_BYTES, OpenedFile, forget, open_file
+from common.weights.checksums import Checksum, Comparison
 from common.weights.placement import ALIGNMENT_BYTES
 
 logger = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ class TileRange:
     path: Path
     offset: int
     byte_count: int
-    sha256: str | None = None
-    """Digest, in hex, that the bytes must have when they are read for the first time; None checks nothing."""
+    checksum: Checksum | None = None
+    """What the bytes must give when they are read for the first time; None checks nothing."""
 
     def __post_init__(self) -> None:
         if self.offset < 0 or self.byte_count <= 0 or (self.offset | self.byte_count) % ALIGNMENT_BYTES:
@@ -88,6 +88,9 @@ class TileFiles:
         self._settings = settings or ReadSettings()
         self._is_stopping = False
         self._verified: set[tuple[Path, int]] = set()
+        self._counting = threading.Lock()
+        self.checksum_nanoseconds = 0
+        """Processor time that comparing took, of all reader threads."""
         self._files: dict[Path, OpenedFile] = {}
         try:
             for tile in tiles:
@@ -102,7 +105,7 @@ class TileFiles:
         """Fill `buffer` with the whole tile.
 
         Raises: SliceReadError: the disk reports an error, or `stop` was called.
-                SliceCorrupt: the file ends too early, or its digest differs.
+                SliceCorrupt: the file ends too early, or its checksum differs.
         """
         file = self._files[tile.path]
         done_bytes = 0
@@ -125,20 +128,24 @@ class TileFiles:
         self._verify_once(tile, buffer)
 
     def is_verified(self, tile: TileRange) -> bool:
-        """Tell whether the tile was read whole before and had its digest, or has none."""
-        return tile.sha256 is None or (tile.path, tile.offset) in self._verified
+        """Tell whether the tile was read whole before and had its checksum, or has none."""
+        return tile.checksum is None or (tile.path, tile.offset) in self._verified
 
     def descriptor(self, tile: TileRange) -> int:
         """Return the open file that the tile lies in; it stays open until the readers have ended."""
         return self._files[tile.path].fd
 
     def _verify_once(self, tile: TileRange, buffer: memoryview) -> None:
-        """Compare a tile's digest the first time it is read: a flipped byte must never be computed with."""
-        if self.is_verified(tile):
+        """Compare a tile's checksum the first time it is read: a flipped byte must never be computed with."""
+        if tile.checksum is None or self.is_verified(tile):
             return
-        if hashlib.sha256(buffer[: tile.byte_count]).hexdigest() != tile.sha256:
-            raise SliceCorrupt(f"{tile.path} is damaged (the SHA-256 of {tile.byte_count} bytes at {tile.offset} "
-                               "differs); slice the model again with --split-bin")  # fmt: skip
+        comparison = Comparison(tile.checksum)
+        comparison.update(buffer[: tile.byte_count])
+        with self._counting:
+            self.checksum_nanoseconds += comparison.nanoseconds
+        if not comparison.agrees():
+            raise SliceCorrupt(f"{tile.path} is damaged (the {tile.checksum.kind} of {tile.byte_count} bytes at "
+                               f"{tile.offset} differs); slice the model again with --split-bin")  # fmt: skip
         self._verified.add((tile.path, tile.offset))
 
     def stop(self) -> None:

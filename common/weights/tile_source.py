@@ -50,6 +50,8 @@ class TileStats:
     failed_reads_total: int
     wait_seconds_total: float
     """Time that `acquire` spent waiting."""
+    checksum_nanoseconds: int
+    """Processor time that checking tiles took when they were first read."""
 
 
 class TileSource(Protocol):
@@ -120,7 +122,7 @@ class StreamedTiles:
         self._reading: dict[int, TileRange] = {}  # by ticket
         self._bytes_read_total = self._reads_total = self._failed_reads_total = 0
         self._wait_seconds_total = 0.0
-        files = TileFiles(tiles, read_into, settings)
+        files = self._files = TileFiles(tiles, read_into, settings)
         self._cached = CachedReads(self._tiles, files, is_allowed=(
             read_into is _read_into and not settings.bypass_page_cache and not self._window.placement.keeps_everything
         ))  # fmt: skip
@@ -187,6 +189,7 @@ class StreamedTiles:
                 reads_total=self._reads_total + self._cached.tiles_total,
                 failed_reads_total=self._failed_reads_total,
                 wait_seconds_total=self._wait_seconds_total,
+                checksum_nanoseconds=self._files.checksum_nanoseconds,
             )
 
     def _wait_for(self, tile_index: int) -> int:

@@ -128,6 +128,8 @@ class OpenModel:
     def memory(self) -> dict[str, dict[str, int]]:
         """Return the memory of every process, in bytes: "coordinator", then "node0" and on; from any thread.
 
+        With it, what else it tells of itself: "process_id", and "checksum_nanoseconds" (TileStats).
+
         Raises: NodeError.
         """
         own = own_memory()
@@ -135,6 +137,7 @@ class OpenModel:
             "coordinator": {
                 "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
                 **self.own_weights(),
+                "checksum_nanoseconds": self._head.stats.checksum_nanoseconds + self._ends.checksum_nanoseconds,
             }
         }  # fmt: skip
         for stats in self._stats():
@@ -142,7 +145,7 @@ class OpenModel:
                 "process_id": stats.process_id, "peak_rss_bytes": stats.peak_rss_bytes, "pss_bytes": stats.pss_bytes,
                 "window_bytes": stats.window_bytes, "resident_bytes": stats.resident_bytes,
                 "peak_weight_bytes": stats.peak_weight_bytes, "kv_bytes": stats.kv_bytes,
-                "read_bytes": stats.read_bytes,
+                "read_bytes": stats.read_bytes, "checksum_nanoseconds": stats.checksum_nanoseconds,
             }  # fmt: skip
         return memory
 

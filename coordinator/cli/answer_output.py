@@ -19,7 +19,7 @@ from coordinator.cli.answer_screen import AnswerScreen, write_text
 from coordinator.engine.timings import Timings
 
 Memory = Mapping[str, Mapping[str, int]]
-"""By process, coordinator first: bytes by what they are."""
+"""By process, coordinator first: bytes by what they are; process_id and checksum_nanoseconds too."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,11 @@ class Answer:
     total_seconds: float
     """From the start of this command to the end of the answer."""
     memory: Memory
+
+    @property
+    def checksum_seconds(self) -> float:
+        """Processor time of all processes that checking weights took, when they were first read."""
+        return sum(values.get("checksum_nanoseconds", 0) for values in self.memory.values()) / 1e9
 
 
 def write_events(events: Iterable[Event], screen: AnswerScreen) -> Answer:
@@ -90,6 +95,7 @@ def write_json(answer: Answer) -> None:
             "ttft_seconds": answer.timings.ttft_seconds,
             "seconds_per_token": answer.timings.seconds_per_token,
             "tokens_per_second": answer.timings.tokens_per_second,
+            "checksum_seconds": answer.checksum_seconds,
         },
         "memory": {name: dict(values) for name, values in answer.memory.items()},
     }
@@ -97,7 +103,7 @@ def write_json(answer: Answer) -> None:
 
 
 def write_report(answer: Answer, engine: str = "") -> None:
-    """Write what the answer took to stderr. Args: engine: what computed it, for people."""
+    """Write what the answer took to stderr. Args: engine: what computed it, for people, if it was this command."""
     from coordinator.cli.telling import say  # rich, for which no answer has to wait
 
     nodes = [name for name in answer.memory if name != "coordinator"]
@@ -105,6 +111,7 @@ def write_report(answer: Answer, engine: str = "") -> None:
     pss_bytes = sum(values.get("pss_bytes", 0) for values in answer.memory.values())
     together = f"; {pss_bytes / 1e6:.0f} MB in all, shared pages once" if pss_bytes else ""
     where = f" on {counted(len(nodes), 'node')}" if nodes else ""
+    checked = f"; weights checked in {answer.checksum_seconds:.2f} s of processor time" if engine else ""
     timings, prompt = answer.timings, counted(len(answer.prompt_ids), "prompt token")
     first = answer.startup_seconds + timings.ttft_seconds
     speed = (f"first token after {first:.2f} s (start-up {answer.startup_seconds:.2f} s, prompt "
@@ -112,7 +119,7 @@ def write_report(answer: Answer, engine: str = "") -> None:
              f"{answer.total_seconds:.2f} s in all{engine}")  # fmt: skip
     print(file=sys.stderr)
     for line in (
-        f"{prompt}, {len(answer.token_ids)} generated ({answer.finish_reason}){where}",
+        f"{prompt}, {len(answer.token_ids)} generated ({answer.finish_reason}){where}{checked}",
         speed,
         f"peak memory, MB: {peaks}{together}" if nodes else "peak memory: a node could not be asked any more",
     ):

@@ -6,7 +6,6 @@ Does not cover: the head (head.py), what is done with norms and biases (common/c
 
 from __future__ import annotations
 
-import hashlib
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from common.compute.residual import LayerVectors, Residual, norm_rows
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.machine.direct_io import OpenedFile, forget, open_file
+from common.weights.checksums import Checksum, Comparison
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
 from common.weights.slice_format import ATTENTION, FFN, TileLayout
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
@@ -39,11 +39,14 @@ class Ends:
         self._dtype = NUMPY_DTYPES[manifest.dtype]
         self._row_bytes = spec.hidden_size * self._dtype.itemsize
         self._layout = layouts[EMBEDDING_FILE]
-        self._tile_digests = manifest.files[EMBEDDING_FILE].tile_sha256
+        self._tile_checksums = manifest.files[EMBEDDING_FILE].tile_checksums
         self._verified_tiles: set[int] = set()
         self._path = directory / EMBEDDING_FILE
-        norms = _read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
-                            layouts[NORMS_FILE].tile_offsets[0], manifest.files[NORMS_FILE].tile_sha256[0])  # fmt: skip
+        self.checksum_nanoseconds = 0
+        """Processor time that checking tiles took when they were first read."""
+        norms = self._read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
+                                 layouts[NORMS_FILE].tile_offsets[0],
+                                 manifest.files[NORMS_FILE].tile_checksums[0])  # fmt: skip
         self.residual = Residual(
             blocks={
                 ATTENTION: _layer_vectors(norms["attention_norm"], norms.get("output_bias")),
@@ -89,7 +92,7 @@ class Ends:
         tile_index = bisect_right(self._first_tokens, token_id) - 1
         tile, offset = self._layout.tiles[tile_index], self._layout.tile_offsets[tile_index]
         if tile_index not in self._verified_tiles:
-            _check_tile(self._file.fd, self._path, offset, tile.byte_count, self._tile_digests[tile_index])
+            self._check_tile(self._file.fd, offset, tile.byte_count, self._tile_checksums[tile_index])
             self._verified_tiles.add(tile_index)
             self.bytes_read_total += tile.byte_count
         self.bytes_read_total += self._row_bytes
@@ -98,22 +101,37 @@ class Ends:
         forget(self._file, offset, tile.byte_count)
         return row
 
+    def _read_norms(self, path: Path, layout: TileLayout, offset: int, checksum: Checksum) -> dict[str, Floats]:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise SliceReadError(f"cannot open {path}: {error.strerror}") from error
+        try:
+            data = _read(descriptor, path, offset, layout.byte_count)
+        finally:
+            os.close(descriptor)
+        comparison = Comparison(checksum)
+        comparison.update(data)
+        self._end(comparison, checksum, path)
+        return {place.name: np.ndarray(place.shape, np.float32, data, place.offset) for place in layout.tensors}
+
+    def _check_tile(self, descriptor: int, offset: int, byte_count: int, checksum: Checksum) -> None:
+        """Compare piece by piece: a buffer for all of a tile would be memory that nobody has counted."""
+        comparison = Comparison(checksum)
+        for start in range(0, byte_count, PIECE_BYTES):
+            piece = _read(descriptor, self._path, offset + start, min(PIECE_BYTES, byte_count - start))
+            comparison.update(piece)
+        self._end(comparison, checksum, self._path)
+
+    def _end(self, comparison: Comparison, checksum: Checksum, path: Path) -> None:
+        self.checksum_nanoseconds += comparison.nanoseconds
+        if not comparison.agrees():
+            raise SliceCorrupt(f"{path} is damaged (its {checksum.kind} differs); slice the model again with "
+                               "--split-bin")  # fmt: skip
+
 
 def _layer_vectors(norms: Floats, late_biases: Floats | None) -> LayerVectors:
     return LayerVectors(norms=list(norms), late_biases=None if late_biases is None else list(late_biases))
-
-
-def _read_norms(path: Path, layout: TileLayout, offset: int, digest: str) -> dict[str, Floats]:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise SliceReadError(f"cannot open {path}: {error.strerror}") from error
-    try:
-        data = _read(descriptor, path, offset, layout.byte_count)
-    finally:
-        os.close(descriptor)
-    _check(data, digest, path)
-    return {place.name: np.ndarray(place.shape, np.float32, data, place.offset) for place in layout.tensors}
 
 
 def _read(descriptor: int, path: Path, offset: int, byte_count: int) -> bytearray:
@@ -128,21 +146,3 @@ def _read(descriptor: int, path: Path, offset: int, byte_count: int) -> bytearra
             raise SliceCorrupt(f"{path} is cut short; slice the model again with --split-bin")
         view = view[count:]
     return buffer
-
-
-def _check_tile(descriptor: int, path: Path, offset: int, byte_count: int, digest: str) -> None:
-    """Compare a tile's digest piece by piece: a buffer for all of it would be memory that nobody has counted."""
-    sha256 = hashlib.sha256()
-    for start in range(0, byte_count, PIECE_BYTES):
-        sha256.update(_read(descriptor, path, offset + start, min(PIECE_BYTES, byte_count - start)))
-    if sha256.hexdigest() != digest:
-        raise _damaged(path)
-
-
-def _check(data: bytearray, digest: str, path: Path) -> None:
-    if hashlib.sha256(data).hexdigest() != digest:
-        raise _damaged(path)
-
-
-def _damaged(path: Path) -> SliceCorrupt:
-    return SliceCorrupt(f"{path} is damaged (its SHA-256 differs); slice the model again with --split-bin")

@@ -1,7 +1,7 @@
 """Turns source tensors into the tiles of a slice, and writes tiles to block files.
 
-Covers: which rows and columns of which source tensor make a tile, dtype conversion, digests; weights that are no
-finite numbers (finite.py) are refused.
+Covers: which rows and columns of which source tensor make a tile, dtype conversion, digests and checksums; weights
+that are no finite numbers (finite.py) are refused.
 Does not cover: directories and their lives (splitter.py), offsets (common/weights/slice_format.py).
 """
 
@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from common.errors import InputError
+from common.weights.checksums import xxh3_of
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
 from common.weights.slice_format import ATTENTION, FileLayout, TensorPlace, TileLayout
 from common.weights.stored_numbers import NUMPY_DTYPES, STORED_NAMES, Stored, narrowed, widened
@@ -176,20 +177,24 @@ class TileWriter:
     def write(self, path: Path, layout: FileLayout, tiles: Iterable[TileTensors]) -> FileEntry:
         """Write one file durably and return its size and digests."""
         file_digest = hashlib.sha256()
-        tile_digests = []
+        tile_digests, tile_xxh3 = [], []
         with open(path, "wb", buffering=0) as file:
             _write_all(file.fileno(), memoryview(layout.header))
             file_digest.update(layout.header)
             for tile_layout, tensors in zip(layout.tiles, tiles, strict=True):
                 data = self._packer.pack(tile_layout, tensors)
                 tile_digests.append(hashlib.sha256(data).hexdigest())
+                tile_xxh3.append(xxh3_of(data))
                 file_digest.update(data)
                 _write_all(file.fileno(), data)
                 self._written_bytes += len(data)
                 self._progress(self._written_bytes)
             self._written_bytes += len(layout.header)
             os.fsync(file.fileno())
-        return FileEntry(size_bytes=layout.file_bytes, sha256=file_digest.hexdigest(), tile_sha256=tuple(tile_digests))
+        return FileEntry(
+            size_bytes=layout.file_bytes, sha256=file_digest.hexdigest(), tile_sha256=tuple(tile_digests),
+            tile_xxh3=tuple(tile_xxh3),
+        )  # fmt: skip
 
 
 def _write_all(descriptor: int, data: memoryview) -> None:

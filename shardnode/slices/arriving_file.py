@@ -1,6 +1,7 @@
 """One file of a slice while it arrives: bytes in order into NAME.part, verified, then under its own name.
 
-Covers: going on from what is there, refusing more bytes than the file has, a full disk, digests, durability.
+Covers: going on from what is there, refusing more bytes than the file has, a full disk, digests, tiles' XXH3,
+durability.
 Does not cover: which file (slice_store.py), messages (listeners/slice_service.py).
 """
 
@@ -16,7 +17,9 @@ from pathlib import Path
 
 from common.errors import DiskFull, InputError, ProtocolError, SliceCorrupt, SliceError
 from common.machine.durable_files import is_full, replace_private
+from common.weights.checksums import TileHasher
 from common.weights.manifest import FileEntry
+from common.weights.slice_format import FileLayout
 
 HASHED_AT_ONCE = 1 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -26,27 +29,26 @@ class ArrivingFile:
     """The receiving end of one file. Close it."""
 
     def __init__(
-        self, *, part: Path, path: Path, digests: Path, file_bytes: int, tile_count: int, first_byte: int
-    ) -> None:
+        self, *, part: Path, path: Path, digests: Path, layout: FileLayout, first_byte: int
+    ) -> None:  # fmt: skip
         """Open the part and drop what lies behind `first_byte`. Raises: InputError: so much has not arrived."""
         self._part, self._path, self._digests = part, path, digests
-        self._file_bytes, self._tile_count = file_bytes, tile_count
+        self._file_bytes, self._tile_count = layout.file_bytes, len(layout.tiles)
         self._lock = threading.Lock()
         self._is_superseded = False
         path.unlink(missing_ok=True)  # verified once, and yet sent again
         digests.unlink(missing_ok=True)
         self._descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         arrived_bytes = os.fstat(self._descriptor).st_size
-        if not 0 <= first_byte <= min(arrived_bytes, file_bytes):
+        if not 0 <= first_byte <= min(arrived_bytes, self._file_bytes):
             self.close()
             raise InputError(f"{path.name}: {arrived_bytes} bytes have arrived, so it cannot go on from {first_byte}")
         os.ftruncate(self._descriptor, first_byte)
-        self._hash = hashlib.sha256()
+        self._hash, self._tiles = hashlib.sha256(), TileHasher(layout)
         self._position = 0
         while self._position < first_byte:
             data = os.pread(self._descriptor, min(HASHED_AT_ONCE, first_byte - self._position), self._position)
-            self._hash.update(data)
-            self._position += len(data)
+            self._count(data)
 
     def supersede(self) -> None:
         """Have no more written here: another transfer goes on instead."""
@@ -67,14 +69,13 @@ class ArrivingFile:
                 left = memoryview(chunk)
                 while left:
                     written = os.pwrite(self._descriptor, left, self._position)
-                    self._hash.update(left[:written])
-                    self._position += written
+                    self._count(left[:written])
                     left = left[written:]
             except OSError as error:
                 raise self._failure(error) from error
 
     def finish(self, sha256: str, tile_sha256: Sequence[str]) -> None:
-        """Verify the file and put it under its name, durably.
+        """Verify the file and put it under its name, durably. Its tiles' XXH3 are of the bytes that are verified here.
 
         Raises: SliceCorrupt: it is not what was sent, and is dropped; InputError: bytes or digests are missing.
         """
@@ -87,7 +88,10 @@ class ArrivingFile:
             if self._hash.hexdigest() != sha256:
                 self._part.unlink(missing_ok=True)
                 raise SliceCorrupt(f"{self._path.name} has arrived with other bytes than were sent")
-            entry = FileEntry(size_bytes=self._file_bytes, sha256=sha256, tile_sha256=tuple(tile_sha256))
+            entry = FileEntry(
+                size_bytes=self._file_bytes, sha256=sha256, tile_sha256=tuple(tile_sha256),
+                tile_xxh3=self._tiles.tiles(),
+            )  # fmt: skip
             try:
                 os.fsync(self._descriptor)
                 replace_private(self._digests, json.dumps(entry.to_json()).encode())
@@ -100,6 +104,11 @@ class ArrivingFile:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+    def _count(self, data: bytes | memoryview) -> None:
+        self._hash.update(data)
+        self._tiles.update(data)
+        self._position += len(data)
 
     def _check_current(self) -> None:
         if self._is_superseded:

@@ -139,7 +139,7 @@ class SliceStore:
             path = self._arriving / slice_id / name
             self._transfer = ArrivingFile(
                 part=path.with_name(name + PART), path=path, digests=path.with_name(name + DIGESTS),
-                file_bytes=layout.file_bytes, tile_count=len(layout.tiles), first_byte=first_byte,
+                layout=layout, first_byte=first_byte,
             )  # fmt: skip
             return self._transfer
 

@@ -102,6 +102,7 @@ class ShardNode:
             read_bytes=tiles.bytes_read_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,
+            checksum_nanoseconds=tiles.checksum_nanoseconds,
             open_sequence_count=self.kv_cache.sequence_count,
         )
 

@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-slicing.py, slicing_memory.py).
+start.py, slicing.py, slicing_memory.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -36,6 +36,7 @@ from tests.bench import (
     slicing_memory,
     speed,
     star_floor,
+    start,
 )
 from tests.bench.big_inputs import SIZES
 from tests.bench.inputs import check_model
@@ -44,6 +45,7 @@ from tests.bench.report import BenchBroken, Result, Settings, machine_facts
 BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "slicing": slicing.measure,
     "slicing-memory": slicing_memory.measure,
+    "start": start.measure,
     "star": star_floor.measure,
     "kernels": kernels.measure,
     "speed": speed.measure,

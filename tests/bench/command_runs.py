@@ -70,13 +70,13 @@ def run_command(arguments: Sequence[str], limit_bytes: int | None = None, sample
         with contextlib.suppress(NoMemoryGroups):
             group = closing.enter_context(MemoryGroup.create(limit_bytes))
         out, err = (closing.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2))
-        started, others = time.perf_counter(), _others_seconds()
+        started, others = time.perf_counter(), others_seconds()
         process = subprocess.Popen(
             group.command(command) if group else command, stdout=out, stderr=err, preexec_fn=end_with_parent
         )
         closing.callback(_end, process)
         sampled_bytes = _watch(process, started, sample, sums_memory=group is None or group.peak_bytes() is None)
-        seconds, others = time.perf_counter() - started, _others_seconds() - others
+        seconds, others = time.perf_counter() - started, others_seconds() - others
         out.seek(0)
         err.seek(0)
         oom_kills = group.oom_kills() if group else 0
@@ -132,7 +132,7 @@ def _memory_bytes(process: psutil.Process) -> int:
         return 0
 
 
-def _others_seconds() -> float:
+def others_seconds() -> float:
     """Return the time so far that the cores were busy for others than this process and the commands it has run."""
     times = os.times()
     return busy_seconds() - (times.user + times.system + times.children_user + times.children_system)

@@ -7,6 +7,7 @@ Covers: what is sent and what is not, what a node serves meanwhile and afterward
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import socket
@@ -21,7 +22,7 @@ import grpc
 import pytest
 
 from common.errors import DiskFull, NodeLost, SliceCorrupt
-from common.weights.manifest import MANIFEST_NAME, read_manifest
+from common.weights.manifest import MANIFEST_NAME, FileEntry, read_manifest
 from common.weights.slice_description import SliceDescription
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import error_from_rpc
@@ -30,6 +31,7 @@ from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.slices.arriving_file import ArrivingFile
 from tests.support import delay_relay
 from tests.support.cutting_relay import CuttingRelay
+from tests.support.older_slices import make_older, older
 from tests.support.shipped_slices import TILE_BYTES, ShippingMesh, checkpoint_of, slice_of
 
 LONG_SECONDS = 60.0
@@ -132,6 +134,38 @@ def test_a_byte_that_flips_on_the_way_or_on_the_disk_is_found_and_sent_again(
     assert mesh.ship(checkpoint, description).sent_bytes == 0
     assert mesh.ship(checkpoint, description, verify=True).sent_bytes == description.layouts()[victim].file_bytes
     check_is_as_cut(checkpoint, description, mesh, tmp_path)
+
+
+def test_a_slice_of_before_is_not_sent_again_and_verifying_it_gives_it_its_xxh3(
+    checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, tmp_path: Path
+) -> None:
+    """The node makes them out of bytes whose SHA-256 it compares; until then SHA-256 is what it reads by."""
+    mesh.ship(checkpoint, description)
+    directory = mesh.slice_directory(description)
+    make_older(directory)
+    assert mesh.ship(checkpoint, description).sent_bytes == 0
+    assert not any(entry.tile_xxh3 for entry in read_manifest(directory).files.values())
+    assert mesh.ship(checkpoint, description, verify=True).sent_bytes == 0
+    check_is_as_cut(checkpoint, description, mesh, tmp_path)
+
+
+def test_files_that_arrived_under_a_build_of_before_stay(
+    checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, tmp_path: Path
+) -> None:
+    """They are checked by their SHA-256, those that came later by their XXH3."""
+    slice_bytes = sum(layout.file_bytes for layout in description.layouts().values())
+    with CuttingRelay(mesh.node.address) as relay:
+        relay.cut_after(slice_bytes // 2)
+        with pytest.raises(NodeLost):
+            mesh.ship(checkpoint, description, relay.address, patience_seconds=0.2)
+    noted = sorted(mesh.slice_directory(description, arriving=True).glob("*.digests"))
+    for path in noted:
+        path.write_text(json.dumps(older(FileEntry.from_json(json.loads(path.read_text()))).to_json()))
+    assert mesh.ship(checkpoint, description).sent_bytes < 0.6 * slice_bytes
+    files = read_manifest(mesh.slice_directory(description)).files
+    of_before = {name for name, entry in files.items() if not entry.tile_xxh3}
+    assert {f"{name}.digests" for name in of_before} == {path.name for path in noted}
+    assert 0 < len(of_before) < len(files)
 
 
 def test_a_file_that_never_arrives_whole_is_a_fault_and_not_tried_for_ever(

@@ -36,6 +36,7 @@ def test_text_goes_to_stdout_and_the_report_to_stderr(shell: Shell, sliced_once:
     assert finished.out == document["text"] + "\n"
     for word in (
         "12 generated",
+        "weights checked in",
         "2 nodes",
         "first token after",
         "start-up",
@@ -58,13 +59,16 @@ def test_the_json_document_has_the_documented_keys(here: RunHere, sliced_once: P
     assert document["prompt_token_ids"] == [BOS_ID]
     assert len(document["token_ids"]) == 12
     assert document["finish_reason"] == "length"
-    assert set(document["timings"]) == {"startup_seconds", "ttft_seconds", "seconds_per_token", "tokens_per_second"}
+    assert set(document["timings"]) == {
+        "startup_seconds", "ttft_seconds", "seconds_per_token", "tokens_per_second", "checksum_seconds",
+    }  # fmt: skip
+    assert document["timings"]["checksum_seconds"] > 0
     assert document["timings"]["ttft_seconds"] > 0
     assert len(document["timings"]["seconds_per_token"]) == 11
     assert set(document["memory"]) == {"coordinator", "node0", "node1"}
     assert len({values["process_id"] for values in document["memory"].values()}) == 3
     assert all(values["peak_rss_bytes"] > 1 << 20 for values in document["memory"].values())
-    assert {"window_bytes", "kv_bytes", "read_bytes"} <= set(document["memory"]["node0"])
+    assert {"window_bytes", "kv_bytes", "read_bytes", "checksum_nanoseconds"} <= set(document["memory"]["node0"])
 
 
 def test_on_a_terminal_a_person_sees_what_is_waited_for_and_then_only_the_answer(

@@ -13,6 +13,7 @@ import pytest
 from common.errors import EXIT_INPUT, EXIT_SLICE
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Shell
+from tests.support.older_slices import make_older
 from tests.support.tiny_checkpoint import change_config, write_tiny_checkpoint
 
 RUN = ["--world-size", "2", "--prompt", "hi", "--length", "4", "--temperature", "0"]
@@ -25,8 +26,11 @@ def flip(path: Path, offset: int) -> None:
     path.write_bytes(data)
 
 
-def test_a_flipped_byte_in_a_nodes_slice_is_found_and_the_node_named(shell: Shell, sliced: Path) -> None:
+@pytest.mark.parametrize("age", ["new", "older"])
+def test_a_flipped_byte_in_a_nodes_slice_is_found_and_the_node_named(shell: Shell, sliced: Path, age: str) -> None:
     """The node finds it when it first reads the tile; the coordinator prints no token and ends everything."""
+    if age == "older":
+        make_older(sliced / "split" / "node1")
     (blocks := sorted((sliced / "split" / "node1").glob("*.safetensors")))
     flip(blocks[-1], 5000)
     finished = shell.run("coordinator-cli", "generate", "--model", str(sliced), *RUN)

@@ -168,8 +168,10 @@ def load() -> None:
 
 def generate() -> None:
     """Show an answer with a note in it, and its report."""
-    memory = {"coordinator": {"peak_rss_bytes": 412 * 10**6, "pss_bytes": 301 * 10**6},
-              "node0": {"peak_rss_bytes": 377 * 10**6, "pss_bytes": 188 * 10**6}}  # fmt: skip
+    memory = {
+        "coordinator": {"peak_rss_bytes": 412 * 10**6, "pss_bytes": 301 * 10**6, "checksum_nanoseconds": 10**7},
+        "node0": {"peak_rss_bytes": 377 * 10**6, "pss_bytes": 188 * 10**6, "checksum_nanoseconds": 3 * 10**7},
+    }
     timings = Timings(ttft_seconds=1.234, seconds_per_token=[0.1, 0.1])
     events: list[Event] = [
         Started(model="tiny", prompt_token_ids=(1, 2, 3)), Token(token_id=5, text="The sky"),

@@ -6,7 +6,6 @@ Does not cover: products (tests/property/test_cached_products.py), nodes (tests/
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -16,9 +15,10 @@ import pytest
 
 from common.compute.matmul import kernels
 from common.native.library import Outcome
+from common.weights.checksums import XXH3, Checksum, xxh3_of
 from common.weights.reader import ReadSettings, TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
-from tests.support.tiles_on_disk import LEAST_BYTES, end_readers, sweep
+from tests.support.tiles_on_disk import LEAST_BYTES, content, end_readers, sweep
 
 pytestmark = [
     pytest.mark.usefixtures("reads_leave_nothing"),
@@ -27,18 +27,15 @@ pytestmark = [
 ]
 
 
-def with_digests(tiles: list[TileRange]) -> list[TileRange]:
-    """Return the tiles with the digests that a manifest would give them."""
-    return [
-        replace(tile, sha256=hashlib.sha256(tile.path.read_bytes()[tile.offset :][: tile.byte_count]).hexdigest())
-        for tile in tiles
-    ]
+def with_checksums(tiles: list[TileRange]) -> list[TileRange]:
+    """Return the tiles with the checksums that a manifest would give them."""
+    return [replace(tile, checksum=Checksum(kind=XXH3, value=xxh3_of(content(tile)))) for tile in tiles]
 
 
 @pytest.fixture
 def source(tiles: list[TileRange]) -> Iterator[StreamedTiles]:
     """Return tiles behind the least window, none of them read yet."""
-    with StreamedTiles(with_digests(tiles), window_bytes=LEAST_BYTES) as made:
+    with StreamedTiles(with_checksums(tiles), window_bytes=LEAST_BYTES) as made:
         yield made
 
 

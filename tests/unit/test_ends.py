@@ -18,6 +18,7 @@ from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE
 from common.weights.stored_numbers import Floats
 from coordinator.engine.ends import Ends
 from tests.support.model_tensors import EMBEDDING
+from tests.support.older_slices import make_older
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
 
@@ -126,9 +127,12 @@ def test_a_model_without_biases_adds_none(tmp_path: Path) -> None:
         assert np.array_equal(output, np.ones((1, 64), np.float32))
 
 
-def test_a_flipped_bit_is_found_before_a_row_is_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("age", ["new", "older"])
+def test_a_flipped_bit_is_found_before_a_row_is_used(tmp_path: Path, age: str) -> None:
     """A damaged embedding tile is refused whenever one of its rows is asked for; the others still serve."""
     sliced = slice_model(tmp_path, model=build(layers=1, vocab_size=VOCAB))
+    if age == "older":
+        make_older(sliced.slice_directory())
     path = sliced.slice_directory() / EMBEDDING_FILE
     damage(path, path.stat().st_size - 5000)
     with opened(sliced) as ends:
@@ -139,9 +143,12 @@ def test_a_flipped_bit_is_found_before_a_row_is_used(tmp_path: Path) -> None:
         ends.embed([0])
 
 
-def test_damaged_norms_are_found_when_they_are_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("age", ["new", "older"])
+def test_damaged_norms_are_found_when_they_are_read(tmp_path: Path, age: str) -> None:
     """Norms touch every number of every answer."""
     sliced = slice_model(tmp_path)
+    if age == "older":
+        make_older(sliced.slice_directory())
     manifest = sliced.manifest()
     damage(sliced.slice_directory() / NORMS_FILE, 5000)
     before = len(os.listdir("/dev/fd"))

@@ -21,6 +21,7 @@ from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from coordinator.engine.head import TILES_PER_BLOCK, Head
 from tests.support.model_tensors import HEAD
+from tests.support.older_slices import make_older
 from tests.support.random_models import build
 from tests.support.sliced_models import SlicedModel, slice_model
 
@@ -100,10 +101,13 @@ def opened_layouts(sliced: SlicedModel) -> tuple[TileLayout, ...]:
         return head._layouts
 
 
+@pytest.mark.parametrize("age", ["new", "older"])
 @pytest.mark.parametrize("memory_window", [0, 2])
-def test_a_flipped_bit_ends_in_an_error_and_never_in_a_logit(tmp_path: Path, memory_window: int) -> None:
+def test_a_flipped_bit_ends_in_an_error_and_never_in_a_logit(tmp_path: Path, memory_window: int, age: str) -> None:
     """The damaged file is named, with what to do."""
     sliced = slice_model(tmp_path, model=build(layers=1, vocab_size=VOCAB))
+    if age == "older":
+        make_older(sliced.slice_directory())
     path = sliced.slice_directory() / HEAD_FILE
     data = bytearray(path.read_bytes())
     data[-8192] ^= 64

@@ -5,6 +5,7 @@ Covers: common/weights/manifest.py, with every kind of damage. Does not cover: t
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,7 +20,9 @@ from hypothesis import strategies as st
 from common.errors import SliceCorrupt, SliceError, SliceMismatch
 from common.model.plan import make_plan
 from common.weights import manifest as manifests
-from common.weights.manifest import COORDINATOR_RANK, MANIFEST_NAME, check_belongs, read_manifest
+from common.weights.checksums import SHA256, XXH3, xxh3_of
+from common.weights.manifest import COORDINATOR_RANK, MANIFEST_NAME, XXH3_KEY, check_belongs, read_manifest
+from tests.support.older_slices import make_older
 from tests.support.sliced_models import SlicedModel, slice_model
 
 
@@ -58,10 +61,10 @@ def rewrite(directory: Path, change: Callable[[dict[str, Any]], object], *, hone
     path.write_text(json.dumps(value))
 
 
-def setting(*keys: str, to: Any) -> Callable[[dict[str, Any]], object]:
+def setting(*keys: Any, to: Any) -> Callable[[dict[str, Any]], object]:
     """Return what sets a value deep inside a manifest; `...` removes it."""
 
-    def change(value: dict[str, Any]) -> None:
+    def change(value: Any) -> None:
         for key in keys[:-1]:
             value = value[key]
         if to is ...:
@@ -86,6 +89,23 @@ def test_a_manifest_reads_back_to_what_was_written(sliced: SlicedModel) -> None:
         assert json.loads(manifest.text()) == json.loads((sliced.slice_directory(rank) / MANIFEST_NAME).read_text())
         for name, entry in manifest.files.items():
             assert (sliced.slice_directory(rank) / name).stat().st_size == entry.size_bytes
+
+
+def test_tiles_are_checked_by_xxh3_and_by_sha_256_where_the_manifest_has_none(sliced: SlicedModel, copy: Path) -> None:
+    """Of every file on its own: a slice may have begun to arrive under a build of before."""
+    data, layout = (copy / BLOCK).read_bytes(), sliced.manifest(0).layouts()[BLOCK]
+    tiles = [data[at : at + tile.byte_count] for at, tile in zip(layout.tile_offsets, layout.tiles, strict=True)]
+    found = read_manifest(copy).files[BLOCK].tile_checksums
+    assert [(one.kind, one.value) for one in found] == [(XXH3, xxh3_of(tile)) for tile in tiles]
+    rewrite(copy, setting("files", BLOCK, XXH3_KEY, to=...))
+    entries = read_manifest(copy).files
+    assert [(one.kind, one.value) for one in entries[BLOCK].tile_checksums] == [
+        (SHA256, hashlib.sha256(tile).hexdigest()) for tile in tiles
+    ]
+    assert {one.kind for name, entry in entries.items() if name != BLOCK for one in entry.tile_checksums} == {XXH3}
+    make_older(copy)
+    assert {one.kind for entry in read_manifest(copy).files.values() for one in entry.tile_checksums} == {SHA256}
+    assert XXH3_KEY not in (copy / MANIFEST_NAME).read_text()
 
 
 def test_a_directory_without_a_manifest_is_no_slice(tmp_path: Path, copy: Path) -> None:
@@ -152,11 +172,17 @@ def test_no_flipped_byte_of_a_manifest_gets_through(sliced: SlicedModel, spoilt:
         (("files",), None), (("files",), []), (("files",), {}), (("files", BLOCK), ...), (("files", BLOCK), None),
         (("files", BLOCK, "size_bytes"), 5), (("files", BLOCK, "size_bytes"), "x"),
         (("files", BLOCK, "tile_sha256"), []), (("files", BLOCK, "tile_sha256"), None),
+        (("files", BLOCK, XXH3_KEY), []), (("files", BLOCK, XXH3_KEY), None), (("files", BLOCK, XXH3_KEY), "0" * 16),
+        (("files", BLOCK, XXH3_KEY), {"0" * 16: 1, "1" * 16: 2}), (("files", BLOCK, XXH3_KEY), ["0" * 16] * 99),
+        (("files", BLOCK, XXH3_KEY, 0), "0" * 15), (("files", BLOCK, XXH3_KEY, 0), "0" * 17),
+        (("files", BLOCK, XXH3_KEY, 0), "A" * 16), (("files", BLOCK, XXH3_KEY, 0), "g" * 16),
+        (("files", BLOCK, XXH3_KEY, 0), "0" * 15 + "\n"), (("files", BLOCK, XXH3_KEY, 0), 1234567890123456),
+        (("files", BLOCK, XXH3_KEY, 0), None), (("files", BLOCK, XXH3_KEY, 0), "../../../../etc/"),
         (("files", "../../../etc/passwd"), {"size_bytes": 1, "sha256": "", "tile_sha256": []}),
         (("files", "layer0009.ffn.safetensors"), {"size_bytes": 1, "sha256": "", "tile_sha256": []}),
     ],
 )  # fmt: skip
-def test_a_manifest_with_a_right_digest_is_still_checked(copy: Path, keys: tuple[str, ...], to: Any) -> None:
+def test_a_manifest_with_a_right_digest_is_still_checked(copy: Path, keys: tuple[Any, ...], to: Any) -> None:
     """Ranges, types, unknown keys, files that the plan does not need or needs and lacks."""
     rewrite(copy, setting(*keys, to=to))
     refusal(copy, SliceCorrupt)

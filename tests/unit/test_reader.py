@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InternalError, SliceCorrupt, SliceReadError
+from common.weights.checksums import SHA256, XXH3, Checksum, xxh3_of
 from common.weights.reader import TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles
 from tests.support.tiles_on_disk import LEAST_BYTES, PAGE, FaultyDisk, content, sweep, use
@@ -110,21 +111,43 @@ def test_a_tile_that_is_not_whole_pages_is_corrupt(tmp_path: Path) -> None:
             TileRange(path=tmp_path / "x.bin", offset=offset, byte_count=byte_count)
 
 
-def test_a_flipped_byte_is_found_at_the_first_read(tiles: list[TileRange]) -> None:
-    """A tile whose digest differs is never handed out, however often it is asked for; a whole one is."""
-    digests = [hashlib.sha256(content(tile)).hexdigest() for tile in tiles]
-    signed = [replace(tile, sha256=digest) for tile, digest in zip(tiles, digests, strict=True)]
-    with StreamedTiles(signed, window_bytes=LEAST_BYTES) as source:
-        for _ in range(2):
-            sweep(source, signed)
+def signed(tiles: list[TileRange], kind: str) -> list[TileRange]:
+    """Return tiles with their checksums."""
+    values = [xxh3_of(content(tile)) if kind == XXH3 else hashlib.sha256(content(tile)).hexdigest() for tile in tiles]
+    return [replace(tile, checksum=Checksum(kind=kind, value=value)) for tile, value in zip(tiles, values, strict=True)]
+
+
+@pytest.mark.parametrize("kind", [XXH3, SHA256])
+def test_a_flipped_byte_is_found_at_the_first_read(tiles: list[TileRange], kind: str) -> None:
+    """A tile whose checksum differs is never handed out, however often it is asked for; a whole one is."""
+    checked = signed(tiles, kind)
+    with StreamedTiles(checked, window_bytes=LEAST_BYTES) as source:
+        sweep(source, checked)
+        spent = source.stats.checksum_nanoseconds
+        assert spent > 0
+        sweep(source, checked)
+        assert source.stats.checksum_nanoseconds == spent
     with open(tiles[1].path, "r+b") as file:
         file.seek(tiles[1].offset + 4321)
         flipped = file.read(1)[0] ^ 1
         file.seek(-1, os.SEEK_CUR)
         file.write(bytes([flipped]))
-    with StreamedTiles(signed, window_bytes=LEAST_BYTES) as source:
-        sweep(source, signed[:1])
+    with StreamedTiles(checked, window_bytes=LEAST_BYTES) as source:
+        sweep(source, checked[:1])
         for _ in range(3):
-            with pytest.raises(SliceCorrupt, match=r"first\.bin is damaged"):
+            with pytest.raises(SliceCorrupt, match=rf"first\.bin is damaged \(the {kind} of"):
                 source.acquire(1)
-        sweep(source, signed[:1])
+        sweep(source, checked[:1])
+
+
+@pytest.mark.parametrize("kind", [XXH3, SHA256])
+def test_a_checksum_that_is_wrong_is_damage_too(tiles: list[TileRange], kind: str) -> None:
+    """Who is right, the bytes or what is said of them, cannot be known."""
+    checked = signed(tiles, kind)
+    right = checked[2].checksum
+    assert right is not None
+    checked[2] = replace(checked[2], checksum=replace(right, value=right.value[::-1]))
+    with StreamedTiles(checked, window_bytes=LEAST_BYTES) as source:
+        sweep(source, checked[:2])
+        with pytest.raises(SliceCorrupt, match="is damaged"):
+            source.acquire(2)

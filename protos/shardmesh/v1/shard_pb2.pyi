@@ -216,7 +216,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path")
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -236,6 +236,7 @@ class GetStatsResponse(_message.Message):
     OPEN_SEQUENCE_COUNT_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
     DIRECT_PATH_FIELD_NUMBER: _ClassVar[int]
+    CHECKSUM_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model_identity: str
     plan_digest: str
@@ -255,4 +256,5 @@ class GetStatsResponse(_message.Message):
     open_sequence_count: int
     weights_dtype: str
     direct_path: str
-    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ...) -> None: ...
+    checksum_nanoseconds: int
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ...) -> None: ...
