@@ -2,8 +2,8 @@
 
 Covers: eleven prompts (code, other scripts, emoji, chat, white space, one longer than a prefill chunk) on real
 processes, streamed and resident, each prompt and each plan with both. One node answers all 64 tokens of each; other
-plans a quarter of each, other quarters on other plans, and all of it with SHARDMESH_THOROUGH=1 (.ci/run). The answers are
-in smollm2_greedy.json; make_smollm2.py writes it, and `python -m tests.golden --check` asks whether transformers still
+plans a quarter of each, different ones, and with SHARDMESH_THOROUGH=1 (.ci/run) all. The answers are in
+smollm2_greedy.json; make_smollm2.py writes it, and `python -m tests.golden --check` asks whether transformers still
 says so.
 Does not cover: other families (test_families.py), text and its options (tests/e2e).
 """
@@ -37,8 +37,8 @@ PLANS = [(1, "uniform"), (2, "uniform"), (3, "uniform"), (4, "uniform"), (9, "un
 LONG_ON = (9, "uniform")
 """The plan on which the long prompt is answered too: it takes as long to read as all others together."""
 ALONE = SHORT[:2]
-"""Prompts that also have a mesh to themselves, on one and two nodes: sharing sweeps is not what makes them right. On one
-node the second goes to the streamed mesh, whose kernels take single rows' weights from the page cache."""
+"""Prompts that also have a mesh to themselves, on one and two nodes: sharing sweeps is not what makes them right.
+The second goes to the streamed one of one node, whose kernels take single rows' weights from the page cache."""
 QUARTER = LENGTH // 4
 
 
