@@ -16,4 +16,4 @@ sync = os.fsync
 
 def do_without_syncs() -> None:
     """Have the product write as it does, and wait for no disk."""
-    os.fsync = lambda descriptor: None
+    os.fsync = lambda fd: None
