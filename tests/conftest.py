@@ -23,6 +23,8 @@ import hypothesis
 import psutil
 import pytest
 
+from tests.support.syncing import do_without_syncs
+from tests.support.thorough import THOROUGH, examples
 from tests.support.transformers_answers import KeptAnswers, Source, Theirs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -37,9 +39,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A deadline for each example would fail on a busy machine; pytest-timeout guards the whole test.
-hypothesis.settings.register_profile("house", deadline=None, print_blob=True)
+hypothesis.settings.register_profile("house", deadline=None, print_blob=True, max_examples=examples(100))
 hypothesis.settings.load_profile("house")
 
+if not THOROUGH:
+    do_without_syncs()
 
 SOURCE = pytest.StashKey[Source]()
 

@@ -172,7 +172,7 @@ def test_a_coordinator_that_is_told_to_end_completes_what_it_has_begun(
     mesh: LoadedMesh, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It still hears its members, without whom there is no answer; who asks, or invites, is refused in words."""
-    length = 1500
+    length = 800
     caplog.set_level(logging.INFO)
     with asking(mesh, length) as answer, told_to_end(end(mesh)):
         wait_until(lambda: "1 answer under way may take 20 s more" in caplog.text, limit_seconds=5, what="a word of it")
@@ -203,7 +203,7 @@ def test_an_answer_that_the_coordinator_has_waited_for_in_vain_ends_in_words(
 
 def test_a_node_of_a_mesh_that_is_told_to_end_completes_the_answer_under_way(mesh: LoadedMesh) -> None:
     """It is heard until then; whoever asks meanwhile is told why nothing comes, also who asks for its state."""
-    length = 1500
+    length = 800
     node = mesh.node
 
     def work() -> None:

@@ -25,6 +25,9 @@ pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there can 
 PROMPT, LENGTH = "one two three", 10
 PROMISED_SECONDS = 5.0
 LETTERS = 500
+MOST_TEXT = 80
+"""Letters after which a kill comes at the latest: the right text, three times as long, is asked for before."""
+LETTERS_AFTERWARDS = 100
 ENDLESS = 20_000
 LONG_PROMPT = "a long prompt fills a slow link " * 16
 """512 tokens: 512 kB a round each way, longer than a ping may take."""
@@ -36,7 +39,7 @@ Act = Callable[[MeshOfHosts], object]
 def points(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KillPoints]:
     """Return kills in a mesh of two nodes with a model of some megabytes; it knows what is right."""
     with MeshOfHosts(["attic", "kitchen"]) as made:
-        yield KillPoints(made, write_small_model(tmp_path_factory.mktemp("models")), seed=5)
+        yield KillPoints(made, write_small_model(tmp_path_factory.mktemp("models")), seed=5, most_text=MOST_TEXT)
     assert made.hosts.left() == []
 
 
@@ -112,7 +115,9 @@ def test_a_node_that_becomes_slow_is_named_within_five_seconds_and_the_answer_go
     finally:
         mesh.hosts.set_rate("kitchen", 100)
     letters = len(asking.out)
-    wait_until(lambda: len(asking.out) > letters + LETTERS, limit_seconds=60.0, what="the rest of the answer")
+    wait_until(
+        lambda: len(asking.out) > letters + LETTERS_AFTERWARDS, limit_seconds=60.0, what="the rest of the answer"
+    )
     asking.process.send_signal(signal.SIGINT)
     finished = asking.finish()
     assert finished.out.startswith(mesh.cli(*mesh.ask(PROMPT, LENGTH)).out.strip())

@@ -8,6 +8,7 @@ environment.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from common.native.build import BuildFailed, system_compiler
+from tests.support.quick_compiler import quick_compiler
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SOURCES = (
@@ -57,6 +59,7 @@ def run(*command: str | Path, environment: Mapping[str, str] | None = None, wher
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a wheel of a copy of this tree, so that no other test's library is built anew under it."""
     tree = tmp_path_factory.mktemp("tree")
+    environment = {**os.environ, "CC": shlex.join(quick_compiler(tmp_path_factory.mktemp("compiler")))}
     for name in SOURCES:
         source = REPOSITORY / name
         if source.is_dir():
@@ -64,7 +67,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         else:
             shutil.copy(source, tree)
     options = ("--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", tree / "dist")
-    run(sys.executable, "-m", "pip", "wheel", *options, tree)
+    run(sys.executable, "-m", "pip", "wheel", *options, tree, environment=environment)
     (built,) = (tree / "dist").iterdir()
     return built
 

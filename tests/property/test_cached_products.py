@@ -22,6 +22,7 @@ from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace
 from common.weights.stored_numbers import STORED_NAMES, Floats, Stored, narrowed
 from tests.support.native_weights import matrix_of
+from tests.support.syncing import sync
 
 pytestmark = [
     pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels"),
@@ -105,7 +106,7 @@ def test_what_cannot_be_had_at_once_is_not_waited_for(file: Path, what: str) -> 
     fd = os.open(file, os.O_RDWR)
     tile = FfnTile(*[in_page_cache(CachedTile(fd=fd, offset=OFFSET), place) for place in places], None, 0)
     if what == "evicted":
-        os.fsync(fd)
+        sync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
     elif what == "cut short":
         os.ftruncate(fd, OFFSET + 64 * 4096 * 4 + 1000)

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from common.native.library import ACTIVATIONS, Attention, AttentionTile, FfnTile, Matrix, shared
+from tests.support.thorough import examples
 
 kernels = shared()
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")
@@ -139,7 +140,7 @@ threads = st.integers(1, 3)
 
 
 @given(prompts, threads)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_attention_is_what_the_formulas_say(prompt: Prompt, thread_count: int) -> None:
     """Bias, norms, rotation, grouped heads, sliding windows."""
     kernels.set_thread_count(thread_count, 0)
@@ -148,7 +149,7 @@ def test_attention_is_what_the_formulas_say(prompt: Prompt, thread_count: int) -
 
 
 @given(prompts, threads, st.lists(st.integers(1, 90), max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_row_is_the_same_bits_however_its_prompt_is_cut(prompt: Prompt, thread_count: int, cuts: list[int]) -> None:
     """All at once, in pieces, one by one; with any number of threads."""
     kernels.set_thread_count(1)

@@ -16,6 +16,7 @@ from common.errors import InputError
 from common.model.model_spec import ModelSpec, RopeSpec
 from common.model.plan import COLUMN_GRAIN, MAX_WORLD_SIZE, Plan, RankShare, make_plan, parse_ratios
 from tests.support.random_specs import model_specs, split_strategies
+from tests.support.thorough import examples
 
 MODEL = ModelSpec(
     family="llama", hidden_size=576, layer_count=30, query_head_count=9, kv_head_count=3, head_size=64, ffn_size=1536,
@@ -75,7 +76,7 @@ def test_heads_are_dealt_within_one_of_the_ratios(spec: ModelSpec, strategy: tup
         assert abs(share.query_head_count - spec.query_head_count * ratio / sum(ratios)) < 1 + 1e-9
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @example(spec=LARGE_HEADS, strategy=("ratio:1,1,1.5", 3))
 @given(spec=model_specs(most_ffn=3000), strategy=split_strategies())
 def test_columns_even_out_what_whole_heads_cannot(spec: ModelSpec, strategy: tuple[str, int]) -> None:

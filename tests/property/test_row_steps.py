@@ -18,6 +18,7 @@ from common.compute.matmul import kernels
 from common.compute.native_backend import NativeBackend
 from common.compute.row_steps import add_and_normalize, add_parts
 from common.native.library import absent
+from tests.support.thorough import examples
 from tests.support.tile_cases import ACTIVATIONS, FIRST_KV_HEAD, LAYER, AttentionCase, FfnCase, random
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")
@@ -51,7 +52,7 @@ cases = st.builds(
 
 
 @given(cases)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_attention_is_that_of_float64_and_writes_only_its_own_places(case: AttentionCase) -> None:
     """Bias, norms, rotation, grouped heads, sliding windows; the rest of the store stays as it is."""
     backend = NativeBackend()
@@ -67,7 +68,7 @@ def test_attention_is_that_of_float64_and_writes_only_its_own_places(case: Atten
 
 
 @given(cases, st.integers(1, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_row_is_the_same_bits_alone_and_in_company(case: AttentionCase, at_once: int) -> None:
     """A prompt cut into parts, or row after row, gives what all of it at once gives."""
     backend = NativeBackend()
@@ -83,7 +84,7 @@ def test_a_row_is_the_same_bits_alone_and_in_company(case: AttentionCase, at_onc
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @given(row_count=st.integers(1, 40), columns=st.integers(1, 300), scale=st.floats(0.1, 30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_a_gated_row_is_that_of_float64_and_the_same_bits_alone(
     activation: str, row_count: int, columns: int, scale: float
 ) -> None:

@@ -17,6 +17,7 @@ from common.errors import KvBudgetExceeded, NodeFault, ProtocolError
 from coordinator.engine.schedule import Arrived, Cancelled, RanksBack, RanksLost, Run, Schedule, State, SweepDone, Tell
 from coordinator.engine.sequence import CANCELLED, ERROR, LENGTH, REPLAYED_ROWS, STOP, Sequence
 from tests.support.simulated_ranks import BOUNDLESS, EOS, SimulatedRanks, make_ledger, make_sequence
+from tests.support.thorough import examples
 
 MOVES = {
     (State.WAITING, State.RUNNING), (State.RUNNING, State.REPLAYING), (State.REPLAYING, State.RUNNING),
@@ -219,7 +220,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestScheduleMachine = ScheduleMachine.TestCase
-TestScheduleMachine.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+TestScheduleMachine.settings = settings(max_examples=examples(200), stateful_step_count=40, deadline=None)
 
 
 def running(*sequences: Sequence) -> Schedule:

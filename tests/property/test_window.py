@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from common.errors import SliceReadError
 from common.weights.placement import ALIGNMENT_BYTES, least_window_bytes
 from common.weights.window import MemoryWindow, StartRead
+from tests.support.thorough import examples
 
 PAGE = ALIGNMENT_BYTES
 DISK_ERROR = SliceReadError("the disk failed")
@@ -140,7 +141,7 @@ class WindowMachine(RuleBasedStateMachine):
 
 
 TestWindowMachine = WindowMachine.TestCase
-TestWindowMachine.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
+TestWindowMachine.settings = settings(max_examples=examples(200), stateful_step_count=60, deadline=None)
 
 
 def run_in_order(window: MemoryWindow, memory: SimulatedMemory, tile_count: int, sweep_count: int) -> None:

@@ -38,7 +38,7 @@ PROMPT, LENGTH, ENDLESS = "one two three", 8, 20_000
 PROMISED_SECONDS = 5.0
 LIMIT_SECONDS = 60.0
 MOST_TEXT = 400
-"""Letters of an answer after which a kill comes at the latest."""
+"""Letters of an answer after which a kill comes at the latest; a test that kills twice does with fewer."""
 MOST_SENT = 0.95
 """Of the first node's slice: a kill that comes later may find that the load has ended."""
 MOST_MORE_DESCRIPTORS = 12
@@ -73,9 +73,9 @@ class _Plan:
 class KillPoints:
     """Kills in one mesh, one after another."""
 
-    def __init__(self, mesh: MeshOfHosts, model: Path, *, seed: int) -> None:
+    def __init__(self, mesh: MeshOfHosts, model: Path, *, seed: int, most_text: int = MOST_TEXT) -> None:
         """Load the model by each plan and learn what is right."""
-        self.mesh, self._model = mesh, model
+        self.mesh, self._model, self._most_text = mesh, model, most_text
         self._asking = OwnerAsking(Path(mesh.state))
         self._random = random.Random(seed)
         self._plans = {plan: self._learn(plan) for plan in PLANS}
@@ -91,7 +91,7 @@ class KillPoints:
     def run(self, phase: Phase, victim: str) -> Outcome:
         """Kill once. Raises: AssertionError: a promise is broken, and how."""
         started = time.monotonic()
-        share, letters = MOST_SENT * self._random.random(), self._random.randrange(1, MOST_TEXT)
+        share, letters = MOST_SENT * self._random.random(), self._random.randrange(1, self._most_text)
         moment = f"{100 * share:.0f} % sent" if phase == "shipping" else f"{letters} letters"
         told = "nothing yet"
         try:
@@ -172,7 +172,7 @@ class KillPoints:
         before = self._bytes_sent()
         self._load()
         slice_bytes = self._bytes_sent() - before
-        text = self.mesh.cli(*self.mesh.ask(PROMPT, 3 * MOST_TEXT)).out.removesuffix("\n")
+        text = self.mesh.cli(*self.mesh.ask(PROMPT, 3 * self._most_text)).out.removesuffix("\n")
         token_ids = self._asking.answer(PROMPT, length=LENGTH).token_ids
         return _Plan(slice_bytes=slice_bytes, token_ids=token_ids, text=text)
 

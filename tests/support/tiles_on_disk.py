@@ -17,6 +17,7 @@ from pathlib import Path
 from common.weights.placement import ALIGNMENT_BYTES
 from common.weights.reader import TileRange, read_into
 from common.weights.tile_source import TileSource
+from tests.support.syncing import sync
 
 PAGE = ALIGNMENT_BYTES
 SIZES = (2, 5, 1, 5, 2, 3, 4)
@@ -43,7 +44,7 @@ def forget_files(paths: Sequence[Path]) -> None:
     """Make the system drop files from its page cache."""
     for path in paths:
         with path.open("rb") as file:
-            os.fsync(file.fileno())
+            sync(file.fileno())
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 

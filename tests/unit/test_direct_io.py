@@ -14,6 +14,7 @@ import pytest
 
 from common.machine import direct_io
 from common.machine.direct_io import BLOCK_BYTES, forget, open_file
+from tests.support.syncing import sync
 
 PAGES = 64
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="counts pages with Linux's mincore")
@@ -25,7 +26,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "tile.bin"
     path.write_bytes(os.urandom(PAGES * BLOCK_BYTES))
     with path.open("rb") as file:
-        os.fsync(file.fileno())
+        sync(file.fileno())
         if sys.platform == "linux":
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
     return path

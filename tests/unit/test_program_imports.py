@@ -188,8 +188,7 @@ def test_all_modules_but_torchs_own_are_imported_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("form", ["safetensors", "gguf"])
-@pytest.mark.parametrize("world_size", [1, 2])
+@pytest.mark.parametrize(("world_size", "form"), [(1, "gguf"), (2, "safetensors")])
 def test_a_model_is_cut_and_answers_without_torch(shell: Shell, tmp_path: Path, form: Format, world_size: int) -> None:
     """generate cuts it, starts a pool with its nodes and answers; then split finds the slices, or cuts anew."""
     model = save(build(vocab_size=320), tmp_path / "model", form)

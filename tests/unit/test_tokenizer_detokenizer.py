@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from common.errors import InternalError
 from coordinator.tokenizer import IncrementalDetokenizer, Tokenizer, load_tokenizer
+from tests.support.thorough import examples
 from tests.support.tokenizer_files import TEXTS, sentencepiece_keys, write_gguf
 
 HALF = "\N{REPLACEMENT CHARACTER}"
@@ -46,7 +47,7 @@ def assert_streams(tokenizer: Tokenizer, ids: list[int], split: int) -> None:
     assert tokenizer.decode(prompt_ids).rstrip(HALF) + "".join(printed) == tokenizer.decode(ids)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_random_tokens_join_to_their_text(byte_level: Tokenizer, data: st.DataObject) -> None:
     """Any tokens, valid text or not, with any part of them as the prompt."""
@@ -54,7 +55,7 @@ def test_random_tokens_join_to_their_text(byte_level: Tokenizer, data: st.DataOb
     assert_streams(byte_level, ids, data.draw(st.integers(0, len(ids))))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_random_bytes_join_to_their_text(byte_level: Tokenizer, data: st.DataObject) -> None:
     """Single bytes and special tokens only: nearly every character comes in parts."""
@@ -62,7 +63,7 @@ def test_random_bytes_join_to_their_text(byte_level: Tokenizer, data: st.DataObj
     assert_streams(byte_level, ids, data.draw(st.integers(0, len(ids))))
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(data=st.data())
 def test_random_pieces_join_to_their_text(byte_fallback: Tokenizer, data: st.DataObject) -> None:
     """Byte-fallback runs, valid or not, interrupted by special tokens or not."""
