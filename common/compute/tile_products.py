@@ -72,6 +72,7 @@ def can_take_from_cache(rows: Floats) -> bool:
 
 def multiply_matrix(rows: Floats, matrix: Matrix) -> tuple[Floats, Outcome]:
     """Return rows @ matrix, new [row_count, out]; of no meaning unless DONE."""
+    assert rows.shape[1] == matrix.depth
     product = np.empty((rows.shape[0], matrix.width), np.float32)
     rows = np.ascontiguousarray(rows)
     outcome = functions().shardmesh_multiply_matrix(address(rows), rows.shape[0], matrix, address(product))
@@ -83,6 +84,7 @@ def feed_forward(rows: Floats, tile: FfnTile) -> tuple[Floats, Outcome]:
 
     Returns: new [row_count, hidden_size], of no meaning unless DONE.
     """
+    assert rows.shape[1] == tile.down.width
     part = np.empty(rows.shape, np.float32)
     rows = np.ascontiguousarray(rows)
     outcome = functions().shardmesh_feed_forward(address(rows), rows.shape[0], tile, address(part))
@@ -95,6 +97,7 @@ def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) 
     Args: rows: [row_count, hidden_size], the segments' one after another; segments: made by `segment`.
     Returns: new [row_count, hidden_size], of no meaning unless DONE; then keys and values may be half written.
     """
+    assert rows.shape[1] == tile.output.width
     part = np.empty(rows.shape, np.float32)
     rows = np.ascontiguousarray(rows)
     array = (Attention * len(segments))(*segments)

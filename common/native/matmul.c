@@ -166,7 +166,8 @@ EXPORT double shardmesh_sum(const float *first, ptrdiff_t count) {
 }
 
 int is_possible(const struct attention *a) {
-    return a->row_count >= 0 && a->kv_count >= 1 && a->query_count % a->kv_count == 0 && a->head_size >= 2 &&
+    return a->row_count >= 0 && a->first_position >= 0 && a->sliding_window >= 0 && a->kv_count >= 1 &&
+           a->query_count >= a->kv_count && a->query_count % a->kv_count == 0 && a->head_size >= 2 &&
            a->head_size % 2 == 0 && a->head_size <= MOST_HEAD_SIZE;
 }
 

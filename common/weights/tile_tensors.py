@@ -27,20 +27,26 @@ class TileTensors(Generic[Weights]):
         """Args: stays: TileSource.stays."""
         self._make = make
         self._stays = stays
-        self._kept: dict[int, Weights] = {}
+        self._kept: dict[int, tuple[Weights, memoryview]] = {}  # with the bytes: what is made may be addresses alone
 
     def view(self, tile_index: int, layout: TileLayout, buffer: memoryview) -> Weights:
-        """Return what is made of the tile; valid until it is released."""
-        weights = self._kept.get(tile_index)
-        if weights is None:
-            weights = self._make(layout, buffer)
-            if self._stays(tile_index):
-                self._kept[tile_index] = weights
+        """Return what is made of the tile; valid until it is released, of a tile that stays until `forget`."""
+        kept = self._kept.get(tile_index)
+        if kept is not None:
+            return kept[0]
+        weights = self._make(layout, buffer)
+        if self._stays(tile_index):
+            self._kept[tile_index] = weights, buffer
         return weights
 
     def kept(self, tile_index: int) -> Weights | None:
         """Return what was made of a tile that stays; None before, and of one that passes."""
-        return self._kept.get(tile_index)
+        kept = self._kept.get(tile_index)
+        return None if kept is None else kept[0]
+
+    def forget(self) -> None:
+        """Let go of all that stays, and of its bytes; nobody may be computing with it."""
+        self._kept.clear()
 
 
 def stored_array(place: TensorPlace, buffer: memoryview) -> Stored:

@@ -20,7 +20,7 @@ from coordinator.checkpoints.tensor_names import EMBEDDING, HEAD, MATRIX
 ReadRows = Callable[[str, int, int], Stored]
 
 _SAMPLE_BYTES = 4096
-_COMPARED_BYTES = 16 << 20
+_COMPARED_BYTES = 1 << 20
 
 
 def settled_spec(spec: ModelSpec, tensors: Mapping[str, SourceTensor], read_rows: ReadRows) -> ModelSpec:

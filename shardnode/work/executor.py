@@ -100,6 +100,11 @@ class Executor:
             tiles.append(tile)
         return tiles
 
+    def forget(self) -> None:
+        """Let go of the weights that stay; call with the node's lock held, when nothing is computed any more."""
+        for weights in self._weights.values():
+            weights.forget()
+
     def tile_range(self, layers: range) -> tuple[int, int]:
         """Return the first tile of some layers, and how many they have."""
         return layers.start * self._tiles_per_layer, len(layers) * self._tiles_per_layer

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.compute.residual import Residual
-from common.errors import InputError, ProtocolError
+from common.errors import InputError, ProtocolError, SliceMismatch
 from common.weights.slice_format import BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from common.wire.residual_message import decode_residual
@@ -59,7 +59,7 @@ class WholeLayers:
     def run(self, layers: range, segments: Sequence[Segment], rows: Floats) -> LayersOutput:
         """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
 
-        Raises: InputError: there are no such layers; what Executor.run raises.
+        Raises: InputError: there are no such layers; SliceMismatch: the slice was closed; what Executor.run raises.
         """
         if not layers or layers.start < 0 or layers.stop > self._node.manifest.spec.layer_count:
             raise InputError(f"no layers from {layers.start} up to {layers.stop}")
@@ -70,6 +70,8 @@ class WholeLayers:
         while layer < layers.stop:
             some = range(layer, min(layer + self._layers_at_once, layers.stop))
             with self._node.lock:
+                if self._node.is_closed:  # then weights that stay are gone
+                    raise SliceMismatch("its slice is closed")
                 done = self._native.run(some, segments, hidden)
                 self._uncounted += done.block_nanoseconds
             layer += done.layer_count

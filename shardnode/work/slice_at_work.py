@@ -70,7 +70,9 @@ class ShardNode:
     def close(self) -> None:
         """Let go of the slice; sessions that still use it get an error. May be called twice."""
         self.is_closed = True
-        self.tiles.close()
+        self.tiles.close()  # who waits for a tile ends
+        with self.lock:  # a kernel may still be reading what stays
+            self.executor.forget()
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""

@@ -7,6 +7,7 @@ Does not cover: hostile nodes (tests/e2e/test_hostile_nodes.py), random messages
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 
 from common.compute.matmul import kernels
 from common.compute.residual import Residual
-from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError
+from common.errors import InputError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.weights.open_tiles import sweep_tiles
 from common.weights.pinning import least_weight_bytes
 from common.weights.slice_format import BLOCK_KINDS
@@ -42,6 +43,7 @@ from tests.support.session_messages import (
 )
 from tests.support.sliced_models import SlicedModel, slice_model
 from tests.support.tiles_on_disk import forget_files
+from tests.support.waiting import wait_until
 
 Request = shard_pb2.RoundsRequest
 KINDS = dict(zip(BLOCK_KINDS, (ATTENTION, FFN), strict=True))
@@ -268,3 +270,27 @@ def test_layers_of_which_some_tiles_stay_are_computed_all_the_same(
     layers.close()
     node.close()
     assert not any(counts)
+
+
+def test_a_slice_that_is_closed_while_layers_are_computed_ends_the_session_and_not_the_node(
+    biased: SlicedModel, node: ShardNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel has addresses of weights that stay: their memory lives until it is done; the next call is refused."""
+    session = opened(biased, node)
+    session.handle(load_norms(3, residual_of(biased)))
+    session.handle(run_layers(4, random_rows(1, biased.spec.hidden_size)))  # kernels know the tiles from now on
+    call = NativeLayers._call
+    closing: list[threading.Thread] = []
+
+    def closed_meanwhile(*arguments: Any) -> Any:
+        closing.append(threading.Thread(target=node.close))
+        closing[0].start()
+        wait_until(lambda: node.is_closed, limit_seconds=5, what="the close")
+        return call(*arguments)
+
+    monkeypatch.setattr(NativeLayers, "_call", closed_meanwhile)
+    monkeypatch.setattr(session._layers, "_layers_at_once", 1)
+    with pytest.raises(SliceMismatch):
+        session.handle(run_layers(5, random_rows(1, biased.spec.hidden_size), first_position=1))
+    closing[0].join()
+    session.close()

@@ -88,10 +88,10 @@ def test_every_budget_is_kept_by_all_processes_together(shell: Shell, save_dir: 
     free = start(shell, save_dir, "--memory-window", "0").watch()
     refused = shell.run(
         "coordinator-cli", "generate", "--model", str(MODEL), "--world-size", str(WORLD_SIZE), *ASK,
-        "--save-dir", str(save_dir), "--memory-budget", "200MB",
+        "--save-dir", str(save_dir), "--memory-budget", "100MB",
     )  # fmt: skip
     line = refused.error_line("coordinator-cli", EXIT_RESOURCE)
-    least = re.search(r"--memory-budget 200MB is too small.* needs at least (\w+)", line)
+    least = re.search(r"--memory-budget 100MB is too small.* needs at least (\w+)", line)
     assert least is not None, line
     least_bytes = parse_size(least.group(1), "")
     resident = []
