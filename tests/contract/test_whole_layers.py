@@ -273,9 +273,10 @@ def test_layers_of_which_some_tiles_stay_are_computed_all_the_same(
 
 
 def test_a_slice_that_is_closed_while_layers_are_computed_ends_the_session_and_not_the_node(
-    biased: SlicedModel, node: ShardNode, monkeypatch: pytest.MonkeyPatch
+    biased: SlicedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel has addresses of weights that stay: their memory lives until it is done; the next call is refused."""
+    node = ShardNode(biased.node_config(weights=WeightMemory(memory_window=0)))
     session = opened(biased, node)
     session.handle(load_norms(3, residual_of(biased)))
     session.handle(run_layers(4, random_rows(1, biased.spec.hidden_size)))  # kernels know the tiles from now on
