@@ -142,6 +142,7 @@ run: $(KERNELS) $(READY) $(MODEL) ## Have a mesh of four shard nodes on this mac
 	    --prompt "$$RUN_PROMPT"
 
 wheel: $(KERNELS) ## Build a wheel for machines of this kind, kernels included, into dist/
+	@rm -f dist/shardmesh-*.whl
 	@mkdir -p dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/shardmesh-*.whl
 

@@ -21,12 +21,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from common.errors import ResourceError, ShardmeshError
 from common.machine.durable_files import replace_private
 from common.machine.free_memory import free_memory_bytes
 from common.machine.operating_system import be_first_to_go, end_with_parent, usable_core_count
+
+if TYPE_CHECKING:
+    from common.weights.stored_numbers import Floats
 
 SPEEDS_FILE, SCRATCH_PREFIX = "device.json", ".speed-"
 FORMAT = 1
@@ -46,7 +49,7 @@ class DeviceSpeeds:
     """Rates of one device; 0 where they could not be measured."""
 
     memory_bytes_per_second: float = 0.0
-    """Of float32 weights that our kernels multiply one row with, on all cores."""
+    """Of float32 weights that our kernels, or numpy without any, multiply one row with, on all cores."""
     disk_bytes_per_second: float = 0.0
     """Of reads past the page cache, as many and as large as this disk wants."""
     arithmetic_per_second: float = 0.0
@@ -148,10 +151,10 @@ class _Processor:
     def __init__(self) -> None:
         import numpy as np
 
-        from common.compute.matmul import require_kernels, set_thread_count
+        from common.compute.matmul import kernels, multiply, set_thread_count
 
-        require_kernels()
         set_thread_count(usable_core_count())
+        self._multiply: Callable[[Floats, Floats], Floats] = np.matmul if kernels.functions is None else multiply
         weight_bytes = min(MOST_WEIGHT_BYTES, free_memory_bytes() // 8)
         self._weight = np.ones((max(1, weight_bytes // (4 * PROMPT_SIZE)), PROMPT_SIZE), np.float32)
         self._square = self._weight[:PROMPT_SIZE]
@@ -162,11 +165,9 @@ class _Processor:
 
     def look(self) -> None:
         """Look LOOKS times."""
-        from common.compute.matmul import multiply
-
         for _ in range(LOOKS):
-            self._memory.append(_seconds(lambda: multiply(self._row, self._weight)))
-            self._arithmetic.append(_seconds(lambda: multiply(self._rows, self._square)))
+            self._memory.append(_seconds(lambda: self._multiply(self._row, self._weight)))
+            self._arithmetic.append(_seconds(lambda: self._multiply(self._rows, self._square)))
             time.sleep(BETWEEN_LOOKS_SECONDS)
 
     def rates(self) -> tuple[float, float]:
@@ -219,4 +220,6 @@ def _seconds(run: Callable[[], object]) -> float:
 if __name__ == "__main__":
     end_with_parent()
     be_first_to_go()
+    # Our programs allow numpy one; where there are no kernels, it is what multiplies here.
+    os.environ["OPENBLAS_NUM_THREADS"] = str(usable_core_count())
     measure_now(Path(sys.argv[1]), [Path(name) for name in sys.argv[2:]])

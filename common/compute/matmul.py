@@ -15,6 +15,7 @@ import numpy as np
 
 from common.compute.address import address
 from common.errors import InputError
+from common.native.build import TAKE_TORCH, how_to_build
 from common.native.library import WEIGHT_KINDS, shared
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored
 
@@ -28,9 +29,9 @@ _KINDS = {NUMPY_DTYPES[name]: kind for kind, name in enumerate(WEIGHT_KINDS)}
 def require_kernels() -> None:
     """Raises: InputError: there are no kernels here, and nothing else computes on a CPU."""
     if kernels.functions is None:
+        remedy = f"install gcc or clang and {how_to_build()}, or {TAKE_TORCH}" if kernels.can_be_built else TAKE_TORCH
         raise InputError(
-            f"there are no kernels to compute with on this machine's processor: {kernels.reason}. Install gcc or clang "
-            "and run `make setup`, or compute with torch: --backend torch"
+            f"there are no kernels to compute with on this machine's processor: {kernels.reason}; {remedy}"
         )
 
 

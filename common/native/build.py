@@ -42,8 +42,18 @@ LEAST_GLIBC = 17
 """2.17: pip knows no older name on every machine, and no Python that we take runs on an older one."""
 
 
+INSTALL_COMPILER = (
+    "install gcc or clang and do this again, or install a wheel that `make wheel` made on another machine of this kind"
+)
+TAKE_TORCH = "compute with torch: pip install 'shardmesh[torch]', then --backend torch"
+
+
 class BuildFailed(Exception):
-    """There is no library now, and one line says why."""
+    """There is no library now; one line says why, `remedy` what helps."""
+
+    def __init__(self, reason: str, remedy: str = INSTALL_COMPILER) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 def build(
@@ -54,26 +64,41 @@ def build(
     Args: machine: as uname calls it, when it is not this one; compiler: the command to use instead of the system's;
     more_flags: for the compiler and the linker, after our own. An install has none: a compiler that warns of more than
     ours do is no reason to go without kernels. Checks have STRICT_FLAGS.
-    Raises: BuildFailed: no compiler, or it refuses.
+    Raises: BuildFailed: no compiler, or it refuses; no kernels for this machine; the directory takes no file.
     """
     machine = machine or platform.machine()
-    if os.name != "posix" or machine.lower() not in KERNELS:
-        raise BuildFailed(f"there are no kernels for {platform.system()} on {machine}")
+    if reason := why_there_are_none(machine):
+        raise BuildFailed(reason, TAKE_TORCH)
     command = [*(compiler or system_compiler())]
-    with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as directory:
-
-        def compile_one(item: tuple[str, str, tuple[str, ...]]) -> str:
-            source, name, flags = item
-            result = str(Path(directory, name))
-            _run([*command, *FLAGS, *flags, *more_flags, "-c", str(SOURCE_DIRECTORY / source), "-o", result])
-            return result
-
-        with ThreadPoolExecutor() as pool:
-            objects = list(pool.map(compile_one, _objects(machine.lower())))
-        library = Path(directory, target.name)
-        _run([*command, *more_flags, "-shared", "-pthread", "-o", str(library), *objects, "-lm"])
-        library.replace(target)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".build-", dir=target.parent) as directory:
+            library = _compile(Path(directory, target.name), command, more_flags, machine.lower())
+            library.replace(target)
+    except OSError as error:
+        raise BuildFailed(f"{target.parent}: {error.strerror}", "mend that and do this again") from error
     return target
+
+
+def why_there_are_none(machine: str = "") -> str:
+    """Return why no compiler makes kernels for such a machine, this one if none is named; empty where one does."""
+    machine = machine or platform.machine()
+    is_known = os.name == "posix" and machine.lower() in KERNELS
+    return "" if is_known else f"there are none for {platform.system()} on {machine}"
+
+
+def _compile(library: Path, command: Sequence[str], more_flags: Sequence[str], machine: str) -> Path:
+    """Make the library, and its objects beside it."""
+
+    def compile_one(item: tuple[str, str, tuple[str, ...]]) -> str:
+        source, name, flags = item
+        result = str(library.with_name(name))
+        _run([*command, *FLAGS, *flags, *more_flags, "-c", str(SOURCE_DIRECTORY / source), "-o", result])
+        return result
+
+    with ThreadPoolExecutor() as pool:
+        objects = list(pool.map(compile_one, _objects(machine)))
+    _run([*command, *more_flags, "-shared", "-pthread", "-o", str(library), *objects, "-lm"])
+    return library
 
 
 def _objects(machine: str) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -132,10 +157,14 @@ def platform_tag(library: Path) -> str:
 
 def what_to_do(error: BuildFailed) -> str:
     """Return the one line for a person who has no library now, and cannot compute on a CPU without it."""
-    return (
-        f"shardmesh: there are no kernels to compute with, since {error}; install gcc or clang and do this again, "
-        "or install a wheel that `make wheel` made on another machine of this kind"
-    )
+    return f"shardmesh: there are no kernels to compute with, since {error}; {error.remedy}"
+
+
+def how_to_build() -> str:
+    """Return what builds the library where there is none: in a checkout, or where pip installed shardmesh."""
+    if (SOURCE_DIRECTORY.parents[1] / "Makefile").exists():
+        return "run `make setup`"
+    return "install shardmesh anew (`pip install --force-reinstall --no-cache-dir` of it)"
 
 
 def main() -> int:

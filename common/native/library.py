@@ -16,7 +16,7 @@ from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
-from common.native.build import LIBRARY
+from common.native.build import LIBRARY, why_there_are_none
 
 ABI_VERSION = 5
 """interface.h has the same; it changes whenever a function does."""
@@ -127,6 +127,8 @@ class Kernels:
     reason: str
     """Why there are none; empty when there are."""
     functions: ctypes.CDLL | None
+    can_be_built: bool = True
+    """Whether a compiler would help where there are none."""
 
     @property
     def variant(self) -> str:
@@ -154,13 +156,15 @@ class Kernels:
         return float(self.functions.shardmesh_sum(address, count))
 
 
-def absent(reason: str) -> Kernels:
-    """Return no kernels."""
-    return Kernels(variants=(), reason=reason, functions=None)
+def absent(reason: str, *, can_be_built: bool = True) -> Kernels:
+    """Return no kernels. Args: can_be_built: a compiler would help."""
+    return Kernels(variants=(), reason=reason, functions=None, can_be_built=can_be_built)
 
 
 def load(path: Path = LIBRARY) -> Kernels:
     """Load the library and choose the best instruction set; what does not work is logged once and left alone."""
+    if reason := why_there_are_none():
+        return absent(reason, can_be_built=False)
     if not path.exists():
         return absent("the library was not built; `python -m common.native.build` builds it")
     try:
@@ -176,7 +180,7 @@ def load(path: Path = LIBRARY) -> Kernels:
     names = _variant_names(functions)
     variants = [name for index, name in enumerate(names) if functions.shardmesh_choose_variant(index) == 0]
     if not variants:
-        return absent(f"this processor has none of {', '.join(names)}")
+        return absent(f"this processor has none of {', '.join(names)}", can_be_built=False)
     functions.shardmesh_choose_variant(names.index(variants[0]))
     return Kernels(variants=tuple(variants), reason="", functions=functions)
 

@@ -132,8 +132,8 @@ def _imported_torch(files: WeightFiles) -> ModuleType:
         import torch
     except ImportError as error:
         raise UnsupportedModel(f"{files.paths[0]} can be read only with torch, which is not installed: "
-                               "pip install 'shardmesh[torch]' (in a clone: make setup GPU=1), or convert the model "
-                               "to safetensors") from error  # fmt: skip
+                               "pip install 'shardmesh[torch]', for which torch's build without CUDA does (README.md "
+                               "says how to get it), or convert the model to safetensors") from error  # fmt: skip
     return torch
 
 

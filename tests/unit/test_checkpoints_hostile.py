@@ -137,7 +137,8 @@ def test_a_bin_without_torch_says_what_to_install(tmp_path: Path, monkeypatch: p
     (saved(tmp_path) / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
     monkeypatch.setitem(sys.modules, "torch", None)
     message = refusal(tmp_path, UnsupportedModel)
-    assert all(words in message for words in ("pytorch_model.bin", "shardmesh[torch]", "GPU=1", "safetensors"))
+    assert all(words in message for words in ("pytorch_model.bin", "shardmesh[torch]", "without CUDA", "safetensors"))
+    assert "GPU=1" not in message  # which brings 3 GB to read a pickle
 
 
 def test_a_missing_tensor_is_named(tmp_path: Path) -> None:

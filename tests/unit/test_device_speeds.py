@@ -14,8 +14,10 @@ from unittest import mock
 
 import pytest
 
+from common.compute import matmul
 from common.compute.device_speeds import SPEEDS_FILE, DeviceSpeeds, device_speeds, kept_speeds, measure_apart
 from common.errors import ResourceError
+from common.native.library import absent
 from protos.shardmesh.v1 import mesh_pb2
 
 NO_PROCESSOR = mock.patch("common.compute.device_speeds._Processor", **{"return_value.rates.return_value": (1e9, 1e9)})
@@ -43,6 +45,16 @@ def test_a_measurement_that_was_given_up_leaves_nothing_on_the_disk(tmp_path: Pa
     with NO_PROCESSOR, mock.patch("common.compute.device_speeds.TURNS", 1):
         device_speeds(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [SPEEDS_FILE]
+
+
+def test_a_device_without_kernels_is_measured_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes with torch; numpy's products stand for its."""
+    monkeypatch.setattr(matmul, "kernels", absent("a test wants none"))
+    for name, value in (("TURNS", 1), ("LOOKS", 1), ("MOST_WEIGHT_BYTES", 1 << 24)):
+        monkeypatch.setattr(f"common.compute.device_speeds.{name}", value)
+    speeds = device_speeds(tmp_path)
+    assert speeds.memory_bytes_per_second > 1e6
+    assert speeds.arithmetic_per_second > 1e6
 
 
 @pytest.mark.parametrize("rate", [math.nan, math.inf, -math.inf, -1.0, 1e300])

@@ -167,3 +167,6 @@ def test_a_start_without_kernels_is_refused_with_what_to_do(monkeypatch: pytest.
     monkeypatch.setattr(matmul, "kernels", absent("a test wants none"))
     with pytest.raises(InputError, match=r"a test wants none.*gcc or clang.*make setup.*--backend torch"):
         matmul.require_kernels()
+    monkeypatch.setattr(matmul, "kernels", absent("this processor is too old", can_be_built=False))
+    with pytest.raises(InputError, match=r"too old; compute with torch: pip install 'shardmesh\[torch\]'.*--backend"):
+        matmul.require_kernels()

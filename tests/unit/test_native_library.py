@@ -168,10 +168,39 @@ def test_an_install_lets_compilers_warn(tmp_path: Path) -> None:
         assert ("-Werror" in said.read_text()) == is_strict
 
 
-def test_an_unknown_machine_has_no_kernels(tmp_path: Path) -> None:
-    """No compiler is even asked."""
-    with pytest.raises(BuildFailed, match="pdp11"):
+def test_an_unknown_machine_has_no_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No compiler is even asked, nor is installing one proposed."""
+    with pytest.raises(BuildFailed, match="pdp11") as failure:
         build(tmp_path / "matmul.so", machine="pdp11")
+    assert "gcc" not in what_to_do(failure.value)
+    assert "--backend torch" in what_to_do(failure.value)
+    monkeypatch.setattr(building.platform, "machine", lambda: "pdp11")
+    kernels = load(tmp_path / "matmul.so")
+    assert "pdp11" in kernels.reason
+    assert not kernels.can_be_built
+
+
+def test_a_directory_that_cannot_be_built_into_gets_one_line(tmp_path: Path) -> None:
+    """It names the directory, and no compiler, which would not help."""
+    with pytest.raises(BuildFailed, match="No such file or directory") as failure:
+        build(tmp_path / "absent" / "matmul.so", machine="x86_64")
+    assert str(tmp_path / "absent") in what_to_do(failure.value)
+    assert "gcc" not in what_to_do(failure.value)
+
+
+def test_who_installed_by_pip_is_not_told_of_make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a checkout has a Makefile."""
+    assert "make setup" in building.how_to_build()
+    monkeypatch.setattr(building, "SOURCE_DIRECTORY", tmp_path / "common" / "native")
+    assert "make" not in building.how_to_build()
+    assert "pip install --force-reinstall --no-cache-dir" in building.how_to_build()
+
+
+@needs_library
+def test_a_processor_without_the_instructions_is_helped_by_no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library was built, and holds nothing that runs here."""
+    monkeypatch.setattr(library, "_variant_names", lambda functions: [])
+    assert not load().can_be_built
 
 
 @needs_library

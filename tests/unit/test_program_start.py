@@ -82,6 +82,23 @@ def test_ctrl_c_while_python_itself_starts_waits_and_then_ends_the_program(tmp_p
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "held back\n", "")
 
 
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_a_python_without_shardmesh_is_named_in_one_line(tmp_path: Path, name: str) -> None:
+    """The one beside the script, by either name: the script was copied, or the environment made anew."""
+    script = tmp_path / "shardnode"
+    text = (REPOSITORY / "common" / "program" / "start_script.sh").read_text()
+    script.write_text(text.replace("MODULE", "shardnode.start").replace("PROGRAM", "shardnode"))
+    python = tmp_path / name
+    python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -S -E "$@"\n')
+    for path in (script, python):
+        path.chmod(0o755)
+    done = subprocess.run([script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("shardnode: shardmesh is not installed for /")
+    assert done.stderr.endswith("; install it into a virtual environment\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("start", STARTS)
 def test_nothing_that_takes_time_is_imported_before_ctrl_c_ends_a_program(start: str) -> None:
     """Until then it is an exception with a traceback: only our own packages, which are empty, come first."""
