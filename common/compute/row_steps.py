@@ -1,8 +1,8 @@
 """What rows go through between two blocks: sum of parts, norm; by kernels of our own, once through memory.
 
 Covers: calling them (native/steps.c says what they compute); numpy's way for a machine that has torch and no kernels.
-Does not cover: blocks (tile_products.py), what the sums
-and norms belong to (residual.py, coordinator/ranks/reduction.py).
+Does not cover: blocks (tile_products.py), what the sums and norms belong to (residual.py,
+coordinator/ranks/reduction.py).
 
 All arrays are float32 and without gaps unless something else is said.
 """

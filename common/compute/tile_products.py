@@ -94,7 +94,7 @@ def feed_forward(rows: Floats, tile: FfnTile) -> tuple[Floats, Outcome]:
 def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) -> tuple[Floats, Outcome]:
     """Write the segments' keys and values where they belong; return the tile's part of the block's output.
 
-    Args: rows: [row_count, hidden_size], the segments' one after another; segments: made by `segment`.
+    Args: rows: [row_count, hidden_size], the segments' one after another; segments: made by native_backend.py.
     Returns: new [row_count, hidden_size], of no meaning unless DONE; then keys and values may be half written.
     """
     assert rows.shape[1] == tile.output.width

@@ -4,7 +4,7 @@ Covers: the seam of backend.py: attention projections, per-head norms, rotary em
 causal and sliding-window masks, gated feed-forward; weights of 16 bits, widened.
 Does not cover: tables of cosine and sine (shardnode/work/rotary.py), which tile, and where it comes from
 (shardnode/work/executor.py).
-The only place where a program that computes imports torch. Everything is computed in float32. Source: arXiv:1706.03762,
+No other backend imports torch. Everything is computed in float32. Source: arXiv:1706.03762,
 arXiv:2305.13245 (grouped queries), arXiv:2002.05202 (gated feed-forward), arXiv:1909.08053 section 3 (row- and
 column-parallel halves).
 """

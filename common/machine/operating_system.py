@@ -84,7 +84,7 @@ def keep_heap_small() -> None:
     """Ask the C library to give large blocks back to the system as soon as they are freed.
 
     glibc raises its threshold for that as a program frees larger blocks, and then keeps what a long prompt took
-    (measured: see ARCHITECTURE.md). Other C libraries do not hoard so, and nothing changes.
+    (measured: see DECISIONS.md). Other C libraries do not hoard so, and nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if _is_linux() else None
     if mallopt is not None:

@@ -1,1 +1,1 @@
-"""Matrix kernels in C: a few rows times weights of 32 or 16 bits, at the speed of memory."""
+"""Kernels in C: rows, few or many, times weights of 32 or 16 bits; attention, norms, gates; conversions of numbers."""

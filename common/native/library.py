@@ -108,7 +108,7 @@ class LayersModel(ctypes.Structure):
 
 
 class Outcome(IntEnum):
-    """What the functions that take a Matrix return (chosen.h)."""
+    """What the functions that take a Matrix return (interface.h)."""
 
     DONE = 0
     REFUSED = 1

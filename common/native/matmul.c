@@ -1,8 +1,8 @@
 /* Which functions does Python call, and which instruction set computes?
  *
- * Covers: the functions of interface.h that are no tiles or layers, cutting a product into parts.
- * Does not cover: the computation (kernel.c), threads (workers.c), weights in the page cache (ranges.c), whole tiles
- * (tiles.c), whole layers (layers.c).
+ * Covers: the functions of interface.h that are no tiles, layers or conversions; cutting a product of few rows into parts.
+ * Does not cover: the computation (kernel.c, gemm.c), cutting a product of many rows (many_rows.c), threads (workers.c),
+ * weights in the page cache (ranges.c), whole tiles (tiles.c), whole layers (layers.c), conversions (conversions.c).
  * Everything returns 0 when it did what was asked.
  */
 #include "chosen.h"

@@ -3,8 +3,8 @@
  * Covers: one thread, one instruction set; compiled once for each, from plain loops that compilers vectorize.
  * Does not cover: attention (attend.c, attend_block.c), products (kernel.c), which instruction set (matmul.c).
  *
- * Why not torch: the work is microseconds, but between two rounds the weights have pushed torch's code out of the
- * caches, and each of its operations takes 40 microseconds to come back. Here the whole step is a few kilobytes.
+ * Why not one operation of a library after another: the work is microseconds, but between two rounds the weights have
+ * pushed the library's code out of the caches (40 microseconds an operation of torch's). A whole step here is a few kilobytes.
  * Sums that run along a row are kept in LANES_KEPT parts and added up in one order, so that they are the same bits on
  * every instruction set. Sources: arXiv:2104.09864 (rotation), arXiv:1910.07467 (norm), arXiv:2002.05202 (gate),
  * arXiv:1606.08415 (gelu).

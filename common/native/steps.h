@@ -1,4 +1,4 @@
-/* What lies between the products of a few rows, and which functions does each instruction set offer for it?
+/* What lies between two products, attention included, and which functions does each instruction set offer for it?
  *
  * Covers: the types that steps.c (one object for each instruction set) and matmul.c (which picks one) share.
  */

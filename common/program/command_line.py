@@ -62,8 +62,8 @@ def run_program(app: typer.Typer, name: str) -> NoReturn:
 def run_process(app: typer.Typer, name: str) -> NoReturn:
     """Do as `run_program` and end the process without the interpreter's own shutdown.
 
-    By then everything of ours is closed. With torch and gRPC loaded the shutdown takes half a second, and after
-    Ctrl-C it sometimes took gRPC 20 s.
+    By then everything of ours is closed. After Ctrl-C that shutdown sometimes took gRPC 20 s, and where torch is
+    loaded it takes half a second.
     """
     try:
         raise_on_interrupt()

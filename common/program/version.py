@@ -1,4 +1,4 @@
-"""Which version of shardmesh is this? Cheap: neither torch nor gRPC is imported.
+"""Which version of shardmesh is this? Cheap: neither numpy nor gRPC is imported.
 
 Covers: the number, and the option --version of every program.
 """

@@ -20,7 +20,8 @@ LENGTH = "length"
 CANCELLED = "cancelled"
 ERROR = "error"
 REPLAYED_ROWS = 32
-"""So many tokens of an answer are computed again at once: our kernels for few rows give each the bits it had alone."""
+"""So many tokens of an answer are computed again at once. The limit is from when torch multiplied more rows, in another
+order of sums; our kernels give each row the bits it had alone, however many there are."""
 
 
 @dataclass(kw_only=True, eq=False)

@@ -28,7 +28,7 @@ from tests.support.waiting import wait_until
 CLI = f"{PROGRAMS}/coordinator-cli"
 ASK = (
     CLI, "generate", "--temperature", "0", "--ignore-eos",
-    "--prompt", "1 2 3 " * 20,  # more rows than our own kernels take: torch computes them
+    "--prompt", "1 2 3 " * 20,  # so many rows are multiplied in another way than a token's one
 )  # fmt: skip
 OF_THE_SERVICE = ("--coordinator", f"unix:{STATE}/coordinator.sock", "--state-dir", STATE)
 
