@@ -9,7 +9,7 @@ import logging
 import threading
 from typing import TYPE_CHECKING
 
-from common.machine.operating_system import keep_heap_small
+from common.machine.operating_system import share_heaps
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.metrics_page import MetricsPage
 from common.program.service_notify import ServiceNotifier
@@ -29,7 +29,7 @@ class RunningNode:
     """A node that answers. Raises on construction what its parts raise, with nothing left running."""
 
     def __init__(self, config: NodeConfig, *, direct_path: str = "") -> None:
-        keep_heap_small()
+        share_heaps()
         self._stopping = threading.Event()
         self._seen_nanoseconds = -1
         self._directory = config.slice_directory

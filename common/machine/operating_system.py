@@ -17,6 +17,7 @@ from pathlib import Path
 
 import psutil
 
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_... of <malloc.h>
 HEAP_BLOCK_BYTES = 1 << 20
 """Blocks from this size on get pages of their own, and so much free memory at the heap's end is given back."""
 
@@ -80,18 +81,28 @@ def on_core(index: int | None) -> Iterator[None]:
             os.sched_setaffinity(0, allowed)
 
 
+def share_heaps() -> None:
+    """Have all threads of this process take memory from two heaps at most; for the beginning of a program.
+
+    glibc makes one for each of the first threads, and what one has freed no other uses. Other C libraries need no word.
+    """
+    _mallopt((_ARENA_MAX, 2))
+
+
 def keep_heap_small() -> None:
-    """Ask the C library to give large blocks back to the system as soon as they are freed.
+    """Ask the C library to give large blocks back to the system as soon as they are freed; for a process with a budget.
 
     glibc raises its threshold for that as a program frees larger blocks, and then keeps what a long prompt took
-    (measured: see DECISIONS.md). Other C libraries do not hoard so, and nothing changes.
+    (measured, with what it costs: DECISIONS.md). Other C libraries do not hoard so, and nothing changes.
     """
+    _mallopt((_MMAP_THRESHOLD, HEAP_BLOCK_BYTES), (_TRIM_THRESHOLD, HEAP_BLOCK_BYTES), (_ARENA_MAX, 2))
+
+
+def _mallopt(*settings: tuple[int, int]) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if _is_linux() else None
     if mallopt is not None:
-        trim_threshold, mmap_threshold, arena_max = -1, -3, -8  # M_... of <malloc.h>
-        mallopt(mmap_threshold, HEAP_BLOCK_BYTES)
-        mallopt(trim_threshold, HEAP_BLOCK_BYTES)
-        mallopt(arena_max, 2)
+        for name, value in settings:
+            mallopt(name, value)
 
 
 def give_free_heap_back() -> None:

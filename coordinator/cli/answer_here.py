@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from common.compute.backend import NATIVE
 from common.compute.matmul import kernels
-from common.machine.operating_system import keep_heap_small
+from common.machine.operating_system import share_heaps
 from common.program.metrics_page import MetricsPage
 from coordinator.answering.answer_stream import Prepared
 from coordinator.answering.answers import Answers
@@ -42,7 +42,7 @@ class LocalRequest:
 
 def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerScreen) -> None:
     """Generate and print. Raises ShardmeshError of any kind; nothing that was started here is left."""
-    keep_heap_small()
+    share_heaps()
     metrics = CoordinatorMetrics()
     with ExitStack() as closing:
         if request.master_address is not None:

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.compute.backend import check_backend
-from common.machine.operating_system import keep_heap_small
+from common.machine.operating_system import share_heaps
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.logs import configure_logs
@@ -62,7 +62,7 @@ def coordinate(
     from coordinator.membership.state import default_state_directory
     from coordinator.program.daemon import Coordinator
 
-    keep_heap_small()
+    share_heaps()
     running = Coordinator(
         state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype,
         backend,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.machine.operating_system import own_memory
+from common.machine.operating_system import keep_heap_small, own_memory
 from common.model.sweep_size import rows_per_sweep
 from common.program.memory_flags import parse_budget
 from common.weights.manifest import SliceManifest, read_manifest
@@ -64,6 +64,7 @@ def allot_memory(
     kv_bytes: tuple[int, ...] = (kv_budget_bytes,) * len(manifests)
     node_memories = (weights,) * len(manifests)
     if memory_budget is not None:
+        keep_heap_small()
         measured_bytes = own_memory().counted_bytes + local.imported_memory().counted_bytes
         shares = share_memory(
             parse_budget(memory_budget, taken_bytes=measured_bytes),

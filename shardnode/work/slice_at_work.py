@@ -13,7 +13,7 @@ import threading
 
 from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
-from common.machine.operating_system import own_memory, usable_core_count
+from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
 from common.weights.reader import ReadInto, read_into
@@ -51,6 +51,8 @@ class ShardNode:
         backend.set_thread_count(self.thread_count, config.row_thread_count or self.thread_count)
         backend.check(self.manifest.spec)
         kv_budget_bytes, weights = node_memory(config, self.manifest)
+        if weights.budget_bytes is not None:
+            keep_heap_small()
         self.tiles = open_tiles(
             config.slice_directory, self.manifest, weights,
             block_bytes=largest_block_bytes(self.manifest), read_into=read_into,
