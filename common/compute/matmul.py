@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.compute.address import address
 from common.errors import InputError
+from common.native.address import address
 from common.native.build import TAKE_TORCH, how_to_build
 from common.native.library import WEIGHT_KINDS, shared
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored

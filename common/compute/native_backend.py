@@ -15,11 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from common.compute import matmul
-from common.compute.address import address
 from common.compute.backend import NATIVE, AttentionRows
 from common.compute.tile_products import MOST_HEAD_SIZE, attention, feed_forward, ffn_tile, head_tile, in_memory
 from common.errors import UnsupportedModel
 from common.model.model_spec import KV_ITEM_BYTES, ModelSpec
+from common.native.address import address
 from common.native.library import Attention, FfnTile, HeadTile, Outcome
 from common.weights.slice_format import TensorPlace, TileLayout
 from common.weights.stored_numbers import Floats, Stored

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from common.compute import matmul
-from common.compute.address import address, address_or_none
+from common.native.address import address, address_or_none
 from common.weights.stored_numbers import Floats
 
 

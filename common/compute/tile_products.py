@@ -14,14 +14,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from common.compute.address import address
 from common.compute.matmul import functions
 from common.errors import ResourceError
 from common.model.model_spec import ACTIVATIONS
+from common.native.address import address
 from common.native.library import WEIGHT_KINDS, Attention, AttentionTile, FfnTile, HeadTile, Matrix, Outcome
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace, TileLayout
 from common.weights.stored_numbers import Floats
+from common.weights.tile_source import TileSource
 
 MOST_HEAD_SIZE = 512
 """native/steps.h has the same."""
@@ -103,6 +104,23 @@ def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) 
     array = (Attention * len(segments))(*segments)
     outcome = functions().shardmesh_attention(address(rows), rows.shape[0], tile, array, len(segments), address(part))
     return part, _checked(outcome)
+
+
+def from_page_cache(
+    tiles: TileSource, tile_index: int, rows: Floats, compute: Callable[[CachedTile], tuple[Floats, Outcome]]
+) -> Floats | None:
+    """Return what `compute` makes of a tile that is in the page cache; None when its weights go through the window."""
+    if not can_take_from_cache(rows):
+        return None
+    cached = tiles.begin_cached(tile_index)
+    if cached is None:
+        return None
+    outcome = Outcome.NOT_CACHED
+    try:
+        part, outcome = compute(cached)
+    finally:
+        tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
+    return part if outcome is Outcome.DONE else None
 
 
 def _checked(outcome: int) -> Outcome:

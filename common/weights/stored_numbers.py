@@ -14,6 +14,7 @@ import ctypes
 import numpy as np
 import numpy.typing as npt
 
+from common.native.address import address
 from common.native.library import WEIGHT_KINDS, shared
 
 Floats = npt.NDArray[np.float32]
@@ -36,7 +37,7 @@ def widened(stored: Stored) -> Floats:
     if stored.dtype != np.float32 and functions is not None and stored.flags.c_contiguous:
         made = np.empty(stored.shape, np.float32)
         kind = WEIGHT_KINDS.index(STORED_NAMES[stored.dtype])
-        outcome = functions.shardmesh_widen(_address(stored), kind, stored.size, _address(made))
+        outcome = functions.shardmesh_widen(address(stored), kind, stored.size, address(made))
         assert outcome == 0, "the kind is one of the library's"
         return made
     if stored.dtype == np.uint16:
@@ -53,7 +54,7 @@ def narrowed(values: Floats, dtype: str) -> Stored:
     if dtype != "float32" and functions is not None and is_plain:
         made: Stored = np.empty(values.shape, NUMPY_DTYPES[dtype])
         kind = WEIGHT_KINDS.index(dtype)
-        outcome = functions.shardmesh_narrow(_address(values), kind, values.size, _address(made))
+        outcome = functions.shardmesh_narrow(address(values), kind, values.size, address(made))
         assert outcome == 0, "the kind is one of the library's"
         return made
     if dtype != "bfloat16":
@@ -76,14 +77,10 @@ def transposed(stored: Stored) -> Stored:
         return np.array(stored.T, order="C")
     made = np.empty((columns, rows), stored.dtype)
     pitch = stored.strides[0] // stored.itemsize
-    outcome = functions.shardmesh_transpose(_address(stored), pitch, rows, columns, stored.itemsize, _address(made))
+    outcome = functions.shardmesh_transpose(address(stored), pitch, rows, columns, stored.itemsize, address(made))
     assert outcome == 0, "items have a size that the library knows"
     return made
 
 
 def _functions() -> ctypes.CDLL | None:
     return shared().functions
-
-
-def _address(array: Stored) -> int:
-    return int(array.__array_interface__["data"][0])

@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 
 from common.compute.backend import NATIVE, Backend
-from common.compute.tile_products import can_take_from_cache, in_page_cache, multiply_matrix
-from common.native.library import Outcome
+from common.compute.tile_products import from_page_cache, in_page_cache, multiply_matrix
 from common.weights.manifest import HEAD_FILE, SliceManifest
 from common.weights.open_tiles import open_tiles
 from common.weights.slice_format import TileLayout
@@ -63,17 +62,12 @@ class Head:
 
     def _from_page_cache(self, tile_index: int, layout: TileLayout, rows: Floats) -> Floats | None:
         """Return rows @ tile; None when its weights go through the window."""
-        if self._backend.name != NATIVE or not can_take_from_cache(rows):
+        if self._backend.name != NATIVE:
             return None
-        cached = self._tiles.begin_cached(tile_index)
-        if cached is None:
-            return None
-        outcome = Outcome.NOT_CACHED
-        try:
-            part, outcome = multiply_matrix(rows, in_page_cache(cached, layout.tensors[0]))
-        finally:
-            self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
-        return part if outcome is Outcome.DONE else None
+        return from_page_cache(
+            self._tiles, tile_index, rows,
+            lambda cached: multiply_matrix(rows, in_page_cache(cached, layout.tensors[0])),
+        )  # fmt: skip
 
     def _weight(self, layout: TileLayout, buffer: memoryview) -> Any:
         return self._backend.weight(layout.tensors[0], buffer)

@@ -11,6 +11,8 @@ in one way, since libraries differ in its last bit; and sums run over the ids in
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 import numpy.typing as npt
 
@@ -24,7 +26,8 @@ LEAST_TEMPERATURE, MOST_TEMPERATURE = float(np.finfo(np.float32).tiny), float(np
 """Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
 TERMS = 9
-"""Of 2 to the x, for x from -0.5 to 0.5: right to 3e-10, where logits are right to 6e-8."""
+FACTORS = tuple(accumulate(range(1, TERMS), lambda factor, term: factor * LN_2 / term, initial=1.0))
+"""Of 2 to the x, for x from -0.5 to 0.5, by powers of x: right to 3e-10, where logits are right to 6e-8."""
 LEAST_EXPONENT, EXPONENT_BITS = -1023, 52
 """Of float64: with the least exponent its bits are those of 0."""
 GRADE_SHIFT = 48
@@ -75,13 +78,10 @@ def _exponentials(scores: Floats) -> Numbers:
     np.maximum(rest, LEAST_EXPONENT, out=rest)
     whole = np.rint(rest)
     rest -= whole
-    factors = [1.0]
-    for term in range(1, TERMS):
-        factors.append(factors[-1] * LN_2 / term)
-    powers = np.full_like(rest, factors.pop())
-    while factors:
+    powers = np.full_like(rest, FACTORS[-1])
+    for factor in reversed(FACTORS[:-1]):
         powers *= rest
-        powers += factors.pop()
+        powers += factor
     whole -= LEAST_EXPONENT
     bits = whole.astype(np.int64)
     bits <<= EXPONENT_BITS

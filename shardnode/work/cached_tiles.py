@@ -12,19 +12,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from common.compute.address import address_or_none
 from common.compute.backend import AttentionRows
 from common.compute.native_backend import attend
 from common.compute.tile_products import (
     FFN_VECTORS,
     HEAD_VECTORS,
-    can_take_from_cache,
     feed_forward,
     ffn_tile,
+    from_page_cache,
     head_tile,
     in_page_cache,
 )
 from common.model.model_spec import ModelSpec
+from common.native.address import address_or_none
 from common.native.library import FfnTile, HeadTile, Outcome
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import ATTENTION, TensorPlace, TileLayout
@@ -53,26 +53,21 @@ class CachedTiles:
 
         Args: segments: of a block of attention, None in an FFN.
         """
-        if not can_take_from_cache(rows):
-            return None
-        cached = self._tiles.begin_cached(tile_index)
-        if cached is None:
-            return None
-        outcome = Outcome.NOT_CACHED
-        try:
+
+        def compute(cached: CachedTile) -> tuple[Floats, Outcome]:
             tile = self._tile(kind, tile_index, layout, cached)
             vectors = self._read_vectors(tile_index, cached)  # alive until the kernel is done
             if isinstance(tile, FfnTile):
                 tile.gate_up_bias = address_or_none(vectors.get("gate_up_bias"))
-                part, outcome = feed_forward(rows, tile)
-            elif segments is not None:
-                tile.bias, tile.query_norm, tile.key_norm = [address_or_none(vectors.get(n)) for n in HEAD_VECTORS]
-                part, outcome = attend(rows, tile, self._spec, layer, segments)
+                return feed_forward(rows, tile)
+            assert segments is not None
+            tile.bias, tile.query_norm, tile.key_norm = [address_or_none(vectors.get(n)) for n in HEAD_VECTORS]
+            return attend(rows, tile, self._spec, layer, segments)
+
+        try:
+            return from_page_cache(self._tiles, tile_index, rows, compute)
         except OSError:  # a vector is not in the cache, or cannot be read: the window tells what is wrong
             return None
-        finally:
-            self._tiles.end_cached(tile_index, outcome, int(outcome is Outcome.DONE))
-        return part if outcome is Outcome.DONE else None
 
     def known(self, tile_index: int) -> HeadTile | FfnTile | None:
         """Return a tile whose weights were taken from the page cache before and are all it has: no vectors."""

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from common.compute import matmul
-from common.compute.address import address, address_or_none
 from common.compute.residual import Residual
 from common.compute.tile_products import can_take_from_cache
 from common.errors import ResourceError
+from common.native.address import address, address_or_none
 from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
 from common.weights.stored_numbers import Floats

@@ -100,15 +100,23 @@ def test_a_link_that_is_cut_at_a_third_costs_less_than_a_twentieth(
     check_is_as_cut(checkpoint, description, mesh, tmp_path)
 
 
-def test_a_link_that_stays_cut_ends_in_one_line_and_what_has_arrived_counts(
-    checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, tmp_path: Path
-) -> None:
-    """The next attempt sends the rest only, even to a node that has restarted meanwhile."""
+def ship_half(
+    checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, patience_seconds: float = 0.2
+) -> int:
+    """Have the link cut when half of the slice has arrived, which is said; return the bytes of all of it."""
     slice_bytes = sum(layout.file_bytes for layout in description.layouts().values())
     with CuttingRelay(mesh.node.address) as relay:
         relay.cut_after(slice_bytes // 2)
         with pytest.raises(NodeLost, match=r"have arrived and stay: load again"):
-            mesh.ship(checkpoint, description, relay.address, patience_seconds=0.5)
+            mesh.ship(checkpoint, description, relay.address, patience_seconds=patience_seconds)
+    return slice_bytes
+
+
+def test_a_link_that_stays_cut_ends_in_one_line_and_what_has_arrived_counts(
+    checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, tmp_path: Path
+) -> None:
+    """The next attempt sends the rest only, even to a node that has restarted meanwhile."""
+    slice_bytes = ship_half(checkpoint, description, mesh, patience_seconds=0.5)
     mesh.restart()
     arrival = mesh.ship(checkpoint, description)
     assert arrival.sent_bytes < 0.55 * slice_bytes
@@ -119,11 +127,7 @@ def test_a_byte_that_flips_on_the_way_or_on_the_disk_is_found_and_sent_again(
     checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, tmp_path: Path
 ) -> None:
     """Before the slice is whole it is found by itself, afterwards by `verify`; other files are not sent again."""
-    slice_bytes = sum(layout.file_bytes for layout in description.layouts().values())
-    with CuttingRelay(mesh.node.address) as relay:
-        relay.cut_after(slice_bytes // 2)
-        with pytest.raises(NodeLost):
-            mesh.ship(checkpoint, description, relay.address, patience_seconds=0.2)
+    ship_half(checkpoint, description, mesh)
     (part,) = mesh.slice_directory(description, arriving=True).glob("*.part")
     flip(part, part.stat().st_size // 2)
     mesh.ship(checkpoint, description)
@@ -153,11 +157,7 @@ def test_files_that_arrived_under_a_build_of_before_stay(
     checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh, tmp_path: Path
 ) -> None:
     """They are checked by their SHA-256, those that came later by their XXH3."""
-    slice_bytes = sum(layout.file_bytes for layout in description.layouts().values())
-    with CuttingRelay(mesh.node.address) as relay:
-        relay.cut_after(slice_bytes // 2)
-        with pytest.raises(NodeLost):
-            mesh.ship(checkpoint, description, relay.address, patience_seconds=0.2)
+    slice_bytes = ship_half(checkpoint, description, mesh)
     noted = sorted(mesh.slice_directory(description, arriving=True).glob("*.digests"))
     for path in noted:
         path.write_text(json.dumps(older(FileEntry.from_json(json.loads(path.read_text()))).to_json()))

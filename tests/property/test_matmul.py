@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.compute import matmul
-from common.compute.address import address
 from common.compute.matmul import kernels
+from common.native.address import address
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, narrowed, widened
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from common.compute.address import address
 from common.compute.tile_products import in_memory
+from common.native.address import address
 from common.native.library import Matrix
 from common.weights.slice_format import TensorPlace
 from common.weights.stored_numbers import STORED_NAMES, Stored

@@ -1,6 +1,6 @@
 """Is a product the same numbers with weights of any type, on any thread, in any company; and none without kernels?
 
-Covers: common/compute/matmul.py and common/compute/address.py; threads and forks of the library.
+Covers: common/compute/matmul.py and common/native/address.py; threads and forks of the library.
 Does not cover: every shape (tests/property/test_matmul.py), building and loading (test_native_library.py).
 """
 
@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from common.compute import matmul
-from common.compute.address import address, address_or_none
 from common.errors import InputError
+from common.native.address import address, address_or_none
 from common.native.library import LEAST_THREADED_BYTES, absent
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, narrowed, widened
 
@@ -105,7 +105,7 @@ FORKING = """
 import os, threading
 import numpy as np
 from common.compute import matmul
-from common.compute.address import address, address_or_none
+from common.native.address import address, address_or_none
 from common.errors import InputError
 
 def thread_count():
