@@ -58,6 +58,8 @@ class Member:
     device: Device = field(default_factory=Device)
     rank: int = -1
     model_identity: str = ""
+    metrics: str = ""
+    """URL of its metrics page without a path, as this machine reaches it; empty: it has none."""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
 

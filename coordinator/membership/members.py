@@ -128,17 +128,19 @@ class Members:
             )
             return issued
 
-    def hear(self, name: str, address: str, device: Device, rank: int, model_identity: str) -> None:
+    def hear(
+        self, name: str, address: str, device: Device, rank: int, model_identity: str, metrics: str = ""
+    ) -> None:  # fmt: skip
         """Note what a member has just said. Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard."""
         with self._book.lock:
             member = self._get(name)
             self._claims.check(name, address, member.address, member.heard_at)
             heard = replace(
-                member, address=address, device=device, rank=rank, model_identity=model_identity,
+                member, address=address, device=device, rank=rank, model_identity=model_identity, metrics=metrics,
                 heard_at=self._book.clock(),
             )  # fmt: skip
             self._book.note(members={**self._book.kept.members, name: heard})
-            if heard.address != member.address:  # the rest is news of a moment, not worth a write each time
+            if (heard.address, heard.metrics) != (member.address, member.metrics):  # the rest is news of a moment, not worth a write each time
                 self._book.try_to_write()  # after a restart it says so again
 
     def silent_seconds(self, member: Member) -> float:

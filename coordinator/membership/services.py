@@ -30,6 +30,7 @@ from coordinator.membership.book import Device, Issued, Member
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
+from coordinator.membership.metrics_url import EVERYWHERE, host_of, metrics_url
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -84,7 +85,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         member = self._caller(context)
         self._state.members.hear(
             member.name, _address(request.listen, context.peer()), device_from(request.device),
-            max(-1, request.rank), request.model_identity[:MAX_TEXT],
+            max(-1, request.rank), request.model_identity[:MAX_TEXT], metrics_url(request.metrics, context.peer()),
         )  # fmt: skip
         return mesh_pb2.HeartbeatResponse(interval_seconds=HEARTBEAT_SECONDS)
 
@@ -175,6 +176,7 @@ def node_messages(members: Members) -> list[mesh_pb2.Node]:
         mesh_pb2.Node(
             name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
             certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
+            metrics=member.metrics,
             device=mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, **asdict(member.device)),
         )
         for member in members.all()
@@ -197,10 +199,7 @@ def _address(listen: str, peer: str) -> str:
     if len(listen) > MAX_TEXT or not listen.isprintable():
         raise InputError("the node says that it listens where nobody can")
     host, port = split_host_port(listen if not listen.startswith(":") else f"0.0.0.0{listen}")
-    if host not in ("0.0.0.0", "::", "[::]"):
-        return listen
-    caller = peer.partition(":")[2].rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
-    return f"{caller}:{port}"
+    return listen if host not in EVERYWHERE else f"{host_of(peer)}:{port}"
 
 
 def _printable(text: str) -> str:

@@ -1,5 +1,7 @@
 """Which nodes are heard, for the log: who has come, who fell silent, who is back. One entry each time that changes.
 
+What else is to know who is there, such as where Prometheus finds nodes (targets.py), is called at every look.
+
 Does not cover: hearing them (membership/services.py), what becomes of their answers (answering/answers.py).
 Threads: one that looks once a second.
 """
@@ -22,9 +24,11 @@ log = logging.getLogger(__name__)
 class NodeWatch:
     """Looks, once it is started. Close it."""
 
-    def __init__(self, nodes: Callable[[], Sequence[mesh_pb2.Node]]) -> None:
-        """Args: nodes: what the mesh knows of its members now."""
-        self._nodes = nodes
+    def __init__(
+        self, nodes: Callable[[], Sequence[mesh_pb2.Node]], looked: Callable[[], None] = lambda: None
+    ) -> None:  # fmt: skip
+        """Args: nodes: what the mesh knows of its members now; looked: called after each look."""
+        self._nodes, self._looked = nodes, looked
         self._heard: set[str] = set()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
@@ -57,5 +61,6 @@ class NodeWatch:
         while not self._ending.wait(LOOK_SECONDS):
             try:
                 self.look()
+                self._looked()
             except Exception:  # the thread's edge; without it the log would be silent about every node
                 log.exception("nodes are watched again, after an unforeseen error")

@@ -59,6 +59,8 @@ class Presence:
     """Memory of the program itself, without a slice."""
     budget_bytes: int = 0
     """The most memory that it was allowed; 0: it was told none."""
+    metrics: str = ""
+    """http://host:port or https://host:port of its metrics page; empty: it has none."""
 
 
 class Membership:
@@ -141,6 +143,7 @@ class Membership:
                 budget_bytes=presence.budget_bytes,
             ),
             listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
+            metrics=presence.metrics,
         )  # fmt: skip
         with self._failures():
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)

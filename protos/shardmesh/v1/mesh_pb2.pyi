@@ -55,16 +55,18 @@ class JoinResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., mesh_port: _Optional[int] = ..., mesh_name: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("device", "listen", "rank", "model_identity")
+    __slots__ = ("device", "listen", "rank", "model_identity", "metrics")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LISTEN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     listen: str
     rank: int
     model_identity: str
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ...) -> None: ...
+    metrics: str
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("interval_seconds",)
@@ -125,7 +127,7 @@ class ListNodesResponse(_message.Message):
     def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., mesh_name: _Optional[str] = ..., coordinator_address: _Optional[str] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "device", "address", "silent_seconds", "certificate_ends", "rank", "model_identity")
+    __slots__ = ("name", "device", "address", "silent_seconds", "certificate_ends", "rank", "model_identity", "metrics")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +135,7 @@ class Node(_message.Message):
     CERTIFICATE_ENDS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     name: str
     device: Device
     address: str
@@ -140,4 +143,5 @@ class Node(_message.Message):
     certificate_ends: int
     rank: int
     model_identity: str
-    def __init__(self, name: _Optional[str] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., address: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., certificate_ends: _Optional[int] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ...) -> None: ...
+    metrics: str
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., address: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., certificate_ends: _Optional[int] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,94 @@
+"""Where does Prometheus find the metrics pages of a mesh's nodes?
+
+    targets = ScrapeTargets("home", Path("/var/cache/shardmesh-coordinator/targets.json"), mesh.nodes)
+    targets.update()          # whenever somebody may have come, gone or moved
+
+Covers: a file for its file discovery, written anew when it would say something else; the same for HTTP discovery.
+Does not cover: where nodes say their pages are (membership/metrics_url.py), the coordinator's own page, which the
+scrape configuration names (deploy/prometheus/prometheus.yml).
+Source: prometheus.io/docs, file_sd_config and http_sd_config: a list of {targets, labels}.
+Threads: the watch's over nodes writes (node_watch.py), the metrics page's reads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from common.errors import InputError
+from common.machine.durable_files import is_full, replace_readable
+from protos.shardmesh.v1 import mesh_pb2
+
+DIRECTORY, FILE = "prometheus", "targets.json"
+PAGE, CONTENT_TYPE = "/sd", "application/json"
+
+log = logging.getLogger(__name__)
+
+
+def target_groups(mesh_name: str, nodes: Sequence[mesh_pb2.Node]) -> list[dict[str, Any]]:
+    """Return one group for each node that exports metrics, also while it is silent: only so Prometheus sees it down."""
+    groups = []
+    for node in sorted(nodes, key=lambda node: node.name):
+        if node.metrics:
+            page = urlsplit(node.metrics)
+            labels = {"mesh": mesh_name, "node": node.name, "__scheme__": page.scheme}
+            groups.append({"targets": [page.netloc], "labels": labels})
+    return groups
+
+
+class ScrapeTargets:
+    """What Prometheus is told. Nothing to close: the file stays, so that nodes are watched while nobody writes it."""
+
+    def __init__(self, mesh_name: str, path: Path, nodes: Callable[[], Sequence[mesh_pb2.Node]]) -> None:
+        """Write it. Args: nodes: what the mesh knows of its members now.
+
+        Raises: InputError: it cannot be written there, and more room would not help.
+        """
+        self._mesh_name, self._path, self._nodes = mesh_name, path, nodes
+        self._trouble = ""
+        try:
+            if not path.parent.exists():
+                path.parent.mkdir()
+                path.parent.chmod(0o755)  # whatever the umask: Prometheus is another user
+            self._write()
+        except OSError as error:
+            if not is_full(error):
+                raise InputError(f"cannot write {path}: {error.strerror}; choose another --discovery-file, in a "
+                                 "directory that the coordinator may write to and Prometheus may read"
+                                 ) from error  # fmt: skip
+            self._tell(error)
+
+    def update(self) -> None:
+        """Write the file if it would say something else than it does; what hinders that is logged once."""
+        try:
+            self._write()
+        except OSError as error:
+            self._tell(error)
+        else:
+            self._trouble = ""
+
+    def page(self) -> tuple[str, bytes]:
+        """Return what HTTP discovery asks for: content type and bytes."""
+        return CONTENT_TYPE, self._content()
+
+    def _content(self) -> bytes:
+        return (json.dumps(target_groups(self._mesh_name, self._nodes()), indent=1) + "\n").encode()
+
+    def _write(self) -> None:
+        content = self._content()
+        try:
+            is_so = self._path.read_bytes() == content
+        except FileNotFoundError:
+            is_so = False
+        if not is_so:
+            replace_readable(self._path, content)
+
+    def _tell(self, error: OSError) -> None:
+        trouble = error.strerror or str(error)
+        if trouble != self._trouble:
+            log.warning("Prometheus is not told where nodes are, since %s cannot be written: %s", self._path, trouble)
+        self._trouble = trouble
