@@ -140,7 +140,8 @@ class Members:
                 heard_at=self._book.clock(),
             )  # fmt: skip
             self._book.note(members={**self._book.kept.members, name: heard})
-            if (heard.address, heard.metrics) != (member.address, member.metrics):  # the rest is news of a moment, not worth a write each time
+            if (heard.address, heard.metrics) != (member.address, member.metrics):
+                # The rest is news of a moment, not worth a write each time.
                 self._book.try_to_write()  # after a restart it says so again
 
     def silent_seconds(self, member: Member) -> float:
