@@ -1,7 +1,7 @@
 """Is what lies in deploy/prometheus right: do alerts fire in time and not before, and does each say what to do?
 
 Covers: the files as Prometheus' own tool takes them, alerts beside runbook and tests.
-Does not cover: a Prometheus that runs (tests/e2e/test_prometheus.py), series that exist (test_series_names.py).
+Does not cover: a Prometheus that runs (tests/observed), series that exist (test_series_names.py).
 """
 
 from __future__ import annotations

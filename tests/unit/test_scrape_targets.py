@@ -1,7 +1,7 @@
 """Is Prometheus told where each node's metrics are, and of nothing that it could not read or that nobody vouches for?
 
 Covers: the file and the page of discovery, what a node may say of its page. Does not cover: a real Prometheus
-(tests/e2e/test_prometheus.py).
+(tests/observed).
 """
 
 from __future__ import annotations
