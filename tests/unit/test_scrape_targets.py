@@ -54,9 +54,10 @@ def test_the_file_follows_nodes_and_is_written_only_when_it_changes(tmp_path: Pa
     """Whoever watches the file is woken for news and for nothing else; a restart is no news either."""
     path = tmp_path / "prometheus" / "targets.json"
     told = ScrapeTargets("home", path, lambda: known)
+    told.begin()
     first = path.stat()
     told.update()
-    ScrapeTargets("home", path, lambda: known)
+    ScrapeTargets("home", path, lambda: known).begin()
     assert path.stat().st_ino == first.st_ino
     known[0].metrics = "https://192.0.2.8:9400"
     told.update()
@@ -73,7 +74,7 @@ def test_others_may_read_the_file_under_any_umask(tmp_path: Path, known: list[me
     path = tmp_path / "prometheus" / "targets.json"
     before = os.umask(0o077)
     try:
-        ScrapeTargets("home", path, lambda: known)
+        ScrapeTargets("home", path, lambda: known).begin()
     finally:
         os.umask(before)
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
@@ -83,7 +84,9 @@ def test_others_may_read_the_file_under_any_umask(tmp_path: Path, known: list[me
 def test_the_page_says_what_the_file_says(tmp_path: Path, known: list[mesh_pb2.Node]) -> None:
     """For a Prometheus on another machine."""
     path = tmp_path / "targets.json"
-    content_type, content = ScrapeTargets("home", path, lambda: known).page()
+    told = ScrapeTargets("home", path, lambda: known)
+    told.begin()
+    content_type, content = told.page()
     assert (content_type, content) == ("application/json", path.read_bytes())
 
 
@@ -92,7 +95,7 @@ def test_a_place_that_cannot_be_written_to_is_told_at_the_start(tmp_path: Path, 
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "targets.json", tmp_path / "no" / "such" / "targets.json"):
         with pytest.raises(InputError, match="--discovery-file"):
-            ScrapeTargets("home", path, lambda: known)
+            ScrapeTargets("home", path, lambda: known).begin()
 
 
 def test_a_disk_that_is_full_is_told_once_and_ends_nothing(
@@ -107,6 +110,7 @@ def test_a_disk_that_is_full_is_told_once_and_ends_nothing(
     caplog.set_level(logging.WARNING)
     monkeypatch.setattr(targets, "replace_readable", full)
     told = ScrapeTargets("home", tmp_path / "targets.json", lambda: known)
+    told.begin()
     told.update()
     assert caplog.text.count("No space left on device") == 1
     monkeypatch.setattr(targets, "replace_readable", write)
