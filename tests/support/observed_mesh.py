@@ -11,7 +11,9 @@ Does not cover: Prometheus (prometheus_server.py), programs (mesh_of_hosts.py), 
 
 from __future__ import annotations
 
+import http.client
 import json
+import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -31,6 +33,7 @@ from tests.support.waiting import wait_until
 
 NODES = ("attic", "kitchen")
 METRICS_PORT, NODE_METRICS_PORT = 29510, 9400
+METRICS_NAME = "metrics.shardmesh"
 MEMORY_BYTES = 2 << 30
 LONG_PROMPT = "a long prompt gives kernels work " * 8
 LIMIT_SECONDS = 60.0
@@ -135,6 +138,24 @@ class ObservedMesh:
         """Return where the coordinator says that nodes' pages are, by node."""
         groups = json.loads((self.state / "prometheus" / "targets.json").read_bytes())
         return {group["labels"]["node"]: group["targets"][0] for group in groups}
+
+    def page(self, path: str, *, as_observer: bool = True) -> tuple[int, bytes]:
+        """Return status and content of a page of the coordinator's; 0 where it lets nobody in who shows nothing."""
+        context = ssl.create_default_context(cafile=str(self.observer / "authority.pem"))
+        if as_observer:
+            context.load_cert_chain(self.observer / "observer.pem", self.observer / "observer.key")
+        connection = http.client.HTTPConnection(METRICS_NAME)
+        plain = self.mesh.hosts.connect(DESK, METRICS_PORT, LIMIT_SECONDS)
+        try:
+            connection.sock = context.wrap_socket(plain, server_hostname=METRICS_NAME)
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        except (ssl.SSLError, OSError):
+            return 0, b""
+        finally:
+            connection.close()
+            plain.close()
 
     @contextmanager
     def unwritable_state(self) -> Iterator[None]:
