@@ -58,7 +58,7 @@ class Coordinator:
         wire_dtype: str = "float32", backend: str = "native", discovery_file: Path | None = None,
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own;
-        discovery_file: for Prometheus, where to scrape nodes; one in the state directory, if it is not said.
+        discovery_file: for Prometheus, where to scrape nodes; None: where targets.default_file says.
         """
         state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
         check_own(state_directory)
@@ -84,7 +84,7 @@ class Coordinator:
         )
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
         self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
-        discovery_file = discovery_file or state_directory / targets.DIRECTORY / targets.FILE
+        discovery_file = discovery_file or targets.default_file(state_directory)
         self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)
         self._watch = NodeWatch(mesh.nodes, self._targets.update)
         self._page: MetricsPage | None = None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ DIRECTORY, FILE = "prometheus", "targets.json"
 PAGE, CONTENT_TYPE = "/sd", "application/json"
 
 log = logging.getLogger(__name__)
+
+
+def default_file(state_directory: Path) -> Path:
+    """Return where the list lies unless it is said: in a service's cache, which others may read, else beside the state.
+
+    Only the service's user may enter its state directory.
+    """
+    if cache := os.environ.get("CACHE_DIRECTORY"):  # systemd's
+        return Path(cache.split(":")[0], FILE)
+    return state_directory / DIRECTORY / FILE
 
 
 def target_groups(mesh_name: str, nodes: Sequence[mesh_pb2.Node]) -> list[dict[str, Any]]:

@@ -81,6 +81,14 @@ def test_others_may_read_the_file_under_any_umask(tmp_path: Path, known: list[me
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
 
 
+def test_a_service_writes_where_others_may_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under systemd that is its cache, without a word in a configuration; only its own user enters its state."""
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    assert targets.default_file(tmp_path) == tmp_path / "prometheus" / "targets.json"
+    monkeypatch.setenv("CACHE_DIRECTORY", "/var/cache/shardmesh-coordinator")
+    assert targets.default_file(tmp_path) == Path("/var/cache/shardmesh-coordinator/targets.json")
+
+
 def test_the_page_says_what_the_file_says(tmp_path: Path, known: list[mesh_pb2.Node]) -> None:
     """For a Prometheus on another machine."""
     path = tmp_path / "targets.json"
