@@ -49,8 +49,8 @@ def coordinate(
     discovery_file: Annotated[
         Path | None,
         path_option(
-            help="Keep written here, for Prometheus' file discovery, where nodes' metrics are; by default targets.json in "
-            "the service's cache, or prometheus/targets.json in the state directory.",
+            help="Keep written here, for Prometheus' file discovery, where nodes' metrics are; by default targets.json "
+            "in the service's cache, or prometheus/targets.json in the state directory.",
             show_default=False,
         ),
     ] = None,
