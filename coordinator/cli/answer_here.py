@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from common.compute.backend import NATIVE
 from common.compute.matmul import kernels
 from common.machine.operating_system import share_heaps
-from common.program.metrics_page import MetricsPage
+from common.program.metrics_page import MetricsPage, MetricsPlace
 from coordinator.answering.answer_stream import Prepared
 from coordinator.answering.answers import Answers
 from coordinator.answering.model_source import OneModel
@@ -50,7 +50,7 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
 
             closing.callback(HealthService(request.master_address).close)
         if request.metrics_port is not None:
-            closing.callback(MetricsPage(metrics.registry, request.metrics_port).close)
+            closing.callback(MetricsPage(metrics.registry, MetricsPlace(port=request.metrics_port)).close)
         model = LocalModel(request.model)
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)

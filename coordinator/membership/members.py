@@ -190,6 +190,9 @@ class Members:
             if unseen is None or not unseen.invite_hash or unseen.key_hash != key_hash:
                 raise NameTaken(f"there is a node called {name} already; choose another --name, or remove that one: "
                                 f"coordinator-cli mesh remove {name}")  # fmt: skip
+        elif name in kept.observers:
+            raise NameTaken(f"there is an observer called {name}; choose another --name, or remove that one: "
+                            f"coordinator-cli mesh remove {name}")  # fmt: skip
         elif len(kept.members) >= MAX_MEMBERS:
             raise InputError(f"a mesh has at most {MAX_MEMBERS} nodes; remove some")
 

@@ -48,8 +48,20 @@ class OwnerClient:
         response: mesh_pb2.InviteResponse = self._ask(lambda: self._stub.Invite(request, timeout=LIMIT_SECONDS))
         return response
 
+    def invite_observer(
+        self, name: str, certificate_request: bytes, valid_days: int
+    ) -> mesh_pb2.InviteObserverResponse:
+        """Return a certificate with which metrics are read. Raises: InputError, NameTaken, ResourceError; NodeLost."""
+        request = mesh_pb2.InviteObserverRequest(
+            name=name, certificate_request=certificate_request, valid_days=valid_days
+        )
+        response: mesh_pb2.InviteObserverResponse = self._ask(
+            lambda: self._stub.InviteObserver(request, timeout=LIMIT_SECONDS)
+        )
+        return response
+
     def remove(self, name: str) -> None:
-        """Revoke a member. Raises: NoSuchNode; NodeLost."""
+        """Revoke a member or an observer. Raises: NoSuchNode; NodeLost."""
         request = mesh_pb2.RemoveNodeRequest(name=name)
         self._ask(lambda: self._stub.RemoveNode(request, timeout=LIMIT_SECONDS))
 

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
 from common.errors import AddressInUse
-from common.program.metrics_page import MetricsPage
+from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.scraped_counter import ScrapedCounter
 
 
@@ -28,7 +28,7 @@ def test_the_page_shows_the_values_of_this_moment() -> None:
     """What is asked for when the page is, is new each time."""
     registry = CollectorRegistry()
     gauge = Gauge("things", "Things.", registry=registry)
-    page = MetricsPage(registry, 0)
+    page = MetricsPage(registry, MetricsPlace(port=0))
     try:
         gauge.set(1)
         assert "\nthings 1.0\n" in scraped(page)
@@ -40,7 +40,7 @@ def test_the_page_shows_the_values_of_this_moment() -> None:
 
 def test_the_page_is_for_this_machine_only() -> None:
     """It listens on 127.0.0.1, so that nobody on the network reads it."""
-    page = MetricsPage(CollectorRegistry(), 0)
+    page = MetricsPage(CollectorRegistry(), MetricsPlace(port=0))
     listening = [c.laddr.ip for c in psutil.Process().net_connections("inet") if c.laddr.port == page.port]
     page.close()
     assert listening == ["127.0.0.1"]
@@ -48,22 +48,22 @@ def test_the_page_is_for_this_machine_only() -> None:
 
 def test_a_taken_port_is_an_error_that_names_the_flag() -> None:
     """Two pages never share a port."""
-    page = MetricsPage(CollectorRegistry(), 0)
+    page = MetricsPage(CollectorRegistry(), MetricsPlace(port=0))
     try:
         with pytest.raises(AddressInUse, match=f"127.0.0.1:{page.port}.*--metrics-port"):
-            MetricsPage(CollectorRegistry(), page.port)
+            MetricsPage(CollectorRegistry(), MetricsPlace(port=page.port))
     finally:
         page.close()
 
 
 def test_a_closed_page_is_gone_and_its_port_free() -> None:
     """A node that starts again gets the same port."""
-    page = MetricsPage(CollectorRegistry(), 0)
+    page = MetricsPage(CollectorRegistry(), MetricsPlace(port=0))
     port = page.port
     page.close()
     with pytest.raises(urllib.error.URLError):
         scraped(page)
-    again = MetricsPage(CollectorRegistry(), port)
+    again = MetricsPage(CollectorRegistry(), MetricsPlace(port=port))
     again.close()
 
 
