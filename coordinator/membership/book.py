@@ -62,6 +62,8 @@ class Member:
     """URL of its metrics page without a path, as this machine reaches it; empty: it has none."""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
+    clock_skew_seconds: float | None = field(default=None, compare=False)
+    """How far its clock is ahead of ours, as of its last heartbeat that tells; not kept over a restart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +182,7 @@ class Book:
         behind = self.wall_clock() - now
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
-            del member["heard_at"]
+            del member["heard_at"], member["clock_skew_seconds"]
         return {
             "format": FORMAT, "members": members,
             "unseen": [

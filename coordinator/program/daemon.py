@@ -36,13 +36,13 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.program import targets
 from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
 from coordinator.program.node_watch import NodeWatch
+from coordinator.program.program_series import ProgramSeries
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
 
 if TYPE_CHECKING:
@@ -86,12 +86,12 @@ class Coordinator:
         self._stopping = threading.Event()
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
         self._servers = (owner, members)
-        metrics = CoordinatorMetrics()
+        series = ProgramSeries(self._state)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
-        self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
+        self._generator = Generator(state_directory, mesh, series.answers, wire_dtype, backend)
+        self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
         discovery_file = discovery_file or targets.default_file(state_directory)
         self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)
         self._watch = NodeWatch(mesh.nodes, self._targets.update)
@@ -101,7 +101,7 @@ class Coordinator:
             self._targets.begin()
             if place is not None:
                 self.metrics_page = MetricsPage(
-                    metrics.registry, place, self._metrics_door(place, metrics_token_file),
+                    series.registry, place, self._metrics_door(place, metrics_token_file),
                     {targets.PAGE: self._targets.page},
                 )  # fmt: skip
             self._listen(owner, members, address)

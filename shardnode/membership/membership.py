@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -82,11 +83,18 @@ class Membership:
         self._interval = FIRST_INTERVAL_SECONDS
         self._trouble = self._renewal_trouble = ""
         self._channel: grpc.Channel | None = None
+        self.heard_at = 0.0
+        """When the coordinator last answered a heartbeat, seconds since 1970; 0: never."""
+        self._round_trip_seconds = 0.0
         self._thread: threading.Thread | None = None
 
     def identity(self) -> Identity:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
+
+    def certificate_end(self) -> float:
+        """Return when the certificate that is good now ends, seconds since 1970."""
+        return lifetime_of(self._identity.own.certificate)[1].timestamp()
 
     def measure_device(self, files: Sequence[Path], is_wanted: Callable[[], bool]) -> DeviceSpeeds:
         """Measure this device again; heartbeats tell it from now on. Args and raises as measure_apart."""
@@ -111,10 +119,13 @@ class Membership:
         Raises: ShardmeshError: it was not heard. A certificate that is not renewed is no failure of it: that is told,
         and asked for again at the next turn.
         """
+        is_new = self._channel is None
         if self._channel is None:
             self._channel = self._connected()
         stub = mesh_pb2_grpc.MeshServiceStub(self._channel)
         gives_name = self._beat(stub, presence)
+        if is_new:
+            self._round_trip_seconds = 0.0  # it has connected too
         if not needs_renewal(self._identity.own.certificate) and not (self._lacks_name and gives_name):
             return
         try:
@@ -148,10 +159,12 @@ class Membership:
                 budget_bytes=presence.budget_bytes,
             ),
             listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
-            metrics=presence.metrics,
+            metrics=presence.metrics, round_trip_seconds=self._round_trip_seconds,
         )  # fmt: skip
+        started, request.sent_at_seconds = time.perf_counter(), time.time()
         with self._failures():
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        self.heard_at, self._round_trip_seconds = time.time(), time.perf_counter() - started
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
         knows_observers = response.HasField("observers")  # an older one does not, nor the name
         if knows_observers:
