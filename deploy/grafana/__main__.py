@@ -22,6 +22,8 @@ from deploy.grafana.node_dashboard import node_dashboard
 
 DASHBOARDS = {"mesh": mesh_dashboard, "node": node_dashboard, "model": model_dashboard}
 HERE = Path(__file__).resolve().parent / "dashboards"
+OF_OTHER_VARIABLES = ("id", "auto", "auto_count", "auto_min")
+"""What the SDK writes for every kind of variable, and Grafana's types do not allow for ours."""
 
 
 def main() -> int:
@@ -46,6 +48,9 @@ def main() -> int:
 def as_json(made: dashboard.Dashboard) -> str:
     """Return a dashboard as Grafana imports it."""
     described = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
+    for variable in described["templating"]["list"]:
+        for name in OF_OTHER_VARIABLES:
+            variable.pop(name)
     return json.dumps(_without_nulls(described), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 

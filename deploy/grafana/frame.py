@@ -12,6 +12,7 @@ from grafana_foundation_sdk.builders import dashboard
 from grafana_foundation_sdk.models import dashboard as models
 
 from deploy.grafana.panels import SOURCE
+from deploy.grafana.texts import texts_of
 
 Panels = Iterable[Any]
 Section = tuple[str, Callable[[], Panels]]
@@ -29,6 +30,7 @@ def framed(
     """Return a dashboard of these sections, its uid shardmesh-`name`.
 
     Args: variable: what the page is about, besides a mesh: node or model.
+    Raises: ValueError: a text of no panel.
     """
     board = (
         dashboard.Dashboard(title).uid(f"shardmesh-{name}").description(description).tags(["shardmesh"])
@@ -43,10 +45,14 @@ def framed(
     )  # fmt: skip
     if variable:
         board = board.with_variable(_choice(variable, OF_A_MESH[variable]))
+    titles = set()
     for heading, panels in sections:
         board = board.with_row(dashboard.Row(heading))
         for panel in panels():
             board = board.with_panel(panel)
+            titles.add(panel.build().title)
+    if unused := set(texts_of(name)) - titles:
+        raise ValueError(f"texts/{name}.toml has texts of panels that there are not: {sorted(unused)}")
     return board
 
 

@@ -23,7 +23,8 @@ TARGET_LABELS = frozenset({"job", "instance", "mesh"})
 """What Prometheus puts on every series that it scrapes from us."""
 OF_EVERY_TARGET = ("up", "process_start_time_seconds")
 """Prometheus' own series of a scrape, and what prometheus_client tells of each process."""
-NAMED = re.compile(r"\bshardmesh_(?:\w+:)?[a-z0-9_]+[a-z0-9]\b")
+NAMED = re.compile(r"(?<![\w:/.-])(?:\w+:)?shardmesh_[a-z0-9_:]*[a-z0-9](?![\w:*<{/]|\.\w)")
+"""A whole name in a text: neither shardmesh_node_* nor part of a path."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ def exported_series() -> dict[str, ExportedSeries]:
                     entry["kind"], has | (earlier.labels if earlier else set())
                 )
     return found
+
+
+def exported_names() -> set[str]:
+    """Return what a person may call our series: also a histogram as such, and a counter as it is declared."""
+    lines = [line for page in GOLDEN_PAGES for line in page.read_text(encoding="utf-8").splitlines()]
+    return {line.split(" ")[0] for line in lines} | set(exported_series())
 
 
 def recorded_series(path: Path) -> dict[str, ExportedSeries]:
@@ -119,7 +126,7 @@ def faults_of(query: Query, exported: dict[str, ExportedSeries]) -> list[str]:
 
 
 def series_named_in(path: Path) -> set[str]:
-    """Return the full names of our series that a document names; `shardmesh_node_*` and ..._names are not full."""
+    """Return the whole names of series, or of histograms, that a document names; `shardmesh_node_*` is not whole."""
     return set(NAMED.findall(path.read_text(encoding="utf-8")))
 
 

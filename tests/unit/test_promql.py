@@ -48,7 +48,7 @@ def test_labels_of_every_grouping_and_join_are_found() -> None:
 @pytest.mark.parametrize("expression", ["a{b=", "sum by (a", "a ; b"])
 def test_what_is_no_promql_is_an_error(expression: str) -> None:
     """Nothing is passed over in silence."""
-    with pytest.raises(ValueError, match="bracket|no PromQL"):
+    with pytest.raises(ValueError, match=r"bracket|no PromQL"):
         selectors_in(expression)
 
 
