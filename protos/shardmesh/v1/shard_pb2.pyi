@@ -94,12 +94,14 @@ class SequenceChanges(_message.Message):
     def __init__(self, closed: _Optional[_Iterable[int]] = ..., opened: _Optional[_Iterable[_Union[OpenSequence, _Mapping]]] = ...) -> None: ...
 
 class OpenSequence(_message.Message):
-    __slots__ = ("sequence_id", "position_capacity")
+    __slots__ = ("sequence_id", "position_capacity", "request_id")
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     sequence_id: int
     position_capacity: int
-    def __init__(self, sequence_id: _Optional[int] = ..., position_capacity: _Optional[int] = ...) -> None: ...
+    request_id: str
+    def __init__(self, sequence_id: _Optional[int] = ..., position_capacity: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class SequenceRefused(_message.Message):
     __slots__ = ("sequence_id", "failure")
@@ -216,7 +218,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds")
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds", "kv_budget_bytes", "page_cache_bytes")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +239,8 @@ class GetStatsResponse(_message.Message):
     WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
     DIRECT_PATH_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model_identity: str
     plan_digest: str
@@ -257,4 +261,6 @@ class GetStatsResponse(_message.Message):
     weights_dtype: str
     direct_path: str
     checksum_nanoseconds: int
-    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ...) -> None: ...
+    kv_budget_bytes: int
+    page_cache_bytes: int
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., page_cache_bytes: _Optional[int] = ...) -> None: ...
