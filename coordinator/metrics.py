@@ -32,6 +32,15 @@ class CoordinatorMetrics:
         self.last_rounds = Counter(
             "shardmesh_coordinator_last_rounds", "Rounds in which this rank's answer came last.", ["rank"], registry=r
         )
+        self.critical_path_seconds = Counter(
+            "shardmesh_coordinator_critical_path_seconds",
+            "Where sweeps went: in each round the last node's, by what it waited for or did; the coordinator's own.",
+            ["node", "cause"], registry=r,
+        )  # fmt: skip
+        self.link_echo_seconds = Gauge(
+            "shardmesh_coordinator_link_echo_seconds", "Round trip of a few bytes that nobody computes with.", ["node"],
+            registry=r,
+        )  # fmt: skip
         self.replayed_sequences = Counter(
             "shardmesh_coordinator_replayed_sequences", "Answers that went on after nodes were lost and reached again.",
             registry=r,

@@ -32,6 +32,12 @@ class NodeMetrics:
         self.tile_wait_seconds = Counter(
             "shardmesh_node_tile_wait_seconds", "Time that kernels waited for weights.", registry=r
         )
+        self.queue_seconds = ScrapedCounter(
+            "shardmesh_node_queue_seconds", "Time that blocks waited for another session's.", registry=r
+        )
+        self.core_wait_seconds = ScrapedCounter(
+            "shardmesh_node_core_wait_seconds", "Time in kernels while threads were ready and had no core.", registry=r
+        )
         self.compute_seconds = Histogram(
             "shardmesh_node_compute_seconds", "Time in kernels, per block.", ["kind"],
             buckets=ROUND_SECONDS_BUCKETS, registry=r,

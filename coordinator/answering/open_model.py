@@ -26,6 +26,7 @@ from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.link_watch import LinkWatch, measure_sessions
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.connecting import connect_nodes
 from protos.shardmesh.v1 import shard_pb2
@@ -100,6 +101,10 @@ class OpenModel:
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()
+            measure_sessions(ranks)
+            if run.mesh is not None:  # the ways within one host do not change
+                names, channels = [node.name for node in self.nodes], [node.channel for node in self.nodes]
+                opening.callback(LinkWatch(names, channels, ranks.path).close)
             self.engine = Engine(ranks, ends, head, schedule or Schedule())
             self._closing = opening.pop_all()
         self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from common.model.model_spec import ModelSpec
 from common.model.plan import Plan
 from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import shard_pb2
+
+_NUMBERED = re.compile(r"node \d+( \(.*\))?")
+"""What a node is called that people gave no name: its rank, and where it is (transports/connecting.py)."""
+
+
+def label_of(rank: int, name: str) -> str:
+    """Return what series and reports call a node: the name that people gave it, or node0 and on."""
+    return f"node{rank}" if _NUMBERED.fullmatch(name) else name
 
 
 @dataclass(frozen=True, kw_only=True)

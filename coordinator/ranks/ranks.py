@@ -19,7 +19,8 @@ from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.metrics import CoordinatorMetrics
-from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.identity import RanksIdentity, label_of
+from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
@@ -60,7 +61,10 @@ class Ranks:
         self._limits = RoundLimits()
         self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told)
         metrics = RoundMetrics(self.metrics, len(self.clients))
-        self.observers[:0] = [metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe]
+        self.path = PathWatch([label_of(rank, one.name) for rank, one in enumerate(self.clients)], self.metrics)
+        self.observers[:0] = [
+            metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
+        ]  # fmt: skip
         shares = self.identity.plan.shares
         self._taking_part = {
             ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
@@ -97,9 +101,9 @@ class Ranks:
         for client in self.clients:
             self._submit(client, message)
 
-    def settle(self) -> None:
-        """Wait until every rank has heard of all that was forgotten. Raises: NodeError."""
-        self._tell_all(lambda request: request.change_sequences.SetInParent(), "sequences_changed")
+    def settle(self, rank: int | None = None) -> None:
+        """Wait until every rank, or one, has heard of all that was forgotten. Raises: NodeError."""
+        self._tell(lambda request: request.change_sequences.SetInParent(), "sequences_changed", rank)
 
     def input_place(self, shape: Sequence[int]) -> Floats | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
@@ -154,7 +158,7 @@ class Ranks:
 
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
-        self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
+        self._tell(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
     def run_layers(self, first_layer: int, sweep: Sweep, hidden: Floats) -> Summed:
         """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
@@ -223,13 +227,16 @@ class Ranks:
         self._call_id += 1
         return shard_pb2.RoundsRequest(call_id=self._call_id)
 
-    def _tell_all(self, fill: Callable[[shard_pb2.RoundsRequest], None], expected: str) -> None:
+    def _tell(
+        self, fill: Callable[[shard_pb2.RoundsRequest], None], expected: str, rank: int | None = None
+    ) -> None:  # fmt: skip
+        ranks = range(len(self.clients)) if rank is None else [rank]
         request = self._request()
         fill(request)
         message = request.SerializeToString()
-        for client in self.clients:
-            self._submit(client, message)
-        self._collect(range(len(self.clients)), expected, expected)
+        for one in ranks:
+            self._submit(self.clients[one], message)
+        self._collect(ranks, expected, expected)
 
     def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
         try:

@@ -13,6 +13,7 @@ import threading
 
 from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
+from common.machine.core_wait import StarvedTime
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
@@ -67,6 +68,9 @@ class ShardNode:
         self.incarnation = secrets.randbits(62)
         self.compute_nanoseconds = 0
         self.tile_wait_nanoseconds = 0
+        self.queue_nanoseconds = 0
+        self.core_wait_nanoseconds = 0
+        self.starved = StarvedTime()
         self._watch_sizes()
 
     def close(self) -> None:
@@ -75,6 +79,11 @@ class ShardNode:
         self.tiles.close()  # who waits for a tile ends
         with self.lock:  # a kernel may still be reading what stays
             self.executor.forget()
+
+    def count_waits(self, queue_nanoseconds: int, core_wait_nanoseconds: int) -> None:
+        """Add an answer's waits to the totals; call with `lock` held."""
+        self.queue_nanoseconds += queue_nanoseconds
+        self.core_wait_nanoseconds += core_wait_nanoseconds
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""
@@ -120,3 +129,5 @@ class ShardNode:
         metrics.kv_bytes.set_function(lambda: self.kv_cache.reserved_bytes)
         metrics.read_bytes.set_function(lambda: self.tiles.stats.bytes_read_total)
         metrics.sequences.set_function(lambda: self.kv_cache.sequence_count)
+        metrics.queue_seconds.set_function(lambda: self.queue_nanoseconds / 1e9)
+        metrics.core_wait_seconds.set_function(lambda: self.core_wait_nanoseconds / 1e9)

@@ -1,0 +1,117 @@
+"""Keeps what sweeps were spent on: counters for a scrape, sums of a run, and some sweeps of the last minute for advice.
+
+    watch.observe(record)                                # of rounds, at the end of a sweep
+    watch.swept(seconds, row_count=1, token_count=1)     # once its tokens are there
+    watch.facts()                                        # from any thread
+
+Covers: who has how much of it. Does not cover: the arithmetic (critical_path.py, path_facts.py), links (link_watch.py).
+Threads: the engine's moves everything; `links` is replaced whole by the thread that measures them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from prometheus_client import Counter
+
+from common.machine.core_wait import StarvedTime
+from coordinator.metrics import CoordinatorMetrics
+from coordinator.ranks.critical_path import CAUSES, COORDINATOR, OWN, UNKNOWN, Parts, StarvedShare, SweepPath
+from coordinator.ranks.path_facts import SweepFacts, facts_of, link_seconds
+from coordinator.ranks.round_record import RoundRecord
+from coordinator.ranks.transports.echo import Link
+
+KEPT = 60
+"""Sweeps; KEPT_SECONDS apart at least, which is a minute of them, since looking closely costs as much as ten rounds."""
+KEPT_SECONDS = 1.0
+NEAR = Link(round_trip_seconds=0.0, bytes_per_second=1e12)
+"""What a way counts for that nobody has measured: nothing, so that nothing is blamed on it."""
+
+
+class PathWatch:
+    """The critical path of one open model."""
+
+    def __init__(self, labels: Sequence[str], metrics: CoordinatorMetrics) -> None:
+        """Args: labels: what series and reports call the nodes, by rank."""
+        self.labels = list(labels)
+        self.links: tuple[Link, ...] = (NEAR,) * len(labels)
+        self.totals: Parts = {}
+        """Of all sweeps so far."""
+        self.swept_at = float("-inf")
+        """When the last one ended (time.perf_counter)."""
+        self._metrics = metrics
+        self._counters: dict[tuple[int, str], Counter] = {}  # to look a label up costs as much as to count
+        for rank, label in enumerate(labels):
+            for cause in CAUSES:
+                if cause not in (COORDINATOR, UNKNOWN):
+                    self._counter(rank, label, cause)
+        self._counter(OWN, "", COORDINATOR)
+        self._path = SweepPath(len(labels))
+        self._starved = [StarvedShare() for _ in labels]
+        self._own_starved, self._own_time = StarvedShare(), StarvedTime()
+        self._records: list[RoundRecord] = []
+        self._heard: dict[int, int] = {}
+        self._is_close = True  # whether the sweep under way is looked at closely
+        self._looked_at = float("-inf")
+        self._lock = threading.Lock()
+        self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
+
+    def _counter(self, rank: int, label: str, cause: str) -> Counter:
+        """Return a counter, which is on the page from now on."""
+        series = self._metrics.critical_path_seconds
+        return self._counters.setdefault((rank, cause), series.labels(node=label, cause=cause))
+
+    def observe(self, record: RoundRecord) -> None:
+        """Take a round."""
+        last = record.parts[-1]
+        self._path.add(record, link_seconds(last, self.links[last.rank]))
+        if self._is_close:
+            self._records.append(record)
+        self._heard[last.rank] = last.starved_nanoseconds
+
+    def swept(self, seconds: float, *, row_count: int, token_count: int) -> None:
+        """Take a sweep that is over, with all its rounds."""
+        now = self.swept_at = time.perf_counter()
+        for rank, nanoseconds in self._heard.items():
+            self._starved[rank].heard(nanoseconds, now)
+        self._own_starved.heard(self._own_time.nanoseconds(), now)
+        parts = self._path.finish(seconds, [one.share for one in self._starved], self._own_starved.share)
+        for key, value in parts.items():
+            counter = self._counters.get(key) or self._counter(key[0], self.labels[key[0]], key[1])
+            counter.inc(value)
+            self.totals[key] = self.totals.get(key, 0.0) + value
+        if self._is_close:
+            self._looked_at = now
+            found = facts_of(
+                self._records, self.links, parts, at=now, seconds=seconds, row_count=row_count, token_count=token_count
+            )
+            with self._lock:
+                self._facts.append(found)
+        self._path = SweepPath(len(self.labels))
+        self._records = []
+        self._is_close = now - self._looked_at >= KEPT_SECONDS
+
+    def facts(self) -> list[SweepFacts]:
+        """Return the sweeps that were looked at closely, the oldest first. From any thread."""
+        with self._lock:
+            return list(self._facts)
+
+    def seconds_by_node(self) -> dict[str, dict[str, float]]:
+        """Return where all sweeps so far went, by node (coordinator: its own) and cause."""
+        found: dict[str, dict[str, float]] = {}
+        for (rank, cause), seconds in sorted(self.totals.items()):
+            found.setdefault(COORDINATOR if rank == OWN else self.labels[rank], {})[cause] = seconds
+        return found
+
+    def starved_share(self, rank: int) -> float:
+        """Return for which share of the last second a node's threads had no core."""
+        return self._starved[rank].share
+
+    def set_links(self, links: Sequence[Link]) -> None:
+        """Take what was measured, by rank. From any thread."""
+        self.links = tuple(links)
+        for label, link in zip(self.labels, links, strict=True):
+            self._metrics.link_echo_seconds.labels(node=label).set(link.round_trip_seconds)
