@@ -17,6 +17,7 @@ import grpc
 from common.errors import NodeError, ShardmeshError
 from common.program.logs import entry
 from common.wire.rpc import abort_with, guarded
+from coordinator.answering.explaining import Explaining
 from coordinator.membership.reach import MeshAccess
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModels
@@ -41,6 +42,7 @@ class Generator:
     ) -> None:  # fmt: skip
         self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
         self._mesh, self._metrics = mesh, metrics
+        self.explaining = Explaining()
         self._lock = threading.Lock()
         self._answers: Answers | None = None
         self._answering: Counter[str] = Counter()
@@ -111,7 +113,9 @@ class Generator:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
-                source = MeshModels(self._state_directory, self._mesh, self._metrics, self._wire_dtype, self._backend)
+                source = MeshModels(
+                    self._state_directory, self._mesh, self._metrics, self._wire_dtype, self._backend, self.explaining
+                )
                 self._answers = Answers(source, self._metrics)
             return self._answers
 

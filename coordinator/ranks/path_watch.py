@@ -106,9 +106,10 @@ class PathWatch:
             found.setdefault(COORDINATOR if rank == OWN else self.labels[rank], {})[cause] = seconds
         return found
 
-    def starved_share(self, rank: int) -> float:
-        """Return for which share of the last second a node's threads had no core."""
-        return self._starved[rank].share
+    @property
+    def own_starved_share(self) -> float:
+        """For which share of the last second threads of this process had no core."""
+        return self._own_starved.share
 
     def set_links(self, links: Sequence[Link]) -> None:
         """Take what was measured, by rank. From any thread."""
