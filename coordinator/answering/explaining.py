@@ -54,11 +54,10 @@ class Explaining:
             own_starved_share=path.own_starved_share,
         )  # fmt: skip
         for rank, label in enumerate(path.labels):
-            link, gains = path.links[rank], [_of_rank(one, rank) for one in facts]
+            way, gains = path.ways[rank], [_of_rank(one, rank) for one in facts]
             response.nodes.append(_node(label, [one.nodes[rank] for one in facts], _parts(path.labels, gains)))
-            if link.round_trip_seconds:
-                response.nodes[rank].round_trip_seconds = link.round_trip_seconds
-                response.nodes[rank].bytes_per_second = link.bytes_per_second
+            response.nodes[rank].round_trip_seconds = way.round_trip_seconds
+            response.nodes[rank].bytes_per_second = way.bytes_per_second
         return response
 
 

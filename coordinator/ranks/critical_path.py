@@ -104,6 +104,9 @@ class SweepPath:
         parts: Parts = {}
         for rank, (disk, processor, core_wait, queue, link, beyond) in enumerate(self._sums):
             unknown = 0.0
+            # Who reads weights needs a core too: while threads lack one, a wait for weights is a wait for that.
+            not_read = disk * _other_share(starved[rank], core_wait, seconds)
+            disk, core_wait = disk - not_read, core_wait + not_read
             if not self._is_told[rank]:
                 unknown = beyond
             else:
@@ -116,6 +119,14 @@ class SweepPath:
         if own > 0:
             parts[OWN, COORDINATOR] = own
         return parts
+
+
+def _other_share(starved: float, core_wait: float, seconds: float) -> float:
+    """Return for which share of the time outside of kernels that waited for a core a node's threads had none."""
+    others = seconds - core_wait
+    if starved < LEAST_STARVED or others <= 0:
+        return 0.0
+    return min(1.0, max(0.0, starved * seconds - core_wait) / others)
 
 
 def _node_share(starved: float, own_starved: float) -> float:

@@ -11,7 +11,10 @@ from typing import NamedTuple
 
 from coordinator.ranks.critical_path import CORE_WAIT, DISK, LINK, PROCESSOR, QUEUE, Parts, split_round
 from coordinator.ranks.round_record import RankRound, RoundRecord
-from coordinator.ranks.transports.echo import Link
+from coordinator.ranks.transports.echo import Way
+
+BEYOND = "beyond"
+"""What lies outside of the node and its link: a part of a round, shared out at the end of the sweep."""
 
 
 class NodeWork(NamedTuple):
@@ -45,31 +48,45 @@ class SweepFacts(NamedTuple):
 
 
 def facts_of(
-    records: Sequence[RoundRecord], links: Sequence[Link], parts: Parts, *, at: float, seconds: float, row_count: int,
+    records: Sequence[RoundRecord], ways: Sequence[Way], parts: Parts, *, at: float, seconds: float, row_count: int,
     token_count: int,
 ) -> SweepFacts:  # fmt: skip
-    """Return a sweep's facts. Args: records: of its rounds; links: by rank; parts: as SweepPath.finish has them."""
-    work = [[0.0, 0.0, 0.0, 0.0, 0.0] for _ in links]
+    """Return a sweep's facts. Args: records: of its rounds; ways: by rank; parts: as SweepPath.finish has them."""
+    work = [[0.0, 0.0, 0.0, 0.0, 0.0] for _ in ways]
     gains: Parts = {}
+    seen: Parts = {}
     halved = 0.0
     for record in records:
         for part in record.parts:
             for place, value in enumerate(_work(part)):
                 work[part.rank][place] += value
-        _gain(record, links, gains)
-        halved += _halved(record, links)
-    beyond = {rank: gains.pop((rank, "beyond"), 0.0) for rank in range(len(links))}
-    for rank, seconds_beyond in beyond.items():  # as much of it as `finish` has found to be the node's
-        own = parts.get((rank, CORE_WAIT), 0.0)
-        in_kernels = sum(split_round(one, 0.0).core_wait for one in records if one.parts[-1].rank == rank)
-        gains[rank, CORE_WAIT] = gains.get((rank, CORE_WAIT), 0.0) + min(seconds_beyond, max(0.0, own - in_kernels))
+        _gain(record, ways, gains, seen)
+        halved += _halved(record, ways)
+    for rank in range(len(ways)):
+        _settle(rank, parts, gains, seen)
     nodes = tuple(NodeWork(one[0], one[1], one[2], one[3], int(one[4])) for one in work)
     return SweepFacts(at, seconds, row_count, token_count, parts, nodes, gains, halved)
 
 
-def link_seconds(part: RankRound, link: Link) -> float:
-    """Return what an echo of a message and its answer would take."""
-    return link.round_trip_seconds + (part.sent_bytes + part.received_bytes) / link.bytes_per_second
+def byte_count(part: RankRound) -> int:
+    """Return the bytes of a message and its answer."""
+    return part.sent_bytes + part.received_bytes
+
+
+def _settle(rank: int, parts: Parts, gains: Parts, seen: Parts) -> None:
+    """Give to waiting for a core as much of what looked like the disk, and of what nobody explained, as the sweep did."""
+    disk, beyond = seen.get((rank, DISK), 0.0), seen.get((rank, BEYOND), 0.0)
+    from_disk = disk - min(disk, parts.get((rank, DISK), 0.0))
+    from_beyond = min(
+        beyond, max(0.0, parts.get((rank, CORE_WAIT), 0.0) - seen.get((rank, CORE_WAIT), 0.0) - from_disk)
+    )
+    disk_gain, beyond_gain = gains.get((rank, DISK), 0.0), gains.pop((rank, BEYOND), 0.0)
+    moved = disk_gain * from_disk / disk if disk else 0.0
+    moved_beyond = beyond_gain * from_beyond / beyond if beyond else 0.0
+    if disk_gain:
+        gains[rank, DISK] = disk_gain - moved
+    if moved or moved_beyond:
+        gains[rank, CORE_WAIT] = gains.get((rank, CORE_WAIT), 0.0) + moved + moved_beyond
 
 
 def _work(part: RankRound) -> tuple[float, float, float, float, int]:
@@ -81,23 +98,28 @@ def _work(part: RankRound) -> tuple[float, float, float, float, int]:
     return processor / 1e9, core_wait / 1e9, disk / 1e9, queue / 1e9, part.sent_bytes + part.received_bytes
 
 
-def _gain(record: RoundRecord, links: Sequence[Link], gains: Parts) -> None:
-    """Add what each thing that the last node waited for was worth in one round."""
+def _gain(record: RoundRecord, ways: Sequence[Way], gains: Parts, seen: Parts) -> None:
+    """Add what each thing that the last node waited for was worth in one round, and how much of it there was."""
     last = record.parts[-1]
     before = record.parts[-2].arrived if len(record.parts) > 1 else record.sent
     gap = max(0.0, last.arrived - max(before, record.sent))
-    split = split_round(record, link_seconds(last, links[last.rank]))
+    split = split_round(record, ways[last.rank].seconds(byte_count(last)))
     for cause, seconds in (
         (DISK, split.disk), (PROCESSOR, split.processor), (CORE_WAIT, split.core_wait), (QUEUE, split.queue),
-        (LINK, split.link), ("beyond", split.beyond),
+        (LINK, split.link), (BEYOND, split.beyond),
     ):  # fmt: skip
-        gains[last.rank, cause] = gains.get((last.rank, cause), 0.0) + min(seconds, gap)
+        key = (last.rank, cause)
+        seen[key] = seen.get(key, 0.0) + seconds
+        gains[key] = gains.get(key, 0.0) + min(seconds, gap)
 
 
-def _halved(record: RoundRecord, links: Sequence[Link]) -> float:
+def _halved(record: RoundRecord, ways: Sequence[Way]) -> float:
+    """Return how much sooner the last answer would have come if messages had half as many bytes."""
     last = sooner = 0.0
     for part in record.parts:
         outside = max(0.0, part.arrived - record.sent - max(0, part.handling_nanoseconds) / 1e9)
-        saved = min(outside, (part.sent_bytes + part.received_bytes) / 2 / links[part.rank].bytes_per_second)
+        way, whole = ways[part.rank], byte_count(part)
+        took = way.seconds(whole)
+        saved = min(outside, took) * (1 - way.seconds(whole / 2) / took) if took else 0.0
         last, sooner = max(last, part.arrived), max(sooner, part.arrived - saved)
     return last - sooner

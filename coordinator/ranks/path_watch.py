@@ -5,7 +5,7 @@
     watch.facts()                                        # from any thread
 
 Covers: who has how much of it. Does not cover: the arithmetic (critical_path.py, path_facts.py), links (link_watch.py).
-Threads: the engine's moves everything; `links` is replaced whole by the thread that measures them.
+Threads: the engine's moves everything; `ways` is replaced whole by the thread that measures them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from prometheus_client import Counter
 from common.machine.core_wait import StarvedTime
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.critical_path import CAUSES, COORDINATOR, OWN, UNKNOWN, Parts, StarvedShare, SweepPath
-from coordinator.ranks.path_facts import SweepFacts, facts_of, link_seconds
+from coordinator.ranks.path_facts import SweepFacts, byte_count, facts_of
 from coordinator.ranks.round_record import RoundRecord
-from coordinator.ranks.transports.echo import Link
+from coordinator.ranks.transports.echo import Way
 
 KEPT = 60
 """Sweeps; KEPT_SECONDS apart at least, which is a minute of them, since looking closely costs as much as ten rounds."""
 KEPT_SECONDS = 1.0
-NEAR = Link(round_trip_seconds=0.0, bytes_per_second=1e12)
+FEW_ROWS = 8
+NEAR = Way(points=((0.0, 0.0),))
 """What a way counts for that nobody has measured: nothing, so that nothing is blamed on it."""
 
 
@@ -37,9 +38,11 @@ class PathWatch:
     def __init__(self, labels: Sequence[str], metrics: CoordinatorMetrics) -> None:
         """Args: labels: what series and reports call the nodes, by rank."""
         self.labels = list(labels)
-        self.links: tuple[Link, ...] = (NEAR,) * len(labels)
+        self.ways: tuple[Way, ...] = (NEAR,) * len(labels)
         self.totals: Parts = {}
         """Of all sweeps so far."""
+        self.message_bytes = 0
+        """Of the last message to the last node of a round of few rows: what echoes are to be like."""
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
         self._metrics = metrics
@@ -67,9 +70,11 @@ class PathWatch:
     def observe(self, record: RoundRecord) -> None:
         """Take a round."""
         last = record.parts[-1]
-        self._path.add(record, link_seconds(last, self.links[last.rank]))
+        self._path.add(record, self.ways[last.rank].seconds(byte_count(last)))
         if self._is_close:
             self._records.append(record)
+            if record.row_count <= FEW_ROWS:
+                self.message_bytes = byte_count(last) // 2
         self._heard[last.rank] = last.starved_nanoseconds
 
     def swept(self, seconds: float, *, row_count: int, token_count: int) -> None:
@@ -86,7 +91,7 @@ class PathWatch:
         if self._is_close:
             self._looked_at = now
             found = facts_of(
-                self._records, self.links, parts, at=now, seconds=seconds, row_count=row_count, token_count=token_count
+                self._records, self.ways, parts, at=now, seconds=seconds, row_count=row_count, token_count=token_count
             )
             with self._lock:
                 self._facts.append(found)
@@ -111,8 +116,8 @@ class PathWatch:
         """For which share of the last second threads of this process had no core."""
         return self._own_starved.share
 
-    def set_links(self, links: Sequence[Link]) -> None:
+    def set_ways(self, ways: Sequence[Way]) -> None:
         """Take what was measured, by rank. From any thread."""
-        self.links = tuple(links)
-        for label, link in zip(self.labels, links, strict=True):
-            self._metrics.link_echo_seconds.labels(node=label).set(link.round_trip_seconds)
+        self.ways = tuple(ways)
+        for label, way in zip(self.labels, ways, strict=True):
+            self._metrics.link_echo_seconds.labels(node=label).set(way.round_trip_seconds)

@@ -14,6 +14,7 @@ from coordinator.ranks.critical_path import (
     CAUSES,
     COORDINATOR,
     CORE_WAIT,
+    DISK,
     LINK,
     OWN,
     UNKNOWN,
@@ -24,10 +25,10 @@ from coordinator.ranks.critical_path import (
 )
 from coordinator.ranks.path_facts import facts_of
 from coordinator.ranks.round_record import RankRound, RoundRecord
-from coordinator.ranks.transports.echo import Link
+from coordinator.ranks.transports.echo import Way
 
 TINY = 1e-9
-LINK_OF_ALL = Link(round_trip_seconds=0.002, bytes_per_second=1e6)
+WAY = Way(points=((0.0, 0.002), (1e6, 1.002)))
 HOSTILE = st.integers(-(1 << 62), 1 << 62)
 NANOSECONDS = st.one_of(st.integers(0, 10**9), HOSTILE)
 SECONDS = st.floats(0, 2)
@@ -148,7 +149,7 @@ def test_nothing_is_worth_more_than_the_sweep_took(rounds: list[RoundRecord]) ->
         path.add(record, 0.002)
     seconds = sum(record.finished - record.started for record in rounds)
     parts = path.finish(seconds, [0.5] * 3, 0.1)
-    facts = facts_of(rounds, [LINK_OF_ALL] * 3, parts, at=0.0, seconds=seconds, row_count=1, token_count=1)
+    facts = facts_of(rounds, [WAY] * 3, parts, at=0.0, seconds=seconds, row_count=1, token_count=1)
     assert all(0 <= gain <= seconds + TINY for gain in facts.gains.values())
     assert 0 <= facts.halved_gain <= seconds + TINY
     assert all(min(node) >= 0 for node in facts.nodes)
@@ -158,7 +159,7 @@ def test_what_the_last_node_waits_for_is_worth_no_more_than_until_the_next_to_la
     """Half a second of its disk, of which the other node would have taken all but a tenth."""
     last = make_part(0, 1.0, handling_nanoseconds=900_000_000, tile_wait_nanoseconds=500_000_000)
     record = make_record(last, make_part(1, 0.9, handling_nanoseconds=1))
-    facts = facts_of([record], [LINK_OF_ALL] * 2, {}, at=0.0, seconds=1.2, row_count=1, token_count=1)
+    facts = facts_of([record], [WAY] * 2, {}, at=0.0, seconds=1.2, row_count=1, token_count=1)
     assert facts.gains[0, "disk"] == pytest.approx(0.1)
     assert facts.nodes[0].disk == pytest.approx(0.5)
 
@@ -166,7 +167,7 @@ def test_what_the_last_node_waits_for_is_worth_no_more_than_until_the_next_to_la
 def test_half_the_bytes_save_half_of_their_time() -> None:
     """A thousand bytes each way at a megabyte a second take two milliseconds, on every way alike."""
     parts = [make_part(rank, 1.0, handling_nanoseconds=10**8) for rank in range(2)]
-    facts = facts_of([make_record(*parts)], [LINK_OF_ALL] * 2, {}, at=0.0, seconds=1.2, row_count=1, token_count=1)
+    facts = facts_of([make_record(*parts)], [WAY] * 2, {}, at=0.0, seconds=1.2, row_count=1, token_count=1)
     assert facts.halved_gain == pytest.approx(0.001)
 
 
@@ -181,3 +182,23 @@ def test_a_share_of_starving_follows_a_count_that_only_grows() -> None:
     share.heard(100, 12.5)
     share.heard(100, 14.0)
     assert share.share == 0.0
+
+
+def test_a_wait_for_weights_is_one_for_a_core_while_readers_lack_it() -> None:
+    """As far as threads of the node lacked a core outside of kernels."""
+    record = make_record(
+        make_part(handling_nanoseconds=900_000_000, tile_wait_nanoseconds=800_000_000), sent=0.1, finished=1.0
+    )
+    parts = finished(record, 0.0, starved=0.75, own=0.0)
+    assert parts[0, DISK] == pytest.approx(0.2)
+    assert parts[0, CORE_WAIT] == pytest.approx(0.6)
+    path_facts = facts_of([record], [WAY], parts, at=0.0, seconds=1.0, row_count=1, token_count=1)
+    assert path_facts.gains[0, CORE_WAIT] == pytest.approx(0.6)
+
+
+@given(sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True), more=st.integers(0, 10**7))
+def test_more_bytes_never_take_less_time(sizes: list[int], more: int) -> None:
+    """Between measured sizes, below and beyond them."""
+    way = Way(points=tuple((float(size), 0.001 * (1 + place)) for place, size in enumerate(sorted(sizes))))
+    assert way.seconds(more) <= way.seconds(more + 100)
+    assert all(way.seconds(size) == pytest.approx(seconds) for size, seconds in way.points)

@@ -1,7 +1,7 @@
 """How long do some bytes to a node and back take, over the same kind of stream as rounds?
 
-Covers: one stream of echoes, what a link is. Does not cover: how often, and what it means (planning/links.py,
-ranks/link_watch.py).
+Covers: one stream of echoes; what a link is for a plan, and what a way is for rounds. Does not cover: how often, and what
+it means (planning/links.py, ranks/link_watch.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import grpc
 
@@ -31,6 +32,40 @@ class Link:
     def round_seconds(self, byte_count: int) -> float:
         """Return how long so many bytes there and as many back take."""
         return self.round_trip_seconds + 2 * byte_count / self.bytes_per_second
+
+
+class Way(NamedTuple):
+    """The way to one node as echoes have found it: straight lines between those of several sizes.
+
+    Links are not all alike for few bytes and for many: what shapes traffic lets some pass at once.
+    """
+
+    points: tuple[tuple[float, float], ...]
+    """(bytes there and back together, seconds), with more bytes each, at least one."""
+
+    def seconds(self, byte_count: float) -> float:
+        """Return how long so many bytes take, there and back together."""
+        before, took = self.points[0]
+        slope = 0.0
+        for byte_total, seconds in self.points[1:]:
+            slope = max(0.0, seconds - took) / (byte_total - before)
+            if byte_count <= byte_total:
+                break
+            before, took = byte_total, seconds
+        return took + slope * max(0.0, byte_count - before)
+
+    @property
+    def round_trip_seconds(self) -> float:
+        """Of the fewest bytes."""
+        return self.points[0][1]
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Of the most, there and back together; 0: not measured."""
+        if len(self.points) == 1:
+            return 0.0
+        (few, quick), (many, slow) = self.points[0], self.points[-1]
+        return (many - few) / max(1e-6, slow - quick)
 
 
 class EchoStream:
