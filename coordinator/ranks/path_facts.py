@@ -74,12 +74,11 @@ def byte_count(part: RankRound) -> int:
 
 
 def _settle(rank: int, parts: Parts, gains: Parts, seen: Parts) -> None:
-    """Give to waiting for a core as much of what looked like the disk, and of what nobody explained, as the sweep did."""
+    """Give to waiting for a core as much of what looked like the disk, and of what nobody explained, as `parts` does."""
     disk, beyond = seen.get((rank, DISK), 0.0), seen.get((rank, BEYOND), 0.0)
     from_disk = disk - min(disk, parts.get((rank, DISK), 0.0))
-    from_beyond = min(
-        beyond, max(0.0, parts.get((rank, CORE_WAIT), 0.0) - seen.get((rank, CORE_WAIT), 0.0) - from_disk)
-    )
+    more = parts.get((rank, CORE_WAIT), 0.0) - seen.get((rank, CORE_WAIT), 0.0) - from_disk
+    from_beyond = min(beyond, max(0.0, more))
     disk_gain, beyond_gain = gains.get((rank, DISK), 0.0), gains.pop((rank, BEYOND), 0.0)
     moved = disk_gain * from_disk / disk if disk else 0.0
     moved_beyond = beyond_gain * from_beyond / beyond if beyond else 0.0

@@ -159,7 +159,8 @@ def test_what_the_last_node_waits_for_is_worth_no_more_than_until_the_next_to_la
     """Half a second of its disk, of which the other node would have taken all but a tenth."""
     last = make_part(0, 1.0, handling_nanoseconds=900_000_000, tile_wait_nanoseconds=500_000_000)
     record = make_record(last, make_part(1, 0.9, handling_nanoseconds=1))
-    facts = facts_of([record], [WAY] * 2, {}, at=0.0, seconds=1.2, row_count=1, token_count=1)
+    parts = {(0, "disk"): 0.5}
+    facts = facts_of([record], [WAY] * 2, parts, at=0.0, seconds=1.2, row_count=1, token_count=1)
     assert facts.gains[0, "disk"] == pytest.approx(0.1)
     assert facts.nodes[0].disk == pytest.approx(0.5)
 

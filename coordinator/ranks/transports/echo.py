@@ -1,7 +1,7 @@
 """How long do some bytes to a node and back take, over the same kind of stream as rounds?
 
-Covers: one stream of echoes; what a link is for a plan, and what a way is for rounds. Does not cover: how often, and what
-it means (planning/links.py, ranks/link_watch.py).
+Covers: one stream of echoes; what a link is for a plan, and what a way is for rounds. Does not cover: how often, and
+what it means (planning/links.py, ranks/link_watch.py).
 """
 
 from __future__ import annotations
