@@ -20,7 +20,6 @@ from common.model.plan import Plan
 from common.program.sizes import shown_size
 from common.weights.slice_description import SliceDescription
 from coordinator.planning.prediction import (
-    MEMORY_SHARE,
     PROGRAM_BYTES,
     ROUND_SECONDS,
     Devices,
@@ -191,12 +190,16 @@ class SeenDevices:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         self.workload = Workload(wire_bytes=2 if evidence.wire_dtype == "bfloat16" else 4)
-        self._is_many = len(evidence.nodes) > 1
-        self._rounds = 2 * evidence.description.spec.layer_count if self._is_many else 1
-        self._nodes = [self._device(rank, node) for rank, node in enumerate(evidence.nodes)]
+        self._rounds = 2 * evidence.description.spec.layer_count if len(evidence.nodes) > 1 else 1
         self._own_seconds = sum(
             seconds for _, cause, seconds in evidence.parts if cause in (COORDINATOR, UNKNOWN, QUEUE)
         )
+        self._nodes = [self._device(rank, node) for rank, node in enumerate(evidence.nodes)]
+        seen = self.predicted(evidence.description.plan, range(len(evidence.nodes))).devices
+        self._nodes = [
+            replace(device, memory_rate=device.memory_rate * self._work(part.compute_seconds) / self._computing(node))
+            for device, part, node in zip(self._nodes, seen, evidence.nodes, strict=True)
+        ]
 
     def devices(self, ranks: Sequence[int]) -> Devices:
         """Return the devices of a plan. Args: ranks: of the plan of now, for each rank of it."""
@@ -208,8 +211,7 @@ class SeenDevices:
         )  # fmt: skip
         # What was seen of the links is in all rounds together; the farthest of those that are left counts.
         links = max(self._link_seconds(nodes[rank], rounds) for rank in ranks)
-        own_seconds = self._own_seconds if self._is_many == (len(ranks) > 1) else self._own_seconds / 2
-        wait = (links + own_seconds) / rounds
+        wait = (links + self._own_seconds) / rounds
         return Devices(
             own=own, nodes=tuple(self._nodes[rank] for rank in ranks), empty_round_seconds={1: wait, 1 << 40: wait}
         )
@@ -228,16 +230,21 @@ class SeenDevices:
         return max(seen, alone) * rounds / self._rounds
 
     def _device(self, rank: int, node: NodeEvidence) -> PlannedDevice:
-        """Return a device that computes its part in the time that it took, and reads at the rate that it had."""
+        """Return a device that reads at the rate that it had; how it computes is not known yet."""
         all_bytes = self._evidence.tiles_bytes[rank]
         streamed = max(0, all_bytes - node.resident_bytes)
-        computing = max(1e-6, node.processor_seconds + node.core_wait_seconds - self._rounds * ROUND_SECONDS)
         is_waited_for = node.gains.get(DISK, 0.0) > 0 or node.disk_seconds > 0.1 * self._evidence.seconds
         rate = streamed / self._evidence.seconds if is_waited_for and streamed else 1e12
         # Without a budget a node keeps a window, and the page cache what it can: that is what it has.
         memory = node.budget_bytes or max(node.free_bytes, all_bytes)
         return PlannedDevice(
             name=node.name, memory_bytes=memory, has_budget=bool(node.budget_bytes), disk_bytes=node.disk_bytes,
-            memory_rate=all_bytes / computing / MEMORY_SHARE, disk_rate=max(1.0, rate), arithmetic_rate=1e15,
-            program_bytes=node.program_bytes,
+            memory_rate=1e9, disk_rate=max(1.0, rate), arithmetic_rate=1e15, program_bytes=node.program_bytes,
         )  # fmt: skip
+
+    def _work(self, seconds: float) -> float:
+        """Return what kernels take of a node's time in a sweep, as the planner counts the rest."""
+        return max(1e-6, seconds - self._rounds * ROUND_SECONDS)
+
+    def _computing(self, node: NodeEvidence) -> float:
+        return self._work(node.processor_seconds + node.core_wait_seconds)

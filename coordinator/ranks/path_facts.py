@@ -74,7 +74,7 @@ def byte_count(part: RankRound) -> int:
 
 
 def _settle(rank: int, parts: Parts, gains: Parts, seen: Parts) -> None:
-    """Give to waiting for a core as much of what looked like the disk, and of what nobody explained, as `parts` does."""
+    """Give to waiting for a core as much of what looked like the disk, and of what nobody explained, as `parts` do."""
     disk, beyond = seen.get((rank, DISK), 0.0), seen.get((rank, BEYOND), 0.0)
     from_disk = disk - min(disk, parts.get((rank, DISK), 0.0))
     more = parts.get((rank, CORE_WAIT), 0.0) - seen.get((rank, CORE_WAIT), 0.0) - from_disk

@@ -80,11 +80,12 @@ class MeshOfHosts:
         """Start a verb of coordinator-cli on desk."""
         return self.shell.start("coordinator-cli", *arguments, "--state-dir", self.state, inside=self._on(DESK))
 
-    def start_coordinator(self) -> None:
+    def start_coordinator(self, *options: str) -> None:
         """Start the coordinator, and wait until it listens."""
         running = self.shell.start(
-            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), inside=self._on(DESK)
-        )
+            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), *options,
+            inside=self._on(DESK),
+        )  # fmt: skip
         self._wait_for(running, "mesh ")
         self.running[DESK] = running
 
