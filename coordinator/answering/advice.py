@@ -1,7 +1,7 @@
 """What would make a mesh faster, and by how much? From what its sweeps were spent on, and what its devices have. Pure.
 
     evidence = Evidence(...)            # means of the last sweeps, measured
-    for advice in advise(evidence):     # the best first
+    for advice in advise(evidence):     # the best of them first
         advice.text, advice.saved_seconds
 
 Covers: more memory for a disk, a processor of its own, half the bytes, a quicker link, another split, one more node,
@@ -33,6 +33,9 @@ from coordinator.ranks.critical_path import COORDINATOR, CORE_WAIT, DISK, LINK, 
 
 LEAST_SAVED = 0.03
 """Of a token: less is not worth doing anything for."""
+ABOUT_AS_MUCH = 0.8
+"""Of the most: what saves so much is as good, and then the easier comes first."""
+EASIEST_FIRST = ("budget", "processor", "split", "bfloat16", "link", "without", "node")
 GRAIN_BYTES = 10_000_000
 KV_SHARE = 4
 BARELY_KEPT = 64_000_000
@@ -100,10 +103,16 @@ class Advice:
 
 
 def advise(evidence: Evidence) -> list[Advice]:
-    """Return what is worth doing, the most first."""
+    """Return what is worth doing, what saves most first, and of about as much the easier."""
     found = [*_budgets(evidence), *_direct(evidence), *_plans(evidence)]
     worth = [one for one in found if one.saved_seconds >= LEAST_SAVED * evidence.seconds]
-    return sorted(worth, key=lambda one: -one.saved_seconds)
+    most = max((one.saved_seconds for one in worth), default=0.0)
+
+    def place(one: Advice) -> tuple[bool, float]:
+        is_among_best = one.saved_seconds >= ABOUT_AS_MUCH * most
+        return not is_among_best, EASIEST_FIRST.index(one.kind) if is_among_best else -one.saved_seconds
+
+    return sorted(worth, key=place)
 
 
 def _budgets(evidence: Evidence) -> Iterator[Advice]:
@@ -165,7 +174,10 @@ def _plans(evidence: Evidence) -> Iterator[Advice]:
             text="a split by what each can do (load it again with --split-strategy measured)",
         )  # fmt: skip
     slowest = max(everybody, key=lambda rank: _waited_for(evidence, nodes[rank].name))
-    quickest = min(everybody, key=lambda rank: nodes[rank].processor_seconds + nodes[rank].core_wait_seconds)
+    quickest = min(
+        everybody,
+        key=lambda rank: nodes[rank].processor_seconds + nodes[rank].core_wait_seconds + nodes[rank].disk_seconds,
+    )
     ways = [([*everybody, quickest], "node", f"one more node like {nodes[quickest].name}")]
     if len(nodes) > 1:
         others = [rank for rank in everybody if rank != slowest]

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import Prepared
 from coordinator.answering.explaining import Explaining
 from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
@@ -50,12 +50,12 @@ class MeshModels:
     """The models that were loaded onto a mesh."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
         backend: str = "native", explaining: Explaining | None = None,
     ) -> None:  # fmt: skip
         """Args: explaining: is told of each model that is opened."""
         self._explaining = explaining or Explaining()
-        self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
+        self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
         self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
@@ -79,12 +79,12 @@ class MeshModels:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time
                 self._have_served(model)
             try:
-                return self._explained(OpenModel(model, run, None, self._metrics, warned, schedule), model)
+                return self._explained(OpenModel(model, run, None, self._series, warned, schedule), model)
             except SliceMismatch:  # a load has had a node serve another one meanwhile
                 if self._models.find(model.name) != model:
                     raise
                 self._have_served(model)
-                return self._explained(OpenModel(model, run, None, self._metrics, warned, schedule), model)
+                return self._explained(OpenModel(model, run, None, self._series, warned, schedule), model)
         except NoSuchNode as error:
             raise self.without_node(model, str(error)) from error
 

@@ -15,6 +15,7 @@ NAMED_SHARE = 0.25
 """Of what a cause takes in all: nodes with less are not named for it."""
 OLD_SECONDS = 60.0
 MOST_ADVICE = 2
+SAME_SHARE = 0.85
 CAUSES: Mapping[str, str] = {
     "disk": "{}'s disk", "processor": "{}'s processor", "core_wait": "{}'s threads, which wait for a core",
     "queue": "{}'s work for others", "link": "{}'s link", "unknown": "{}, whose build is too old to tell why",
@@ -48,11 +49,21 @@ def sentences(found: Mapping[str, Any]) -> str:
     speed = f", {found['tokens_per_second']:.1f} tokens/s" if found["tokens_per_second"] else ""
     when = f" ({_ago(ago)})" if ago > OLD_SECONDS else ""
     text = f"{bound['text']}: {100 * bound['share']:.0f} % of each {thing}'s {shown_seconds(seconds)}{speed}{when}."
-    advice = [f"{one['text']} would take {shown_seconds(one['saved_seconds'])} off" for one in found["advice"]]
-    if not advice:
+    if not found["advice"]:
         return f"{text} Nothing that is known here would make it much quicker."
-    helps = advice[0] if len(advice) == 1 else f"{advice[0]}; {', '.join(advice[1:MOST_ADVICE])}"
+    helps = _helps(found["advice"][:MOST_ADVICE])
     return f"{text} {helps[0].upper()}{helps[1:]}."
+
+
+def _helps(advice: Sequence[Mapping[str, Any]]) -> str:
+    """Return what would help, by how much; of two that save about as much in one breath."""
+    saved = [shown_seconds(one["saved_seconds"]) for one in advice]
+    if len(advice) == 1:
+        return f"{advice[0]['text']} would take {saved[0]} off"
+    first, second = advice
+    if second["saved_seconds"] >= SAME_SHARE * first["saved_seconds"]:
+        return f"{first['text']}, or {second['text']}, would take about {saved[1]} off"
+    return f"{first['text']} would take {saved[0]} off; {second['text']}, {saved[1]}"
 
 
 def shown_seconds(seconds: float) -> str:

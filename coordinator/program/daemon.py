@@ -33,13 +33,13 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.explain_service import ExplainServicer
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
 from coordinator.program.node_watch import NodeWatch
+from coordinator.program.program_series import ProgramSeries
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,
@@ -83,18 +83,18 @@ class Coordinator:
         self._stopping = threading.Event()
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
         self._servers = (owner, members)
-        metrics = CoordinatorMetrics()
+        series = ProgramSeries(self._state)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
-        self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
+        self._generator = Generator(state_directory, mesh, series.answers, wire_dtype, backend)
+        self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
         self._watch = NodeWatch(mesh.nodes)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
             if metrics_port is not None:
-                self._page = MetricsPage(metrics.registry, metrics_port)
+                self._page = MetricsPage(series.registry, metrics_port)
             self._listen(owner, members, address)
         except BaseException:
             self.close()

@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from common.model.model_spec import ModelSpec
 from common.model.plan import Plan
+from common.weights.slice_format import ATTENTION, FFN
 from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import shard_pb2
-
-_NUMBERED = re.compile(r"node \d+( \(.*\))?")
-"""What a node is called that people gave no name: its rank, and where it is (transports/connecting.py)."""
-
-
-def label_of(rank: int, name: str) -> str:
-    """Return what series and reports call a node: the name that people gave it, or node0 and on."""
-    return f"node{rank}" if _NUMBERED.fullmatch(name) else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +19,14 @@ class RanksIdentity:
     spec: ModelSpec
     plan: Plan
     dtype: str
+
+    def taking_part(self) -> dict[str, list[int]]:
+        """Return, by kind of block, the ranks that hold some of it."""
+        shares = self.plan.shares
+        return {
+            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
+            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
+        }
 
     def describe(self, rank: int, opening: shard_pb2.OpenSession) -> None:
         """Write down what the node of a rank is taken for."""

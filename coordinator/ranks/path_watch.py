@@ -15,12 +15,11 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from prometheus_client import Counter
-
 from common.machine.core_wait import StarvedTime
-from coordinator.metrics import CoordinatorMetrics
+from common.program.tallies import Tally
 from coordinator.ranks.critical_path import CAUSES, COORDINATOR, OWN, UNKNOWN, Parts, StarvedShare, SweepPath
 from coordinator.ranks.path_facts import SweepFacts, byte_count, facts_of
+from coordinator.ranks.path_series import PathSeries
 from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.transports.echo import Way
 
@@ -35,7 +34,7 @@ NEAR = Way(points=((0.0, 0.0),))
 class PathWatch:
     """The critical path of one open model."""
 
-    def __init__(self, labels: Sequence[str], metrics: CoordinatorMetrics) -> None:
+    def __init__(self, labels: Sequence[str], series: PathSeries) -> None:
         """Args: labels: what series and reports call the nodes, by rank."""
         self.labels = list(labels)
         self.ways: tuple[Way, ...] = (NEAR,) * len(labels)
@@ -45,13 +44,13 @@ class PathWatch:
         """Of the last message to the last node of a round of few rows: what echoes are to be like."""
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
-        self._metrics = metrics
-        self._counters: dict[tuple[int, str], Counter] = {}  # to look a label up costs as much as to count
-        for rank, label in enumerate(labels):
+        self._series = series
+        self._tallies: dict[tuple[int, str], Tally] = {}  # to look a label up costs as much as to count
+        for rank in range(len(labels)):
             for cause in CAUSES:
                 if cause not in (COORDINATOR, UNKNOWN):
-                    self._counter(rank, label, cause)
-        self._counter(OWN, "", COORDINATOR)
+                    self._tally(rank, cause)
+        self._tally(OWN, COORDINATOR)
         self._path = SweepPath(len(labels))
         self._starved = [StarvedShare() for _ in labels]
         self._own_starved, self._own_time = StarvedShare(), StarvedTime()
@@ -62,10 +61,10 @@ class PathWatch:
         self._lock = threading.Lock()
         self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
 
-    def _counter(self, rank: int, label: str, cause: str) -> Counter:
+    def _tally(self, rank: int, cause: str) -> Tally:
         """Return a counter, which is on the page from now on."""
-        series = self._metrics.critical_path_seconds
-        return self._counters.setdefault((rank, cause), series.labels(node=label, cause=cause))
+        label = "" if rank == OWN else self.labels[rank]
+        return self._tallies.setdefault((rank, cause), self._series.critical_path_seconds.of(label, cause))
 
     def observe(self, record: RoundRecord) -> None:
         """Take a round."""
@@ -85,8 +84,10 @@ class PathWatch:
         self._own_starved.heard(self._own_time.nanoseconds(), now)
         parts = self._path.finish(seconds, [one.share for one in self._starved], self._own_starved.share)
         for key, value in parts.items():
-            counter = self._counters.get(key) or self._counter(key[0], self.labels[key[0]], key[1])
-            counter.inc(value)
+            tally = self._tallies.get(key)
+            if tally is None:
+                tally = self._tally(*key)
+            tally.value += value
             self.totals[key] = self.totals.get(key, 0.0) + value
         if self._is_close:
             self._looked_at = now
@@ -120,4 +121,4 @@ class PathWatch:
         """Take what was measured, by rank. From any thread."""
         self.ways = tuple(ways)
         for label, way in zip(self.labels, ways, strict=True):
-            self._metrics.link_echo_seconds.labels(node=label).set(way.round_trip_seconds)
+            self._series.link_echo_seconds.of(label).value = way.round_trip_seconds

@@ -23,6 +23,7 @@ from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, 
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
+from shardnode.sessions.session_series import SessionCounts, SessionSeries
 from shardnode.work.executor import BlockOutput
 from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
@@ -36,9 +37,11 @@ Result = shard_pb2.BlockResult | shard_pb2.LayersResult
 class Session:
     """The messages of one stream, in order. Not safe for several threads."""
 
-    def __init__(self, node: ShardNode) -> None:
-        self._node = node
-        self._sequences = OpenSequences(node.kv_cache, node.metrics)
+    def __init__(self, node: ShardNode, series: SessionSeries | None = None) -> None:
+        """Args: series: the process's; some of its own where nobody looks."""
+        self._node, self._series = node, series or SessionSeries()
+        self.counts = SessionCounts(self._series)
+        self._sequences = OpenSequences(node.kv_cache, self._series)
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
@@ -63,7 +66,7 @@ class Session:
             if self._node.is_closed:
                 raise SliceMismatch("this node serves another slice now, or none; ask again") from error
             reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
-            self._node.metrics.failures.labels(reason=reason).inc()
+            self._series.failures.labels(reason=reason).inc()
             raise
 
     def take_files(self, files: Sequence[int]) -> None:
@@ -90,6 +93,7 @@ class Session:
         self._memory = None
         self._close_files()
         self._sequences.close()
+        self.counts.pass_on()
 
     def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         if request.call_id <= self._last_call_id:
@@ -105,8 +109,10 @@ class Session:
         if not self._is_open and body != "open_session":
             raise ProtocolError(f"{body} came before open_session")
         if body == "run_block":
+            self.counts.rounds += 1
             self._run_block(request.run_block, response)
         elif body == "run_layers":
+            self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
             self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
@@ -205,7 +211,8 @@ class Session:
         if request.sweep_id == self._last_sweep_id:
             return []
         self._last_sweep_id = request.sweep_id
-        self._node.metrics.sweeps.inc()
+        self.counts.sweeps += 1
+        self.counts.pass_on()
         return self._sequences.change(request.changes)
 
     def _rows(

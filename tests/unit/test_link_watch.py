@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.ranks.identity import label_of
 from coordinator.ranks.link_watch import MeasuredWay
 
 QUICK, SLOW = {64: 0.001, 4000: 0.002}, {64: 0.001, 4000: 0.1}
@@ -44,12 +43,3 @@ def test_bytes_of_another_size_are_between_those_that_were_measured() -> None:
     assert way.seconds(3000) == pytest.approx(0.004)
     assert way.seconds(6000) == pytest.approx(0.010)
     assert way.seconds(0) == pytest.approx(0.001)
-
-
-@pytest.mark.parametrize(
-    ("name", "label"),
-    [("node 1", "node1"), ("node 1 (10.0.0.2:50051)", "node1"), ("kitchen", "kitchen"), ("node-1", "node-1")],
-)
-def test_a_node_is_called_as_people_call_it_or_by_its_rank(name: str, label: str) -> None:
-    """In series and reports."""
-    assert label_of(1, name) == label

@@ -13,9 +13,10 @@ import pytest
 from common.errors import InputError
 from coordinator.answering.explaining import Explaining
 from coordinator.cli.why_words import bound_of, sentences
-from coordinator.metrics import CoordinatorMetrics
+from coordinator.ranks.path_series import PathSeries
 from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.round_record import RankRound, RoundRecord
+from coordinator.ranks.round_series import RoundSeries
 
 PARTS = [("kitchen", "disk", 0.4), ("attic", "processor", 0.1), ("kitchen", "link", 0.05), ("", "coordinator", 0.1)]
 ADVICE = [
@@ -38,7 +39,11 @@ def test_the_largest_cause_is_named_with_whose_it_is() -> None:
     """And its share; then the two things that help most."""
     assert sentences(found(advice=ADVICE)) == (
         "kitchen's disk: 62 % of each token's 0.65 s, 1.5 tokens/s. 1.2 GB more budget there (--memory-budget 2.20GB) "
-        "would take 0.40 s off; one more node like attic would take 25 ms off."
+        "would take 0.40 s off; one more node like attic, 25 ms."
+    )
+    alike = [ADVICE[0], {**ADVICE[1], "saved_seconds": 0.37}]
+    assert sentences(found(advice=alike)).endswith(
+        "(--memory-budget 2.20GB), or one more node like attic, would take about 0.37 s off."
     )
 
 
@@ -85,7 +90,7 @@ def swept(watch: PathWatch, rows: int, tokens: int) -> None:
 
 def test_sweeps_of_answers_count_and_prompts_only_where_there_are_no_others() -> None:
     """All that is told are means of a sweep, and parts add up to it."""
-    explaining, watch = Explaining(), PathWatch(["kitchen"], CoordinatorMetrics())
+    explaining, watch = Explaining(), PathWatch(["kitchen"], RoundSeries().path)
     explaining.opened("small", watch, "float32")
     assert explaining.explain(5.0).sweep_count == 0
     swept(watch, 40, 1)
@@ -100,19 +105,18 @@ def test_sweeps_of_answers_count_and_prompts_only_where_there_are_no_others() ->
     assert {part.cause: part.seconds for part in response.nodes[0].gains}["disk"] == pytest.approx(0.4)
 
 
+def counted(series: PathSeries) -> dict[tuple[str, str], float]:
+    """Return the counters' values by node and cause."""
+    (family,) = series.critical_path_seconds.collect()
+    return {(one.labels["node"], one.labels["cause"]): one.value for one in family.samples}
+
+
 def test_counters_have_every_cause_from_the_start_and_add_up() -> None:
     """A rate of a cause that was never seen is 0, and not nothing; node and cause are the only labels."""
-    metrics = CoordinatorMetrics()
-    watch = PathWatch(["kitchen"], metrics)
-    values = {
-        (sample.labels["node"], sample.labels["cause"]): sample.value
-        for sample in metrics.critical_path_seconds.collect()[0].samples if sample.name.endswith("_total")
-    }  # fmt: skip
+    series = RoundSeries().path
+    watch = PathWatch(["kitchen"], series)
     nodes = {("kitchen", cause): 0.0 for cause in ("disk", "processor", "core_wait", "queue", "link")}
-    assert values == {**nodes, ("", "coordinator"): 0.0}
+    assert counted(series) == {**nodes, ("", "coordinator"): 0.0}
     swept(watch, 1, 1)
-    total = sum(
-        sample.value for sample in metrics.critical_path_seconds.collect()[0].samples if sample.name.endswith("_total")
-    )
-    assert total == pytest.approx(0.6)
+    assert sum(counted(series).values()) == pytest.approx(0.6)
     assert watch.seconds_by_node()["kitchen"]["disk"] == pytest.approx(0.4)
