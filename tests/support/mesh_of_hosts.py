@@ -50,7 +50,7 @@ class MeshOfHosts:
         self.nodes = list(nodes)
         self.shell = Shell()
         self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
-        self._delays, self._options = delays or {}, options or {}
+        self._delays, self._options = delays or {}, dict(options or {})
         self.state = str(self.shell.home / "state")
         self.running: dict[str, Running] = {}
         try:
@@ -98,6 +98,10 @@ class MeshOfHosts:
         running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=self._on(name))
         self._wait_for(running, "serving ")
         self.running[name] = running
+
+    def set_options(self, name: str, *options: str) -> None:
+        """Start a node with other flags from now on."""
+        self._options[name] = options
 
     def stop(self, name: str) -> Finished:
         """Have a program end as systemd would."""

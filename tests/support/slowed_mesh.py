@@ -14,12 +14,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from coordinator.cli.why_words import bound_of
+from coordinator.membership.owner_client import OwnerClient
+from protos.shardmesh.v1 import observe_pb2
 from tests.support.cli import Running
 from tests.support.mesh_of_hosts import DESK, MeshOfHosts
 from tests.support.process_limits import ProcessLimits
@@ -29,7 +32,8 @@ from tests.support.waiting import wait_until
 SLOW, OTHER = "kitchen", "attic"
 PROMPT, ENDLESS = "one two three", 8_000
 RATE_MBIT = 400
-LIMIT_SECONDS = 90.0
+LIMIT_SECONDS, LOOKED_AT_SECONDS, BETWEEN_LOOKS_SECONDS = 90.0, 10.0, 0.5
+LEAST_SWEEPS = 6
 SHAPE: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 2048, "layers": 6, "query_heads": 16, "kv_heads": 4, "head_size": 64,
     "vocab_size": 320, "max_position_embeddings": 32768,
@@ -43,7 +47,6 @@ class SlowedMesh:
     def __init__(self, directory: Path) -> None:
         """Start everything and load a model."""
         self.model = save(build(**SHAPE), directory / "slowed")
-        self._budget = BUDGET
         self.mesh = MeshOfHosts([OTHER, SLOW], rate_mbit=RATE_MBIT, options={SLOW: ["--memory-budget", BUDGET]})
         self.limits: ProcessLimits | None = None
         self.mesh.load(self.model, "--split-strategy", "uniform")
@@ -67,8 +70,11 @@ class SlowedMesh:
             self.limits = None
         self.mesh.hosts.set_rate(SLOW, RATE_MBIT)
 
-    def restart_node(self, budget: str) -> None:
-        """Start the slow node with another budget."""
+    def restart_node(self, budget: str = BUDGET) -> None:
+        """Start the slow node with another budget, without limits."""
+        if self.limits is not None:
+            self.limits.close()
+            self.limits = None
         self.mesh.stop(SLOW)
         self.mesh._options = {SLOW: ["--memory-budget", budget]}
         self.mesh.start_node(SLOW)
@@ -91,37 +97,49 @@ class SlowedMesh:
             asking.process.terminate()
             asking.finish()
 
-    def why(self, seconds: float = 8.0) -> dict[str, Any]:
+    def why(self, seconds: float = LOOKED_AT_SECONDS) -> dict[str, Any]:
         """Return what `why --json` says."""
         found: dict[str, Any] = json.loads(self.mesh.cli("why", "--json", "--seconds", str(seconds)).out)
         return found
 
     def wait_for(self, cause: str) -> dict[str, Any]:
         """Wait until the slow node is named for a cause; return what is said then."""
-        started, found = time.monotonic(), {}
 
-        def is_named() -> bool:
-            found.update(self.why())
-            bound = found["bound"]
-            return bool(bound) and bound["cause"] == cause and bound["node_names"] == [SLOW]
+        def is_named(response: observe_pb2.ExplainResponse) -> bool:
+            parts = [(part.node, part.cause, part.seconds) for part in response.parts]
+            bound = bound_of(parts) if parts else {}
+            return (bound.get("cause"), bound.get("node_names")) == (cause, [SLOW])
 
-        wait_until(is_named, limit_seconds=LIMIT_SECONDS, what=f"{SLOW} is named for {cause}")
-        print(f"{cause}: named after {time.monotonic() - started:.1f} s: {found['said']}")
+        took = self._wait(is_named, f"{SLOW} is named for {cause}")
+        found = self.why()
+        print(f"{cause}: named after {took:.1f} s: {found['said']}")
         return found
 
-    def steady(self, sweeps: int = 6, seconds: float = 12.0) -> dict[str, Any]:
-        """Wait until there are sweeps of nothing but this; return what is said of them."""
-        found: dict[str, Any] = {}
+    def steady(self) -> dict[str, Any]:
+        """Wait until there are enough sweeps of nothing but this; return what is said of them."""
         since = time.monotonic()
 
-        def is_enough() -> bool:
-            if time.monotonic() - since < seconds:
-                return False
-            found.update(self.why(seconds))
-            return bool(found["sweep_count"] >= sweeps)
+        def is_enough(response: observe_pb2.ExplainResponse) -> bool:
+            return time.monotonic() - since > LOOKED_AT_SECONDS and response.sweep_count >= LEAST_SWEEPS
 
-        wait_until(is_enough, limit_seconds=LIMIT_SECONDS, what=f"{sweeps} sweeps")
+        self._wait(is_enough, f"{LEAST_SWEEPS} sweeps")
+        found = self.why()
+        print(f"{1000 * found['seconds_per_sweep']:.0f} ms: {found['said']}")
         return found
+
+    def _wait(self, holds: Callable[[observe_pb2.ExplainResponse], bool], what: str) -> float:
+        """Wait until something holds for the last sweeps; asked from here: a program for each look delays them."""
+        next_look = 0.0
+
+        def is_so() -> bool:
+            nonlocal next_look
+            if time.monotonic() < next_look:
+                return False
+            next_look = time.monotonic() + BETWEEN_LOOKS_SECONDS
+            with OwnerClient(Path(self.mesh.state)) as owner:
+                return holds(owner.explain(LOOKED_AT_SECONDS))
+
+        return wait_until(is_so, limit_seconds=LIMIT_SECONDS, what=what)
 
     def _limits(self) -> ProcessLimits:
         self.limits = self.limits or ProcessLimits(self.mesh.running[SLOW].process.pid)
