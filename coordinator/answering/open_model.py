@@ -27,6 +27,7 @@ from coordinator.engine.schedule import Schedule
 from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.link_watch import LinkWatch, measure_sessions
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.connecting import connect_nodes
 from protos.shardmesh.v1 import shard_pb2
@@ -101,6 +102,10 @@ class OpenModel:
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()
+            measure_sessions(ranks)
+            if run.mesh is not None:  # the ways within one host do not change
+                names, channels = [node.name for node in self.nodes], [node.channel for node in self.nodes]
+                opening.callback(LinkWatch(names, channels, ranks.path).close)
             prompt_tokens = series.requests.of(model.name).prompt_tokens
             self.engine = Engine(ranks, ends, head, schedule or Schedule(), series.sweeps, prompt_tokens)
             self._ends, self._head = ends, head

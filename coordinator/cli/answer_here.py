@@ -69,7 +69,7 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=tokenizer))
         answer = write_events(events, screen)
     if request.json_output:
-        write_json(answer)
+        write_json(answer, opened.engine.ranks.path.seconds_by_node())
     else:
         write_report(answer, f" ({_engine(request.run)})")
 

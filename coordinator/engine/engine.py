@@ -150,6 +150,8 @@ class Engine:
     def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
         self.times.sweep_count += 1
         self.times.sweeps += seconds
+        row_count = sum(len(part.token_ids) for part in run.parts)
+        self.ranks.path.swept(seconds, row_count=row_count, token_count=len(done.predicted))
         self._series.sweep_seconds.observe(seconds)
         self._prompt_tokens.value += sum(
             len(part.token_ids)

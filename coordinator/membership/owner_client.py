@@ -11,7 +11,7 @@ import grpc
 from common.errors import InputError, NodeFault, NodeLost, ShardmeshError
 from common.wire.rpc import REASON_KEY, channel_options, error_from_rpc
 from coordinator.membership.state import SOCKET_FILE
-from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc, observe_pb2, observe_pb2_grpc
 
 LIMIT_SECONDS = 5.0
 CANCEL_SECONDS = 20.0
@@ -31,6 +31,7 @@ class OwnerClient:
                              f"{state_directory}")  # fmt: skip
         self._channel = grpc.insecure_channel(f"unix:{path}", options=channel_options())
         self._stub = mesh_pb2_grpc.OwnerServiceStub(self._channel)
+        self._observed = observe_pb2_grpc.ObserveServiceStub(self._channel)
         self._models = models_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> OwnerClient:
@@ -115,6 +116,14 @@ class OwnerClient:
             lambda: self._models.ListLoads(request, timeout=LIMIT_SECONDS)
         )
         return list(response.loads)
+
+    def explain(self, seconds: float) -> observe_pb2.ExplainResponse:
+        """Return where the time of the last seconds' sweeps went. Raises: InputError; NodeLost."""
+        request = observe_pb2.ExplainRequest(seconds=seconds)
+        response: observe_pb2.ExplainResponse = self._ask(
+            lambda: self._observed.Explain(request, timeout=LIMIT_SECONDS)
+        )  # fmt: skip
+        return response
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:

@@ -38,12 +38,20 @@ from coordinator.membership.services import MeshServicer, OwnerServicer, node_me
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
 from coordinator.program import targets
 from coordinator.program.door import EVERYWHERE, Door
+from coordinator.program.explain_service import ExplainServicer
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
 from coordinator.program.node_watch import NodeWatch
 from coordinator.program.program_series import ProgramSeries
-from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
+from protos.shardmesh.v1 import (
+    generation_pb2,
+    generation_pb2_grpc,
+    mesh_pb2,
+    mesh_pb2_grpc,
+    models_pb2_grpc,
+    observe_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from common.trust.metrics_door import MetricsDoor
@@ -131,6 +139,7 @@ class Coordinator:
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
+        observe_pb2_grpc.add_ObserveServiceServicer_to_server(ExplainServicer(self._generator.explaining), owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         for server in self._servers:

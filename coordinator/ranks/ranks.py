@@ -19,6 +19,7 @@ from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
@@ -32,6 +33,7 @@ from coordinator.ranks.sweep import Summed, Sweep
 from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to
 from protos.shardmesh.v1 import shard_pb2
 
+Fill = Callable[[shard_pb2.RoundsRequest], None]
 LAYERS = "layers"
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
@@ -63,21 +65,16 @@ class Ranks:
         self.node_names = self.node_names or [f"node{rank}" for rank in range(len(self.clients))]
         self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told, self._note_slow)
         metrics = RoundMetrics(self.series, self.node_names)
-        self.observers[:0] = [metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe]
-        shares = self.identity.plan.shares
-        self._taking_part = {
-            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
-            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
-        }
+        self.path = PathWatch(self.node_names, self.series.path)
+        self.observers[:0] = [
+            metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
+        ]  # fmt: skip
+        self._taking_part = self.identity.taking_part()
         # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
-        with_heads = self._taking_part[ATTENTION]
-        self._is_first = {ATTENTION: True, FFN: any(rank not in with_heads for rank in self._taking_part[FFN])}
+        self._is_first = {ATTENTION: True, FFN: bool({*self._taking_part[FFN]} - {*self._taking_part[ATTENTION]})}
 
     def open(self) -> None:
-        """Open a session on every rank.
-
-        Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
-        """
+        """Open a session on every rank. Raises: SliceMismatch: a node holds something else; NodeError: one is gone."""
         self._slowness.start()
         hidden_size = self.identity.spec.hidden_size
         self._memory = RoundMemory(
@@ -100,9 +97,9 @@ class Ranks:
         for rank in range(len(self.clients)):
             self._submit(rank, message)
 
-    def settle(self) -> None:
-        """Wait until every rank has heard of all that was forgotten. Raises: NodeError."""
-        self._tell_all(lambda request: request.change_sequences.SetInParent(), "sequences_changed")
+    def settle(self, rank: int | None = None) -> None:
+        """Wait until every rank, or one, has heard of all that was forgotten. Raises: NodeError."""
+        self._tell(lambda request: request.change_sequences.SetInParent(), "sequences_changed", rank)
 
     def input_place(self, shape: Sequence[int]) -> Floats | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
@@ -157,7 +154,7 @@ class Ranks:
 
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
-        self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
+        self._tell(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
     def run_layers(self, first_layer: int, sweep: Sweep, hidden: Floats) -> Summed:
         """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
@@ -227,13 +224,14 @@ class Ranks:
         self._call_id += 1
         return shard_pb2.RoundsRequest(call_id=self._call_id)
 
-    def _tell_all(self, fill: Callable[[shard_pb2.RoundsRequest], None], expected: str) -> None:
+    def _tell(self, fill: Fill, expected: str, rank: int | None = None) -> None:
+        ranks = range(len(self.clients)) if rank is None else [rank]
         request = self._request()
         fill(request)
         message = request.SerializeToString()
-        for rank in range(len(self.clients)):
-            self._submit(rank, message)
-        self._collect(range(len(self.clients)), expected, expected)
+        for one in ranks:
+            self._submit(one, message)
+        self._collect(ranks, expected, expected)
 
     def _submit(self, rank: int, message: bytes, files: Sequence[int] = ()) -> None:
         try:
@@ -283,10 +281,8 @@ class Ranks:
         """Have everybody look at the records of all rounds so far; for the end of a sweep."""
         self._past.pass_on()
 
-    def _refused(self, rank: int, error: ShapeError) -> NodeFault:
-        fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
-        self._counted(rank, fault)
-        return fault
+    def _refused(self, rank: int, error: ShapeError) -> ShardmeshError:
+        return self._counted(rank, NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}"))
 
     def _counted(self, rank: int, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""

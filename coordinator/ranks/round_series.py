@@ -11,6 +11,7 @@ from collections.abc import Callable
 from prometheus_client import CollectorRegistry
 
 from common.program.tallies import CounterTallies, GaugeTallies, HistogramTallies
+from coordinator.ranks.path_series import PathSeries
 
 ROUND_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 """Bounds of buckets: from a round on one machine to one of a long prompt over a slow link."""
@@ -52,6 +53,8 @@ class RoundSeries:
             f"{PREFIX}_node_slow", "1 while this node takes much longer than such rounds took before.", node,
             registry=r, keeps=self.keeps,
         )  # fmt: skip
+
+        self.path = PathSeries(r, self.keeps)
 
     def keeps(self, node: str) -> bool:
         """Tell whether a node's series stay; what no node is to blame for does."""

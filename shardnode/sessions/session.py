@@ -8,6 +8,7 @@ Each transport makes a Session, passes it every request in order, and closes it 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -23,10 +24,14 @@ from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.sessions.session_series import SessionCounts, SessionSeries
-from shardnode.work.layers import WholeLayers, residual_from
+from shardnode.work.executor import BlockOutput
+from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
+
+
+Result = shard_pb2.BlockResult | shard_pb2.LayersResult
 
 
 class Session:
@@ -46,12 +51,14 @@ class Session:
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
+        self._handled_since = 0
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
+        self._handled_since = time.perf_counter_ns()
         self.settle()
         try:
             return self._handle(request)
@@ -156,12 +163,15 @@ class Session:
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
+            asked = time.perf_counter_ns()
             with self._node.lock:
+                queued = time.perf_counter_ns() - asked
                 output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+                self._node.count_waits(queued, output.core_wait_nanoseconds)
             partial = taken.among_all(output.partial)
-            result.compute_nanoseconds = output.compute_nanoseconds
-            result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+            result.times.queue_nanoseconds = queued
+            _tell_times(result, output)
         else:
             partial = np.zeros_like(rows)
         self.last_round_is_long = taken.row_count > FEW_ROWS
@@ -170,6 +180,7 @@ class Session:
             encode_in_memory(partial, result.partial, place)
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
+        self._tell_handling(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -181,12 +192,19 @@ class Session:
         if not taken.segments:
             encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
+            self._tell_handling(result)
             return
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.compute_nanoseconds = output.compute_nanoseconds
-        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+        result.times.queue_nanoseconds = output.queue_nanoseconds
+        _tell_times(result, output)
+        self._tell_handling(result)
+
+    def _tell_handling(self, result: Result) -> None:
+        """Say last how long the answer took to make."""
+        result.times.starved_nanoseconds = self._node.starved.nanoseconds()
+        result.times.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
@@ -217,6 +235,12 @@ class Session:
     def _close_files(self) -> None:
         files, self._files = self._files, ()
         close_files(files)
+
+
+def _tell_times(result: Result, output: BlockOutput | LayersOutput) -> None:
+    result.compute_nanoseconds = output.compute_nanoseconds
+    result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+    result.times.core_wait_nanoseconds = output.core_wait_nanoseconds
 
 
 def _short(value: object) -> str:
