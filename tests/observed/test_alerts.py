@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from common.weights.stored_numbers import narrowed
-from tests.support.control_groups import GROUPS, ControlGroup
 from tests.support.mesh_of_hosts import DESK
+from tests.support.network_hosts import GROUPS
 from tests.support.observed_mesh import LIMIT_SECONDS, NODE_METRICS_PORT, ObservedMesh
+from tests.support.process_limits import ProcessLimits
 from tests.support.random_models import build, save
 from tests.support.trust_in_files import age_certificate, make_old_authority
 from tests.support.waiting import wait_until
@@ -26,7 +27,7 @@ BASELINE_SECONDS = 12
 ENDLESS = 20_000
 GROUP_MEMORY = 'shardmesh_node_group_memory_bytes{node="kitchen"} - shardmesh_node_group_page_cache_bytes'
 NEAR = 0.965
-THROTTLED_BYTES_PER_SECOND = 10_000_000
+THROTTLED_BYTES_PER_SECOND = 10e6
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
 
 
@@ -81,17 +82,16 @@ def test_a_node_whose_page_is_not_reached(observed: ObservedMesh) -> None:
 def test_a_disk_that_is_slow(observed: ObservedMesh) -> None:
     """ShardmeshDiskSlow and ShardmeshWindowStarved, of the node that the kernel lets read little, and of no other."""
     with ExitStack() as closing:
-        group = closing.enter_context(ControlGroup("blkio"))
-        group.add(observed.mesh.running["kitchen"].process.pid)
+        limits = closing.enter_context(ProcessLimits(observed.mesh.running["kitchen"].process.pid))
         closing.enter_context(observed.asked())
         usual = 'count_over_time(mesh_node:shardmesh_node_read:bytes_per_second5m{node="kitchen"}[1m])'
         observed.until(f"{usual} > {BASELINE_SECONDS}")
         assert not observed.prometheus.all_firing()
-        group.throttle_reads(observed.home, bytes_per_second=THROTTLED_BYTES_PER_SECOND)
+        limits.set_disk(THROTTLED_BYTES_PER_SECOND, observed.home)
         observed.until_fires("ShardmeshDiskSlow", node="kitchen")
         observed.until_fires("ShardmeshWindowStarved", node="kitchen")
         assert not observed.prometheus.firing("ShardmeshDiskSlow", node="attic")
-        group.throttle_reads(observed.home, bytes_per_second=0)
+        limits.close()
         observed.until_clear("ShardmeshDiskSlow")
         observed.until_clear("ShardmeshWindowStarved")
 
@@ -115,16 +115,15 @@ def test_memory_near_its_limit(observed: ObservedMesh) -> None:
 
 
 def test_a_node_that_everybody_waits_for(observed: ObservedMesh) -> None:
-    """ShardmeshNodeSlow: it gets a hundredth of a core in the middle of answers."""
+    """ShardmeshNodeSlow: it gets a fiftieth of a core in the middle of answers."""
     with ExitStack() as closing:
-        group = closing.enter_context(ControlGroup("cpu"))
+        limits = closing.enter_context(ProcessLimits(observed.mesh.running["kitchen"].process.pid))
         closing.enter_context(observed.asked(2, "one two three", 400))
         observed.until("rate(shardmesh_generation_tokens_total[10s]) > 1")
         observed.until("count_over_time(shardmesh_num_requests_running[10s]) > 8")
-        group.add(observed.mesh.running["kitchen"].process.pid)
-        group.limit_processor(0.02)
+        limits.set_processor(0.02)
         observed.until_fires("ShardmeshNodeSlow", node="kitchen")
-        group.limit_processor(0)
+        limits.close()
         observed.until_clear("ShardmeshNodeSlow")
 
 
@@ -197,4 +196,4 @@ def _group_of(observed: ObservedMesh, name: str) -> Path:
         line for line in Path(f"/proc/{observed.mesh.running[name].process.pid}/cgroup").read_text().splitlines()
         if line.split(":")[1] == "memory"
     ]  # fmt: skip
-    return GROUPS / "memory" / line.split(":")[2].lstrip(os.sep)
+    return GROUPS / line.split(":")[2].lstrip(os.sep)

@@ -6,13 +6,14 @@
 
 Covers: two nodes that stream from their disks and a coordinator on hosts of their own, pages over TLS, an observer's
 certificate, the file of targets; asking in turns; waiting for what Prometheus says.
-Does not cover: Prometheus (prometheus_server.py), programs (mesh_of_hosts.py), what is starved (control_groups.py).
+Does not cover: Prometheus (prometheus_server.py), programs (mesh_of_hosts.py), what is slowed (process_limits.py).
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import ssl
 import subprocess
 import threading
@@ -23,10 +24,11 @@ from types import TracebackType
 
 import grpc
 
-from tests.support.control_groups import why_not as why_no_groups
 from tests.support.mesh_of_hosts import DESK, MeshOfHosts
+from tests.support.network_hosts import GROUPS
 from tests.support.network_hosts import why_not as why_no_hosts
 from tests.support.owner_asking import OwnerAsking
+from tests.support.process_limits import why_not as why_no_limits
 from tests.support.prometheus_server import Places, PrometheusServer, why_no_prometheus
 from tests.support.random_models import build, save
 from tests.support.waiting import wait_until
@@ -41,7 +43,8 @@ LIMIT_SECONDS = 60.0
 
 def why_not() -> str:
     """Return why no mesh can be observed here; empty when it can."""
-    return why_no_hosts() or why_no_groups("blkio", "cpu", "memory") or why_no_prometheus()
+    no_memory = "" if os.access(GROUPS, os.W_OK) else "no control groups of version 1 for memory that may be written"
+    return why_no_prometheus() or why_no_hosts() or why_no_limits() or no_memory
 
 
 class ObservedMesh:
