@@ -1,6 +1,6 @@
 """Which nodes are heard, for the log: who has come, who fell silent, who is back. One entry each time that changes.
 
-What else is to know who is there, such as where Prometheus finds nodes (targets.py), is called at every look.
+Who else is to know who is there, as Prometheus is (targets.py), is told at every look.
 
 Does not cover: hearing them (membership/services.py), what becomes of their answers (answering/answers.py).
 Threads: one that looks once a second.
@@ -25,10 +25,11 @@ class NodeWatch:
     """Looks, once it is started. Close it."""
 
     def __init__(
-        self, nodes: Callable[[], Sequence[mesh_pb2.Node]], looked: Callable[[], None] = lambda: None
+        self, nodes: Callable[[], Sequence[mesh_pb2.Node]],
+        seen: Callable[[Sequence[mesh_pb2.Node]], None] = lambda nodes: None,
     ) -> None:  # fmt: skip
-        """Args: nodes: what the mesh knows of its members now; looked: called after each look."""
-        self._nodes, self._looked = nodes, looked
+        """Args: nodes: what the mesh knows of its members now; seen: called with them at each look."""
+        self._nodes, self._seen = nodes, seen
         self._heard: set[str] = set()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
@@ -39,7 +40,8 @@ class NodeWatch:
 
     def look(self) -> None:
         """Write down what has changed since the last look."""
-        nodes = {node.name: node for node in self._nodes()}
+        seen = self._nodes()
+        nodes = {node.name: node for node in seen}
         for name, node in nodes.items():
             if is_alive(node) and name not in self._heard:
                 self._heard.add(name)
@@ -50,6 +52,7 @@ class NodeWatch:
                     "%s", entry("node lost", node=name, address=node.address, silent_seconds=node.silent_seconds)
                 )
         self._heard &= nodes.keys()  # who was removed has an entry of its own
+        self._seen(seen)
 
     def close(self) -> None:
         """Look no more. May be called twice, and without start."""
@@ -61,6 +64,5 @@ class NodeWatch:
         while not self._ending.wait(LOOK_SECONDS):
             try:
                 self.look()
-                self._looked()
             except Exception:  # the thread's edge; without it the log would be silent about every node
                 log.exception("nodes are watched again, after an unforeseen error")

@@ -2,7 +2,7 @@
 
     targets = ScrapeTargets("home", Path("/var/cache/shardmesh-coordinator/targets.json"), mesh.nodes)
     targets.begin()           # raises what a person did wrong
-    targets.update()          # whenever somebody may have come, gone or moved
+    targets.update(nodes)     # whenever somebody may have come, gone or moved
 
 Covers: a file for its file discovery, written anew when it would say something else; the same for HTTP discovery.
 Does not cover: where nodes say their pages are (membership/metrics_url.py), the coordinator's own page, which the
@@ -66,7 +66,7 @@ class ScrapeTargets:
             if not self._path.parent.exists():
                 self._path.parent.mkdir()
                 self._path.parent.chmod(0o755)  # whatever the umask: Prometheus is another user
-            self._write()
+            self._write(self._nodes())
         except OSError as error:
             if not is_full(error):
                 raise InputError(f"cannot write {self._path}: {error.strerror}; choose another --discovery-file, in a "
@@ -74,10 +74,10 @@ class ScrapeTargets:
                                  ) from error  # fmt: skip
             self._tell(error)
 
-    def update(self) -> None:
+    def update(self, nodes: Sequence[mesh_pb2.Node]) -> None:
         """Write the file if it would say something else than it does; what hinders that is logged once."""
         try:
-            self._write()
+            self._write(nodes)
         except OSError as error:
             self._tell(error)
         else:
@@ -85,13 +85,13 @@ class ScrapeTargets:
 
     def page(self) -> tuple[str, bytes]:
         """Return what HTTP discovery asks for: content type and bytes."""
-        return CONTENT_TYPE, self._content()
+        return CONTENT_TYPE, self._content(self._nodes())
 
-    def _content(self) -> bytes:
-        return (json.dumps(target_groups(self._mesh_name, self._nodes()), indent=1) + "\n").encode()
+    def _content(self, nodes: Sequence[mesh_pb2.Node]) -> bytes:
+        return (json.dumps(target_groups(self._mesh_name, nodes), indent=1) + "\n").encode()
 
-    def _write(self) -> None:
-        content = self._content()
+    def _write(self, nodes: Sequence[mesh_pb2.Node]) -> None:
+        content = self._content(nodes)
         try:
             is_so = self._path.read_bytes() == content
         except FileNotFoundError:

@@ -56,15 +56,15 @@ def test_the_file_follows_nodes_and_is_written_only_when_it_changes(tmp_path: Pa
     told = ScrapeTargets("home", path, lambda: known)
     told.begin()
     first = path.stat()
-    told.update()
+    told.update(known)
     ScrapeTargets("home", path, lambda: known).begin()
     assert path.stat().st_ino == first.st_ino
     known[0].metrics = "https://192.0.2.8:9400"
-    told.update()
+    told.update(known)
     assert path.stat().st_ino != first.st_ino
     assert json.loads(path.read_bytes())[0]["targets"] == ["192.0.2.8:9400"]
     known.clear()
-    told.update()
+    told.update(known)
     assert json.loads(path.read_bytes()) == []
     assert os.listdir(path.parent) == ["targets.json"]
 
@@ -119,10 +119,10 @@ def test_a_disk_that_is_full_is_told_once_and_ends_nothing(
     monkeypatch.setattr(targets, "replace_readable", full)
     told = ScrapeTargets("home", tmp_path / "targets.json", lambda: known)
     told.begin()
-    told.update()
+    told.update(known)
     assert caplog.text.count("No space left on device") == 1
     monkeypatch.setattr(targets, "replace_readable", write)
-    told.update()
+    told.update(known)
     assert json.loads((tmp_path / "targets.json").read_bytes())[0]["labels"]["node"] == "kitchen"
 
 
