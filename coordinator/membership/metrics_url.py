@@ -15,7 +15,9 @@ from common.wire.rpc import is_loopback, split_host_port
 
 MOST_LETTERS = 100
 EVERYWHERE = ("0.0.0.0", "::", "[::]")
-URL = re.compile(r"(https?)://([A-Za-z0-9.:\[\]-]+)")
+URL = re.compile(r"(https?)://([A-Za-z0-9_.:%\[\]-]+)")
+ZONE = "%"
+"""In an address that means something on one link only."""
 
 
 def metrics_url(said: str, caller: str) -> str:
@@ -36,7 +38,8 @@ def metrics_url(said: str, caller: str) -> str:
         return said if is_loopback(host) and _is_here(from_host) else ""
     if is_loopback(host):
         return said if _is_here(from_host) else ""
-    return f"https://{from_host if host in EVERYWHERE else host}:{port}"
+    reached = from_host if host in EVERYWHERE else host
+    return "" if ZONE in reached else f"https://{reached}:{port}"
 
 
 def host_of(caller: str) -> str:

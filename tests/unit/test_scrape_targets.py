@@ -136,11 +136,13 @@ def test_a_disk_that_is_full_is_told_once_and_ends_nothing(
         ("https://0.0.0.0:9400", ELSEWHERE, "https://192.0.2.7:9400"),
         ("https://[::]:9400", "ipv6:%5B2001:db8::7%5D:4711", "https://[2001:db8::7]:9400"),
         ("https://192.0.2.9:9400", ELSEWHERE, "https://192.0.2.9:9400"),
+        ("https://my_kitchen.lan:9400", ELSEWHERE, "https://my_kitchen.lan:9400"),
+        ("https://[fe80::7%eth0]:9400", ELSEWHERE, ""),
         ("https://127.0.0.1:9400", ELSEWHERE, ""),
         ("https://127.0.0.1:9400", HERE, "https://127.0.0.1:9400"),
     ],
     ids=["none", "loopback here", "loopback there", "plain beyond loopback", "everywhere", "everywhere, IPv6",
-         "one network", "TLS on loopback there", "TLS on loopback here"],
+         "one network", "a name", "one link", "TLS on loopback there", "TLS on loopback here"],
 )  # fmt: skip
 def test_a_page_is_where_the_coordinators_machine_reaches_it(said: str, caller: str, expected: str) -> None:
     """A token must never go over a network in plain, and another device's loopback is not ours."""
