@@ -4,7 +4,7 @@
         with observed.asked(count=2):
             observed.until("shardmesh_num_requests_running > 0")
 
-Covers: two nodes that stream from their disks and a coordinator on hosts of their own, pages over TLS, an observer's
+Covers: a node with a budget, one that streams from its disk, a coordinator; on hosts of their own, pages over TLS, an observer's
 certificate, the file of targets; asking in turns; waiting for what Prometheus says.
 Does not cover: Prometheus (prometheus_server.py), programs (mesh_of_hosts.py), what is slowed (process_limits.py).
 """
@@ -59,7 +59,11 @@ class ObservedMesh:
             raise
 
     def _start(self) -> None:
-        node = ["--metrics-listen", f"0.0.0.0:{NODE_METRICS_PORT}", "--memory-window", "2", "--page-cache", "bypass"]
+        node = ["--metrics-listen", f"0.0.0.0:{NODE_METRICS_PORT}"]
+        options = {
+            "attic": [*node, "--memory-budget", "400MB"],
+            "kitchen": [*node, "--memory-window", "2", "--page-cache", "bypass"],
+        }
         self.mesh = self._closing.enter_context(MeshOfHosts(
             NODES, memory_bytes=MEMORY_BYTES, rate_mbit=1000, options=dict.fromkeys(NODES, node),
             coordinator_options=["--metrics-listen", f"0.0.0.0:{METRICS_PORT}"],
