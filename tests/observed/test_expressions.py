@@ -35,8 +35,8 @@ MOVED_WHERE_WEIGHTS_STREAM = {
 }  # fmt: skip
 MOVED_BY_LOAD_ON_EACH_NODE = {
     "shardmesh_coordinator_round_trip_seconds_count", "shardmesh_coordinator_round_sent_bytes_total",
-    "shardmesh_coordinator_round_received_bytes_total", "shardmesh_node_compute_seconds_count", "shardmesh_node_sweeps_total", "shardmesh_node_rounds_total",
-    "shardmesh_node_round_received_bytes_total",
+    "shardmesh_coordinator_round_received_bytes_total", "shardmesh_node_compute_seconds_count",
+    "shardmesh_node_sweeps_total", "shardmesh_node_rounds_total", "shardmesh_node_round_received_bytes_total",
     "shardmesh_node_round_sent_bytes_total",
 }  # fmt: skip
 HIGH_UNDER_LOAD = {

@@ -4,8 +4,8 @@
         with observed.asked(count=2):
             observed.until("shardmesh_num_requests_running > 0")
 
-Covers: a node with a budget, one that streams from its disk, a coordinator; on hosts of their own, pages over TLS, an observer's
-certificate, the file of targets; asking in turns; waiting for what Prometheus says.
+Covers: a node with a budget, one that streams from its disk, a coordinator, on hosts of their own; pages over TLS, an
+observer's certificate, the file of targets; asking in turns; waiting for what Prometheus says.
 Does not cover: Prometheus (prometheus_server.py), programs (mesh_of_hosts.py), what is slowed (process_limits.py).
 """
 
