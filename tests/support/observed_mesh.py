@@ -65,7 +65,7 @@ class ObservedMesh:
             "kitchen": [*node, "--memory-window", "2", "--page-cache", "bypass"],
         }
         self.mesh = self._closing.enter_context(MeshOfHosts(
-            NODES, memory_bytes=MEMORY_BYTES, rate_mbit=1000, options=dict.fromkeys(NODES, node),
+            NODES, memory_bytes=MEMORY_BYTES, rate_mbit=1000, options=options,
             coordinator_options=["--metrics-listen", f"0.0.0.0:{METRICS_PORT}"],
         ))  # fmt: skip
         self.state = Path(self.mesh.state)
