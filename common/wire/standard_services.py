@@ -6,7 +6,7 @@ Source: grpc.health.v1 and grpc.reflection.v1alpha.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -32,7 +32,8 @@ class StandardServices:
         self._health = _Health(check)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (*service_names, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(_Reflection(check, names), server)
+        add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server  # its stubs have no types
+        add_reflection(_Reflection(check, names), server)
 
     def serving(self) -> None:
         """Say from now on that the server and each of its services is there."""
@@ -50,18 +51,26 @@ class _Health(health.HealthServicer):
         self._check_caller = check_caller
 
     @guarded
-    def Check(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: N802 - the name is the contract's
+    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name is the contract's
         self._check_caller(context)
         return super().Check(request, context)
 
+    def List(self, request: Any, context: Any) -> Any:  # noqa: N802 - the name is the contract's
+        self._refuse_strangers(context)
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "ask for one service")  # the library has none, and logs a bug
+
     def Watch(  # noqa: N802 - the name is the contract's
-        self, request: Any, context: grpc.ServicerContext, send_response_callback: Any = None
+        self, request: Any, context: Any, send_response_callback: Any = None
     ) -> Any:
+        self._refuse_strangers(context)
+        return super().Watch(request, context, send_response_callback)
+
+    def _refuse_strangers(self, context: Any) -> None:
+        """Do as `guarded` does, for methods with another argument, or with an end of their own."""
         try:
             self._check_caller(context)
-        except Exception as error:  # noqa: BLE001 - the edge of an RPC, with an argument more than `guarded` passes on
+        except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
             abort_with(context, error)
-        return super().Watch(request, context, send_response_callback)
 
 
 class _Reflection(reflection.ReflectionServicer):
@@ -71,7 +80,7 @@ class _Reflection(reflection.ReflectionServicer):
 
     @guarded
     def ServerReflectionInfo(  # noqa: N802 - the name is the contract's
-        self, request_iterator: Iterator[Any], context: grpc.ServicerContext
+        self, request_iterator: Any, context: Any
     ) -> Any:
         self._check_caller(context)
         return super().ServerReflectionInfo(request_iterator, context)

@@ -75,8 +75,9 @@ def _invite_observer(name: str, out: Path | None, valid_days: int, state_dir: Pa
     ends = lifetime_of(files.certificate.read_bytes())[1]
     tell(f"{name} may read metrics until {ends:%Y-%m-%d}, and nothing else; coordinator-cli mesh remove {name} ends "
          "that. For Prometheus:")  # fmt: skip
-    for line in files.as_scrape_config():
-        print(plain(line))
+    print("scheme: https\ntls_config:")
+    for line in files.tls_config():
+        print(f"  {plain(line)}")
 
 
 def _seconds(text: str) -> int:

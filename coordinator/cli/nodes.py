@@ -32,7 +32,8 @@ def nodes(state_dir: StateOption = None, json_output: JsonOption = False) -> Non
         listed = coordinator.nodes()
     if json_output:
         observers = [
-            {"name": observer.name, "certificate_ends": observer.certificate_ends} for observer in listed.observers
+            {"name": observer.name, "certificate_expiry_timestamp_seconds": observer.certificate_ends}
+            for observer in listed.observers
         ]
         nodes = [document_of(node) for node in listed.nodes]
         show_document({"mesh": listed.mesh_name, "nodes": nodes, "observers": observers})

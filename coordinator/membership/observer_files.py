@@ -36,14 +36,14 @@ class ObserverFiles:
     def key(self) -> Path:
         return self.directory / "observer.key"
 
-    def as_scrape_config(self) -> list[str]:
-        """Return the lines of a Prometheus scrape job that use them."""
+    def tls_config(self) -> list[str]:
+        """Return the lines below `tls_config:` of a Prometheus scrape job that use them."""
         values = {
             "ca_file": str(self.authority), "cert_file": str(self.certificate), "key_file": str(self.key),
             "server_name": METRICS_NAME,
         }  # fmt: skip
         # A JSON string is a YAML string, whatever is in it.
-        return ["scheme: https", "tls_config:", *(f"  {key}: {json.dumps(value)}" for key, value in values.items())]
+        return [f"{key}: {json.dumps(value)}" for key, value in values.items()]
 
 
 def invite_observer(coordinator: OwnerClient, name: str, valid_days: int, directory: Path) -> ObserverFiles:

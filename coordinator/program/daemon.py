@@ -18,7 +18,6 @@ import logging
 import os
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import grpc
 
@@ -28,6 +27,7 @@ from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SE
 from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
+from common.trust.metrics_door import MetricsDoor
 from common.trust.metrics_place import is_for_others, metrics_place
 from common.trust.tls import caller_of, check_member, mutual_server_credentials
 from common.wire.rpc import bind, make_server, split_host_port
@@ -52,9 +52,6 @@ from protos.shardmesh.v1 import (
     models_pb2_grpc,
     observe_pb2_grpc,
 )
-
-if TYPE_CHECKING:
-    from common.trust.metrics_door import MetricsDoor
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 48
 """Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
@@ -212,8 +209,6 @@ class Coordinator:
         """Return who may read metrics; None: this machine. Raises: InputError, NotTrusted: a token cannot be used."""
         if not is_for_others(place):
             return None
-        from common.trust.metrics_door import MetricsDoor  # TLS of Python's own, 2 MB, is for such a page only
-
         token = None if token_file is None else BearerToken(token_file)
         return MetricsDoor(self._state.identity, self._state.observers.knows, token)
 

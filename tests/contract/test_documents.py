@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from protos.shardmesh.v1 import mesh_pb2
 from tests.support import mesh_members
 from tests.support.cli import Finished, run_here
 from tests.support.planned_models import DESCRIPTION
+from tests.support.scraping import observer_of
 from tests.support.shipped_slices import NAME, ShippingMesh
 from tests.support.source_files import REPOSITORY
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
@@ -44,6 +46,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippingMesh]:
         identity = mesh_members.joined(made.state_directory, "attic", made.data.parent / "attic")
         assert mesh_members.beat(made.coordinator, identity) is None
         patch.undo()
+        observer_of(made.state_directory, "prometheus", made.data.parent / "observer")
         records = LoadedModels(made.state_directory)
         directory = records.directory / "broken"
         directory.mkdir(parents=True)
@@ -123,7 +126,9 @@ def test_a_plan_prints_the_documented_keys(typed: Any, tmp_path: Path) -> None:
 
 def test_units_and_types_are_what_the_names_say(mesh: ShippingMesh, typed: Any) -> None:
     """Bytes and counts are whole numbers, seconds are not negative, what is not known is null."""
-    nodes = document(typed("nodes", "--json", "--state-dir", str(mesh.state_directory)))["nodes"]
+    found = document(typed("nodes", "--json", "--state-dir", str(mesh.state_directory)))
+    (observer,), nodes = found["observers"], found["nodes"]
+    assert observer["certificate_expiry_timestamp_seconds"] > time.time() + 364 * 86400
     by_name = {node["name"]: node for node in nodes}
     kitchen, attic = by_name[NAME], by_name["attic"]
     for node in nodes:

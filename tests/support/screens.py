@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,7 +27,7 @@ from coordinator.cli.answer_output import write_events, write_report
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.doctor import show_findings
 from coordinator.cli.models import show_models
-from coordinator.cli.nodes import show_nodes
+from coordinator.cli.nodes import show_nodes, show_observers
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.progress import node_bars
 from coordinator.cli.status_table import show_status
@@ -76,6 +77,18 @@ def nodes() -> list[mesh_pb2.Node]:
         node(name="media-pc", address="192.168.1.170:50051", rank=-1, core_count=16,
              memory=(51.5, 64.2), disk=1830.0),
     ]  # fmt: skip
+
+
+def observers() -> None:
+    """Show who may read metrics: one still does, the other's certificate has ended."""
+    ends = datetime(2027, 11, 30, tzinfo=timezone.utc).timestamp()
+    show_observers(
+        [
+            mesh_pb2.Observer(name="prometheus", certificate_ends=int(ends)),
+            mesh_pb2.Observer(name="former-grafana-agent", certificate_ends=int(ends) - 400 * 86400),
+        ],
+        now=ends - 86400,
+    )
 
 
 def status() -> dict[str, Any]:
@@ -184,7 +197,7 @@ def generate() -> None:
 
 
 SCREENS: Mapping[str, Callable[[], None]] = {
-    "nodes": lambda: show_nodes(nodes()), "status": lambda: show_status(status()),
+    "nodes": lambda: show_nodes(nodes()), "observers": observers, "status": lambda: show_status(status()),
     "models": lambda: show_models(models()), "plan": lambda: show_plan(*plan()), "load": load,
     "doctor": lambda: show_findings(findings()), "generate": generate,
 }  # fmt: skip
