@@ -6,10 +6,11 @@ Covers: their names, and that a node which is a member no more has none. Does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
+from common.errors import ShardmeshError
 from common.program.tallies import CounterTallies, GaugeTallies, HistogramTallies
 
 ROUND_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
@@ -52,6 +53,19 @@ class RoundSeries:
             f"{PREFIX}_node_slow", "1 while this node takes much longer than such rounds took before.", node,
             registry=r, keeps=self.keeps,
         )  # fmt: skip
+
+    def failed(self, node: str, error: ShardmeshError) -> None:
+        """Count a failure. Args: node: empty where only the sum of all is wrong."""
+        self.node_failures.of(node, error.reason).value += 1
+
+    def slow_noted(self, node_names: Sequence[str]) -> Callable[[int, bool], None]:
+        """Return what shows whether a node is slow, by rank. Args: node_names: by rank."""
+        slow = [self.node_slow.of(name) for name in node_names]
+
+        def noted(rank: int, is_slow: bool) -> None:
+            slow[rank].value = float(is_slow)
+
+        return noted
 
     def keeps(self, node: str) -> bool:
         """Tell whether a node's series stay; what no node is to blame for does."""
