@@ -21,7 +21,7 @@ OURS = "shardmesh_"
 def fetched(port: int) -> str:
     """Fetch a page as Prometheus does."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-        return answer.read().decode()
+        return str(answer.read().decode())
 
 
 def families(page: str) -> Iterator[Metric]:
