@@ -21,7 +21,7 @@ WHY_NOT = why_no_hosts() or why_no_limits()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "there can be hosts")
 
 RIGHT_WITHIN = 0.3
-CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 40e6, 2.0
+CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 80e6, 2.0
 Slow = Callable[[SlowedMesh], None]
 WAYS: dict[str, Slow] = {
     "core_wait": lambda slowed: slowed.slow_processor(CORE_SHARE),
