@@ -33,8 +33,8 @@ BUSY_SECONDS = 6.0
 """After the last sweep: then nobody is asking, and nothing is sent."""
 SMALL_BYTES, SMALL_ECHOES, ECHOES = 64, 3, 2
 MORE_BYTES, MORE_SECONDS, MORE_LOOKS = 64 << 10, 0.002, 10
-"""Of an echo that tells what many rows would take: with every so manyth look, and where those like a round of one row are
-no slower than this."""
+"""Of an echo that tells what many rows would take: with every so manyth look, and where those like a round of one row
+are no slower than this."""
 SESSION_ECHOES = 3
 LIMIT_SECONDS = 30.0
 """Of a look at one node."""
