@@ -142,7 +142,7 @@ class Ranks:
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
             spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
-        parts = parts_of(taking_part, answers, results, sent_bytes)
+        parts = parts_of(taking_part, answers, results, sent_bytes, with_waits=self.path.is_looking)
         self._past.note(
             PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts)
         )  # fmt: skip
@@ -190,7 +190,7 @@ class Ranks:
         if not is_finite or result.refused:
             where = f"layers {first_layer} to {next_layer - 1}"
             spoiled = self._spoiled(sweep, [0], [result], total, () if is_finite else [output], where)
-        parts = parts_of([0], answers, [result], {0: len(message)})
+        parts = parts_of([0], answers, [result], {0: len(message)}, with_waits=self.path.is_looking)
         finished = time.perf_counter()
         self._past.note(PastRound(
             sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, finished, parts

@@ -52,6 +52,7 @@ class Session:
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
         self._handled_since = 0
+        self._is_first_answer = False  # of a sweep
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -170,7 +171,7 @@ class Session:
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
                 self._node.count_waits(queued, output.core_wait_nanoseconds)
             partial = taken.among_all(output.partial)
-            result.times.queue_nanoseconds = queued
+            result.queue_nanoseconds = queued
             _tell_times(result, output)
         else:
             partial = np.zeros_like(rows)
@@ -197,20 +198,23 @@ class Session:
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.times.queue_nanoseconds = output.queue_nanoseconds
+        result.queue_nanoseconds = output.queue_nanoseconds
         _tell_times(result, output)
         self._tell_handling(result)
 
     def _tell_handling(self, result: Result) -> None:
-        """Say last how long the answer took to make."""
-        result.times.starved_nanoseconds = self._node.starved.nanoseconds()
-        result.times.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
+        """Say last how long the answer took to make; with the first of a sweep, how long threads have had no core."""
+        if self._is_first_answer:
+            self._is_first_answer = False
+            result.starved_nanoseconds = self._node.starved.nanoseconds()
+        result.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
         if request.sweep_id == self._last_sweep_id:
             return []
         self._last_sweep_id = request.sweep_id
+        self._is_first_answer = True
         self.counts.sweeps += 1
         return self._sequences.change(request.changes)
 
@@ -239,7 +243,7 @@ class Session:
 def _tell_times(result: Result, output: BlockOutput | LayersOutput) -> None:
     result.compute_nanoseconds = output.compute_nanoseconds
     result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
-    result.times.core_wait_nanoseconds = output.core_wait_nanoseconds
+    result.core_wait_nanoseconds = output.core_wait_nanoseconds
 
 
 def _short(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Do `status nodes models plan doctor --json` print the documented keys and nothing else, of a mesh that runs?
+"""Do `status nodes models plan doctor why --json` print the documented keys and nothing else, of a mesh that runs?
 
 Covers: every key of README.md's table and no other, units and types, what is not known, a hostile member, failures.
 Does not cover: how tables read (tests/unit/test_screens.py), generate's document (tests/e2e/test_output.py).
@@ -7,7 +7,6 @@ Does not cover: how tables read (tests/unit/test_screens.py), generate's documen
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from coordinator.models.records import LoadedModel, LoadedModels
 from protos.shardmesh.v1 import mesh_pb2
 from tests.support import mesh_members
 from tests.support.cli import Finished, run_here
+from tests.support.documented_keys import documented, keys
 from tests.support.planned_models import DESCRIPTION
 from tests.support.scraping import observer_of
 from tests.support.shipped_slices import NAME, ShippingMesh
@@ -73,19 +73,6 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     return run
 
 
-def documented(verb: str) -> set[str]:
-    """Return the keys that README.md names for a verb."""
-    row = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
-    return set(re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[2]))
-
-
-def keys(value: Any) -> set[str]:
-    """Return every key of a document, at every depth."""
-    if isinstance(value, dict):
-        return set(value) | {key for part in value.values() for key in keys(part)}
-    return {key for part in value for key in keys(part)} if isinstance(value, list) else set()
-
-
 def document(finished: Finished) -> Any:
     """Return what stands on stdout: one document, in one line of ASCII."""
     assert finished.code == 0, finished.err
@@ -114,6 +101,14 @@ def test_the_doctor_prints_the_documented_keys(mesh: ShippingMesh, typed: Any) -
     assert found["model"]["missing_node_names"] == ["cellar"]
     assert found["model"]["tokens_per_second"] is None
     assert (found["not_heard"], "measuring" in finished.err) == (["attic"], True)
+
+
+def test_before_anybody_has_asked_why_is_a_document_too(mesh: ShippingMesh, typed: Any) -> None:
+    """It says so, and what there is to do; tests/e2e/test_why_in_namespaces.py has all keys."""
+    found = document(typed("why", "--json", "--state-dir", str(mesh.state_directory)))
+    assert keys(found) < documented("why")
+    assert (found["model"], found["sweep_count"], found["advice"]) == (None, 0, [])
+    assert "ask one" in found["said"]
 
 
 def test_a_plan_prints_the_documented_keys(typed: Any, tmp_path: Path) -> None:
@@ -150,7 +145,7 @@ def test_a_member_with_a_hostile_version_breaks_no_screen(mesh: ShippingMesh, ty
 
 def test_a_failure_leaves_stdout_empty(typed: Any, tmp_path: Path) -> None:
     """One line on stderr and the exit code tell, as ever."""
-    for verb in ("status", "nodes", "doctor"):
+    for verb in ("status", "nodes", "doctor", "why"):
         finished = typed(verb, "--json", "--state-dir", str(tmp_path / "none"))
         finished.error_line("coordinator-cli", EXIT_INPUT)
         assert finished.out == ""
