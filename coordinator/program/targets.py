@@ -88,7 +88,9 @@ class ScrapeTargets:
         return CONTENT_TYPE, self._content(self._nodes())
 
     def _content(self, nodes: Sequence[mesh_pb2.Node]) -> bytes:
-        return (json.dumps(target_groups(self._mesh_name, nodes), indent=1) + "\n").encode()
+        # A line each: with an indent json is ten times as slow, and this is done once a second.
+        groups = ",\n".join(json.dumps(group) for group in target_groups(self._mesh_name, nodes))
+        return f"[\n{groups}\n]\n".encode()
 
     def _write(self, nodes: Sequence[mesh_pb2.Node]) -> None:
         content = self._content(nodes)
