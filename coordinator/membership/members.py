@@ -138,7 +138,7 @@ class Members:
 
     def hear(
         self, name: str, address: str, device: Device, rank: int, model_identity: str,
-        metrics: str = "", clock_skew_seconds: float | None = None,
+        clock_skew_seconds: float | None = None, metrics: str = "",
     ) -> None:  # fmt: skip
         """Note what a member has just said. Args: clock_skew_seconds: None where it cannot be told; then it stays.
 

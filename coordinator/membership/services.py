@@ -93,8 +93,8 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         member = self._caller(context)
         self._state.members.hear(
             member.name, _address(request.listen, context.peer()), device_from(request.device),
-            max(-1, request.rank), request.model_identity[:MAX_TEXT], metrics_url(request.metrics, context.peer()),
-            clock_skew(request, received_at),
+            max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
+            metrics_url(request.metrics, context.peer()),
         )  # fmt: skip
         return mesh_pb2.HeartbeatResponse(
             interval_seconds=HEARTBEAT_SECONDS,

@@ -174,7 +174,7 @@ def test_where_a_page_is_survives_a_restart_of_the_coordinator(tmp_path: Path) -
     """A node that is down since before that stays a target; one that says of no page any more does not."""
     mesh = KeptMesh(tmp_path)
     mesh.let_in("kitchen", serial="a1")
-    mesh.members.hear("kitchen", "192.0.2.7:5", PI, -1, "", "https://192.0.2.7:9400")
+    mesh.members.hear("kitchen", "192.0.2.7:5", PI, -1, "", metrics="https://192.0.2.7:9400")
     assert KeptMesh(tmp_path).members.get("kitchen").metrics == "https://192.0.2.7:9400"
-    mesh.members.hear("kitchen", "192.0.2.7:5", PI, -1, "", "")
+    mesh.members.hear("kitchen", "192.0.2.7:5", PI, -1, "", metrics="")
     assert KeptMesh(tmp_path).members.get("kitchen").metrics == ""
