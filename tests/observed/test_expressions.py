@@ -47,7 +47,7 @@ HIGH_UNDER_LOAD = {
 
 @pytest.fixture(scope="module")
 def loaded(observed: ObservedMesh) -> Iterator[ObservedMesh]:
-    """Return the mesh under load, after a request that failed and a node that was lost."""
+    """Return the mesh under load, after a request that failed, a node that was lost and one whose disk failed."""
     with pytest.raises(grpc.RpcError):
         OwnerAsking(observed.state).answer("hello", length=1, model="no-such-model")
     assert observed.mesh.try_cli("load", str(observed.home / "no-such-model")).code
@@ -56,6 +56,9 @@ def loaded(observed: ObservedMesh) -> Iterator[ObservedMesh]:
         observed.mesh.kill("kitchen")
         observed.until('shardmesh_coordinator_node_failures_total{node="kitchen"} > 0')
         observed.mesh.start_node("kitchen")
+        observed.until('rate(shardmesh_node_rounds_total{node="kitchen"}[10s]) > 0')
+        with observed.shortened_slice("kitchen"):
+            observed.until('shardmesh_node_failures_total{node="kitchen"} > 0')
         observed.until("count_over_time(mesh:shardmesh_generation_tokens:rate1m[30s]) > 25")
         observed.until("rate(shardmesh_generation_tokens_total[10s]) > 0")
         yield observed

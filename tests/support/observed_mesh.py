@@ -165,6 +165,17 @@ class ObservedMesh:
             plain.close()
 
     @contextmanager
+    def shortened_slice(self, name: str) -> Iterator[None]:
+        """Have half of a file of a node's slice be gone, as after a disk's failure; afterwards it is there again."""
+        path = max((path for path in self.mesh.data(name).rglob("*") if path.is_file()), key=lambda p: p.stat().st_size)
+        content = path.read_bytes()
+        os.truncate(path, len(content) // 2)
+        try:
+            yield
+        finally:
+            path.write_bytes(content)
+
+    @contextmanager
     def unwritable_state(self) -> Iterator[None]:
         """Have the coordinator's disk turn read-only, as a file system does that has found itself damaged."""
         place = str(self.state)
