@@ -18,9 +18,6 @@ from pathlib import Path
 
 # Before anything imports huggingface_hub, which reads it once. Child processes inherit it.
 os.environ["HF_HUB_OFFLINE"] = "1"
-# The tests start hundreds of programs. Where this is set, each compiles our files anew: 0.8 s of processor time, not 0.4.
-os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-sys.dont_write_bytecode = False
 
 import hypothesis
 import psutil
@@ -36,6 +33,10 @@ LEAK_GRACE_SECONDS = 5.0
 """What has been told to end may take this long to do so."""
 POLL_SECONDS = 0.05
 LONGEST_FILE = "test_smollm2.py"
+
+# The tests start hundreds of programs; where this is set, each compiles our files anew: 0.8 s of processor time, not 0.4.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A shell starts `make test &` deaf to Ctrl-C, and so would be every program that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
