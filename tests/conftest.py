@@ -34,7 +34,7 @@ LEAK_GRACE_SECONDS = 5.0
 POLL_SECONDS = 0.05
 LONGEST_FILE = "test_smollm2.py"
 
-# The tests start hundreds of programs; where this is set, each compiles our files anew: 0.8 s of processor time, not 0.4.
+# Tests start hundreds of programs. Where this is set, each compiles our files anew: 0.8 s of processor time, not 0.4.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
