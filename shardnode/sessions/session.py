@@ -164,15 +164,16 @@ class Session:
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
-            asked = time.perf_counter_ns()
-            with self._node.lock:
-                queued = time.perf_counter_ns() - asked
-                output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
+            queued = self._node.wait_for_turn()
+            try:
+                output = self._node.executor.run(
+                    kind, request.layer, taken.segments, taken.own(rows), with_core_wait=request.tells_waits
+                )  # fmt: skip
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-                self._node.count_waits(queued, output.core_wait_nanoseconds)
+            finally:
+                self._node.lock.release()
             partial = taken.among_all(output.partial)
-            result.queue_nanoseconds = queued
-            _tell_times(result, output)
+            _tell_times(result, output, queued)
         else:
             partial = np.zeros_like(rows)
         self.last_round_is_long = taken.row_count > FEW_ROWS
@@ -181,7 +182,8 @@ class Session:
             encode_in_memory(partial, result.partial, place)
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
-        self._tell_handling(result)
+        if request.tells_waits:
+            self._tell_handling(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -193,14 +195,15 @@ class Session:
         if not taken.segments:
             encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
-            self._tell_handling(result)
             return
-        output = self._layers.run(layers, taken.segments, taken.own(rows))
+        output = self._layers.run(
+            layers, taken.segments, taken.own(rows), with_core_wait=request.tells_waits
+        )  # fmt: skip
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.queue_nanoseconds = output.queue_nanoseconds
-        _tell_times(result, output)
-        self._tell_handling(result)
+        _tell_times(result, output, output.queue_nanoseconds)
+        if request.tells_waits:
+            self._tell_handling(result)
 
     def _tell_handling(self, result: Result) -> None:
         """Say last how long the answer took to make; with the first of a sweep, how long threads have had no core."""
@@ -241,10 +244,13 @@ class Session:
         close_files(files)
 
 
-def _tell_times(result: Result, output: BlockOutput | LayersOutput) -> None:
+def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int) -> None:
     result.compute_nanoseconds = output.compute_nanoseconds
     result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
-    result.core_wait_nanoseconds = output.core_wait_nanoseconds
+    if queued:
+        result.queue_nanoseconds = queued
+    if output.core_wait_nanoseconds:
+        result.core_wait_nanoseconds = output.core_wait_nanoseconds
 
 
 def _short(value: object) -> str:
