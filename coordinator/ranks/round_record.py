@@ -43,7 +43,7 @@ class RankRound(NamedTuple):
     queue_nanoseconds: int = 0
     """Of it, while other sessions' blocks were computed."""
     core_wait_nanoseconds: int = 0
-    """Of compute_nanoseconds, while the threads of kernels had no core."""
+    """Of it, while the thread that made the answer, or one that helped it, had no core."""
     starved_nanoseconds: int = 0
     """How long its threads, each by itself, had no core so far; 0 but in a sweep's first round."""
 

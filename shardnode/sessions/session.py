@@ -51,7 +51,7 @@ class Session:
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
-        self._handled_since = 0
+        self._handled_since = self._worked_before = 0
         self._is_first_answer = False  # of a sweep
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
@@ -59,7 +59,6 @@ class Session:
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
-        self._handled_since = time.perf_counter_ns()
         self.settle()
         try:
             return self._handle(request)
@@ -156,6 +155,7 @@ class Session:
 
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
         spec = self._node.manifest.spec
+        self._begin_answer(tells_waits=request.tells_waits)
         kind = _KINDS.get(request.kind)
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
@@ -166,9 +166,7 @@ class Session:
         if taken.segments:
             queued = self._node.wait_for_turn()
             try:
-                output = self._node.executor.run(
-                    kind, request.layer, taken.segments, taken.own(rows), with_core_wait=request.tells_waits
-                )  # fmt: skip
+                output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
             finally:
                 self._node.lock.release()
@@ -183,11 +181,12 @@ class Session:
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
         if request.tells_waits:
-            self._tell_handling(result)
+            self._tell_waits(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
+        self._begin_answer(tells_waits=request.tells_waits)
         result = response.layers_result
         result.refused.extend(self._begin_sweep(request))
         taken, rows = self._rows(request, result.refused)
@@ -196,21 +195,32 @@ class Session:
             encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
             return
-        output = self._layers.run(
-            layers, taken.segments, taken.own(rows), with_core_wait=request.tells_waits
-        )  # fmt: skip
+        output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
         _tell_times(result, output, output.queue_nanoseconds)
         if request.tells_waits:
-            self._tell_handling(result)
+            self._tell_waits(result)
 
-    def _tell_handling(self, result: Result) -> None:
-        """Say last how long the answer took to make; with the first of a sweep, how long threads have had no core."""
+    def _begin_answer(self, *, tells_waits: bool) -> None:
+        if tells_waits:
+            self._handled_since, self._worked_before = time.perf_counter_ns(), time.thread_time_ns()
+
+    def _tell_waits(self, result: Result) -> None:
+        """Say last how long the answer took to make, and for how long this thread, or one that helped it, had no core.
+
+        That is what is left of the time beside waits for weights and others, and this thread's own work: it works as
+        long as its products do. With the first answer of a sweep, how long all threads have had no core.
+        """
         if self._is_first_answer:
             self._is_first_answer = False
             result.starved_nanoseconds = self._node.starved.nanoseconds()
-        result.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
+        took = time.perf_counter_ns() - self._handled_since
+        result.handling_nanoseconds = took
+        if self._node.executor.computes_here:
+            waited = result.tile_wait_nanoseconds + result.queue_nanoseconds
+            worked = time.thread_time_ns() - self._worked_before
+            result.core_wait_nanoseconds = max(0, took - waited - worked)
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
@@ -249,8 +259,6 @@ def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int)
     result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
     if queued:
         result.queue_nanoseconds = queued
-    if output.core_wait_nanoseconds:
-        result.core_wait_nanoseconds = output.core_wait_nanoseconds
 
 
 def _short(value: object) -> str:

@@ -36,9 +36,6 @@ class BlockOutput:
     partial: Floats
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
-    core_wait_nanoseconds: int
-    """Of compute_nanoseconds: beyond the processor time of this thread, which works as long as its products do; 0 where
-    it was not measured."""
 
 
 class Executor:
@@ -48,7 +45,8 @@ class Executor:
         self._spec = manifest.spec
         self._tiles = tiles
         self._backend = backend
-        self._computes_here = backend.name == NATIVE
+        self.computes_here = backend.name == NATIVE
+        """Whether the thread that calls works as long as its products do."""
         self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
         self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
@@ -59,17 +57,14 @@ class Executor:
             FFN: TileTensors(self._ffn_tile, tiles.stays),
         }
 
-    def run(
-        self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats, *, with_core_wait: bool = False
-    ) -> BlockOutput:  # fmt: skip
+    def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> BlockOutput:
         """Compute one block for all rows of a sweep.
 
-        Args: rows: float32 [row_count, hidden_size], the segments' rows one after another; with_core_wait: whether that
-            is measured too.
+        Args: rows: float32 [row_count, hidden_size], the segments' rows one after another.
         Raises: SliceReadError, SliceCorrupt: a tile cannot be had; ProtocolError, InputError: positions.
         """
-        worked = self.worked_nanoseconds() if with_core_wait else None
-        started, waited = time.perf_counter_ns(), 0
+        started = time.perf_counter_ns()
+        waited = 0
         self._backend.use_threads_for(rows.shape[0])
         own_rows = self._backend.rows_in(rows)
         attended = self._attended(layer, segments) if kind == ATTENTION else None
@@ -92,21 +87,8 @@ class Executor:
             else:
                 partial += part
         sums = np.zeros(rows.shape, np.float32) if partial is None else self._backend.rows_out(partial)
-        computed = time.perf_counter_ns() - started - waited
-        return BlockOutput(
-            partial=sums, compute_nanoseconds=computed, tile_wait_nanoseconds=waited,
-            core_wait_nanoseconds=self.core_wait(computed, worked),
-        )  # fmt: skip
-
-    def worked_nanoseconds(self) -> int | None:
-        """Return this thread's processor time so far; None with a backend that computes elsewhere."""
-        return time.thread_time_ns() if self._computes_here else None
-
-    def core_wait(self, computed_nanoseconds: int, worked_before: int | None) -> int:
-        """Return how long this thread has waited for a core. Args: worked_before: at the start; None: not measured."""
-        if worked_before is None:
-            return 0
-        return max(0, computed_nanoseconds - (time.thread_time_ns() - worked_before))
+        elapsed = time.perf_counter_ns() - started
+        return BlockOutput(partial=sums, compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
 
     def native_tiles(self, kind: str, layer: int) -> list[Any] | None:
         """Return a block's tiles for kernels that need nothing else; None unless all are at hand."""

@@ -38,19 +38,15 @@ class LayersOutput:
     tile_wait_nanoseconds: int = 0
     queue_nanoseconds: int = 0
     """Beside these: while another session's layers were computed."""
-    core_wait_nanoseconds: int = 0
-    """Of compute_nanoseconds: see BlockOutput."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Times:
     """Nanoseconds of an answer so far."""
 
-    is_starving_told: bool
     computed: int = 0
     waited: int = 0
     queued: int = 0
-    starved: int = 0
 
 
 def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
@@ -71,9 +67,7 @@ class WholeLayers:
         self._layers_at_once = LAYERS_AT_FIRST
         self._uncounted: list[int] = []
 
-    def run(
-        self, layers: range, segments: Sequence[Segment], rows: Floats, *, with_core_wait: bool = False
-    ) -> LayersOutput:  # fmt: skip
+    def run(self, layers: range, segments: Sequence[Segment], rows: Floats) -> LayersOutput:
         """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
 
         Raises: InputError: there are no such layers; SliceMismatch: the slice was closed; what Executor.run raises.
@@ -82,7 +76,7 @@ class WholeLayers:
             raise InputError(f"no layers from {layers.start} up to {layers.stop}")
         deadline = time.monotonic() + RUN_SECONDS
         hidden = rows.copy()
-        times = _Times(is_starving_told=with_core_wait)
+        times = _Times()
         layer = layers.start
         while layer < layers.stop:
             done = self._run_some(range(layer, min(layer + self._layers_at_once, layers.stop)), segments, hidden, times)
@@ -94,7 +88,7 @@ class WholeLayers:
                 break
         return LayersOutput(
             hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=times.computed,
-            tile_wait_nanoseconds=times.waited, queue_nanoseconds=times.queued, core_wait_nanoseconds=times.starved,
+            tile_wait_nanoseconds=times.waited, queue_nanoseconds=times.queued,
         )  # fmt: skip
 
     def _run_some(self, layers: range, segments: Sequence[Segment], hidden: Floats, times: _Times) -> int:
@@ -104,7 +98,6 @@ class WholeLayers:
         try:
             if node.is_closed:  # then weights that stay are gone
                 raise SliceMismatch("its slice is closed")
-            worked = node.executor.worked_nanoseconds() if times.is_starving_told else None
             done = self._native.run(layers, segments, hidden)
             self._uncounted += done.block_nanoseconds
         finally:
@@ -112,7 +105,6 @@ class WholeLayers:
         if done.layer_count:
             nanoseconds = sum(done.block_nanoseconds)
             times.computed += nanoseconds
-            times.starved += node.executor.core_wait(nanoseconds, worked)
             self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
         return done.layer_count
 
@@ -130,9 +122,7 @@ class WholeLayers:
             normed = self._residual.block_input(kind, layer, hidden, output)
             times.queued += self._node.wait_for_turn()
             try:
-                block = self._node.executor.run(
-                    kind, layer, segments, normed, with_core_wait=times.is_starving_told
-                )  # fmt: skip
+                block = self._node.executor.run(kind, layer, segments, normed)
                 self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
             finally:
                 self._node.lock.release()
@@ -140,6 +130,5 @@ class WholeLayers:
             self._residual.finish(kind, layer, output)
             times.computed += block.compute_nanoseconds
             times.waited += block.tile_wait_nanoseconds
-            times.starved += block.core_wait_nanoseconds
         if output is not None:
             hidden += output
