@@ -83,7 +83,7 @@ class Coordinator:
         self._stopping = threading.Event()
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
         self._servers = (owner, members)
-        series = ProgramSeries(self._state)
+        self.series = series = ProgramSeries(self._state)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )

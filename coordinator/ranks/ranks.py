@@ -63,7 +63,8 @@ class Ranks:
         self._past = PastRounds(self.observers)
         self._limits = RoundLimits()
         self.node_names = self.node_names or [f"node{rank}" for rank in range(len(self.clients))]
-        self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told, self._note_slow)
+        names, noted = [client.name for client in self.clients], self.series.slow_noted(self.node_names)
+        self._slowness = SlowNodeWatch(names, self.told, noted)
         metrics = RoundMetrics(self.series, self.node_names)
         self.path = PathWatch(self.node_names, self.series.path)
         self.observers[:0] = [
@@ -179,8 +180,7 @@ class Ranks:
         answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
         result = answers[0].response.layers_result
         if not 1 <= result.layer_count <= left:
-            fault = NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers")
-            raise self._counted(0, fault)
+            raise self._counted(0, NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
         try:
             output = widened(decode_tensor(result.output, shape=hidden.shape))
         except ShapeError as error:
@@ -293,8 +293,4 @@ class Ranks:
         return error
 
     def _blame(self, rank: int | None, error: ShardmeshError) -> None:
-        """Count a failure; of no node where only the sum of all is wrong."""
-        self.series.node_failures.of("" if rank is None else self.node_names[rank], error.reason).value += 1
-
-    def _note_slow(self, rank: int, is_slow: bool) -> None:
-        self.series.node_slow.of(self.node_names[rank]).value = float(is_slow)
+        self.series.failed("" if rank is None else self.node_names[rank], error)

@@ -23,7 +23,7 @@ from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, 
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
-from shardnode.sessions.session_series import SessionCounts, SessionSeries
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.executor import BlockOutput
 from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
@@ -40,7 +40,7 @@ class Session:
     def __init__(self, node: ShardNode, series: SessionSeries | None = None) -> None:
         """Args: series: the process's; some of its own where nobody looks."""
         self._node, self._series = node, series or SessionSeries()
-        self.counts = SessionCounts(self._series)
+        self.counts = self._series.begin()
         self._sequences = OpenSequences(node.kv_cache, self._series)
         self._last_call_id = 0
         self._last_sweep_id = -1
@@ -93,7 +93,7 @@ class Session:
         self._memory = None
         self._close_files()
         self._sequences.close()
-        self.counts.pass_on()
+        self._series.end(self.counts)
 
     def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         if request.call_id <= self._last_call_id:
@@ -229,7 +229,6 @@ class Session:
         self._last_sweep_id = request.sweep_id
         self._is_first_answer = True
         self.counts.sweeps += 1
-        self.counts.pass_on()
         return self._sequences.change(request.changes)
 
     def _rows(

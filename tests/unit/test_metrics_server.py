@@ -1,6 +1,6 @@
-"""Is the metrics page there while it should be, on loopback only, and does a scraped counter show its total?
+"""Is the metrics page there while it should be, on loopback only, and do scraped series show what is asked for?
 
-Covers: common/program/metrics_page.py, common/program/scraped_counter.py. Does not cover: which series there
+Covers: common/program/metrics_page.py, common/program/scraped_series.py. Does not cover: which series there
 are (tests/contract).
 """
 
@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from common.errors import AddressInUse
 from common.program.metrics_page import MetricsPage
-from common.program.scraped_counter import ScrapedCounter
+from common.program.scraped_series import ScrapedCounter, ScrapedGauge
 
 
 def scraped(page: MetricsPage) -> str:
@@ -77,6 +77,29 @@ def test_a_scraped_counter_is_a_counter_that_asks() -> None:
     assert registry.get_sample_value("read_bytes_total") == 5
     (family,) = registry.collect()
     assert (family.type, family.documentation, family.samples[0].value) == ("counter", "Bytes read.", 7)
+
+
+def test_a_scraped_counter_never_goes_down_when_another_one_is_asked() -> None:
+    """What the one before had is added to; let go, it stands."""
+    registry = CollectorRegistry()
+    counter = ScrapedCounter("read_bytes", "Bytes read.", registry=registry)
+    for _ in range(2):
+        counter.set_function(lambda: 5)
+    assert registry.get_sample_value("read_bytes_total") == 10
+    counter.let_go()
+    assert registry.get_sample_value("read_bytes_total") == 10
+
+
+def test_a_scraped_gauge_has_those_values_that_there_are_now() -> None:
+    """None before it has a function; labels that are gone are gone."""
+    registry, ages = CollectorRegistry(), {("kitchen",): 1.0, ("attic",): 2.0}
+    gauge = ScrapedGauge("age_seconds", "Age.", ["node"], registry=registry)
+    assert [list(family.samples) for family in registry.collect()] == [[]]
+    gauge.set_function(lambda: ages)
+    assert registry.get_sample_value("age_seconds", {"node": "attic"}) == 2
+    del ages["attic",]
+    assert registry.get_sample_value("age_seconds", {"node": "attic"}) is None
+    assert registry.get_sample_value("age_seconds", {"node": "kitchen"}) == 1
 
 
 def test_a_name_is_registered_once() -> None:
