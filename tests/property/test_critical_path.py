@@ -203,3 +203,11 @@ def test_more_bytes_never_take_less_time(sizes: list[int], more: int) -> None:
     way = Way(points=tuple((float(size), 0.001 * (1 + place)) for place, size in enumerate(sorted(sizes))))
     assert way.seconds(more) <= way.seconds(more + 100)
     assert all(way.seconds(size) == pytest.approx(seconds) for size, seconds in way.points)
+
+
+def test_of_what_nobody_explains_a_core_gains_the_nodes_part_only() -> None:
+    """The rest was the coordinator's, and no core of the node gives that back."""
+    record = make_record(make_part(handling_nanoseconds=10**8), sent=0.0, finished=1.0)
+    parts = finished(record, 0.0, starved=1.0, own=1.0)
+    facts = facts_of([record], [Way(points=((0.0, 0.0),))], parts, at=0.0, seconds=1.0, row_count=1, token_count=1)
+    assert facts.gains[0, CORE_WAIT] == pytest.approx(0.45)
