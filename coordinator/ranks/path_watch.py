@@ -47,7 +47,7 @@ class PathWatch:
         """Of all sweeps so far."""
         self.message_bytes = 0
         """Of the last message to the last node of a round of few rows: what echoes are to be like."""
-        self.is_looking = True
+        self.is_looking = False
         """Whether rounds of the sweep under way are looked at, and nodes asked for what they waited."""
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
