@@ -169,10 +169,11 @@ def _plans(evidence: Evidence) -> Iterator[Advice]:
     everybody = list(range(len(nodes)))
     if len(nodes) > 1:
         measured = plan_by_speed(described, seen.devices(everybody), seen.workload)
-        yield Advice(
-            kind="split", node="", saved_seconds=saved(measured, everybody),
-            text="a split by what each can do (load it again with --split-strategy measured)",
-        )  # fmt: skip
+        if all(part.fits for part in seen.predicted(measured, everybody).devices):
+            yield Advice(
+                kind="split", node="", saved_seconds=saved(measured, everybody),
+                text="a split by what each can do (load it again with --split-strategy measured)",
+            )  # fmt: skip
     slowest = max(everybody, key=lambda rank: _waited_for(evidence, nodes[rank].name))
     quickest = min(
         everybody,

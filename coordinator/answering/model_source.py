@@ -122,7 +122,7 @@ class MeshModels:
 
 
 def _told_what_to_do(told: Told) -> Told:
-    return lambda text: told(f"{text}; coordinator-cli doctor measures what limits the mesh")
+    return lambda text: told(f"{text}; coordinator-cli why says what for, and what would help")
 
 
 class OneModel:

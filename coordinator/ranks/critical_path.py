@@ -143,7 +143,7 @@ class StarvedShare:
     def __init__(self) -> None:
         self._from: tuple[float, int] | None = None
         self.share = 0.0
-        """From 0 to 1."""
+        """From 0 on: two threads that waited at once count twice."""
 
     def heard(self, nanoseconds: int, now: float) -> None:
         """Take the count, as told at an instant."""
@@ -152,5 +152,5 @@ class StarvedShare:
             return
         since, before = self._from
         if now - since >= self.MEASURED_SECONDS:
-            self.share = min(1.0, (nanoseconds - before) / 1e9 / (now - since))
+            self.share = (nanoseconds - before) / 1e9 / (now - since)
             self._from = (now, nanoseconds)

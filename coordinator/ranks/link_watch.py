@@ -119,7 +119,7 @@ class LinkWatch:
             pause = max(LOOK_SECONDS, (time.perf_counter() - started) / LOOK_SHARE)
 
     def _look(self, rank: int) -> Iterator[tuple[int, float]]:
-        """Yield bytes and the quickest echo of as many: few, half a round's, a round's. Raises: NodeError."""
+        """Yield bytes and the quickest echo of as many: few, a round's. Raises: NodeError."""
         name, channel = self._ends[rank]
         own = self._path.message_bytes
         with EchoStream(channel, name, LIMIT_SECONDS) as stream:
@@ -128,12 +128,11 @@ class LinkWatch:
                 return
             stream.round(SMALL_BYTES)  # the stream opens
             yield SMALL_BYTES, min(stream.round(SMALL_BYTES) for _ in range(SMALL_ECHOES))
-            slowest = 0.0
-            for byte_count in (own // 2, own):
-                if byte_count > SMALL_BYTES:
-                    slowest = min(stream.round(byte_count) for _ in range(ECHOES))
-                    yield byte_count, slowest
-            if slowest > MORE_SECONDS or own >= MORE_BYTES:
+            took = 0.0
+            if own > SMALL_BYTES:
+                took = min(stream.round(own) for _ in range(ECHOES))
+                yield own, took
+            if took > MORE_SECONDS or own >= MORE_BYTES:
                 self._more.pop(rank, None)
             elif self._look_count % MORE_LOOKS == 0 or rank not in self._more:
                 self._more[rank] = {MORE_BYTES: min(stream.round(MORE_BYTES) for _ in range(ECHOES))}

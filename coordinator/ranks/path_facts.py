@@ -89,10 +89,10 @@ def _settle(rank: int, parts: Parts, gains: Parts, seen: Parts) -> None:
 
 
 def _work(part: RankRound) -> tuple[float, float, float, float, int]:
-    kernels = max(0, part.compute_nanoseconds)
-    core_wait = min(max(0, part.core_wait_nanoseconds), kernels)
-    disk, queue = max(0, part.tile_wait_nanoseconds), max(0, part.queue_nanoseconds)
-    handling = max(part.handling_nanoseconds, kernels + disk)
+    disk, queue, core_wait = (
+        max(0, waited) for waited in (part.tile_wait_nanoseconds, part.queue_nanoseconds, part.core_wait_nanoseconds)
+    )
+    handling = max(part.handling_nanoseconds, max(0, part.compute_nanoseconds) + disk)
     processor = max(0, handling - disk - queue - core_wait)
     return processor / 1e9, core_wait / 1e9, disk / 1e9, queue / 1e9, part.sent_bytes + part.received_bytes
 

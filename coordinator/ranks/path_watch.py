@@ -24,9 +24,9 @@ from coordinator.ranks.path_series import PathSeries
 from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.transports.echo import Way
 
-LOOK_SECONDS = 0.1
-"""From one sweep that is looked at to the next: those between are taken to be like it, so that quick ones, a hundred a
-second, cost next to nothing."""
+LOOK_SECONDS = 0.5
+"""From one sweep that is looked at to the next: those between are taken to be like it. What nodes measure for it, and
+what is made of it, takes a hundredth of a quick token."""
 KEPT, KEPT_SECONDS = 60, 1.0
 """Sweeps that are kept, and how far apart: to look at one so closely costs as much as ten rounds."""
 ROUNDS_THAT_TELL = 2
@@ -47,8 +47,8 @@ class PathWatch:
         """Of all sweeps so far."""
         self.message_bytes = 0
         """Of the last message to the last node of a round of few rows: what echoes are to be like."""
-        self.is_looking = True
-        """Whether rounds of the sweep under way are looked at; nobody needs what nodes say of others."""
+        self.is_looking = False
+        """Whether rounds of the sweep under way are looked at, and nodes asked for what they waited."""
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
         self._series = series

@@ -115,9 +115,9 @@ class Ranks:
         started = time.perf_counter()
         request = self._request()
         block = request.run_block
-        block.sweep_id = sweep.sweep_id
-        block.layer = layer
+        block.sweep_id, block.layer = sweep.sweep_id, layer
         block.kind = _KINDS[kind]
+        block.tells_waits = self.path.is_looking
         block.segments.extend(sweep.segments)
         if layer == 0 and sweep.changes is not None and self._is_first[kind]:
             block.changes.CopyFrom(sweep.changes)
@@ -169,6 +169,7 @@ class Ranks:
         layers = request.run_layers
         layers.sweep_id, layers.first_layer, layers.layer_count = sweep.sweep_id, first_layer, left
         layers.segments.extend(sweep.segments)
+        layers.tells_waits = self.path.is_looking
         if first_layer == 0 and sweep.changes is not None:
             layers.changes.CopyFrom(sweep.changes)
         encode_tensor(hidden, layers.input)

@@ -39,13 +39,13 @@ class RankRound(NamedTuple):
     received_bytes: int
     """Of its answer, likewise."""
     handling_nanoseconds: int = 0
-    """From the message being there to the answer being made, as the node says; 0: it says neither this nor the rest."""
+    """From the message being there to the answer being made, as the node says; 0: neither this nor the rest."""
     queue_nanoseconds: int = 0
     """Of it, while other sessions' blocks were computed."""
     core_wait_nanoseconds: int = 0
-    """Of compute_nanoseconds, while the threads of kernels had no core."""
+    """Of it, while the thread that made the answer, or one that helped it, had no core."""
     starved_nanoseconds: int = 0
-    """Since its process started: how long its threads, each by itself, had no core; 0 but in a sweep's first round."""
+    """How long its threads, each by itself, had no core so far; 0 but in a sweep's first round."""
 
 
 class RoundRecord(NamedTuple):

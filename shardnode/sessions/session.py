@@ -51,7 +51,7 @@ class Session:
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
-        self._handled_since = 0
+        self._handled_since = self._worked_before = 0
         self._is_first_answer = False  # of a sweep
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
@@ -59,7 +59,6 @@ class Session:
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
-        self._handled_since = time.perf_counter_ns()
         self.settle()
         try:
             return self._handle(request)
@@ -156,6 +155,7 @@ class Session:
 
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
         spec = self._node.manifest.spec
+        self._begin_answer(tells_waits=request.tells_waits)
         kind = _KINDS.get(request.kind)
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
@@ -164,15 +164,14 @@ class Session:
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
-            asked = time.perf_counter_ns()
-            with self._node.lock:
-                queued = time.perf_counter_ns() - asked
+            queued = self._node.wait_for_turn()
+            try:
                 output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-                self._node.count_waits(queued, output.core_wait_nanoseconds)
+            finally:
+                self._node.lock.release()
             partial = taken.among_all(output.partial)
-            result.queue_nanoseconds = queued
-            _tell_times(result, output)
+            _tell_times(result, output, queued)
         else:
             partial = np.zeros_like(rows)
         self.last_round_is_long = taken.row_count > FEW_ROWS
@@ -181,11 +180,13 @@ class Session:
             encode_in_memory(partial, result.partial, place)
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
-        self._tell_handling(result)
+        if request.tells_waits:
+            self._tell_waits(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
+        self._begin_answer(tells_waits=request.tells_waits)
         result = response.layers_result
         result.refused.extend(self._begin_sweep(request))
         taken, rows = self._rows(request, result.refused)
@@ -193,21 +194,33 @@ class Session:
         if not taken.segments:
             encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
-            self._tell_handling(result)
             return
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.queue_nanoseconds = output.queue_nanoseconds
-        _tell_times(result, output)
-        self._tell_handling(result)
+        _tell_times(result, output, output.queue_nanoseconds)
+        if request.tells_waits:
+            self._tell_waits(result)
 
-    def _tell_handling(self, result: Result) -> None:
-        """Say last how long the answer took to make; with the first of a sweep, how long threads have had no core."""
+    def _begin_answer(self, *, tells_waits: bool) -> None:
+        if tells_waits:
+            self._handled_since, self._worked_before = time.perf_counter_ns(), time.thread_time_ns()
+
+    def _tell_waits(self, result: Result) -> None:
+        """Say last how long the answer took to make, and for how long this thread, or one that helped it, had no core.
+
+        That is what is left of the time beside waits for weights and others, and this thread's own work: it works as
+        long as its products do. With the first answer of a sweep, how long all threads have had no core.
+        """
         if self._is_first_answer:
             self._is_first_answer = False
             result.starved_nanoseconds = self._node.starved.nanoseconds()
-        result.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
+        took = time.perf_counter_ns() - self._handled_since
+        result.handling_nanoseconds = took
+        if self._node.executor.computes_here:
+            waited = result.tile_wait_nanoseconds + result.queue_nanoseconds
+            worked = time.thread_time_ns() - self._worked_before
+            result.core_wait_nanoseconds = max(0, took - waited - worked)
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
@@ -240,10 +253,11 @@ class Session:
         close_files(files)
 
 
-def _tell_times(result: Result, output: BlockOutput | LayersOutput) -> None:
+def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int) -> None:
     result.compute_nanoseconds = output.compute_nanoseconds
     result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
-    result.core_wait_nanoseconds = output.core_wait_nanoseconds
+    if queued:
+        result.queue_nanoseconds = queued
 
 
 def _short(value: object) -> str:

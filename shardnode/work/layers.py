@@ -38,8 +38,6 @@ class LayersOutput:
     tile_wait_nanoseconds: int = 0
     queue_nanoseconds: int = 0
     """Beside these: while another session's layers were computed."""
-    core_wait_nanoseconds: int = 0
-    """Of compute_nanoseconds: see BlockOutput."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -49,13 +47,6 @@ class _Times:
     computed: int = 0
     waited: int = 0
     queued: int = 0
-    starved: int = 0
-
-    def add(self, *, computed: int = 0, waited: int = 0, queued: int = 0, starved: int = 0) -> None:
-        self.computed += computed
-        self.waited += waited
-        self.queued += queued
-        self.starved += starved
 
 
 def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
@@ -97,25 +88,23 @@ class WholeLayers:
                 break
         return LayersOutput(
             hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=times.computed,
-            tile_wait_nanoseconds=times.waited, queue_nanoseconds=times.queued, core_wait_nanoseconds=times.starved,
+            tile_wait_nanoseconds=times.waited, queue_nanoseconds=times.queued,
         )  # fmt: skip
 
     def _run_some(self, layers: range, segments: Sequence[Segment], hidden: Floats, times: _Times) -> int:
         """Run layers in one native call, as many as can be run so; return how many. Raises: as `run`."""
         node = self._node
-        asked = time.perf_counter_ns()
-        with node.lock:
+        times.queued += node.wait_for_turn()
+        try:
             if node.is_closed:  # then weights that stay are gone
                 raise SliceMismatch("its slice is closed")
-            started, worked = time.perf_counter_ns(), node.executor.worked_nanoseconds()
             done = self._native.run(layers, segments, hidden)
-            starved = node.executor.core_wait(time.perf_counter_ns() - started, worked) if done.layer_count else 0
             self._uncounted += done.block_nanoseconds
-            times.add(queued=started - asked, starved=starved)
-            node.count_waits(started - asked, starved)
+        finally:
+            node.lock.release()
         if done.layer_count:
             nanoseconds = sum(done.block_nanoseconds)
-            times.add(computed=nanoseconds)
+            times.computed += nanoseconds
             self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
         return done.layer_count
 
@@ -131,17 +120,15 @@ class WholeLayers:
         output: Floats | None = None
         for kind in BLOCK_KINDS:
             normed = self._residual.block_input(kind, layer, hidden, output)
-            asked = time.perf_counter_ns()
-            with self._node.lock:
-                queued = time.perf_counter_ns() - asked
+            times.queued += self._node.wait_for_turn()
+            try:
                 block = self._node.executor.run(kind, layer, segments, normed)
                 self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
-                self._node.count_waits(queued, block.core_wait_nanoseconds)
+            finally:
+                self._node.lock.release()
             output = block.partial
             self._residual.finish(kind, layer, output)
-            times.add(
-                computed=block.compute_nanoseconds, waited=block.tile_wait_nanoseconds, queued=queued,
-                starved=block.core_wait_nanoseconds,
-            )  # fmt: skip
+            times.computed += block.compute_nanoseconds
+            times.waited += block.tile_wait_nanoseconds
         if output is not None:
             hidden += output

@@ -54,10 +54,7 @@ class _FixedExecutor(Executor):
 
     def __init__(self, hidden_size: int) -> None:
         self._output = BlockOutput(
-            partial=np.zeros((1, hidden_size), np.float32),
-            compute_nanoseconds=0,
-            tile_wait_nanoseconds=0,
-            core_wait_nanoseconds=0,
+            partial=np.zeros((1, hidden_size), np.float32), compute_nanoseconds=0, tile_wait_nanoseconds=0
         )
 
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> BlockOutput:

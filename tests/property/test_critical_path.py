@@ -32,7 +32,7 @@ WAY = Way(points=((0.0, 0.002), (1e6, 1.002)))
 HOSTILE = st.integers(-(1 << 62), 1 << 62)
 NANOSECONDS = st.one_of(st.integers(0, 10**9), HOSTILE)
 SECONDS = st.floats(0, 2)
-SHARES = st.floats(0, 1)
+SHARES = st.floats(0, 5)
 
 
 def make_part(rank: int = 0, arrived: float = 1.0, **told: int) -> RankRound:
@@ -173,13 +173,13 @@ def test_half_the_bytes_save_half_of_their_time() -> None:
 
 
 def test_a_share_of_starving_follows_a_count_that_only_grows() -> None:
-    """More than one thread at once counts as all of the time; a node that was started again begins anew."""
+    """Threads that waited at once count each; a node that was started again begins anew."""
     share = StarvedShare()
     share.heard(0, 10.0)
     share.heard(500_000_000, 11.0)
     assert share.share == pytest.approx(0.5)
     share.heard(9_500_000_000, 12.0)
-    assert share.share == 1.0
+    assert share.share == pytest.approx(9.0)
     share.heard(100, 12.5)
     share.heard(100, 14.0)
     assert share.share == 0.0
@@ -203,3 +203,11 @@ def test_more_bytes_never_take_less_time(sizes: list[int], more: int) -> None:
     way = Way(points=tuple((float(size), 0.001 * (1 + place)) for place, size in enumerate(sorted(sizes))))
     assert way.seconds(more) <= way.seconds(more + 100)
     assert all(way.seconds(size) == pytest.approx(seconds) for size, seconds in way.points)
+
+
+def test_of_what_nobody_explains_a_core_gains_the_nodes_part_only() -> None:
+    """The rest was the coordinator's, and no core of the node gives that back."""
+    record = make_record(make_part(handling_nanoseconds=10**8), sent=0.0, finished=1.0)
+    parts = finished(record, 0.0, starved=1.0, own=1.0)
+    facts = facts_of([record], [Way(points=((0.0, 0.0),))], parts, at=0.0, seconds=1.0, row_count=1, token_count=1)
+    assert facts.gains[0, CORE_WAIT] == pytest.approx(0.45)

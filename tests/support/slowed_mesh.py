@@ -124,7 +124,8 @@ class SlowedMesh:
 
         self._wait(is_enough, f"{LEAST_SWEEPS} sweeps")
         found = self.why()
-        print(f"{1000 * found['seconds_per_sweep']:.0f} ms: {found['said']}")
+        parts = ", ".join(f"{one['node']} {one['cause']} {1000 * one['seconds']:.0f}" for one in found["parts"])
+        print(f"{1000 * found['seconds_per_sweep']:.0f} ms ({parts}): {found['said']}")
         return found
 
     def _wait(self, holds: Callable[[observe_pb2.ExplainResponse], bool], what: str) -> float:

@@ -108,7 +108,7 @@ def test_half_the_bytes_are_advised_once() -> None:
 
 def test_the_plan_of_now_is_seen_to_take_what_was_measured() -> None:
     """Else its ratio to others would mean nothing: computing and reading, as the planner adds them up."""
-    evidence = make_evidence({"processor_seconds": 0.5}, ("kitchen", "processor", 0.5), ("attic", "link", 0.1))
+    evidence = make_evidence({"processor_seconds": 0.3}, ("kitchen", "processor", 0.3), ("attic", "link", 0.6))
     predicted = SeenDevices(evidence).predicted(evidence.description.plan, [0, 1])
     assert predicted.seconds_per_token == pytest.approx(SECONDS, rel=0.1)
     disk = on_disk()
