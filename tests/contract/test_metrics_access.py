@@ -1,24 +1,24 @@
 """Who reads metrics beyond this machine, and who does not? A real coordinator and a real node, TLS on real sockets.
 
-Covers: observers and tokens on both pages, strangers of every kind, removal, renewal, certificates of earlier builds,
-connections that only hold a place. Does not cover: what an observer may call (test_observers_call_nothing.py), which
-series there are (test_metrics_page.py), the server's limits (tests/unit/test_page_server.py).
+Covers: observers and tokens on both pages, strangers of every kind, removal, connections that only hold a place.
+Does not cover: certificates that change (test_metrics_certificates.py), what an observer may call
+(test_observers_call_nothing.py), which series there are (test_metrics_page.py), the server's limits
+(tests/unit/test_page_server.py).
 """
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from common.errors import NameTaken, NoSuchNode
-from common.trust.certificates import COORDINATOR, NODE, OBSERVER, PeerName, has_metrics_name, make_authority, to_pem
+from common.trust.certificates import COORDINATOR, NODE, OBSERVER, PeerName, make_authority
 from common.trust.identity import Identity, keyed_from, load_identity
 from coordinator.membership.observers import AUTHORITY_FILE
 from coordinator.membership.owner_client import OwnerClient
@@ -30,64 +30,14 @@ from tests.support.mesh_members import LIMIT_SECONDS, forged, state_of, token_of
 from tests.support.scraping import observer_of, observing, scrape, showing, trusting
 from tests.support.sliced_models import SlicedModel
 from tests.support.waiting import wait_until
-
-TOKEN = "correct-horse-battery-staple"
-EVERYWHERE = "0.0.0.0:0"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Watched:
-    """A mesh of one node whose metrics are read from elsewhere."""
-
-    coordinator: Coordinator
-    node: RunningNode
-    state: Path
-    data: Path
-
-    @property
-    def ports(self) -> dict[str, int]:
-        page = self.coordinator.metrics_page
-        assert page is not None
-        return {"coordinator": page.port, "node": self.node.metrics_port}
-
-    @property
-    def authority(self) -> bytes:
-        return state_of(self.state).authority.certificate
+from tests.support.watched_mesh import EVERYWHERE, TOKEN, Watched, status_of, wait_for, watched_mesh
 
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory, sliced: SlicedModel) -> Iterator[Watched]:
     """Return a mesh of one node, both with pages for others, which take a token too."""
-    directory = tmp_path_factory.mktemp("watched")
-    state, data, token = directory / "state", directory / "data", directory / "token"
-    token.write_text(f"{TOKEN}\n")
-    token.chmod(0o600)
-    init_mesh(state, "home")
-    coordinator = Coordinator(state, "127.0.0.1:0", metrics_listen=EVERYWHERE, metrics_token_file=token)
-    node = None
-    try:
-        join_mesh(token_of(state), "kitchen", data, "127.0.0.1:0")
-        node = RunningNode(sliced.node_config(
-            coordinator=coordinator.address, data_directory=data, metrics_listen=EVERYWHERE, metrics_token_file=token,
-        ))  # fmt: skip
-        yield Watched(coordinator=coordinator, node=node, state=state, data=data)
-    finally:
-        if node is not None:
-            node.close()
-        coordinator.close()
-
-
-def status_of(port: int, context: ssl.SSLContext, token: str = "") -> int | str:
-    """Return a page's status, or the kind of error by which nobody came to see it."""
-    try:
-        return scrape(port, context, token).status
-    except OSError as error:
-        return type(error).__name__
-
-
-def wait_for(port: int, context: ssl.SSLContext, status: int) -> None:
-    """Wait for the next heartbeat, by which a node hears who may read."""
-    wait_until(lambda: status_of(port, context) == status, limit_seconds=LIMIT_SECONDS, what=f"status {status}")
+    with watched_mesh(tmp_path_factory.mktemp("watched"), sliced) as made:
+        yield made
 
 
 def test_an_observer_reads_every_page_by_one_name(watched: Watched, tmp_path: Path) -> None:
@@ -248,56 +198,6 @@ def test_a_name_belongs_to_a_node_or_to_an_observer(watched: Watched, tmp_path: 
     observer_of(watched.state, "eyes", tmp_path / "eyes")
     with pytest.raises(NameTaken, match="there is an observer called eyes"):
         join_mesh(token_of(watched.state), "eyes", tmp_path / "data", "127.0.0.1:0")
-
-
-def test_a_renewed_certificate_is_shown_without_a_restart(
-    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At the next handshake."""
-    context = observing(observer_of(watched.state, "renewing", tmp_path / "observer"))
-    before = scrape(watched.ports["coordinator"], context).shown
-    assert scrape(watched.ports["coordinator"], context).shown == before
-    monkeypatch.setattr("coordinator.membership.state.needs_renewal", lambda pem: pem == to_pem(before))
-    after = scrape(watched.ports["coordinator"], context)
-    assert (after.status, after.shown != before) == (200, True)
-    assert to_pem(after.shown) == load_identity(watched.state).own.certificate
-
-
-def test_certificates_of_earlier_builds_get_the_name_by_themselves(
-    tmp_path: Path, sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The coordinator's at its next handshake, a node's with its first heartbeat, and neither is made twice."""
-    with monkeypatch.context() as earlier:
-        earlier.setattr("common.trust.certificates.METRICS_NAME", "nobody.asks.shardmesh")
-        earlier.setattr("coordinator.membership.state.has_metrics_name", lambda certificate: True)
-        init_mesh(tmp_path / "state", "home")
-        coordinator = Coordinator(tmp_path / "state", "127.0.0.1:0")
-        join_mesh(token_of(tmp_path / "state"), "kitchen", tmp_path / "data", "127.0.0.1:0")
-        coordinator.close()
-    identities: list[Callable[[], Identity]] = [
-        lambda: load_identity(tmp_path / "state"), lambda: load_identity(tmp_path / "data" / IDENTITY_DIRECTORY),
-    ]  # fmt: skip
-    assert not any(has_metrics_name(identity().own.certificate) for identity in identities)
-    coordinator = Coordinator(tmp_path / "state", "127.0.0.1:0", metrics_listen=EVERYWHERE)
-    node = RunningNode(sliced.node_config(
-        coordinator=coordinator.address, data_directory=tmp_path / "data", metrics_listen=EVERYWHERE,
-    ))  # fmt: skip
-    try:
-        context = observing(observer_of(tmp_path / "state", "prometheus", tmp_path / "observer"))
-        assert coordinator.metrics_page is not None
-        assert status_of(coordinator.metrics_page.port, context) == 200
-        wait_for(node.metrics_port, context, 200)
-        made = [identity() for identity in identities]
-        silent = scrape(node.metrics_port, context).shown
-        with OwnerClient(tmp_path / "state") as owner:
-            wait_until(
-                lambda: owner.nodes().nodes[0].silent_seconds < 0.5, limit_seconds=LIMIT_SECONDS, what="a heartbeat"
-            )
-        assert [identity() for identity in identities] == made
-        assert scrape(node.metrics_port, context).shown == silent
-    finally:
-        node.close()
-        coordinator.close()
 
 
 def test_connections_that_only_hold_a_place_keep_no_observer_away(watched: Watched, tmp_path: Path) -> None:
