@@ -143,7 +143,7 @@ def _metrics_page(config: NodeConfig, series: NodeSeries, membership: Membership
         from common.trust.metrics_door import MetricsDoor
 
         token = None if config.metrics_token_file is None else BearerToken(config.metrics_token_file)
-        door = MetricsDoor(membership.identity, membership.observers.knows, token)
+        door = MetricsDoor(membership.identity, membership.observers, token)
     return MetricsPage(series.registry, place, door)
 
 

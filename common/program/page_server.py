@@ -67,7 +67,10 @@ class Door(Protocol):
         """Return a connection as it is read from now on; nothing is sent or read yet. Raises: OSError."""
 
     def greet(self, connection: socket.socket) -> None:
-        """Do the handshake of a wrapped connection. Raises: OSError: it has failed."""
+        """Do the handshake of a wrapped connection.
+
+        Raises: PermissionError: in words, why somebody is not believed; OSError: it has failed.
+        """
 
     def refusal(self, connection: socket.socket, authorization: str) -> Reply | None:
         """Return what a caller is answered instead who may not read; None: he may."""
@@ -170,8 +173,11 @@ class PageServer:
 
     def _serve(self, caller: _Caller) -> None:
         try:
-            with suppress(OSError):  # who breaks off, is too slow, or speaks no TLS, has no answer
-                self._answer(caller)
+            self._answer(caller)
+        except PermissionError as error:
+            self._tell(caller, str(error))
+        except OSError:  # who breaks off, is too slow, or speaks no TLS, has no answer
+            pass
         except Exception:  # the thread's edge: a page that cannot be made is no reason to end
             log.exception("a page of metrics could not be made")
         finally:
@@ -198,12 +204,17 @@ class PageServer:
             refused = None if self._door is None else self._door.refusal(caller.connection, authorization)
             if refused is None:
                 caller.is_let_in = True
-            elif (now := time.monotonic()) - self._told_at >= TELL_SECONDS:  # whoever asks again and again
-                self._told_at = now
-                log.warning("metrics were refused to %s: %s", caller.host, refused.content.decode().strip())
+            else:
+                self._tell(caller, refused.content.decode().strip())
             return refused
 
         return refusal
+
+    def _tell(self, caller: _Caller, why: str) -> None:
+        """Log why somebody is refused, not each time that he asks again."""
+        if (now := time.monotonic()) - self._told_at >= TELL_SECONDS:
+            self._told_at = now
+            log.warning("metrics were refused to %s: %s", caller.host, why)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -84,10 +84,10 @@ def make_request(key: bytes) -> bytes:
     return builder.sign(_private(key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def make_authority(mesh: str, now: datetime | None = None) -> KeyedCertificate:
-    """Return the authority of a new mesh."""
+def make_authority(mesh: str, now: datetime | None = None, *, of: str = "") -> KeyedCertificate:
+    """Return the authority of a new mesh. Args: of: what else it is the authority of: such a one is no mesh's own."""
     key = make_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"shardmesh {check_name(mesh)}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"shardmesh {of}{check_name(mesh)}")])
     private, now = _private(key), now or datetime.now(timezone.utc)
     certificate = (
         _builder(name, name, private.public_key(), now, AUTHORITY_LIFETIME)

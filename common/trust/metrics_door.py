@@ -4,8 +4,8 @@ Covers: the handshake, with a certificate that is renewed meanwhile; what a call
 Does not cover: connections and their limits (common/program/page_server.py), who is an observer (whoever makes a door
 is asked), tokens (bearer_token.py). Safe to call from several threads.
 
-A caller whose certificate another authority has signed, or which has ended, is refused by the handshake. One handshake
-a request and no tickets: who was removed is refused at his next one.
+A caller whose certificate another authority than that of observers has signed, a member's too, or which has ended, is
+refused by the handshake. One handshake a request and no tickets: who was removed is refused at his next one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
-from typing import cast
+from typing import Protocol, cast
 
 from common.errors import NotTrusted
 from common.machine.named_files import named_file
@@ -29,36 +29,49 @@ HOW = "a certificate that `coordinator-cli mesh invite --observer NAME --out DIR
 log = logging.getLogger(__name__)
 
 
+class Observers(Protocol):
+    """Who may read."""
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate, in PEM, of the authority that signs theirs; empty: there is none."""
+
+    def knows(self, serial: str) -> bool:
+        """Tell whether a certificate with this number is one of theirs and was not revoked."""
+
+
 class MetricsDoor:
     """Lets observers of one mesh in, and who has the token."""
 
     def __init__(
-        self, identity: Callable[[], Identity], is_good: Callable[[str], bool], token: BearerToken | None
+        self, identity: Callable[[], Identity], observers: Observers, token: BearerToken | None
     ) -> None:  # fmt: skip
-        """Args: identity: of who serves the page, asked at every handshake; is_good: tells by a certificate's serial
-        number whether it is an observer's and was not revoked; token: None: there is none.
-        """
-        self._ask_identity, self._is_good, self._token = identity, is_good, token
+        """Args: identity: of who serves the page, asked at every handshake, as observers are; token: None: no token."""
+        self._ask_identity, self._observers, self._token = identity, observers, token
         self._lock = threading.Lock()
-        self._identity = identity()
-        self._mesh = self._identity.peer.mesh
-        self._context = _context(self._identity)
+        first = identity()
+        self._mesh = first.peer.mesh
+        self._made_of = (first, observers.authority)
+        self._context = _context(*self._made_of)
 
     def wrapped(self, connection: socket.socket) -> socket.socket:
         """Return a connection that speaks TLS, before its handshake. Raises: OSError."""
         with self._lock:
-            identity = self._ask_identity()
-            if identity != self._identity:
+            wanted = (self._ask_identity(), self._observers.authority)
+            if wanted != self._made_of:
                 try:
-                    self._context, self._identity = _context(identity), identity
+                    self._context, self._made_of = _context(*wanted), wanted
                 except OSError:  # the one before is good for a third of its life
                     log.exception("the renewed certificate is not shown to who reads metrics yet")
             context = self._context
         return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def greet(self, connection: socket.socket) -> None:
-        """Do the handshake. Raises: OSError: it has failed."""
-        cast("ssl.SSLSocket", connection).do_handshake()
+        """Do the handshake. Raises: PermissionError: what was shown is not believed; OSError: it has failed."""
+        try:
+            cast("ssl.SSLSocket", connection).do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise PermissionError(f"it is no observer's certificate: {error.verify_message}") from error
 
     def refusal(self, connection: socket.socket, authorization: str) -> Reply | None:
         """Return what a caller is answered instead of the page, who has shown neither; None: he may read."""
@@ -75,7 +88,7 @@ class MetricsDoor:
             return _forbidden(str(error))
         if (peer.mesh, peer.role) != (self._mesh, OBSERVER):
             return _forbidden(f"{peer.uri} is no observer of this mesh: show {HOW}")
-        if not self._is_good(serial_of(certificate)):
+        if not self._observers.knows(serial_of(certificate)):
             return _forbidden(f"{peer.uri} was removed, or has a newer certificate, or is not known here yet")
         return None
 
@@ -84,13 +97,14 @@ def _forbidden(why: str) -> Reply:
     return Reply(status=403, content=f"{why}\n".encode())
 
 
-def _context(identity: Identity) -> ssl.SSLContext:
-    """Return how a handshake is done that shows a certificate to everybody and asks for one."""
+def _context(identity: Identity, observers_authority: bytes) -> ssl.SSLContext:
+    """Return how a handshake is done that shows a certificate to everybody and asks for an observer's."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.num_tickets = 0
-    context.verify_mode = ssl.CERT_OPTIONAL  # who shows none may have a token
-    context.load_verify_locations(cadata=identity.authority.decode("ascii"))
+    if observers_authority:
+        context.verify_mode = ssl.CERT_OPTIONAL  # who shows none may have a token
+        context.load_verify_locations(cadata=observers_authority.decode("ascii"))
     with named_file(identity.own.key + identity.own.certificate) as name:
         context.load_cert_chain(name)
     return context

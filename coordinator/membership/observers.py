@@ -1,19 +1,26 @@
 """Who may read the metrics of the mesh, and nothing else? Names, and the certificates that are good for them.
 
-Covers: letting in, letting in again, removing. Does not cover: how they are asked (services.py), the file (book.py),
-what a metrics page looks at (common/trust/metrics_door.py). Safe to call from several threads.
+Covers: letting in, letting in again, removing; an authority of their own.
+Does not cover: how they are asked (services.py), the file (book.py), what a metrics page looks at
+(common/trust/metrics_door.py). Safe to call from several threads.
 
+What observers show is signed by an authority that nothing trusts but metrics pages: no gRPC listener lets them finish a
+handshake, so they hold no worker there either. It is made with the first of them.
 A certificate is good when it is one of an observer's and has not ended; nodes hear of all of them with each heartbeat.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
-from common.errors import InputError, NameTaken, NoSuchNode
-from common.trust.certificates import check_name
+from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
+from common.machine.durable_files import replace_private
+from common.trust.certificates import KeyedCertificate, check_name, check_pair, make_authority
+from common.trust.identity import keyed_from, not_written
 from coordinator.membership.book import Book, Issued, Observer
 
+AUTHORITY_FILE = "observers.pem"
 MAX_OBSERVERS = 32
 MOST_SERIALS = 2
 """Of one observer: the newest, and the one before, so that its files can be replaced without a gap."""
@@ -22,8 +29,15 @@ MOST_SERIALS = 2
 class Observers:
     """The observers of one mesh."""
 
-    def __init__(self, book: Book) -> None:
-        self._book = book
+    def __init__(self, book: Book, directory: Path, mesh: str) -> None:
+        """Read their authority. Raises: InputError, NotTrusted: it cannot be used."""
+        self._book, self._path, self._mesh = book, directory / AUTHORITY_FILE, mesh
+        self._authority = _read_authority(self._path)
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate of their authority, in PEM; empty while there was never an observer."""
+        return b"" if self._authority is None else self._authority.certificate
 
     def all(self) -> list[Observer]:
         """Return the observers, by name."""
@@ -41,10 +55,11 @@ class Observers:
         """Return the certificates that nodes believe: at most MAX_OBSERVERS * MOST_SERIALS."""
         return [serial for observer in self.all() for serial in observer.serials]
 
-    def admit(self, name: str, issue: Callable[[], Issued]) -> Issued:
+    def admit(self, name: str, issue: Callable[[KeyedCertificate], Issued]) -> Issued:
         """Return a new certificate of an observer; the one that it had last stays good as well.
 
-        Raises: InputError, NameTaken; ResourceError: it cannot be written down; what `issue` raises.
+        Args: issue: asked with the authority that signs it. Raises: InputError, NameTaken; DiskFull, ResourceError: it
+        cannot be written down; what `issue` raises.
         """
         check_name(name)
         with self._book.lock:
@@ -54,7 +69,7 @@ class Observers:
             if name not in kept.observers and len(kept.observers) >= MAX_OBSERVERS:
                 raise InputError(f"a mesh has at most {MAX_OBSERVERS} observers; remove some (coordinator-cli mesh "
                                  "remove NAME)")  # fmt: skip
-            issued = issue()
+            issued = issue(self._made_authority())
             before = kept.observers[name].serials if name in kept.observers else ()
             serials = (*before, issued.serial)[-MOST_SERIALS:]
             observer = Observer(name=name, serials=serials, certificate_ends=issued.ends)
@@ -69,3 +84,27 @@ class Observers:
             if name not in kept.observers:
                 raise NoSuchNode(f"there is no observer called '{name[:60]}' in this mesh")
             self._book.change(observers={other: kept.observers[other] for other in kept.observers if other != name})
+
+    def _made_authority(self) -> KeyedCertificate:
+        if self._authority is None:
+            made = make_authority(self._mesh, of="observers of ")
+            try:
+                replace_private(self._path, made.key + made.certificate)
+            except OSError as error:
+                raise not_written(self._path.parent, error) from error
+            self._authority = made
+        return self._authority
+
+
+def _read_authority(path: Path) -> KeyedCertificate | None:
+    try:
+        authority = keyed_from(path.read_bytes())
+        check_pair(authority)
+        return authority
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
+    except NotTrusted as error:
+        raise NotTrusted(f"{path} is damaged ({error}); restore it from a copy, or remove it and invite observers anew"
+                         ) from error  # fmt: skip

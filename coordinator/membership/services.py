@@ -96,9 +96,10 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
             metrics_url(request.metrics, context.peer()),
         )  # fmt: skip
+        observers = self._state.observers
         return mesh_pb2.HeartbeatResponse(
             interval_seconds=HEARTBEAT_SECONDS,
-            observers=mesh_pb2.GoodObservers(serials=self._state.observers.good_serials()),
+            observers=mesh_pb2.GoodObservers(serials=observers.good_serials(), authority=observers.authority),
         )
 
     @guarded
@@ -159,19 +160,17 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     ) -> mesh_pb2.InviteObserverResponse:
         if not 1 <= request.valid_days <= MOST_VALID_DAYS:
             raise InputError(f"a certificate for {request.valid_days} days; from 1 to {MOST_VALID_DAYS} are possible")
-        authority = self._state.authority
-        left = lifetime_of(authority.certificate)[1] - datetime.now(timezone.utc)
-        if left <= timedelta():
-            raise InputError("the mesh's authority has ended, by this device's clock; a new mesh is needed "
-                             "(coordinator-cli mesh init)")  # fmt: skip
-        lifetime = min(timedelta(days=request.valid_days), left)
         peer = PeerName(mesh=self._state.name, role=OBSERVER, name=request.name)
-        issued = self._state.observers.admit(
-            request.name, lambda: _issued(authority, request.certificate_request, peer, lifetime)
-        )
+
+        def issue(authority: KeyedCertificate) -> Issued:
+            left = lifetime_of(authority.certificate)[1] - datetime.now(timezone.utc)
+            lifetime = max(timedelta(), min(timedelta(days=request.valid_days), left))
+            return _issued(authority, request.certificate_request, peer, lifetime)
+
+        issued = self._state.observers.admit(request.name, issue)
         log.info("%s may read metrics", request.name)
         return mesh_pb2.InviteObserverResponse(
-            certificate=issued.certificate, authority=authority.certificate, certificate_ends=issued.ends
+            certificate=issued.certificate, authority=self._state.authority.certificate, certificate_ends=issued.ends
         )
 
     @guarded

@@ -118,10 +118,10 @@ def open_mesh_state(directory: Path) -> MeshState:
     except NotTrusted as error:
         raise NotTrusted(f"{directory / AUTHORITY_KEY_FILE} is damaged ({error}); restore it from a copy: without it "
                          "no device can join, and no certificate be renewed") from error  # fmt: skip
-    book = Book(directory)
+    book, name = Book(directory), mesh_of(certificate)
     return MeshState(
-        directory=directory, name=mesh_of(certificate), authority=authority, members=Members(book),
-        observers=Observers(book), invites=Invites(book),
+        directory=directory, name=name, authority=authority, members=Members(book),
+        observers=Observers(book, directory, name), invites=Invites(book),
     )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
 from common.trust.metrics_door import MetricsDoor
 from common.trust.metrics_place import is_for_others, metrics_place
-from common.trust.tls import caller_of, check_member, mutual_server_credentials
+from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.rpc import bind, make_server, split_host_port
 from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
@@ -121,7 +121,7 @@ class Coordinator:
         )
         self._standard = StandardServices(
             members, mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name,
-            generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name, check_caller=check_member,
+            generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
         )  # fmt: skip
         self.address = bind(members, address, mutual_server_credentials(self._state.identity))
         self._port = split_host_port(self.address)[1]
@@ -210,7 +210,7 @@ class Coordinator:
         if not is_for_others(place):
             return None
         token = None if token_file is None else BearerToken(token_file)
-        return MetricsDoor(self._state.identity, self._state.observers.knows, token)
+        return MetricsDoor(self._state.identity, self._state.observers, token)
 
     def _check_owner(self, context: grpc.ServicerContext) -> None:
         """Let only the mesh's owner through, who has the coordinator's own identity. Raises: NotTrusted."""

@@ -168,7 +168,7 @@ class Membership:
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
         knows_observers = response.HasField("observers")  # an older one does not, nor the name
         if knows_observers:
-            self.observers.hear(response.observers.serials)
+            self.observers.hear(response.observers.serials, response.observers.authority)
         return knows_observers
 
     def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:

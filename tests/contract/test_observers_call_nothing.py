@@ -1,11 +1,13 @@
 """May somebody who reads metrics do anything else? Every method of every service, called by an observer.
 
-Covers: the coordinator's listeners for members and for devices, a node's; health and reflection too.
+Covers: the coordinator's listeners for members and for devices, a node's; health and reflection too; places that calls
+without a message would hold.
 Does not cover: the owner's socket, which no certificate opens, and metrics themselves (test_metrics_access.py).
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,15 +17,15 @@ from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from common.trust.certificates import COORDINATOR, NODE, PeerName
+from common.trust.certificates import COORDINATOR, NODE, KeyedCertificate, PeerName
 from common.trust.identity import Identity
 from common.trust.tls import secure_channel
 from coordinator.membership.state import init_mesh
-from coordinator.program.daemon import Coordinator
+from coordinator.program.daemon import MEMBER_WORKERS, Coordinator
 from protos.shardmesh.v1 import generation_pb2, links_pb2, mesh_pb2, models_pb2, shard_pb2, slices_pb2
 from shardnode.membership.join import join_mesh
 from shardnode.run import RunningNode
-from tests.support.mesh_members import LIMIT_SECONDS, state_of, token_of
+from tests.support.mesh_members import LIMIT_SECONDS, beat, joined, token_of
 from tests.support.scraping import observer_of
 from tests.support.sliced_models import SlicedModel
 
@@ -33,8 +35,9 @@ CONTRACTS: tuple[FileDescriptor, ...] = tuple(
         generation_pb2, links_pb2, mesh_pb2, models_pb2, shard_pb2, slices_pb2, health_pb2, reflection_pb2,
     )
 )  # fmt: skip
-STANDARD = {"grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
-REFUSED, NOT_THERE = "PERMISSION_DENIED", "UNIMPLEMENTED"
+REFUSED_BY_TLS, REFUSED, NOT_THERE = "UNAVAILABLE", "PERMISSION_DENIED", "UNIMPLEMENTED"
+HOME = PeerName(mesh="home", role=COORDINATOR, name="home")
+CALL_SECONDS = 2.0
 
 
 def methods() -> list[str]:
@@ -61,38 +64,56 @@ def answers(channel: grpc.Channel) -> dict[str, str]:
     return found
 
 
-def services_with(found: dict[str, str], status: str) -> set[str]:
-    """Return the services all of whose methods end so."""
-    services = {method.split("/")[1] for method in found}
-    return {
-        service
-        for service in services
-        if {code for method, code in found.items() if method.split("/")[1] == service} == {status}
-    }
-
-
 @pytest.fixture
 def observer(tmp_path: Path) -> Iterator[tuple[Coordinator, Identity]]:
     """Return a mesh's coordinator and the identity of somebody who may read its metrics."""
     init_mesh(tmp_path / "state", "home")
     coordinator = Coordinator(tmp_path / "state", "127.0.0.1:0")
     files = observer_of(tmp_path / "state", "prometheus", tmp_path / "observer")
-    own = type(state_of(tmp_path / "state").identity().own)(
-        key=files.key.read_bytes(), certificate=files.certificate.read_bytes()
-    )
+    own = KeyedCertificate(key=files.key.read_bytes(), certificate=files.certificate.read_bytes())
     yield coordinator, Identity(authority=files.authority.read_bytes(), own=own)
     coordinator.close()
 
 
 def test_the_coordinator_answers_an_observer_nothing(observer: tuple[Coordinator, Identity]) -> None:
-    """Every service of the members' listener refuses it, health and reflection too; others are not there."""
+    """No method of any service, health and reflection neither: the handshake does not come to its end."""
     coordinator, identity = observer
-    peer = PeerName(mesh="home", role=COORDINATOR, name="home")
-    with secure_channel(coordinator.address, identity, peer) as channel:
-        found = answers(channel)
-    here = {"shardmesh.v1.MeshService", "shardmesh.v1.GenerationService", *STANDARD}
-    assert services_with(found, REFUSED) == here
-    assert services_with(found, NOT_THERE) == {method.split("/")[1] for method in found} - here
+    with secure_channel(coordinator.address, identity, HOME) as channel:
+        assert set(answers(channel).values()) == {REFUSED_BY_TLS}
+
+
+def test_a_node_answers_an_observer_nothing(
+    observer: tuple[Coordinator, Identity], sliced: SlicedModel, tmp_path: Path
+) -> None:
+    """No method of any service either."""
+    coordinator, identity = observer
+    join_mesh(token_of(tmp_path / "state"), "kitchen", tmp_path / "data", "127.0.0.1:0")
+    node = RunningNode(sliced.node_config(coordinator=coordinator.address, data_directory=tmp_path / "data"))
+    try:
+        with secure_channel(node.address, identity, PeerName(mesh="home", role=NODE, name="kitchen")) as channel:
+            assert set(answers(channel).values()) == {REFUSED_BY_TLS}
+    finally:
+        node.close()
+
+
+def test_an_observer_holds_nobodys_place(observer: tuple[Coordinator, Identity], tmp_path: Path) -> None:
+    """gRPC takes a worker when a call opens: with calls that never say anything it kept all nodes unheard."""
+    coordinator, identity = observer
+    member = joined(tmp_path / "state", "kitchen", tmp_path / "data")
+    ending = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        ending.wait(LIMIT_SECONDS)
+        yield from ()
+
+    with secure_channel(coordinator.address, identity, HOME) as channel:
+        call = channel.stream_stream(
+            "/shardmesh.v1.MeshService/Heartbeat", request_serializer=bytes, response_deserializer=bytes
+        )
+        calls = [call(nothing(), timeout=CALL_SECONDS, wait_for_ready=True) for _ in range(MEMBER_WORKERS + 12)]
+        assert {held.code().name for held in calls} == {"DEADLINE_EXCEEDED"}  # it has been tried for so long
+        assert beat(coordinator, member) is None
+        ending.set()
 
 
 def test_the_door_for_devices_lets_no_observer_in(observer: tuple[Coordinator, Identity], tmp_path: Path) -> None:
@@ -102,27 +123,11 @@ def test_the_door_for_devices_lets_no_observer_in(observer: tuple[Coordinator, I
     door = coordinator._door
     assert door is not None
     (address,) = door.addresses()
-    with secure_channel(address, identity, PeerName(mesh="home", role=COORDINATOR, name="home")) as channel:
+    with secure_channel(address, identity, HOME) as channel:
         found = answers(channel)
-    assert services_with(found, REFUSED) == {"shardmesh.v1.JoinService"}
+    refused = {method for method, status in found.items() if status == REFUSED}
+    assert refused == {"/shardmesh.v1.JoinService/Join"}
     assert set(found.values()) == {REFUSED, NOT_THERE}
-
-
-def test_a_node_answers_an_observer_nothing(
-    observer: tuple[Coordinator, Identity], sliced: SlicedModel, tmp_path: Path
-) -> None:
-    """Every service of its listener refuses it, health and reflection too."""
-    coordinator, identity = observer
-    join_mesh(token_of(tmp_path / "state"), "kitchen", tmp_path / "data", "127.0.0.1:0")
-    node = RunningNode(sliced.node_config(coordinator=coordinator.address, data_directory=tmp_path / "data"))
-    try:
-        with secure_channel(node.address, identity, PeerName(mesh="home", role=NODE, name="kitchen")) as channel:
-            found = answers(channel)
-    finally:
-        node.close()
-    here = {f"shardmesh.v1.{name}" for name in ("ShardService", "LinkService", "SliceService")} | STANDARD
-    assert services_with(found, REFUSED) == here
-    assert services_with(found, NOT_THERE) == {method.split("/")[1] for method in found} - here
 
 
 def test_no_service_is_left_out() -> None:

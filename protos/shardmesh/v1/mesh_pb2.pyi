@@ -81,10 +81,12 @@ class HeartbeatResponse(_message.Message):
     def __init__(self, interval_seconds: _Optional[float] = ..., observers: _Optional[_Union[GoodObservers, _Mapping]] = ...) -> None: ...
 
 class GoodObservers(_message.Message):
-    __slots__ = ("serials",)
+    __slots__ = ("serials", "authority")
     SERIALS_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
     serials: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, serials: _Optional[_Iterable[str]] = ...) -> None: ...
+    authority: bytes
+    def __init__(self, serials: _Optional[_Iterable[str]] = ..., authority: _Optional[bytes] = ...) -> None: ...
 
 class RenewCertificateRequest(_message.Message):
     __slots__ = ("certificate_request",)
