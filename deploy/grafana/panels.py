@@ -133,7 +133,7 @@ def bars(teaching: Teaching, query: Query, unit: str, *, steps: Steps, most: flo
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """One number of each row of a table."""
 
