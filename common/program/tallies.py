@@ -21,7 +21,6 @@ from typing import Generic, TypeVar
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 
 class Tally:
@@ -136,7 +135,7 @@ class HistogramTallies(_Tallies[HistogramTally]):
     ) -> None:  # fmt: skip
         """Args: bounds: as HistogramTally; the others: as _Tallies."""
         self._bounds = tuple(float(bound) for bound in bounds)
-        self._names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
+        self._names = [*map(str, self._bounds), "+Inf"]
         super().__init__(name, documentation, labels, registry=registry, keeps=keeps)
 
     def _new(self) -> HistogramTally:

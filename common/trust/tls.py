@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 
 from common.errors import NodeLost, NotTrusted
-from common.trust.certificates import PeerName, peer_from_uri, to_pem
+from common.trust.certificates import OBSERVER, PeerName, peer_from_uri, to_pem
 from common.trust.identity import Identity
 from common.wire.rpc import PING_SECONDS, channel_options, split_host_port
 
@@ -68,6 +68,13 @@ def open_server_credentials(identity: Identity) -> grpc.ServerCredentials:
 def caller_of(context: grpc.ServicerContext) -> PeerName:
     """Return who calls. Raises: NotTrusted: nobody that TLS has made sure of."""
     return peer_from_uri(_shown(context, "peer_spiffe_id").decode("ascii", errors="replace"))
+
+
+def check_member(context: grpc.ServicerContext) -> None:
+    """Raise NotTrusted for who may only read metrics: to an observer not even health is told."""
+    caller = caller_of(context)
+    if caller.role == OBSERVER:
+        raise NotTrusted(f"{caller.uri} may read metrics and nothing else")
 
 
 def caller_certificate(context: grpc.ServicerContext) -> bytes:

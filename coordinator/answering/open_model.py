@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Protocol
 
 from common.compute.backend import backend_named
-from common.machine.operating_system import own_memory, usable_core_count
+from common.machine.operating_system import give_free_heap_back, own_memory, usable_core_count
 from common.weights.manifest import read_manifest
 from common.weights.tile_source import TileStats
 from coordinator.answering.answer_series import AnswerSeries
@@ -23,10 +23,11 @@ from coordinator.answering.run_options import RunOptions
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
-from coordinator.engine.schedule import Schedule
+from coordinator.engine.schedule import Schedule, Tell
 from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.link_watch import LinkWatch, measure_sessions
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.connecting import connect_nodes
 from protos.shardmesh.v1 import shard_pb2
@@ -101,6 +102,10 @@ class OpenModel:
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()
+            measure_sessions(ranks)
+            if run.mesh is not None:  # the ways within one host do not change
+                names, channels = [node.name for node in self.nodes], [node.channel for node in self.nodes]
+                opening.callback(LinkWatch(names, channels, ranks.path).close)
             prompt_tokens = series.requests.of(model.name).prompt_tokens
             self.engine = Engine(ranks, ends, head, schedule or Schedule(), series.sweeps, prompt_tokens)
             self._ends, self._head = ends, head
@@ -151,6 +156,15 @@ class OpenModel:
                 "read_bytes": stats.read_bytes, "checksum_nanoseconds": stats.checksum_nanoseconds,
             }  # fmt: skip
         return memory
+
+    def rest(self) -> list[Tell]:
+        """Tell the ranks that all sequences have ended, and give back what the last ones took; in the engine's thread.
+
+        Raises: NodeError.
+        """
+        news = self.engine.step()
+        give_free_heap_back()
+        return news
 
     def interrupt(self) -> None:
         """Break off a sweep under way, which ends in NodeLost. From any thread."""

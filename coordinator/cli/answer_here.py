@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from common.compute.backend import NATIVE
 from common.compute.matmul import kernels
 from common.machine.operating_system import share_heaps
-from common.program.metrics_page import MetricsPage
+from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.process_series import make_registry
 from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import Prepared
@@ -51,7 +51,7 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
 
             closing.callback(HealthService(request.master_address).close)
         if request.metrics_port is not None:
-            closing.callback(MetricsPage(series.registry, request.metrics_port).close)
+            closing.callback(MetricsPage(series.registry, MetricsPlace(port=request.metrics_port)).close)
         model = LocalModel(request.model)
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)
@@ -69,7 +69,7 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=tokenizer))
         answer = write_events(events, screen)
     if request.json_output:
-        write_json(answer)
+        write_json(answer, opened.engine.ranks.path.seconds_by_node())
     else:
         write_report(answer, f" ({_engine(request.run)})")
 

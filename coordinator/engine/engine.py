@@ -91,10 +91,14 @@ class Engine:
         for sequence in run.opens:
             sequence.begun_at = sequence.begun_at or started
         self.reading.begin(run, started)
-        hidden = self._ends.embed([token_id for part in run.parts for token_id in part.token_ids])
+        token_ids = [token_id for part in run.parts for token_id in part.token_ids]
+        self.ranks.path.begin(len(token_ids))
+        hidden = self._ends.embed(token_ids)
         passed = self._layers.run(self._sweep(run), hidden)
         done = self._predict(run, passed)
-        self._count(run, done, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        self.ranks.path.swept(seconds, row_count=len(token_ids), token_count=len(done.predicted))
+        self._count(run, done, seconds)
         return self.schedule.handle(done)
 
     def settle(self) -> None:

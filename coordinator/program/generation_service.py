@@ -17,6 +17,7 @@ import grpc
 from common.errors import NodeError, ShardmeshError
 from common.program.logs import entry
 from common.wire.rpc import abort_with, guarded
+from coordinator.answering.explaining import Explaining
 from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModels
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -41,6 +42,7 @@ class Generator:
     ) -> None:  # fmt: skip
         self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
         self._mesh, self._series = mesh, series
+        self.explaining = Explaining()
         self._lock = threading.Lock()
         self._answers: Answers | None = None
         self._answering: Counter[str] = Counter()
@@ -118,7 +120,9 @@ class Generator:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
-                source = MeshModels(self._state_directory, self._mesh, self._series, self._wire_dtype, self._backend)
+                source = MeshModels(
+                    self._state_directory, self._mesh, self._series, self._wire_dtype, self._backend, self.explaining
+                )
                 self._answers = Answers(source, self._series)
             return self._answers
 

@@ -18,6 +18,7 @@ class ProgramSeries:
     """Series of one coordinator. Labels are names of members and models and words of ours, never what a caller says."""
 
     def __init__(self, state: MeshState) -> None:
+        self.state = state
         self.registry = make_registry("coordinator")
         self.answers = AnswerSeries(self.registry)
         self.members = MemberSeries(self.registry, state)

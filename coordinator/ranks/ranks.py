@@ -19,6 +19,7 @@ from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
@@ -32,6 +33,7 @@ from coordinator.ranks.sweep import Summed, Sweep
 from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to
 from protos.shardmesh.v1 import shard_pb2
 
+Fill = Callable[[shard_pb2.RoundsRequest], None]
 LAYERS = "layers"
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
@@ -61,23 +63,19 @@ class Ranks:
         self._past = PastRounds(self.observers)
         self._limits = RoundLimits()
         self.node_names = self.node_names or [f"node{rank}" for rank in range(len(self.clients))]
-        self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told, self._note_slow)
+        names, noted = [client.name for client in self.clients], self.series.slow_noted(self.node_names)
+        self._slowness = SlowNodeWatch(names, self.told, noted)
         metrics = RoundMetrics(self.series, self.node_names)
-        self.observers[:0] = [metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe]
-        shares = self.identity.plan.shares
-        self._taking_part = {
-            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
-            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
-        }
+        self.path = PathWatch(self.node_names, self.series.path)
+        self.observers[:0] = [
+            metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
+        ]  # fmt: skip
+        self._taking_part = self.identity.taking_part()
         # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
-        with_heads = self._taking_part[ATTENTION]
-        self._is_first = {ATTENTION: True, FFN: any(rank not in with_heads for rank in self._taking_part[FFN])}
+        self._is_first = {ATTENTION: True, FFN: bool({*self._taking_part[FFN]} - {*self._taking_part[ATTENTION]})}
 
     def open(self) -> None:
-        """Open a session on every rank.
-
-        Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
-        """
+        """Open a session on every rank. Raises: SliceMismatch: a node holds something else; NodeError: one is gone."""
         self._slowness.start()
         hidden_size = self.identity.spec.hidden_size
         self._memory = RoundMemory(
@@ -100,9 +98,9 @@ class Ranks:
         for rank in range(len(self.clients)):
             self._submit(rank, message)
 
-    def settle(self) -> None:
-        """Wait until every rank has heard of all that was forgotten. Raises: NodeError."""
-        self._tell_all(lambda request: request.change_sequences.SetInParent(), "sequences_changed")
+    def settle(self, rank: int | None = None) -> None:
+        """Wait until every rank, or one, has heard of all that was forgotten. Raises: NodeError."""
+        self._tell(lambda request: request.change_sequences.SetInParent(), "sequences_changed", rank)
 
     def input_place(self, shape: Sequence[int]) -> Floats | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
@@ -117,9 +115,9 @@ class Ranks:
         started = time.perf_counter()
         request = self._request()
         block = request.run_block
-        block.sweep_id = sweep.sweep_id
-        block.layer = layer
+        block.sweep_id, block.layer = sweep.sweep_id, layer
         block.kind = _KINDS[kind]
+        block.tells_waits = self.path.is_looking
         block.segments.extend(sweep.segments)
         if layer == 0 and sweep.changes is not None and self._is_first[kind]:
             block.changes.CopyFrom(sweep.changes)
@@ -144,7 +142,7 @@ class Ranks:
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
             spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
-        parts = parts_of(taking_part, answers, results, sent_bytes)
+        parts = parts_of(taking_part, answers, results, sent_bytes, with_waits=self.path.is_looking)
         self._past.note(
             PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts)
         )  # fmt: skip
@@ -157,7 +155,7 @@ class Ranks:
 
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
-        self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
+        self._tell(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
     def run_layers(self, first_layer: int, sweep: Sweep, hidden: Floats) -> Summed:
         """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
@@ -171,6 +169,7 @@ class Ranks:
         layers = request.run_layers
         layers.sweep_id, layers.first_layer, layers.layer_count = sweep.sweep_id, first_layer, left
         layers.segments.extend(sweep.segments)
+        layers.tells_waits = self.path.is_looking
         if first_layer == 0 and sweep.changes is not None:
             layers.changes.CopyFrom(sweep.changes)
         encode_tensor(hidden, layers.input)
@@ -181,8 +180,7 @@ class Ranks:
         answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
         result = answers[0].response.layers_result
         if not 1 <= result.layer_count <= left:
-            fault = NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers")
-            raise self._counted(0, fault)
+            raise self._counted(0, NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
         try:
             output = widened(decode_tensor(result.output, shape=hidden.shape))
         except ShapeError as error:
@@ -193,7 +191,7 @@ class Ranks:
         if not is_finite or result.refused:
             where = f"layers {first_layer} to {next_layer - 1}"
             spoiled = self._spoiled(sweep, [0], [result], total, () if is_finite else [output], where)
-        parts = parts_of([0], answers, [result], {0: len(message)})
+        parts = parts_of([0], answers, [result], {0: len(message)}, with_waits=self.path.is_looking)
         finished = time.perf_counter()
         self._past.note(PastRound(
             sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, finished, parts
@@ -227,13 +225,14 @@ class Ranks:
         self._call_id += 1
         return shard_pb2.RoundsRequest(call_id=self._call_id)
 
-    def _tell_all(self, fill: Callable[[shard_pb2.RoundsRequest], None], expected: str) -> None:
+    def _tell(self, fill: Fill, expected: str, rank: int | None = None) -> None:
+        ranks = range(len(self.clients)) if rank is None else [rank]
         request = self._request()
         fill(request)
         message = request.SerializeToString()
-        for rank in range(len(self.clients)):
-            self._submit(rank, message)
-        self._collect(range(len(self.clients)), expected, expected)
+        for one in ranks:
+            self._submit(one, message)
+        self._collect(ranks, expected, expected)
 
     def _submit(self, rank: int, message: bytes, files: Sequence[int] = ()) -> None:
         try:
@@ -283,10 +282,8 @@ class Ranks:
         """Have everybody look at the records of all rounds so far; for the end of a sweep."""
         self._past.pass_on()
 
-    def _refused(self, rank: int, error: ShapeError) -> NodeFault:
-        fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
-        self._counted(rank, fault)
-        return fault
+    def _refused(self, rank: int, error: ShapeError) -> ShardmeshError:
+        return self._counted(rank, NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}"))
 
     def _counted(self, rank: int, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
@@ -296,8 +293,4 @@ class Ranks:
         return error
 
     def _blame(self, rank: int | None, error: ShardmeshError) -> None:
-        """Count a failure; of no node where only the sum of all is wrong."""
-        self.series.node_failures.of("" if rank is None else self.node_names[rank], error.reason).value += 1
-
-    def _note_slow(self, rank: int, is_slow: bool) -> None:
-        self.series.node_slow.of(self.node_names[rank]).value = float(is_slow)
+        self.series.failed("" if rank is None else self.node_names[rank], error)

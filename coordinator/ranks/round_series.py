@@ -6,11 +6,13 @@ Covers: their names, and that a node which is a member no more has none. Does no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
+from common.errors import ShardmeshError
 from common.program.tallies import CounterTallies, GaugeTallies, HistogramTallies
+from coordinator.ranks.path_series import PathSeries
 
 ROUND_SECONDS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
 """Bounds of buckets: from a round on one machine to one of a long prompt over a slow link."""
@@ -52,6 +54,21 @@ class RoundSeries:
             f"{PREFIX}_node_slow", "1 while this node takes much longer than such rounds took before.", node,
             registry=r, keeps=self.keeps,
         )  # fmt: skip
+
+        self.path = PathSeries(r, self.keeps)
+
+    def failed(self, node: str, error: ShardmeshError) -> None:
+        """Count a failure. Args: node: empty where only the sum of all is wrong."""
+        self.node_failures.of(node, error.reason).value += 1
+
+    def slow_noted(self, node_names: Sequence[str]) -> Callable[[int, bool], None]:
+        """Return what shows whether a node is slow, by rank. Args: node_names: by rank."""
+        slow = [self.node_slow.of(name) for name in node_names]
+
+        def noted(rank: int, is_slow: bool) -> None:
+            slow[rank].value = float(is_slow)
+
+        return noted
 
     def keeps(self, node: str) -> bool:
         """Tell whether a node's series stay; what no node is to blame for does."""

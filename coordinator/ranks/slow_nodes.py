@@ -146,23 +146,23 @@ class SlowNodeWatch:
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._over(float("inf"))
+        self.note(None, float("inf"))
 
     def _watch(self) -> None:
         while not self._is_over.wait(LOOK_SECONDS):
             rank, key, since = self._waiting or (None, None, 0.0)
             now = time.perf_counter()
             slow = self._nodes.look(rank, key, now - since)
-            self._over(now)
-            if slow is not None:
-                self._slow_at[slow.rank] = now
-                self._noted(slow.rank, True)
+            self.note(slow, now)
             if slow is not None and now - self._told_at.get(slow.rank, -TOLD_AGAIN_SECONDS) >= TOLD_AGAIN_SECONDS:
                 self._told_at[slow.rank] = now
                 self._told(sentence(self._names[slow.rank], slow))
 
-    def _over(self, now: float) -> None:
-        """Note the ranks that were not found slow for a while."""
+    def note(self, slow: Slow | None, now: float) -> None:
+        """Note what a look has found, and the ranks that were not found slow for a while."""
+        if slow is not None:
+            self._slow_at[slow.rank] = now
+            self._noted(slow.rank, True)
         for rank in [one for one, at in self._slow_at.items() if now - at > SLOW_FOR_SECONDS]:
             del self._slow_at[rank]
             self._noted(rank, False)

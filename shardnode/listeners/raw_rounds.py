@@ -7,7 +7,7 @@ to ask a message for its size afterwards is to write it again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import grpc
@@ -22,8 +22,15 @@ SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
 class RawShardServicer(Protocol):
     """ShardService, its Rounds in bytes."""
 
-    Rounds: Callable[[Iterator[bytes], grpc.ServicerContext], Iterator[bytes]]
-    GetStats: Callable[[shard_pb2.GetStatsRequest, grpc.ServicerContext], shard_pb2.GetStatsResponse]
+    def Rounds(  # noqa: N802 - the name is the contract's
+        self, request_iterator: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        """See shard.proto."""
+
+    def GetStats(  # noqa: N802 - the name is the contract's
+        self, request: shard_pb2.GetStatsRequest, context: grpc.ServicerContext
+    ) -> shard_pb2.GetStatsResponse:
+        """See shard.proto."""
 
 
 def add_raw_servicer(servicer: RawShardServicer, server: grpc.Server) -> None:

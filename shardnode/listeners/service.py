@@ -173,11 +173,11 @@ class NodeServer:
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
-        credentials = None
+        credentials = check_standard = None
         if membership is not None and not config.listen.startswith("unix:"):
-            from common.trust.tls import mutual_server_credentials
+            from common.trust.tls import check_member, mutual_server_credentials
 
-            credentials = mutual_server_credentials(membership.identity)
+            credentials, check_standard = mutual_server_credentials(membership.identity), check_member
         else:
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
@@ -196,7 +196,7 @@ class NodeServer:
 
             links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check_beginning, measure), self._server)
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check_beginning), self._server)
-        self._standard = StandardServices(self._server, SERVICE_NAME)
+        self._standard = StandardServices(self._server, SERVICE_NAME, check_caller=check_standard)
         self.address = bind(self._server, config.listen, credentials)
         self._standard.serving()
 

@@ -42,7 +42,6 @@ from common.trust.tls import channel_to_authority, read_authority
 from common.wire.rpc import failures_of, split_host_port
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.membership.device_facts import device_facts
-from shardnode.membership.discovery import announced_addresses
 
 CONFIG_FILE, IDENTITY_DIRECTORY = "shardnode.toml", "identity"
 LIMIT_SECONDS = 10.0
@@ -68,7 +67,9 @@ def name_of_this_device() -> str:
     return name or "node"
 
 
-def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> JoinedMesh:
+def join_mesh(
+    token_text: str, name: str, data_directory: Path, listen: str, metrics_listen: str = ""
+) -> JoinedMesh:  # fmt: skip
     """Join the mesh that a token is for and write identity and config into the data directory.
 
     Wherever it breaks off, the same command goes on: the key is stored before it is shown to anybody, and to who asks
@@ -78,7 +79,8 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
     """
     token = parse_token(token_text)
     check_name(name)
-    split_host_port(listen)
+    for address in filter(None, (listen, metrics_listen)):
+        split_host_port(address)
     check_own(data_directory)
     directory, config = data_directory / IDENTITY_DIRECTORY, data_directory / CONFIG_FILE
     if (before := _joined_before(directory, config, token)) is not None:
@@ -95,7 +97,10 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
     coordinator = f"{split_host_port(address)[0]}:{response.mesh_port}"
     try:
         save_identity(directory, Identity(authority=authority, own=own))
-        _write_config(config, {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)})
+        values = {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)}
+        if metrics_listen:
+            values["metrics-listen"] = metrics_listen
+        _write_config(config, values)
     except DiskFull as error:
         raise DiskFull(f"{error}: the token stays good for this device, and the same command goes on from here"
                        ) from error  # fmt: skip
@@ -144,6 +149,9 @@ def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
             failures.append(error)
     if failures:
         raise failures[0]
+    # Here and not at the top: zeroconf takes 4 MB, of which a member that has joined would have nothing.
+    from shardnode.membership.discovery import announced_addresses
+
     for address in announced_addresses():
         with suppress(NodeError, NotTrusted):  # anybody may announce anything; the token's hash decides
             return address, read_authority(address, token.authority_fingerprint)

@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 
 from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
+from common.machine.core_wait import StarvedTime
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
@@ -65,7 +67,10 @@ class ShardNode:
         self.incarnation = secrets.randbits(62)
         self.compute_nanoseconds = 0
         self.tile_wait_nanoseconds = 0
+        self.queue_nanoseconds = 0
+        self.starved = StarvedTime()
         self._series.follow(lambda: self.tiles.stats, self.kv_cache)
+        self._series.follow_waits(lambda: self.queue_nanoseconds / 1e9, lambda: self.starved.nanoseconds() / 1e9)
 
     def close(self) -> None:
         """Let go of the slice; sessions that still use it get an error. May be called twice."""
@@ -74,6 +79,16 @@ class ShardNode:
         with self.lock:  # a kernel may still be reading what stays
             self.executor.forget()
             self._series.let_go()
+
+    def wait_for_turn(self) -> int:
+        """Take `lock`, to be released; return the nanoseconds that other sessions' blocks took meanwhile."""
+        if self.lock.acquire(blocking=False):
+            return 0
+        asked = time.perf_counter_ns()
+        self.lock.acquire()
+        queued = time.perf_counter_ns() - asked
+        self.queue_nanoseconds += queued
+        return queued
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""
@@ -102,6 +117,7 @@ class ShardNode:
             resident_bytes=tiles.resident_bytes,
             peak_weight_bytes=tiles.peak_held_bytes,
             kv_bytes=self.kv_cache.reserved_bytes,
+            kv_budget_bytes=self.kv_cache.budget_bytes,
             read_bytes=tiles.bytes_read_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,

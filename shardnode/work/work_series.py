@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
-from common.program.scraped_series import ScrapedGauge
+from common.program.scraped_series import ScrapedCounter, ScrapedGauge
 from common.program.tallies import CounterTallies, HistogramTallies
 from common.program.weight_series import WeightSeries
 from common.weights.slice_format import BLOCK_KINDS
@@ -39,6 +39,12 @@ class WorkSeries:
         self.tile_wait_seconds = CounterTallies(
             f"{PREFIX}_tile_wait_seconds", "Time that kernels waited for weights.", registry=r
         ).of()
+        self._queue = ScrapedCounter(
+            f"{PREFIX}_queue_seconds", "Time that blocks waited for another session's.", registry=r
+        )
+        self._core_wait = ScrapedCounter(
+            f"{PREFIX}_core_wait_seconds", "Time that threads, each by itself, were ready and had no core.", registry=r
+        )
         compute = HistogramTallies(
             f"{PREFIX}_compute_seconds", "Time in kernels, per block.", ["kind"], bounds=COMPUTE_SECONDS, registry=r
         )
@@ -53,8 +59,15 @@ class WorkSeries:
         self._kv_budget.show(lambda: cache.budget_bytes)
         self._sequences.show(lambda: cache.sequence_count)
 
+    def follow_waits(self, queue_seconds: Callable[[], float], core_wait_seconds: Callable[[], float]) -> None:
+        """Count what blocks of this slice wait for, beside what others did. Args: asked when the page is."""
+        self._queue.set_function(queue_seconds)
+        self._core_wait.set_function(core_wait_seconds)
+
     def let_go(self) -> None:
         """Show that there is no slice at work any more."""
         self.weights.let_go()
+        self._queue.let_go()
+        self._core_wait.let_go()
         for gauge in (self._peak, self._kv, self._kv_budget, self._sequences):
             gauge.show(lambda: 0)

@@ -28,6 +28,7 @@ from tests.support.waiting import wait_until
 
 DESK, PORT, NODE_PORT, RELAYED_PORT = "desk", 29500, 50051, 50061
 LIMIT_SECONDS = 60.0
+TOKEN_SECONDS = 600
 JUST_SECONDS = 1.5
 """Heartbeats come every second."""
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -39,18 +40,19 @@ class MeshOfHosts:
     def __init__(
         self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
         delays: dict[str, float] | None = None, options: Mapping[str, Sequence[str]] | None = None,
-        cores: Mapping[str, int] | None = None,
+        cores: Mapping[str, int] | None = None, coordinator_options: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Start everything.
 
         Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node; cores: the one
-        that a node may use.
+        that a node may use; coordinator_options: its further flags.
         """
         self._cores = cores or {}
         self.nodes = list(nodes)
         self.shell = Shell()
         self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
-        self._delays, self._options = delays or {}, options or {}
+        self._delays, self._options = delays or {}, dict(options or {})
+        self._coordinator_options = coordinator_options
         self.state = str(self.shell.home / "state")
         self.running: dict[str, Running] = {}
         try:
@@ -80,23 +82,29 @@ class MeshOfHosts:
         """Start a verb of coordinator-cli on desk."""
         return self.shell.start("coordinator-cli", *arguments, "--state-dir", self.state, inside=self._on(DESK))
 
-    def start_coordinator(self) -> None:
-        """Start the coordinator, and wait until it listens."""
+    def start_coordinator(self, *options: str) -> None:
+        """Start the coordinator, and wait until it listens. Args: options: besides its own."""
         running = self.shell.start(
-            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), inside=self._on(DESK)
-        )
+            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK),
+            *self._coordinator_options, *options, inside=self._on(DESK),
+        )  # fmt: skip
         self._wait_for(running, "mesh ")
         self.running[DESK] = running
 
-    def start_node(self, name: str) -> None:
-        """Start a node, and wait until it listens."""
-        more = list(self._options.get(name, ()))
+    def start_node(self, name: str, options: Sequence[str] = (), environment: Sequence[str] = ()) -> None:
+        """Start a node, and wait until it listens. Args: options: besides its own; environment: such as TZ=UTC."""
+        more = [*self._options.get(name, ()), *options]
         if name in self._delays:
             more += ["--advertise", f"{self.hosts.address(name)}:{RELAYED_PORT}"]
         config = f"{self.data(name)}/shardnode.toml"
-        running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=self._on(name))
+        inside = [*self._on(name), *(["env", *environment] if environment else [])]
+        running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=inside)
         self._wait_for(running, "serving ")
         self.running[name] = running
+
+    def set_options(self, name: str, *options: str) -> None:
+        """Start a node with other flags from now on."""
+        self._options[name] = options
 
     def stop(self, name: str) -> Finished:
         """Have a program end as systemd would."""
@@ -112,18 +120,13 @@ class MeshOfHosts:
         """Return a node's data directory."""
         return self.shell.home / name
 
-    def alive(self) -> int:
-        """Return how many nodes the coordinator has just heard; one whose cable was mended may not be heard yet.
-
-        Asked from here, since a program for each look delays them.
-        """
-        with suppress(ShardmeshError), OwnerClient(Path(self.state)) as owner:
-            return sum(is_alive(node) and node.silent_seconds < JUST_SECONDS for node in owner.nodes().nodes)
-        return 0
-
     def wait_until_alive(self) -> None:
-        """Wait until the coordinator hears every node."""
-        wait_until(lambda: self.alive() == len(self.nodes), limit_seconds=LIMIT_SECONDS, what="all nodes alive")
+        """Wait until the coordinator has just heard every node; one whose cable was mended may not be heard yet.
+
+        Asked from here and on one channel, since a program, or a channel, for each look delays them.
+        """
+        with OwnerClient(Path(self.state)) as owner:
+            wait_until(lambda: _alive(owner) == len(self.nodes), limit_seconds=LIMIT_SECONDS, what="all nodes alive")
 
     def load(self, model: Path, *options: str) -> str:
         """Load a model; return what was said."""
@@ -158,7 +161,8 @@ class MeshOfHosts:
         self.hosts.close()
 
     def _join(self, name: str) -> None:
-        token = self.cli("mesh", "invite").out.split()[-1]
+        with OwnerClient(Path(self.state)) as owner:
+            token = owner.invite(TOKEN_SECONDS).token
         joined = self.shell.run(
             "shardnode", "join", token, "--name", name, "--data-dir", str(self.data(name)), "--listen",
             f"{self.hosts.address(name)}:{NODE_PORT}", "--no-measure", inside=self._on(name),
@@ -191,3 +195,10 @@ class MeshOfHosts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _alive(owner: OwnerClient) -> int:
+    """Return how many nodes the coordinator has just heard; 0 while it does not answer."""
+    with suppress(ShardmeshError):
+        return sum(is_alive(node) and node.silent_seconds < JUST_SECONDS for node in owner.nodes().nodes)
+    return 0

@@ -23,7 +23,7 @@ from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
+VERBS = ("nodes", "models", "doctor", "status", "why", "unload small", "mesh invite", "mesh remove attic",
          "generate --coordinator 127.0.0.1:1 --prompt x", "generate --model nowhere --prompt x",
          "load nowhere", "load --cancel small")  # fmt: skip
 PROGRAM = """
@@ -63,7 +63,11 @@ MISTAKES = (
     "coordinator-cli plan {model} --wire-dtype int3", "coordinator-cli load {model}/nowhere",
     "coordinator-cli run x", "coordinator-cli mesh invite --lifetime x", "coordinator-cli mesh remove",
     "coordinator --wire-dtype int8", "coordinator --backend cuda",
-    "coordinator --metrics-port x", "coordinator --state-dir {model}/nowhere",
+    "coordinator --metrics-port x", "coordinator --metrics-listen 9400", "coordinator --metrics-token-file {model}",
+    "coordinator --metrics-port 1 --metrics-listen 127.0.0.1:1", "coordinator-cli mesh invite --observer prometheus",
+    "coordinator-cli mesh invite --observer Prom --out {model}", "coordinator-cli mesh invite --out {model}",
+    "shardnode --slice-dir {model} --metrics-listen 0.0.0.0:1", "shardnode join no-token --metrics-listen x",
+    "coordinator --state-dir {model}/nowhere",
     "shardnode", "shardnode --slice-dir {model}", "shardnode --slice-dir {model}/nowhere",
     "shardnode --memory-budget x --slice-dir {model}", "shardnode --threads -1 --slice-dir {model}",
     "shardnode join no-token", "shardnode join no-token --listen nowhere", "shardnode --coordinator nowhere",
@@ -230,3 +234,11 @@ def test_torch_that_is_not_there_is_told_in_one_line(shell: Shell, tmp_path: Pat
     model = write_tiny_checkpoint(tmp_path / "tiny")
     done = shell.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi", *more)
     assert "shardmesh[torch]" in done.error_line("coordinator-cli", EXIT_INPUT)
+
+
+@pytest.mark.parametrize("modules", ["shardnode.run, shardnode.membership.membership, shardnode.membership.join",
+                                     "coordinator.program.daemon"])  # fmt: skip
+def test_programs_that_serve_a_mesh_look_for_nobody(modules: str) -> None:
+    """zeroconf, 4 MB, is for devices that join by its help, and for a coordinator that lets them in."""
+    looked = f"import sys, {modules}\nassert 'zeroconf' not in sys.modules"
+    subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
