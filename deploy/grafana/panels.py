@@ -168,7 +168,7 @@ def rows(teaching: Teaching, key: str, columns: Sequence[Column], *, width: int 
     )
 
 
-def note(teaching: Teaching, *, width: int = 24, height: int = 4) -> text.Panel:
+def note(teaching: Teaching, *, width: int = 24, height: int = 3) -> text.Panel:
     """Return Markdown that says how to read what is below."""
     return text.Panel().title(teaching.title).mode(TextMode.MARKDOWN).content(teaching.what).span(width).height(height)
 

@@ -10,13 +10,13 @@ import json
 import math
 import re
 import textwrap
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.dates import DateFormatter, date2num
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from PIL import Image
@@ -95,10 +95,13 @@ class _Page:
         weight: str = "normal", align: str = "left",
     ) -> None:  # fmt: skip
         """Write a line, or several, from its upper left corner, or around a middle."""
-        self.figure.text(
-            left / self.width, 1 - top / self.height, text, color=colour, fontsize=size, fontweight=weight, ha=align,
-            va="top", linespacing=1.45,
-        )  # fmt: skip
+        lines = text.splitlines() or [""]
+        for number, line in enumerate(lines):
+            below = top + size * DPI / 72 * (0.95 + 1.5 * number)
+            self.figure.text(
+                left / self.width, 1 - below / self.height, line, color=colour, fontsize=size, fontweight=weight,
+                ha=align, va="baseline",
+            )  # fmt: skip
 
     def save(self, out: Path) -> None:
         """Write the PNG, with few colours: a small file."""
@@ -123,9 +126,10 @@ def _draw_lines(page: _Page, box: Box, panel: Panel, look: Look) -> bool:
     axes.tick_params(colors=FAINT, labelsize=7.5, length=0)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: as_text(value, defaults["unit"])))
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
-    axes.xaxis.set_major_formatter(DateFormatter("%H:%M"))
-    axes.xaxis.set_major_locator(MaxNLocator(max(2, int(width // 110))))
-    axes.set_xlim(_day(look.ends - look.seconds), _day(look.ends))
+    axes.set_axisbelow(True)
+    axes.set_xlim(look.ends - look.seconds, look.ends)
+    minutes = _whole_minutes(look, most=int(width // 80))
+    axes.set_xticks(minutes, [time.strftime("%H:%M", time.localtime(minute)) for minute in minutes])
     below: dict[float, float] = {}
     for curve, style in zip(curves, styles, strict=True):
         below = _draw_curve(axes, curve, style, below)
@@ -143,15 +147,16 @@ def _draw_lines(page: _Page, box: Box, panel: Panel, look: Look) -> bool:
 
 def _draw_curve(axes: Axes, curve: Curve, style: Style, below: dict[float, float]) -> dict[float, float]:
     """Draw a line, or an area on what is `below` it by time; return what the next one lies on."""
-    days = [_day(second) for second in curve.seconds]
     if not style.is_stacked:
-        axes.plot(days, curve.values, color=style.colour, linewidth=1.6, linestyle="--" if style.is_dashed else "-")
+        axes.plot(
+            curve.seconds, curve.values, color=style.colour, linewidth=1.6, linestyle="--" if style.is_dashed else "-"
+        )
         return below
     numbers = [0 if math.isnan(value) else value for value in curve.values]
     floor = [below.get(second, 0.0) for second in curve.seconds]
     top = [low + number for low, number in zip(floor, numbers, strict=True)]
-    axes.fill_between(days, floor, top, color=style.colour, alpha=0.75, linewidth=0)
-    axes.plot(days, top, color=style.colour, linewidth=0.9)
+    axes.fill_between(curve.seconds, floor, top, color=style.colour, alpha=0.75, linewidth=0)
+    axes.plot(curve.seconds, top, color=style.colour, linewidth=0.9)
     return below | dict(zip(curve.seconds, top, strict=True))
 
 
@@ -205,7 +210,10 @@ def _draw_bars(page: _Page, box: Box, panel: Panel, look: Look) -> bool:
 def _draw_table(page: _Page, box: Box, panel: Panel, look: Look) -> bool:
     rows = look.rows(panel)
     left, top, width, _ = box
-    names = list(panel["transformations"][-1]["options"]["renameByName"].values())
+    organized = panel["transformations"][-1]["options"]
+    names = [
+        organized["renameByName"][name] for name in sorted(organized["indexByName"], key=organized["indexByName"].get)
+    ]
     overrides = {one["matcher"]["options"]: one["properties"] for one in panel["fieldConfig"]["overrides"]}
     step = (width - 24) / len(names)
     for place, name in enumerate(names):
@@ -229,13 +237,16 @@ def _cell(value: str | float, properties: Mapping[str, Any]) -> tuple[str, str]:
 def _draw_text(page: _Page, box: Box, panel: Panel, look: Look) -> bool:
     del look
     plain = re.sub(r"[*`]", "", panel["options"]["content"])
-    lines = textwrap.wrap(plain, int(box[2] / 6.7))
+    lines = textwrap.wrap(plain, int(box[2] / 7.1))
     page.write(box[0] + 12, box[1] + 34, "\n".join(lines), size=9.5)
     return True
 
 
-def _day(second: float) -> float:
-    return float(date2num(0)) + second / 86400
+def _whole_minutes(look: Look, most: int) -> list[float]:
+    """Return instants for the axis of time: whole minutes, at most so many, equally far apart."""
+    step = next(minutes * 60 for minutes in (1, 2, 5, 10, 15, 30, 60, 360) if look.seconds / 60 / minutes <= most)
+    first = math.ceil((look.ends - look.seconds) / step) * step
+    return [float(second) for second in range(first, int(look.ends) + 1, step)]
 
 
 DRAWS = {

@@ -52,4 +52,4 @@ def test_what_grafana_does_not_know_is_noticed(scratch: Path, dashboards: dict[s
     said = "\n".join(complaints({"wrong": wrong}, scratch))
     assert "lists" in said
     assert "lineWidths" in said
-    assert "graphTooltip" in said or '"one"' in said
+    assert "DashboardCursorSync" in said
