@@ -8,7 +8,19 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard, table
 
 from deploy.grafana.frame import Panels, framed
-from deploy.grafana.panels import CAUSE_COLOURS, Column, Query, Steps, bars, lines, note, number, quantiles, rows
+from deploy.grafana.panels import (
+    CAUSE_COLOURS,
+    OF_A_NODE,
+    Column,
+    Query,
+    Steps,
+    bars,
+    lines,
+    note,
+    number,
+    quantiles,
+    rows,
+)
 from deploy.grafana.queries import MESH, used_by
 from deploy.grafana.texts import texts_of
 
@@ -108,7 +120,7 @@ def _speed() -> Panels:
     )
     yield lines(
         TEXTS["Which node a second goes to"],
-        [Query(f'label_replace({by_node}, "node", "coordinator", "node", "")', "{{node}}")],
+        [Query(f'label_replace({by_node}, "node", "coordinator", "node", "")', OF_A_NODE)],
         "percentunit",
         width=12,
         stacked=True,
@@ -118,7 +130,7 @@ def _speed() -> Panels:
     yield lines(
         TEXTS["Who is last"],
         [
-            Query(f"{last} / {of_all}", "{{node}}"),
+            Query(f"{last} / {of_all}", OF_A_NODE),
             Query(f"1 / max({MESH.at_once('shardmesh_coordinator_model_nodes')})", "fair share"),
         ],
         "percentunit",
@@ -126,12 +138,12 @@ def _speed() -> Panels:
     )
     yield lines(
         TEXTS["Round trip, median"],
-        [Query(MESH.quantile(0.5, "shardmesh_coordinator_round_trip_seconds", by="node"), "{{node}}")],
+        [Query(MESH.quantile(0.5, "shardmesh_coordinator_round_trip_seconds", by="node"), OF_A_NODE)],
         "s",
     )
     yield lines(
         TEXTS["Links"],
-        [Query(f"max by (node) ({MESH.at_once('shardmesh_coordinator_link_echo_seconds')})", "{{node}}")],
+        [Query(f"max by (node) ({MESH.at_once('shardmesh_coordinator_link_echo_seconds')})", OF_A_NODE)],
         "s",
     )
 
@@ -141,7 +153,7 @@ def _memory() -> Panels:
     budget = f"(max by (node) ({MESH.at_once('shardmesh_node_memory_budget_bytes')}) > 0)"
     yield bars(
         TEXTS["Memory of the budget"],
-        Query(f"{used} / {budget}", "{{node}}"),
+        Query(f"{used} / {budget}", OF_A_NODE),
         "percentunit",
         steps=Steps(0.95, 1),
         most=1,
@@ -150,7 +162,7 @@ def _memory() -> Panels:
     yield lines(
         TEXTS["Memory against budget"],
         [
-            Query(used, "{{node}}"),
+            Query(used, OF_A_NODE),
             Query(budget, "{{node}}: budget"),
             Query(f"max({MESH.at_once('shardmesh_coordinator_pss_bytes')})", "coordinator"),
         ],
@@ -167,11 +179,11 @@ def _memory() -> Panels:
 
 def _disks_and_links() -> Panels:
     yield lines(
-        TEXTS["Weights read"], [Query(MESH.rate("shardmesh_node_read_bytes_total", by="node"), "{{node}}")], "Bps"
+        TEXTS["Weights read"], [Query(MESH.rate("shardmesh_node_read_bytes_total", by="node"), OF_A_NODE)], "Bps"
     )
     yield lines(
         TEXTS["Waiting for weights"],
-        [Query(MESH.rate("shardmesh_node_tile_wait_seconds_total", by="node"), "{{node}}")],
+        [Query(MESH.rate("shardmesh_node_tile_wait_seconds_total", by="node"), OF_A_NODE)],
         "percentunit",
         most=1,
     )
