@@ -23,7 +23,7 @@ from deploy.grafana.node_dashboard import node_dashboard
 DASHBOARDS = {"mesh": mesh_dashboard, "node": node_dashboard, "model": model_dashboard}
 HERE = Path(__file__).resolve().parent / "dashboards"
 OF_OTHER_VARIABLES = ("id", "auto", "auto_count", "auto_min")
-"""What the SDK writes for every kind of variable, and Grafana's types do not allow for ours."""
+"""What the SDK writes for every kind of variable, ours or not."""
 
 
 def main() -> int:
@@ -46,8 +46,9 @@ def main() -> int:
 
 
 def as_json(made: dashboard.Dashboard) -> str:
-    """Return a dashboard as Grafana imports it."""
+    """Return a dashboard as Grafana imports it: what the SDK writes and Grafana's types do not allow is left out."""
     described = json.loads(JSONEncoder(sort_keys=True).encode(made.build()))
+    described.pop("style")
     for variable in described["templating"]["list"]:
         for name in OF_OTHER_VARIABLES:
             variable.pop(name)

@@ -8,11 +8,24 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard, table
 
 from deploy.grafana.frame import Panels, framed
-from deploy.grafana.panels import CAUSE_COLOURS, Column, Query, Steps, bars, lines, note, number, quantiles, rows
-from deploy.grafana.queries import MESH
+from deploy.grafana.panels import (
+    CAUSE_COLOURS,
+    OF_A_NODE,
+    Column,
+    Query,
+    Steps,
+    bars,
+    lines,
+    note,
+    number,
+    quantiles,
+    rows,
+)
+from deploy.grafana.queries import MESH, used_by
 from deploy.grafana.texts import texts_of
 
 TEXTS = texts_of("mesh")
+DAY_SECONDS = 86400
 
 
 def mesh_dashboard() -> dashboard.Dashboard:
@@ -23,10 +36,7 @@ def mesh_dashboard() -> dashboard.Dashboard:
 
 def _now() -> Panels:
     yield number(
-        TEXTS["Tokens per second"],
-        MESH.rate("shardmesh_generation_tokens_total"),
-        "suffix:tokens/s",
-        decimals=1,
+        TEXTS["Tokens per second"], MESH.rate("shardmesh_generation_tokens_total"), "suffix:tokens/s", decimals=1
     )
     yield number(
         TEXTS["First token, 95 of 100"],
@@ -40,12 +50,7 @@ def _now() -> Panels:
         "s",
         steps=Steps(0.5, 5),
     )
-    yield number(
-        TEXTS["Requests that wait"],
-        MESH.total("shardmesh_num_requests_waiting"),
-        "short",
-        steps=Steps(1, 10),
-    )
+    yield number(TEXTS["Requests that wait"], MESH.total("shardmesh_num_requests_waiting"), "short", steps=Steps(1, 10))
     yield number(
         TEXTS["Requests that failed"],
         MESH.during("shardmesh_request_failures_total"),
@@ -115,7 +120,7 @@ def _speed() -> Panels:
     )
     yield lines(
         TEXTS["Which node a second goes to"],
-        [Query(f'label_replace({by_node}, "node", "coordinator", "node", "")', "{{node}}")],
+        [Query(f'label_replace({by_node}, "node", "coordinator", "node", "")', OF_A_NODE)],
         "percentunit",
         width=12,
         stacked=True,
@@ -125,7 +130,7 @@ def _speed() -> Panels:
     yield lines(
         TEXTS["Who is last"],
         [
-            Query(f"{last} / {of_all}", "{{node}}"),
+            Query(f"{last} / {of_all}", OF_A_NODE),
             Query(f"1 / max({MESH.at_once('shardmesh_coordinator_model_nodes')})", "fair share"),
         ],
         "percentunit",
@@ -133,22 +138,22 @@ def _speed() -> Panels:
     )
     yield lines(
         TEXTS["Round trip, median"],
-        [Query(MESH.quantile(0.5, "shardmesh_coordinator_round_trip_seconds", by="node"), "{{node}}")],
+        [Query(MESH.quantile(0.5, "shardmesh_coordinator_round_trip_seconds", by="node"), OF_A_NODE)],
         "s",
     )
     yield lines(
         TEXTS["Links"],
-        [Query(f"max by (node) ({MESH.at_once('shardmesh_coordinator_link_echo_seconds')})", "{{node}}")],
+        [Query(f"max by (node) ({MESH.at_once('shardmesh_coordinator_link_echo_seconds')})", OF_A_NODE)],
         "s",
     )
 
 
-def _devices() -> Panels:
-    used = f"max by (node) ({MESH.at_once('shardmesh_node_pss_bytes')})"
+def _memory() -> Panels:
+    used = f"max by (node) ({used_by(MESH)})"
     budget = f"(max by (node) ({MESH.at_once('shardmesh_node_memory_budget_bytes')}) > 0)"
     yield bars(
         TEXTS["Memory of the budget"],
-        Query(f"{used} / {budget}", "{{node}}"),
+        Query(f"{used} / {budget}", OF_A_NODE),
         "percentunit",
         steps=Steps(0.95, 1),
         most=1,
@@ -157,7 +162,7 @@ def _devices() -> Panels:
     yield lines(
         TEXTS["Memory against budget"],
         [
-            Query(used, "{{node}}"),
+            Query(used, OF_A_NODE),
             Query(budget, "{{node}}: budget"),
             Query(f"max({MESH.at_once('shardmesh_coordinator_pss_bytes')})", "coordinator"),
         ],
@@ -170,14 +175,15 @@ def _devices() -> Panels:
         "percentunit",
         most=1,
     )
+
+
+def _disks_and_links() -> Panels:
     yield lines(
-        TEXTS["Read from disk"],
-        [Query(MESH.rate("shardmesh_node_read_bytes_total", by="node"), "{{node}}")],
-        "Bps",
+        TEXTS["Weights read"], [Query(MESH.rate("shardmesh_node_read_bytes_total", by="node"), OF_A_NODE)], "Bps"
     )
     yield lines(
         TEXTS["Waiting for weights"],
-        [Query(MESH.rate("shardmesh_node_tile_wait_seconds_total", by="node"), "{{node}}")],
+        [Query(MESH.rate("shardmesh_node_tile_wait_seconds_total", by="node"), OF_A_NODE)],
         "percentunit",
         most=1,
     )
@@ -189,51 +195,26 @@ def _devices() -> Panels:
         ],
         "Bps",
     )
-    yield _table()
 
 
 def _table() -> table.Panel:
     def by_node(name: str) -> str:
         return f"max by (node) ({MESH.at_once(f'shardmesh_coordinator_{name}')})"
 
+    ends = by_node("node_certificate_expiry_timestamp_seconds")
+    free = f"max by (node) ({MESH.at_once('shardmesh_node_disk_free_bytes')})"
+    failures = MESH.during("shardmesh_coordinator_node_failures_total", by="node")
     return rows(
         TEXTS["Nodes"],
         "node",
         [
-            Column(
-                title="heard",
-                expression=by_node("node_up"),
-                unit="short",
-                words={0: "lost", 1: "yes"},
-                steps=Steps(1, 0.5),
-            ),
-            Column(title="last heard", expression=by_node("node_heartbeat_age_seconds"), unit="s", steps=Steps(10, 30)),
-            Column(
-                title="slow",
-                expression=by_node("node_slow"),
-                unit="short",
-                words={0: "no", 1: "slow"},
-                steps=Steps(1, 2),
-            ),
-            Column(title="clock skew", expression=by_node("node_clock_skew_seconds"), unit="s"),
-            Column(
-                title="certificate ends in",
-                unit="s",
-                steps=Steps(7 * 86400, 2 * 86400),
-                expression=f"{by_node('node_certificate_expiry_timestamp_seconds')} - time()",
-            ),
-            Column(
-                title="disk free",
-                unit="decbytes",
-                steps=Steps(10e9, 2e9),
-                expression=f"max by (node) ({MESH.at_once('shardmesh_node_disk_free_bytes')})",
-            ),
-            Column(
-                title="failures",
-                unit="short",
-                steps=Steps(1, 10),
-                expression=MESH.during("shardmesh_coordinator_node_failures_total", by="node"),
-            ),
+            Column("heard", by_node("node_up"), "short", {0: "lost", 1: "yes"}, Steps(1, 0.5)),
+            Column("last heard", by_node("node_heartbeat_age_seconds"), "s", steps=Steps(10, 30)),
+            Column("slow", by_node("node_slow"), "short", {0: "no", 1: "slow"}, Steps(1, 2)),
+            Column("clock skew", by_node("node_clock_skew_seconds"), "s"),
+            Column("certificate ends in", f"{ends} - time()", "s", steps=Steps(7 * DAY_SECONDS, 2 * DAY_SECONDS)),
+            Column("disk free", free, "decbytes", steps=Steps(10e9, 2e9)),
+            Column("failures", failures, "short", steps=Steps(1, 10)),
         ],
     )
 
@@ -242,5 +223,5 @@ SECTIONS = (
     ("Now", lambda: (note(TEXTS["How to read this page"]), *_now())),
     ("Answers", _answers),
     ("Why it is as fast as it is", _speed),
-    ("Devices", _devices),
+    ("Devices", lambda: (*_memory(), *_disks_and_links(), _table())),
 )

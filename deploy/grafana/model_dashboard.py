@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard, table
 
 from deploy.grafana.frame import Panels, framed
 from deploy.grafana.panels import Column, Query, Steps, lines, number, quantiles, rows
-from deploy.grafana.queries import MESH, MODEL
+from deploy.grafana.queries import MESH, MODEL, used_by
 from deploy.grafana.texts import texts_of
 
 TEXTS = texts_of("model")
@@ -28,22 +28,11 @@ def _now() -> Panels:
         "bool_yes_no",
         steps=Steps(1, 0.5),
     )
+    yield number(TEXTS["Nodes"], f"max({MODEL.at_once('shardmesh_coordinator_model_nodes')})", "short")
     yield number(
-        TEXTS["Nodes"],
-        f"max({MODEL.at_once('shardmesh_coordinator_model_nodes')})",
-        "short",
+        TEXTS["Tokens per second"], MODEL.rate("shardmesh_generation_tokens_total"), "suffix:tokens/s", decimals=1
     )
-    yield number(
-        TEXTS["Tokens per second"],
-        MODEL.rate("shardmesh_generation_tokens_total"),
-        "suffix:tokens/s",
-        decimals=1,
-    )
-    yield number(
-        TEXTS["Whole requests, 95 of 100"],
-        MODEL.quantile(0.95, "shardmesh_e2e_request_latency_seconds"),
-        "s",
-    )
+    yield number(TEXTS["Whole requests, 95 of 100"], MODEL.quantile(0.95, "shardmesh_e2e_request_latency_seconds"), "s")
     yield number(
         TEXTS["Room for conversations"],
         f"max({MODEL.at_once('shardmesh_kv_cache_usage_ratio')})",
@@ -51,12 +40,7 @@ def _now() -> Panels:
         steps=Steps(0.8, 0.95),
     )
     failed, ended = MODEL.during("shardmesh_request_failures_total"), MODEL.during("shardmesh_request_success_total")
-    yield number(
-        TEXTS["Share that failed"],
-        f"{failed} / ({failed} + {ended})",
-        "percentunit",
-        steps=Steps(0.01, 0.05),
-    )
+    yield number(TEXTS["Share that failed"], f"{failed} / ({failed} + {ended})", "percentunit", steps=Steps(0.01, 0.05))
 
 
 def _requests() -> Panels:
@@ -109,36 +93,17 @@ def _table() -> table.Panel:
     def by_node(name: str) -> str:
         return of_its_nodes(f"max by (node) ({MESH.at_once(name)})")
 
+    round_trip = of_its_nodes(MESH.quantile(0.5, "shardmesh_coordinator_round_trip_seconds", by="node"))
     return rows(
         TEXTS["Its nodes"],
         "node",
         [
-            Column(
-                title="heard",
-                expression=by_node("shardmesh_coordinator_node_up"),
-                unit="short",
-                words={0: "lost", 1: "yes"},
-                steps=Steps(1, 0.5),
-            ),
-            Column(
-                title="slow",
-                expression=by_node("shardmesh_coordinator_node_slow"),
-                unit="short",
-                words={0: "no", 1: "slow"},
-                steps=Steps(1, 2),
-            ),
-            Column(
-                title="round trip",
-                unit="s",
-                expression=of_its_nodes(MESH.quantile(0.5, "shardmesh_coordinator_round_trip_seconds", by="node")),
-            ),
-            Column(title="memory", expression=by_node("shardmesh_node_pss_bytes"), unit="decbytes"),
-            Column(title="resident weights", expression=by_node("shardmesh_node_resident_bytes"), unit="decbytes"),
-            Column(
-                title="read from disk",
-                unit="Bps",
-                expression=of_its_nodes(MESH.rate("shardmesh_node_read_bytes_total", by="node")),
-            ),
+            Column("heard", by_node("shardmesh_coordinator_node_up"), "short", {0: "lost", 1: "yes"}, Steps(1, 0.5)),
+            Column("slow", by_node("shardmesh_coordinator_node_slow"), "short", {0: "no", 1: "slow"}, Steps(1, 2)),
+            Column("round trip", round_trip, "s"),
+            Column("memory", of_its_nodes(f"max by (node) ({used_by(MESH)})"), "decbytes"),
+            Column("resident weights", by_node("shardmesh_node_resident_bytes"), "decbytes"),
+            Column("weights read", of_its_nodes(MESH.rate("shardmesh_node_read_bytes_total", by="node")), "Bps"),
         ],
     )
 

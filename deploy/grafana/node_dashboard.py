@@ -9,7 +9,7 @@ from grafana_foundation_sdk.builders import dashboard
 
 from deploy.grafana.frame import Panels, framed
 from deploy.grafana.panels import CAUSE_COLOURS, Query, Steps, lines, number
-from deploy.grafana.queries import MESH, NODE
+from deploy.grafana.queries import MESH, NODE, used_by
 from deploy.grafana.texts import texts_of
 
 TEXTS = texts_of("node")
@@ -23,10 +23,7 @@ def node_dashboard() -> dashboard.Dashboard:
 
 def _now() -> Panels:
     yield number(
-        TEXTS["Heard"],
-        f"max({NODE.at_once('shardmesh_coordinator_node_up')})",
-        "bool_yes_no",
-        steps=Steps(1, 0.5),
+        TEXTS["Heard"], f"max({NODE.at_once('shardmesh_coordinator_node_up')})", "bool_yes_no", steps=Steps(1, 0.5)
     )
     yield number(
         TEXTS["Last heard"],
@@ -34,11 +31,7 @@ def _now() -> Panels:
         "s",
         steps=Steps(10, 30),
     )
-    yield number(
-        TEXTS["Up for"],
-        f"time() - max({NODE.at_once('process_start_time_seconds')})",
-        "s",
-    )
+    yield number(TEXTS["Up for"], f"time() - max({NODE.at_once('process_start_time_seconds')})", "s")
     yield number(
         TEXTS["Certificate ends in"],
         f"max({NODE.at_once('shardmesh_coordinator_node_certificate_expiry_timestamp_seconds')}) - time()",
@@ -46,16 +39,9 @@ def _now() -> Panels:
         steps=Steps(7 * 86400, 2 * 86400),
     )
     yield number(
-        TEXTS["Disk free"],
-        f"max({NODE.at_once('shardmesh_node_disk_free_bytes')})",
-        "decbytes",
-        steps=Steps(10e9, 2e9),
+        TEXTS["Disk free"], f"max({NODE.at_once('shardmesh_node_disk_free_bytes')})", "decbytes", steps=Steps(10e9, 2e9)
     )
-    yield number(
-        TEXTS["Clock skew"],
-        f"max({NODE.at_once('shardmesh_coordinator_node_clock_skew_seconds')})",
-        "s",
-    )
+    yield number(TEXTS["Clock skew"], f"max({NODE.at_once('shardmesh_coordinator_node_clock_skew_seconds')})", "s")
 
 
 def _part() -> Panels:
@@ -91,6 +77,9 @@ def _part() -> Panels:
         "s",
         width=6,
     )
+
+
+def _work() -> Panels:
     yield lines(
         TEXTS["Where the node's time goes"],
         [
@@ -110,27 +99,23 @@ def _part() -> Panels:
         "s",
         width=6,
     )
-    yield lines(
-        TEXTS["Sweeps"],
-        [Query(NODE.rate("shardmesh_node_sweeps_total"), "sweeps")],
-        "ops",
-        width=6,
-    )
+    yield lines(TEXTS["Sweeps"], [Query(NODE.rate("shardmesh_node_sweeps_total"), "sweeps")], "ops", width=6)
+
+
+def _at_most(name: str) -> str:
+    return f"max({NODE.at_once(f'shardmesh_node_{name}')})"
 
 
 def _memory() -> Panels:
-    def at_most(name: str) -> str:
-        return f"max({NODE.at_once(f'shardmesh_node_{name}')})"
-
-    parts = " - ".join(at_most(name) for name in ("window_bytes", "resident_bytes", "kv_bytes"))
+    parts = " - ".join(_at_most(name) for name in ("window_bytes", "resident_bytes", "kv_bytes"))
     yield lines(
         TEXTS["What memory is made of"],
         [
-            Query(at_most("window_bytes"), "window"),
-            Query(at_most("resident_bytes"), "resident weights"),
-            Query(at_most("kv_bytes"), "keys and values"),
-            Query(f"clamp_min({at_most('pss_bytes')} - {parts}, 0)", "the rest"),
-            Query(f"{at_most('memory_budget_bytes')} > 0", "budget"),
+            Query(_at_most("window_bytes"), "window"),
+            Query(_at_most("resident_bytes"), "resident weights"),
+            Query(_at_most("kv_bytes"), "keys and values"),
+            Query(f"clamp_min(max({used_by(NODE)}) - {parts}, 0)", "the rest"),
+            Query(f"{_at_most('memory_budget_bytes')} > 0", "budget"),
         ],
         "decbytes",
         width=12,
@@ -142,21 +127,21 @@ def _memory() -> Panels:
             "the rest": CAUSE_COLOURS["unknown"],
         },
     )
+
+
+def _limits() -> Panels:
     yield lines(
         TEXTS["Keys and values"],
-        [
-            Query(at_most("kv_bytes"), "reserved"),
-            Query(at_most("kv_budget_bytes"), "limit"),
-        ],
+        [Query(_at_most("kv_bytes"), "reserved"), Query(_at_most("kv_budget_bytes"), "limit")],
         "decbytes",
         width=6,
     )
     yield lines(
         TEXTS["Control group"],
         [
-            Query(at_most("group_memory_bytes"), "all"),
-            Query(at_most("group_page_cache_bytes"), "page cache"),
-            Query(f"{at_most('group_memory_limit_bytes')} > 0", "limit"),
+            Query(_at_most("group_memory_bytes"), "all"),
+            Query(_at_most("group_page_cache_bytes"), "page cache"),
+            Query(f"{_at_most('group_memory_limit_bytes')} > 0", "limit"),
         ],
         "decbytes",
         width=6,
@@ -165,18 +150,8 @@ def _memory() -> Panels:
 
 def _disk() -> Panels:
     read, seconds = (NODE.rate(f"shardmesh_node_read_{part}_total") for part in ("bytes", "seconds"))
-    yield lines(
-        TEXTS["Read from disk"],
-        [Query(read, "read")],
-        "Bps",
-        width=6,
-    )
-    yield lines(
-        TEXTS["Speed of a read"],
-        [Query(f"{read} / {seconds}", "one read")],
-        "Bps",
-        width=6,
-    )
+    yield lines(TEXTS["Weights read"], [Query(read, "read")], "Bps", width=6)
+    yield lines(TEXTS["Speed of a read"], [Query(f"{read} / {seconds}", "one read")], "Bps", width=6)
     yield lines(
         TEXTS["Reads in flight"],
         [Query(f"max({NODE.at_once('shardmesh_node_reads_in_flight')})", "in flight")],
@@ -193,11 +168,7 @@ def _disk() -> Panels:
 
 
 def _messages() -> Panels:
-    yield lines(
-        TEXTS["Rounds"],
-        [Query(NODE.rate("shardmesh_node_rounds_total"), "rounds")],
-        "ops",
-    )
+    yield lines(TEXTS["Rounds"], [Query(NODE.rate("shardmesh_node_rounds_total"), "rounds")], "ops")
     yield lines(
         TEXTS["Bytes"],
         [
@@ -218,8 +189,8 @@ def _messages() -> Panels:
 
 SECTIONS = (
     ("Now", _now),
-    ("Its part of each token", _part),
-    ("Memory", _memory),
+    ("Its part of each token", lambda: (*_part(), *_work())),
+    ("Memory", lambda: (*_memory(), *_limits())),
     ("Disk", _disk),
     ("Messages", _messages),
 )

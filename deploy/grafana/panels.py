@@ -34,6 +34,10 @@ CAUSE_COLOURS = {
 LIMIT = "/budget|limit|fair share/"
 """Legends of what is drawn as a dashed line: not measured, but what the others are to be compared with."""
 
+OF_A_NODE = "{{node}}"
+"""The legend of one series a node; a click on one leads to the page of that node."""
+PAGE_OF_A_NODE = "/d/shardmesh-node?${datasource:queryparam}&${mesh:queryparam}&${__url_time_range}&var-node="
+
 
 @dataclass(frozen=True)
 class Query:
@@ -110,6 +114,8 @@ def lines(
         panel = panel.max(most)
     for letter, query in zip("ABCDEFGH", queries, strict=False):
         panel = panel.with_target(asked(query, letter))
+    if any(query.legend == OF_A_NODE for query in queries):
+        panel = panel.data_links([_page_of("${__field.labels.node}")])
     for legend, colour in (colours or {}).items():
         panel = panel.override_by_name(legend, [fixed(colour)])
     return panel.override_by_regexp(LIMIT, _AS_A_LIMIT)
@@ -133,7 +139,7 @@ def bars(teaching: Teaching, query: Query, unit: str, *, steps: Steps, most: flo
     )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Column:
     """One number of each row of a table."""
 
@@ -159,6 +165,9 @@ def rows(teaching: Teaching, key: str, columns: Sequence[Column], *, width: int 
         )
         names[f"Value #{letter}"] = column.title
         panel = panel.override_by_name(column.title, _of_column(column))
+    if key == "node":
+        link = {"title": "The page of this node", "url": f"{PAGE_OF_A_NODE}${{__value.raw}}"}
+        panel = panel.override_by_name(key, [models.DynamicConfigValue("links", [link])])
     order = {name: place for place, name in enumerate(names)}
     return panel.with_transformation(models.DataTransformerConfig(id_val="merge", options={})).with_transformation(
         models.DataTransformerConfig(
@@ -168,7 +177,7 @@ def rows(teaching: Teaching, key: str, columns: Sequence[Column], *, width: int 
     )
 
 
-def note(teaching: Teaching, *, width: int = 24, height: int = 4) -> text.Panel:
+def note(teaching: Teaching, *, width: int = 24, height: int = 3) -> text.Panel:
     """Return Markdown that says how to read what is below."""
     return text.Panel().title(teaching.title).mode(TextMode.MARKDOWN).content(teaching.what).span(width).height(height)
 
@@ -179,6 +188,10 @@ def asked(query: Query, letter: str) -> prometheus.Dataquery:
         prometheus.Dataquery().expr(query.expression).legend_format(query.legend).ref_id(letter).range()
         .datasource(SOURCE)
     )  # fmt: skip
+
+
+def _page_of(node: str) -> dashboard.DashboardLink:
+    return dashboard.DashboardLink("The page of this node").url(PAGE_OF_A_NODE + node)
 
 
 def fixed(colour: str) -> models.DynamicConfigValue:

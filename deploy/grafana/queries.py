@@ -49,6 +49,11 @@ class Scope:
         return f"{name}{{{', '.join(filter(None, (self.matchers, matching)))}}}"
 
 
+def used_by(nodes: Scope) -> str:
+    """Return the memory of nodes' processes: shared pages by parts, or whole where no system tells the parts."""
+    return f"{nodes.at_once('shardmesh_node_pss_bytes')} > 0 or {nodes.at_once('shardmesh_node_rss_bytes')}"
+
+
 def _by(labels: str) -> str:
     return f" by ({labels})" if labels else ""
 

@@ -5,10 +5,14 @@ Covers: reading the texts that lie in texts/. Does not cover: what is drawn (mes
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import tomllib
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 HERE = Path(__file__).resolve().parent / "texts"
 
