@@ -1,7 +1,7 @@
 """For how long were this process' threads ready to run and had no core? Linux tells; elsewhere it is 0.
 
     starved = StarvedTime()
-    starved.nanoseconds()       # cheap: looks again a few times a second, at most
+    starved.nanoseconds()       # cheap: looks again once a second, at most
 
 Covers: all threads, each counted by itself: processors that are busy with others, and quotas of a control group, which
 the kernel counts alike. Does not cover: how long a product took beyond its thread's processor time
@@ -16,8 +16,8 @@ import threading
 import time
 from contextlib import suppress
 
-LOOK_SECONDS = 0.25
-"""Between two looks; one takes some microseconds a thread."""
+LOOK_SECONDS = 1.0
+"""Between two looks; one takes some ten microseconds a thread."""
 TASKS = "/proc/self/task"
 _LONGEST = 64
 

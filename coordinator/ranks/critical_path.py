@@ -138,7 +138,7 @@ def _node_share(starved: float, own_starved: float) -> float:
 class StarvedShare:
     """For which share of the last moments did the threads of one process lack a core? From a count that only grows."""
 
-    MEASURED_SECONDS = 1.0
+    MEASURED_SECONDS = 2.0
 
     def __init__(self) -> None:
         self._from: tuple[float, int] | None = None

@@ -5,8 +5,9 @@
 
 Covers: the way alone: of echoes of the same size, one right after the other, the quicker one counts, which has met
 neither a busy processor nor a round's bytes; of three looks the one in the middle, so that a link that has become slow
-is seen with the second. And the ways within one host, which do not change. Does not cover: what it means
-(critical_path.py), measuring for a plan (planning/links.py).
+is seen with the second. Few bytes wait behind a round's on a way that is full, so of a minute the quickest counts.
+And the ways within one host, which do not change. Does not cover: what it means (critical_path.py), measuring for a
+plan (planning/links.py).
 Threads: one; it waits for nodes, the engine never waits for it.
 """
 
@@ -26,7 +27,7 @@ from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.echo import EchoStream, Way
 
-FIRST_SECONDS, LOOK_SECONDS, LOOKS = 0.2, 3.0, 3
+FIRST_SECONDS, LOOK_SECONDS, LOOKS, TRIPS = 0.2, 3.0, 3, 20
 LOOK_SHARE = 0.05
 """Of the time: where a look takes long, because the link is slow, looks come as much less often."""
 BUSY_SECONDS = 6.0
@@ -61,17 +62,24 @@ def measure_sessions(ranks: Ranks) -> None:
 class MeasuredWay:
     """One way, as the last looks have found it."""
 
-    def __init__(self) -> None:
+    def __init__(self, round_trip_seconds: float = 0.0) -> None:
+        """Args: round_trip_seconds: as it was before rounds filled the way; 0: not known."""
+        self._trips = deque([round_trip_seconds] if round_trip_seconds else [], maxlen=TRIPS)
         self._looks: deque[Mapping[int, float]] = deque(maxlen=LOOKS)
 
     def looked(self, quickest: Mapping[int, float]) -> Way:
-        """Take a look, and return the way. Args: quickest: seconds by the bytes that went there, and as many back."""
+        """Take a look, and return the way.
+
+        Args: quickest: seconds by the bytes that went there, and as many back; the fewest first.
+        """
         self._looks.append(quickest)
-        points: list[tuple[float, float]] = []
-        for byte_count in sorted(quickest):
+        fewest, *others = sorted(quickest)
+        self._trips.append(quickest[fewest])
+        points = [(2.0 * fewest, min(self._trips))]
+        for byte_count in others:
             took = [look[byte_count] for look in self._looks if byte_count in look]
-            least = points[-1][1] if points else 0.0  # more bytes are not quicker, whatever noise says
-            points.append((2.0 * byte_count, max(least, statistics.median_low(took))))
+            # More bytes are not quicker, whatever noise says.
+            points.append((2.0 * byte_count, max(points[-1][1], statistics.median_low(took))))
         return Way(points=tuple(points))
 
 
@@ -82,7 +90,7 @@ class LinkWatch:
         """Args: names, channels: of the nodes, by rank; path: is told what is found, and tells of sweeps."""
         self._ends = list(zip(names, channels, strict=True))
         self._path = path
-        self._measured = [MeasuredWay() for _ in names]
+        self._measured = [MeasuredWay(way.round_trip_seconds) for way in path.ways]
         self._more: dict[int, dict[int, float]] = {}
         self._look_count = 0
         self._is_over = threading.Event()

@@ -24,11 +24,11 @@ from coordinator.ranks.path_series import PathSeries
 from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.transports.echo import Way
 
-LOOK_SECONDS = 0.5
+LOOK_SECONDS = 1.0
 """From one sweep that is looked at to the next: those between are taken to be like it. What nodes measure for it, and
-what is made of it, takes a hundredth of a quick token."""
-KEPT, KEPT_SECONDS = 60, 1.0
-"""Sweeps that are kept, and how far apart: to look at one so closely costs as much as ten rounds."""
+what is made of it, takes some hundredths of a quick token."""
+KEPT = 60
+"""Sweeps: a minute of them."""
 ROUNDS_THAT_TELL = 2
 """The first of a sweep for each rank: one without heads takes part in the second."""
 FEW_ROWS, MOST_SIZES = 8, 256
@@ -63,7 +63,7 @@ class PathWatch:
         self._records: list[RoundRecord] = []
         self._link_seconds: dict[tuple[int, int], float] = {}
         self._last: tuple[Parts, float] = ({}, 0.0)
-        self._looked_at = self._kept_at = float("-inf")
+        self._looked_at = float("-inf")
         self._lock = threading.Lock()
         self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
 
@@ -88,8 +88,7 @@ class PathWatch:
         if self.is_looking and self._records:
             parts = self._parts(seconds, now)
             self._last, self._looked_at = (parts, seconds), now
-            if now - self._kept_at >= KEPT_SECONDS:
-                self._keep(parts, now, seconds, row_count, token_count)
+            self._keep(parts, now, seconds, row_count, token_count)
         else:  # so soon after another one that it stands for this one too
             parts, whole = self._last
             parts = {key: value * seconds / whole for key, value in parts.items()}
@@ -123,8 +122,7 @@ class PathWatch:
         return found
 
     def _keep(self, parts: Parts, now: float, seconds: float, row_count: int, token_count: int) -> None:
-        """Look at a sweep closely."""
-        self._kept_at = now
+        """Keep a sweep for advice."""
         last = self._records[-1]
         if last.row_count <= FEW_ROWS:
             self.message_bytes = byte_count(last.parts[-1]) // 2

@@ -18,6 +18,7 @@ from common.errors import ProtocolError, all_error_classes
 from common.program.version import program_version
 from common.wire.rpc import channel_options
 from coordinator.engine.sequence import LENGTH
+from coordinator.ranks.critical_path import CAUSES
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
 from tests.support.listening_nodes import ask
@@ -37,6 +38,8 @@ MOVED_ELSEWHERE = {
     **{f"shardmesh_{program}_{name}": "tests/unit/test_process_series.py"
        for program in ("coordinator", "node")
        for name in ("memory_budget_bytes", "group_memory_bytes", "group_page_cache_bytes", "group_memory_limit_bytes")},
+    "shardmesh_node_queue_seconds": "tests/contract/test_round_waits.py",
+    "shardmesh_node_core_wait_seconds": "tests/unit/test_core_wait.py",
     "shardmesh_node_coordinator_heard_timestamp_seconds": "tests/contract/test_series_of_a_mesh.py",
     "shardmesh_node_certificate_expiry_timestamp_seconds": "tests/contract/test_series_of_a_mesh.py",
 }  # fmt: skip
@@ -87,7 +90,8 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
         "reason": {cls.reason for cls in all_error_classes()},
         "outcome": {"done", "error", "cancelled"},
         "finished_reason": {"stop", "length", "cancelled"},
-        "node": set(NODES),
+        "node": {*NODES, ""},  # what is nobody's, or the coordinator's own
+        "cause": set(CAUSES),
         "model": {pages.model},
         "program": {"coordinator", "shardnode"},
         "version": {program_version()},

@@ -176,12 +176,12 @@ def test_a_share_of_starving_follows_a_count_that_only_grows() -> None:
     """Threads that waited at once count each; a node that was started again begins anew."""
     share = StarvedShare()
     share.heard(0, 10.0)
-    share.heard(500_000_000, 11.0)
+    share.heard(1_000_000_000, 12.0)
     assert share.share == pytest.approx(0.5)
-    share.heard(9_500_000_000, 12.0)
+    share.heard(19_000_000_000, 14.0)
     assert share.share == pytest.approx(9.0)
-    share.heard(100, 12.5)
-    share.heard(100, 14.0)
+    share.heard(100, 14.5)
+    share.heard(100, 17.0)
     assert share.share == 0.0
 
 

@@ -30,6 +30,16 @@ def test_a_link_that_has_become_slow_is_seen_with_the_second_look() -> None:
     assert way.round_trip_seconds == 0.001
 
 
+def test_few_bytes_that_met_a_round_are_not_the_round_trip() -> None:
+    """On a way that is full most of them do; the quickest of a minute counts, or what was measured before rounds."""
+    for measured in (MeasuredWay(0.001), MeasuredWay()):
+        way = measured.looked({64: 0.001, 4000: 0.05})
+        for _ in range(10):
+            way = measured.looked({64: 0.04, 4000: 0.05})
+        assert way.round_trip_seconds == 0.001
+        assert way.seconds(4064) == pytest.approx(0.0255, rel=0.01)
+
+
 def test_more_bytes_are_never_quicker_whatever_noise_says() -> None:
     """A way's line never falls."""
     way = MeasuredWay().looked({64: 0.002, 4000: 0.001, 9000: 0.003})
