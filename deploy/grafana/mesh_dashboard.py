@@ -100,7 +100,7 @@ def _answers() -> Panels:
         TEXTS["How requests end"],
         [
             Query(MESH.rate("shardmesh_request_success_total", by="finished_reason"), "{{finished_reason}}"),
-            Query(MESH.rate("shardmesh_request_failures_total", by="reason"), "{{reason}}"),
+            Query(f"{MESH.rate('shardmesh_request_failures_total', by='reason')} > 0", "{{reason}}"),
         ],
         "reqps",
     )

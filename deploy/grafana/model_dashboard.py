@@ -56,7 +56,7 @@ def _requests() -> Panels:
         TEXTS["How requests end"],
         [
             Query(MODEL.rate("shardmesh_request_success_total", by="finished_reason"), "{{finished_reason}}"),
-            Query(MODEL.rate("shardmesh_request_failures_total", by="reason"), "{{reason}}"),
+            Query(f"{MODEL.rate('shardmesh_request_failures_total', by='reason')} > 0", "{{reason}}"),
         ],
         "reqps",
     )

@@ -152,7 +152,7 @@ class Column:
     steps: Steps | None = None
 
 
-def rows(teaching: Teaching, key: str, columns: Sequence[Column], *, width: int = 24, height: int = 8) -> table.Panel:
+def rows(teaching: Teaching, key: str, columns: Sequence[Column], *, width: int = 24, height: int = 6) -> table.Panel:
     """Return a table with a row for each value of the label `key`, as of now."""
     panel = (
         table.Panel().title(teaching.title).description(teaching.text).datasource(SOURCE).span(width).height(height)

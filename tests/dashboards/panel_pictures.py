@@ -32,8 +32,8 @@ matplotlib.rcParams["text.parse_math"] = False
 BACKGROUND, PANEL, EDGE, INK, FAINT, GRID = "#111217", "#181b1f", "#2c2f36", "#d0d2da", "#8e919b", "#2a2d34"
 COLUMN_PIXELS, ROW_PIXELS, GAP_PIXELS, DPI = 66, 36, 7, 100
 HEAD_PIXELS, LEGEND_LINE_PIXELS = 44, 17
-COLOURS = 96
-"""As many as a picture needs: a small file."""
+COLOURS = 256
+"""As many as a small file may have; of those that are there, however little of them, none is taken for another."""
 CHARACTER_PIXELS = 6.3
 TEXT_POINTS = 8.5
 
@@ -107,7 +107,7 @@ class _Page:
         """Write the PNG, with few colours: a small file."""
         self.figure.savefig(out, facecolor=BACKGROUND, dpi=DPI)
         with Image.open(out) as whole:
-            small = whole.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+            small = whole.convert("RGB").quantize(COLOURS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         small.save(out, optimize=True)
 
 
