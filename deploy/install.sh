@@ -94,6 +94,14 @@ run systemctl daemon-reload
 
 as="runuser -u shardmesh --"
 echo
+# The ports of the samples; /etc/shardmesh may say others.
+if [ "$role" = coordinator ]; then
+    echo "Where a firewall is in the way, open 29500 to nodes, 29501 to devices that join,"
+    echo "and 29510 to your Prometheus, if $config has metrics-listen = \"0.0.0.0:29510\"."
+else
+    echo "Where a firewall is in the way, open 50051 to the coordinator,"
+    echo "and 9400 to your Prometheus, if $config has metrics-listen = \"0.0.0.0:9400\"."
+fi
 if systemctl --quiet is-active "$service"; then
     echo "It runs. To have it run what is installed now: systemctl restart $service"
 elif [ "$role" = coordinator ] && [ ! -e "$state/authority.key" ]; then

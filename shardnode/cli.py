@@ -22,6 +22,7 @@ from common.program.memory_flags import (
     WindowBytesOption,
     weight_memory,
 )
+from common.program.metrics_flags import MetricsListenOption, MetricsPortOption, MetricsTokenOption
 from common.program.options_file import use_options_file
 from common.program.other_verbs import verbs_with
 from common.program.path_options import address_option, path_option
@@ -89,9 +90,9 @@ def serve(
         str, typer.Option(help="What computes: native (kernels for this processor), or torch, to compare with.")
     ] = "native",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA, with torch.")] = False,
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
-    ] = None,
+    metrics_port: MetricsPortOption = None,
+    metrics_listen: MetricsListenOption = "",
+    metrics_token_file: MetricsTokenOption = None,
     insecure: Annotated[
         bool,
         typer.Option("--insecure", help="Listen without TLS where others can reach it. Trusted networks only."),
@@ -129,7 +130,8 @@ def serve(
     node_config = NodeConfig(
         slice_directory=slice_dir, listen=listen, memory_budget=memory_budget,
         kv_budget_bytes=None if kv_budget_bytes is None else parse_size(kv_budget_bytes, "--kv-budget-bytes"),
-        thread_count=threads, backend=backend, use_gpu=use_gpu, metrics_port=metrics_port, insecure=insecure,
+        thread_count=threads, backend=backend, use_gpu=use_gpu, metrics_port=metrics_port,
+        metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, insecure=insecure,
         coordinator=coordinator, data_directory=data_dir, advertise=advertise,
         weights=weight_memory(
             memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
@@ -147,8 +149,8 @@ def serve(
             "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
         )
     print(plain(f"shardnode: serving {node.served} on {node.address}"), file=sys.stderr, flush=True)
-    if metrics_port is not None:
-        print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port:d}/metrics", file=sys.stderr, flush=True)
+    if node.metrics_page is not None:
+        print(plain(f"shardnode: metrics on {node.metrics_page.url}"), file=sys.stderr, flush=True)
     node.wait()
 
 
@@ -160,18 +162,25 @@ def join(
     data_dir: Annotated[
         Path | None, path_option(help="Where identity and slices are kept, if not in the usual directory.")
     ] = None,
+    metrics_listen: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST:PORT", help="Where observers of the mesh will read metrics, such as 0.0.0.0:9400.",
+            show_default=False,
+        ),
+    ] = "",
     measure: Annotated[
         bool, typer.Option(help="Measure memory, processor and disk now, in some seconds; else when a plan is made.")
     ] = True,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
-) -> None:
+) -> None:  # fmt: skip
     """Join a mesh: get a certificate from its coordinator and write the config file of this node. Once per device."""
     configure_logs(log_level)
     from common.compute.device_speeds import device_speeds
     from shardnode.membership.join import default_data_directory, join_mesh, name_of_this_device
 
     directory = data_dir or default_data_directory()
-    joined = join_mesh(token, name or name_of_this_device(), directory, listen)
+    joined = join_mesh(token, name or name_of_this_device(), directory, listen, metrics_listen)
     print(plain(f"joined mesh {joined.mesh} as {joined.name}"), file=sys.stderr)
     if measure:
         try:

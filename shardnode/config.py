@@ -8,6 +8,8 @@ from pathlib import Path
 from common.compute.backend import NATIVE, backend_named, check_backend
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
+from common.program.metrics_page import MetricsPlace
+from common.trust.metrics_place import metrics_place
 from common.weights.manifest import read_manifest
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import check_listen_address, split_host_port
@@ -42,7 +44,11 @@ class NodeConfig:
     use_gpu: bool = False
     """Compute on CUDA, with torch."""
     metrics_port: int | None = None
-    """Port of the Prometheus page; none without it."""
+    """Port of the Prometheus page on this machine."""
+    metrics_listen: str = ""
+    """host:port of the Prometheus page elsewhere; neither of the two: there is none."""
+    metrics_token_file: Path | None = None
+    """The token with which others read that page, beside observers of the mesh."""
     insecure: bool = False
     """Listen without TLS on an address that other devices reach."""
     coordinator: str = ""
@@ -63,8 +69,14 @@ class NodeConfig:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.thread_count < 0:
             raise InputError(f"--threads is {self.thread_count}; it must be 0 or more")
-        if self.metrics_port is not None and not 0 <= self.metrics_port <= 65535:
-            raise InputError(f"--metrics-port is {self.metrics_port}; it must be from 0 to 65535")
+        self.metrics_place()
+
+    def metrics_place(self) -> MetricsPlace | None:
+        """Return where the Prometheus page is; None: nowhere. Raises: InputError: it cannot be there."""
+        return metrics_place(
+            self.metrics_port, self.metrics_listen, self.metrics_token_file,
+            has_mesh=bool(self.coordinator) and self.data_directory is not None,
+        )  # fmt: skip
 
 
 def check_before_start(config: NodeConfig) -> None:

@@ -7,22 +7,41 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.machine.operating_system import share_heaps
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.metrics_page import MetricsPage
+from common.program.process_series import MemorySeries, make_registry
 from common.program.service_notify import ServiceNotifier
+from common.trust.metrics_place import is_for_others
 from shardnode.config import NodeConfig
 from shardnode.listeners.direct import DirectServer
 from shardnode.listeners.service import NodeServer
+from shardnode.membership.membership_series import MembershipSeries
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
+from shardnode.slices.slice_series import SliceSeries
 from shardnode.slices.slice_store import SliceStore
+from shardnode.work.work_series import WorkSeries
 
 if TYPE_CHECKING:  # certificates and discovery, 15 MB, are for members
-    from shardnode.membership.membership import Presence
+    from shardnode.membership.membership import Membership, Presence
 
 log = logging.getLogger(__name__)
+
+
+class NodeSeries:
+    """All series of one node, in one registry."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.registry = make_registry("shardnode")
+        self.memory = MemorySeries("shardmesh_node", self.registry)
+        self.work = WorkSeries(self.registry)
+        self.sessions = SessionSeries(self.registry)
+        self.membership = MembershipSeries(self.registry)
+        SliceSeries(self.registry, config.data_directory or config.slice_directory or Path())
 
 
 class RunningNode:
@@ -46,27 +65,33 @@ class RunningNode:
             store = None
             if membership is not None and config.slice_directory is None and config.data_directory is not None:
                 store = SliceStore(config.data_directory)
-            self._serving = serving = Serving(config, store)
+            self.series = series = NodeSeries(config)
+            self._serving = serving = Serving(config, store, series=series.work)
+            series.memory.budget_bytes.set(serving.budget_bytes)
             self._closers.append(serving.close)
             if direct_path:
-                direct = DirectServer(serving.current(), direct_path)
+                direct = DirectServer(serving.current(), direct_path, series.sessions)
                 self._closers.append(direct.close)
-            self.metrics_port = 0
-            if config.metrics_port is not None:
-                page = MetricsPage(serving.metrics.registry, config.metrics_port)
+            self.metrics_page = page = _metrics_page(config, series, membership)
+            if page is not None:
                 self._closers.append(page.close)
-                self.metrics_port = page.port
-            self._server = server = NodeServer(config, serving, direct_path, membership)
+            self._server = server = NodeServer(config, serving, direct_path, membership, series.sessions)
             server.start()
             if membership is not None:  # heard until the last answer has ended: who is silent counts as gone
+                series.membership.follow(membership)
                 self._closers.append(membership.close)
             self._closers.append(lambda: server.stop(LAST_WORDS_SECONDS))
             self.address = server.address
             if membership is not None:
-                membership.start(lambda: _presence(config.advertise or server.address, serving))
+                membership.start(lambda: _presence(config.advertise or server.address, serving, page))
         except BaseException:
             self.close()
             raise
+
+    @property
+    def metrics_port(self) -> int:
+        """Where metrics are read; 0: nowhere."""
+        return 0 if self.metrics_page is None else self.metrics_page.port
 
     @property
     def served(self) -> str:
@@ -107,7 +132,22 @@ class RunningNode:
             self._closers.pop()()
 
 
-def _presence(address: str, serving: Serving) -> Presence:
+def _metrics_page(config: NodeConfig, series: NodeSeries, membership: Membership | None) -> MetricsPage | None:
+    """Return the page for Prometheus, which listens; None: there is none."""
+    place = config.metrics_place()
+    if place is None:
+        return None
+    door = None
+    if membership is not None and is_for_others(place):
+        from common.trust.bearer_token import BearerToken
+        from common.trust.metrics_door import MetricsDoor
+
+        token = None if config.metrics_token_file is None else BearerToken(config.metrics_token_file)
+        door = MetricsDoor(membership.identity, membership.observers, token)
+    return MetricsPage(series.registry, place, door)
+
+
+def _presence(address: str, serving: Serving, page: MetricsPage | None) -> Presence:
     from shardnode.membership.membership import Presence
 
     node = serving.node
@@ -115,4 +155,5 @@ def _presence(address: str, serving: Serving) -> Presence:
         listen=address, rank=-1 if node is None else node.manifest.rank,
         model_identity="" if node is None else node.manifest.model_identity,
         program_bytes=serving.program_bytes, budget_bytes=serving.budget_bytes,
+        metrics="" if page is None else page.url.removesuffix("/metrics"),
     )  # fmt: skip

@@ -34,12 +34,22 @@ def replace_private(path: Path, content: bytes) -> None:
 
     Raises: OSError: the old one is still there.
     """
+    _replace(path, content, 0o600)
+
+
+def replace_readable(path: Path, content: bytes) -> None:
+    """Replace a file in one step; everybody may read it, whatever the umask. Raises: OSError: the old one is there."""
+    _replace(path, content, 0o644)
+
+
+def _replace(path: Path, content: bytes, mode: int) -> None:
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)  # of mode 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             if os.geteuid() == 0:  # a certificate that is renewed by root must not lock the service's user out
                 owner = os.stat(path.parent)
                 os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+            os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

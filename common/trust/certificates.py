@@ -4,7 +4,8 @@ Covers: making keys, requests and certificates; the identity that a certificate 
 Does not cover: files (identity.py), TLS (tls.py), who is a member (coordinator/membership/members.py).
 
 An identity is a URI, `spiffe://MESH/ROLE/NAME`, as SPIFFE defines it; peers are told apart by it and by nothing else.
-The DNS name `NAME.ROLE.shardmesh` says the same for TLS libraries, which check names and no URIs. Keys are NIST P-256.
+The DNS name `NAME.ROLE.shardmesh` says the same for TLS libraries, which check names and no URIs. One more name is on
+the certificates of all who have a metrics page, so that one scrape job can check all of them. Keys are NIST P-256.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from common.errors import InputError, NotTrusted
 
-COORDINATOR, NODE = "coordinator", "node"
+COORDINATOR, NODE, OBSERVER = "coordinator", "node", "observer"
+METRICS_NAME = "metrics.shardmesh"
+"""What a scrape job expects of any of them (`server_name`). No NAME.ROLE.shardmesh can be the same."""
 NAME_PATTERN = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 AUTHORITY_LIFETIME = timedelta(days=3650)
 LEAF_LIFETIME = timedelta(days=90)
@@ -39,7 +42,7 @@ class PeerName:
 
     mesh: str
     role: str
-    """COORDINATOR or NODE."""
+    """COORDINATOR or NODE; or OBSERVER, who reads metrics and may call nothing."""
     name: str
 
     @property
@@ -81,10 +84,10 @@ def make_request(key: bytes) -> bytes:
     return builder.sign(_private(key), hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def make_authority(mesh: str, now: datetime | None = None) -> KeyedCertificate:
-    """Return the authority of a new mesh."""
+def make_authority(mesh: str, now: datetime | None = None, *, of: str = "") -> KeyedCertificate:
+    """Return the authority of a new mesh. Args: of: what else it is the authority of: such a one is no mesh's own."""
     key = make_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"shardmesh {check_name(mesh)}")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"shardmesh {of}{check_name(mesh)}")])
     private, now = _private(key), now or datetime.now(timezone.utc)
     certificate = (
         _builder(name, name, private.public_key(), now, AUTHORITY_LIFETIME)
@@ -108,14 +111,17 @@ def certify(
     issuer = x509.load_pem_x509_certificate(authority.certificate)
     signer = _private(authority.key)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, peer.dns)])
-    names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(peer.uri), x509.DNSName(peer.dns)])
-    usages = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+    names = [x509.UniformResourceIdentifier(peer.uri), x509.DNSName(peer.dns)]
+    usages = [ExtendedKeyUsageOID.CLIENT_AUTH]
+    if peer.role != OBSERVER:  # an observer answers nobody
+        names.append(x509.DNSName(METRICS_NAME))
+        usages.append(ExtendedKeyUsageOID.SERVER_AUTH)
     certificate = (
         _builder(subject, issuer.subject, public, now or datetime.now(timezone.utc), lifetime)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
-        .add_extension(usages, critical=False)
-        .add_extension(names, critical=False)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
         .sign(signer, hashes.SHA256())
     )
@@ -141,19 +147,22 @@ def mesh_of(authority_certificate: bytes) -> str:
 
 def peer_of(certificate: bytes) -> PeerName:
     """Return who a certificate in PEM was made for. Raises: NotTrusted: it states no identity of ours."""
-    try:
-        names = _load(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        raise NotTrusted("the peer's certificate names nobody") from None
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
+    names = _names_on(certificate)
+    uris = [] if names is None else names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
         raise NotTrusted("the peer's certificate names nobody")
     return peer_from_uri(uris[0])
 
 
+def has_metrics_name(certificate: bytes) -> bool:
+    """Tell whether METRICS_NAME is on a certificate; it is not on those of builds that had no such name."""
+    names = _names_on(certificate)
+    return names is not None and METRICS_NAME in names.get_values_for_type(x509.DNSName)
+
+
 def peer_from_uri(uri: str) -> PeerName:
     """Return the identity that a URI states. Raises: NotTrusted: it states none of ours."""
-    match = re.fullmatch(r"spiffe://([a-z0-9-]+)/(coordinator|node)/([a-z0-9-]+)", uri)
+    match = re.fullmatch(r"spiffe://([a-z0-9-]+)/(coordinator|node|observer)/([a-z0-9-]+)", uri)
     if not match:
         raise NotTrusted("the peer's certificate is not one of a mesh")
     return PeerName(mesh=match[1], role=match[2], name=match[3])
@@ -193,6 +202,13 @@ def to_pem(der: bytes) -> bytes:
         return x509.load_der_x509_certificate(der).public_bytes(serialization.Encoding.PEM)
     except ValueError as error:
         raise NotTrusted("the peer's certificate cannot be read") from error
+
+
+def _names_on(certificate: bytes) -> x509.SubjectAlternativeName | None:
+    try:
+        return _load(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _load(certificate: bytes) -> x509.Certificate:

@@ -88,6 +88,12 @@ def _content(path: Path) -> bytes:
         raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
 
 
+def keyed_from(content: bytes) -> KeyedCertificate:
+    """Return the key and the certificate of a file that has both."""
+    key, mark, certificate = content.partition(_MARK)
+    return KeyedCertificate(key=key, certificate=mark + certificate)
+
+
 def load_identity(directory: Path) -> Identity:
     """Read an identity.
 
@@ -98,8 +104,7 @@ def load_identity(directory: Path) -> Identity:
         keyed = (directory / KEYED_FILE).read_bytes()
     except OSError as error:
         raise InputError(f"cannot read the identity in {directory}: {error.strerror}") from error
-    key, mark, certificate = keyed.partition(_MARK)
-    identity = Identity(authority=authority, own=KeyedCertificate(key=key, certificate=mark + certificate))
+    identity = Identity(authority=authority, own=keyed_from(keyed))
     try:
         mesh_of(authority)
         check_pair(identity.own)

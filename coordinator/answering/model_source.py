@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import Prepared
+from coordinator.answering.explaining import Explaining
 from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
@@ -49,10 +50,12 @@ class MeshModels:
     """The models that were loaded onto a mesh."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
-        backend: str = "native",
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
+        backend: str = "native", explaining: Explaining | None = None,
     ) -> None:  # fmt: skip
-        self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
+        """Args: explaining: is told of each model that is opened."""
+        self._explaining = explaining or Explaining()
+        self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
         self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
@@ -76,12 +79,12 @@ class MeshModels:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time
                 self._have_served(model)
             try:
-                return OpenModel(model, run, None, self._metrics, warned, schedule)
+                return self._explained(OpenModel(model, run, None, self._series, warned, schedule), model)
             except SliceMismatch:  # a load has had a node serve another one meanwhile
                 if self._models.find(model.name) != model:
                     raise
                 self._have_served(model)
-                return OpenModel(model, run, None, self._metrics, warned, schedule)
+                return self._explained(OpenModel(model, run, None, self._series, warned, schedule), model)
         except NoSuchNode as error:
             raise self.without_node(model, str(error)) from error
 
@@ -94,6 +97,10 @@ class MeshModels:
         source = model.source if isinstance(model, LoadedModel) else model.name
         return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {source} "
                           f"--name {model.name}")  # fmt: skip
+
+    def _explained(self, opened: OpenModel, model: LoadedModel) -> OpenModel:
+        self._explaining.opened(model.name, opened.engine.ranks.path, self._wire_dtype)
+        return opened
 
     def _have_served(self, model: LoadedModel) -> None:
         from coordinator.models.node_slices import serve_slice
@@ -115,7 +122,7 @@ class MeshModels:
 
 
 def _told_what_to_do(told: Told) -> Told:
-    return lambda text: told(f"{text}; coordinator-cli doctor measures what limits the mesh")
+    return lambda text: told(f"{text}; coordinator-cli why says what for, and what would help")
 
 
 class OneModel:

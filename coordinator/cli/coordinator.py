@@ -13,6 +13,7 @@ from common.machine.operating_system import share_heaps
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.logs import configure_logs
+from common.program.metrics_flags import MetricsListenOption, MetricsPortOption, MetricsTokenOption
 from common.program.options_file import use_options_file
 from common.program.path_options import path_option
 from common.program.version import VersionOption
@@ -43,8 +44,16 @@ def coordinate(
     advertise: Annotated[
         str, typer.Option(help="Host or address that tokens name, when devices reach this machine by another one.")
     ] = "",
-    metrics_port: Annotated[
-        int | None, typer.Option(help="Serve Prometheus metrics on this port of 127.0.0.1; 0: any free one.")
+    metrics_port: MetricsPortOption = None,
+    metrics_listen: MetricsListenOption = "",
+    metrics_token_file: MetricsTokenOption = None,
+    discovery_file: Annotated[
+        Path | None,
+        path_option(
+            help="Keep written here, for Prometheus' file discovery, where nodes' metrics are; by default targets.json "
+            "in the service's cache, or prometheus/targets.json in the state directory.",
+            show_default=False,
+        ),
     ] = None,
     wire_dtype: WireDtypeOption = "float32",
     backend: BackendOption = "native",
@@ -65,11 +74,13 @@ def coordinate(
     share_heaps()
     running = Coordinator(
         state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype,
-        backend,
+        backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
     )  # fmt: skip
     stop_on_signals(running.stop)
     where = f"coordinator: mesh {running.mesh_name} on {running.address}"
     print(plain(f"{where}; let a device in with `coordinator-cli mesh invite`"), file=sys.stderr, flush=True)
+    if running.metrics_page is not None:
+        print(plain(f"coordinator: metrics on {running.metrics_page.url}"), file=sys.stderr, flush=True)
     running.wait()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from common.compute.backend import check_backend
 from common.errors import InputError
 from common.model.plan import parse_ratios
-from common.program.metrics_page import check_metrics_port
+from common.program.metrics_page import MetricsPlace
 from common.weights.slice_format import ITEM_BYTES
 from coordinator.ranks.wire_dtype import wire_item_bytes
 
@@ -49,7 +49,7 @@ def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, wir
 def check_listeners(metrics_port: int | None, master_address: str | None) -> None:
     """Raise InputError for ports that there are not, and an address that others reach."""
     if metrics_port is not None:
-        check_metrics_port(metrics_port)
+        MetricsPlace(port=metrics_port)
     if master_address is not None:
         from common.wire.rpc import check_listen_address
 

@@ -1,4 +1,4 @@
-"""`coordinator-cli mesh remove`: a device is no member any more."""
+"""`coordinator-cli mesh remove`: a device is no member any more, or an observer reads metrics no more."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from coordinator.cli.telling import tell
 
 
 def remove(
-    name: Annotated[str, typer.Argument(help="The node, as `coordinator-cli nodes` calls it.")],
+    name: Annotated[str, typer.Argument(help="The node or the observer, as `coordinator-cli nodes` calls it.")],
     yes: YesOption = False,
     state_dir: StateOption = None,
 ) -> None:
-    """Remove a node: its certificate is good for nothing from now on.
+    """Remove a node or an observer: its certificate is good for nothing from now on.
 
-    Where a loaded model needs it, you are asked first: without the node it cannot answer.
+    Where a loaded model needs a node, you are asked first: without it the model cannot answer. An observer is refused
+    by the coordinator at once and by each node with its next heartbeat.
     """
     from coordinator.membership.owner_client import OwnerClient
     from coordinator.membership.state import default_state_directory

@@ -1,8 +1,10 @@
-"""`coordinator-cli nodes`: who belongs to the mesh, and how each one is."""
+"""`coordinator-cli nodes`: who belongs to the mesh, and how each one is; who may read its metrics."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from coordinator.cli.documents import JsonOption, show_document
@@ -17,6 +19,7 @@ COLUMNS = (
     Column("node"), Column("address"), Column("state"), Column("rank", is_number=True), Column("cores", is_number=True),
     Column("free memory GB", is_number=True), Column("free disk GB", is_number=True), Column("version", is_number=True),
 )  # fmt: skip
+OBSERVER_COLUMNS = (Column("observer"), Column("state"))
 UNITS = ((86400, "day"), (3600, "hour"), (60, "minute"))
 
 
@@ -28,11 +31,20 @@ def nodes(state_dir: StateOption = None, json_output: JsonOption = False) -> Non
     with OwnerClient(state_dir or default_state_directory()) as coordinator:
         listed = coordinator.nodes()
     if json_output:
-        show_document({"mesh": listed.mesh_name, "nodes": [document_of(node) for node in listed.nodes]})
-    elif not listed.nodes:
-        tell(f"mesh {listed.mesh_name} has no nodes yet; coordinator-cli mesh invite lets one in")
-    else:
+        observers = [
+            {"name": observer.name, "certificate_expiry_timestamp_seconds": observer.certificate_ends}
+            for observer in listed.observers
+        ]
+        nodes = [document_of(node) for node in listed.nodes]
+        show_document({"mesh": listed.mesh_name, "nodes": nodes, "observers": observers})
+        return
+    if listed.nodes:
         show_nodes(listed.nodes)
+    else:
+        tell(f"mesh {listed.mesh_name} has no nodes yet; coordinator-cli mesh invite lets one in")
+    if listed.observers:
+        print()
+        show_observers(listed.observers, time.time())
 
 
 def document_of(node: mesh_pb2.Node) -> dict[str, Any]:
@@ -62,6 +74,16 @@ def show_nodes(listed: Sequence[mesh_pb2.Node]) -> None:
             f"{device.free_disk_bytes / 1e9:.0f}" if has_told else "", device.version,
         ))  # fmt: skip
     show_table(COLUMNS, rows)
+
+
+def show_observers(listed: Sequence[mesh_pb2.Observer], now: float) -> None:
+    """Print who may read metrics as a table. Args: now: seconds since 1970."""
+    rows = []
+    for observer in listed:
+        ends = f"{datetime.fromtimestamp(observer.certificate_ends, timezone.utc):%Y-%m-%d}"
+        has_ended = observer.certificate_ends <= now
+        rows.append((observer.name, Trouble(f"ended on {ends}") if has_ended else f"reads metrics until {ends}"))
+    show_table(OBSERVER_COLUMNS, rows)
 
 
 def _state(silent_seconds: float) -> str:

@@ -33,6 +33,8 @@ class Sequence:
     sampler: Sampler
     generated_ids: list[int] = field(default_factory=list)
     computed_count: int = 0
+    begun_at: float | None = None
+    """When its first rows went to nodes (time.perf_counter); None: it waits."""
     finish_reason: str | None = None
     """None while it runs; STOP after an end token or text, LENGTH after max_new_tokens, CANCELLED, ERROR."""
 

@@ -1,7 +1,7 @@
-"""What has a coordinator written down about its mesh? Members, open invitations, certificates not yet seen; one file.
+"""What has a coordinator written down about its mesh? Members, observers, invitations, certificates not yet seen.
 
 Covers: reading and replacing members.json, all of it in one step, so that no crash leaves half of a change.
-Does not cover: who may change what (members.py, invites.py), certificates (common/trust).
+Does not cover: who may change what (members.py, observers.py, invites.py), certificates (common/trust).
 
 Times lie in the file as seconds since 1970 and in memory on a clock that nobody sets, so that a clock which jumps ends
 no invitation while the coordinator runs.
@@ -58,8 +58,12 @@ class Member:
     device: Device = field(default_factory=Device)
     rank: int = -1
     model_identity: str = ""
+    metrics: str = ""
+    """URL of its metrics page without a path, as this machine reaches it; empty: it has none."""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
+    clock_skew_seconds: float | None = field(default=None, compare=False)
+    """How far its clock is ahead of ours, as of its last heartbeat that tells; not kept over a restart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +91,17 @@ class Unseen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Observer:
+    """Somebody who may read metrics pages and nothing else."""
+
+    name: str
+    serials: tuple[str, ...]
+    """Of its good certificates, oldest first."""
+    certificate_ends: int
+    """When the newest ends, seconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Kept:
     """Everything that is written down."""
 
@@ -95,6 +110,7 @@ class Kept:
     """By the member's name."""
     invites: Mapping[str, float] = field(default_factory=dict)
     """When each open one ends, in memory's time, by the SHA-256 of its secret."""
+    observers: Mapping[str, Observer] = field(default_factory=dict)
 
 
 class Book:
@@ -112,7 +128,7 @@ class Book:
 
     def change(
         self, *, members: Mapping[str, Member] | None = None, unseen: Mapping[str, Unseen] | None = None,
-        invites: Mapping[str, float] | None = None,
+        invites: Mapping[str, float] | None = None, observers: Mapping[str, Observer] | None = None,
     ) -> None:  # fmt: skip
         """Make it so on the disk and then here: what a restart would undo is never told to anybody as done.
 
@@ -123,6 +139,7 @@ class Book:
             members=self.kept.members if members is None else members,
             unseen=self.kept.unseen if unseen is None else unseen,
             invites={key: end for key, end in (self.kept.invites if invites is None else invites).items() if end > now},
+            observers=self.kept.observers if observers is None else observers,
         )
         content = json.dumps(self._document(changed), indent=1).encode()
         try:
@@ -165,7 +182,7 @@ class Book:
         behind = self.wall_clock() - now
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
-            del member["heard_at"]
+            del member["heard_at"], member["clock_skew_seconds"]
         return {
             "format": FORMAT, "members": members,
             "unseen": [
@@ -177,6 +194,7 @@ class Book:
                 for name, unseen in kept.unseen.items()
             ],
             "invites": [{"hash": key, "ends": end + behind, "left": end - now} for key, end in kept.invites.items()],
+            "observers": [asdict(observer) for observer in kept.observers.values()],
         }  # fmt: skip
 
     def _read(self) -> Kept:
@@ -215,7 +233,13 @@ class Book:
         invites = {
             str(entry["hash"]): self._remembered(entry["ends"], entry["left"]) for entry in document.get("invites", [])
         }
-        return Kept(members={member.name: member for member in members}, unseen=unseen, invites=invites)
+        observers = [
+            Observer(**{**entry, "serials": tuple(entry["serials"])}) for entry in document.get("observers", [])
+        ]
+        return Kept(
+            members={member.name: member for member in members}, unseen=unseen, invites=invites,
+            observers={observer.name: observer for observer in observers},
+        )  # fmt: skip
 
     def _remembered(self, ends: float, left: float) -> float:
         """Return in memory's time when an invitation of before ends; a clock that was set back makes none longer.

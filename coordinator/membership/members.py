@@ -41,6 +41,14 @@ class Members:
         with self._book.lock:
             return self._get(name)
 
+    def find(self, name: str) -> Member | None:
+        """Return one member, or None. Without a lock: a moment's view."""
+        return self._book.kept.members.get(name)
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a member."""
+        return self.find(name) is not None
+
     def check_token(self, secret: bytes) -> None:
         """Refuse a token that lets nobody in. Raises: TokenRefused."""
         with self._book.lock:
@@ -128,17 +136,25 @@ class Members:
             )
             return issued
 
-    def hear(self, name: str, address: str, device: Device, rank: int, model_identity: str) -> None:
-        """Note what a member has just said. Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard."""
+    def hear(
+        self, name: str, address: str, device: Device, rank: int, model_identity: str,
+        clock_skew_seconds: float | None = None, metrics: str = "",
+    ) -> None:  # fmt: skip
+        """Note what a member has just said. Args: clock_skew_seconds: None where it cannot be told; then it stays.
+
+        Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard.
+        """
         with self._book.lock:
             member = self._get(name)
             self._claims.check(name, address, member.address, member.heard_at)
             heard = replace(
-                member, address=address, device=device, rank=rank, model_identity=model_identity,
+                member, address=address, device=device, rank=rank, model_identity=model_identity, metrics=metrics,
                 heard_at=self._book.clock(),
+                clock_skew_seconds=member.clock_skew_seconds if clock_skew_seconds is None else clock_skew_seconds,
             )  # fmt: skip
             self._book.note(members={**self._book.kept.members, name: heard})
-            if heard.address != member.address:  # the rest is news of a moment, not worth a write each time
+            if (heard.address, heard.metrics) != (member.address, member.metrics):
+                # The rest is news of a moment, not worth a write each time.
                 self._book.try_to_write()  # after a restart it says so again
 
     def silent_seconds(self, member: Member) -> float:
@@ -187,6 +203,9 @@ class Members:
             if unseen is None or not unseen.invite_hash or unseen.key_hash != key_hash:
                 raise NameTaken(f"there is a node called {name} already; choose another --name, or remove that one: "
                                 f"coordinator-cli mesh remove {name}")  # fmt: skip
+        elif name in kept.observers:
+            raise NameTaken(f"there is an observer called {name}; choose another --name, or remove that one: "
+                            f"coordinator-cli mesh remove {name}")  # fmt: skip
         elif len(kept.members) >= MAX_MEMBERS:
             raise InputError(f"a mesh has at most {MAX_MEMBERS} nodes; remove some")
 

@@ -11,7 +11,7 @@ import grpc
 from common.errors import InputError, NodeFault, NodeLost, ShardmeshError
 from common.wire.rpc import REASON_KEY, channel_options, error_from_rpc
 from coordinator.membership.state import SOCKET_FILE
-from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc, observe_pb2, observe_pb2_grpc
 
 LIMIT_SECONDS = 5.0
 CANCEL_SECONDS = 20.0
@@ -31,6 +31,7 @@ class OwnerClient:
                              f"{state_directory}")  # fmt: skip
         self._channel = grpc.insecure_channel(f"unix:{path}", options=channel_options())
         self._stub = mesh_pb2_grpc.OwnerServiceStub(self._channel)
+        self._observed = observe_pb2_grpc.ObserveServiceStub(self._channel)
         self._models = models_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> OwnerClient:
@@ -48,8 +49,20 @@ class OwnerClient:
         response: mesh_pb2.InviteResponse = self._ask(lambda: self._stub.Invite(request, timeout=LIMIT_SECONDS))
         return response
 
+    def invite_observer(
+        self, name: str, certificate_request: bytes, valid_days: int
+    ) -> mesh_pb2.InviteObserverResponse:
+        """Return a certificate with which metrics are read. Raises: InputError, NameTaken, ResourceError; NodeLost."""
+        request = mesh_pb2.InviteObserverRequest(
+            name=name, certificate_request=certificate_request, valid_days=valid_days
+        )
+        response: mesh_pb2.InviteObserverResponse = self._ask(
+            lambda: self._stub.InviteObserver(request, timeout=LIMIT_SECONDS)
+        )
+        return response
+
     def remove(self, name: str) -> None:
-        """Revoke a member. Raises: NoSuchNode; NodeLost."""
+        """Revoke a member or an observer. Raises: NoSuchNode; NodeLost."""
         request = mesh_pb2.RemoveNodeRequest(name=name)
         self._ask(lambda: self._stub.RemoveNode(request, timeout=LIMIT_SECONDS))
 
@@ -103,6 +116,14 @@ class OwnerClient:
             lambda: self._models.ListLoads(request, timeout=LIMIT_SECONDS)
         )
         return list(response.loads)
+
+    def explain(self, seconds: float) -> observe_pb2.ExplainResponse:
+        """Return where the time of the last seconds' sweeps went. Raises: InputError; NodeLost."""
+        request = observe_pb2.ExplainRequest(seconds=seconds)
+        response: observe_pb2.ExplainResponse = self._ask(
+            lambda: self._observed.Explain(request, timeout=LIMIT_SECONDS)
+        )  # fmt: skip
+        return response
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:

@@ -1,20 +1,24 @@
-"""What devices, members and the owner may ask the coordinator: joining, heartbeats, renewal, invitations, removal.
+"""What devices, members and the owner may ask the coordinator: joining, heartbeats, renewal, who is let in or removed.
 
 Covers: the three services of protos/shardmesh/v1/mesh.proto; who may call which.
-Does not cover: listeners (program/daemon.py, program/door.py), what is kept (members.py, invites.py).
+Does not cover: listeners (program/daemon.py, program/door.py), what is kept (members.py, observers.py, invites.py).
 """
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
+from datetime import datetime, timedelta, timezone
 
 import grpc
 
 from common.errors import InputError, NotTrusted, SliceMismatch
 from common.trust.certificates import (
+    LEAF_LIFETIME,
     NODE,
+    OBSERVER,
     KeyedCertificate,
     PeerName,
     certify,
@@ -30,12 +34,16 @@ from coordinator.membership.book import Device, Issued, Member
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
+from coordinator.membership.metrics_url import EVERYWHERE, host_of, metrics_url
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
 MAX_TEXT = 100
 MOST_BYTES = 1 << 60
+MOST_VALID_DAYS = 3650
+MOST_SECONDS = 1e11
+"""Since 1970, that a node's clock may show."""
 DEVICE_NUMBERS = [field.name for field in fields(Device) if field.name != "version"]
 
 log = logging.getLogger(__name__)
@@ -81,12 +89,18 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     def Heartbeat(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.HeartbeatRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.HeartbeatResponse:
+        received_at = time.time()
         member = self._caller(context)
         self._state.members.hear(
             member.name, _address(request.listen, context.peer()), device_from(request.device),
-            max(-1, request.rank), request.model_identity[:MAX_TEXT],
+            max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
+            metrics_url(request.metrics, context.peer()),
         )  # fmt: skip
-        return mesh_pb2.HeartbeatResponse(interval_seconds=HEARTBEAT_SECONDS)
+        observers = self._state.observers
+        return mesh_pb2.HeartbeatResponse(
+            interval_seconds=HEARTBEAT_SECONDS,
+            observers=mesh_pb2.GoodObservers(serials=observers.good_serials(), authority=observers.authority),
+        )
 
     @guarded
     def RenewCertificate(  # noqa: N802 - the name is the contract's
@@ -141,9 +155,32 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         return mesh_pb2.InviteResponse(token=token.text, notes=notes)
 
     @guarded
+    def InviteObserver(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.InviteObserverRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.InviteObserverResponse:
+        if not 1 <= request.valid_days <= MOST_VALID_DAYS:
+            raise InputError(f"a certificate for {request.valid_days} days; from 1 to {MOST_VALID_DAYS} are possible")
+        peer = PeerName(mesh=self._state.name, role=OBSERVER, name=request.name)
+
+        def issue(authority: KeyedCertificate) -> Issued:
+            left = lifetime_of(authority.certificate)[1] - datetime.now(timezone.utc)
+            lifetime = max(timedelta(), min(timedelta(days=request.valid_days), left))
+            return _issued(authority, request.certificate_request, peer, lifetime)
+
+        issued = self._state.observers.admit(request.name, issue)
+        log.info("%s may read metrics", request.name)
+        return mesh_pb2.InviteObserverResponse(
+            certificate=issued.certificate, authority=self._state.authority.certificate, certificate_ends=issued.ends
+        )
+
+    @guarded
     def RemoveNode(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.RemoveNodeRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RemoveNodeResponse:
+        if self._state.observers.has(request.name):
+            self._state.observers.remove(request.name)
+            log.info("%s may not read metrics any more", request.name)
+            return mesh_pb2.RemoveNodeResponse()
         try:
             self._state.members.remove(request.name)
         finally:  # also where it is so, but not yet sure to be on the disk
@@ -159,12 +196,18 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         return mesh_pb2.ListNodesResponse(
             nodes=node_messages(self._state.members), mesh_name=self._state.name,
             coordinator_address=self._own_address(),
+            observers=[
+                mesh_pb2.Observer(name=observer.name, certificate_ends=observer.certificate_ends)
+                for observer in self._state.observers.all()
+            ],
         )  # fmt: skip
 
 
-def _issued(authority: KeyedCertificate, request: bytes, peer: PeerName) -> Issued:
+def _issued(
+    authority: KeyedCertificate, request: bytes, peer: PeerName, lifetime: timedelta = LEAF_LIFETIME
+) -> Issued:  # fmt: skip
     """Return a new certificate for the key of a request. Raises: InputError: the request cannot be right."""
-    certificate = certify(authority, request, peer)
+    certificate = certify(authority, request, peer, lifetime=lifetime)
     ends = int(lifetime_of(certificate)[1].timestamp())
     return Issued(certificate=certificate, serial=serial_of(certificate), ends=ends)
 
@@ -175,6 +218,7 @@ def node_messages(members: Members) -> list[mesh_pb2.Node]:
         mesh_pb2.Node(
             name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
             certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
+            metrics=member.metrics,
             device=mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, **asdict(member.device)),
         )
         for member in members.all()
@@ -192,15 +236,24 @@ def device_from(message: mesh_pb2.Device) -> Device:
     return Device(version=_printable(message.version), **numbers)
 
 
+def clock_skew(request: mesh_pb2.HeartbeatRequest, received_at: float) -> float | None:
+    """Return how far the caller's clock is ahead of ours; None where it does not say what that takes.
+
+    Half of its last heartbeat's way there and back counts as the way here: the error is at most that half.
+    Args: received_at: by our clock, seconds since 1970.
+    """
+    sent_at, round_trip = request.sent_at_seconds, request.round_trip_seconds
+    if not (0 < sent_at < MOST_SECONDS and 0 < round_trip < MOST_SECONDS):  # an earlier build, or its first; NaN
+        return None
+    return sent_at + round_trip / 2 - received_at
+
+
 def _address(listen: str, peer: str) -> str:
     """Return where a node is reached: where it says, or its port on the address that it calls from."""
     if len(listen) > MAX_TEXT or not listen.isprintable():
         raise InputError("the node says that it listens where nobody can")
     host, port = split_host_port(listen if not listen.startswith(":") else f"0.0.0.0{listen}")
-    if host not in ("0.0.0.0", "::", "[::]"):
-        return listen
-    caller = peer.partition(":")[2].rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
-    return f"{caller}:{port}"
+    return listen if host not in EVERYWHERE else f"{host_of(peer)}:{port}"
 
 
 def _printable(text: str) -> str:

@@ -20,6 +20,7 @@ from common.trust.certificates import (
     certify,
     check_name,
     check_pair,
+    has_metrics_name,
     make_authority,
     make_key,
     make_request,
@@ -30,6 +31,7 @@ from common.trust.identity import Identity, load_identity, save_identity
 from coordinator.membership.book import Book
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
+from coordinator.membership.observers import Observers
 
 AUTHORITY_KEY_FILE = "authority.key"
 SOCKET_FILE = "coordinator.sock"
@@ -69,6 +71,7 @@ class MeshState:
     name: str
     authority: KeyedCertificate
     members: Members
+    observers: Observers
     invites: Invites
 
     def __post_init__(self) -> None:
@@ -81,9 +84,14 @@ class MeshState:
         return PeerName(mesh=self.name, role=COORDINATOR, name=self.name)
 
     def identity(self) -> Identity:
-        """Return the coordinator's identity; its certificate is renewed here when two thirds of its life are over."""
+        """Return the coordinator's identity.
+
+        Its certificate is renewed here when two thirds of its life are over, or an earlier build has made it, which
+        knew no name for metrics.
+        """
         with self._lock:
-            if needs_renewal(self._identity.own.certificate):
+            certificate = self._identity.own.certificate
+            if needs_renewal(certificate) or not has_metrics_name(certificate):
                 own = _own_certificate(self.authority, self.name)
                 self._identity = Identity(authority=self.authority.certificate, own=own)
                 try:
@@ -110,10 +118,10 @@ def open_mesh_state(directory: Path) -> MeshState:
     except NotTrusted as error:
         raise NotTrusted(f"{directory / AUTHORITY_KEY_FILE} is damaged ({error}); restore it from a copy: without it "
                          "no device can join, and no certificate be renewed") from error  # fmt: skip
-    book = Book(directory)
+    book, name = Book(directory), mesh_of(certificate)
     return MeshState(
-        directory=directory, name=mesh_of(certificate), authority=authority, members=Members(book),
-        invites=Invites(book),
+        directory=directory, name=name, authority=authority, members=Members(book),
+        observers=Observers(book, directory, name), invites=Invites(book),
     )  # fmt: skip
 
 

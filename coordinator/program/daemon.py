@@ -24,8 +24,11 @@ import grpc
 from common.errors import AddressInUse, InputError, NodeError, NotTrusted, ShardmeshError
 from common.machine.state_directory import check_own
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
-from common.program.metrics_page import MetricsPage
+from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
+from common.trust.bearer_token import BearerToken
+from common.trust.metrics_door import MetricsDoor
+from common.trust.metrics_place import is_for_others, metrics_place
 from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.rpc import bind, make_server, split_host_port
 from common.wire.standard_services import StandardServices
@@ -33,13 +36,22 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
-from coordinator.metrics import CoordinatorMetrics
+from coordinator.program import targets
 from coordinator.program.door import EVERYWHERE, Door
+from coordinator.program.explain_service import ExplainServicer
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
 from coordinator.program.node_watch import NodeWatch
-from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
+from coordinator.program.program_series import ProgramSeries
+from protos.shardmesh.v1 import (
+    generation_pb2,
+    generation_pb2_grpc,
+    mesh_pb2,
+    mesh_pb2_grpc,
+    models_pb2_grpc,
+    observe_pb2_grpc,
+)
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 48
 """Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
@@ -54,20 +66,24 @@ class Coordinator:
 
     def __init__(
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
-        wire_dtype: str = "float32", backend: str = "native",
+        wire_dtype: str = "float32", backend: str = "native", *, metrics_listen: str = "",
+        metrics_token_file: Path | None = None, discovery_file: Path | None = None,
     ) -> None:  # fmt: skip
-        """Args: address: of the members' listener; advertised: the host that tokens name, if not its own."""
+        """Args: address: of the members' listener; advertised: the host that tokens name, if not its own; metrics_*:
+        where metrics are read, and by whom beside observers; discovery_file: for Prometheus, where to scrape nodes;
+        None: where targets.default_file says.
+        """
+        place = metrics_place(metrics_port, metrics_listen, metrics_token_file)
         state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
         check_own(state_directory)
         self._state = open_mesh_state(state_directory)
         self._host, wanted_port = split_host_port(address)
         if wanted_port == LAST_PORT:
             raise InputError(f"--master-port is {LAST_PORT}; devices join on the next one, so choose a lower one")
-        if metrics_port and metrics_port in (wanted_port, wanted_port + 1):
-            raise InputError(
-                f"--metrics-port is {metrics_port}, where {'members' if metrics_port == wanted_port else 'devices'} "
-                f"come with --master-port {wanted_port}; choose another one for one of them"
-            )
+        if place is not None and place.port and place.port in (wanted_port, wanted_port + 1):
+            who = "members" if place.port == wanted_port else "devices"
+            raise InputError(f"{place.flag} is {metrics_listen or place.port}, where {who} come with --master-port "
+                             f"{wanted_port}; choose another one for one of them")  # fmt: skip
         self._has_fixed_port = bool(wanted_port)
         self._advertised = advertised
         self._invites = self._state.invites
@@ -75,18 +91,24 @@ class Coordinator:
         self._stopping = threading.Event()
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
         self._servers = (owner, members)
-        metrics = CoordinatorMetrics()
+        self.series = series = ProgramSeries(self._state)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
-        self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
-        self._watch = NodeWatch(mesh.nodes)
-        self._page: MetricsPage | None = None
+        self._generator = Generator(state_directory, mesh, series.answers, wire_dtype, backend)
+        self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
+        discovery_file = discovery_file or targets.default_file(state_directory)
+        self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)
+        self._watch = NodeWatch(mesh.nodes, self._targets.update)
+        self.metrics_page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
-            if metrics_port is not None:
-                self._page = MetricsPage(metrics.registry, metrics_port)
+            self._targets.begin()
+            if place is not None:
+                self.metrics_page = MetricsPage(
+                    series.registry, place, self._metrics_door(place, metrics_token_file),
+                    {targets.PAGE: self._targets.page},
+                )  # fmt: skip
             self._listen(owner, members, address)
         except BaseException:
             self.close()
@@ -114,6 +136,7 @@ class Coordinator:
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
+        observe_pb2_grpc.add_ObserveServiceServicer_to_server(ExplainServicer(self._generator.explaining), owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         for server in self._servers:
@@ -175,12 +198,19 @@ class Coordinator:
             if ending is not None:
                 ending.wait(LAST_WORDS_SECONDS + 1)
         self._generator.close()
-        if self._page is not None:
-            self._page.close()
-            self._page = None
+        if self.metrics_page is not None:
+            self.metrics_page.close()
+            self.metrics_page = None
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+    def _metrics_door(self, place: MetricsPlace, token_file: Path | None) -> MetricsDoor | None:
+        """Return who may read metrics; None: this machine. Raises: InputError, NotTrusted: a token cannot be used."""
+        if not is_for_others(place):
+            return None
+        token = None if token_file is None else BearerToken(token_file)
+        return MetricsDoor(self._state.identity, self._state.observers, token)
 
     def _check_owner(self, context: grpc.ServicerContext) -> None:
         """Let only the mesh's owner through, who has the coordinator's own identity. Raises: NotTrusted."""

@@ -17,12 +17,13 @@ import grpc
 from common.errors import NodeError, ShardmeshError
 from common.program.logs import entry
 from common.wire.rpc import abort_with, guarded
+from coordinator.answering.explaining import Explaining
 from coordinator.membership.reach import MeshAccess
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModels
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
+    from coordinator.answering.answer_series import AnswerSeries
     from coordinator.answering.answers import Answers
     from coordinator.answering.requests import Ask, Event
 
@@ -36,11 +37,12 @@ class Generator:
     """The models of one mesh, ready to be asked; what they need is imported when the first one is. Close it."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
         backend: str = "native",
     ) -> None:  # fmt: skip
         self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
-        self._mesh, self._metrics = mesh, metrics
+        self._mesh, self._series = mesh, series
+        self.explaining = Explaining()
         self._lock = threading.Lock()
         self._answers: Answers | None = None
         self._answering: Counter[str] = Counter()
@@ -54,7 +56,7 @@ class Generator:
         from coordinator.answering.requests import Failed, Started
 
         try:
-            stream = self._started().ask(_ask_of(request))
+            stream = self._started().ask(self._ask_of(request))
         except ShardmeshError as error:
             log.warning("%s", entry("request refused", model=request.model[:MOST_LETTERS] or None, reason=error.reason))
             raise
@@ -99,6 +101,13 @@ class Generator:
         if self._answers is not None:
             self._answers.close()
 
+    def _ask_of(self, request: generation_pb2.GenerateRequest) -> Ask:
+        try:
+            return _ask_of(request)
+        except ShardmeshError as error:
+            self._series.requests.refused(request.model, error)
+            raise
+
     def _count(self, model: str, change: int) -> None:
         with self._lock:
             self._answering[model] += change
@@ -111,8 +120,10 @@ class Generator:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
-                source = MeshModels(self._state_directory, self._mesh, self._metrics, self._wire_dtype, self._backend)
-                self._answers = Answers(source, self._metrics)
+                source = MeshModels(
+                    self._state_directory, self._mesh, self._series, self._wire_dtype, self._backend, self.explaining
+                )
+                self._answers = Answers(source, self._series)
             return self._answers
 
 

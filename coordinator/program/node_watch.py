@@ -1,5 +1,7 @@
 """Which nodes are heard, for the log: who has come, who fell silent, who is back. One entry each time that changes.
 
+Who else is to know who is there, as Prometheus is (targets.py), is told at every look.
+
 Does not cover: hearing them (membership/services.py), what becomes of their answers (answering/answers.py).
 Threads: one that looks once a second.
 """
@@ -22,9 +24,12 @@ log = logging.getLogger(__name__)
 class NodeWatch:
     """Looks, once it is started. Close it."""
 
-    def __init__(self, nodes: Callable[[], Sequence[mesh_pb2.Node]]) -> None:
-        """Args: nodes: what the mesh knows of its members now."""
-        self._nodes = nodes
+    def __init__(
+        self, nodes: Callable[[], Sequence[mesh_pb2.Node]],
+        seen: Callable[[Sequence[mesh_pb2.Node]], None] = lambda nodes: None,
+    ) -> None:  # fmt: skip
+        """Args: nodes: what the mesh knows of its members now; seen: called with them at each look."""
+        self._nodes, self._seen = nodes, seen
         self._heard: set[str] = set()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node-watch", daemon=True)
@@ -35,7 +40,8 @@ class NodeWatch:
 
     def look(self) -> None:
         """Write down what has changed since the last look."""
-        nodes = {node.name: node for node in self._nodes()}
+        seen = self._nodes()
+        nodes = {node.name: node for node in seen}
         for name, node in nodes.items():
             if is_alive(node) and name not in self._heard:
                 self._heard.add(name)
@@ -46,6 +52,7 @@ class NodeWatch:
                     "%s", entry("node lost", node=name, address=node.address, silent_seconds=node.silent_seconds)
                 )
         self._heard &= nodes.keys()  # who was removed has an entry of its own
+        self._seen(seen)
 
     def close(self) -> None:
         """Look no more. May be called twice, and without start."""

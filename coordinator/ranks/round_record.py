@@ -38,6 +38,14 @@ class RankRound(NamedTuple):
     """Of the message to it; tensors in memory that both sides see are not in it."""
     received_bytes: int
     """Of its answer, likewise."""
+    handling_nanoseconds: int = 0
+    """From the message being there to the answer being made, as the node says; 0: neither this nor the rest."""
+    queue_nanoseconds: int = 0
+    """Of it, while other sessions' blocks were computed."""
+    core_wait_nanoseconds: int = 0
+    """Of it, while the thread that made the answer, or one that helped it, had no core."""
+    starved_nanoseconds: int = 0
+    """How long its threads, each by itself, had no core so far; 0 but in a sweep's first round."""
 
 
 class RoundRecord(NamedTuple):
@@ -129,13 +137,26 @@ def _record_of(past: PastRound) -> RoundRecord:
 
 
 def parts_of(
-    ranks: Sequence[int], answers: Sequence[Arrived], results: Sequence[Result], sent_bytes: Mapping[int, int]
-) -> list[RankRound]:
-    """Return what there is to know of each rank's part. Args: answers, results: of `ranks`; sent_bytes: by rank."""
+    ranks: Sequence[int], answers: Sequence[Arrived], results: Sequence[Result], sent_bytes: Mapping[int, int], *,
+    with_waits: bool,
+) -> list[RankRound]:  # fmt: skip
+    """Return what there is to know of each rank's part.
+
+    Args: answers, results: of `ranks`; sent_bytes: by rank; with_waits: whether anybody looks at how nodes have waited.
+    """
+    if not with_waits:
+        return [
+            RankRound(
+                rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, sent_bytes[rank],
+                answer.byte_count,
+            )
+            for rank, answer, result in zip(ranks, answers, results, strict=True)
+        ]  # fmt: skip
     return [
         RankRound(
             rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, sent_bytes[rank],
-            answer.byte_count,
+            answer.byte_count, result.handling_nanoseconds, result.queue_nanoseconds, result.core_wait_nanoseconds,
+            result.starved_nanoseconds,
         )
         for rank, answer, result in zip(ranks, answers, results, strict=True)
     ]  # fmt: skip

@@ -67,7 +67,9 @@ def name_of_this_device() -> str:
     return name or "node"
 
 
-def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> JoinedMesh:
+def join_mesh(
+    token_text: str, name: str, data_directory: Path, listen: str, metrics_listen: str = ""
+) -> JoinedMesh:  # fmt: skip
     """Join the mesh that a token is for and write identity and config into the data directory.
 
     Wherever it breaks off, the same command goes on: the key is stored before it is shown to anybody, and to who asks
@@ -77,7 +79,8 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
     """
     token = parse_token(token_text)
     check_name(name)
-    split_host_port(listen)
+    for address in filter(None, (listen, metrics_listen)):
+        split_host_port(address)
     check_own(data_directory)
     directory, config = data_directory / IDENTITY_DIRECTORY, data_directory / CONFIG_FILE
     if (before := _joined_before(directory, config, token)) is not None:
@@ -94,7 +97,10 @@ def join_mesh(token_text: str, name: str, data_directory: Path, listen: str) -> 
     coordinator = f"{split_host_port(address)[0]}:{response.mesh_port}"
     try:
         save_identity(directory, Identity(authority=authority, own=own))
-        _write_config(config, {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)})
+        values = {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)}
+        if metrics_listen:
+            values["metrics-listen"] = metrics_listen
+        _write_config(config, values)
     except DiskFull as error:
         raise DiskFull(f"{error}: the token stays good for this device, and the same command goes on from here"
                        ) from error  # fmt: skip

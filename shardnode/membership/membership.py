@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from common.trust.certificates import (
     KeyedCertificate,
     PeerName,
     check_pair,
+    has_metrics_name,
     lifetime_of,
     make_request,
     needs_renewal,
@@ -39,6 +41,7 @@ from common.trust.tls import secure_channel
 from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.membership.device_facts import device_facts
+from shardnode.membership.known_observers import KnownObservers
 
 FIRST_INTERVAL_SECONDS = 1.0
 MOST_INTERVAL_SECONDS = 60.0
@@ -59,6 +62,8 @@ class Presence:
     """Memory of the program itself, without a slice."""
     budget_bytes: int = 0
     """The most memory that it was allowed; 0: it was told none."""
+    metrics: str = ""
+    """http://host:port or https://host:port of its metrics page; empty: it has none."""
 
 
 class Membership:
@@ -70,17 +75,26 @@ class Membership:
         self._identity = load_identity(identity_directory)
         forget_key(identity_directory / JOINING_KEY_FILE)  # joining broke off when all of it was done
         self.peer = self._identity.peer
+        self.observers = KnownObservers(identity_directory)
+        self._lacks_name = not has_metrics_name(self._identity.own.certificate)
         self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
         self._measuring = threading.Lock()
         self._ending = threading.Event()
         self._interval = FIRST_INTERVAL_SECONDS
         self._trouble = self._renewal_trouble = ""
         self._channel: grpc.Channel | None = None
+        self.heard_at = 0.0
+        """When the coordinator last answered a heartbeat, seconds since 1970; 0: never."""
+        self._round_trip_seconds = 0.0
         self._thread: threading.Thread | None = None
 
     def identity(self) -> Identity:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
+
+    def certificate_end(self) -> float:
+        """Return when the certificate that is good now ends, seconds since 1970."""
+        return lifetime_of(self._identity.own.certificate)[1].timestamp()
 
     def measure_device(self, files: Sequence[Path], is_wanted: Callable[[], bool]) -> DeviceSpeeds:
         """Measure this device again; heartbeats tell it from now on. Args and raises as measure_apart."""
@@ -105,11 +119,14 @@ class Membership:
         Raises: ShardmeshError: it was not heard. A certificate that is not renewed is no failure of it: that is told,
         and asked for again at the next turn.
         """
+        is_new = self._channel is None
         if self._channel is None:
             self._channel = self._connected()
         stub = mesh_pb2_grpc.MeshServiceStub(self._channel)
-        self._beat(stub, presence)
-        if not needs_renewal(self._identity.own.certificate):
+        gives_name = self._beat(stub, presence)
+        if is_new:
+            self._round_trip_seconds = 0.0  # it has connected too
+        if not needs_renewal(self._identity.own.certificate) and not (self._lacks_name and gives_name):
             return
         try:
             self._renew(stub)
@@ -134,17 +151,25 @@ class Membership:
         finally:
             self._hang_up()
 
-    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
+    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> bool:
+        """Send a heartbeat; return whether the coordinator is of a build that puts METRICS_NAME on certificates."""
         request = mesh_pb2.HeartbeatRequest(
             device=device_facts(
                 self._data_directory, self._speeds, program_bytes=presence.program_bytes,
                 budget_bytes=presence.budget_bytes,
             ),
             listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
+            metrics=presence.metrics, round_trip_seconds=self._round_trip_seconds,
         )  # fmt: skip
+        started, request.sent_at_seconds = time.perf_counter(), time.time()
         with self._failures():
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        self.heard_at, self._round_trip_seconds = time.time(), time.perf_counter() - started
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
+        knows_observers = response.HasField("observers")  # an older one does not, nor the name
+        if knows_observers:
+            self.observers.hear(response.observers.serials, response.observers.authority)
+        return knows_observers
 
     def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
         """Get a new certificate; wherever it breaks off, the old one is good and the next attempt asks with this key.
@@ -163,6 +188,7 @@ class Membership:
             raise NotTrusted("the coordinator has certified another name than this node's")
         save_identity(self._directory, renewed)
         self._identity = renewed
+        self._lacks_name = not has_metrics_name(own.certificate)
         forget_key(kept)
         log.info("this node's certificate is renewed")
 

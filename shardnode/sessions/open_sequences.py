@@ -17,7 +17,7 @@ from common.machine.operating_system import give_free_heap_back
 from common.weights.stored_numbers import Floats
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.metrics import NodeMetrics
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.kv_cache import KvCache, Segment, SequenceKv
 
 MAX_SEQUENCES = 1024
@@ -51,8 +51,8 @@ class TakenSegments:
 class OpenSequences:
     """Close it, and all of them are."""
 
-    def __init__(self, cache: KvCache, metrics: NodeMetrics) -> None:
-        self._cache, self._metrics = cache, metrics
+    def __init__(self, cache: KvCache, series: SessionSeries) -> None:
+        self._cache, self._series = cache, series
         self._open: dict[int, SequenceKv] = {}
         self.refusal: ShardmeshError | None = None
         """Why none is opened any more."""
@@ -76,7 +76,7 @@ class OpenSequences:
             try:
                 self._open[opening.sequence_id] = self._room(opening.position_capacity)
             except ShardmeshError as error:
-                self._metrics.failures.labels(reason=error.reason).inc()
+                self._series.failures.labels(reason=error.reason).inc()
                 status = status_of(error)
                 refused.append(shard_pb2.SequenceRefused(
                     sequence_id=opening.sequence_id,

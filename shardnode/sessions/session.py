@@ -8,6 +8,7 @@ Each transport makes a Session, passes it every request in order, and closes it 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -22,18 +23,25 @@ from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, 
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
-from shardnode.work.layers import WholeLayers, residual_from
+from shardnode.sessions.session_series import SessionSeries
+from shardnode.work.executor import BlockOutput
+from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
 
 
+Result = shard_pb2.BlockResult | shard_pb2.LayersResult
+
+
 class Session:
     """The messages of one stream, in order. Not safe for several threads."""
 
-    def __init__(self, node: ShardNode) -> None:
-        self._node = node
-        self._sequences = OpenSequences(node.kv_cache, node.metrics)
+    def __init__(self, node: ShardNode, series: SessionSeries | None = None) -> None:
+        """Args: series: the process's; some of its own where nobody looks."""
+        self._node, self._series = node, series or SessionSeries()
+        self.counts = self._series.begin()
+        self._sequences = OpenSequences(node.kv_cache, self._series)
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = False
@@ -43,6 +51,8 @@ class Session:
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
+        self._handled_since = self._worked_before = 0
+        self._is_first_answer = False  # of a sweep
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -56,7 +66,7 @@ class Session:
             if self._node.is_closed:
                 raise SliceMismatch("this node serves another slice now, or none; ask again") from error
             reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
-            self._node.metrics.failures.labels(reason=reason).inc()
+            self._series.failures.labels(reason=reason).inc()
             raise
 
     def take_files(self, files: Sequence[int]) -> None:
@@ -83,6 +93,7 @@ class Session:
         self._memory = None
         self._close_files()
         self._sequences.close()
+        self._series.end(self.counts)
 
     def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         if request.call_id <= self._last_call_id:
@@ -98,8 +109,10 @@ class Session:
         if not self._is_open and body != "open_session":
             raise ProtocolError(f"{body} came before open_session")
         if body == "run_block":
+            self.counts.rounds += 1
             self._run_block(request.run_block, response)
         elif body == "run_layers":
+            self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
             self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
@@ -142,6 +155,7 @@ class Session:
 
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
         spec = self._node.manifest.spec
+        self._begin_answer(tells_waits=request.tells_waits)
         kind = _KINDS.get(request.kind)
         if kind is None or not 0 <= request.layer < spec.layer_count:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
@@ -150,12 +164,14 @@ class Session:
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
-            with self._node.lock:
+            queued = self._node.wait_for_turn()
+            try:
                 output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+            finally:
+                self._node.lock.release()
             partial = taken.among_all(output.partial)
-            result.compute_nanoseconds = output.compute_nanoseconds
-            result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+            _tell_times(result, output, queued)
         else:
             partial = np.zeros_like(rows)
         self.last_round_is_long = taken.row_count > FEW_ROWS
@@ -164,10 +180,13 @@ class Session:
             encode_in_memory(partial, result.partial, place)
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
+        if request.tells_waits:
+            self._tell_waits(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
+        self._begin_answer(tells_waits=request.tells_waits)
         result = response.layers_result
         result.refused.extend(self._begin_sweep(request))
         taken, rows = self._rows(request, result.refused)
@@ -179,15 +198,37 @@ class Session:
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.compute_nanoseconds = output.compute_nanoseconds
-        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+        _tell_times(result, output, output.queue_nanoseconds)
+        if request.tells_waits:
+            self._tell_waits(result)
+
+    def _begin_answer(self, *, tells_waits: bool) -> None:
+        if tells_waits:
+            self._handled_since, self._worked_before = time.perf_counter_ns(), time.thread_time_ns()
+
+    def _tell_waits(self, result: Result) -> None:
+        """Say last how long the answer took to make, and for how long this thread, or one that helped it, had no core.
+
+        That is what is left of the time beside waits for weights and others, and this thread's own work: it works as
+        long as its products do. With the first answer of a sweep, how long all threads have had no core.
+        """
+        if self._is_first_answer:
+            self._is_first_answer = False
+            result.starved_nanoseconds = self._node.starved.nanoseconds()
+        took = time.perf_counter_ns() - self._handled_since
+        result.handling_nanoseconds = took
+        if self._node.executor.computes_here:
+            waited = result.tile_wait_nanoseconds + result.queue_nanoseconds
+            worked = time.thread_time_ns() - self._worked_before
+            result.core_wait_nanoseconds = max(0, took - waited - worked)
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
         if request.sweep_id == self._last_sweep_id:
             return []
         self._last_sweep_id = request.sweep_id
-        self._node.metrics.sweeps.inc()
+        self._is_first_answer = True
+        self.counts.sweeps += 1
         return self._sequences.change(request.changes)
 
     def _rows(
@@ -210,6 +251,13 @@ class Session:
     def _close_files(self) -> None:
         files, self._files = self._files, ()
         close_files(files)
+
+
+def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int) -> None:
+    result.compute_nanoseconds = output.compute_nanoseconds
+    result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+    if queued:
+        result.queue_nanoseconds = queued
 
 
 def _short(value: object) -> str:

@@ -45,6 +45,8 @@ class Executor:
         self._spec = manifest.spec
         self._tiles = tiles
         self._backend = backend
+        self.computes_here = backend.name == NATIVE
+        """Whether the thread that calls works as long as its products do."""
         self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
         self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)

@@ -1,4 +1,4 @@
-"""Do `status nodes models plan doctor --json` print the documented keys and nothing else, of a mesh that runs?
+"""Do `status nodes models plan doctor why --json` print the documented keys and nothing else, of a mesh that runs?
 
 Covers: every key of README.md's table and no other, units and types, what is not known, a hostile member, failures.
 Does not cover: how tables read (tests/unit/test_screens.py), generate's document (tests/e2e/test_output.py).
@@ -7,7 +7,7 @@ Does not cover: how tables read (tests/unit/test_screens.py), generate's documen
 from __future__ import annotations
 
 import json
-import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,9 @@ from coordinator.models.records import LoadedModel, LoadedModels
 from protos.shardmesh.v1 import mesh_pb2
 from tests.support import mesh_members
 from tests.support.cli import Finished, run_here
+from tests.support.documented_keys import documented, keys
 from tests.support.planned_models import DESCRIPTION
+from tests.support.scraping import observer_of
 from tests.support.shipped_slices import NAME, ShippingMesh
 from tests.support.source_files import REPOSITORY
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
@@ -44,6 +46,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippingMesh]:
         identity = mesh_members.joined(made.state_directory, "attic", made.data.parent / "attic")
         assert mesh_members.beat(made.coordinator, identity) is None
         patch.undo()
+        observer_of(made.state_directory, "prometheus", made.data.parent / "observer")
         records = LoadedModels(made.state_directory)
         directory = records.directory / "broken"
         directory.mkdir(parents=True)
@@ -69,19 +72,6 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return run_here("coordinator-cli", list(words), monkeypatch, capsys)
 
     return run
-
-
-def documented(verb: str) -> set[str]:
-    """Return the keys that README.md names for a verb."""
-    row = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
-    return set(re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[2]))
-
-
-def keys(value: Any) -> set[str]:
-    """Return every key of a document, at every depth."""
-    if isinstance(value, dict):
-        return set(value) | {key for part in value.values() for key in keys(part)}
-    return {key for part in value for key in keys(part)} if isinstance(value, list) else set()
 
 
 def document(finished: Finished) -> Any:
@@ -114,6 +104,14 @@ def test_the_doctor_prints_the_documented_keys(mesh: ShippingMesh, typed: Any) -
     assert (found["not_heard"], "measuring" in finished.err) == (["attic"], True)
 
 
+def test_before_anybody_has_asked_why_is_a_document_too(mesh: ShippingMesh, typed: Any) -> None:
+    """It says so, and what there is to do; tests/e2e/test_why_in_namespaces.py has all keys."""
+    found = document(typed("why", "--json", "--state-dir", str(mesh.state_directory)))
+    assert keys(found) < documented("why")
+    assert (found["model"], found["sweep_count"], found["advice"]) == (None, 0, [])
+    assert "ask one" in found["said"]
+
+
 def test_a_plan_prints_the_documented_keys(typed: Any, tmp_path: Path) -> None:
     """Without a mesh, and with a config.json alone."""
     model = write_tiny_checkpoint(tmp_path / "tiny")
@@ -124,7 +122,9 @@ def test_a_plan_prints_the_documented_keys(typed: Any, tmp_path: Path) -> None:
 
 def test_units_and_types_are_what_the_names_say(mesh: ShippingMesh, typed: Any) -> None:
     """Bytes and counts are whole numbers, seconds are not negative, what is not known is null."""
-    nodes = document(typed("nodes", "--json", "--state-dir", str(mesh.state_directory)))["nodes"]
+    found = document(typed("nodes", "--json", "--state-dir", str(mesh.state_directory)))
+    (observer,), nodes = found["observers"], found["nodes"]
+    assert observer["certificate_expiry_timestamp_seconds"] > time.time() + 364 * 86400
     by_name = {node["name"]: node for node in nodes}
     kitchen, attic = by_name[NAME], by_name["attic"]
     for node in nodes:
@@ -146,7 +146,7 @@ def test_a_member_with_a_hostile_version_breaks_no_screen(mesh: ShippingMesh, ty
 
 def test_a_failure_leaves_stdout_empty(typed: Any, tmp_path: Path) -> None:
     """One line on stderr and the exit code tell, as ever."""
-    for verb in ("status", "nodes", "doctor"):
+    for verb in ("status", "nodes", "doctor", "why"):
         finished = typed(verb, "--json", "--state-dir", str(tmp_path / "none"))
         finished.error_line("coordinator-cli", EXIT_INPUT)
         assert finished.out == ""

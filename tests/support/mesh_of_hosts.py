@@ -40,18 +40,19 @@ class MeshOfHosts:
     def __init__(
         self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
         delays: dict[str, float] | None = None, options: Mapping[str, Sequence[str]] | None = None,
-        cores: Mapping[str, int] | None = None,
+        cores: Mapping[str, int] | None = None, coordinator_options: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """Start everything.
 
         Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node; cores: the one
-        that a node may use.
+        that a node may use; coordinator_options: its further flags.
         """
         self._cores = cores or {}
         self.nodes = list(nodes)
         self.shell = Shell()
         self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
-        self._delays, self._options = delays or {}, options or {}
+        self._delays, self._options = delays or {}, dict(options or {})
+        self._coordinator_options = coordinator_options
         self.state = str(self.shell.home / "state")
         self.running: dict[str, Running] = {}
         try:
@@ -81,23 +82,29 @@ class MeshOfHosts:
         """Start a verb of coordinator-cli on desk."""
         return self.shell.start("coordinator-cli", *arguments, "--state-dir", self.state, inside=self._on(DESK))
 
-    def start_coordinator(self) -> None:
-        """Start the coordinator, and wait until it listens."""
+    def start_coordinator(self, *options: str) -> None:
+        """Start the coordinator, and wait until it listens. Args: options: besides its own."""
         running = self.shell.start(
-            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), inside=self._on(DESK)
-        )
+            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK),
+            *self._coordinator_options, *options, inside=self._on(DESK),
+        )  # fmt: skip
         self._wait_for(running, "mesh ")
         self.running[DESK] = running
 
-    def start_node(self, name: str) -> None:
-        """Start a node, and wait until it listens."""
-        more = list(self._options.get(name, ()))
+    def start_node(self, name: str, options: Sequence[str] = (), environment: Sequence[str] = ()) -> None:
+        """Start a node, and wait until it listens. Args: options: besides its own; environment: such as TZ=UTC."""
+        more = [*self._options.get(name, ()), *options]
         if name in self._delays:
             more += ["--advertise", f"{self.hosts.address(name)}:{RELAYED_PORT}"]
         config = f"{self.data(name)}/shardnode.toml"
-        running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=self._on(name))
+        inside = [*self._on(name), *(["env", *environment] if environment else [])]
+        running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=inside)
         self._wait_for(running, "serving ")
         self.running[name] = running
+
+    def set_options(self, name: str, *options: str) -> None:
+        """Start a node with other flags from now on."""
+        self._options[name] = options
 
     def stop(self, name: str) -> Finished:
         """Have a program end as systemd would."""

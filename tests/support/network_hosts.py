@@ -12,8 +12,10 @@ Everything lies in namespaces of our own; nothing of the machine's own network i
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import uuid
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+CLONE_NEWNET = 0x40000000
 GROUPS = Path("/sys/fs/cgroup/memory")
 TOOLS = ("ip", "tc", "bridge", "nsenter")
 RATE_MBIT = 100
@@ -68,6 +71,25 @@ class NetworkHosts:
         if not self._has_groups:
             return enter
         return ["sh", "-c", f'echo $$ > {self._group(name)}/cgroup.procs && exec "$@"', "sh", *enter]
+
+    def connect(self, name: str, port: int, limit_seconds: float) -> socket.socket:
+        """Return a connection from a host to a port of its own. Raises: OSError: nobody takes it."""
+        setns = ctypes.CDLL(None, use_errno=True).setns
+        with open("/proc/thread-self/ns/net") as own, open(f"/run/netns/{self._space(name)}") as there:
+            if setns(there.fileno(), CLONE_NEWNET):  # this thread's only
+                raise OSError(ctypes.get_errno(), "cannot enter the host's network")
+            try:
+                return socket.create_connection(("127.0.0.1", port), limit_seconds)
+            finally:
+                setns(own.fileno(), CLONE_NEWNET)
+
+    def add_address(self, name: str, address: str) -> None:
+        """Give a host one more address, such as 10.78.0.1/24."""
+        _run("ip", "-n", self._space(name), "address", "add", address, "dev", "eth0")
+
+    def drop_address(self, name: str, address: str) -> None:
+        """Take such an address from a host; whoever listens there is not told."""
+        _run("ip", "-n", self._space(name), "address", "delete", address, "dev", "eth0")
 
     def set_rate(self, name: str, rate_mbit: float) -> None:
         """Limit a host's link, each way, to another rate."""

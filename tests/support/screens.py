@@ -2,7 +2,7 @@
 
     python -m tests.support.screens      makes the files of tests/unit/screens anew; look at what changes
 
-Covers: `nodes status models plan load doctor generate`. Does not cover: finding facts out.
+Covers: `nodes status models plan load doctor generate why`. Does not cover: finding facts out.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import io
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime, timezone
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -26,11 +27,13 @@ from coordinator.cli.answer_output import write_events, write_report
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.doctor import show_findings
 from coordinator.cli.models import show_models
-from coordinator.cli.nodes import show_nodes
+from coordinator.cli.nodes import show_nodes, show_observers
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.progress import node_bars
 from coordinator.cli.status_table import show_status
 from coordinator.cli.tables import screen
+from coordinator.cli.telling import say
+from coordinator.cli.why_words import bound_of, sentences
 from coordinator.engine.timings import Timings
 from coordinator.planning.prediction import DevicePrediction, Prediction
 from protos.shardmesh.v1 import mesh_pb2
@@ -76,6 +79,18 @@ def nodes() -> list[mesh_pb2.Node]:
         node(name="media-pc", address="192.168.1.170:50051", rank=-1, core_count=16,
              memory=(51.5, 64.2), disk=1830.0),
     ]  # fmt: skip
+
+
+def observers() -> None:
+    """Show who may read metrics: one still does, the other's certificate has ended."""
+    ends = datetime(2027, 11, 30, tzinfo=timezone.utc).timestamp()
+    show_observers(
+        [
+            mesh_pb2.Observer(name="prometheus", certificate_ends=int(ends)),
+            mesh_pb2.Observer(name="former-grafana-agent", certificate_ends=int(ends) - 400 * 86400),
+        ],
+        now=ends - 86400,
+    )
 
 
 def status() -> dict[str, Any]:
@@ -153,6 +168,18 @@ def findings() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def why() -> dict[str, Any]:
+    """Return what `why` finds: a disk, and two things that would help as much."""
+    parts = [("kitchen", "disk", 0.4), ("living-room", "processor", 0.15), ("", "coordinator", 0.1)]
+    return {
+        "sweep_count": 12, "bound": bound_of(parts), "seconds_per_sweep": 0.65, "seconds_ago": 0.4,
+        "tokens_per_second": 1.54, "advice": [
+            {"text": "1.2 GB more budget there (--memory-budget 2.20GB)", "saved_seconds": 0.4},
+            {"text": "one more node like living-room", "saved_seconds": 0.39},
+        ],
+    }  # fmt: skip
+
+
 def load() -> None:
     """Show a load half-way, ten seconds after it began."""
     console = screen(to_stderr=True)
@@ -184,9 +211,9 @@ def generate() -> None:
 
 
 SCREENS: Mapping[str, Callable[[], None]] = {
-    "nodes": lambda: show_nodes(nodes()), "status": lambda: show_status(status()),
+    "nodes": lambda: show_nodes(nodes()), "observers": observers, "status": lambda: show_status(status()),
     "models": lambda: show_models(models()), "plan": lambda: show_plan(*plan()), "load": load,
-    "doctor": lambda: show_findings(findings()), "generate": generate,
+    "doctor": lambda: show_findings(findings()), "generate": generate, "why": lambda: say(sentences(why())),
 }  # fmt: skip
 
 

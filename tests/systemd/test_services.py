@@ -14,6 +14,7 @@ from tests.support.systemd_services import (
     LIMIT_SECONDS,
     NODE,
     SERVICES,
+    STATE,
     node_options,
     nodes,
     setting,
@@ -23,6 +24,7 @@ from tests.support.systemd_services import (
 from tests.support.waiting import wait_until
 
 WATCHDOG_SECONDS = 2
+TARGETS = "/var/cache/shardmesh-coordinator/targets.json"
 
 both = pytest.mark.parametrize("service", SERVICES)
 
@@ -60,6 +62,19 @@ def test_the_coordinator_hears_the_node(machine: Machine) -> None:
     """Without a slice too: a device is a member before it has anything to compute."""
     wait_until_alive(machine)
     assert NODE in nodes(machine)
+
+
+def test_another_user_reads_where_the_nodes_metrics_are(machine: Machine) -> None:
+    """Prometheus is one; the coordinator's state, beside it, is its own user's only."""
+    with node_options(machine, "metrics-port = 9400\n"):
+        machine.must("systemctl", "restart", "shardnode")
+        as_another = ("runuser", "-u", "nobody", "--", "cat")
+        wait_until(
+            lambda: '"targets": ["127.0.0.1:9400"]' in machine.must(*as_another, TARGETS), limit_seconds=LIMIT_SECONDS,
+            what="the node is a target",
+        )  # fmt: skip
+        assert machine.run(*as_another, f"{STATE}/members.json").returncode != 0
+    machine.must("systemctl", "restart", "shardnode")
 
 
 @both

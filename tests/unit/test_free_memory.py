@@ -1,4 +1,7 @@
-"""Is the memory that may still be taken the least of what the machine and every control group allow?"""
+"""Is the memory that may still be taken the least of what the machine and every control group allow?
+
+Covers: that, and what the group that limits this process has and may have.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from common.machine.free_memory import free_memory_bytes
+from common.machine.free_memory import GroupMemory, free_memory_bytes, group_memory
 
 MB = 1_000_000
 
@@ -58,3 +61,42 @@ def test_a_group_over_its_limit_leaves_nothing_and_not_less(tmp_path: Path) -> N
         "proc/self/cgroup": "0::/a\n", "sys/fs/cgroup/a/memory.max": "10", "sys/fs/cgroup/a/memory.current": "20",
     })  # fmt: skip
     assert free_memory_bytes(tmp_path) == 0
+
+
+def test_the_group_that_limits_a_process_is_the_one_that_is_told_of(tmp_path: Path) -> None:
+    """The tightest limit of its levels, with the use and the page cache of the same level."""
+    write(tmp_path, {
+        "proc/self/cgroup": "0::/mesh.slice/node.service\n",
+        "sys/fs/cgroup/mesh.slice/node.service/memory.max": f"{90 * MB}\n",
+        "sys/fs/cgroup/mesh.slice/node.service/memory.current": f"{50 * MB}\n",
+        "sys/fs/cgroup/mesh.slice/memory.max": f"{80 * MB}\n",
+        "sys/fs/cgroup/mesh.slice/memory.current": f"{70 * MB}\n",
+        "sys/fs/cgroup/mesh.slice/memory.stat": f"anon 1\ninactive_file {5 * MB}\nactive_file {2 * MB}\n",
+    })  # fmt: skip
+    assert group_memory(tmp_path) == GroupMemory(
+        used_bytes=70 * MB, page_cache_bytes=7 * MB, limit_bytes=80 * MB
+    )  # fmt: skip
+
+
+def test_without_a_limit_a_process_is_told_of_its_own_group(tmp_path: Path) -> None:
+    """Of version 1 too, whose "no limit" is a number."""
+    write(tmp_path, {
+        "proc/self/cgroup": "4:memory:/mesh/inner\n",
+        "sys/fs/cgroup/memory/mesh/inner/memory.limit_in_bytes": "9223372036854771712",
+        "sys/fs/cgroup/memory/mesh/inner/memory.usage_in_bytes": str(30 * MB),
+        "sys/fs/cgroup/memory/mesh/memory.limit_in_bytes": "9223372036854771712",
+        "sys/fs/cgroup/memory/mesh/memory.usage_in_bytes": str(40 * MB),
+    })  # fmt: skip
+    assert group_memory(tmp_path) == GroupMemory(used_bytes=30 * MB)
+
+
+def test_the_whole_machine_is_no_group_but_with_a_limit_of_its_own(tmp_path: Path) -> None:
+    """What all others use would be told as this process's; in a container the top has the container's limit."""
+    top = "sys/fs/cgroup/memory"
+    write(tmp_path, {
+        "proc/self/cgroup": "4:memory:/\n", f"{top}/memory.limit_in_bytes": "9223372036854771712",
+        f"{top}/memory.usage_in_bytes": str(900 * MB),
+    })  # fmt: skip
+    assert group_memory(tmp_path) == group_memory(tmp_path / "nowhere") == GroupMemory()
+    write(tmp_path, {f"{top}/memory.limit_in_bytes": str(950 * MB)})
+    assert group_memory(tmp_path) == GroupMemory(used_bytes=900 * MB, limit_bytes=950 * MB)

@@ -88,7 +88,7 @@ def test_files_that_a_docstring_names_are_there() -> None:
 def test_files_that_a_document_names_are_there() -> None:
     """Paths in `backticks` and links begin at the top or at the document; what has moved is not looked for in vain."""
     documents = [path for path in REPOSITORY.glob("*.md") if path.name != "CHANGELOG.md"]
-    documents += [REPOSITORY / "deploy/README.md", REPOSITORY / "tests/README.md"]
+    documents += [*(REPOSITORY / "deploy").rglob("*.md"), REPOSITORY / "tests/README.md"]
     wrong = [
         f"{name_of(path)} names {name}"
         for path in documents

@@ -56,3 +56,14 @@ def test_a_node_that_was_removed_is_not_lost(caplog: pytest.LogCaptureFixture) -
     watch.look()
     assert "lost" not in caplog.text
     assert caplog.text.count("node heard") == 2
+
+
+def test_who_else_is_to_know_is_told_of_all_nodes_at_each_look() -> None:
+    """Of those that were never heard too: Prometheus is to see them down."""
+    seen: list[list[str]] = []
+    known = [node("attic", 0.1), node("kitchen", -1.0)]
+    watch = NodeWatch(lambda: known, lambda nodes: seen.append([node.name for node in nodes]))
+    watch.look()
+    del known[0]
+    watch.look()
+    assert seen == [["attic", "kitchen"], ["kitchen"]]

@@ -23,7 +23,7 @@ from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
+VERBS = ("nodes", "models", "doctor", "status", "why", "unload small", "mesh invite", "mesh remove attic",
          "generate --coordinator 127.0.0.1:1 --prompt x", "generate --model nowhere --prompt x",
          "load nowhere", "load --cancel small")  # fmt: skip
 PROGRAM = """
@@ -63,7 +63,11 @@ MISTAKES = (
     "coordinator-cli plan {model} --wire-dtype int3", "coordinator-cli load {model}/nowhere",
     "coordinator-cli run x", "coordinator-cli mesh invite --lifetime x", "coordinator-cli mesh remove",
     "coordinator --wire-dtype int8", "coordinator --backend cuda",
-    "coordinator --metrics-port x", "coordinator --state-dir {model}/nowhere",
+    "coordinator --metrics-port x", "coordinator --metrics-listen 9400", "coordinator --metrics-token-file {model}",
+    "coordinator --metrics-port 1 --metrics-listen 127.0.0.1:1", "coordinator-cli mesh invite --observer prometheus",
+    "coordinator-cli mesh invite --observer Prom --out {model}", "coordinator-cli mesh invite --out {model}",
+    "shardnode --slice-dir {model} --metrics-listen 0.0.0.0:1", "shardnode join no-token --metrics-listen x",
+    "coordinator --state-dir {model}/nowhere",
     "shardnode", "shardnode --slice-dir {model}", "shardnode --slice-dir {model}/nowhere",
     "shardnode --memory-budget x --slice-dir {model}", "shardnode --threads -1 --slice-dir {model}",
     "shardnode join no-token", "shardnode join no-token --listen nowhere", "shardnode --coordinator nowhere",

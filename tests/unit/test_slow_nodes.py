@@ -1,14 +1,15 @@
 """Is a node named when it makes everybody wait much longer than before, and only then?
 
-Covers: the pure judgement, half-second looks with given times. Does not cover: real nodes
-(tests/e2e/test_faults_in_namespaces.py).
+Covers: the pure judgement, half-second looks with given times; that it is shown as long as it holds.
+Does not cover: real nodes (tests/e2e/test_faults_in_namespaces.py).
 """
 
 from __future__ import annotations
 
 import pytest
 
-from coordinator.ranks.slow_nodes import LOOK_SECONDS, Slow, SlowNodes, sentence
+from coordinator.ranks.round_series import RoundSeries
+from coordinator.ranks.slow_nodes import LOOK_SECONDS, SLOW_FOR_SECONDS, Slow, SlowNodes, SlowNodeWatch, sentence
 
 KIND, OTHER = ("ffn", 1), ("ffn", 8)
 
@@ -95,3 +96,26 @@ def test_the_sentence_names_the_node_and_how_slow_it_is() -> None:
     assert "10 times" in sentence("kitchen", slow)
     one = Slow(rank=0, waited_seconds=2.5, usual_seconds=0.0, is_one_round=True)
     assert sentence("kitchen", one).startswith("waiting for kitchen")
+
+
+def test_a_node_is_shown_as_slow_until_it_was_not_found_so_for_a_while() -> None:
+    """Looks that find nothing in between change nothing; the end of the watch ends it."""
+    series = RoundSeries()
+    watch = SlowNodeWatch(["a", "b"], lambda text: None, series.slow_noted(["a", "b"]))
+    slow = Slow(rank=1, waited_seconds=2.0, usual_seconds=0.1, is_one_round=False)
+
+    def shown() -> list[float]:
+        return [series.node_slow.of(name).value for name in ("a", "b")]
+
+    assert shown() == [0, 0]
+    watch.note(slow, 100.0)
+    watch.note(None, 103.0)
+    assert shown() == [0, 1]
+    watch.note(slow, 104.0)
+    watch.note(None, 104.0 + SLOW_FOR_SECONDS)
+    assert shown() == [0, 1]
+    watch.note(None, 104.5 + SLOW_FOR_SECONDS)
+    assert shown() == [0, 0]
+    watch.note(slow, 200.0)
+    watch.close()
+    assert shown() == [0, 0]

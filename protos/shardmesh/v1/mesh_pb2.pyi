@@ -55,22 +55,38 @@ class JoinResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., mesh_port: _Optional[int] = ..., mesh_name: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("device", "listen", "rank", "model_identity")
+    __slots__ = ("device", "listen", "rank", "model_identity", "metrics", "sent_at_seconds", "round_trip_seconds")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LISTEN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     listen: str
     rank: int
     model_identity: str
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ...) -> None: ...
+    metrics: str
+    sent_at_seconds: float
+    round_trip_seconds: float
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("interval_seconds",)
+    __slots__ = ("interval_seconds", "observers")
     INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVERS_FIELD_NUMBER: _ClassVar[int]
     interval_seconds: float
-    def __init__(self, interval_seconds: _Optional[float] = ...) -> None: ...
+    observers: GoodObservers
+    def __init__(self, interval_seconds: _Optional[float] = ..., observers: _Optional[_Union[GoodObservers, _Mapping]] = ...) -> None: ...
+
+class GoodObservers(_message.Message):
+    __slots__ = ("serials", "authority")
+    SERIALS_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    serials: _containers.RepeatedScalarFieldContainer[str]
+    authority: bytes
+    def __init__(self, serials: _Optional[_Iterable[str]] = ..., authority: _Optional[bytes] = ...) -> None: ...
 
 class RenewCertificateRequest(_message.Message):
     __slots__ = ("certificate_request",)
@@ -100,6 +116,26 @@ class InviteResponse(_message.Message):
     notes: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, token: _Optional[str] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class InviteObserverRequest(_message.Message):
+    __slots__ = ("name", "certificate_request", "valid_days")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    VALID_DAYS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    certificate_request: bytes
+    valid_days: int
+    def __init__(self, name: _Optional[str] = ..., certificate_request: _Optional[bytes] = ..., valid_days: _Optional[int] = ...) -> None: ...
+
+class InviteObserverResponse(_message.Message):
+    __slots__ = ("certificate", "authority", "certificate_ends")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_ENDS_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    authority: bytes
+    certificate_ends: int
+    def __init__(self, certificate: _Optional[bytes] = ..., authority: _Optional[bytes] = ..., certificate_ends: _Optional[int] = ...) -> None: ...
+
 class RemoveNodeRequest(_message.Message):
     __slots__ = ("name",)
     NAME_FIELD_NUMBER: _ClassVar[int]
@@ -115,17 +151,27 @@ class ListNodesRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class ListNodesResponse(_message.Message):
-    __slots__ = ("nodes", "mesh_name", "coordinator_address")
+    __slots__ = ("nodes", "mesh_name", "coordinator_address", "observers")
     NODES_FIELD_NUMBER: _ClassVar[int]
     MESH_NAME_FIELD_NUMBER: _ClassVar[int]
     COORDINATOR_ADDRESS_FIELD_NUMBER: _ClassVar[int]
+    OBSERVERS_FIELD_NUMBER: _ClassVar[int]
     nodes: _containers.RepeatedCompositeFieldContainer[Node]
     mesh_name: str
     coordinator_address: str
-    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., mesh_name: _Optional[str] = ..., coordinator_address: _Optional[str] = ...) -> None: ...
+    observers: _containers.RepeatedCompositeFieldContainer[Observer]
+    def __init__(self, nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., mesh_name: _Optional[str] = ..., coordinator_address: _Optional[str] = ..., observers: _Optional[_Iterable[_Union[Observer, _Mapping]]] = ...) -> None: ...
+
+class Observer(_message.Message):
+    __slots__ = ("name", "certificate_ends")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_ENDS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    certificate_ends: int
+    def __init__(self, name: _Optional[str] = ..., certificate_ends: _Optional[int] = ...) -> None: ...
 
 class Node(_message.Message):
-    __slots__ = ("name", "device", "address", "silent_seconds", "certificate_ends", "rank", "model_identity")
+    __slots__ = ("name", "device", "address", "silent_seconds", "certificate_ends", "rank", "model_identity", "metrics")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FIELD_NUMBER: _ClassVar[int]
@@ -133,6 +179,7 @@ class Node(_message.Message):
     CERTIFICATE_ENDS_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
     name: str
     device: Device
     address: str
@@ -140,4 +187,5 @@ class Node(_message.Message):
     certificate_ends: int
     rank: int
     model_identity: str
-    def __init__(self, name: _Optional[str] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., address: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., certificate_ends: _Optional[int] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ...) -> None: ...
+    metrics: str
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[_Union[Device, _Mapping]] = ..., address: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., certificate_ends: _Optional[int] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ...) -> None: ...

@@ -251,6 +251,11 @@ class OwnerServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteResponse.FromString,
                 _registered_method=True)
+        self.InviteObserver = channel.unary_unary(
+                '/shardmesh.v1.OwnerService/InviteObserver',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteObserverRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteObserverResponse.FromString,
+                _registered_method=True)
         self.RemoveNode = channel.unary_unary(
                 '/shardmesh.v1.OwnerService/RemoveNode',
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.SerializeToString,
@@ -274,8 +279,16 @@ class OwnerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def InviteObserver(self, request, context):
+        """Certifies a key of somebody who only watches: it reads metrics pages and may call nothing. Of a name that there is
+        already the certificate before stays good as well. ALREADY_EXISTS: a node is called so. Deadline: 5 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RemoveNode(self, request, context):
-        """Revokes a member's certificate. NOT_FOUND: there is no such node. Deadline: 5 s.
+        """Revokes the certificates of a member or of an observer. NOT_FOUND: there is none of that name. Deadline: 5 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,6 +308,11 @@ def add_OwnerServiceServicer_to_server(servicer, server):
                     servicer.Invite,
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteResponse.SerializeToString,
+            ),
+            'InviteObserver': grpc.unary_unary_rpc_method_handler(
+                    servicer.InviteObserver,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteObserverRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteObserverResponse.SerializeToString,
             ),
             'RemoveNode': grpc.unary_unary_rpc_method_handler(
                     servicer.RemoveNode,
@@ -335,6 +353,33 @@ class OwnerService:
             '/shardmesh.v1.OwnerService/Invite',
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def InviteObserver(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardmesh.v1.OwnerService/InviteObserver',
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteObserverRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.InviteObserverResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -94,12 +94,14 @@ class SequenceChanges(_message.Message):
     def __init__(self, closed: _Optional[_Iterable[int]] = ..., opened: _Optional[_Iterable[_Union[OpenSequence, _Mapping]]] = ...) -> None: ...
 
 class OpenSequence(_message.Message):
-    __slots__ = ("sequence_id", "position_capacity")
+    __slots__ = ("sequence_id", "position_capacity", "request_id")
     SEQUENCE_ID_FIELD_NUMBER: _ClassVar[int]
     POSITION_CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     sequence_id: int
     position_capacity: int
-    def __init__(self, sequence_id: _Optional[int] = ..., position_capacity: _Optional[int] = ...) -> None: ...
+    request_id: str
+    def __init__(self, sequence_id: _Optional[int] = ..., position_capacity: _Optional[int] = ..., request_id: _Optional[str] = ...) -> None: ...
 
 class SequenceRefused(_message.Message):
     __slots__ = ("sequence_id", "failure")
@@ -128,32 +130,42 @@ class Segment(_message.Message):
     def __init__(self, sequence_id: _Optional[int] = ..., first_position: _Optional[int] = ..., row_count: _Optional[int] = ..., rotary_length: _Optional[int] = ...) -> None: ...
 
 class RunBlock(_message.Message):
-    __slots__ = ("sweep_id", "layer", "kind", "segments", "input", "changes")
+    __slots__ = ("sweep_id", "layer", "kind", "segments", "input", "changes", "tells_waits")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    TELLS_WAITS_FIELD_NUMBER: _ClassVar[int]
     sweep_id: int
     layer: int
     kind: BlockKind
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     input: _tensor_pb2.Tensor
     changes: SequenceChanges
-    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ...) -> None: ...
+    tells_waits: bool
+    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ..., tells_waits: _Optional[bool] = ...) -> None: ...
 
 class BlockResult(_message.Message):
-    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds", "refused")
+    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds", "refused", "handling_nanoseconds", "queue_nanoseconds", "core_wait_nanoseconds", "starved_nanoseconds")
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    HANDLING_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    CORE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARVED_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     partial: _tensor_pb2.Tensor
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
     refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
-    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ...) -> None: ...
+    handling_nanoseconds: int
+    queue_nanoseconds: int
+    core_wait_nanoseconds: int
+    starved_nanoseconds: int
+    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ..., handling_nanoseconds: _Optional[int] = ..., queue_nanoseconds: _Optional[int] = ..., core_wait_nanoseconds: _Optional[int] = ..., starved_nanoseconds: _Optional[int] = ...) -> None: ...
 
 class LoadNorms(_message.Message):
     __slots__ = ("attention_norms", "ffn_norms", "output_biases", "down_biases")
@@ -172,34 +184,44 @@ class NormsLoaded(_message.Message):
     def __init__(self) -> None: ...
 
 class RunLayers(_message.Message):
-    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input", "changes")
+    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input", "changes", "tells_waits")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
     LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    TELLS_WAITS_FIELD_NUMBER: _ClassVar[int]
     sweep_id: int
     first_layer: int
     layer_count: int
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     input: _tensor_pb2.Tensor
     changes: SequenceChanges
-    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ...) -> None: ...
+    tells_waits: bool
+    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ..., tells_waits: _Optional[bool] = ...) -> None: ...
 
 class LayersResult(_message.Message):
-    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds", "refused")
+    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds", "refused", "handling_nanoseconds", "queue_nanoseconds", "core_wait_nanoseconds", "starved_nanoseconds")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    HANDLING_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    CORE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARVED_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     output: _tensor_pb2.Tensor
     layer_count: int
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
     refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
-    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ...) -> None: ...
+    handling_nanoseconds: int
+    queue_nanoseconds: int
+    core_wait_nanoseconds: int
+    starved_nanoseconds: int
+    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ..., handling_nanoseconds: _Optional[int] = ..., queue_nanoseconds: _Optional[int] = ..., core_wait_nanoseconds: _Optional[int] = ..., starved_nanoseconds: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("status", "reason", "message")
@@ -216,7 +238,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds")
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds", "kv_budget_bytes", "page_cache_bytes")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +259,8 @@ class GetStatsResponse(_message.Message):
     WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
     DIRECT_PATH_FIELD_NUMBER: _ClassVar[int]
     CHECKSUM_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model_identity: str
     plan_digest: str
@@ -257,4 +281,6 @@ class GetStatsResponse(_message.Message):
     weights_dtype: str
     direct_path: str
     checksum_nanoseconds: int
-    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ...) -> None: ...
+    kv_budget_bytes: int
+    page_cache_bytes: int
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., page_cache_bytes: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,110 @@
+"""Who may read metrics beyond this machine? TLS by the mesh's authority; an observer's certificate, or a token.
+
+Covers: the handshake, with a certificate that is renewed meanwhile; what a caller has shown, and what it is told.
+Does not cover: connections and their limits (common/program/page_server.py), who is an observer (whoever makes a door
+is asked), tokens (bearer_token.py). Safe to call from several threads.
+
+A caller whose certificate another authority than that of observers has signed, a member's too, or which has ended, is
+refused by the handshake. One handshake a request and no tickets: who was removed is refused at his next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from typing import Protocol, cast
+
+from common.errors import NotTrusted
+from common.machine.named_files import named_file
+from common.program.page_server import Reply
+from common.trust.bearer_token import BearerToken
+from common.trust.certificates import OBSERVER, peer_of, serial_of, to_pem
+from common.trust.identity import Identity
+
+HOW = "a certificate that `coordinator-cli mesh invite --observer NAME --out DIR` has made, or a token"
+
+log = logging.getLogger(__name__)
+
+
+class Observers(Protocol):
+    """Who may read."""
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate, in PEM, of the authority that signs theirs; empty: there is none."""
+
+    def knows(self, serial: str) -> bool:
+        """Tell whether a certificate with this number is one of theirs and was not revoked."""
+
+
+class MetricsDoor:
+    """Lets observers of one mesh in, and who has the token."""
+
+    def __init__(
+        self, identity: Callable[[], Identity], observers: Observers, token: BearerToken | None
+    ) -> None:  # fmt: skip
+        """Args: identity: of who serves the page, asked at every handshake, as observers are; token: None: no token."""
+        self._ask_identity, self._observers, self._token = identity, observers, token
+        self._lock = threading.Lock()
+        first = identity()
+        self._mesh = first.peer.mesh
+        self._made_of = (first, observers.authority)
+        self._context = _context(*self._made_of)
+
+    def wrapped(self, connection: socket.socket) -> socket.socket:
+        """Return a connection that speaks TLS, before its handshake. Raises: OSError."""
+        with self._lock:
+            wanted = (self._ask_identity(), self._observers.authority)
+            if wanted != self._made_of:
+                try:
+                    self._context, self._made_of = _context(*wanted), wanted
+                except OSError:  # the one before is good for a third of its life
+                    log.exception("the renewed certificate is not shown to who reads metrics yet")
+            context = self._context
+        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+
+    def greet(self, connection: socket.socket) -> None:
+        """Do the handshake. Raises: PermissionError: what was shown is not believed; OSError: it has failed."""
+        try:
+            cast("ssl.SSLSocket", connection).do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            raise PermissionError(f"it is no observer's certificate: {error.verify_message}") from error
+
+    def refusal(self, connection: socket.socket, authorization: str) -> Reply | None:
+        """Return what a caller is answered instead of the page, who has shown neither; None: he may read."""
+        if self._token is not None and self._token.is_shown(authorization):
+            return None
+        shown = cast("ssl.SSLSocket", connection).getpeercert(binary_form=True)
+        if shown is None:
+            said = "the token is not the one" if authorization else "who are you?"
+            return Reply(status=401, content=f"{said}: show {HOW}\n".encode(), challenge="Bearer")
+        try:
+            certificate = to_pem(shown)
+            peer = peer_of(certificate)
+        except NotTrusted as error:
+            return _forbidden(str(error))
+        if (peer.mesh, peer.role) != (self._mesh, OBSERVER):
+            return _forbidden(f"{peer.uri} is no observer of this mesh: show {HOW}")
+        if not self._observers.knows(serial_of(certificate)):
+            return _forbidden(f"{peer.uri} was removed, or has a newer certificate, or is not known here yet")
+        return None
+
+
+def _forbidden(why: str) -> Reply:
+    return Reply(status=403, content=f"{why}\n".encode())
+
+
+def _context(identity: Identity, observers_authority: bytes) -> ssl.SSLContext:
+    """Return how a handshake is done that shows a certificate to everybody and asks for an observer's."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.num_tickets = 0
+    if observers_authority:
+        context.verify_mode = ssl.CERT_OPTIONAL  # who shows none may have a token
+        context.load_verify_locations(cadata=observers_authority.decode("ascii"))
+    with named_file(identity.own.key + identity.own.certificate) as name:
+        context.load_cert_chain(name)
+    return context

@@ -1,0 +1,110 @@
+"""Who may read the metrics of the mesh, and nothing else? Names, and the certificates that are good for them.
+
+Covers: letting in, letting in again, removing; an authority of their own.
+Does not cover: how they are asked (services.py), the file (book.py), what a metrics page looks at
+(common/trust/metrics_door.py). Safe to call from several threads.
+
+What observers show is signed by an authority that nothing trusts but metrics pages: no gRPC listener lets them finish a
+handshake, so they hold no worker there either. It is made with the first of them.
+A certificate is good when it is one of an observer's and has not ended; nodes hear of all of them with each heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
+from common.machine.durable_files import replace_private
+from common.trust.certificates import KeyedCertificate, check_name, check_pair, make_authority
+from common.trust.identity import keyed_from, not_written
+from coordinator.membership.book import Book, Issued, Observer
+
+AUTHORITY_FILE = "observers.pem"
+MAX_OBSERVERS = 32
+MOST_SERIALS = 2
+"""Of one observer: the newest, and the one before, so that its files can be replaced without a gap."""
+
+
+class Observers:
+    """The observers of one mesh."""
+
+    def __init__(self, book: Book, directory: Path, mesh: str) -> None:
+        """Read their authority. Raises: InputError, NotTrusted: it cannot be used."""
+        self._book, self._path, self._mesh = book, directory / AUTHORITY_FILE, mesh
+        self._authority = _read_authority(self._path)
+
+    @property
+    def authority(self) -> bytes:
+        """The certificate of their authority, in PEM; empty while there was never an observer."""
+        return b"" if self._authority is None else self._authority.certificate
+
+    def all(self) -> list[Observer]:
+        """Return the observers, by name."""
+        return sorted(self._book.kept.observers.values(), key=lambda observer: observer.name)
+
+    def has(self, name: str) -> bool:
+        """Tell whether an observer is called so."""
+        return name in self._book.kept.observers
+
+    def knows(self, serial: str) -> bool:
+        """Tell whether a certificate is a good one of an observer; TLS looks at when it ends."""
+        return any(serial in observer.serials for observer in self._book.kept.observers.values())
+
+    def good_serials(self) -> list[str]:
+        """Return the certificates that nodes believe: at most MAX_OBSERVERS * MOST_SERIALS."""
+        return [serial for observer in self.all() for serial in observer.serials]
+
+    def admit(self, name: str, issue: Callable[[KeyedCertificate], Issued]) -> Issued:
+        """Return a new certificate of an observer; the one that it had last stays good as well.
+
+        Args: issue: asked with the authority that signs it. Raises: InputError, NameTaken; DiskFull, ResourceError: it
+        cannot be written down; what `issue` raises.
+        """
+        check_name(name)
+        with self._book.lock:
+            kept = self._book.kept
+            if name in kept.members:
+                raise NameTaken(f"there is a node called {name}; choose another name for the observer")
+            if name not in kept.observers and len(kept.observers) >= MAX_OBSERVERS:
+                raise InputError(f"a mesh has at most {MAX_OBSERVERS} observers; remove some (coordinator-cli mesh "
+                                 "remove NAME)")  # fmt: skip
+            issued = issue(self._made_authority())
+            before = kept.observers[name].serials if name in kept.observers else ()
+            serials = (*before, issued.serial)[-MOST_SERIALS:]
+            observer = Observer(name=name, serials=serials, certificate_ends=issued.ends)
+            self._book.change(observers={**kept.observers, name: observer})
+            return issued
+
+    def remove(self, name: str) -> None:
+        """Revoke every certificate of an observer. Raises: NoSuchNode; ResourceError: it cannot be written down."""
+        with self._book.lock:
+            self._book.settle()
+            kept = self._book.kept
+            if name not in kept.observers:
+                raise NoSuchNode(f"there is no observer called '{name[:60]}' in this mesh")
+            self._book.change(observers={other: kept.observers[other] for other in kept.observers if other != name})
+
+    def _made_authority(self) -> KeyedCertificate:
+        if self._authority is None:
+            made = make_authority(self._mesh, of="observers of ")
+            try:
+                replace_private(self._path, made.key + made.certificate)
+            except OSError as error:
+                raise not_written(self._path.parent, error) from error
+            self._authority = made
+        return self._authority
+
+
+def _read_authority(path: Path) -> KeyedCertificate | None:
+    try:
+        authority = keyed_from(path.read_bytes())
+        check_pair(authority)
+        return authority
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
+    except NotTrusted as error:
+        raise NotTrusted(f"{path} is damaged ({error}); restore it from a copy, or remove it and invite observers anew"
+                         ) from error  # fmt: skip

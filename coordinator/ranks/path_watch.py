@@ -1,0 +1,157 @@
+"""Keeps what sweeps were spent on: counters for a scrape, sums of a run, and some sweeps of the last minute for advice.
+
+    watch.begin(row_count=1)                             # before a sweep
+    watch.observe(record)                                # of rounds, at the end of it
+    watch.swept(seconds, row_count=1, token_count=1)     # once its tokens are there
+    watch.facts()                                        # from any thread
+
+Covers: who has how much of it. Does not cover: the arithmetic (critical_path.py, path_facts.py), links (link_watch.py).
+Threads: the engine's moves everything; ways are replaced whole by the thread that measures them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+
+from common.machine.core_wait import StarvedTime
+from common.program.tallies import Tally
+from coordinator.ranks.critical_path import CAUSES, COORDINATOR, OWN, UNKNOWN, Parts, StarvedShare, SweepPath
+from coordinator.ranks.path_facts import SweepFacts, byte_count, facts_of
+from coordinator.ranks.path_series import PathSeries
+from coordinator.ranks.round_record import RoundRecord
+from coordinator.ranks.transports.echo import Way
+
+LOOK_SECONDS = 1.0
+"""From one sweep that is looked at to the next: those between are taken to be like it. What nodes measure for it, and
+what is made of it, takes some hundredths of a quick token."""
+KEPT = 60
+"""Sweeps: a minute of them."""
+ROUNDS_THAT_TELL = 2
+"""The first of a sweep for each rank: one without heads takes part in the second."""
+FEW_ROWS, MOST_SIZES = 8, 256
+NEAR = Way(points=((0.0, 0.0),))
+"""What a way counts for that nobody has measured: nothing, so that nothing is blamed on it."""
+
+
+class PathWatch:
+    """The critical path of one open model."""
+
+    def __init__(self, labels: Sequence[str], series: PathSeries) -> None:
+        """Args: labels: what series and reports call the nodes, by rank."""
+        self.labels = list(labels)
+        self.ways: tuple[Way, ...] = (NEAR,) * len(labels)
+        self.totals: Parts = {}
+        """Of all sweeps so far."""
+        self.message_bytes = 0
+        """Of the last message to the last node of a round of few rows: what echoes are to be like."""
+        self.is_looking = False
+        """Whether rounds of the sweep under way are looked at, and nodes asked for what they waited."""
+        self.swept_at = float("-inf")
+        """When the last one ended (time.perf_counter)."""
+        self._series = series
+        self._tallies: dict[tuple[int, str], Tally] = {}  # to look a label up costs as much as to count
+        for rank in range(len(labels)):
+            for cause in CAUSES:
+                if cause not in (COORDINATOR, UNKNOWN):
+                    self._tally(rank, cause)
+        self._tally(OWN, COORDINATOR)
+        self._starved = [StarvedShare() for _ in labels]
+        self._own_starved, self._own_time = StarvedShare(), StarvedTime()
+        self._records: list[RoundRecord] = []
+        self._link_seconds: dict[tuple[int, int], float] = {}
+        self._last: tuple[Parts, float] = ({}, 0.0)
+        self._looked_at = float("-inf")
+        self._lock = threading.Lock()
+        self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
+
+    def _tally(self, rank: int, cause: str) -> Tally:
+        """Return a counter, which is on the page from now on."""
+        label = "" if rank == OWN else self.labels[rank]
+        return self._tallies.setdefault((rank, cause), self._series.critical_path_seconds.of(label, cause))
+
+    def begin(self, row_count: int) -> None:
+        """Say that a sweep begins: whether its rounds are looked at."""
+        self._records = []
+        self.is_looking = row_count > FEW_ROWS or time.perf_counter() - self._looked_at >= LOOK_SECONDS
+
+    def observe(self, record: RoundRecord) -> None:
+        """Take a round."""
+        if self.is_looking:
+            self._records.append(record)
+
+    def swept(self, seconds: float, *, row_count: int, token_count: int) -> None:
+        """Take a sweep that is over, with all its rounds."""
+        now = self.swept_at = time.perf_counter()
+        if self.is_looking and self._records:
+            parts = self._parts(seconds, now)
+            self._last, self._looked_at = (parts, seconds), now
+            self._keep(parts, now, seconds, row_count, token_count)
+        else:  # so soon after another one that it stands for this one too
+            parts, whole = self._last
+            parts = {key: value * seconds / whole for key, value in parts.items()}
+        for key, value in parts.items():
+            tally = self._tallies.get(key)
+            if tally is None:
+                tally = self._tally(*key)
+            tally.value += value
+            self.totals[key] = self.totals.get(key, 0.0) + value
+
+    def _parts(self, seconds: float, now: float) -> Parts:
+        """Return where a sweep's time went that is over now."""
+        path = SweepPath(len(self.labels))
+        for record in self._records:
+            last = record.parts[-1]
+            path.add(record, self._link(last.rank, byte_count(last)))
+        for record in self._records[:ROUNDS_THAT_TELL]:
+            for part in record.parts:
+                if part.starved_nanoseconds:
+                    self._starved[part.rank].heard(part.starved_nanoseconds, now)
+        self._own_starved.heard(self._own_time.nanoseconds(), now)
+        return path.finish(seconds, [one.share for one in self._starved], self._own_starved.share)
+
+    def _link(self, rank: int, byte_total: int) -> float:
+        """Return what an echo of so many bytes takes; looked up, since rounds are alike."""
+        found = self._link_seconds.get((rank, byte_total))
+        if found is None:
+            if len(self._link_seconds) >= MOST_SIZES:
+                self._link_seconds = {}
+            found = self._link_seconds[rank, byte_total] = self.ways[rank].seconds(byte_total)
+        return found
+
+    def _keep(self, parts: Parts, now: float, seconds: float, row_count: int, token_count: int) -> None:
+        """Keep a sweep for advice."""
+        last = self._records[-1]
+        if last.row_count <= FEW_ROWS:
+            self.message_bytes = byte_count(last.parts[-1]) // 2
+        found = facts_of(
+            self._records, self.ways, parts, at=now, seconds=seconds, row_count=row_count, token_count=token_count
+        )
+        with self._lock:
+            self._facts.append(found)
+
+    def facts(self) -> list[SweepFacts]:
+        """Return the sweeps that were looked at closely, the oldest first. From any thread."""
+        with self._lock:
+            return list(self._facts)
+
+    def seconds_by_node(self) -> dict[str, dict[str, float]]:
+        """Return where all sweeps so far went, by node (coordinator: its own) and cause."""
+        found: dict[str, dict[str, float]] = {}
+        for (rank, cause), seconds in sorted(self.totals.items()):
+            found.setdefault(COORDINATOR if rank == OWN else self.labels[rank], {})[cause] = seconds
+        return found
+
+    @property
+    def own_starved_share(self) -> float:
+        """For which share of the last second threads of this process had no core."""
+        return self._own_starved.share
+
+    def set_ways(self, ways: Sequence[Way]) -> None:
+        """Take what was measured, by rank. From any thread."""
+        self.ways = tuple(ways)
+        self._link_seconds = {}
+        for label, way in zip(self.labels, ways, strict=True):
+            self._series.link_echo_seconds.of(label).value = way.round_trip_seconds

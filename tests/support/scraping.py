@@ -1,0 +1,70 @@
+"""Scrapes as Prometheus does: TLS with the files that an observer has, or a token; and as strangers try it.
+
+Does not cover: who may (tests/contract/test_metrics_access.py).
+"""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.trust.certificates import METRICS_NAME
+from common.trust.identity import Identity
+from coordinator.membership.observer_files import ObserverFiles, invite_observer
+from coordinator.membership.owner_client import OwnerClient
+
+LIMIT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scraped:
+    """What a page has answered."""
+
+    status: int
+    text: str
+    shown: bytes
+    """The certificate of who answered, in DER."""
+
+
+def observer_of(state: Path, name: str, out: Path, valid_days: int = 365) -> ObserverFiles:
+    """Let an observer into the mesh of a state directory."""
+    with OwnerClient(state) as owner:
+        return invite_observer(owner, name, valid_days, out)
+
+
+def trusting(authority: bytes) -> ssl.SSLContext:
+    """Return how somebody connects who knows the mesh's authority and shows nothing."""
+    context = ssl.create_default_context(cadata=authority.decode("ascii"))
+    context.verify_flags |= ssl.VERIFY_X509_STRICT
+    return context
+
+
+def observing(files: ObserverFiles) -> ssl.SSLContext:
+    """Return how an observer connects."""
+    context = trusting(files.authority.read_bytes())
+    context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def showing(identity: Identity, directory: Path) -> ssl.SSLContext:
+    """Return how somebody connects who has this identity. Args: directory: where its files go for that."""
+    context = trusting(identity.authority)
+    keyed = directory / "keyed.pem"
+    keyed.write_bytes(identity.own.key + identity.own.certificate)
+    context.load_cert_chain(keyed)
+    return context
+
+
+def scrape(port: int, context: ssl.SSLContext, token: str = "", name: str = METRICS_NAME) -> Scraped:
+    """Return what the page of a port answers over TLS. Raises: OSError: nothing."""
+    plain = socket.create_connection(("127.0.0.1", port), timeout=LIMIT_SECONDS)
+    with plain, context.wrap_socket(plain, server_hostname=name) as connection:
+        credentials = f"Authorization: Bearer {token}\r\n" if token else ""
+        connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: {name}\r\n{credentials}\r\n".encode())
+        with http.client.HTTPResponse(connection) as answer:
+            answer.begin()
+            text = answer.read().decode()
+        return Scraped(status=answer.status, text=text, shown=connection.getpeercert(binary_form=True) or b"")

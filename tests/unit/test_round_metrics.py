@@ -1,0 +1,68 @@
+"""Do series of rounds take from a record what they say, with next to no work for it?
+
+Covers: coordinator/ranks/round_metrics.py. Does not cover: how long it takes on a clock (tests/bench/observers.py).
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+
+from common.errors import NodeFault, NodeLost
+from coordinator.ranks.round_metrics import RoundMetrics
+from coordinator.ranks.round_record import RankRound, RoundRecord
+from coordinator.ranks.round_series import RoundSeries
+
+NAMES = ("attic", "kitchen", "shed")
+
+
+def record_of(arrivals: dict[int, float], slowest: int) -> RoundRecord:
+    """Return a round that began at 10 s. Args: arrivals: by rank, in the order in which they came."""
+    parts = [RankRound(rank, at, 5, 0, 100 + rank, 200 + rank) for rank, at in arrivals.items()]
+    (slow,) = [part for part in parts if part.rank == slowest]
+    return RoundRecord(1, (1,), "ffn", 0, 1, 1, 10.0, 10.0, 12.0, tuple(parts), slow)
+
+
+def test_each_node_has_its_part_of_each_round() -> None:
+    """Trips, bytes of both ways, who worked longest and who came last; a node that had no part has nothing."""
+    series = RoundSeries()
+    metrics = RoundMetrics(series, NAMES)
+    metrics.observe(record_of({1: 10.002, 0: 10.02}, slowest=1))
+    metrics.observe(record_of({0: 10.002, 1: 10.2}, slowest=1))
+    assert [sum(series.round_trip_seconds.of(name).counts) for name in NAMES] == [2, 2, 0]
+    assert abs(series.round_trip_seconds.of("kitchen").total - 0.202) < 1e-9
+    assert [series.sent_bytes.of(name).value for name in NAMES] == [200, 202, 0]
+    assert [series.received_bytes.of(name).value for name in NAMES] == [400, 402, 0]
+    assert [series.slowest_rounds.of(name).value for name in NAMES] == [0, 2, 0]
+    assert [series.last_rounds.of(name).value for name in NAMES] == [1, 1, 0]
+
+
+def test_a_round_costs_two_calls_a_rank_whatever_series_there_are() -> None:
+    """No lock, no label looked up: a token takes hundreds of rounds. The library's own series took 23 a rank."""
+    metrics, record = RoundMetrics(RoundSeries(), NAMES), record_of({1: 10.002, 0: 10.02, 2: 10.03}, slowest=1)
+    calls = 0
+
+    def count(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        metrics.observe(record)
+    finally:
+        sys.setprofile(None)
+    observed_itself, ended, last = 1, 1, 1
+    assert calls <= 2 * len(NAMES) + observed_itself + ended + last
+
+
+def test_a_failure_is_the_nodes_and_nobodys_where_only_the_sum_is_wrong() -> None:
+    """The label is empty then, and stays though no node is called so."""
+    series = RoundSeries()
+    series.is_member = lambda name: name == "attic"
+    series.failed("attic", NodeLost("gone"))
+    series.failed("", NodeFault("not finite"))
+    series.failed("shed", NodeLost("gone"))
+    (family,) = series.node_failures.collect()
+    assert {(sample.labels["node"], sample.labels["reason"]) for sample in family.samples} == {
+        ("attic", "NODE_LOST"), ("", "NODE_FAULT")
+    }  # fmt: skip
