@@ -53,6 +53,7 @@ class AnswerStream:
     prepared: Prepared | None = None
     timings: Timings = field(default_factory=Timings)
     is_withdrawn: bool = False
+    asked_at: float = field(default_factory=time.perf_counter)
     last_at: float = field(default_factory=time.perf_counter)
     """When its last token came; before the first, when it was asked."""
     put: Callable[[Prepared | int | Notice | Reading | Ended | Exception], None] = field(init=False)
@@ -61,6 +62,11 @@ class AnswerStream:
     def __post_init__(self) -> None:
         self._news: queue.SimpleQueue[Prepared | int | Notice | Reading | Ended | Exception] = queue.SimpleQueue()
         self.put = self._news.put
+
+    @property
+    def token_count(self) -> int:
+        """Return how many tokens the answer has so far. From any thread."""
+        return 0 if self.prepared is None else len(self.prepared.sequence.generated_ids)
 
     def cancel(self) -> None:
         """End it within a sweep."""

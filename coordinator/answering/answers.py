@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 class Answers:
     """Runs requests. Close it."""
 
-    def __init__(self, source: ModelSource, metrics: CoordinatorMetrics) -> None:
+    def __init__(self, source: ModelSource, metrics: CoordinatorMetrics, asked: UnderWay | None = None) -> None:
         self._source, self._metrics = source, metrics
         self._changed = threading.Condition()
-        self._asked = UnderWay()
+        self._asked = asked or UnderWay()
         self._arrived: deque[AnswerStream] = deque()
         self._withdrawn: deque[tuple[AnswerStream, str]] = deque()
         self._removed: set[str] = set()

@@ -16,6 +16,7 @@ from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
 from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModel, LoadedModels
+from coordinator.ranks.round_watch import RoundWatch
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
@@ -50,9 +51,11 @@ class MeshModels:
 
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
-        backend: str = "native",
+        backend: str = "native", watch: RoundWatch | None = None,
     ) -> None:  # fmt: skip
+        """Args: watch: of the rounds of all models, for who looks on."""
         self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
+        self._watch = watch or RoundWatch()
         self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
@@ -71,17 +74,16 @@ class MeshModels:
             weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
             wire_dtype=self._wire_dtype, backend=self._backend, reach_seconds=reach_seconds,
         )  # fmt: skip
-        warned = _told_what_to_do(told)
         try:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time
                 self._have_served(model)
             try:
-                return OpenModel(model, run, None, self._metrics, warned, schedule)
+                return self._opened(model, run, schedule, told)
             except SliceMismatch:  # a load has had a node serve another one meanwhile
                 if self._models.find(model.name) != model:
                     raise
                 self._have_served(model)
-                return OpenModel(model, run, None, self._metrics, warned, schedule)
+                return self._opened(model, run, schedule, told)
         except NoSuchNode as error:
             raise self.without_node(model, str(error)) from error
 
@@ -94,6 +96,11 @@ class MeshModels:
         source = model.source if isinstance(model, LoadedModel) else model.name
         return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {source} "
                           f"--name {model.name}")  # fmt: skip
+
+    def _opened(self, model: LoadedModel, run: RunOptions, schedule: Schedule, told: Told) -> OpenModel:
+        opened = OpenModel(model, run, None, self._metrics, _told_what_to_do(told), schedule)
+        opened.engine.ranks.observers.append(self._watch.observer(model.name, model.node_names))
+        return opened
 
     def _have_served(self, model: LoadedModel) -> None:
         from coordinator.models.node_slices import serve_slice

@@ -28,6 +28,7 @@ class UnderWay:
         self._streams: set[AnswerStream] = set()
         self._is_refusing = False
         self._closing = "the coordinator has ended; ask again when it is back"
+        self._ended_token_count = 0
 
     def add(self, stream: AnswerStream) -> None:
         """Take one more. Raises: ResourceError: too many are under way; NodeError: the program is ending."""
@@ -44,6 +45,7 @@ class UnderWay:
             if stream not in self._streams:
                 return False
             self._streams.remove(stream)
+            self._ended_token_count += stream.token_count
             tell_log(stream, end)  # before anybody can ask what there is of it
             stream.put(end)
             self._changed.notify_all()
@@ -53,6 +55,11 @@ class UnderWay:
         """Return those that are under way now."""
         with self._changed:
             return list(self._streams)
+
+    def token_count(self) -> int:
+        """Return the tokens of all answers so far, those that have ended included."""
+        with self._changed:
+            return self._ended_token_count + sum(stream.token_count for stream in self._streams)
 
     def refuse_new(self) -> None:
         """Take no more from now on."""

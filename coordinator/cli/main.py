@@ -28,6 +28,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "plan": lambda: import_module("coordinator.cli.plan").plan,
     "doctor": lambda: import_module("coordinator.cli.doctor").doctor,
     "status": lambda: import_module("coordinator.cli.status").status,
+    "top": lambda: import_module("coordinator.cli.top").top,
 }
 MESH_VERBS: dict[str, Callable[[], Verb]] = {
     "init": lambda: import_module("coordinator.cli.mesh_init").init,

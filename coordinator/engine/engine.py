@@ -107,7 +107,8 @@ class Engine:
             changes = shard_pb2.SequenceChanges(closed=run.closes)
             for sequence in run.opens:
                 changes.opened.add(
-                    sequence_id=sequence.sequence_id, position_capacity=sequence.position_capacity
+                    sequence_id=sequence.sequence_id, position_capacity=sequence.position_capacity,
+                    request_id=sequence.request_id,
                 )  # fmt: skip
         return Sweep(sweep_id=self._sweep_id, segments=segments, changes=changes)
 

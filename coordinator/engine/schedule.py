@@ -179,6 +179,7 @@ class Schedule:
             if not ledger.holds(sequence.sequence_id):
                 if not ledger.reserve(sequence.sequence_id, sequence.position_capacity):
                     return
+                sequence.is_waiting = False
                 if request.state is State.WAITING:
                     request.state = State.RUNNING
 

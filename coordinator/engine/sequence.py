@@ -36,6 +36,10 @@ class Sequence:
     sampler: Sampler
     generated_ids: list[int] = field(default_factory=list)
     computed_count: int = 0
+    request_id: str = ""
+    """What its request is called in the nodes' logs; empty: nothing."""
+    is_waiting: bool = True
+    """For room on the ranks; what had room once, and lost its ranks, does not count as waiting."""
     finish_reason: str | None = None
     """None while it runs; STOP after an end token or text, LENGTH after max_new_tokens, CANCELLED, ERROR."""
 

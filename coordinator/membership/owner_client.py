@@ -11,7 +11,7 @@ import grpc
 from common.errors import InputError, NodeFault, NodeLost, ShardmeshError
 from common.wire.rpc import REASON_KEY, channel_options, error_from_rpc
 from coordinator.membership.state import SOCKET_FILE
-from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc
+from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc, observe_pb2, observe_pb2_grpc
 
 LIMIT_SECONDS = 5.0
 CANCEL_SECONDS = 20.0
@@ -32,6 +32,7 @@ class OwnerClient:
         self._channel = grpc.insecure_channel(f"unix:{path}", options=channel_options())
         self._stub = mesh_pb2_grpc.OwnerServiceStub(self._channel)
         self._models = models_pb2_grpc.ModelServiceStub(self._channel)
+        self._observed = observe_pb2_grpc.ObserveServiceStub(self._channel)
 
     def __enter__(self) -> OwnerClient:
         return self
@@ -103,6 +104,14 @@ class OwnerClient:
             lambda: self._models.ListLoads(request, timeout=LIMIT_SECONDS)
         )
         return list(response.loads)
+
+    def overview(self) -> observe_pb2.OverviewResponse:
+        """Return how nodes and requests stand now. Raises: NodeLost, NodeTimeout: no coordinator runs, or answers."""
+        request = observe_pb2.OverviewRequest()
+        response: observe_pb2.OverviewResponse = self._ask(
+            lambda: self._observed.Overview(request, timeout=LIMIT_SECONDS)
+        )
+        return response
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:

@@ -38,8 +38,18 @@ from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
+from coordinator.program.node_looks import NodeLooks
 from coordinator.program.node_watch import NodeWatch
-from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, mesh_pb2, mesh_pb2_grpc, models_pb2_grpc
+from coordinator.program.observe_service import ObserveServicer
+from coordinator.program.overview import Overviews
+from protos.shardmesh.v1 import (
+    generation_pb2,
+    generation_pb2_grpc,
+    mesh_pb2,
+    mesh_pb2_grpc,
+    models_pb2_grpc,
+    observe_pb2_grpc,
+)
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 48
 """Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
@@ -82,6 +92,7 @@ class Coordinator:
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
         self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
         self._watch = NodeWatch(mesh.nodes)
+        self._looks = NodeLooks(mesh.nodes, mesh.channel)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
@@ -114,6 +125,8 @@ class Coordinator:
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
+        overviews = Overviews(self._state, self._generator, self._looks)
+        observe_pb2_grpc.add_ObserveServiceServicer_to_server(ObserveServicer(overviews), owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         for server in self._servers:
@@ -166,6 +179,7 @@ class Coordinator:
         self._stopping.set()
         self._worker.close()
         self._watch.close()
+        self._looks.close()
         door, self._door = self._door, None
         door_ended = None
         if door is not None:

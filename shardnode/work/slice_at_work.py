@@ -103,6 +103,7 @@ class ShardNode:
             resident_bytes=tiles.resident_bytes,
             peak_weight_bytes=tiles.peak_held_bytes,
             kv_bytes=self.kv_cache.reserved_bytes,
+            kv_budget_bytes=self.kv_cache.budget_bytes,
             read_bytes=tiles.bytes_read_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,

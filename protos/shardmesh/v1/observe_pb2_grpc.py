@@ -28,8 +28,6 @@ if _version_not_supported:
 class ObserveServiceStub:
     """What the owner may see of a running coordinator, over the Unix socket that only its user may open. No word of a prompt
     or of an answer is in any of it.
-
-    Statuses used: RESOURCE_EXHAUSTED (too many look at once).
     """
 
     def __init__(self, channel):
@@ -48,8 +46,6 @@ class ObserveServiceStub:
 class ObserveServiceServicer:
     """What the owner may see of a running coordinator, over the Unix socket that only its user may open. No word of a prompt
     or of an answer is in any of it.
-
-    Statuses used: RESOURCE_EXHAUSTED (too many look at once).
     """
 
     def Overview(self, request, context):
@@ -80,8 +76,6 @@ def add_ObserveServiceServicer_to_server(servicer, server):
 class ObserveService:
     """What the owner may see of a running coordinator, over the Unix socket that only its user may open. No word of a prompt
     or of an answer is in any of it.
-
-    Statuses used: RESOURCE_EXHAUSTED (too many look at once).
     """
 
     @staticmethod
