@@ -16,6 +16,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from common.errors import NodeLost, ShardmeshError, SliceMismatch
+from common.program.logs import entry
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
 from coordinator.answering.open_model import OpenModel, RunnableModel
@@ -25,8 +26,7 @@ from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, T
 from coordinator.engine.sequence import CANCELLED, ERROR, Sequence
 from coordinator.metrics import CoordinatorMetrics
 
-PREPARING_THREADS = 2
-END_SECONDS = 3.0
+PREPARING_THREADS, END_SECONDS = 2, 3.0
 BACK_SECONDS = 1.5
 """How long nodes that were lost in the middle of an answer may take to be reached again: together with what it takes to
 find out, below the five seconds in which whoever asked is told."""
@@ -247,7 +247,7 @@ class Answers:
 
     def notice(self, text: str) -> None:
         """Tell all who wait of a node that is slow. From any thread, such as the one that looks for them."""
-        log.info("%s", text)
+        log.info("%s", entry("notice", text=text))
         for stream in [*self._running.values(), *self._waiting]:
             stream.put(Notice(text=text))
 
@@ -288,7 +288,7 @@ class Answers:
         return has_worked and bool(self._running) and self._source.may_be_back(model)
 
     def _went_on(self, error: Exception, schedule: Schedule, *, was_resting: bool) -> None:
-        log.warning("%s; it was reached again, and what was computed there is computed again", error)
+        log.warning("%s", entry("answers go on", requests=self._asked.names(), error=error))
         if not was_resting:
             self._metrics.replayed_sequences.inc(len(schedule.sequences(State.REPLAYING)))
             self.notice(f"{error}; it is there again, and the answer goes on")

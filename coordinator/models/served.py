@@ -1,4 +1,4 @@
-"""Which loaded model does a node serve a slice of, by what it says of itself? Pure.
+"""Which loaded model does a node serve a slice of, by what it says of itself?
 
 Does not cover: what is loaded (records.py), asking a node for all its slices (node_slices.py).
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from coordinator.models.records import LoadedModel
+from common.errors import ShardmeshError
+from coordinator.models.records import LoadedModel, LoadedModels
 from protos.shardmesh.v1 import mesh_pb2
 
 
@@ -17,7 +18,7 @@ class Served(NamedTuple):
 
     model: str
     rank: int
-    world_size: int
+    ranks: int
 
 
 def served_by(node: mesh_pb2.Node, models: Iterable[LoadedModel]) -> Served | None:
@@ -28,3 +29,11 @@ def served_by(node: mesh_pb2.Node, models: Iterable[LoadedModel]) -> Served | No
         if model.description.model_identity == node.model_identity:
             return Served(model.name, node.rank, len(model.node_names))
     return None
+
+
+def models_of(records: LoadedModels) -> list[LoadedModel]:
+    """Return what is loaded, to look nodes up in; nothing where a record is damaged, of which `status` tells."""
+    try:
+        return records.all()
+    except ShardmeshError:
+        return []

@@ -24,6 +24,7 @@ import grpc
 from common.errors import AddressInUse, InputError, NodeError, NotTrusted, ShardmeshError
 from common.machine.state_directory import check_own
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
+from common.program.logs import entry
 from common.program.metrics_page import MetricsPage
 from common.program.service_notify import ServiceNotifier
 from common.trust.tls import caller_of, mutual_server_credentials
@@ -34,6 +35,8 @@ from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
 from coordinator.metrics import CoordinatorMetrics
+from coordinator.models.records import LoadedModels
+from coordinator.models.served import models_of, served_by
 from coordinator.program.door import EVERYWHERE, Door
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
@@ -91,7 +94,8 @@ class Coordinator:
         )
         self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
         self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
-        self._watch = NodeWatch(mesh.nodes)
+        records = LoadedModels(state_directory)
+        self._watch = NodeWatch(mesh.nodes, lambda node: served_by(node, models_of(records)))
         self._looks = NodeLooks(mesh.nodes, mesh.channel)
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
@@ -134,6 +138,7 @@ class Coordinator:
         self._standard.serving()
         door.start()
         self._watch.start()
+        log.info("%s", entry("coordinator has started", mesh=self.mesh_name, address=self.address))
 
     @property
     def mesh_name(self) -> str:
@@ -147,7 +152,7 @@ class Coordinator:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"mesh {self.mesh_name} on {self.address}")
         close_within(CLOSE_SECONDS, self._drain_and_close)
-        log.info("mesh %s: the coordinator has ended", self.mesh_name)
+        log.info("%s", entry("coordinator has ended", mesh=self.mesh_name))
 
     def _drain_and_close(self) -> None:
         """Go on hearing members, whose answers are under way, until these have ended; nothing new begins."""

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from common.errors import ShardmeshError
 from common.machine.operating_system import own_memory
 from coordinator.membership.reach import is_alive
 from coordinator.membership.services import node_messages
 from coordinator.membership.state import MeshState
 from coordinator.models.records import LoadedModel, LoadedModels
-from coordinator.models.served import served_by
+from coordinator.models.served import models_of, served_by
 from coordinator.program.generation_service import Generator
 from coordinator.program.node_looks import NodeLook, NodeLooks
 from coordinator.ranks.round_watch import LatelyRounds
@@ -45,7 +44,7 @@ class Overviews:
     def now(self) -> observe_pb2.OverviewResponse:
         """Return how everything stands. Waits for no node."""
         now = time.perf_counter()
-        looks, rounds, models = self._looks.latest(), self._generator.watch.look(now), self._models()
+        looks, rounds, models = self._looks.latest(), self._generator.watch.look(now), models_of(self._records)
         answers = self._generator.under_way()
         return observe_pb2.OverviewResponse(
             mesh_name=self._state.name,
@@ -57,12 +56,6 @@ class Overviews:
             ),
             rounds_per_second=rounds.round_count / rounds.seconds if rounds.seconds > 0 else 0.0,
         )  # fmt: skip
-
-    def _models(self) -> list[LoadedModel]:
-        try:
-            return self._records.all()
-        except ShardmeshError:  # a damaged record; `status` says which
-            return []
 
     def _token_rate(self, count: int, now: float) -> float:
         """Return tokens a second between the first and the last look of the last seconds."""
