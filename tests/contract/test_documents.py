@@ -7,7 +7,6 @@ Does not cover: how tables read (tests/unit/test_screens.py), generate's documen
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from coordinator.models.records import LoadedModel, LoadedModels
 from protos.shardmesh.v1 import mesh_pb2
 from tests.support import mesh_members
 from tests.support.cli import Finished, run_here
+from tests.support.documented_keys import documented, keys
 from tests.support.planned_models import DESCRIPTION
 from tests.support.shipped_slices import NAME, ShippingMesh
 from tests.support.source_files import REPOSITORY
@@ -68,19 +68,6 @@ def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return run_here("coordinator-cli", list(words), monkeypatch, capsys)
 
     return run
-
-
-def documented(verb: str) -> set[str]:
-    """Return the keys that README.md names for a verb."""
-    row = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
-    return set(re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[2]))
-
-
-def keys(value: Any) -> set[str]:
-    """Return every key of a document, at every depth."""
-    if isinstance(value, dict):
-        return set(value) | {key for part in value.values() for key in keys(part)}
-    return {key for part in value for key in keys(part)} if isinstance(value, list) else set()
 
 
 def document(finished: Finished) -> Any:

@@ -1,0 +1,24 @@
+"""Which keys does README.md name for a document of `--json`, and which does one have?"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from tests.support.source_files import REPOSITORY
+
+VALUES = {"waiting", "reading", "answering"}
+"""Words of the table that are values and no keys."""
+
+
+def documented(verb: str) -> set[str]:
+    """Return the keys that README.md names for a verb."""
+    row = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
+    return set(re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[2])) - VALUES
+
+
+def keys(value: Any) -> set[str]:
+    """Return every key of a document, at every depth."""
+    if isinstance(value, dict):
+        return set(value) | {key for part in value.values() for key in keys(part)}
+    return {key for part in value for key in keys(part)} if isinstance(value, list) else set()
