@@ -1,6 +1,6 @@
 """Can what a peer, a file or a flag says break a table, or colour, move or hide anything on the screen?
 
-Covers: the screens of `nodes status models plan doctor` and all else in coordinator/cli that prints, progress,
+Covers: the screens of `nodes status models plan doctor top` and all else in coordinator/cli that prints, progress,
 common/wording.py. Does not cover: how screens read (test_screens.py).
 """
 
@@ -30,6 +30,7 @@ from coordinator.cli.plan_table import show_plan
 from coordinator.cli.status_table import show_status
 from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import say, tell
+from coordinator.cli.top_screen import Standing, top_lines
 from tests.support import screens
 from tests.support.source_files import name_of, python_files, tree_of
 
@@ -109,7 +110,17 @@ def shown_lines(text: str) -> None:
     say(text)
 
 
-SCREENS = [shown_nodes, shown_status, shown_models, shown_plan, shown_findings]
+def shown_top(text: str) -> None:
+    """Names of the mesh, nodes and models, and what a stranger calls a request."""
+    found = screens.overview()
+    found["mesh"] = found["nodes"][0]["name"] = found["nodes"][0]["serves_model"] = text
+    found["requests"][0]["request_id"] = found["requests"][0]["model"] = text
+    console = screen()
+    for line in top_lines(console, Standing(found=found)):
+        console.print(line, soft_wrap=True)
+
+
+SCREENS = [shown_nodes, shown_status, shown_models, shown_plan, shown_findings, shown_top]
 
 
 @hostile
