@@ -28,7 +28,7 @@ from coordinator.cli.models import show_models
 from coordinator.cli.nodes import document_of, show_nodes
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.status_table import show_status
-from coordinator.cli.tables import Column, Trouble, show_table
+from coordinator.cli.tables import Column, Trouble, screen, show_table
 from coordinator.cli.telling import say, tell
 from coordinator.cli.top_screen import Standing, top_lines
 from tests.support import screens
