@@ -72,7 +72,9 @@ class Asking:
 
 def test_an_overview_tells_of_nodes_that_rest(mesh: LoadedMesh) -> None:
     """What each serves by the name that people gave its model, and, a moment later, what it holds."""
-    assert look(mesh)["nodes"][0]["serves_model"] == "tiny"
+    wait_until(
+        lambda: look(mesh)["nodes"][0]["serves_model"] == "tiny", limit_seconds=LIMIT_SECONDS, what="a heartbeat"
+    )
     wait_until(lambda: look(mesh)["nodes"][0]["rss_bytes"], limit_seconds=LIMIT_SECONDS, what="an answer of the node")
     found = look(mesh)
     (node,) = found["nodes"]
