@@ -17,6 +17,7 @@
     |  |- NodeTimeout             alive perhaps, but silent for too long
     |  `- NodeFault               answered with something that is not an answer
     |- ResourceError              not enough of something                           exit 6
+    |  |- QueueFull               so many requests are under way that no more are taken
     |  |- KvBudgetExceeded        no room for another sequence's keys and values
     |  |- WindowTooSmall          two tiles do not fit the memory window
     |  |- DiskFull                no room for slices
@@ -169,6 +170,12 @@ class ResourceError(ShardmeshError):
     status = "RESOURCE_EXHAUSTED"
     reason = "OUT_OF_RESOURCES"
     exit_code = EXIT_RESOURCE
+
+
+class QueueFull(ResourceError):
+    """As many requests are under way as are taken at once; asking again when one has ended helps."""
+
+    reason = "QUEUE_FULL"
 
 
 class KvBudgetExceeded(ResourceError):

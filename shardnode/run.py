@@ -7,23 +7,41 @@ from __future__ import annotations
 
 import logging
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.machine.operating_system import share_heaps
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.logs import entry
 from common.program.metrics_page import MetricsPage
+from common.program.process_series import MemorySeries, make_registry
 from common.program.service_notify import ServiceNotifier
 from shardnode.config import NodeConfig
 from shardnode.listeners.direct import DirectServer
 from shardnode.listeners.service import NodeServer
+from shardnode.membership.membership_series import MembershipSeries
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
+from shardnode.slices.slice_series import SliceSeries
 from shardnode.slices.slice_store import SliceStore
+from shardnode.work.work_series import WorkSeries
 
 if TYPE_CHECKING:  # certificates and discovery, 15 MB, are for members
     from shardnode.membership.membership import Presence
 
 log = logging.getLogger(__name__)
+
+
+class NodeSeries:
+    """All series of one node, in one registry."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self.registry = make_registry("shardnode")
+        self.memory = MemorySeries("shardmesh_node", self.registry)
+        self.work = WorkSeries(self.registry)
+        self.sessions = SessionSeries(self.registry)
+        self.membership = MembershipSeries(self.registry)
+        SliceSeries(self.registry, config.data_directory or config.slice_directory or Path())
 
 
 class RunningNode:
@@ -47,19 +65,22 @@ class RunningNode:
             store = None
             if membership is not None and config.slice_directory is None and config.data_directory is not None:
                 store = SliceStore(config.data_directory)
-            self._serving = serving = Serving(config, store)
+            self.series = series = NodeSeries(config)
+            self._serving = serving = Serving(config, store, series=series.work)
+            series.memory.budget_bytes.set(serving.budget_bytes)
             self._closers.append(serving.close)
             if direct_path:
-                direct = DirectServer(serving.current(), direct_path)
+                direct = DirectServer(serving.current(), direct_path, series.sessions)
                 self._closers.append(direct.close)
             self.metrics_port = 0
             if config.metrics_port is not None:
-                page = MetricsPage(serving.metrics.registry, config.metrics_port)
+                page = MetricsPage(series.registry, config.metrics_port)
                 self._closers.append(page.close)
                 self.metrics_port = page.port
-            self._server = server = NodeServer(config, serving, direct_path, membership)
+            self._server = server = NodeServer(config, serving, direct_path, membership, series.sessions)
             server.start()
             if membership is not None:  # heard until the last answer has ended: who is silent counts as gone
+                series.membership.follow(membership)
                 self._closers.append(membership.close)
             self._closers.append(lambda: server.stop(LAST_WORDS_SECONDS))
             self.address = server.address

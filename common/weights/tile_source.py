@@ -52,6 +52,10 @@ class TileStats:
     """Time that `acquire` spent waiting."""
     checksum_nanoseconds: int
     """Processor time that checking tiles took when they were first read."""
+    read_nanoseconds: int
+    """That the disk took for what the readers asked, of all readers together; none for what kernels took."""
+    reads_in_flight: int
+    """Reads that were asked for and have not ended, now."""
 
 
 class TileSource(Protocol):
@@ -190,6 +194,8 @@ class StreamedTiles:
                 failed_reads_total=self._failed_reads_total,
                 wait_seconds_total=self._wait_seconds_total,
                 checksum_nanoseconds=self._files.checksum_nanoseconds,
+                read_nanoseconds=self._files.read_nanoseconds,
+                reads_in_flight=len(self._reading),
             )
 
     def _wait_for(self, tile_index: int) -> int:

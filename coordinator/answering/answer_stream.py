@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from common.errors import ShardmeshError
 from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.answering.text_stream import TextStream
-from coordinator.engine.sequence import STOP, Sequence
+from coordinator.engine.sequence import LENGTH, STOP, Sequence
 from coordinator.engine.timings import Timings
 
 if TYPE_CHECKING:
     from coordinator.answering.open_model import RunnableModel
+    from coordinator.answering.request_series import ModelTallies
     from coordinator.tokenizer import Tokenizer
 
 Memory = Callable[[], dict[str, dict[str, int]]]
@@ -51,10 +52,12 @@ class AnswerStream:
     withdraw: Callable[[AnswerStream, str], None]
     """Tells the engine to end it, and with which reason."""
     prepared: Prepared | None = None
+    tallies: ModelTallies | None = None
+    """What its times are counted in; with `prepared`."""
     timings: Timings = field(default_factory=Timings)
     is_withdrawn: bool = False
     asked_at: float = field(default_factory=time.perf_counter)
-    last_at: float = field(default_factory=time.perf_counter)
+    last_at: float = 0.0
     """When its last token came; before the first, when it was asked."""
     put: Callable[[Prepared | int | Notice | Reading | Ended | Exception], None] = field(init=False)
     """What the engine's thread, and before it the preparing one, have to say."""
@@ -62,6 +65,39 @@ class AnswerStream:
     def __post_init__(self) -> None:
         self._news: queue.SimpleQueue[Prepared | int | Notice | Reading | Ended | Exception] = queue.SimpleQueue()
         self.put = self._news.put
+        self.last_at = self.asked_at
+
+    @property
+    def model_name(self) -> str:
+        """Of the model that answers; empty while it is not known whether there is one."""
+        return "" if self.prepared is None else self.prepared.model.name
+
+    @property
+    def is_running(self) -> bool:
+        """Whether nodes have rows of it, or had."""
+        return self.prepared is not None and self.prepared.sequence.begun_at is not None
+
+    def count_token(self, now: float, *, is_first: bool) -> None:
+        """Note how long a token took. In the engine's thread."""
+        assert self.prepared is not None  # it arrived
+        assert self.tallies is not None  # with it
+        seconds, self.last_at = now - self.last_at, now
+        self.tallies.generation_tokens.value += 1
+        if is_first:
+            begun_at = self.prepared.sequence.begun_at or self.asked_at
+            self.timings.ttft_seconds = seconds
+            self.tallies.first_token.observe(seconds)
+            self.tallies.queue.observe(begun_at - self.asked_at)
+            self.tallies.prefill.observe(now - begun_at)
+        else:
+            self.timings.seconds_per_token.append(seconds)
+            self.tallies.between_tokens.observe(seconds)
+
+    def count_end(self, reason: str) -> None:
+        """Note how long an answer took, if it is complete. In the engine's thread."""
+        if self.tallies is not None and reason in (STOP, LENGTH):
+            self.tallies.decode.observe(sum(self.timings.seconds_per_token))
+            self.tallies.whole.observe(self.timings.total_seconds)
 
     @property
     def token_count(self) -> int:

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from common.errors import NodeLost, ShardmeshError, SliceMismatch
 from common.program.logs import entry
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
 from coordinator.answering.open_model import OpenModel, RunnableModel
@@ -24,7 +25,6 @@ from coordinator.answering.requests import Ask, Notice, Reading
 from coordinator.answering.under_way import UnderWay
 from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, Tell
 from coordinator.engine.sequence import CANCELLED, ERROR, Sequence
-from coordinator.metrics import CoordinatorMetrics
 
 PREPARING_THREADS, END_SECONDS = 2, 3.0
 BACK_SECONDS = 1.5
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 class Answers:
     """Runs requests. Close it."""
 
-    def __init__(self, source: ModelSource, metrics: CoordinatorMetrics, asked: UnderWay | None = None) -> None:
-        self._source, self._metrics = source, metrics
+    def __init__(self, source: ModelSource, series: AnswerSeries, asked: UnderWay | None = None) -> None:
+        self._source, self._series = source, series
         self._changed = threading.Condition()
-        self._asked = asked or UnderWay()
+        self._asked = asked or UnderWay(series.requests)
         self._arrived: deque[AnswerStream] = deque()
         self._withdrawn: deque[tuple[AnswerStream, str]] = deque()
         self._removed: set[str] = set()
@@ -59,7 +59,7 @@ class Answers:
     def ask(self, ask: Ask) -> AnswerStream:
         """Take a request and return its answer, whose events begin once it is in tokens.
 
-        Raises: ResourceError: too many are under way; NodeError: the program is ending.
+        Raises: QueueFull: too many are under way; NodeError: the program is ending.
         """
         stream = self._accepted(ask)
         try:
@@ -121,6 +121,7 @@ class Answers:
         self._arrive(stream, prepared)
 
     def _arrive(self, stream: AnswerStream, prepared: Prepared) -> None:
+        stream.tallies = self._series.requests.of(prepared.model.name)
         stream.prepared = prepared
         stream.put(prepared)
         with self._changed:
@@ -231,9 +232,7 @@ class Answers:
             if stream is None or self._opened is None:
                 continue
             if tell.token_id is not None:
-                is_first = len(sequence.generated_ids) == 1
-                self._opened.count_token(stream.timings, now - stream.last_at, is_first=is_first)
-                stream.last_at = now
+                stream.count_token(now, is_first=len(sequence.generated_ids) == 1)
                 stream.put(tell.token_id)
             if sequence.finish_reason == ERROR:
                 self._end(stream, "error", tell.error)
@@ -256,8 +255,7 @@ class Answers:
         if stream.prepared is not None:
             self._running.pop(stream.prepared.sequence.sequence_id, None)
         memory = dict if self._opened is None else self._opened.memory
-        if self._asked.end(stream, error or Ended(reason=outcome, memory=memory)):
-            self._metrics.requests.labels(outcome=outcome).inc()
+        self._asked.end(stream, error or Ended(reason=outcome, memory=memory))
 
     def _lost(self, error: Exception) -> None:
         """After an error ranks are of no more use: go on with others, where that may help, or end all that runs."""
@@ -290,11 +288,11 @@ class Answers:
     def _went_on(self, error: Exception, schedule: Schedule, *, was_resting: bool) -> None:
         log.warning("%s", entry("answers go on", requests=self._asked.names(), error=error))
         if not was_resting:
-            self._metrics.replayed_sequences.inc(len(schedule.sequences(State.REPLAYING)))
+            self._series.requests.replayed.value += len(schedule.sequences(State.REPLAYING))
             self.notice(f"{error}; it is there again, and the answer goes on")
 
     def _close_model(self) -> None:
         opened, self._opened, self._model = self._opened, None, None
-        self._metrics.sequences.set(0)
+        self._series.sweeps.sequences.value = 0
         if opened is not None:
             opened.close()

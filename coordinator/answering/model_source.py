@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import Prepared
+from coordinator.answering.explaining import Explaining
 from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from coordinator.tokenizer import Tokenizer, load_tokenizer
@@ -50,12 +51,12 @@ class MeshModels:
     """The models that were loaded onto a mesh."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
-        backend: str = "native", watch: RoundWatch | None = None,
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
+        backend: str = "native", explaining: Explaining | None = None, watch: RoundWatch | None = None,
     ) -> None:  # fmt: skip
-        """Args: watch: of the rounds of all models, for who looks on."""
-        self._models, self._mesh, self._metrics = LoadedModels(state_directory), mesh, metrics
-        self._watch = watch or RoundWatch()
+        """Args: explaining: is told of each model that is opened; watch: of the rounds of all, for who looks on."""
+        self._explaining, self._watch = explaining or Explaining(), watch or RoundWatch()
+        self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
         self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
@@ -98,7 +99,8 @@ class MeshModels:
                           f"--name {model.name}")  # fmt: skip
 
     def _opened(self, model: LoadedModel, run: RunOptions, schedule: Schedule, told: Told) -> OpenModel:
-        opened = OpenModel(model, run, None, self._metrics, _told_what_to_do(told), schedule)
+        opened = OpenModel(model, run, None, self._series, _told_what_to_do(told), schedule)
+        self._explaining.opened(model.name, opened.engine.ranks.path, self._wire_dtype)
         opened.engine.ranks.observers.append(self._watch.observer(model.name, model.node_names))
         return opened
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -16,16 +17,17 @@ from typing import Protocol
 from common.compute.backend import backend_named
 from common.machine.operating_system import own_memory, usable_core_count
 from common.weights.manifest import read_manifest
+from common.weights.tile_source import TileStats
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
 from coordinator.engine.schedule import Schedule
-from coordinator.engine.timings import Timings
 from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.link_watch import LinkWatch, measure_sessions
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.connecting import connect_nodes
 from protos.shardmesh.v1 import shard_pb2
@@ -60,7 +62,7 @@ class OpenModel:
 
     def __init__(
         self, model: RunnableModel, run: RunOptions, local: LocalNodes | None,
-        metrics: CoordinatorMetrics | None = None, told: Callable[[str], None] = lambda text: None,
+        series: AnswerSeries | None = None, told: Callable[[str], None] = lambda text: None,
         schedule: Schedule | None = None,
     ) -> None:  # fmt: skip
         """Start or connect nodes and open everything. `local` is started here, and closed by whoever made it.
@@ -69,7 +71,7 @@ class OpenModel:
         schedule: of requests whose ranks were lost; a new one if not given.
         Raises: SliceError, NodeError, ResourceError and their kinds.
         """
-        self.metrics = metrics or CoordinatorMetrics()
+        self._series = series = series or AnswerSeries()
         self._closing = ExitStack()
         with ExitStack() as opening:
             directory = model.own_directory
@@ -95,27 +97,33 @@ class OpenModel:
             for node in self.nodes:
                 opening.callback(node.close)
             ranks = Ranks(
-                clients=[node.client for node in self.nodes], identity=model.identity, metrics=self.metrics,
-                wire=run.wire_dtype, told=told,
+                clients=[node.client for node in self.nodes], identity=model.identity, series=series.rounds,
+                node_names=[node.label for node in self.nodes], wire=run.wire_dtype, told=told,
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()
-            self.engine = Engine(ranks, ends, head, schedule or Schedule())
+            measure_sessions(ranks)
+            if run.mesh is not None:  # the ways within one host do not change
+                names, channels = [node.name for node in self.nodes], [node.channel for node in self.nodes]
+                opening.callback(LinkWatch(names, channels, ranks.path).close)
+            prompt_tokens = series.requests.of(model.name).prompt_tokens
+            self.engine = Engine(ranks, ends, head, schedule or Schedule(), series.sweeps, prompt_tokens)
+            self._ends, self._head = ends, head
+            series.memory.budget_bytes.set(memory.budget_bytes)
+            series.weights.follow(self.own_weights)
+            opening.callback(series.weights.let_go)
+            series.requests.opened(model.name, self.engine.schedule.room_taken)
+            opening.callback(series.requests.closed)
             self._closing = opening.pop_all()
-        self.metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
-        self._ends, self._head = ends, head
-        self.metrics.window_bytes.set_function(lambda: head.stats.window_bytes)
-        self.metrics.resident_bytes.set_function(lambda: self.own_weights()["resident_bytes"])
-        self.metrics.read_bytes.set_function(lambda: self.own_weights()["read_bytes"])
 
-    def own_weights(self) -> dict[str, int]:
-        """Return bytes of the coordinator's own weights: window, what stays, and what was read so far."""
-        stats = self._head.stats
-        return {
-            "window_bytes": stats.window_bytes,
-            "resident_bytes": stats.resident_bytes + self._ends.resident_bytes,
-            "read_bytes": stats.bytes_read_total + self._ends.bytes_read_total,
-        }
+    def own_weights(self) -> TileStats:
+        """Return the state of the coordinator's own weights: head, embedding and norms."""
+        stats, ends = self._head.stats, self._ends
+        return replace(
+            stats, resident_bytes=stats.resident_bytes + ends.resident_bytes,
+            bytes_read_total=stats.bytes_read_total + ends.bytes_read_total,
+            checksum_nanoseconds=stats.checksum_nanoseconds + ends.checksum_nanoseconds,
+        )  # fmt: skip
 
     def node_stats(self) -> list[shard_pb2.GetStatsResponse]:
         """Return every node's state, in rank order, once it has heard which sequences have ended. Raises: NodeError.
@@ -132,12 +140,12 @@ class OpenModel:
 
         Raises: NodeError.
         """
-        own = own_memory()
+        own, weights = own_memory(), self.own_weights()
         memory = {
             "coordinator": {
                 "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
-                **self.own_weights(),
-                "checksum_nanoseconds": self._head.stats.checksum_nanoseconds + self._ends.checksum_nanoseconds,
+                "window_bytes": weights.window_bytes, "resident_bytes": weights.resident_bytes,
+                "read_bytes": weights.bytes_read_total, "checksum_nanoseconds": weights.checksum_nanoseconds,
             }
         }  # fmt: skip
         for stats in self._stats():
@@ -167,13 +175,3 @@ class OpenModel:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def count_token(self, timings: Timings, seconds: float, *, is_first: bool) -> None:
-        """Note in `timings` and in the metrics how long a token took."""
-        self.metrics.tokens.labels(kind="answer").inc()
-        if is_first:
-            timings.ttft_seconds = seconds
-            self.metrics.time_to_first_token_seconds.observe(seconds)
-        else:
-            timings.seconds_per_token.append(seconds)
-            self.metrics.time_per_token_seconds.observe(seconds)

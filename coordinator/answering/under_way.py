@@ -10,12 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 
-from common.errors import NodeError, ResourceError
+from common.errors import NodeError, QueueFull
 from common.program.logs import entry
 from coordinator.answering.answer_stream import AnswerStream, Ended
 from coordinator.answering.request_log import tell_log
-
-MOST_ASKED = 16
+from coordinator.answering.request_series import MOST_ASKED, RequestSeries
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +22,9 @@ log = logging.getLogger(__name__)
 class UnderWay:
     """Requests that were taken and have not ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, series: RequestSeries) -> None:
+        self._series = series
+        series.under_way = self.all
         self._changed = threading.Condition()
         self._streams: set[AnswerStream] = set()
         self._is_refusing = False
@@ -31,13 +32,18 @@ class UnderWay:
         self._ended_token_count = 0
 
     def add(self, stream: AnswerStream) -> None:
-        """Take one more. Raises: ResourceError: too many are under way; NodeError: the program is ending."""
+        """Take one more. Raises: QueueFull: too many are under way; NodeError: the program is ending."""
+        refusal: QueueFull | NodeError | None = None
         with self._changed:
             if self._is_refusing:
-                raise NodeError("the coordinator is ending; ask again when it is back")
-            if len(self._streams) >= MOST_ASKED:
-                raise ResourceError(f"{MOST_ASKED} requests are under way; ask again when one has ended")
-            self._streams.add(stream)
+                refusal = NodeError("the coordinator is ending; ask again when it is back")
+            elif len(self._streams) >= MOST_ASKED:
+                refusal = QueueFull(f"{MOST_ASKED} requests are under way; ask again when one has ended")
+            else:
+                self._streams.add(stream)
+        if refusal is not None:
+            self._series.refused(stream.ask.model, refusal)
+            raise refusal
 
     def end(self, stream: AnswerStream, end: Ended | Exception) -> bool:
         """Tell a request how it ended, and return whether it was under way until now; nothing for one that was not."""
@@ -47,9 +53,17 @@ class UnderWay:
             self._streams.remove(stream)
             self._ended_token_count += stream.token_count
             tell_log(stream, end)  # before anybody can ask what there is of it
+            self._count(stream, end)
             stream.put(end)
             self._changed.notify_all()
         return True
+
+    def _count(self, stream: AnswerStream, end: Ended | Exception) -> None:
+        if isinstance(end, Exception):
+            self._series.failed(stream.model_name or self._series.named(stream.ask.model), end)
+        else:
+            self._series.succeeded(stream.model_name, end.reason)
+            stream.count_end(end.reason)
 
     def all(self) -> list[AnswerStream]:
         """Return those that are under way now."""

@@ -13,6 +13,8 @@ from common.compute.backend import NATIVE
 from common.compute.matmul import kernels
 from common.machine.operating_system import share_heaps
 from common.program.metrics_page import MetricsPage
+from common.program.process_series import make_registry
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import Prepared
 from coordinator.answering.answers import Answers
 from coordinator.answering.model_source import OneModel
@@ -23,7 +25,6 @@ from coordinator.cli.answer_output import write_events, write_json, write_report
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.late_progress import late_progress
 from coordinator.local.pool import LocalNodes
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.tokenizer import load_tokenizer
 
@@ -43,14 +44,14 @@ class LocalRequest:
 def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerScreen) -> None:
     """Generate and print. Raises ShardmeshError of any kind; nothing that was started here is left."""
     share_heaps()
-    metrics = CoordinatorMetrics()
+    series = AnswerSeries(make_registry("coordinator-cli"))
     with ExitStack() as closing:
         if request.master_address is not None:
             from coordinator.program.health_service import HealthService
 
             closing.callback(HealthService(request.master_address).close)
         if request.metrics_port is not None:
-            closing.callback(MetricsPage(metrics.registry, request.metrics_port).close)
+            closing.callback(MetricsPage(series.registry, request.metrics_port).close)
         model = LocalModel(request.model)
         closing.callback(model.close)
         tokenizer = load_tokenizer(request.model.model)
@@ -61,14 +62,14 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         screen.wait("opening the model")
         run = replace(request.run, position_capacity=sequence.position_capacity)
         told = [screen.note]  # of slow nodes: until there are answers, whose other events it comes among
-        opened = closing.enter_context(OpenModel(model, run, local, metrics, lambda text: told[-1](text)))
-        answers = Answers(OneModel(opened), metrics)
+        opened = closing.enter_context(OpenModel(model, run, local, series, lambda text: told[-1](text)))
+        answers = Answers(OneModel(opened), series)
         told.append(answers.notice)
         closing.callback(answers.close)
         events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=tokenizer))
         answer = write_events(events, screen)
     if request.json_output:
-        write_json(answer)
+        write_json(answer, opened.engine.ranks.path.seconds_by_node())
     else:
         write_report(answer, f" ({_engine(request.run)})")
 

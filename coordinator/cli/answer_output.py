@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from common.errors import InternalError
 from common.program.program_start import seconds_since_start
@@ -83,9 +84,12 @@ def _reading(read_count: int, prompt_count: int) -> str:
     return f"reading the prompt: {read_count} of {counted(prompt_count, 'token')}"
 
 
-def write_json(answer: Answer) -> None:
-    """Write the whole answer as one JSON document."""
-    document = {
+def write_json(answer: Answer, critical_path: Mapping[str, Mapping[str, float]] | None = None) -> None:
+    """Write the whole answer as one JSON document.
+
+    Args: critical_path: by node and cause, seconds that sweeps waited for it, if it is this command that knows.
+    """
+    document: dict[str, Any] = {
         "prompt_token_ids": list(answer.prompt_ids),
         "token_ids": list(answer.token_ids),
         "text": answer.text,
@@ -99,6 +103,8 @@ def write_json(answer: Answer) -> None:
         },
         "memory": {name: dict(values) for name, values in answer.memory.items()},
     }
+    if critical_path is not None:
+        document["timings"]["critical_path"] = critical_path
     write_text(json.dumps(document, ensure_ascii=False) + "\n")
 
 

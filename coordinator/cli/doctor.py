@@ -57,7 +57,7 @@ def doctor(
 
 
 def _node(name: str, link: Any, speeds: Any) -> dict[str, Any]:
-    """Return what was measured of a node. Args: link: a Link of planning/links.py; speeds: DeviceSpeeds."""
+    """Return what was measured of a node. Args: link: a Link of ranks/transports/echo.py; speeds: DeviceSpeeds."""
     return {
         "name": name, "round_trip_seconds": link.round_trip_seconds, "link_bytes_per_second": link.bytes_per_second,
         "memory_bytes_per_second": speeds.memory_bytes_per_second,

@@ -27,6 +27,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "nodes": lambda: import_module("coordinator.cli.nodes").nodes,
     "plan": lambda: import_module("coordinator.cli.plan").plan,
     "doctor": lambda: import_module("coordinator.cli.doctor").doctor,
+    "why": lambda: import_module("coordinator.cli.why").why,
     "status": lambda: import_module("coordinator.cli.status").status,
     "top": lambda: import_module("coordinator.cli.top").top,
 }

@@ -10,6 +10,7 @@ from common.program.other_verbs import verbs_with
 GENERATE = "generate is what you mean: coordinator-cli generate --model DIR --prompt TEXT"
 MODELS = "models is what you mean: coordinator-cli models"
 STATUS = "status is what you mean: coordinator-cli status"
+WHY = "why is what you mean: coordinator-cli why says what bounds tokens/s"
 UNLOAD = "unload is what you mean: coordinator-cli unload NAME"
 SERVE = "a program of its own serves what was loaded: coordinator (coordinator --help explains)"
 FETCH = ("models are not fetched: put a model's files into a directory, then coordinator-cli generate --model DIR, or "
@@ -21,6 +22,7 @@ MEANT = {
     **dict.fromkeys(("pull", "download", "fetch", "get"), FETCH),
     **dict.fromkeys(("list", "ls"), MODELS), **dict.fromkeys(("ps", "health", "info"), STATUS),
     **dict.fromkeys(("rm", "delete", "stop"), UNLOAD),
+    **dict.fromkeys(("explain", "profile", "slow", "analyze", "analyse"), WHY),
     "show": "plan is what you mean: coordinator-cli plan DIR says what a model takes",
     **dict.fromkeys(("create", "push", "deploy"), "load is what you mean: coordinator-cli load DIR"),
     **dict.fromkeys(("watch", "htop", "monitor"), "top is what you mean: coordinator-cli top"),

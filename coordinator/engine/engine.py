@@ -13,12 +13,14 @@ import time
 from dataclasses import dataclass
 
 from common.model.sweep_size import rows_per_sweep
+from common.program.tallies import Tally
 from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
 from coordinator.engine.ledger import KvLedger, RankRoom
 from coordinator.engine.reading import Reading
 from coordinator.engine.schedule import Arrived, Cancelled, RanksBack, Run, Schedule, State, SweepDone, Tell
 from coordinator.engine.sequence import Sequence
+from coordinator.engine.sweep_series import SweepSeries
 from coordinator.ranks.layer_pass import Passed, layer_pass
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.sweep import Sweep
@@ -37,8 +39,15 @@ class EngineTimes:
 class Engine:
     """Runs sequences through the ranks of one run. After an error these are of no more use, but the schedule is."""
 
-    def __init__(self, ranks: Ranks, ends: Ends, head: Head, schedule: Schedule) -> None:
-        """Take open ranks and a schedule, which may have lost its last ones. Raises: NodeError: the node is gone."""
+    def __init__(
+        self, ranks: Ranks, ends: Ends, head: Head, schedule: Schedule, series: SweepSeries | None = None,
+        prompt_tokens: Tally | None = None,
+    ) -> None:  # fmt: skip
+        """Take open ranks and a schedule, which may have lost its last ones.
+
+        Args: series: of sweeps; prompt_tokens: what is moved by tokens of prompts that were read.
+        Raises: NodeError: the node is gone.
+        """
         self.ranks, self.schedule = ranks, schedule
         self.times = EngineTimes()
         self._ends, self._head = ends, head
@@ -46,6 +55,7 @@ class Engine:
         self._spec = ranks.identity.spec
         self._most_rows = rows_per_sweep(self._spec.hidden_size)
         self._sweep_id = 0
+        self._series, self._prompt_tokens = series or SweepSeries(), prompt_tokens or Tally()
         self.reading = Reading(self._spec.layer_count)
         ranks.observers.append(self.reading.observe)
         self.impossible = schedule.handle(RanksBack(ledger=_ledger(ranks)))
@@ -71,13 +81,15 @@ class Engine:
         Raises: NodeError and what nodes report.
         """
         run = self.schedule.next_run(self._most_rows)
-        self.ranks.metrics.sequences.set(len(self.schedule.sequences(State.RUNNING, State.REPLAYING)))
+        self._series.sequences.value = len(self.schedule.sequences(State.RUNNING, State.REPLAYING))
         if run is None:
             return []
         if not run.parts:
             self.ranks.forget(run.closes)
             return []
         started = time.perf_counter()
+        for sequence in run.opens:
+            sequence.begun_at = sequence.begun_at or started
         self.reading.begin(run, started)
         hidden = self._ends.embed([token_id for part in run.parts for token_id in part.token_ids])
         passed = self._layers.run(self._sweep(run), hidden)
@@ -133,21 +145,20 @@ class Engine:
                     spoiled[sequence.sequence_id] = error
             elapsed = time.perf_counter() - started
             self.times.head += elapsed
-            self.ranks.metrics.head_seconds.observe(elapsed)
+            self._series.head_seconds.observe(elapsed)
         return SweepDone(predicted=predicted, spoiled=spoiled)
 
     def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
         self.times.sweep_count += 1
         self.times.sweeps += seconds
-        metrics = self.ranks.metrics
-        metrics.sweep_seconds.observe(seconds)
-        prompt_tokens = sum(
+        row_count = sum(len(part.token_ids) for part in run.parts)
+        self.ranks.path.swept(seconds, row_count=row_count, token_count=len(done.predicted))
+        self._series.sweep_seconds.observe(seconds)
+        self._prompt_tokens.value += sum(
             len(part.token_ids)
             for part in run.parts
             if part.first_position < len(part.sequence.prompt_ids) and part.sequence.sequence_id not in done.spoiled
         )
-        if prompt_tokens:
-            metrics.tokens.labels(kind="prompt").inc(prompt_tokens)
 
 
 def _ledger(ranks: Ranks) -> KvLedger:

@@ -31,11 +31,19 @@ class KvLedger:
     def __init__(self, ranks: Sequence[RankRoom]) -> None:
         self._ranks = tuple(ranks)
         self._positions: dict[int, int] = {}
+        self._reserved_positions = 0
 
     @property
     def reserved_positions(self) -> int:
         """Return the positions of all sequences, which every rank has reserved."""
-        return sum(self._positions.values())
+        return self._reserved_positions
+
+    @property
+    def usage_ratio(self) -> float:
+        """Return how much of its room is reserved on the fullest rank, from 0 to 1. From any thread."""
+        reserved = self._reserved_positions
+        return max((reserved * rank.position_bytes / rank.budget_bytes for rank in self._ranks if rank.budget_bytes),
+                   default=0.0)  # fmt: skip
 
     def check_possible(self, positions: int) -> None:
         """Raise KvBudgetExceeded, the rank named, if so many positions would not fit an empty mesh."""
@@ -56,6 +64,7 @@ class KvLedger:
         if any(after * rank.position_bytes > rank.budget_bytes for rank in self._ranks):
             return False
         self._positions[sequence_id] = positions
+        self._reserved_positions = after
         return True
 
     def holds(self, sequence_id: int) -> bool:
@@ -64,4 +73,4 @@ class KvLedger:
 
     def release(self, sequence_id: int) -> None:
         """Give a sequence's room back; nothing for one that has none."""
-        self._positions.pop(sequence_id, None)
+        self._reserved_positions -= self._positions.pop(sequence_id, 0)

@@ -146,6 +146,11 @@ class Schedule:
         self._run = run if parts else None
         return run
 
+    def room_taken(self) -> float:
+        """Return how much of its room is reserved on the fullest rank, from 0 to 1. From any thread."""
+        ledger = self._ledger
+        return 0.0 if ledger is None else ledger.usage_ratio
+
     def state_of(self, sequence_id: int) -> State:
         """Return where a request stands; FINISHED for one that is not known, or no more."""
         request = self._requests.get(sequence_id)
@@ -179,7 +184,6 @@ class Schedule:
             if not ledger.holds(sequence.sequence_id):
                 if not ledger.reserve(sequence.sequence_id, sequence.position_capacity):
                     return
-                sequence.is_waiting = False
                 if request.state is State.WAITING:
                     request.state = State.RUNNING
 

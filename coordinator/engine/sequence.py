@@ -38,8 +38,8 @@ class Sequence:
     computed_count: int = 0
     request_id: str = ""
     """What its request is called in the nodes' logs; empty: nothing."""
-    is_waiting: bool = True
-    """For room on the ranks; what had room once, and lost its ranks, does not count as waiting."""
+    begun_at: float | None = None
+    """When its first rows went to nodes (time.perf_counter); None: it waits."""
     finish_reason: str | None = None
     """None while it runs; STOP after an end token or text, LENGTH after max_new_tokens, CANCELLED, ERROR."""
 

@@ -36,6 +36,8 @@ class MemoryAllotment:
     """Per rank."""
     kv_bytes: tuple[int, ...]
     """Per rank: most bytes of keys and values."""
+    budget_bytes: int = 0
+    """Of all processes together; 0: none was told."""
 
 
 def allot_memory(
@@ -63,11 +65,13 @@ def allot_memory(
     node_tiles = [sweep_tiles(*pair) for pair in zip(node_directories, manifests, strict=True)]
     kv_bytes: tuple[int, ...] = (kv_budget_bytes,) * len(manifests)
     node_memories = (weights,) * len(manifests)
+    budget_bytes = 0
     if memory_budget is not None:
         keep_heap_small()
         measured_bytes = own_memory().counted_bytes + local.imported_memory().counted_bytes
+        budget_bytes = parse_budget(memory_budget, taken_bytes=measured_bytes)
         shares = share_memory(
-            parse_budget(memory_budget, taken_bytes=measured_bytes),
+            budget_bytes,
             measured_bytes=measured_bytes,
             nodes=manifests,
             node_tile_bytes=[[tile.byte_count for tile in tiles] for tiles in node_tiles],
@@ -79,7 +83,10 @@ def allot_memory(
         node_memories = tuple(replace(weights, budget_bytes=share) for share in shares.weight_bytes)
         head_memory = replace(head_memory, budget_bytes=shares.head_bytes)
     read_alike = _reading(node_directories[0], [*node_tiles, head_tiles], node_memories[0])
-    return MemoryAllotment(head=read_alike(head_memory), nodes=tuple(map(read_alike, node_memories)), kv_bytes=kv_bytes)
+    return MemoryAllotment(
+        head=read_alike(head_memory), nodes=tuple(map(read_alike, node_memories)), kv_bytes=kv_bytes,
+        budget_bytes=budget_bytes,
+    )  # fmt: skip
 
 
 def _head_memory(weights: WeightMemory, tiles: Sequence[TileRange]) -> WeightMemory:

@@ -60,6 +60,8 @@ class Member:
     model_identity: str = ""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
+    clock_skew_seconds: float | None = field(default=None, compare=False)
+    """How far its clock is ahead of ours, as of its last heartbeat that tells; not kept over a restart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +167,7 @@ class Book:
         behind = self.wall_clock() - now
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
-            del member["heard_at"]
+            del member["heard_at"], member["clock_skew_seconds"]
         return {
             "format": FORMAT, "members": members,
             "unseen": [

@@ -41,6 +41,14 @@ class Members:
         with self._book.lock:
             return self._get(name)
 
+    def find(self, name: str) -> Member | None:
+        """Return one member, or None. Without a lock: a moment's view."""
+        return self._book.kept.members.get(name)
+
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a member."""
+        return self.find(name) is not None
+
     def check_token(self, secret: bytes) -> None:
         """Refuse a token that lets nobody in. Raises: TokenRefused."""
         with self._book.lock:
@@ -128,14 +136,21 @@ class Members:
             )
             return issued
 
-    def hear(self, name: str, address: str, device: Device, rank: int, model_identity: str) -> None:
-        """Note what a member has just said. Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard."""
+    def hear(
+        self, name: str, address: str, device: Device, rank: int, model_identity: str,
+        clock_skew_seconds: float | None = None,
+    ) -> None:  # fmt: skip
+        """Note what a member has just said. Args: clock_skew_seconds: None where it cannot be told; then it stays.
+
+        Raises: NoSuchNode; NotTrusted: it is a copy of one that is heard.
+        """
         with self._book.lock:
             member = self._get(name)
             self._claims.check(name, address, member.address, member.heard_at)
             heard = replace(
                 member, address=address, device=device, rank=rank, model_identity=model_identity,
                 heard_at=self._book.clock(),
+                clock_skew_seconds=member.clock_skew_seconds if clock_skew_seconds is None else clock_skew_seconds,
             )  # fmt: skip
             self._book.note(members={**self._book.kept.members, name: heard})
             if heard.address != member.address:  # the rest is news of a moment, not worth a write each time

@@ -31,8 +31,8 @@ class OwnerClient:
                              f"{state_directory}")  # fmt: skip
         self._channel = grpc.insecure_channel(f"unix:{path}", options=channel_options())
         self._stub = mesh_pb2_grpc.OwnerServiceStub(self._channel)
-        self._models = models_pb2_grpc.ModelServiceStub(self._channel)
         self._observed = observe_pb2_grpc.ObserveServiceStub(self._channel)
+        self._models = models_pb2_grpc.ModelServiceStub(self._channel)
 
     def __enter__(self) -> OwnerClient:
         return self
@@ -111,6 +111,14 @@ class OwnerClient:
         response: observe_pb2.OverviewResponse = self._ask(
             lambda: self._observed.Overview(request, timeout=LIMIT_SECONDS)
         )
+        return response
+
+    def explain(self, seconds: float) -> observe_pb2.ExplainResponse:
+        """Return where the time of the last seconds' sweeps went. Raises: InputError; NodeLost."""
+        request = observe_pb2.ExplainRequest(seconds=seconds)
+        response: observe_pb2.ExplainResponse = self._ask(
+            lambda: self._observed.Explain(request, timeout=LIMIT_SECONDS)
+        )  # fmt: skip
         return response
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:

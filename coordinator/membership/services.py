@@ -7,6 +7,7 @@ Does not cover: listeners (program/daemon.py, program/door.py), what is kept (me
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import asdict, fields
 
@@ -37,6 +38,8 @@ from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 HEARTBEAT_SECONDS = 1.0
 MAX_TEXT = 100
 MOST_BYTES = 1 << 60
+MOST_SECONDS = 1e11
+"""Since 1970, that a node's clock may show."""
 DEVICE_NUMBERS = [field.name for field in fields(Device) if field.name != "version"]
 
 log = logging.getLogger(__name__)
@@ -82,10 +85,11 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     def Heartbeat(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.HeartbeatRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.HeartbeatResponse:
+        received_at = time.time()
         member = self._caller(context)
         self._state.members.hear(
             member.name, _address(request.listen, context.peer()), device_from(request.device),
-            max(-1, request.rank), request.model_identity[:MAX_TEXT],
+            max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
         )  # fmt: skip
         return mesh_pb2.HeartbeatResponse(interval_seconds=HEARTBEAT_SECONDS)
 
@@ -191,6 +195,18 @@ def device_from(message: mesh_pb2.Device) -> Device:
     if any(not 0 <= number <= MOST_BYTES for number in numbers.values()):  # NaN is not either
         raise InputError("the device says that it has what no device has")
     return Device(version=_printable(message.version), **numbers)
+
+
+def clock_skew(request: mesh_pb2.HeartbeatRequest, received_at: float) -> float | None:
+    """Return how far the caller's clock is ahead of ours; None where it does not say what that takes.
+
+    Half of its last heartbeat's way there and back counts as the way here: the error is at most that half.
+    Args: received_at: by our clock, seconds since 1970.
+    """
+    sent_at, round_trip = request.sent_at_seconds, request.round_trip_seconds
+    if not (0 < sent_at < MOST_SECONDS and 0 < round_trip < MOST_SECONDS):  # an earlier build, or its first; NaN
+        return None
+    return sent_at + round_trip / 2 - received_at
 
 
 def _address(listen: str, peer: str) -> str:

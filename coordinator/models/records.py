@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,15 @@ class LoadedModels:
         """Return the models, by name. Raises: InputError: a record is damaged."""
         records = sorted(self.directory.glob(f"*/{RECORD_FILE}"))
         return [_read(record) for record in records if NAME.fullmatch(record.parent.name)]
+
+    def stamp(self) -> object:
+        """Return what is another one as soon as a record has come, gone or changed."""
+        found = []
+        for record in self.directory.glob(f"*/{RECORD_FILE}"):
+            with suppress(FileNotFoundError):  # it went just now
+                about = record.stat()
+                found.append((record.parent.name, about.st_ino, about.st_mtime_ns, about.st_size))
+        return sorted(found)
 
     def get(self, name: str) -> LoadedModel:
         """Return one model; the only one, if `name` is empty. Raises: ModelNotFound; InputError: a damaged record."""

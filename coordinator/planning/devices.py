@@ -21,8 +21,8 @@ from common.errors import InputError
 from common.machine.free_memory import free_memory_bytes
 from common.program.sizes import parse_size
 from common.trust.certificates import check_name
-from coordinator.planning.links import Link
 from coordinator.planning.prediction import PROGRAM_BYTES, Devices, PlannedDevice
+from coordinator.ranks.transports.echo import Link
 from protos.shardmesh.v1 import mesh_pb2
 
 if sys.version_info >= (3, 11):

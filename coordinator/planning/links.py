@@ -5,38 +5,21 @@ Covers: measuring, over the same kind of stream as rounds. Does not cover: what 
 
 from __future__ import annotations
 
-import queue
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from types import TracebackType
 
 from common.compute.device_speeds import DeviceSpeeds
-from common.errors import NodeLost
-from common.wire.rpc import failures_of
 from coordinator.membership.reach import MeshAccess
+from coordinator.ranks.transports.echo import EchoStream, Link
 from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
 
 DEVICE_SECONDS, ECHO_SECONDS = 90.0, 120.0
 SMALL_BYTES, LARGE_BYTES = 64, 1 << 18
 """Enough to tell 10 Mbit/s from 1 Gbit/s, and little enough for the former: four megabytes a node in all."""
 WARM_UPS, SMALL_ROUNDS, LARGE_ROUNDS = 5, 25, 3
-
-
-@dataclass(frozen=True, kw_only=True)
-class Link:
-    """The way to one node."""
-
-    round_trip_seconds: float
-    """Of a message of a few bytes and its answer; what both programs take for it is in it."""
-    bytes_per_second: float
-    """There and back together, one after the other: a kilobyte each way takes twice 1000 / this."""
-
-    def round_seconds(self, byte_count: int) -> float:
-        """Return how long so many bytes there and as many back take."""
-        return self.round_trip_seconds + 2 * byte_count / self.bytes_per_second
 
 
 def measure_device(mesh: MeshAccess, name: str) -> DeviceSpeeds:
@@ -82,42 +65,15 @@ def _median(measure: Callable[[], float], count: int) -> float:
     return statistics.median(measure() for _ in range(count))
 
 
-class _Echo:
-    """One stream to one node."""
+class _Echo(EchoStream):
+    """One stream to one node, over a channel of its own."""
 
     def __init__(self, mesh: MeshAccess, name: str) -> None:
-        self._name = name
         self._channel = mesh.reach(name)
-        self._requests: queue.SimpleQueue[links_pb2.EchoRequest | None] = queue.SimpleQueue()
-        self._stream = links_pb2_grpc.LinkServiceStub(self._channel).Echo(self._feed(), timeout=ECHO_SECONDS)
-
-    def send(self, byte_count: int) -> None:
-        """Send so many bytes and ask for as many."""
-        self._requests.put(links_pb2.EchoRequest(payload=bytes(byte_count), reply_bytes=byte_count))
-
-    def receive(self) -> None:
-        """Wait for an answer. Raises: NodeError."""
-        with failures_of(self._name):
-            if next(self._stream, None) is None:
-                raise NodeLost(f"{self._name} ended the measurement")
-
-    def round(self, byte_count: int) -> float:
-        """Return the seconds of one message and its answer."""
-        started = time.perf_counter()
-        self.send(byte_count)
-        self.receive()
-        return time.perf_counter() - started
-
-    def _feed(self) -> Iterator[links_pb2.EchoRequest]:
-        while (request := self._requests.get()) is not None:
-            yield request
-
-    def __enter__(self) -> _Echo:
-        return self
+        super().__init__(self._channel, name, ECHO_SECONDS)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._requests.put(None)
-        self._stream.cancel()
+        super().__exit__(kind, error, trace)
         self._channel.close()

@@ -15,8 +15,9 @@ from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apar
 from common.errors import ResourceError
 from coordinator.membership.reach import MeshAccess
 from coordinator.planning.devices import SMALL_PC, devices_of
-from coordinator.planning.links import LARGE_BYTES, Link, measure_device, measure_links, measure_round
+from coordinator.planning.links import LARGE_BYTES, measure_device, measure_links, measure_round
 from coordinator.planning.prediction import Devices, Workload
+from coordinator.ranks.transports.echo import Link
 from protos.shardmesh.v1 import mesh_pb2
 
 

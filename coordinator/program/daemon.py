@@ -34,7 +34,6 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program.door import EVERYWHERE, Door
@@ -45,6 +44,7 @@ from coordinator.program.node_looks import NodeLooks
 from coordinator.program.node_watch import NodeWatch
 from coordinator.program.observe_service import ObserveServicer
 from coordinator.program.overview import Overviews
+from coordinator.program.program_series import ProgramSeries
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,
@@ -88,12 +88,12 @@ class Coordinator:
         self._stopping = threading.Event()
         owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
         self._servers = (owner, members)
-        metrics = CoordinatorMetrics()
+        series = ProgramSeries(self._state)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, metrics, wire_dtype, backend)
-        self._worker = ModelWorker(state_directory, mesh, metrics, self._generator.nodes_in_use)
+        self._generator = Generator(state_directory, mesh, series.answers, wire_dtype, backend)
+        self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
         records = LoadedModels(state_directory)
         self._watch = NodeWatch(mesh.nodes, lambda node: served_by(node, models_of(records)))
         self._looks = NodeLooks(mesh.nodes, mesh.channel)
@@ -101,7 +101,7 @@ class Coordinator:
         self._lock = self._own_state(state_directory)
         try:
             if metrics_port is not None:
-                self._page = MetricsPage(metrics.registry, metrics_port)
+                self._page = MetricsPage(series.registry, metrics_port)
             self._listen(owner, members, address)
         except BaseException:
             self.close()
@@ -130,7 +130,8 @@ class Coordinator:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
         overviews = Overviews(self._state, self._generator, self._looks)
-        observe_pb2_grpc.add_ObserveServiceServicer_to_server(ObserveServicer(overviews), owner)
+        observing = ObserveServicer(self._generator.explaining, overviews)
+        observe_pb2_grpc.add_ObserveServiceServicer_to_server(observing, owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         for server in self._servers:

@@ -19,13 +19,14 @@ from common.errors import NodeError, ShardmeshError
 from common.program.logs import entry
 from common.program.request_id import REQUEST_ID_KEY, taken_request_id
 from common.wire.rpc import abort_with, guarded
+from coordinator.answering.explaining import Explaining
 from coordinator.membership.reach import MeshAccess
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.records import LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
+    from coordinator.answering.answer_series import AnswerSeries
     from coordinator.answering.answer_stream import AnswerStream
     from coordinator.answering.answers import Answers
     from coordinator.answering.requests import Ask, Event
@@ -53,12 +54,12 @@ class Generator:
     """The models of one mesh, ready to be asked; what they need is imported when the first one is. Close it."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, wire_dtype: str = "float32",
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
         backend: str = "native",
     ) -> None:  # fmt: skip
         self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
-        self._mesh, self._metrics = mesh, metrics
-        self.watch = RoundWatch()
+        self._mesh, self._series = mesh, series
+        self.explaining, self.watch = Explaining(), RoundWatch()
         self._lock = threading.Lock()
         self._answers: Answers | None = None
         self._asked: UnderWay | None = None
@@ -75,7 +76,7 @@ class Generator:
         request_id = taken_request_id(_given_request_id(context))
         context.send_initial_metadata(((REQUEST_ID_KEY, request_id),))
         try:
-            stream = self._started().ask(_ask_of(request, request_id))
+            stream = self._started().ask(self._ask_of(request, request_id))
         except ShardmeshError as error:
             log.warning("%s", entry("request refused", request=request_id, model=request.model[:MOST_LETTERS] or None,
                                     reason=error.reason))  # fmt: skip
@@ -96,7 +97,7 @@ class Generator:
 
     def under_way(self) -> AnswersUnderWay:
         """Return the requests that have not ended."""
-        from coordinator.answering.under_way import MOST_ASKED
+        from coordinator.answering.request_series import MOST_ASKED
 
         asked = self._asked
         if asked is None:
@@ -131,6 +132,13 @@ class Generator:
         if self._answers is not None:
             self._answers.close()
 
+    def _ask_of(self, request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
+        try:
+            return _ask_of(request, request_id)
+        except ShardmeshError as error:
+            self._series.requests.refused(request.model, error)
+            raise
+
     def _count(self, model: str, change: int) -> None:
         with self._lock:
             self._answering[model] += change
@@ -145,10 +153,16 @@ class Generator:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
                 source = MeshModels(
-                    self._state_directory, self._mesh, self._metrics, self._wire_dtype, self._backend, self.watch
+                    self._state_directory,
+                    self._mesh,
+                    self._series,
+                    self._wire_dtype,
+                    self._backend,
+                    self.explaining,
+                    self.watch,
                 )
-                self._asked = UnderWay()
-                self._answers = Answers(source, self._metrics, self._asked)
+                self._asked = UnderWay(self._series.requests)
+                self._answers = Answers(source, self._series, self._asked)
             return self._answers
 
 

@@ -30,8 +30,8 @@ from common.program.logs import entry, log_format
 from common.weights.slice_description import SliceDescription
 from common.wire.rpc import status_of
 from coordinator.membership.reach import MeshAccess
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.load_messages import Brought, LoadOrder, Planned, Progress, Told
+from coordinator.models.model_series import ModelSeries
 from coordinator.models.records import LoadedModel, LoadedModels, name_for
 from coordinator.models.replacing import NodesInUse, put_to_use
 from coordinator.models.unloading import one_at_a_time, unload
@@ -50,11 +50,11 @@ class ModelWorker:
     """Loads and unloads. Close it."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, metrics: CoordinatorMetrics, in_use: NodesInUse,
+        self, state_directory: Path, mesh: MeshAccess, series: ModelSeries, in_use: NodesInUse,
         command: Sequence[str] = COMMAND,
     ) -> None:  # fmt: skip
         """Args: in_use: nodes on which other models answer; command: what does a load."""
-        self._state_directory, self._mesh, self._metrics, self._in_use = state_directory, mesh, metrics, in_use
+        self._state_directory, self._mesh, self._series, self._in_use = state_directory, mesh, series, in_use
         self._command = command
         self._models = LoadedModels(state_directory)
         self._lock = threading.Lock()
@@ -181,7 +181,7 @@ class ModelWorker:
             log.warning("%s", entry(event, model=load.name, reason=failure.reason, error=failure,
                                     seconds=time.monotonic() - started))  # fmt: skip
         outcome = "cancelled" if load.stop_reason is not None else "error"
-        self._metrics.loads.labels(outcome="done" if failure is None else outcome).inc()
+        self._series.loads.labels(outcome="done" if failure is None else outcome).inc()
         with self._lock:
             self._loading = self._child = None
         load.end(failure)

@@ -107,7 +107,7 @@ def _request(stream: AnswerStream, now: float) -> observe_pb2.ObservedRequest:
     if found.answer_token_count:
         found.state = observe_pb2.OBSERVED_STATE_ANSWERING
         found.tokens_per_second = lately_per_second(stream.timings.seconds_per_token, now - stream.last_at)
-    elif not sequence.is_waiting:
+    elif stream.is_running:
         found.state = observe_pb2.OBSERVED_STATE_READING
     return found
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from common.model.model_spec import ModelSpec
 from common.model.plan import Plan
+from common.weights.slice_format import ATTENTION, FFN
 from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import shard_pb2
 
@@ -18,6 +19,14 @@ class RanksIdentity:
     spec: ModelSpec
     plan: Plan
     dtype: str
+
+    def taking_part(self) -> dict[str, list[int]]:
+        """Return, by kind of block, the ranks that hold some of it."""
+        shares = self.plan.shares
+        return {
+            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
+            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
+        }
 
     def describe(self, rank: int, opening: shard_pb2.OpenSession) -> None:
         """Write down what the node of a rank is taken for."""

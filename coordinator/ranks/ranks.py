@@ -18,13 +18,14 @@ from common.weights.slice_format import ATTENTION, FFN, ITEM_BYTES
 from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.round_metrics import RoundMetrics
 from coordinator.ranks.round_record import PastRound, PastRounds, Result, RoundRecord, RoundTimes, parts_of
+from coordinator.ranks.round_series import RoundSeries
 from coordinator.ranks.round_tensors import messages_of, partials_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.spoiled import not_finite, refusals
@@ -32,6 +33,7 @@ from coordinator.ranks.sweep import Summed, Sweep
 from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to
 from protos.shardmesh.v1 import shard_pb2
 
+Fill = Callable[[shard_pb2.RoundsRequest], None]
 LAYERS = "layers"
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
@@ -42,7 +44,9 @@ class Ranks:
 
     clients: Sequence[ShardClient]
     identity: RanksIdentity
-    metrics: CoordinatorMetrics
+    series: RoundSeries = field(default_factory=RoundSeries)
+    node_names: Sequence[str] = ()
+    """By rank, as series call them: a member's name; without a mesh, which is what () means, node0, node1 and on."""
     times: RoundTimes = field(default_factory=RoundTimes)
     wire: str = "float32"
     """How rounds' tensors travel in messages, float32 or bfloat16; one node's whole layers are float32 always."""
@@ -58,23 +62,19 @@ class Ranks:
         self._memory = RoundMemory((), 0)
         self._past = PastRounds(self.observers)
         self._limits = RoundLimits()
-        self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told)
-        metrics = RoundMetrics(self.metrics, len(self.clients))
-        self.observers[:0] = [metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe]
-        shares = self.identity.plan.shares
-        self._taking_part = {
-            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
-            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
-        }
+        self.node_names = self.node_names or [f"node{rank}" for rank in range(len(self.clients))]
+        self._slowness = SlowNodeWatch([client.name for client in self.clients], self.told, self._note_slow)
+        metrics = RoundMetrics(self.series, self.node_names)
+        self.path = PathWatch(self.node_names, self.series.path)
+        self.observers[:0] = [
+            metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
+        ]  # fmt: skip
+        self._taking_part = self.identity.taking_part()
         # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
-        with_heads = self._taking_part[ATTENTION]
-        self._is_first = {ATTENTION: True, FFN: any(rank not in with_heads for rank in self._taking_part[FFN])}
+        self._is_first = {ATTENTION: True, FFN: bool({*self._taking_part[FFN]} - {*self._taking_part[ATTENTION]})}
 
     def open(self) -> None:
-        """Open a session on every rank.
-
-        Raises: SliceMismatch: a node holds something else; NodeError: a node is gone.
-        """
+        """Open a session on every rank. Raises: SliceMismatch: a node holds something else; NodeError: one is gone."""
         self._slowness.start()
         hidden_size = self.identity.spec.hidden_size
         self._memory = RoundMemory(
@@ -94,12 +94,12 @@ class Ranks:
         request = self._request()
         request.change_sequences.closed.extend(sequence_ids)
         message = request.SerializeToString()
-        for client in self.clients:
-            self._submit(client, message)
+        for rank in range(len(self.clients)):
+            self._submit(rank, message)
 
-    def settle(self) -> None:
-        """Wait until every rank has heard of all that was forgotten. Raises: NodeError."""
-        self._tell_all(lambda request: request.change_sequences.SetInParent(), "sequences_changed")
+    def settle(self, rank: int | None = None) -> None:
+        """Wait until every rank, or one, has heard of all that was forgotten. Raises: NodeError."""
+        self._tell(lambda request: request.change_sequences.SetInParent(), "sequences_changed", rank)
 
     def input_place(self, shape: Sequence[int]) -> Floats | None:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
@@ -127,7 +127,7 @@ class Ranks:
         for ranks, message in messages_of(request, block.input, rows, taking_part, self._memory, self.wire):
             for rank in ranks:
                 self.clients[rank].round_limit_seconds = limit_seconds
-                self._submit(self.clients[rank], message)
+                self._submit(rank, message)
                 sent_bytes[rank] = len(message)
         sent = time.perf_counter()
         self._past.pass_on_late(sent)
@@ -154,7 +154,7 @@ class Ranks:
 
     def load_norms(self, residual: Residual) -> None:
         """Give the only node what lies between blocks. Raises: NodeError."""
-        self._tell_all(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
+        self._tell(lambda request: encode_residual(residual, request.load_norms), "norms_loaded")
 
     def run_layers(self, first_layer: int, sweep: Sweep, hidden: Floats) -> Summed:
         """Let the only node run the layers from `first_layer` on; return the residual stream and the next layer.
@@ -172,13 +172,14 @@ class Ranks:
             layers.changes.CopyFrom(sweep.changes)
         encode_tensor(hidden, layers.input)
         message = request.SerializeToString()
-        self._submit(self.clients[0], message)
+        self._submit(0, message)
         sent = time.perf_counter()
         self._past.pass_on_late(sent)
         answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
         result = answers[0].response.layers_result
         if not 1 <= result.layer_count <= left:
-            raise self._counted(NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
+            fault = NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers")
+            raise self._counted(0, fault)
         try:
             output = widened(decode_tensor(result.output, shape=hidden.shape))
         except ShapeError as error:
@@ -209,11 +210,11 @@ class Ranks:
 
     def _open_sessions(self) -> None:
         request = self._request()
-        for rank, client in enumerate(self.clients):
+        for rank in range(len(self.clients)):
             self.identity.describe(rank, request.open_session)
             request.open_session.wire_dtype = wire_number(self.wire)
             files = self._memory.offer(rank, request.open_session)
-            self._submit(client, request.SerializeToString(), files)
+            self._submit(rank, request.SerializeToString(), files)
         answers = self._collect(range(len(self.clients)), "session_opened", "session_opened")
         for rank, answer in enumerate(answers):
             self._memory.opened(rank, answer.response.session_opened)
@@ -223,19 +224,20 @@ class Ranks:
         self._call_id += 1
         return shard_pb2.RoundsRequest(call_id=self._call_id)
 
-    def _tell_all(self, fill: Callable[[shard_pb2.RoundsRequest], None], expected: str) -> None:
+    def _tell(self, fill: Fill, expected: str, rank: int | None = None) -> None:
+        ranks = range(len(self.clients)) if rank is None else [rank]
         request = self._request()
         fill(request)
         message = request.SerializeToString()
-        for client in self.clients:
-            self._submit(client, message)
-        self._collect(range(len(self.clients)), expected, expected)
+        for one in ranks:
+            self._submit(one, message)
+        self._collect(ranks, expected, expected)
 
-    def _submit(self, client: ShardClient, message: bytes, files: Sequence[int] = ()) -> None:
+    def _submit(self, rank: int, message: bytes, files: Sequence[int] = ()) -> None:
         try:
-            client.submit(message, files)
+            self.clients[rank].submit(message, files)
         except ShardmeshError as error:
-            raise self._counted(error) from error.__cause__
+            raise self._counted(rank, error) from error.__cause__
 
     def _collect(self, ranks: Sequence[int], of_a_kind: Hashable, expected: str) -> list[Arrived]:
         """Return each rank's answer to the call under way, by rank; each says when it came.
@@ -244,14 +246,14 @@ class Ranks:
         """
         found = []
         since = time.perf_counter()
-        try:
-            for rank in ranks:
-                self._slowness.waiting_for(rank, of_a_kind, since)
+        for rank in ranks:
+            self._slowness.waiting_for(rank, of_a_kind, since)
+            try:
                 arrived = answer_to(self.clients[rank], self._call_id, expected)
-                since = max(since, arrived.at)  # it may have been here long before its turn
-                found.append(arrived)
-        except ShardmeshError as error:
-            raise self._counted(error) from error.__cause__
+            except ShardmeshError as error:
+                raise self._counted(rank, error) from error.__cause__
+            since = max(since, arrived.at)  # it may have been here long before its turn
+            found.append(arrived)
         self._slowness.idle()
         return found
 
@@ -265,27 +267,33 @@ class Ranks:
         """
         names = [client.name for client in self.clients]
         try:
-            found = refusals(sweep, dict(zip(ranks, (result.refused for result in results), strict=True)), names)
+            refused = dict(zip(ranks, (result.refused for result in results), strict=True))
+            found = refusals(sweep, refused, names, self._blame)
             if partials:
-                found = {**not_finite(sweep, total, ranks, partials, names, where), **found}
-        except NodeFault as fault:
-            raise self._counted(fault) from None
-        for error in found.values():
-            self.metrics.node_failures.labels(reason=error.reason).inc()
+                found = {**not_finite(sweep, total, ranks, partials, names, where, self._blame), **found}
+        except NodeFault:
+            self._past.pass_on()
+            self._slowness.idle()
+            raise
         return found
 
     def pass_on(self) -> None:
         """Have everybody look at the records of all rounds so far; for the end of a sweep."""
         self._past.pass_on()
 
-    def _refused(self, rank: int, error: ShapeError) -> NodeFault:
-        fault = NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
-        self._counted(fault)
-        return fault
+    def _refused(self, rank: int, error: ShapeError) -> ShardmeshError:
+        return self._counted(rank, NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}"))
 
-    def _counted(self, error: ShardmeshError) -> ShardmeshError:
+    def _counted(self, rank: int, error: ShardmeshError) -> ShardmeshError:
         """Count a failure of a node and return it, to be raised."""
         self._past.pass_on()
         self._slowness.idle()
-        self.metrics.node_failures.labels(reason=error.reason).inc()
+        self._blame(rank, error)
         return error
+
+    def _blame(self, rank: int | None, error: ShardmeshError) -> None:
+        """Count a failure; of no node where only the sum of all is wrong."""
+        self.series.node_failures.of("" if rank is None else self.node_names[rank], error.reason).value += 1
+
+    def _note_slow(self, rank: int, is_slow: bool) -> None:
+        self.series.node_slow.of(self.node_names[rank]).value = float(is_slow)

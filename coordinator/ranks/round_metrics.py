@@ -1,27 +1,35 @@
-"""What metrics make of round records: round trips by rank, who worked longest, who came last.
+"""What series make of round records: round trips by node, bytes, who worked longest, who came last.
 
-Covers: moving the series. Does not cover: their names (coordinator/metrics.py).
+Covers: moving the series. Does not cover: their names (round_series.py).
 """
 
 from __future__ import annotations
 
-from coordinator.metrics import CoordinatorMetrics
+from collections.abc import Sequence
+
 from coordinator.ranks.round_record import RoundRecord
+from coordinator.ranks.round_series import RoundSeries
 
 
 class RoundMetrics:
     """An observer of rounds."""
 
-    def __init__(self, metrics: CoordinatorMetrics, rank_count: int) -> None:
+    def __init__(self, series: RoundSeries, node_names: Sequence[str]) -> None:
+        """Args: node_names: by rank."""
         # Looking a label up takes as long as moving the series, and a token takes hundreds of rounds.
-        ranks = [str(rank) for rank in range(rank_count)]
-        self._round_trips = [metrics.round_trip_seconds.labels(rank=rank) for rank in ranks]
-        self._slowest = [metrics.slowest_rounds.labels(rank=rank) for rank in ranks]
-        self._last = [metrics.last_rounds.labels(rank=rank) for rank in ranks]
+        self._round_trips = [series.round_trip_seconds.of(name) for name in node_names]
+        self._sent_bytes = [series.sent_bytes.of(name) for name in node_names]
+        self._received_bytes = [series.received_bytes.of(name) for name in node_names]
+        self._slowest = [series.slowest_rounds.of(name) for name in node_names]
+        self._last = [series.last_rounds.of(name) for name in node_names]
 
     def observe(self, record: RoundRecord) -> None:
         """Count one round."""
+        started = record.started
         for part in record.parts:
-            self._round_trips[part.rank].observe(part.arrived - record.started)
-        self._slowest[record.slowest.rank].inc()
-        self._last[record.last.rank].inc()
+            rank = part.rank
+            self._round_trips[rank].observe(part.arrived - started)
+            self._sent_bytes[rank].value += part.sent_bytes
+            self._received_bytes[rank].value += part.received_bytes
+        self._slowest[record.slowest.rank].value += 1
+        self._last[record.last.rank].value += 1

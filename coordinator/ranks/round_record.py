@@ -38,6 +38,14 @@ class RankRound(NamedTuple):
     """Of the message to it; tensors in memory that both sides see are not in it."""
     received_bytes: int
     """Of its answer, likewise."""
+    handling_nanoseconds: int = 0
+    """From the message being there to the answer being made, as the node says; 0: it says neither this nor the rest."""
+    queue_nanoseconds: int = 0
+    """Of it, while other sessions' blocks were computed."""
+    core_wait_nanoseconds: int = 0
+    """Of compute_nanoseconds, while the threads of kernels had no core."""
+    starved_nanoseconds: int = 0
+    """Since its process started: how long its threads, each by itself, had no core."""
 
 
 class RoundRecord(NamedTuple):
@@ -135,9 +143,11 @@ def parts_of(
     return [
         RankRound(
             rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, sent_bytes[rank],
-            answer.byte_count,
+            answer.byte_count, times.handling_nanoseconds, times.queue_nanoseconds, times.core_wait_nanoseconds,
+            times.starved_nanoseconds,
         )
         for rank, answer, result in zip(ranks, answers, results, strict=True)
+        for times in (result.times,)
     ]  # fmt: skip
 
 

@@ -29,6 +29,8 @@ SLOW_TIMES = 3.0
 GROWTH = 1.02
 """What is usual may grow so much from one look to the next, or fall at once: after a minute slow is usual."""
 TOLD_AGAIN_SECONDS = 30.0
+SLOW_FOR_SECONDS = 6.0
+"""A node that is found slow counts as slow for so long: what is judged anew after that takes half of it."""
 
 
 @dataclass(kw_only=True)
@@ -105,9 +107,16 @@ class SlowNodes:
 class SlowNodeWatch:
     """Looks every half second, once it is started, and tells. Close it."""
 
-    def __init__(self, names: Sequence[str], told: Callable[[str], None]) -> None:
-        """Args: told: called with a sentence, from a thread of our own."""
-        self._names, self._told = names, told
+    def __init__(
+        self, names: Sequence[str], told: Callable[[str], None],
+        noted: Callable[[int, bool], None] = lambda rank, is_slow: None,
+    ) -> None:  # fmt: skip
+        """Args: told: called with a sentence; noted: with a rank, when it becomes slow and when it is no more.
+
+        Both from a thread of our own; `noted` is called for each rank at the beginning and the end.
+        """
+        self._names, self._told, self._noted = names, told, noted
+        self._slow_at: dict[int, float] = {}
         self._nodes = SlowNodes()
         self._waiting: tuple[int, Hashable, float] | None = None
         self._told_at: dict[int, float] = {}
@@ -116,6 +125,8 @@ class SlowNodeWatch:
 
     def start(self) -> None:
         """Begin to look."""
+        for rank in range(len(self._names)):
+            self._noted(rank, False)
         self._thread.start()
 
     def waiting_for(self, rank: int, key: Hashable, since: float) -> None:
@@ -135,15 +146,26 @@ class SlowNodeWatch:
         self._is_over.set()
         if self._thread.is_alive():
             self._thread.join()
+        self._over(float("inf"))
 
     def _watch(self) -> None:
         while not self._is_over.wait(LOOK_SECONDS):
             rank, key, since = self._waiting or (None, None, 0.0)
             now = time.perf_counter()
             slow = self._nodes.look(rank, key, now - since)
+            self._over(now)
+            if slow is not None:
+                self._slow_at[slow.rank] = now
+                self._noted(slow.rank, True)
             if slow is not None and now - self._told_at.get(slow.rank, -TOLD_AGAIN_SECONDS) >= TOLD_AGAIN_SECONDS:
                 self._told_at[slow.rank] = now
                 self._told(sentence(self._names[slow.rank], slow))
+
+    def _over(self, now: float) -> None:
+        """Note the ranks that were not found slow for a while."""
+        for rank in [one for one, at in self._slow_at.items() if now - at > SLOW_FOR_SECONDS]:
+            del self._slow_at[rank]
+            self._noted(rank, False)
 
 
 def sentence(name: str, slow: Slow) -> str:

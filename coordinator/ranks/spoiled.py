@@ -5,7 +5,7 @@ Covers: blame, of the node by name. Does not cover: taking their rows out of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -16,10 +16,18 @@ from common.wording import counted
 from coordinator.ranks.sweep import Sweep
 from protos.shardmesh.v1 import shard_pb2
 
+Blame = Callable[[int | None, ShardmeshError], object]
+"""Called with every error that is found, and the rank that is to blame for it, if one is."""
+
+
+def _nobody(rank: int | None, error: ShardmeshError) -> None:
+    """Blame nobody."""
+
 
 def refusals(
-    sweep: Sweep, refused: Mapping[int, Sequence[shard_pb2.SequenceRefused]], names: Sequence[str]
-) -> dict[int, ShardmeshError]:
+    sweep: Sweep, refused: Mapping[int, Sequence[shard_pb2.SequenceRefused]], names: Sequence[str],
+    blame: Blame = _nobody,
+) -> dict[int, ShardmeshError]:  # fmt: skip
     """Return why sequences were refused, by id; the lowest rank's word counts. Args: refused, names: by rank.
 
     Raises: NodeFault: a node refuses what nobody asked of it.
@@ -27,18 +35,26 @@ def refusals(
     found: dict[int, ShardmeshError] = {}
     for rank, sequences in sorted(refused.items()):
         if len(sequences) > len(sweep.sequence_ids):
-            raise NodeFault(f"{names[rank]} refuses {counted(len(sequences), 'sequence')} of {len(sweep.sequence_ids)}")
+            fault = f"refuses {counted(len(sequences), 'sequence')} of {len(sweep.sequence_ids)}"
+            raise _blamed(blame, rank, NodeFault(f"{names[rank]} {fault}"))
         for one in sequences:
             if one.sequence_id not in sweep.sequence_ids:
-                raise NodeFault(f"{names[rank]} refuses sequence {one.sequence_id}, which has no rows in this sweep")
+                fault = f"refuses sequence {one.sequence_id}, which has no rows in this sweep"
+                raise _blamed(blame, rank, NodeFault(f"{names[rank]} {fault}"))
             status = Status(code=one.failure.status, reason=one.failure.reason, message=one.failure.message)
-            found.setdefault(one.sequence_id, error_from(status, names[rank]))
+            if one.sequence_id not in found:
+                found[one.sequence_id] = _blamed(blame, rank, error_from(status, names[rank]))
     return found
+
+
+def _blamed(blame: Blame, rank: int | None, error: ShardmeshError) -> ShardmeshError:
+    blame(rank, error)
+    return error
 
 
 def not_finite(
     sweep: Sweep, total: Floats, ranks: Sequence[int], partials: Sequence[Floats], names: Sequence[str],
-    where: str,
+    where: str, blame: Blame = _nobody,
 ) -> dict[int, ShardmeshError]:  # fmt: skip
     """Return the sequences whose sum is not finite; none where all is well after all.
 
@@ -59,5 +75,7 @@ def not_finite(
         sequence_id: error for sequence_id in sweep.sequence_ids if not is_finite[sweep.rows_of([sequence_id])].all()
     }
     if len(found) == len(sweep.sequence_ids) > 1:
-        raise error
+        raise _blamed(blame, blamed, error)
+    for _ in found:
+        blame(blamed, error)
     return found

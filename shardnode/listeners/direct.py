@@ -29,6 +29,7 @@ from common.wire.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.round_memory import FILE_COUNT
 from shardnode.sessions.session import Session
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.slice_at_work import ShardNode
 
 log = logging.getLogger(__name__)
@@ -40,9 +41,12 @@ MAX_CONNECTIONS = 16
 class DirectServer:
     """Listens on a Unix socket and runs a session for each connection."""
 
-    def __init__(self, node: ShardNode, path: str) -> None:
-        """Raises: AddressInUse: the path is taken; InputError: it is too long or not writable."""
-        self._node = node
+    def __init__(self, node: ShardNode, path: str, series: SessionSeries | None = None) -> None:
+        """Args: series: the process's; some of its own where nobody looks.
+
+        Raises: AddressInUse: the path is taken; InputError: it is too long or not writable.
+        """
+        self._node, self._series = node, series or SessionSeries()
         self.path = path
         self._listener = _listen(path)
         self._connections: dict[threading.Thread, socket.socket] = {}
@@ -81,7 +85,7 @@ class DirectServer:
 
     def _serve(self, connection: socket.socket) -> None:
         give_room(connection)
-        session = Session(self._node)
+        session = Session(self._node, self._series)
         reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         signs = _SignsOfLife(connection)
         try:
@@ -89,7 +93,9 @@ class DirectServer:
             frame, files = reader.receive_with_files(FILE_COUNT)
             session.take_files(files)
             while frame is not None:
+                session.counts.received_bytes += len(frame)
                 response, is_last = self._answer(session, signs, frame)
+                session.counts.sent_bytes += len(response)
                 signs.send(response)
                 if is_last:
                     return
@@ -129,7 +135,7 @@ class DirectServer:
 
     def _refusal(self, error: ShardmeshError) -> bytes:
         """Return the failure that answers what never reached the session, which counts its own."""
-        self._node.metrics.failures.labels(reason=error.reason).inc()
+        self._series.failures.labels(reason=error.reason).inc()
         return _failure(error)
 
 

@@ -19,11 +19,13 @@ from common.errors import NodeError, NodeLost, NotTrusted
 from common.program.logs import entry
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.wire.standard_services import StandardServices
-from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, shard_pb2_grpc, slices_pb2_grpc
+from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.listeners.link_service import LinkServicer
+from shardnode.listeners.raw_rounds import SERVICE_NAME, add_raw_servicer, request_from
 from shardnode.listeners.slice_service import SliceServicer
 from shardnode.sessions.session import Session
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
 from shardnode.work.slice_at_work import ShardNode
 
@@ -35,17 +37,16 @@ WORKER_COUNT = 16
 CheckCaller = Callable[[grpc.ServicerContext], None]
 LAST_WORDS_SECONDS = 1.0
 """How long a session may take to send its next message once its answer is to end in words."""
-SERVICE_NAME = shard_pb2.DESCRIPTOR.services_by_name["ShardService"].full_name
 
 log = logging.getLogger(__name__)
 
 
-class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
+class ShardServicer:
     """Answers for one node."""
 
-    def __init__(self, serving: Serving, direct_path: str, check_caller: CheckCaller) -> None:
+    def __init__(self, serving: Serving, direct_path: str, check_caller: CheckCaller, series: SessionSeries) -> None:
         """Args: check_caller: raises NotTrusted for who may not use this node."""
-        self._serving = serving
+        self._serving, self._series = serving, series
         self._direct_path = direct_path
         self._check_caller = check_caller
         self._sessions: dict[Session, grpc.ServicerContext] = {}
@@ -55,9 +56,9 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
 
     @guarded
     def Rounds(  # noqa: N802 - the name is the contract's
-        self, request_iterator: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
-    ) -> Iterator[shard_pb2.RoundsResponse]:
-        session = Session(self._checked(context))
+        self, request_iterator: Iterator[bytes], context: grpc.ServicerContext
+    ) -> Iterator[bytes]:
+        session = Session(self._checked(context), self._series)
         self.check_open()
         return self._session(session, request_iterator, context)
 
@@ -66,13 +67,16 @@ class ShardServicer(shard_pb2_grpc.ShardServiceServicer):
         if self._is_draining:
             raise _ending()
 
-    def _session(
-        self, session: Session, requests: Iterator[shard_pb2.RoundsRequest], context: grpc.ServicerContext
-    ) -> Iterator[shard_pb2.RoundsResponse]:
-        def handle(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
+    def _session(self, session: Session, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        counts = session.counts
+
+        def handle(message: bytes) -> bytes:
             if self._cut is not None:
                 raise self._cut
-            return session.handle(request)
+            counts.received_bytes += len(message)
+            answer = session.handle(request_from(message)).SerializeToString()
+            counts.sent_bytes += len(answer)
+            return answer
 
         with self._ended:
             self._sessions[session] = context
@@ -155,10 +159,12 @@ class NodeServer:
     """The listening server of one node."""
 
     def __init__(
-        self, config: NodeConfig, serving: Serving, direct_path: str = "", membership: Membership | None = None
-    ) -> None:
+        self, config: NodeConfig, serving: Serving, direct_path: str = "", membership: Membership | None = None,
+        series: SessionSeries | None = None,
+    ) -> None:  # fmt: skip
         """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
+        Args: series: the process's; some of its own where nobody looks.
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
@@ -172,8 +178,8 @@ class NodeServer:
             own = None  # a Unix socket, loopback, or a network that its owner trusts
         self._server = make_server(WORKER_COUNT)
         check = only_coordinator_of(own)
-        self._servicer = ShardServicer(serving, direct_path, check)
-        shard_pb2_grpc.add_ShardServiceServicer_to_server(self._servicer, self._server)
+        self._servicer = ShardServicer(serving, direct_path, check, series or SessionSeries())
+        add_raw_servicer(self._servicer, self._server)
         if membership is not None:
 
             def check_beginning(context: grpc.ServicerContext) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -77,11 +78,18 @@ class Membership:
         self._interval = FIRST_INTERVAL_SECONDS
         self._trouble = self._renewal_trouble = ""
         self._channel: grpc.Channel | None = None
+        self.heard_at = 0.0
+        """When the coordinator last answered a heartbeat, seconds since 1970; 0: never."""
+        self._round_trip_seconds = 0.0
         self._thread: threading.Thread | None = None
 
     def identity(self) -> Identity:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
+
+    def certificate_end(self) -> float:
+        """Return when the certificate that is good now ends, seconds since 1970."""
+        return lifetime_of(self._identity.own.certificate)[1].timestamp()
 
     def measure_device(self, files: Sequence[Path], is_wanted: Callable[[], bool]) -> DeviceSpeeds:
         """Measure this device again; heartbeats tell it from now on. Args and raises as measure_apart."""
@@ -106,10 +114,12 @@ class Membership:
         Raises: ShardmeshError: it was not heard. A certificate that is not renewed is no failure of it: that is told,
         and asked for again at the next turn.
         """
+        is_new = self._channel is None
         if self._channel is None:
             self._channel = self._connected()
         stub = mesh_pb2_grpc.MeshServiceStub(self._channel)
-        self._beat(stub, presence)
+        took_seconds = self._beat(stub, presence)
+        self._round_trip_seconds = 0.0 if is_new else took_seconds  # the first one has connected too
         if not needs_renewal(self._identity.own.certificate):
             return
         try:
@@ -135,17 +145,22 @@ class Membership:
         finally:
             self._hang_up()
 
-    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> None:
+    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> float:
+        """Send one heartbeat and return how long it took, in seconds."""
         request = mesh_pb2.HeartbeatRequest(
             device=device_facts(
                 self._data_directory, self._speeds, program_bytes=presence.program_bytes,
                 budget_bytes=presence.budget_bytes,
             ),
             listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
+            round_trip_seconds=self._round_trip_seconds,
         )  # fmt: skip
+        started, request.sent_at_seconds = time.perf_counter(), time.time()
         with self._failures():
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
+        self.heard_at = time.time()
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
+        return time.perf_counter() - started
 
     def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
         """Get a new certificate; wherever it breaks off, the old one is good and the next attempt asks with this key.

@@ -20,7 +20,7 @@ from common.program.request_id import is_request_id
 from common.weights.stored_numbers import Floats
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.metrics import NodeMetrics
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.kv_cache import KvCache, Segment, SequenceKv
 
 MAX_SEQUENCES = 1024
@@ -56,8 +56,8 @@ class TakenSegments:
 class OpenSequences:
     """Close it, and all of them are."""
 
-    def __init__(self, cache: KvCache, metrics: NodeMetrics) -> None:
-        self._cache, self._metrics = cache, metrics
+    def __init__(self, cache: KvCache, series: SessionSeries) -> None:
+        self._cache, self._series = cache, series
         self._open: dict[int, SequenceKv] = {}
         self._requests: dict[int, str] = {}
         self.refusal: ShardmeshError | None = None
@@ -91,7 +91,7 @@ class OpenSequences:
                 self._requests[opening.sequence_id] = request
                 log.debug("%s", entry("sequence opened", request=request, positions=opening.position_capacity))
             except ShardmeshError as error:
-                self._metrics.failures.labels(reason=error.reason).inc()
+                self._series.failures.labels(reason=error.reason).inc()
                 log.warning("%s", entry("sequence refused", request=request, reason=error.reason, error=error))
                 status = status_of(error)
                 refused.append(shard_pb2.SequenceRefused(

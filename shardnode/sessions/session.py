@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -24,7 +25,9 @@ from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, 
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
-from shardnode.work.layers import WholeLayers, residual_from
+from shardnode.sessions.session_series import SessionCounts, SessionSeries
+from shardnode.work.executor import BlockOutput
+from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
 log = logging.getLogger(__name__)
@@ -32,12 +35,17 @@ log = logging.getLogger(__name__)
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
 
 
+Result = shard_pb2.BlockResult | shard_pb2.LayersResult
+
+
 class Session:
     """The messages of one stream, in order. Not safe for several threads."""
 
-    def __init__(self, node: ShardNode) -> None:
-        self._node = node
-        self._sequences = OpenSequences(node.kv_cache, node.metrics)
+    def __init__(self, node: ShardNode, series: SessionSeries | None = None) -> None:
+        """Args: series: the process's; some of its own where nobody looks."""
+        self._node, self._series = node, series or SessionSeries()
+        self.counts = SessionCounts(self._series)
+        self._sequences = OpenSequences(node.kv_cache, self._series)
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = self._is_over = False
@@ -47,12 +55,14 @@ class Session:
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
+        self._handled_since = 0
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
 
         Raises: ShardmeshError: the request is refused or failed; the session is over then.
         """
+        self._handled_since = time.perf_counter_ns()
         self.settle()
         try:
             return self._handle(request)
@@ -60,7 +70,7 @@ class Session:
             if self._node.is_closed:
                 raise SliceMismatch("this node serves another slice now, or none; ask again") from error
             reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
-            self._node.metrics.failures.labels(reason=reason).inc()
+            self._series.failures.labels(reason=reason).inc()
             words = error if isinstance(error, ShardmeshError) else type(error).__name__
             log.warning("%s", entry("session failed", reason=reason, requests=self._sequences.requests, error=words))
             self._is_over = True
@@ -93,6 +103,7 @@ class Session:
             log.warning("%s", entry("session lost", requests=requests))
             self._is_over = True
         self._sequences.close()
+        self.counts.pass_on()
 
     def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         if request.call_id <= self._last_call_id:
@@ -108,8 +119,10 @@ class Session:
         if not self._is_open and body != "open_session":
             raise ProtocolError(f"{body} came before open_session")
         if body == "run_block":
+            self.counts.rounds += 1
             self._run_block(request.run_block, response)
         elif body == "run_layers":
+            self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
             self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
@@ -160,12 +173,15 @@ class Session:
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
+            asked = time.perf_counter_ns()
             with self._node.lock:
+                queued = time.perf_counter_ns() - asked
                 output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+                self._node.count_waits(queued, output.core_wait_nanoseconds)
             partial = taken.among_all(output.partial)
-            result.compute_nanoseconds = output.compute_nanoseconds
-            result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+            result.times.queue_nanoseconds = queued
+            _tell_times(result, output)
         else:
             partial = np.zeros_like(rows)
         self.last_round_is_long = taken.row_count > FEW_ROWS
@@ -174,6 +190,7 @@ class Session:
             encode_in_memory(partial, result.partial, place)
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
+        self._tell_handling(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -185,19 +202,27 @@ class Session:
         if not taken.segments:
             encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
+            self._tell_handling(result)
             return
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.compute_nanoseconds = output.compute_nanoseconds
-        result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+        result.times.queue_nanoseconds = output.queue_nanoseconds
+        _tell_times(result, output)
+        self._tell_handling(result)
+
+    def _tell_handling(self, result: Result) -> None:
+        """Say last how long the answer took to make."""
+        result.times.starved_nanoseconds = self._node.starved.nanoseconds()
+        result.times.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
         if request.sweep_id == self._last_sweep_id:
             return []
         self._last_sweep_id = request.sweep_id
-        self._node.metrics.sweeps.inc()
+        self.counts.sweeps += 1
+        self.counts.pass_on()
         return self._sequences.change(request.changes)
 
     def _rows(
@@ -220,6 +245,12 @@ class Session:
     def _close_files(self) -> None:
         files, self._files = self._files, ()
         close_files(files)
+
+
+def _tell_times(result: Result, output: BlockOutput | LayersOutput) -> None:
+    result.compute_nanoseconds = output.compute_nanoseconds
+    result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
+    result.times.core_wait_nanoseconds = output.core_wait_nanoseconds
 
 
 def _short(value: object) -> str:

@@ -17,10 +17,10 @@ from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismat
 from common.machine.operating_system import give_free_heap_back, own_memory
 from common.program.logs import entry
 from shardnode.config import NodeConfig
-from shardnode.metrics import NodeMetrics
 from shardnode.slices.slice_store import Offer, SliceStore
 from shardnode.work.node_memory import told_budget
 from shardnode.work.slice_at_work import ShardNode
+from shardnode.work.work_series import WorkSeries
 
 LARGE_FILE_BYTES = 8 << 20
 
@@ -31,16 +31,17 @@ class Serving:
     """The slice at work, if any. Close it."""
 
     def __init__(
-        self, config: NodeConfig, store: SliceStore | None = None, opened: ShardNode | None = None
+        self, config: NodeConfig, store: SliceStore | None = None, opened: ShardNode | None = None,
+        series: WorkSeries | None = None,
     ) -> None:  # fmt: skip
         """Open the slice of --slice-dir, or the one that `store` served last.
 
-        Args: opened: the slice of --slice-dir, by whoever has opened it.
+        Args: opened: the slice of --slice-dir, by whoever has opened it; series: the process's.
         Raises: SliceError, ResourceError: that of --slice-dir cannot be served. Another one that cannot is a trouble
         that the mesh is told, since it can be sent again.
         """
         self._config, self._store = config, store
-        self.metrics = opened.metrics if opened is not None else NodeMetrics()
+        self._series = series or WorkSeries()
         self.program_bytes = own_memory().rss_bytes
         """Of this process before it has a slice."""
         self.budget_bytes = told_budget(config, self.program_bytes)
@@ -155,4 +156,4 @@ class Serving:
             node.close()
 
     def _open(self, directory: Path) -> ShardNode:
-        return ShardNode(replace(self._config, slice_directory=directory), metrics=self.metrics)
+        return ShardNode(replace(self._config, slice_directory=directory), series=self._series)

@@ -36,6 +36,8 @@ class BlockOutput:
     partial: Floats
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
+    core_wait_nanoseconds: int
+    """Of compute_nanoseconds: beyond the processor time of this thread, which works as long as its products do."""
 
 
 class Executor:
@@ -45,6 +47,7 @@ class Executor:
         self._spec = manifest.spec
         self._tiles = tiles
         self._backend = backend
+        self._computes_here = backend.name == NATIVE
         self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
         self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
@@ -61,7 +64,7 @@ class Executor:
         Args: rows: float32 [row_count, hidden_size], the segments' rows one after another.
         Raises: SliceReadError, SliceCorrupt: a tile cannot be had; ProtocolError, InputError: positions.
         """
-        started = time.perf_counter_ns()
+        started, worked = time.perf_counter_ns(), self.worked_nanoseconds()
         waited = 0
         self._backend.use_threads_for(rows.shape[0])
         own_rows = self._backend.rows_in(rows)
@@ -85,8 +88,21 @@ class Executor:
             else:
                 partial += part
         sums = np.zeros(rows.shape, np.float32) if partial is None else self._backend.rows_out(partial)
-        elapsed = time.perf_counter_ns() - started
-        return BlockOutput(partial=sums, compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
+        computed = time.perf_counter_ns() - started - waited
+        return BlockOutput(
+            partial=sums, compute_nanoseconds=computed, tile_wait_nanoseconds=waited,
+            core_wait_nanoseconds=self.core_wait(computed, worked),
+        )  # fmt: skip
+
+    def worked_nanoseconds(self) -> int:
+        """Return this thread's processor time so far; 0 with a backend that computes elsewhere."""
+        return time.thread_time_ns() if self._computes_here else 0
+
+    def core_wait(self, computed_nanoseconds: int, worked_before: int) -> int:
+        """Return how long this thread has waited for a core. Args: worked_before: worked_nanoseconds at the start."""
+        if not self._computes_here:
+            return 0
+        return max(0, computed_nanoseconds - (time.thread_time_ns() - worked_before))
 
     def native_tiles(self, kind: str, layer: int) -> list[Any] | None:
         """Return a block's tiles for kernels that need nothing else; None unless all are at hand."""

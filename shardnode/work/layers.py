@@ -34,8 +34,28 @@ class LayersOutput:
 
     hidden: Floats
     layer_count: int
-    compute_nanoseconds: int
-    tile_wait_nanoseconds: int
+    compute_nanoseconds: int = 0
+    tile_wait_nanoseconds: int = 0
+    queue_nanoseconds: int = 0
+    """Beside these: while another session's layers were computed."""
+    core_wait_nanoseconds: int = 0
+    """Of compute_nanoseconds: see BlockOutput."""
+
+
+@dataclass(kw_only=True, slots=True)
+class _Times:
+    """Nanoseconds of an answer so far."""
+
+    computed: int = 0
+    waited: int = 0
+    queued: int = 0
+    starved: int = 0
+
+    def add(self, *, computed: int = 0, waited: int = 0, queued: int = 0, starved: int = 0) -> None:
+        self.computed += computed
+        self.waited += waited
+        self.queued += queued
+        self.starved += starved
 
 
 def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
@@ -65,29 +85,39 @@ class WholeLayers:
             raise InputError(f"no layers from {layers.start} up to {layers.stop}")
         deadline = time.monotonic() + RUN_SECONDS
         hidden = rows.copy()
-        computed = waited = 0
+        times = _Times()
         layer = layers.start
         while layer < layers.stop:
-            some = range(layer, min(layer + self._layers_at_once, layers.stop))
-            with self._node.lock:
-                if self._node.is_closed:  # then weights that stay are gone
-                    raise SliceMismatch("its slice is closed")
-                done = self._native.run(some, segments, hidden)
-                self._uncounted += done.block_nanoseconds
-            layer += done.layer_count
-            if done.layer_count:
-                nanoseconds = sum(done.block_nanoseconds)
-                computed += nanoseconds
-                self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
-            if not done.layer_count:
-                compute_nanoseconds, wait_nanoseconds = self._run_one(layer, segments, hidden)
-                computed, waited, layer = computed + compute_nanoseconds, waited + wait_nanoseconds, layer + 1
+            done = self._run_some(range(layer, min(layer + self._layers_at_once, layers.stop)), segments, hidden, times)
+            layer += done
+            if not done:
+                self._run_one(layer, segments, hidden, times)
+                layer += 1
             if time.monotonic() > deadline:
                 break
         return LayersOutput(
-            hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=computed,
-            tile_wait_nanoseconds=waited,
+            hidden=hidden, layer_count=layer - layers.start, compute_nanoseconds=times.computed,
+            tile_wait_nanoseconds=times.waited, queue_nanoseconds=times.queued, core_wait_nanoseconds=times.starved,
         )  # fmt: skip
+
+    def _run_some(self, layers: range, segments: Sequence[Segment], hidden: Floats, times: _Times) -> int:
+        """Run layers in one native call, as many as can be run so; return how many. Raises: as `run`."""
+        node = self._node
+        asked = time.perf_counter_ns()
+        with node.lock:
+            if node.is_closed:  # then weights that stay are gone
+                raise SliceMismatch("its slice is closed")
+            started, worked = time.perf_counter_ns(), node.executor.worked_nanoseconds()
+            done = self._native.run(layers, segments, hidden)
+            starved = node.executor.core_wait(time.perf_counter_ns() - started, worked) if done.layer_count else 0
+            self._uncounted += done.block_nanoseconds
+            times.add(queued=started - asked, starved=starved)
+            node.count_waits(started - asked, starved)
+        if done.layer_count:
+            nanoseconds = sum(done.block_nanoseconds)
+            times.add(computed=nanoseconds)
+            self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
+        return done.layer_count
 
     def settle(self) -> None:
         """Count the blocks since the last time; when an answer is on its way, since nobody waits for that."""
@@ -96,19 +126,22 @@ class WholeLayers:
             for number, one in enumerate(nanoseconds):
                 self._node.count(BLOCK_KINDS[number % len(BLOCK_KINDS)], one)
 
-    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: Floats) -> tuple[int, int]:
-        """Run a layer block by block, in place; return nanoseconds of computing and of waiting for tiles."""
-        computed = waited = 0
+    def _run_one(self, layer: int, segments: Sequence[Segment], hidden: Floats, times: _Times) -> None:
+        """Run a layer block by block, in place."""
         output: Floats | None = None
         for kind in BLOCK_KINDS:
             normed = self._residual.block_input(kind, layer, hidden, output)
+            asked = time.perf_counter_ns()
             with self._node.lock:
+                queued = time.perf_counter_ns() - asked
                 block = self._node.executor.run(kind, layer, segments, normed)
                 self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
+                self._node.count_waits(queued, block.core_wait_nanoseconds)
             output = block.partial
             self._residual.finish(kind, layer, output)
-            computed += block.compute_nanoseconds
-            waited += block.tile_wait_nanoseconds
+            times.add(
+                computed=block.compute_nanoseconds, waited=block.tile_wait_nanoseconds, queued=queued,
+                starved=block.core_wait_nanoseconds,
+            )  # fmt: skip
         if output is not None:
             hidden += output
-        return computed, waited

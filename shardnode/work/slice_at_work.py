@@ -13,30 +13,31 @@ import threading
 
 from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
+from common.machine.core_wait import StarvedTime
+from common.machine.free_memory import group_memory
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
 from common.weights.reader import ReadInto, read_into
-from common.weights.slice_format import BLOCK_KINDS
 from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
-from shardnode.metrics import NodeMetrics
 from shardnode.work.executor import Executor
 from shardnode.work.kv_cache import KvCache
 from shardnode.work.node_memory import node_memory
+from shardnode.work.work_series import WorkSeries
 
 
 class ShardNode:
     """The slice at work. Close it to end its reader threads."""
 
     def __init__(
-        self, config: NodeConfig, read_into: ReadInto = read_into, *, metrics: NodeMetrics | None = None
+        self, config: NodeConfig, read_into: ReadInto = read_into, *, series: WorkSeries | None = None
     ) -> None:
         """Open the slice.
 
-        Args: read_into: how bytes are read from a file; another one to inject faults. metrics: of a node that served
-        another slice before.
+        Args: read_into: how bytes are read from a file; another one to inject faults. series: the process's, of the
+        slices before this one too.
         """
         if config.slice_directory is None:
             raise InternalError("a node without a slice")
@@ -60,14 +61,17 @@ class ShardNode:
         self.executor = Executor(self.manifest, self.tiles, backend)
         kv_head_count = len(self.manifest.share.kv_heads(self.manifest.spec))
         self.kv_cache = KvCache(self.manifest.spec, kv_head_count, kv_budget_bytes, backend)
-        self.metrics = metrics or NodeMetrics()
+        self._series = series or WorkSeries()
         self.is_closed = False
-        self._compute_seconds = {kind: self.metrics.compute_seconds.labels(kind=kind) for kind in BLOCK_KINDS}
         self.lock = threading.Lock()
         self.incarnation = secrets.randbits(62)
         self.compute_nanoseconds = 0
         self.tile_wait_nanoseconds = 0
-        self._watch_sizes()
+        self.queue_nanoseconds = 0
+        self.core_wait_nanoseconds = 0
+        self.starved = StarvedTime()
+        self._series.follow(lambda: self.tiles.stats, self.kv_cache)
+        self._series.follow_waits(lambda: self.queue_nanoseconds / 1e9, lambda: self.core_wait_nanoseconds / 1e9)
 
     def close(self) -> None:
         """Let go of the slice; sessions that still use it get an error. May be called twice."""
@@ -75,14 +79,20 @@ class ShardNode:
         self.tiles.close()  # who waits for a tile ends
         with self.lock:  # a kernel may still be reading what stays
             self.executor.forget()
+            self._series.let_go()
+
+    def count_waits(self, queue_nanoseconds: int, core_wait_nanoseconds: int) -> None:
+        """Add an answer's waits to the totals; call with `lock` held."""
+        self.queue_nanoseconds += queue_nanoseconds
+        self.core_wait_nanoseconds += core_wait_nanoseconds
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""
         self.compute_nanoseconds += compute_nanoseconds
-        self._compute_seconds[kind].observe(compute_nanoseconds / 1e9)
+        self._series.compute_seconds[kind].observe(compute_nanoseconds / 1e9)
         if tile_wait_nanoseconds:
             self.tile_wait_nanoseconds += tile_wait_nanoseconds
-            self.metrics.tile_wait_seconds.inc(tile_wait_nanoseconds / 1e9)
+            self._series.tile_wait_seconds.value += tile_wait_nanoseconds / 1e9
 
     def stats(self) -> shard_pb2.GetStatsResponse:
         """Return what the node holds and has used."""
@@ -104,20 +114,10 @@ class ShardNode:
             peak_weight_bytes=tiles.peak_held_bytes,
             kv_bytes=self.kv_cache.reserved_bytes,
             kv_budget_bytes=self.kv_cache.budget_bytes,
+            page_cache_bytes=group_memory().page_cache_bytes,
             read_bytes=tiles.bytes_read_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,
             checksum_nanoseconds=tiles.checksum_nanoseconds,
             open_sequence_count=self.kv_cache.sequence_count,
         )
-
-    def _watch_sizes(self) -> None:
-        metrics = self.metrics
-        metrics.kv_budget_bytes.set(self.kv_cache.budget_bytes)
-        metrics.rss_bytes.set_function(lambda: own_memory().rss_bytes)
-        metrics.window_bytes.set_function(lambda: self.tiles.stats.window_bytes)
-        metrics.resident_bytes.set_function(lambda: self.tiles.stats.resident_bytes)
-        metrics.peak_weight_bytes.set_function(lambda: self.tiles.stats.peak_held_bytes)
-        metrics.kv_bytes.set_function(lambda: self.kv_cache.reserved_bytes)
-        metrics.read_bytes.set_function(lambda: self.tiles.stats.bytes_read_total)
-        metrics.sequences.set_function(lambda: self.kv_cache.sequence_count)

@@ -28,7 +28,6 @@ from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
 from common.wire.tensor_codec import encode_tensor
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.sweep import Sweep
@@ -55,7 +54,10 @@ class _FixedExecutor(Executor):
 
     def __init__(self, hidden_size: int) -> None:
         self._output = BlockOutput(
-            partial=np.zeros((1, hidden_size), np.float32), compute_nanoseconds=0, tile_wait_nanoseconds=0
+            partial=np.zeros((1, hidden_size), np.float32),
+            compute_nanoseconds=0,
+            tile_wait_nanoseconds=0,
+            core_wait_nanoseconds=0,
         )
 
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> BlockOutput:
@@ -104,7 +106,7 @@ def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing
     identity = RanksIdentity(
         model_identity=manifest.model_identity, spec=manifest.spec, plan=manifest.plan, dtype=manifest.dtype
     )
-    ranks = Ranks(clients=clients, identity=identity, metrics=CoordinatorMetrics())
+    ranks = Ranks(clients=clients, identity=identity)
     closing.callback(ranks.close)
     ranks.open()
     changes = shard_pb2.SequenceChanges()

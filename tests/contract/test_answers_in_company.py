@@ -18,11 +18,11 @@ import pytest
 
 from common.errors import InputError, KvBudgetExceeded, NodeFault, PromptTooLong
 from common.weights.stored_numbers import Floats
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Ask, Failed, Finished, Token
 from coordinator.engine.sampler import Sampler
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel
 from tests.support.asking import GREEDY, Reopening, asked, tokens
 from tests.support.mesh import run_options, sliced, thread_nodes
@@ -93,7 +93,7 @@ def alone(model: LocalModel) -> list[list[int]]:
     """Return each answer when it has the mesh to itself."""
     with thread_nodes(model, memory_window=2) as nodes:
         run = run_options(2, nodes.addresses)
-        with closing(Answers(Reopening(model, run, CoordinatorMetrics()), CoordinatorMetrics())) as answers:
+        with closing(Answers(Reopening(model, run, AnswerSeries()), AnswerSeries())) as answers:
             return [tokens(asked(answers, model, prompt, length=LENGTH)) for prompt in PROMPTS]
 
 
@@ -101,8 +101,8 @@ def alone(model: LocalModel) -> list[list[int]]:
 def company(model: LocalModel, request: pytest.FixtureRequest) -> Iterator[Company]:
     """Return a mesh of two nodes that nobody uses yet; over each transport."""
     with thread_nodes(model, memory_window=2, transport=request.param) as nodes:
-        source = Reopening(model, run_options(2, nodes.addresses), CoordinatorMetrics())
-        with closing(Answers(source, CoordinatorMetrics())) as answers:
+        source = Reopening(model, run_options(2, nodes.addresses), AnswerSeries())
+        with closing(Answers(source, AnswerSeries())) as answers:
             made = Company(answers=answers, source=source, model=model)
             made.nodes = nodes.nodes  # type: ignore[attr-defined] # for the one test that spoils them
             yield made

@@ -25,12 +25,12 @@ from common.errors import KvBudgetExceeded, ProtocolError, all_error_classes
 from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import channel_options
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Finished, Started, Token
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler
 from coordinator.engine.sequence import LENGTH
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel, ModelOptions
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
@@ -99,7 +99,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Pages:
 
 
 def _run(sliced: SlicedModel, nodes: list[RunningNode]) -> Pages:
-    metrics = CoordinatorMetrics()
+    metrics = AnswerSeries()
     run = RunOptions(kv_budget_bytes=1, node_addresses=[node.address for node in nodes])
     with ExitStack() as closing:
         model = LocalModel(ModelOptions(model=sliced.directory, world_size=2))

@@ -21,7 +21,6 @@ import pytest
 import coordinator.ranks.round_memory
 from common.errors import NodeFault, ShardmeshError, SliceMismatch
 from common.weights.stored_numbers import Floats
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
@@ -45,7 +44,7 @@ def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Tran
     for rank, transport in enumerate(transports):
         listening = closing.enter_context(ListeningNode(sliced, transport, rank=rank, kv_budget_bytes=1 << 24))
         clients.append(listening.connect())
-    mesh = Ranks(clients=clients, identity=sliced.identity, metrics=CoordinatorMetrics())
+    mesh = Ranks(clients=clients, identity=sliced.identity)
     closing.callback(mesh.close)
     mesh.open()
     mesh._tell_all(
@@ -176,7 +175,7 @@ def test_nothing_is_left_when_a_mesh_cannot_be_opened(sliced: SlicedModel) -> No
     wait_until_others_have_let_go()
     with ListeningNode(sliced, "direct") as listening:
         identity = dataclasses.replace(sliced.identity, model_identity="another")
-        mesh = Ranks(clients=[listening.connect()], identity=identity, metrics=CoordinatorMetrics())
+        mesh = Ranks(clients=[listening.connect()], identity=identity)
         with pytest.raises(SliceMismatch):
             mesh.open()
         del mesh

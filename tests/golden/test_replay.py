@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Notice, Token
 from coordinator.engine.sampler import Sampler
 from coordinator.engine.sampling_params import SamplingParams
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.models.local_model import LocalModel
 from tests.support.asking import Reopening, asked
 from tests.support.mesh import ThreadNodes, run_options, sliced, thread_nodes
@@ -47,9 +47,9 @@ def answers_of(model: LocalModel, losses: dict[int, str]) -> tuple[list[list[int
     Args: losses: by token of the first answer: whether the connections break then, or the nodes are started anew.
     """
     with thread_nodes(model, memory_window=2) as nodes:
-        metrics = CoordinatorMetrics()
-        source = Reopening(model, run_options(2, nodes.addresses), metrics)
-        with closing(Answers(source, metrics)) as answers:
+        series = AnswerSeries()
+        source = Reopening(model, run_options(2, nodes.addresses), series)
+        with closing(Answers(source, series)) as answers:
             samplers = [Sampler(SamplingParams(temperature=0.8 * seed, top_p=1), seed) for seed in range(len(PROMPTS))]
             streams = [
                 iter(asked(answers, model, prompt, length=LENGTH, sampler=sampler))

@@ -1,6 +1,6 @@
 """Asks a sliced model as programs do, by Ask and events, with requests that are in tokens already.
 
-    with closing(Answers(Reopening(model, run), metrics)) as answers:
+    with closing(Answers(Reopening(model, run), series)) as answers:
         events = list(asked(answers, model, [5, 6, 7], length=8))
 
 Covers: a source of models that opens them again when their nodes were lost. Does not cover: text (tokens are letters).
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream, Prepared
 from coordinator.answering.answers import Answers
 from coordinator.answering.model_source import OneModel, Told
@@ -19,7 +20,6 @@ from coordinator.answering.run_options import RunOptions
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.schedule import Schedule
 from coordinator.engine.sequence import Sequence as TokenSequence
-from coordinator.metrics import CoordinatorMetrics
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -35,13 +35,13 @@ class Letters:
 class Reopening(OneModel):
     """Nodes that run already, by address, as often as they are lost."""
 
-    def __init__(self, model: RunnableModel, run: RunOptions, metrics: CoordinatorMetrics) -> None:
-        self._model, self._run, self._metrics = model, run, metrics
+    def __init__(self, model: RunnableModel, run: RunOptions, series: AnswerSeries) -> None:
+        self._model, self._run, self._series = model, run, series
         self.opened: list[OpenModel] = []
 
     def open(self, model: RunnableModel, schedule: Schedule, told: Told, reach_seconds: float | None) -> OpenModel:
         """See ModelSource."""
-        self.opened.append(OpenModel(self._model, self._run, None, self._metrics, told, schedule))
+        self.opened.append(OpenModel(self._model, self._run, None, self._series, told, schedule))
         return self.opened[-1]
 
     def may_be_back(self, model: RunnableModel) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the process has no use for them
-    from coordinator.metrics import CoordinatorMetrics
+    from coordinator.models.model_series import ModelSeries
 
 LIMIT_SECONDS = 20.0
 WHOLE, WAITS, REFUSES, DIES, IS_KILLED, BABBLES, SKIPS = (
@@ -26,14 +26,14 @@ NODE = "kitchen"
 TOLD = "measuring"
 
 
-def load_in_vain(metrics: CoordinatorMetrics, directory: Path) -> None:
+def load_in_vain(series: ModelSeries, directory: Path) -> None:
     """Have a coordinator's worker load something that is refused."""
     from coordinator.membership.reach import MeshAccess
     from coordinator.program.model_worker import ModelWorker
     from protos.shardmesh.v1 import models_pb2
 
     mesh = MeshAccess(mesh_name="home", identity=NotImplemented, nodes=list)
-    worker = ModelWorker(directory, mesh, metrics, lambda name: (), [sys.executable, __file__, REFUSES, "-"])
+    worker = ModelWorker(directory, mesh, series, lambda name: (), [sys.executable, __file__, REFUSES, "-"])
     load = worker.load(models_pb2.LoadModelRequest(path=b"/models/small"))
     assert load.wait(LIMIT_SECONDS)
     worker.close()

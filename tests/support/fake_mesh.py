@@ -19,13 +19,13 @@ from common.model.model_spec import ModelSpec, RopeSpec
 from common.model.plan import make_plan
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
 from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.schedule import Schedule
 from coordinator.engine.sequence import Sequence as TokenSequence
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.ranks import Ranks
 from tests.support.fake_ranks import FakeClient
@@ -80,7 +80,7 @@ class FakeMesh:
         identity: RanksIdentity | None = None,
     ) -> None:  # fmt: skip
         self.identity = identity or fake_identity(world_size, strategy)
-        self.metrics = CoordinatorMetrics()
+        self.series = AnswerSeries()
         self.clients = [
             FakeClient(rank, self.identity, kv_budget_bytes) for rank in range(self.identity.plan.world_size)
         ]
@@ -88,7 +88,7 @@ class FakeMesh:
 
     def ranks(self, told: Callable[[str], None] = lambda text: None) -> Ranks:
         """Return open ranks."""
-        self._ranks = Ranks(clients=self.clients, identity=self.identity, metrics=self.metrics, told=told)
+        self._ranks = Ranks(clients=self.clients, identity=self.identity, series=self.series.rounds, told=told)
         self._ranks.open()
         return self._ranks
 

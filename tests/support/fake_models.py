@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import InputError, ModelNotFound, NoSuchNode, ShardmeshError
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream, Prepared
 from coordinator.answering.answers import Answers
 from coordinator.answering.model_source import Told
 from coordinator.answering.open_model import OpenModel, RunnableModel
 from coordinator.answering.requests import Ask, Event, Failed, Finished, Token, prepare
 from coordinator.engine.schedule import Schedule
-from coordinator.metrics import CoordinatorMetrics
 from coordinator.ranks.identity import RanksIdentity
 from tests.support.fake_mesh import GREEDY, VOCAB_SIZE, FakeMesh, fake_identity, run_all
 
@@ -67,7 +67,7 @@ class FakeOpenModel(OpenModel):
     """A model over fake ranks."""
 
     def __init__(self, mesh: FakeMesh, schedule: Schedule) -> None:
-        self.mesh, self.metrics, self.nodes = mesh, mesh.metrics, []
+        self.mesh, self.nodes = mesh, []
         self.engine = mesh.engine(schedule)
         self._closing = ExitStack()
         self._closing.callback(mesh.close)
@@ -153,7 +153,7 @@ def make_ask(prompt: str, *, length: int, model: str = "", stop: tuple[str, ...]
 @contextmanager
 def answering(source: FakeModels) -> Iterator[Answers]:
     """Return answers of these models; their threads have ended afterwards."""
-    answers = Answers(source, CoordinatorMetrics())
+    answers = Answers(source, AnswerSeries())
     try:
         yield answers
     finally:

@@ -50,7 +50,7 @@ class MeshOfHosts:
         self.nodes = list(nodes)
         self.shell = Shell()
         self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
-        self._delays, self._options = delays or {}, options or {}
+        self._delays, self._options = delays or {}, dict(options or {})
         self.state = str(self.shell.home / "state")
         self.running: dict[str, Running] = {}
         try:
@@ -80,11 +80,12 @@ class MeshOfHosts:
         """Start a verb of coordinator-cli on desk."""
         return self.shell.start("coordinator-cli", *arguments, "--state-dir", self.state, inside=self._on(DESK))
 
-    def start_coordinator(self) -> None:
+    def start_coordinator(self, *options: str) -> None:
         """Start the coordinator, and wait until it listens."""
         running = self.shell.start(
-            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), inside=self._on(DESK)
-        )
+            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK), *options,
+            inside=self._on(DESK),
+        )  # fmt: skip
         self._wait_for(running, "mesh ")
         self.running[DESK] = running
 
@@ -97,6 +98,10 @@ class MeshOfHosts:
         running = self.shell.start("shardnode", "--config", config, "--threads", "1", *more, inside=self._on(name))
         self._wait_for(running, "serving ")
         self.running[name] = running
+
+    def set_options(self, name: str, *options: str) -> None:
+        """Start a node with other flags from now on."""
+        self._options[name] = options
 
     def stop(self, name: str) -> Finished:
         """Have a program end as systemd would."""

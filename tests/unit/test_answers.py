@@ -26,6 +26,7 @@ from tests.support.fake_models import (
     text_of,
     wait_for_hold,
 )
+from tests.support.series_totals import total_of
 from tests.support.waiting import wait_until
 
 PROMPTS = ["HELLO", "A", "MANYLETTERS", "B"]
@@ -33,7 +34,10 @@ PROMPTS = ["HELLO", "A", "MANYLETTERS", "B"]
 
 def outcomes(answers: Answers, outcome: str) -> float:
     """Return how many requests ended so."""
-    return answers._metrics.requests.labels(outcome=outcome)._value.get()
+    registry = answers._series.registry
+    if outcome == "error":
+        return total_of(registry, "shardmesh_request_failures_total")
+    return total_of(registry, "shardmesh_request_success_total", finished_reason=outcome)
 
 
 def test_an_answer_is_started_then_tokens_then_finished() -> None:

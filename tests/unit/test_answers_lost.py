@@ -14,12 +14,13 @@ import pytest
 
 from common.errors import NodeError, NodeLost, NoSuchNode
 from coordinator.answering import answers as answers_module
+from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Event, Failed, Notice, Token
-from coordinator.metrics import CoordinatorMetrics
 from tests.support.fake_mesh import FakeMesh
 from tests.support.fake_models import FakeModels, alone, answering, arrive, make_ask, reason_of, text_of, wait_for_hold
+from tests.support.series_totals import total_of
 from tests.support.waiting import wait_until
 
 
@@ -35,7 +36,7 @@ def dying(source: FakeModels, *numbers: int | None) -> None:
 
 def replayed(answers: Answers) -> float:
     """Return how many answers went on after a loss."""
-    return answers._metrics.replayed_sequences._value.get()
+    return answers._series.requests.replayed.value
 
 
 @pytest.mark.parametrize("dies_at", [6, 9, 40])
@@ -150,7 +151,7 @@ def test_the_end_of_the_program_ends_all_that_runs_waits_or_is_prepared() -> Non
     """A round under way is broken off; nobody waits for events that never come, and nobody may ask any more."""
     source = FakeModels("a", "b")
     source.before_open = lambda mesh: setattr(mesh.clients[0], "holds_at", 9)
-    answers = Answers(source, CoordinatorMetrics())
+    answers = Answers(source, AnswerSeries())
     running = arrive(answers, source, make_ask("HELLO", length=20, model="a"))
     wait_for_hold(source)
     waiting = arrive(answers, source, make_ask("HELLO", length=20, model="b"))
@@ -205,14 +206,14 @@ def test_an_answer_that_ends_with_the_program_is_counted_once() -> None:
     """Each request has one outcome, also where it is told of by two sides."""
     source = FakeModels("m")
     source.may_prepare.clear()
-    answers = Answers(source, CoordinatorMetrics())
+    answers = Answers(source, AnswerSeries())
     streams = [answers.ask(make_ask("HELLO", length=2, model="m" if number else "unknown")) for number in range(3)]
     assert source.is_preparing.wait(10)
     answers.close()
     source.may_prepare.set()
     assert all(isinstance(list(stream)[-1], Failed) for stream in streams)
     answers._preparing.shutdown(wait=True)
-    assert answers._metrics.requests.labels(outcome="error")._value.get() == 3
+    assert total_of(answers._series.registry, "shardmesh_request_failures_total") == 3
 
 
 def test_an_end_while_nothing_runs_is_no_error() -> None:
@@ -245,7 +246,7 @@ def test_whoever_waits_for_a_model_that_a_node_does_not_open_hears_of_the_end_in
         may_open.wait(60)
 
     source.before_open = wait_for_a_node
-    answers = Answers(source, CoordinatorMetrics())
+    answers = Answers(source, AnswerSeries())
     stream = arrive(answers, source, make_ask("HELLO", length=20, model="a"))
     assert is_opening.wait(10)
     with mock.patch.object(answers_module, "END_SECONDS", 0.01):

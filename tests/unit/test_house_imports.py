@@ -33,7 +33,7 @@ ROOMS = {
         ("engine", "shipping"),
         ("ranks", "tokenizer", "planning", "slicing"),
         ("ranks/transports",),
-        ("membership", "local", "checkpoints", "metrics"),
+        ("membership", "local", "checkpoints"),
     ),
     "shardnode": (
         ("start", "__main__"),  # where the program begins: they import cli, and nobody imports them
@@ -42,7 +42,7 @@ ROOMS = {
         ("listeners",),
         ("sessions", "slices"),
         ("work",),
-        ("membership", "config", "metrics"),
+        ("membership", "config"),
     ),
     "common": (
         ("trust",),  # above the wire: a TLS connection lies here, and frames take one without knowing what it is
@@ -198,7 +198,7 @@ def test_a_forbidden_import_is_noticed(folder: str, code: str) -> None:
             "if TYPE_CHECKING:\n    from coordinator.models.records import LoadedModel",
         ),
         ("coordinator/checkpoints/example.py", "def late():\n    from ..cli import main"),
-        ("coordinator/metrics.py", "from coordinator import cli"),
+        ("coordinator/membership/example.py", "from coordinator import cli"),
         ("coordinator/engine/example.py", "import coordinator"),
         ("coordinator/example.py", ""),
         ("coordinator/attic/example.py", ""),
@@ -219,7 +219,10 @@ def test_an_import_from_a_room_above_is_noticed(file: str, code: str) -> None:
     [
         ("coordinator/cli/example.py", "from coordinator.membership import state\nfrom . import main"),
         ("coordinator/ranks/example.py", "from coordinator.ranks.transports.transport import ShardClient"),
-        ("coordinator/ranks/transports/example.py", "import coordinator.metrics, shardnode.work.executor, numpy"),
+        (
+            "coordinator/ranks/transports/example.py",
+            "import coordinator.membership.reach, shardnode.work.executor, numpy",
+        ),
         ("shardnode/__main__.py", "from shardnode.cli import main"),
         (
             "common/trust/example.py",

@@ -25,7 +25,7 @@ from common.errors import (
 )
 from common.trust.identity import Identity
 from coordinator.membership.reach import MeshAccess
-from coordinator.metrics import CoordinatorMetrics
+from coordinator.models.model_series import ModelSeries
 from coordinator.program import model_worker
 from coordinator.program.load_under_way import LoadUnderWay
 from coordinator.program.model_worker import ModelWorker
@@ -61,7 +61,7 @@ def make(tmp_path: Path, served: list[str]) -> Iterator[Make]:
     def worker(way: str, in_use: Sequence[str] = (), command: Sequence[str] = ()) -> ModelWorker:
         mesh = MeshAccess(mesh_name="home", identity=no_identity, nodes=list)
         speaking = [sys.executable, fake_load.__file__, way, str(tmp_path / "description.json")]
-        made.append(ModelWorker(tmp_path, mesh, CoordinatorMetrics(), lambda name: in_use, command or speaking))
+        made.append(ModelWorker(tmp_path, mesh, ModelSeries(), lambda name: in_use, command or speaking))
         return made[-1]
 
     yield worker

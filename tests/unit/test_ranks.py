@@ -188,8 +188,9 @@ def test_rows_of_spoiled_sequences_leave_half_way_and_the_rest_keep_their_bits(
     only = sweep.without([1, 3])
     other = layer_pass(alone.ranks(), FakeEnds(mesh.identity.spec).residual).run(only, rows[2:5].copy())
     assert np.array_equal(found.hidden, other.hidden)
-    failures = mesh.metrics.node_failures
-    assert [failures.labels(reason=reason)._value.get() for reason in ("KV_BUDGET_EXCEEDED", "NODE_FAULT")] == [1, 1]
+    failures = mesh.series.rounds.node_failures
+    assert [failures.of(f"node{len(mesh.clients) - 1}", "KV_BUDGET_EXCEEDED").value,
+            failures.of("node0", "NODE_FAULT").value] == [1, 1]  # fmt: skip
 
 
 def test_a_refusal_is_the_lowest_ranks_word() -> None:
@@ -230,7 +231,7 @@ def test_a_rank_that_dies_in_a_round_ends_it(make_mesh: MeshMaker) -> None:
     mesh.clients[1].dies_at = 3
     with pytest.raises(NodeLost, match="node 1 has died"):
         passed(mesh, make_sweep(2))
-    assert mesh.metrics.node_failures.labels(reason="NODE_LOST")._value.get() == 1
+    assert mesh.series.rounds.node_failures.of("node1", "NODE_LOST").value == 1
 
 
 def test_a_peer_that_answers_something_else_is_at_fault(make_mesh: MeshMaker) -> None:

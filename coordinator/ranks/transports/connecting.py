@@ -32,6 +32,9 @@ class ConnectedNode:
     """One node: its channel for stats and its session for rounds."""
 
     name: str
+    """For a person."""
+    label: str
+    """As series call it: the member's name, or node0 and on by rank."""
     channel: grpc.Channel
     client: ShardClient
 
@@ -93,9 +96,10 @@ def connect_nodes(
         for rank in range(len(addresses)):
             address, channel, direct_path = found[rank]
             name = _name(rank, address, mesh)
-            nodes.append(
-                ConnectedNode(name=name, channel=channel, client=_session(address, channel, direct_path, name, mesh))
-            )
+            nodes.append(ConnectedNode(
+                name=name, label=f"node{rank}" if mesh is None else name, channel=channel,
+                client=_session(address, channel, direct_path, name, mesh),
+            ))  # fmt: skip
         return nodes
     except BaseException:
         for node in nodes:

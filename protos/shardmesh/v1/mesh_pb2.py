@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/shardmesh/v1/mesh.proto\x12\x0cshardmesh.v1\"\x9d\x02\n\x06\x44\x65vice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\x05\x12\x12\n\ncore_count\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x19\n\x11\x66ree_memory_bytes\x18\x05 \x01(\x03\x12\x17\n\x0f\x66ree_disk_bytes\x18\x06 \x01(\x03\x12\x1f\n\x17memory_bytes_per_second\x18\x07 \x01(\x01\x12\x1d\n\x15\x64isk_bytes_per_second\x18\x08 \x01(\x01\x12\x1d\n\x15\x61rithmetic_per_second\x18\t \x01(\x01\x12\x15\n\rprogram_bytes\x18\n \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x0b \x01(\x03\"n\n\x0bJoinRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Device\"I\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tmesh_port\x18\x02 \x01(\x05\x12\x11\n\tmesh_name\x18\x03 \x01(\t\"n\n\x10HeartbeatRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x04 \x01(\t\"-\n\x11HeartbeatResponse\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"D\n\rInviteRequest\x12\x18\n\x10lifetime_seconds\x18\x01 \x01(\x03\x12\x19\n\x11without_addresses\x18\x02 \x01(\x08\".\n\x0eInviteResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05notes\x18\x02 \x03(\t\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12RemoveNodeResponse\"\x12\n\x10ListNodesRequest\"f\n\x11ListNodesResponse\x12!\n\x05nodes\x18\x01 \x03(\x0b\x32\x12.shardmesh.v1.Node\x12\x11\n\tmesh_name\x18\x02 \x01(\t\x12\x1b\n\x13\x63oordinator_address\x18\x03 \x01(\t\"\xa3\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x16\n\x0esilent_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x63\x65rtificate_ends\x18\x05 \x01(\x03\x12\x0c\n\x04rank\x18\x06 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x07 \x01(\t2L\n\x0bJoinService\x12=\n\x04Join\x12\x19.shardmesh.v1.JoinRequest\x1a\x1a.shardmesh.v1.JoinResponse2\xbe\x01\n\x0bMeshService\x12L\n\tHeartbeat\x12\x1e.shardmesh.v1.HeartbeatRequest\x1a\x1f.shardmesh.v1.HeartbeatResponse\x12\x61\n\x10RenewCertificate\x12%.shardmesh.v1.RenewCertificateRequest\x1a&.shardmesh.v1.RenewCertificateResponse2\xf2\x01\n\x0cOwnerService\x12\x43\n\x06Invite\x12\x1b.shardmesh.v1.InviteRequest\x1a\x1c.shardmesh.v1.InviteResponse\x12O\n\nRemoveNode\x12\x1f.shardmesh.v1.RemoveNodeRequest\x1a .shardmesh.v1.RemoveNodeResponse\x12L\n\tListNodes\x12\x1e.shardmesh.v1.ListNodesRequest\x1a\x1f.shardmesh.v1.ListNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/shardmesh/v1/mesh.proto\x12\x0cshardmesh.v1\"\x9d\x02\n\x06\x44\x65vice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\x05\x12\x12\n\ncore_count\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x19\n\x11\x66ree_memory_bytes\x18\x05 \x01(\x03\x12\x17\n\x0f\x66ree_disk_bytes\x18\x06 \x01(\x03\x12\x1f\n\x17memory_bytes_per_second\x18\x07 \x01(\x01\x12\x1d\n\x15\x64isk_bytes_per_second\x18\x08 \x01(\x01\x12\x1d\n\x15\x61rithmetic_per_second\x18\t \x01(\x01\x12\x15\n\rprogram_bytes\x18\n \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x0b \x01(\x03\"n\n\x0bJoinRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Device\"I\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tmesh_port\x18\x02 \x01(\x05\x12\x11\n\tmesh_name\x18\x03 \x01(\t\"\xa3\x01\n\x10HeartbeatRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x04 \x01(\t\x12\x17\n\x0fsent_at_seconds\x18\x07 \x01(\x01\x12\x1a\n\x12round_trip_seconds\x18\x08 \x01(\x01\"-\n\x11HeartbeatResponse\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"D\n\rInviteRequest\x12\x18\n\x10lifetime_seconds\x18\x01 \x01(\x03\x12\x19\n\x11without_addresses\x18\x02 \x01(\x08\".\n\x0eInviteResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05notes\x18\x02 \x03(\t\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12RemoveNodeResponse\"\x12\n\x10ListNodesRequest\"f\n\x11ListNodesResponse\x12!\n\x05nodes\x18\x01 \x03(\x0b\x32\x12.shardmesh.v1.Node\x12\x11\n\tmesh_name\x18\x02 \x01(\t\x12\x1b\n\x13\x63oordinator_address\x18\x03 \x01(\t\"\xa3\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x16\n\x0esilent_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x63\x65rtificate_ends\x18\x05 \x01(\x03\x12\x0c\n\x04rank\x18\x06 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x07 \x01(\t2L\n\x0bJoinService\x12=\n\x04Join\x12\x19.shardmesh.v1.JoinRequest\x1a\x1a.shardmesh.v1.JoinResponse2\xbe\x01\n\x0bMeshService\x12L\n\tHeartbeat\x12\x1e.shardmesh.v1.HeartbeatRequest\x1a\x1f.shardmesh.v1.HeartbeatResponse\x12\x61\n\x10RenewCertificate\x12%.shardmesh.v1.RenewCertificateRequest\x1a&.shardmesh.v1.RenewCertificateResponse2\xf2\x01\n\x0cOwnerService\x12\x43\n\x06Invite\x12\x1b.shardmesh.v1.InviteRequest\x1a\x1c.shardmesh.v1.InviteResponse\x12O\n\nRemoveNode\x12\x1f.shardmesh.v1.RemoveNodeRequest\x1a .shardmesh.v1.RemoveNodeResponse\x12L\n\tListNodes\x12\x1e.shardmesh.v1.ListNodesRequest\x1a\x1f.shardmesh.v1.ListNodesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,32 +37,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINREQUEST']._serialized_end=446
   _globals['_JOINRESPONSE']._serialized_start=448
   _globals['_JOINRESPONSE']._serialized_end=521
-  _globals['_HEARTBEATREQUEST']._serialized_start=523
-  _globals['_HEARTBEATREQUEST']._serialized_end=633
-  _globals['_HEARTBEATRESPONSE']._serialized_start=635
-  _globals['_HEARTBEATRESPONSE']._serialized_end=680
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=682
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=736
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=738
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=785
-  _globals['_INVITEREQUEST']._serialized_start=787
-  _globals['_INVITEREQUEST']._serialized_end=855
-  _globals['_INVITERESPONSE']._serialized_start=857
-  _globals['_INVITERESPONSE']._serialized_end=903
-  _globals['_REMOVENODEREQUEST']._serialized_start=905
-  _globals['_REMOVENODEREQUEST']._serialized_end=938
-  _globals['_REMOVENODERESPONSE']._serialized_start=940
-  _globals['_REMOVENODERESPONSE']._serialized_end=960
-  _globals['_LISTNODESREQUEST']._serialized_start=962
-  _globals['_LISTNODESREQUEST']._serialized_end=980
-  _globals['_LISTNODESRESPONSE']._serialized_start=982
-  _globals['_LISTNODESRESPONSE']._serialized_end=1084
-  _globals['_NODE']._serialized_start=1087
-  _globals['_NODE']._serialized_end=1250
-  _globals['_JOINSERVICE']._serialized_start=1252
-  _globals['_JOINSERVICE']._serialized_end=1328
-  _globals['_MESHSERVICE']._serialized_start=1331
-  _globals['_MESHSERVICE']._serialized_end=1521
-  _globals['_OWNERSERVICE']._serialized_start=1524
-  _globals['_OWNERSERVICE']._serialized_end=1766
+  _globals['_HEARTBEATREQUEST']._serialized_start=524
+  _globals['_HEARTBEATREQUEST']._serialized_end=687
+  _globals['_HEARTBEATRESPONSE']._serialized_start=689
+  _globals['_HEARTBEATRESPONSE']._serialized_end=734
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=736
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=790
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=792
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=839
+  _globals['_INVITEREQUEST']._serialized_start=841
+  _globals['_INVITEREQUEST']._serialized_end=909
+  _globals['_INVITERESPONSE']._serialized_start=911
+  _globals['_INVITERESPONSE']._serialized_end=957
+  _globals['_REMOVENODEREQUEST']._serialized_start=959
+  _globals['_REMOVENODEREQUEST']._serialized_end=992
+  _globals['_REMOVENODERESPONSE']._serialized_start=994
+  _globals['_REMOVENODERESPONSE']._serialized_end=1014
+  _globals['_LISTNODESREQUEST']._serialized_start=1016
+  _globals['_LISTNODESREQUEST']._serialized_end=1034
+  _globals['_LISTNODESRESPONSE']._serialized_start=1036
+  _globals['_LISTNODESRESPONSE']._serialized_end=1138
+  _globals['_NODE']._serialized_start=1141
+  _globals['_NODE']._serialized_end=1304
+  _globals['_JOINSERVICE']._serialized_start=1306
+  _globals['_JOINSERVICE']._serialized_end=1382
+  _globals['_MESHSERVICE']._serialized_start=1385
+  _globals['_MESHSERVICE']._serialized_end=1575
+  _globals['_OWNERSERVICE']._serialized_start=1578
+  _globals['_OWNERSERVICE']._serialized_end=1820
 # @@protoc_insertion_point(module_scope)

@@ -55,16 +55,20 @@ class JoinResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., mesh_port: _Optional[int] = ..., mesh_name: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("device", "listen", "rank", "model_identity")
+    __slots__ = ("device", "listen", "rank", "model_identity", "sent_at_seconds", "round_trip_seconds")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LISTEN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     listen: str
     rank: int
     model_identity: str
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ...) -> None: ...
+    sent_at_seconds: float
+    round_trip_seconds: float
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("interval_seconds",)

@@ -107,3 +107,67 @@ class ObservedRequest(_message.Message):
     tokens_per_second: float
     age_seconds: float
     def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., state: _Optional[_Union[ObservedState, str]] = ..., prompt_token_count: _Optional[int] = ..., read_token_count: _Optional[int] = ..., answer_token_count: _Optional[int] = ..., most_answer_tokens: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., age_seconds: _Optional[float] = ...) -> None: ...
+
+class ExplainRequest(_message.Message):
+    __slots__ = ("seconds",)
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    seconds: float
+    def __init__(self, seconds: _Optional[float] = ...) -> None: ...
+
+class ExplainResponse(_message.Message):
+    __slots__ = ("model", "seconds_ago", "sweep_count", "observed_seconds", "sweep_seconds", "token_count", "parts", "nodes", "halved_bytes_gain_seconds", "wire_dtype", "own_starved_share")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_AGO_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    OBSERVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
+    HALVED_BYTES_GAIN_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    OWN_STARVED_SHARE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    seconds_ago: float
+    sweep_count: int
+    observed_seconds: float
+    sweep_seconds: float
+    token_count: float
+    parts: _containers.RepeatedCompositeFieldContainer[ExplainedPart]
+    nodes: _containers.RepeatedCompositeFieldContainer[ExplainedNode]
+    halved_bytes_gain_seconds: float
+    wire_dtype: str
+    own_starved_share: float
+    def __init__(self, model: _Optional[str] = ..., seconds_ago: _Optional[float] = ..., sweep_count: _Optional[int] = ..., observed_seconds: _Optional[float] = ..., sweep_seconds: _Optional[float] = ..., token_count: _Optional[float] = ..., parts: _Optional[_Iterable[_Union[ExplainedPart, _Mapping]]] = ..., nodes: _Optional[_Iterable[_Union[ExplainedNode, _Mapping]]] = ..., halved_bytes_gain_seconds: _Optional[float] = ..., wire_dtype: _Optional[str] = ..., own_starved_share: _Optional[float] = ...) -> None: ...
+
+class ExplainedPart(_message.Message):
+    __slots__ = ("node", "cause", "seconds")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    CAUSE_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    cause: str
+    seconds: float
+    def __init__(self, node: _Optional[str] = ..., cause: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
+
+class ExplainedNode(_message.Message):
+    __slots__ = ("node", "processor_seconds", "core_wait_seconds", "disk_seconds", "queue_seconds", "byte_count", "gains", "round_trip_seconds", "bytes_per_second")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PROCESSOR_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    CORE_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DISK_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    GAINS_FIELD_NUMBER: _ClassVar[int]
+    ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    processor_seconds: float
+    core_wait_seconds: float
+    disk_seconds: float
+    queue_seconds: float
+    byte_count: float
+    gains: _containers.RepeatedCompositeFieldContainer[ExplainedPart]
+    round_trip_seconds: float
+    bytes_per_second: float
+    def __init__(self, node: _Optional[str] = ..., processor_seconds: _Optional[float] = ..., core_wait_seconds: _Optional[float] = ..., disk_seconds: _Optional[float] = ..., queue_seconds: _Optional[float] = ..., byte_count: _Optional[float] = ..., gains: _Optional[_Iterable[_Union[ExplainedPart, _Mapping]]] = ..., round_trip_seconds: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...

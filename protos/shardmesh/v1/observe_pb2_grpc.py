@@ -41,6 +41,11 @@ class ObserveServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.OverviewRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.OverviewResponse.FromString,
                 _registered_method=True)
+        self.Explain = channel.unary_unary(
+                '/shardmesh.v1.ObserveService/Explain',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainResponse.FromString,
+                _registered_method=True)
 
 
 class ObserveServiceServicer:
@@ -57,6 +62,14 @@ class ObserveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Explain(self, request, context):
+        """Tells where the time of the last sweeps went, by node and cause. It is kept anyway: nothing is measured for it.
+        INVALID_ARGUMENT: a time below 0. Deadline: 5 s; no node is waited for.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ObserveServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -64,6 +77,11 @@ def add_ObserveServiceServicer_to_server(servicer, server):
                     servicer.Overview,
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.OverviewRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.OverviewResponse.SerializeToString,
+            ),
+            'Explain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Explain,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -95,6 +113,33 @@ class ObserveService:
             '/shardmesh.v1.ObserveService/Overview',
             protos_dot_shardmesh_dot_v1_dot_observe__pb2.OverviewRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_observe__pb2.OverviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Explain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardmesh.v1.ObserveService/Explain',
+            protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,66 @@
+"""For how long were this process' threads ready to run and had no core? Linux tells; elsewhere it is 0.
+
+    starved = StarvedTime()
+    starved.nanoseconds()       # cheap: looks again a few times a second, at most
+
+Covers: all threads, each counted by itself: processors that are busy with others, and quotas of a control group, which
+the kernel counts alike. Does not cover: how long a product took beyond its thread's processor time
+(shardnode/work/executor.py).
+Source: sched_info of the kernel, Documentation/scheduler/sched-stats.rst, /proc/<pid>/schedstat.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+
+LOOK_SECONDS = 0.25
+"""Between two looks; one takes some microseconds a thread."""
+TASKS = "/proc/self/task"
+_LONGEST = 64
+
+
+class StarvedTime:
+    """A count that only grows. From any thread."""
+
+    def __init__(self, tasks: str = TASKS) -> None:
+        """Args: tasks: where the system keeps a directory for each thread."""
+        self._tasks = tasks
+        self._lock = threading.Lock()
+        self._looked_at = float("-inf")
+        self._by_thread: dict[str, int] = {}
+        self._total = 0
+
+    def nanoseconds(self) -> int:
+        """Return what was counted by the last look, which is LOOK_SECONDS old at most, or is made now."""
+        now = time.monotonic()
+        if now - self._looked_at >= LOOK_SECONDS and self._lock.acquire(blocking=False):
+            try:
+                self._looked_at = now
+                self._look()
+            finally:
+                self._lock.release()
+        return self._total
+
+    def _look(self) -> None:
+        """Add what each thread has waited since the last look; one that has ended takes the rest with it."""
+        before, self._by_thread = self._by_thread, {}
+        try:
+            threads = os.listdir(self._tasks)
+        except OSError:  # another system than Linux
+            return
+        for thread in threads:
+            with suppress(OSError, IndexError, ValueError):  # it has just ended, or the kernel does not count
+                waited = int(_read(f"{self._tasks}/{thread}/schedstat").split()[1])
+                self._by_thread[thread] = waited
+                self._total += max(0, waited - before.get(thread, 0))
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, _LONGEST)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,89 @@
+"""What every program of ours shows of itself: which build it is, since when it runs, and its memory.
+
+Covers: a registry to begin with, the process's own memory and that of its control group, read with each page.
+Does not cover: what memory is used for (weight_series.py, and the rooms that use it).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, disable_created_metrics
+
+from common.machine.free_memory import group_memory
+from common.machine.operating_system import own_memory, own_rss_bytes
+from common.program.scraped_series import ScrapedGauge
+from common.program.version import program_version
+
+PSS_SECONDS = 5.0
+"""A value of the proportional set size is shown for so long: the kernel walks every page of the process for a new one,
+which takes it milliseconds."""
+GROUP_SECONDS = 0.5
+"""One page asks for three numbers of the same moment."""
+
+T = TypeVar("T")
+
+
+def make_registry(program: str) -> CollectorRegistry:
+    """Return a registry that says which program this is, in which version, and what the system counts for it."""
+    disable_created_metrics()  # a second series beside every counter, which nobody asks for
+    registry = CollectorRegistry()
+    build = ScrapedGauge(
+        "shardmesh_build_info", "Which program and which version of it: always 1.", ["version", "program"],
+        registry=registry,
+    )  # fmt: skip
+    build.set_function(lambda: {(program_version(), program): 1})
+    ProcessCollector(registry=registry)
+    return registry
+
+
+class MemorySeries:
+    """Memory of this process, and of the control group that limits it."""
+
+    def __init__(self, prefix: str, registry: CollectorRegistry) -> None:
+        """Args: prefix: of the names, such as shardmesh_node."""
+        r = registry
+        rss = ScrapedGauge(f"{prefix}_rss_bytes", "Resident set size: pages in memory, shared ones counted whole.",
+                           registry=r)  # fmt: skip
+        rss.show(own_rss_bytes)
+        pss = ScrapedGauge(
+            f"{prefix}_pss_bytes", "Proportional set size: a page that n processes share counts 1/n; 0 where nobody "
+            "tells. At most 5 s old.", registry=r,
+        )  # fmt: skip
+        pss.show(kept_for(PSS_SECONDS, lambda: float(own_memory().pss_bytes)))
+        self.budget_bytes = Gauge(
+            f"{prefix}_memory_budget_bytes", "Most memory that the process was told to take; 0: it was told none.",
+            registry=r,
+        )  # fmt: skip
+        now = kept_for(GROUP_SECONDS, group_memory)
+        group = ScrapedGauge(
+            f"{prefix}_group_memory_bytes", "Memory of the process's control group, page cache included; 0 where there "
+            "is none.", registry=r,
+        )  # fmt: skip
+        group.show(lambda: now().used_bytes)
+        cache = ScrapedGauge(
+            f"{prefix}_group_page_cache_bytes", "Of the control group's memory: page cache, which goes when the memory "
+            "is needed.", registry=r,
+        )  # fmt: skip
+        cache.show(lambda: now().page_cache_bytes)
+        limit = ScrapedGauge(
+            f"{prefix}_group_memory_limit_bytes",
+            "Most memory that the control group may take; 0: no limit.",
+            registry=r,
+        )
+        limit.show(lambda: now().limit_bytes)
+
+
+def kept_for(seconds: float, read: Callable[[], T], clock: Callable[[], float] = time.monotonic) -> Callable[[], T]:
+    """Return what asks `read` only when its last answer is older than that. From several threads."""
+    last: list[tuple[float, T]] = []
+
+    def value() -> T:
+        now = clock()
+        if not last or now - last[-1][0] >= seconds:
+            last[:] = [(now, read())]
+        return last[-1][1]
+
+    return value

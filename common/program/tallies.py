@@ -1,0 +1,151 @@
+"""Prometheus series that one thread moves and the page reads: plain numbers without a lock.
+
+    bytes_sent = CounterTallies("shardmesh_sent_bytes", "Bytes sent.", ["node"], registry=registry)
+    to_kitchen = bytes_sent.of("kitchen")    # once: looking labels up takes longer than adding
+    to_kitchen.value += 4096
+
+A token moves hundreds of them: with prometheus_client's own, each of which takes a lock, that was most of the work on a
+round's record. Each value has one thread that writes; the page may see it a moment old, never torn.
+Covers: counters, gauges and histograms with labels, and dropping the labels of what is gone.
+Does not cover: values that somebody keeps anyway (scraped_series.py).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+
+class Tally:
+    """One value; whoever moves it adds to it."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+
+class HistogramTally:
+    """One distribution."""
+
+    __slots__ = ("_bounds", "counts", "total")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Args: bounds: of the buckets, ascending; what is above the last one has a bucket of its own."""
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, amount: float) -> None:
+        """Count one amount."""
+        self.counts[bisect_left(self._bounds, amount)] += 1
+        self.total += amount
+
+
+T = TypeVar("T", Tally, HistogramTally)
+Keeps = Callable[[str], bool]
+
+
+class _Tallies(Collector, ABC, Generic[T]):
+    """All values of one name, by labels."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, registry: CollectorRegistry,
+        keeps: Keeps = lambda value: True,
+    ) -> None:  # fmt: skip
+        """Args: keeps: tells of a value of the first label whether it is still one; others go with the next page."""
+        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
+        self._keeps = keeps
+        self._tallies: dict[tuple[str, ...], T] = {}
+        registry.register(self)
+
+    def of(self, *values: str) -> T:
+        """Return what is to be moved for these values of the labels; it stays the same one while they are kept."""
+        tally = self._tallies.get(values)
+        return self._tallies.setdefault(values, self._new()) if tally is None else tally
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the series with its values of this moment."""
+        family = self._family()
+        for values, tally in list(self._tallies.items()):
+            if values and not self._keeps(values[0]):
+                self._tallies.pop(values, None)
+            else:
+                self._show(family, values, tally)
+        return [family]
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the series without a value, so that the registry refuses a second one of this name."""
+        return [self._family()]
+
+    @abstractmethod
+    def _new(self) -> T:
+        """Return a value that nothing has moved."""
+
+    @abstractmethod
+    def _family(self) -> Metric:
+        """Return the series without values."""
+
+    @abstractmethod
+    def _show(self, family: Metric, values: tuple[str, ...], tally: T) -> None:
+        """Add a value to the series."""
+
+
+class CounterTallies(_Tallies[Tally]):
+    """Counters; `_total` is added to the name."""
+
+    def _new(self) -> Tally:
+        return Tally()
+
+    def _family(self) -> Metric:
+        return CounterMetricFamily(self._name, self._documentation, labels=self._labels)
+
+    def _show(self, family: Metric, values: tuple[str, ...], tally: Tally) -> None:
+        assert isinstance(family, CounterMetricFamily)  # `_family` has made it
+        family.add_metric(values, tally.value)
+
+
+class GaugeTallies(_Tallies[Tally]):
+    """Gauges."""
+
+    def _new(self) -> Tally:
+        return Tally()
+
+    def _family(self) -> Metric:
+        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+
+    def _show(self, family: Metric, values: tuple[str, ...], tally: Tally) -> None:
+        assert isinstance(family, GaugeMetricFamily)  # as above
+        family.add_metric(values, tally.value)
+
+
+class HistogramTallies(_Tallies[HistogramTally]):
+    """Histograms."""
+
+    def __init__(
+        self, name: str, documentation: str, labels: Sequence[str] = (), *, bounds: Sequence[float],
+        registry: CollectorRegistry, keeps: Keeps = lambda value: True,
+    ) -> None:  # fmt: skip
+        """Args: bounds: as HistogramTally; the others: as _Tallies."""
+        self._bounds = tuple(float(bound) for bound in bounds)
+        self._names = [floatToGoString(bound) for bound in (*self._bounds, float("inf"))]
+        super().__init__(name, documentation, labels, registry=registry, keeps=keeps)
+
+    def _new(self) -> HistogramTally:
+        return HistogramTally(self._bounds)
+
+    def _family(self) -> Metric:
+        return HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+
+    def _show(self, family: Metric, values: tuple[str, ...], tally: HistogramTally) -> None:
+        assert isinstance(family, HistogramMetricFamily)  # as above
+        buckets = list(zip(self._names, map(float, accumulate(list(tally.counts))), strict=True))
+        family.add_metric(values, buckets, tally.total)

@@ -1,0 +1,130 @@
+"""How long is the way to each node now, while rounds go over it? A few echoes every few seconds, by the side.
+
+    watch = LinkWatch(names, channels, path)             # a thread; nothing is sent while no sweep goes on
+    watch.close()
+
+Covers: the way alone: of echoes of the same size, one right after the other, the quicker one counts, which has met
+neither a busy processor nor a round's bytes; of three looks the one in the middle, so that a link that has become slow
+is seen with the second. And the ways within one host, which do not change. Does not cover: what it means
+(critical_path.py), measuring for a plan (planning/links.py).
+Threads: one; it waits for nodes, the engine never waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+
+import grpc
+
+from common.errors import ShardmeshError
+from coordinator.ranks.path_watch import PathWatch
+from coordinator.ranks.ranks import Ranks
+from coordinator.ranks.transports.echo import EchoStream, Way
+
+FIRST_SECONDS, LOOK_SECONDS, LOOKS = 0.2, 3.0, 3
+LOOK_SHARE = 0.05
+"""Of the time: where a look takes long, because the link is slow, looks come as much less often."""
+BUSY_SECONDS = 6.0
+"""After the last sweep: then nobody is asking, and nothing is sent."""
+SMALL_BYTES, SMALL_ECHOES, ECHOES = 64, 3, 2
+MORE_BYTES, MORE_SECONDS = 64 << 10, 0.002
+"""Of an echo that tells what many rows would take; where echoes like a round of one row are no slower than this."""
+SESSION_ECHOES = 3
+LIMIT_SECONDS = 30.0
+"""Of a look at one node."""
+
+log = logging.getLogger(__name__)
+
+
+def measure_sessions(ranks: Ranks) -> None:
+    """Ask each node some times for nothing, over its session, and keep how long that takes; while nothing else runs.
+
+    Raises: NodeError: a node is gone.
+    """
+    ways = []
+    for rank in range(len(ranks.clients)):
+        trips = []
+        for _ in range(SESSION_ECHOES):
+            started = time.perf_counter()
+            ranks.settle(rank)
+            trips.append(time.perf_counter() - started)
+        ways.append(Way(points=((0.0, min(trips)),)))
+    ranks.path.set_ways(ways)
+
+
+class MeasuredWay:
+    """One way, as the last looks have found it."""
+
+    def __init__(self) -> None:
+        self._looks: deque[Mapping[int, float]] = deque(maxlen=LOOKS)
+
+    def looked(self, quickest: Mapping[int, float]) -> Way:
+        """Take a look, and return the way. Args: quickest: seconds by the bytes that went there, and as many back."""
+        self._looks.append(quickest)
+        points: list[tuple[float, float]] = []
+        for byte_count in sorted(quickest):
+            took = [look[byte_count] for look in self._looks if byte_count in look]
+            least = points[-1][1] if points else 0.0  # more bytes are not quicker, whatever noise says
+            points.append((2.0 * byte_count, max(least, statistics.median_low(took))))
+        return Way(points=tuple(points))
+
+
+class LinkWatch:
+    """Looks at the ways to the nodes of one open model. Close it."""
+
+    def __init__(self, names: Sequence[str], channels: Sequence[grpc.Channel], path: PathWatch) -> None:
+        """Args: names, channels: of the nodes, by rank; path: is told what is found, and tells of sweeps."""
+        self._ends = list(zip(names, channels, strict=True))
+        self._path = path
+        self._measured = [MeasuredWay() for _ in names]
+        self._is_over = threading.Event()
+        self._stream: EchoStream | None = None
+        self._thread = threading.Thread(target=self._watch, name="link-watch", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """End the looking. May be called twice."""
+        self._is_over.set()
+        stream = self._stream
+        if stream is not None:
+            stream.cancel()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        pause = FIRST_SECONDS
+        while not self._is_over.wait(pause):
+            if time.perf_counter() - self._path.swept_at > BUSY_SECONDS:
+                continue
+            started = time.perf_counter()
+            ways = list(self._path.ways)
+            for rank in range(len(self._ends)):
+                try:
+                    ways[rank] = self._measured[rank].looked(dict(self._look(rank)))
+                except ShardmeshError as error:  # of an earlier build, or gone: who sends rounds tells
+                    log.debug("no echo: %s", error)
+                if self._is_over.is_set():
+                    return
+            self._path.set_ways(ways)
+            pause = max(LOOK_SECONDS, (time.perf_counter() - started) / LOOK_SHARE)
+
+    def _look(self, rank: int) -> Iterator[tuple[int, float]]:
+        """Yield bytes and the quickest echo of as many: few, half a round's, a round's, many. Raises: NodeError."""
+        name, channel = self._ends[rank]
+        own = self._path.message_bytes
+        with EchoStream(channel, name, LIMIT_SECONDS) as stream:
+            self._stream = stream
+            stream.round(SMALL_BYTES)  # the stream opens
+            yield SMALL_BYTES, min(stream.round(SMALL_BYTES) for _ in range(SMALL_ECHOES))
+            slowest = 0.0
+            for byte_count in (own // 2, own):
+                if byte_count > SMALL_BYTES:
+                    slowest = min(stream.round(byte_count) for _ in range(ECHOES))
+                    yield byte_count, slowest
+            if slowest <= MORE_SECONDS and own < MORE_BYTES:
+                yield MORE_BYTES, min(stream.round(MORE_BYTES) for _ in range(ECHOES))
+            self._stream = None

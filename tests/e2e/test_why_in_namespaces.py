@@ -1,0 +1,107 @@
+"""A node that is slowed in one way: is it named, for the right cause, and does the advice give what it says?
+
+Covers: a share of a core, a slow disk, a slow link, each by the system and none by a hook of ours; `why` as a person
+types it. With SHARDMESH_THOROUGH also what comes of it when a person does what is advised. Does not cover: the
+arithmetic (tests/property/test_critical_path.py, tests/unit/test_advice.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.network_hosts import why_not as why_no_hosts
+from tests.support.process_limits import why_not as why_no_limits
+from tests.support.slowed_mesh import SLOW, SlowedMesh
+from tests.support.thorough import THOROUGH
+
+WHY_NOT = why_no_hosts() or why_no_limits()
+pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "there can be hosts")
+
+RIGHT_WITHIN = 0.3
+CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 40e6, 2.0
+Slow = Callable[[SlowedMesh], None]
+WAYS: dict[str, Slow] = {
+    "core_wait": lambda slowed: slowed.slow_processor(CORE_SHARE),
+    "disk": lambda slowed: slowed.slow_disk(DISK_RATE),
+    "link": lambda slowed: slowed.slow_link(LINK_MBIT),
+}
+
+
+@pytest.fixture(scope="module")
+def slowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowedMesh]:
+    """Return a mesh of two nodes, one of which streams its weights."""
+    with SlowedMesh(tmp_path_factory.mktemp("model")) as made:
+        yield made
+    assert made.mesh.hosts.left() == []
+
+
+def advised(found: dict[str, Any], kind: str) -> dict[str, Any]:
+    """Return the advice of a kind."""
+    (advice,) = [one for one in found["advice"] if one["kind"] == kind]
+    return dict(advice)
+
+
+@pytest.mark.parametrize("cause", WAYS)
+def test_a_slowed_node_is_named_for_what_slows_it(slowed: SlowedMesh, cause: str) -> None:
+    """Its share is most of a token, the parts add up, and a person reads its name first."""
+    with slowed.answering():
+        WAYS[cause](slowed)
+        found = slowed.wait_for(cause)
+        slowed.lift()
+    assert found["said"].startswith(f"{SLOW}'s ")
+    assert found["model"] == "slowed"
+    assert sum(part["seconds"] for part in found["parts"]) == pytest.approx(found["seconds_per_sweep"], rel=0.01)
+    assert {part["cause"] for part in found["parts"]} <= {*WAYS, "processor", "queue", "coordinator"}
+
+
+def check(kind: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """Compare what was promised with what came of it."""
+    promised = advised(before, kind)["saved_seconds"]
+    saved = before["seconds_per_sweep"] - after["seconds_per_sweep"]
+    print(f"{kind}: {1000 * promised:.0f} ms promised, {1000 * saved:.0f} came of it: {promised / saved:.2f}")
+    assert promised == pytest.approx(saved, rel=RIGHT_WITHIN)
+
+
+thorough = pytest.mark.skipif(not THOROUGH, reason="half a minute each; SHARDMESH_THOROUGH=1 runs them")
+
+
+@thorough
+def test_cores_of_its_own_give_what_was_said(slowed: SlowedMesh) -> None:
+    """The quota is lifted, while the same answer goes on."""
+    with slowed.answering():
+        slowed.slow_processor(CORE_SHARE)
+        slowed.wait_for("core_wait")
+        before = slowed.steady()
+        slowed.lift()
+        check("processor", before, slowed.steady())
+
+
+@thorough
+def test_more_budget_gives_what_was_said(slowed: SlowedMesh) -> None:
+    """The node is started again with the budget that was named; its disk stays as slow."""
+    with slowed.answering():
+        slowed.slow_disk(DISK_RATE)
+        slowed.wait_for("disk")
+        before = slowed.steady()
+    slowed.restart_node(str(advised(before, "budget")["bytes"]))
+    with slowed.answering():
+        slowed.slow_disk(DISK_RATE)
+        check("budget", before, slowed.steady())
+    slowed.restart_node()
+
+
+@thorough
+def test_half_the_bytes_give_what_was_said(slowed: SlowedMesh) -> None:
+    """The coordinator is started again with --wire-dtype bfloat16; the link stays as slow."""
+    slowed.slow_link(LINK_MBIT)
+    with slowed.answering():
+        slowed.wait_for("link")
+        before = slowed.steady()
+    slowed.restart_coordinator("--wire-dtype", "bfloat16")
+    with slowed.answering():
+        check("bfloat16", before, slowed.steady())
+    slowed.lift()
+    slowed.restart_coordinator()

@@ -1,0 +1,160 @@
+"""A mesh whose node is slowed, and what `why` says of it: for tests that name causes and follow advice.
+
+    with SlowedMesh(tmp_path) as slowed:
+        with slowed.answering():
+            slowed.slow_processor(0.2)
+            slowed.wait_for("core_wait")
+            slowed.why()["advice"]
+
+Covers: two nodes, of which kitchen has a budget that its slice does not fit; slowing it three ways; asking meanwhile.
+Does not cover: what has to come of it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from coordinator.cli.why_words import bound_of
+from coordinator.membership.owner_client import OwnerClient
+from protos.shardmesh.v1 import observe_pb2
+from tests.support.cli import Running
+from tests.support.mesh_of_hosts import DESK, MeshOfHosts
+from tests.support.process_limits import ProcessLimits
+from tests.support.random_models import build, save
+from tests.support.waiting import wait_until
+
+SLOW, OTHER = "kitchen", "attic"
+PROMPT, ENDLESS = "one two three", 8_000
+RATE_MBIT = 400
+LIMIT_SECONDS, LOOKED_AT_SECONDS, BETWEEN_LOOKS_SECONDS = 90.0, 10.0, 0.5
+LEAST_SWEEPS = 6
+SHAPE: dict[str, Any] = {
+    "hidden_size": 1024, "intermediate_size": 2048, "layers": 6, "query_heads": 16, "kv_heads": 4, "head_size": 64,
+    "vocab_size": 320, "max_position_embeddings": 32768,
+}  # fmt: skip
+BUDGET = "240MB"
+
+
+class SlowedMesh:
+    """Use as a context manager."""
+
+    def __init__(self, directory: Path) -> None:
+        """Start everything and load a model."""
+        self.model = save(build(**SHAPE), directory / "slowed")
+        self.mesh = MeshOfHosts([OTHER, SLOW], rate_mbit=RATE_MBIT, options={SLOW: ["--memory-budget", BUDGET]})
+        self.limits: ProcessLimits | None = None
+        self.mesh.load(self.model, "--split-strategy", "uniform")
+
+    def slow_processor(self, share: float) -> None:
+        """Let the slow node have so much of one core."""
+        self._limits().set_processor(share)
+
+    def slow_disk(self, bytes_per_second: float) -> None:
+        """Let the slow node read no faster."""
+        self._limits().set_disk(bytes_per_second, self.mesh.data(SLOW))
+
+    def slow_link(self, rate_mbit: float) -> None:
+        """Let the slow node's link carry no more, each way."""
+        self.mesh.hosts.set_rate(SLOW, rate_mbit)
+
+    def lift(self) -> None:
+        """Have the node be as quick as it was."""
+        if self.limits is not None:
+            self.limits.close()
+            self.limits = None
+        self.mesh.hosts.set_rate(SLOW, RATE_MBIT)
+
+    def restart_node(self, budget: str = BUDGET) -> None:
+        """Start the slow node with another budget, without limits."""
+        if self.limits is not None:
+            self.limits.close()
+            self.limits = None
+        self.mesh.stop(SLOW)
+        self.mesh._options = {SLOW: ["--memory-budget", budget]}
+        self.mesh.start_node(SLOW)
+        self.mesh.wait_until_alive()
+
+    def restart_coordinator(self, *options: str) -> None:
+        """Start the coordinator with other options."""
+        self.mesh.stop(DESK)
+        self.mesh.start_coordinator(*options)
+        self.mesh.wait_until_alive()
+
+    @contextmanager
+    def answering(self) -> Iterator[Running]:
+        """Have an answer go on meanwhile."""
+        asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, ENDLESS))
+        try:
+            asking.wait_for_text()
+            yield asking
+        finally:
+            asking.process.terminate()
+            asking.finish()
+
+    def why(self, seconds: float = LOOKED_AT_SECONDS) -> dict[str, Any]:
+        """Return what `why --json` says."""
+        found: dict[str, Any] = json.loads(self.mesh.cli("why", "--json", "--seconds", str(seconds)).out)
+        return found
+
+    def wait_for(self, cause: str) -> dict[str, Any]:
+        """Wait until the slow node is named for a cause; return what is said then."""
+
+        def is_named(response: observe_pb2.ExplainResponse) -> bool:
+            parts = [(part.node, part.cause, part.seconds) for part in response.parts]
+            bound = bound_of(parts) if parts else {}
+            return (bound.get("cause"), bound.get("node_names")) == (cause, [SLOW])
+
+        took = self._wait(is_named, f"{SLOW} is named for {cause}")
+        found = self.why()
+        print(f"{cause}: named after {took:.1f} s: {found['said']}")
+        return found
+
+    def steady(self) -> dict[str, Any]:
+        """Wait until there are enough sweeps of nothing but this; return what is said of them."""
+        since = time.monotonic()
+
+        def is_enough(response: observe_pb2.ExplainResponse) -> bool:
+            return time.monotonic() - since > LOOKED_AT_SECONDS and response.sweep_count >= LEAST_SWEEPS
+
+        self._wait(is_enough, f"{LEAST_SWEEPS} sweeps")
+        found = self.why()
+        print(f"{1000 * found['seconds_per_sweep']:.0f} ms: {found['said']}")
+        return found
+
+    def _wait(self, holds: Callable[[observe_pb2.ExplainResponse], bool], what: str) -> float:
+        """Wait until something holds for the last sweeps; asked from here: a program for each look delays them."""
+        next_look = 0.0
+
+        def is_so() -> bool:
+            nonlocal next_look
+            if time.monotonic() < next_look:
+                return False
+            next_look = time.monotonic() + BETWEEN_LOOKS_SECONDS
+            with OwnerClient(Path(self.mesh.state)) as owner:
+                return holds(owner.explain(LOOKED_AT_SECONDS))
+
+        return wait_until(is_so, limit_seconds=LIMIT_SECONDS, what=what)
+
+    def _limits(self) -> ProcessLimits:
+        self.limits = self.limits or ProcessLimits(self.mesh.running[SLOW].process.pid)
+        return self.limits
+
+    def close(self) -> None:
+        """End everything."""
+        if self.limits is not None:
+            self.limits.close()
+        self.mesh.close()
+
+    def __enter__(self) -> SlowedMesh:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

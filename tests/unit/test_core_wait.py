@@ -1,0 +1,58 @@
+"""Is it counted how long threads were ready and had no core, on a system that tells and on one that does not?
+
+Covers: common/machine/core_wait.py. Does not cover: what is made of it (coordinator/ranks/critical_path.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from common.machine import core_wait
+from common.machine.core_wait import StarvedTime
+
+
+def wait(tasks: Path, thread: int, nanoseconds: int) -> None:
+    """Have a thread have waited so long, as the kernel writes it."""
+    (tasks / str(thread)).mkdir(exist_ok=True)
+    (tasks / str(thread) / "schedstat").write_text(f"123 {nanoseconds} 7\n")
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a directory of threads, which is looked at each time."""
+    monkeypatch.setattr(core_wait, "LOOK_SECONDS", 0.0)
+    return tmp_path
+
+
+def test_all_threads_count_those_that_come_and_those_that_have_ended(tasks: Path) -> None:
+    """What one has waited before it ended stays counted, so that the count only grows."""
+    wait(tasks, 1, 100)
+    wait(tasks, 2, 10)
+    starved = StarvedTime(str(tasks))
+    assert starved.nanoseconds() == 110
+    wait(tasks, 1, 150)
+    wait(tasks, 3, 5)
+    (tasks / "2" / "schedstat").unlink()
+    assert starved.nanoseconds() == 165
+    wait(tasks, 1, 160)
+    assert starved.nanoseconds() == 175
+
+
+def test_it_is_looked_at_some_times_a_second_only(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for each round gets what the last look found."""
+    wait(tasks, 1, 100)
+    starved = StarvedTime(str(tasks))
+    assert starved.nanoseconds() == 100
+    monkeypatch.setattr(core_wait, "LOOK_SECONDS", 60.0)
+    wait(tasks, 1, 900)
+    assert starved.nanoseconds() == 100
+
+
+def test_where_the_system_does_not_tell_it_is_nothing(tmp_path: Path) -> None:
+    """Other systems than Linux, and kernels that do not count."""
+    assert StarvedTime(str(tmp_path / "nowhere")).nanoseconds() == 0
+    wait(tmp_path, 1, 5)
+    (tmp_path / "1" / "schedstat").write_text("")
+    assert StarvedTime(str(tmp_path)).nanoseconds() == 0

@@ -1,0 +1,45 @@
+"""Is a way what its quickest echoes took, soon after it has changed and whatever one look has met?
+
+Covers: coordinator/ranks/link_watch.py, what it makes of echoes. Does not cover: sending them
+(tests/e2e/test_why_in_namespaces.py).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.ranks.link_watch import MeasuredWay
+
+QUICK, SLOW = {64: 0.001, 4000: 0.002}, {64: 0.001, 4000: 0.1}
+
+
+def test_one_look_that_met_something_else_changes_nothing() -> None:
+    """Of three looks the one in the middle counts."""
+    measured = MeasuredWay()
+    for look in (QUICK, SLOW, QUICK):
+        way = measured.looked(look)
+    assert way.seconds(8000) == pytest.approx(0.002)
+
+
+def test_a_link_that_has_become_slow_is_seen_with_the_second_look() -> None:
+    """Six seconds later, at the latest."""
+    measured = MeasuredWay()
+    for look in (QUICK, QUICK, SLOW, SLOW):
+        way = measured.looked(look)
+    assert way.seconds(8000) == pytest.approx(0.1)
+    assert way.round_trip_seconds == 0.001
+
+
+def test_more_bytes_are_never_quicker_whatever_noise_says() -> None:
+    """A way's line never falls."""
+    way = MeasuredWay().looked({64: 0.002, 4000: 0.001, 9000: 0.003})
+    assert [seconds for _, seconds in way.points] == [0.002, 0.002, 0.003]
+
+
+def test_bytes_of_another_size_are_between_those_that_were_measured() -> None:
+    """There and back count together; beyond the largest the last line goes on."""
+    way = MeasuredWay().looked({500: 0.001, 1000: 0.002, 2000: 0.006})
+    assert way.seconds(1500) == pytest.approx(0.0015)
+    assert way.seconds(3000) == pytest.approx(0.004)
+    assert way.seconds(6000) == pytest.approx(0.010)
+    assert way.seconds(0) == pytest.approx(0.001)
