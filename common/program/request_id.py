@@ -1,7 +1,7 @@
 """What is a request called in the logs of all programs: as whoever asks calls it, or a name that is made up.
 
 Covers: which names are taken. Does not cover: how they travel (coordinator/program/generation_service.py; OpenSequence
-of shard.proto), entries of logs (logs.py).
+of protos/shardmesh/v1/shard.proto), entries of logs (logs.py).
 """
 
 from __future__ import annotations

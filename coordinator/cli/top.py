@@ -20,7 +20,7 @@ from coordinator.cli.options import StateOption
 from coordinator.cli.tables import screen
 from coordinator.cli.top_document import document_of
 from coordinator.cli.top_keys import Keys
-from coordinator.cli.top_screen import Standing, top_lines
+from coordinator.cli.top_screen import Standing, show_top, top_lines
 
 if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
     from coordinator.membership.owner_client import OwnerClient
@@ -56,9 +56,7 @@ def top(
             if json_output:
                 show_document(found)
             else:
-                console = screen()
-                for line in top_lines(console, Standing(found=found)):
-                    console.print(line, soft_wrap=True)
+                show_top(Standing(found=found))
         else:
             _live(lambda: document_of(coordinator.overview()), interval_seconds)
 

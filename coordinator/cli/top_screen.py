@@ -61,6 +61,13 @@ class Standing:
         return replace(self, silent_since=self.silent_since or now)
 
 
+def show_top(standing: Standing) -> None:
+    """Print all there is, once."""
+    console = screen()
+    for line in top_lines(console, standing):
+        console.print(line, soft_wrap=True)
+
+
 def top_lines(console: Console, standing: Standing, height: int | None = None) -> list[Text]:
     """Return the lines of a screen. Args: height: the most of them; None: all."""
     found = standing.found
@@ -140,7 +147,7 @@ def _request_lines(console: Console, requests: Sequence[Mapping[str, Any]]) -> l
         rows = [[_request(one)[name] for name in names] for one in requests]
         if _width(columns, rows) <= console.width:
             break
-    return table_lines(console, columns, rows)
+    return screen, table_lines(console, columns, rows)
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:

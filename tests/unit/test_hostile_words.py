@@ -28,9 +28,9 @@ from coordinator.cli.models import show_models
 from coordinator.cli.nodes import document_of, show_nodes
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.status_table import show_status
-from coordinator.cli.tables import Column, Trouble, screen, show_table
+from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import say, tell
-from coordinator.cli.top_screen import Standing, top_lines
+from coordinator.cli.top_screen import Standing, show_top
 from tests.support import screens
 from tests.support.source_files import name_of, python_files, tree_of
 
@@ -112,12 +112,7 @@ def shown_lines(text: str) -> None:
 
 def shown_top(text: str) -> None:
     """Names of the mesh, nodes and models, and what a stranger calls a request."""
-    found = screens.overview()
-    found["mesh"] = found["nodes"][0]["name"] = found["nodes"][0]["serves_model"] = text
-    found["requests"][0]["request_id"] = found["requests"][0]["model"] = text
-    console = screen()
-    for line in top_lines(console, Standing(found=found)):
-        console.print(line, soft_wrap=True)
+    show_top(Standing(found=screens.overview(text)))
 
 
 SCREENS = [shown_nodes, shown_status, shown_models, shown_plan, shown_findings, shown_top]
