@@ -17,9 +17,11 @@ from rich.text import Text
 
 from common.program.sizes import shown_size
 from common.wording import counted, plain
-from coordinator.cli.tables import GAP, NOTHING, TITLE_STYLE, TROUBLE_STYLE, Column, Trouble, table_lines
+from coordinator.cli.tables import GAP, NOTHING, TITLE_STYLE, TROUBLE_STYLE, Column, Trouble, screen, table_lines
 
 MOST_NAME, LEAST_NAME = 40, 12
+MOST_LETTERS = 400
+"""Of a stranger's word that are looked at."""
 LEAST_BAR, MOST_BAR = 4, 24
 NEAR_FULL = 0.95
 """Of a budget; then the bar is a trouble's."""
@@ -103,7 +105,11 @@ def _head(console: Console, standing: Standing) -> list[Text]:
         f"{counted(len(states) - waiting, 'answer')} under way, {waiting} waiting, at most {found['most_requests']}; "
         f"{found['tokens_per_second']:.1f} tokens/s; coordinator {shown_size(found['coordinator']['rss_bytes'])}"
     )
-    lines = list(Text(plain(text, 400), style=TITLE_STYLE).wrap(console, console.width, overflow="fold"))
+    lines = list(
+        Text(plain(text[: 2 * MOST_LETTERS], MOST_LETTERS), style=TITLE_STYLE).wrap(
+            console, console.width, overflow="fold"
+        )
+    )
     if standing.silent_since is not None:
         since = time.strftime("%H:%M:%S", time.localtime(standing.silent_since))
         trouble = f"the coordinator has not answered since {since}; waiting for it. This is from before:"
@@ -147,7 +153,7 @@ def _request_lines(console: Console, requests: Sequence[Mapping[str, Any]]) -> l
         rows = [[_request(one)[name] for name in names] for one in requests]
         if _width(columns, rows) <= console.width:
             break
-    return screen, table_lines(console, columns, rows)
+    return table_lines(console, columns, rows)
 
 
 def _width(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> int:
@@ -162,7 +168,7 @@ def _cell(column: str, node: Mapping[str, Any], bar: int, most_name: int) -> str
     """Return what stands in a column; empty for what is not known."""
     match column:
         case "node":
-            return plain(node["name"], most_name)
+            return plain(node["name"][:MOST_LETTERS], most_name)
         case "state":
             return _state(node)
         case "serves":
@@ -213,7 +219,7 @@ def _request(one: Mapping[str, Any]) -> dict[str, str]:
         tokens = f"{one['read_token_count']} of {one['prompt_token_count']} read"
     rate = one["tokens_per_second"]
     return {
-        "request": plain(one["request_id"], 20), "model": plain(one["model"] or "", 24), "state": one["state"],
+        "request": plain(one["request_id"][:MOST_LETTERS], 20), "model": plain((one["model"] or "")[:MOST_LETTERS], 24), "state": one["state"],
         "tokens": tokens, "rate": f"{rate:.1f}" if rate else "", "age": duration(one["age_seconds"]),
     }  # fmt: skip
 

@@ -208,8 +208,9 @@ def overview(called: str = "") -> dict[str, Any]:
     }  # fmt: skip
     asked = {"model": called or "SmolLM2-135M-Instruct", "most_answer_tokens": 200}
     return {
-        "mesh": called or "home", "open_model": "SmolLM2-135M-Instruct", "tokens_per_second": 12.44, "rounds_per_second": 744.0,
-        "most_requests": 16, "coordinator": {"rss_bytes": 119 * 10**6, "machine_bytes": 4 * GB},
+        "mesh": called or "home", "open_model": "SmolLM2-135M-Instruct", "tokens_per_second": 12.44,
+        "rounds_per_second": 744.0, "most_requests": 16,
+        "coordinator": {"rss_bytes": 119 * 10**6, "machine_bytes": 4 * GB},
         "nodes": [
             {**idle, **model, **kitchen, "name": called or "kitchen", "serves_rank": 0},
             {**idle, **model, "name": "attic", "serves_rank": 1, "is_up": False, "silent_seconds": 72.0},
@@ -218,8 +219,8 @@ def overview(called: str = "") -> dict[str, Any]:
             {**idle, "name": "garage", "is_up": False, "silent_seconds": None},
         ],
         "requests": [
-            {**asked, "request_id": called or "ticket-4711", "state": "answering", "prompt_token_count": 31, "age_seconds": 14.2,
-             "read_token_count": 31, "answer_token_count": 112, "tokens_per_second": 12.31},
+            {**asked, "request_id": called or "ticket-4711", "state": "answering", "prompt_token_count": 31,
+             "age_seconds": 14.2, "read_token_count": 31, "answer_token_count": 112, "tokens_per_second": 12.31},
             {**asked, "request_id": "9f8e7d6c5b4a3f2e", "state": "reading", "prompt_token_count": 725,
              "read_token_count": 256, "answer_token_count": 0, "tokens_per_second": 0.0, "age_seconds": 3.4},
             {**asked, "request_id": "0011223344556677", "state": "waiting", "prompt_token_count": 0,

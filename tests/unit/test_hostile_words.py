@@ -1,7 +1,6 @@
 """Can what a peer, a file or a flag says break a table, or colour, move or hide anything on the screen?
 
-Covers: the screens of `nodes status models plan doctor top` and all else in coordinator/cli that prints, progress,
-common/wording.py. Does not cover: how screens read (test_screens.py).
+Covers: all that coordinator/cli prints, common/wording.py. Does not cover: how screens read (test_screens.py).
 """
 
 from __future__ import annotations
