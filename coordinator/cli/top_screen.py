@@ -174,7 +174,7 @@ def _cell(column: str, node: Mapping[str, Any], bar: int, most_name: int) -> str
         case "serves":
             is_serving = node["serves_model"] is not None
             return (
-                f"{plain(node['serves_model'], MOST_NAME)} {node['serves_rank'] + 1}/{node['world_size']}"
+                f"{plain(node['serves_model'][:MOST_LETTERS], MOST_NAME)} {node['serves_rank'] + 1}/{node['world_size']}"
                 if is_serving
                 else ""
             )
@@ -219,7 +219,8 @@ def _request(one: Mapping[str, Any]) -> dict[str, str]:
         tokens = f"{one['read_token_count']} of {one['prompt_token_count']} read"
     rate = one["tokens_per_second"]
     return {
-        "request": plain(one["request_id"][:MOST_LETTERS], 20), "model": plain((one["model"] or "")[:MOST_LETTERS], 24), "state": one["state"],
+        "request": plain(one["request_id"][:MOST_LETTERS], 20),
+        "model": plain((one["model"] or "")[:MOST_LETTERS], 24), "state": one["state"],
         "tokens": tokens, "rate": f"{rate:.1f}" if rate else "", "age": duration(one["age_seconds"]),
     }  # fmt: skip
 
