@@ -158,7 +158,7 @@ def serve(
 def _tell_start(node: RunningNode, insecure: bool, has_metrics: bool) -> None:
     """Say on stderr what this node serves and where."""
     if insecure:
-        print(f"shardnode: warning: {INSECURE}", file=sys.stderr)
+        print(plain(f"shardnode: warning: {INSECURE}"), file=sys.stderr)
     print(plain(f"shardnode: serving {node.served} on {node.address}"), file=sys.stderr, flush=True)
     if has_metrics:
         print(f"shardnode: metrics on http://127.0.0.1:{node.metrics_port:d}/metrics", file=sys.stderr, flush=True)

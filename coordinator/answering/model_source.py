@@ -18,6 +18,7 @@ from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
+from coordinator.ranks.trace_watch import TraceWatch
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
@@ -53,9 +54,12 @@ class MeshModels:
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
         backend: str = "native", explaining: Explaining | None = None, watch: RoundWatch | None = None,
+        trace: TraceWatch | None = None,
     ) -> None:  # fmt: skip
-        """Args: explaining: is told of each model that is opened; watch: of the rounds of all, for who looks on."""
+        """Args: explaining: is told of each model that is opened; watch, trace: of the rounds of all, for who looks
+        on."""
         self._explaining, self._watch = explaining or Explaining(), watch or RoundWatch()
+        self._trace = trace or TraceWatch()
         self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
         self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
@@ -101,7 +105,9 @@ class MeshModels:
     def _opened(self, model: LoadedModel, run: RunOptions, schedule: Schedule, told: Told) -> OpenModel:
         opened = OpenModel(model, run, None, self._series, _told_what_to_do(told), schedule)
         self._explaining.opened(model.name, opened.engine.ranks.path, self._wire_dtype)
-        opened.engine.ranks.observers.append(self._watch.observer(model.name, model.node_names))
+        for watch in (self._watch, self._trace):
+            opened.engine.ranks.observers.append(watch.observer(model.name, model.node_names))
+        opened.engine.swept.append(self._trace.swept)
         return opened
 
     def _have_served(self, model: LoadedModel) -> None:

@@ -172,12 +172,10 @@ def _cell(column: str, node: Mapping[str, Any], bar: int, most_name: int) -> str
         case "state":
             return _state(node)
         case "serves":
-            is_serving = node["serves_model"] is not None
-            return (
-                f"{plain(node['serves_model'][:MOST_LETTERS], MOST_NAME)} {node['serves_rank'] + 1}/{node['world_size']}"
-                if is_serving
-                else ""
-            )
+            model = node["serves_model"]
+            if model is None:
+                return ""
+            return f"{plain(model[:MOST_LETTERS], MOST_NAME)} {node['serves_rank'] + 1}/{node['world_size']}"
         case "memory":
             return _memory(node, bar)
         case "window":

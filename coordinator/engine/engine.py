@@ -10,6 +10,7 @@ Threads: one; whoever calls `step` owns the engine. Between two sweeps it waits 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.model.sweep_size import rows_per_sweep
@@ -23,7 +24,7 @@ from coordinator.engine.sequence import Sequence
 from coordinator.engine.sweep_series import SweepSeries
 from coordinator.ranks.layer_pass import Passed, layer_pass
 from coordinator.ranks.ranks import Ranks
-from coordinator.ranks.sweep import Sweep
+from coordinator.ranks.sweep import Sweep, Swept
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -56,6 +57,8 @@ class Engine:
         self._most_rows = rows_per_sweep(self._spec.hidden_size)
         self._sweep_id = 0
         self._series, self._prompt_tokens = series or SweepSeries(), prompt_tokens or Tally()
+        self.swept: list[Callable[[Swept], None]] = []
+        """Called with each sweep that is over, in the engine's thread, once its rounds have been looked at."""
         self.reading = Reading(self._spec.layer_count)
         ranks.observers.append(self.reading.observe)
         self.impossible = schedule.handle(RanksBack(ledger=_ledger(ranks)))
@@ -93,8 +96,9 @@ class Engine:
         self.reading.begin(run, started)
         hidden = self._ends.embed([token_id for part in run.parts for token_id in part.token_ids])
         passed = self._layers.run(self._sweep(run), hidden)
+        headed = time.perf_counter()
         done = self._predict(run, passed)
-        self._count(run, done, time.perf_counter() - started)
+        self._count(run, done, started, headed)
         return self.schedule.handle(done)
 
     def settle(self) -> None:
@@ -148,7 +152,13 @@ class Engine:
             self._series.head_seconds.observe(elapsed)
         return SweepDone(predicted=predicted, spoiled=spoiled)
 
-    def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
+    def _count(self, run: Run, done: SweepDone, started: float, headed: float) -> None:
+        finished = time.perf_counter()
+        seconds = finished - started
+        if self.swept:
+            rows = tuple((part.sequence.request_id, len(part.token_ids)) for part in run.parts)
+            for told in self.swept:
+                told(Swept(self._sweep_id, started, headed, finished, rows))
         self.times.sweep_count += 1
         self.times.sweeps += seconds
         row_count = sum(len(part.token_ids) for part in run.parts)

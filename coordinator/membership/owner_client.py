@@ -121,6 +121,16 @@ class OwnerClient:
         )  # fmt: skip
         return response
 
+    def trace(self, seconds: float) -> Iterator[observe_pb2.TraceResponse]:
+        """Yield the sweeps of the next seconds. Raises: InputError, ResourceError; NodeLost."""
+        stream = self._observed.Trace(observe_pb2.TraceRequest(seconds=seconds))
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            raise _in_its_words(error) from error
+        finally:
+            stream.cancel()
+
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:
             return call()

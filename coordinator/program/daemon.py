@@ -45,6 +45,7 @@ from coordinator.program.node_watch import NodeWatch
 from coordinator.program.observe_service import ObserveServicer
 from coordinator.program.overview import Overviews
 from coordinator.program.program_series import ProgramSeries
+from coordinator.program.tracing import Tracing
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,
@@ -130,7 +131,7 @@ class Coordinator:
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
         overviews = Overviews(self._state, self._generator, self._looks)
-        observing = ObserveServicer(self._generator.explaining, overviews)
+        observing = ObserveServicer(self._generator.explaining, overviews, Tracing(self._generator.trace))
         observe_pb2_grpc.add_ObserveServiceServicer_to_server(observing, owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")

@@ -23,6 +23,7 @@ from coordinator.answering.explaining import Explaining
 from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
+from coordinator.ranks.trace_watch import TraceWatch
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
@@ -59,7 +60,7 @@ class Generator:
     ) -> None:  # fmt: skip
         self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
         self._mesh, self._series = mesh, series
-        self.explaining, self.watch = Explaining(), RoundWatch()
+        self.explaining, self.watch, self.trace = Explaining(), RoundWatch(), TraceWatch()
         self._lock = threading.Lock()
         self._answers: Answers | None = None
         self._asked: UnderWay | None = None
@@ -160,6 +161,7 @@ class Generator:
                     self._backend,
                     self.explaining,
                     self.watch,
+                    self.trace,
                 )
                 self._asked = UnderWay(self._series.requests)
                 self._answers = Answers(source, self._series, self._asked)

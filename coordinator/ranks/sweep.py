@@ -57,3 +57,15 @@ class Summed(NamedTuple):
     spoiled: dict[int, ShardmeshError]
     """By id: sequences that some rank refused, or for which numbers that are not finite came."""
     next_layer: int
+
+
+class Swept(NamedTuple):
+    """A sweep that is over. Instants are time.perf_counter's."""
+
+    sweep_id: int
+    started: float
+    headed: float
+    """When the layers were done, and the head began."""
+    finished: float
+    rows: tuple[tuple[str, int], ...]
+    """Whose rows it had, by what the request is called, and how many."""
