@@ -24,7 +24,7 @@ from coordinator.engine.sequence import Sequence
 from coordinator.engine.sweep_series import SweepSeries
 from coordinator.ranks.layer_pass import Passed, layer_pass
 from coordinator.ranks.ranks import Ranks
-from coordinator.ranks.sweep import Sweep, Swept
+from coordinator.ranks.sweep import Sweep, Swept, SweptRows
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -98,8 +98,12 @@ class Engine:
         passed = self._layers.run(self._sweep(run), hidden)
         headed = time.perf_counter()
         done = self._predict(run, passed)
-        self._count(run, done, started, headed)
-        return self.schedule.handle(done)
+        finished = time.perf_counter()
+        self._count(run, done, finished - started)
+        told = self.schedule.handle(done)
+        if self.swept:
+            self._tell_swept(run, started, headed, finished)
+        return told
 
     def settle(self) -> None:
         """Have every rank forget what has ended, and wait until it has. Raises: NodeError."""
@@ -152,13 +156,14 @@ class Engine:
             self._series.head_seconds.observe(elapsed)
         return SweepDone(predicted=predicted, spoiled=spoiled)
 
-    def _count(self, run: Run, done: SweepDone, started: float, headed: float) -> None:
-        finished = time.perf_counter()
-        seconds = finished - started
-        if self.swept:
-            rows = tuple((part.sequence.request_id, len(part.token_ids)) for part in run.parts)
-            for told in self.swept:
-                told(Swept(self._sweep_id, started, headed, finished, rows))
+    def _tell_swept(self, run: Run, started: float, headed: float, finished: float) -> None:
+        rows = tuple(
+            SweptRows(part.sequence.request_id, len(part.token_ids), part.sequence.finish_reason) for part in run.parts
+        )
+        for told in self.swept:
+            told(Swept(self._sweep_id, started, headed, finished, rows))
+
+    def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
         self.times.sweep_count += 1
         self.times.sweeps += seconds
         row_count = sum(len(part.token_ids) for part in run.parts)

@@ -45,6 +45,7 @@ from coordinator.program.node_watch import NodeWatch
 from coordinator.program.observe_service import ObserveServicer
 from coordinator.program.overview import Overviews
 from coordinator.program.program_series import ProgramSeries
+from coordinator.program.spans import Spans, sampled_share, spans_wanted
 from coordinator.program.tracing import Tracing
 from protos.shardmesh.v1 import (
     generation_pb2,
@@ -98,11 +99,14 @@ class Coordinator:
         records = LoadedModels(state_directory)
         self._watch = NodeWatch(mesh.nodes, lambda node: served_by(node, models_of(records)))
         self._looks = NodeLooks(mesh.nodes, mesh.channel)
+        self._spans: Spans | None = None
         self._page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
             if metrics_port is not None:
                 self._page = MetricsPage(series.registry, metrics_port)
+            if spans_wanted():
+                self._spans = Spans(self._generator.trace, self._state.name, sampled_share())
             self._listen(owner, members, address)
         except BaseException:
             self.close()
@@ -196,6 +200,9 @@ class Coordinator:
             if ending is not None:
                 ending.wait(LAST_WORDS_SECONDS + 1)
         self._generator.close()
+        spans, self._spans = self._spans, None
+        if spans is not None:
+            spans.close()
         if self._page is not None:
             self._page.close()
             self._page = None

@@ -76,7 +76,9 @@ def _message(sweep: TracedSweep, began: float) -> observe_pb2.TracedSweep | None
     )  # fmt: skip
     if swept is not None:
         message.head_started_seconds, message.finished_seconds = swept.headed - began, swept.finished - began
-        message.rows.extend(observe_pb2.TracedRows(request_id=name, row_count=count) for name, count in swept.rows)
+        message.rows.extend(
+            observe_pb2.TracedRows(request_id=one.request_id, row_count=one.row_count) for one in swept.rows
+        )
     for record in rounds:
         traced = message.rounds.add(
             kind=record.kind, layer=record.layer, layer_count=record.layer_count, row_count=record.row_count,

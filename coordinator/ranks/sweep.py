@@ -59,6 +59,16 @@ class Summed(NamedTuple):
     next_layer: int
 
 
+class SweptRows(NamedTuple):
+    """One request's part in a sweep."""
+
+    request_id: str
+    """What the request is called."""
+    row_count: int
+    finish_reason: str | None
+    """How it has ended with this sweep; None: it goes on."""
+
+
 class Swept(NamedTuple):
     """A sweep that is over. Instants are time.perf_counter's."""
 
@@ -67,5 +77,5 @@ class Swept(NamedTuple):
     headed: float
     """When the layers were done, and the head began."""
     finished: float
-    rows: tuple[tuple[str, int], ...]
-    """Whose rows it had, by what the request is called, and how many."""
+    rows: tuple[SweptRows, ...]
+    """Whose rows it had."""

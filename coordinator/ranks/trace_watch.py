@@ -41,7 +41,9 @@ class TracedSweep(NamedTuple):
 class Listening:
     """What one listener has not taken yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, wants: Callable[[Swept], bool]) -> None:
+        """Args: wants: whether a sweep is to be kept; called in the engine's thread."""
+        self.wants = wants
         self.dropped_count = 0
         self._sweeps: deque[TracedSweep] = deque()
 
@@ -82,13 +84,16 @@ class TraceWatch:
     def swept(self, swept: Swept) -> None:
         """Take a sweep that is over, with all its rounds."""
         rounds, self._rounds = self._rounds, []
-        if self._listeners:
-            self._hand_out(TracedSweep(self._model, self._names, _of(rounds, swept.sweep_id), swept))
+        wanting = [listening for listening in self._listeners if listening.wants(swept)]
+        if wanting:
+            sweep = TracedSweep(self._model, self._names, _of(rounds, swept.sweep_id), swept)
+            for listening in wanting:
+                listening.put(sweep)
 
     @contextmanager
-    def listen(self) -> Iterator[Listening]:
-        """Yield what takes the sweeps from now on."""
-        listening = Listening()
+    def listen(self, wants: Callable[[Swept], bool] = lambda swept: True) -> Iterator[Listening]:
+        """Yield what takes the sweeps from now on. Args: wants: which of them; called in the engine's thread."""
+        listening = Listening(wants)
         with self._lock:
             self._listeners = (*self._listeners, listening)
         try:
@@ -103,10 +108,6 @@ class TraceWatch:
         if not rounds:
             return None
         return TracedSweep(self._model, self._names, _of(rounds, rounds[-1].sweep_id), None)
-
-    def _hand_out(self, sweep: TracedSweep) -> None:
-        for listening in self._listeners:
-            listening.put(sweep)
 
 
 def _of(rounds: Sequence[RoundRecord], sweep_id: int) -> list[RoundRecord]:
