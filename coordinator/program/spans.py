@@ -3,7 +3,7 @@
     OTEL_EXPORTER_OTLP_ENDPOINT   where spans go, such as http://127.0.0.1:4318
     OTEL_TRACES_SAMPLER_ARG       which share of the requests, by their names: 0.01 unless it says otherwise
 
-Covers: a span for a request, from its first sweep on, below it each of its sweeps, below these their rounds and the head;
+Covers: a span for a request, from its first sweep on, below it its sweeps, below these their rounds and the head;
 which requests. Does not cover: writing sweeps down (ranks/trace_watch.py), a file (tracing.py).
 Threads: one that takes sweeps twice a second, and the exporter's own.
 """
