@@ -23,7 +23,7 @@ _LONGEST = 64
 
 
 class StarvedTime:
-    """A count that only grows. From any thread."""
+    """A count that only grows, from 0 when it is made. From any thread."""
 
     def __init__(self, tasks: str = TASKS) -> None:
         """Args: tasks: where the system keeps a directory for each thread."""
@@ -31,7 +31,8 @@ class StarvedTime:
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
         self._by_thread: dict[str, int] = {}
-        self._total = 0
+        self._total, self._has_looked = 0, False
+        self._look()
 
     def nanoseconds(self) -> int:
         """Return what was counted by the last look, which is LOOK_SECONDS old at most, or is made now."""
@@ -47,6 +48,7 @@ class StarvedTime:
     def _look(self) -> None:
         """Add what each thread has waited since the last look; one that has ended takes the rest with it."""
         before, self._by_thread = self._by_thread, {}
+        is_first, self._has_looked = not self._has_looked, True
         try:
             threads = os.listdir(self._tasks)
         except OSError:  # another system than Linux
@@ -55,7 +57,8 @@ class StarvedTime:
             with suppress(OSError, IndexError, ValueError):  # it has just ended, or the kernel does not count
                 waited = int(_read(f"{self._tasks}/{thread}/schedstat").split()[1])
                 self._by_thread[thread] = waited
-                self._total += max(0, waited - before.get(thread, 0))
+                if not is_first:
+                    self._total += max(0, waited - before.get(thread, 0))
 
 
 def _read(path: str) -> bytes:

@@ -94,11 +94,14 @@ class Engine:
         for sequence in run.opens:
             sequence.begun_at = sequence.begun_at or started
         self.reading.begin(run, started)
-        hidden = self._ends.embed([token_id for part in run.parts for token_id in part.token_ids])
+        token_ids = [token_id for part in run.parts for token_id in part.token_ids]
+        self.ranks.path.begin(len(token_ids))
+        hidden = self._ends.embed(token_ids)
         passed = self._layers.run(self._sweep(run), hidden)
         headed = time.perf_counter()
         done = self._predict(run, passed)
         finished = time.perf_counter()
+        self.ranks.path.swept(finished - started, row_count=len(token_ids), token_count=len(done.predicted))
         self._count(run, done, finished - started)
         told = self.schedule.handle(done)
         if self.swept:
@@ -166,8 +169,6 @@ class Engine:
     def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
         self.times.sweep_count += 1
         self.times.sweeps += seconds
-        row_count = sum(len(part.token_ids) for part in run.parts)
-        self.ranks.path.swept(seconds, row_count=row_count, token_count=len(done.predicted))
         self._series.sweep_seconds.observe(seconds)
         self._prompt_tokens.value += sum(
             len(part.token_ids)

@@ -32,8 +32,9 @@ LOOK_SHARE = 0.05
 BUSY_SECONDS = 6.0
 """After the last sweep: then nobody is asking, and nothing is sent."""
 SMALL_BYTES, SMALL_ECHOES, ECHOES = 64, 3, 2
-MORE_BYTES, MORE_SECONDS = 64 << 10, 0.002
-"""Of an echo that tells what many rows would take; where echoes like a round of one row are no slower than this."""
+MORE_BYTES, MORE_SECONDS, MORE_LOOKS = 64 << 10, 0.002, 10
+"""Of an echo that tells what many rows would take: with every so manyth look, and where those like a round of one row
+are no slower than this."""
 SESSION_ECHOES = 3
 LIMIT_SECONDS = 30.0
 """Of a look at one node."""
@@ -82,6 +83,8 @@ class LinkWatch:
         self._ends = list(zip(names, channels, strict=True))
         self._path = path
         self._measured = [MeasuredWay() for _ in names]
+        self._more: dict[int, dict[int, float]] = {}
+        self._look_count = 0
         self._is_over = threading.Event()
         self._stream: EchoStream | None = None
         self._thread = threading.Thread(target=self._watch, name="link-watch", daemon=True)
@@ -104,20 +107,25 @@ class LinkWatch:
             ways = list(self._path.ways)
             for rank in range(len(self._ends)):
                 try:
-                    ways[rank] = self._measured[rank].looked(dict(self._look(rank)))
+                    quickest = dict(self._look(rank))
+                    if quickest:
+                        ways[rank] = self._measured[rank].looked({**quickest, **self._more.get(rank, {})})
                 except ShardmeshError as error:  # of an earlier build, or gone: who sends rounds tells
                     log.debug("no echo: %s", error)
                 if self._is_over.is_set():
                     return
+            self._look_count += 1
             self._path.set_ways(ways)
             pause = max(LOOK_SECONDS, (time.perf_counter() - started) / LOOK_SHARE)
 
     def _look(self, rank: int) -> Iterator[tuple[int, float]]:
-        """Yield bytes and the quickest echo of as many: few, half a round's, a round's, many. Raises: NodeError."""
+        """Yield bytes and the quickest echo of as many: few, half a round's, a round's. Raises: NodeError."""
         name, channel = self._ends[rank]
         own = self._path.message_bytes
         with EchoStream(channel, name, LIMIT_SECONDS) as stream:
             self._stream = stream
+            if self._is_over.is_set():  # `close` may have found the one before
+                return
             stream.round(SMALL_BYTES)  # the stream opens
             yield SMALL_BYTES, min(stream.round(SMALL_BYTES) for _ in range(SMALL_ECHOES))
             slowest = 0.0
@@ -125,6 +133,8 @@ class LinkWatch:
                 if byte_count > SMALL_BYTES:
                     slowest = min(stream.round(byte_count) for _ in range(ECHOES))
                     yield byte_count, slowest
-            if slowest <= MORE_SECONDS and own < MORE_BYTES:
-                yield MORE_BYTES, min(stream.round(MORE_BYTES) for _ in range(ECHOES))
+            if slowest > MORE_SECONDS or own >= MORE_BYTES:
+                self._more.pop(rank, None)
+            elif self._look_count % MORE_LOOKS == 0 or rank not in self._more:
+                self._more[rank] = {MORE_BYTES: min(stream.round(MORE_BYTES) for _ in range(ECHOES))}
             self._stream = None

@@ -1,11 +1,12 @@
 """Keeps what sweeps were spent on: counters for a scrape, sums of a run, and some sweeps of the last minute for advice.
 
-    watch.observe(record)                                # of rounds, at the end of a sweep
+    watch.begin(row_count=1)                             # before a sweep
+    watch.observe(record)                                # of rounds, at the end of it
     watch.swept(seconds, row_count=1, token_count=1)     # once its tokens are there
     watch.facts()                                        # from any thread
 
 Covers: who has how much of it. Does not cover: the arithmetic (critical_path.py, path_facts.py), links (link_watch.py).
-Threads: the engine's moves everything; `ways` is replaced whole by the thread that measures them.
+Threads: the engine's moves everything; ways are replaced whole by the thread that measures them.
 """
 
 from __future__ import annotations
@@ -23,10 +24,14 @@ from coordinator.ranks.path_series import PathSeries
 from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.transports.echo import Way
 
-KEPT = 60
-"""Sweeps; KEPT_SECONDS apart at least, which is a minute of them, since looking closely costs as much as ten rounds."""
-KEPT_SECONDS = 1.0
-FEW_ROWS = 8
+LOOK_SECONDS = 0.5
+"""From one sweep that is looked at to the next: those between are taken to be like it. What nodes measure for it, and
+what is made of it, takes a hundredth of a quick token."""
+KEPT, KEPT_SECONDS = 60, 1.0
+"""Sweeps that are kept, and how far apart: to look at one so closely costs as much as ten rounds."""
+ROUNDS_THAT_TELL = 2
+"""The first of a sweep for each rank: one without heads takes part in the second."""
+FEW_ROWS, MOST_SIZES = 8, 256
 NEAR = Way(points=((0.0, 0.0),))
 """What a way counts for that nobody has measured: nothing, so that nothing is blamed on it."""
 
@@ -42,6 +47,8 @@ class PathWatch:
         """Of all sweeps so far."""
         self.message_bytes = 0
         """Of the last message to the last node of a round of few rows: what echoes are to be like."""
+        self.is_looking = True
+        """Whether rounds of the sweep under way are looked at, and nodes asked for what they waited."""
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
         self._series = series
@@ -51,13 +58,12 @@ class PathWatch:
                 if cause not in (COORDINATOR, UNKNOWN):
                     self._tally(rank, cause)
         self._tally(OWN, COORDINATOR)
-        self._path = SweepPath(len(labels))
         self._starved = [StarvedShare() for _ in labels]
         self._own_starved, self._own_time = StarvedShare(), StarvedTime()
         self._records: list[RoundRecord] = []
-        self._heard: dict[int, int] = {}
-        self._is_close = True  # whether the sweep under way is looked at closely
-        self._looked_at = float("-inf")
+        self._link_seconds: dict[tuple[int, int], float] = {}
+        self._last: tuple[Parts, float] = ({}, 0.0)
+        self._looked_at = self._kept_at = float("-inf")
         self._lock = threading.Lock()
         self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
 
@@ -66,39 +72,67 @@ class PathWatch:
         label = "" if rank == OWN else self.labels[rank]
         return self._tallies.setdefault((rank, cause), self._series.critical_path_seconds.of(label, cause))
 
+    def begin(self, row_count: int) -> None:
+        """Say that a sweep begins: whether its rounds are looked at."""
+        self._records = []
+        self.is_looking = row_count > FEW_ROWS or time.perf_counter() - self._looked_at >= LOOK_SECONDS
+
     def observe(self, record: RoundRecord) -> None:
         """Take a round."""
-        last = record.parts[-1]
-        self._path.add(record, self.ways[last.rank].seconds(byte_count(last)))
-        if self._is_close:
+        if self.is_looking:
             self._records.append(record)
-            if record.row_count <= FEW_ROWS:
-                self.message_bytes = byte_count(last) // 2
-        self._heard[last.rank] = last.starved_nanoseconds
 
     def swept(self, seconds: float, *, row_count: int, token_count: int) -> None:
         """Take a sweep that is over, with all its rounds."""
         now = self.swept_at = time.perf_counter()
-        for rank, nanoseconds in self._heard.items():
-            self._starved[rank].heard(nanoseconds, now)
-        self._own_starved.heard(self._own_time.nanoseconds(), now)
-        parts = self._path.finish(seconds, [one.share for one in self._starved], self._own_starved.share)
+        if self.is_looking and self._records:
+            parts = self._parts(seconds, now)
+            self._last, self._looked_at = (parts, seconds), now
+            if now - self._kept_at >= KEPT_SECONDS:
+                self._keep(parts, now, seconds, row_count, token_count)
+        else:  # so soon after another one that it stands for this one too
+            parts, whole = self._last
+            parts = {key: value * seconds / whole for key, value in parts.items()}
         for key, value in parts.items():
             tally = self._tallies.get(key)
             if tally is None:
                 tally = self._tally(*key)
             tally.value += value
             self.totals[key] = self.totals.get(key, 0.0) + value
-        if self._is_close:
-            self._looked_at = now
-            found = facts_of(
-                self._records, self.ways, parts, at=now, seconds=seconds, row_count=row_count, token_count=token_count
-            )
-            with self._lock:
-                self._facts.append(found)
-        self._path = SweepPath(len(self.labels))
-        self._records = []
-        self._is_close = now - self._looked_at >= KEPT_SECONDS
+
+    def _parts(self, seconds: float, now: float) -> Parts:
+        """Return where a sweep's time went that is over now."""
+        path = SweepPath(len(self.labels))
+        for record in self._records:
+            last = record.parts[-1]
+            path.add(record, self._link(last.rank, byte_count(last)))
+        for record in self._records[:ROUNDS_THAT_TELL]:
+            for part in record.parts:
+                if part.starved_nanoseconds:
+                    self._starved[part.rank].heard(part.starved_nanoseconds, now)
+        self._own_starved.heard(self._own_time.nanoseconds(), now)
+        return path.finish(seconds, [one.share for one in self._starved], self._own_starved.share)
+
+    def _link(self, rank: int, byte_total: int) -> float:
+        """Return what an echo of so many bytes takes; looked up, since rounds are alike."""
+        found = self._link_seconds.get((rank, byte_total))
+        if found is None:
+            if len(self._link_seconds) >= MOST_SIZES:
+                self._link_seconds = {}
+            found = self._link_seconds[rank, byte_total] = self.ways[rank].seconds(byte_total)
+        return found
+
+    def _keep(self, parts: Parts, now: float, seconds: float, row_count: int, token_count: int) -> None:
+        """Look at a sweep closely."""
+        self._kept_at = now
+        last = self._records[-1]
+        if last.row_count <= FEW_ROWS:
+            self.message_bytes = byte_count(last.parts[-1]) // 2
+        found = facts_of(
+            self._records, self.ways, parts, at=now, seconds=seconds, row_count=row_count, token_count=token_count
+        )
+        with self._lock:
+            self._facts.append(found)
 
     def facts(self) -> list[SweepFacts]:
         """Return the sweeps that were looked at closely, the oldest first. From any thread."""
@@ -120,5 +154,6 @@ class PathWatch:
     def set_ways(self, ways: Sequence[Way]) -> None:
         """Take what was measured, by rank. From any thread."""
         self.ways = tuple(ways)
+        self._link_seconds = {}
         for label, way in zip(self.labels, ways, strict=True):
             self._series.link_echo_seconds.of(label).value = way.round_trip_seconds

@@ -114,9 +114,9 @@ class Ranks:
         started = time.perf_counter()
         request = self._request()
         block = request.run_block
-        block.sweep_id = sweep.sweep_id
-        block.layer = layer
+        block.sweep_id, block.layer = sweep.sweep_id, layer
         block.kind = _KINDS[kind]
+        block.tells_waits = self.path.is_looking
         block.segments.extend(sweep.segments)
         if layer == 0 and sweep.changes is not None and self._is_first[kind]:
             block.changes.CopyFrom(sweep.changes)
@@ -141,7 +141,7 @@ class Ranks:
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
             spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
-        parts = parts_of(taking_part, answers, results, sent_bytes)
+        parts = parts_of(taking_part, answers, results, sent_bytes, with_waits=self.path.is_looking)
         self._past.note(
             PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts)
         )  # fmt: skip
@@ -168,6 +168,7 @@ class Ranks:
         layers = request.run_layers
         layers.sweep_id, layers.first_layer, layers.layer_count = sweep.sweep_id, first_layer, left
         layers.segments.extend(sweep.segments)
+        layers.tells_waits = self.path.is_looking
         if first_layer == 0 and sweep.changes is not None:
             layers.changes.CopyFrom(sweep.changes)
         encode_tensor(hidden, layers.input)
@@ -190,7 +191,7 @@ class Ranks:
         if not is_finite or result.refused:
             where = f"layers {first_layer} to {next_layer - 1}"
             spoiled = self._spoiled(sweep, [0], [result], total, () if is_finite else [output], where)
-        parts = parts_of([0], answers, [result], {0: len(message)})
+        parts = parts_of([0], answers, [result], {0: len(message)}, with_waits=self.path.is_looking)
         finished = time.perf_counter()
         self._past.note(PastRound(
             sweep, LAYERS, first_layer, result.layer_count, hidden.shape[0], started, sent, finished, parts

@@ -39,13 +39,13 @@ class RankRound(NamedTuple):
     received_bytes: int
     """Of its answer, likewise."""
     handling_nanoseconds: int = 0
-    """From the message being there to the answer being made, as the node says; 0: it says neither this nor the rest."""
+    """From the message being there to the answer being made, as the node says; 0: neither this nor the rest."""
     queue_nanoseconds: int = 0
     """Of it, while other sessions' blocks were computed."""
     core_wait_nanoseconds: int = 0
     """Of compute_nanoseconds, while the threads of kernels had no core."""
     starved_nanoseconds: int = 0
-    """Since its process started: how long its threads, each by itself, had no core."""
+    """How long its threads, each by itself, had no core so far; 0 but in a sweep's first round."""
 
 
 class RoundRecord(NamedTuple):
@@ -137,17 +137,28 @@ def _record_of(past: PastRound) -> RoundRecord:
 
 
 def parts_of(
-    ranks: Sequence[int], answers: Sequence[Arrived], results: Sequence[Result], sent_bytes: Mapping[int, int]
-) -> list[RankRound]:
-    """Return what there is to know of each rank's part. Args: answers, results: of `ranks`; sent_bytes: by rank."""
+    ranks: Sequence[int], answers: Sequence[Arrived], results: Sequence[Result], sent_bytes: Mapping[int, int], *,
+    with_waits: bool,
+) -> list[RankRound]:  # fmt: skip
+    """Return what there is to know of each rank's part.
+
+    Args: answers, results: of `ranks`; sent_bytes: by rank; with_waits: whether anybody looks at how nodes have waited.
+    """
+    if not with_waits:
+        return [
+            RankRound(
+                rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, sent_bytes[rank],
+                answer.byte_count,
+            )
+            for rank, answer, result in zip(ranks, answers, results, strict=True)
+        ]  # fmt: skip
     return [
         RankRound(
             rank, answer.at, result.compute_nanoseconds, result.tile_wait_nanoseconds, sent_bytes[rank],
-            answer.byte_count, times.handling_nanoseconds, times.queue_nanoseconds, times.core_wait_nanoseconds,
-            times.starved_nanoseconds,
+            answer.byte_count, result.handling_nanoseconds, result.queue_nanoseconds, result.core_wait_nanoseconds,
+            result.starved_nanoseconds,
         )
         for rank, answer, result in zip(ranks, answers, results, strict=True)
-        for times in (result.times,)
     ]  # fmt: skip
 
 

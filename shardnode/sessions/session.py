@@ -56,6 +56,7 @@ class Session:
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
         self._handled_since = 0
+        self._is_first_answer = False  # of a sweep
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -173,15 +174,16 @@ class Session:
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
         if taken.segments:
-            asked = time.perf_counter_ns()
-            with self._node.lock:
-                queued = time.perf_counter_ns() - asked
-                output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
+            queued = self._node.wait_for_turn()
+            try:
+                output = self._node.executor.run(
+                    kind, request.layer, taken.segments, taken.own(rows), with_core_wait=request.tells_waits
+                )  # fmt: skip
                 self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-                self._node.count_waits(queued, output.core_wait_nanoseconds)
+            finally:
+                self._node.lock.release()
             partial = taken.among_all(output.partial)
-            result.times.queue_nanoseconds = queued
-            _tell_times(result, output)
+            _tell_times(result, output, queued)
         else:
             partial = np.zeros_like(rows)
         self.last_round_is_long = taken.row_count > FEW_ROWS
@@ -190,7 +192,8 @@ class Session:
             encode_in_memory(partial, result.partial, place)
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
-        self._tell_handling(result)
+        if request.tells_waits:
+            self._tell_handling(result)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -202,25 +205,29 @@ class Session:
         if not taken.segments:
             encode_tensor(np.zeros_like(rows), result.output)
             result.layer_count = request.layer_count
-            self._tell_handling(result)
             return
-        output = self._layers.run(layers, taken.segments, taken.own(rows))
+        output = self._layers.run(
+            layers, taken.segments, taken.own(rows), with_core_wait=request.tells_waits
+        )  # fmt: skip
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        result.times.queue_nanoseconds = output.queue_nanoseconds
-        _tell_times(result, output)
-        self._tell_handling(result)
+        _tell_times(result, output, output.queue_nanoseconds)
+        if request.tells_waits:
+            self._tell_handling(result)
 
     def _tell_handling(self, result: Result) -> None:
-        """Say last how long the answer took to make."""
-        result.times.starved_nanoseconds = self._node.starved.nanoseconds()
-        result.times.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
+        """Say last how long the answer took to make; with the first of a sweep, how long threads have had no core."""
+        if self._is_first_answer:
+            self._is_first_answer = False
+            result.starved_nanoseconds = self._node.starved.nanoseconds()
+        result.handling_nanoseconds = time.perf_counter_ns() - self._handled_since
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
         if request.sweep_id == self._last_sweep_id:
             return []
         self._last_sweep_id = request.sweep_id
+        self._is_first_answer = True
         self.counts.sweeps += 1
         self.counts.pass_on()
         return self._sequences.change(request.changes)
@@ -247,10 +254,13 @@ class Session:
         close_files(files)
 
 
-def _tell_times(result: Result, output: BlockOutput | LayersOutput) -> None:
+def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int) -> None:
     result.compute_nanoseconds = output.compute_nanoseconds
     result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
-    result.times.core_wait_nanoseconds = output.core_wait_nanoseconds
+    if queued:
+        result.queue_nanoseconds = queued
+    if output.core_wait_nanoseconds:
+        result.core_wait_nanoseconds = output.core_wait_nanoseconds
 
 
 def _short(value: object) -> str:

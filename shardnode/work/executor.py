@@ -37,7 +37,8 @@ class BlockOutput:
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
     core_wait_nanoseconds: int
-    """Of compute_nanoseconds: beyond the processor time of this thread, which works as long as its products do."""
+    """Of compute_nanoseconds: beyond the processor time of this thread, which works as long as its products do; 0 where
+    it was not measured."""
 
 
 class Executor:
@@ -58,14 +59,17 @@ class Executor:
             FFN: TileTensors(self._ffn_tile, tiles.stays),
         }
 
-    def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> BlockOutput:
+    def run(
+        self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats, *, with_core_wait: bool = False
+    ) -> BlockOutput:  # fmt: skip
         """Compute one block for all rows of a sweep.
 
-        Args: rows: float32 [row_count, hidden_size], the segments' rows one after another.
+        Args: rows: float32 [row_count, hidden_size], the segments' rows one after another; with_core_wait: whether that
+            is measured too.
         Raises: SliceReadError, SliceCorrupt: a tile cannot be had; ProtocolError, InputError: positions.
         """
-        started, worked = time.perf_counter_ns(), self.worked_nanoseconds()
-        waited = 0
+        worked = self.worked_nanoseconds() if with_core_wait else None
+        started, waited = time.perf_counter_ns(), 0
         self._backend.use_threads_for(rows.shape[0])
         own_rows = self._backend.rows_in(rows)
         attended = self._attended(layer, segments) if kind == ATTENTION else None
@@ -94,13 +98,13 @@ class Executor:
             core_wait_nanoseconds=self.core_wait(computed, worked),
         )  # fmt: skip
 
-    def worked_nanoseconds(self) -> int:
-        """Return this thread's processor time so far; 0 with a backend that computes elsewhere."""
-        return time.thread_time_ns() if self._computes_here else 0
+    def worked_nanoseconds(self) -> int | None:
+        """Return this thread's processor time so far; None with a backend that computes elsewhere."""
+        return time.thread_time_ns() if self._computes_here else None
 
-    def core_wait(self, computed_nanoseconds: int, worked_before: int) -> int:
-        """Return how long this thread has waited for a core. Args: worked_before: worked_nanoseconds at the start."""
-        if not self._computes_here:
+    def core_wait(self, computed_nanoseconds: int, worked_before: int | None) -> int:
+        """Return how long this thread has waited for a core. Args: worked_before: at the start; None: not measured."""
+        if worked_before is None:
             return 0
         return max(0, computed_nanoseconds - (time.thread_time_ns() - worked_before))
 

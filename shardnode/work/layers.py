@@ -46,16 +46,11 @@ class LayersOutput:
 class _Times:
     """Nanoseconds of an answer so far."""
 
+    is_starving_told: bool
     computed: int = 0
     waited: int = 0
     queued: int = 0
     starved: int = 0
-
-    def add(self, *, computed: int = 0, waited: int = 0, queued: int = 0, starved: int = 0) -> None:
-        self.computed += computed
-        self.waited += waited
-        self.queued += queued
-        self.starved += starved
 
 
 def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
@@ -76,7 +71,9 @@ class WholeLayers:
         self._layers_at_once = LAYERS_AT_FIRST
         self._uncounted: list[int] = []
 
-    def run(self, layers: range, segments: Sequence[Segment], rows: Floats) -> LayersOutput:
+    def run(
+        self, layers: range, segments: Sequence[Segment], rows: Floats, *, with_core_wait: bool = False
+    ) -> LayersOutput:  # fmt: skip
         """Run `layers`, or the first of them, on the residual stream `rows`, float32 [row_count, hidden_size].
 
         Raises: InputError: there are no such layers; SliceMismatch: the slice was closed; what Executor.run raises.
@@ -85,7 +82,7 @@ class WholeLayers:
             raise InputError(f"no layers from {layers.start} up to {layers.stop}")
         deadline = time.monotonic() + RUN_SECONDS
         hidden = rows.copy()
-        times = _Times()
+        times = _Times(is_starving_told=with_core_wait)
         layer = layers.start
         while layer < layers.stop:
             done = self._run_some(range(layer, min(layer + self._layers_at_once, layers.stop)), segments, hidden, times)
@@ -103,19 +100,19 @@ class WholeLayers:
     def _run_some(self, layers: range, segments: Sequence[Segment], hidden: Floats, times: _Times) -> int:
         """Run layers in one native call, as many as can be run so; return how many. Raises: as `run`."""
         node = self._node
-        asked = time.perf_counter_ns()
-        with node.lock:
+        times.queued += node.wait_for_turn()
+        try:
             if node.is_closed:  # then weights that stay are gone
                 raise SliceMismatch("its slice is closed")
-            started, worked = time.perf_counter_ns(), node.executor.worked_nanoseconds()
+            worked = node.executor.worked_nanoseconds() if times.is_starving_told else None
             done = self._native.run(layers, segments, hidden)
-            starved = node.executor.core_wait(time.perf_counter_ns() - started, worked) if done.layer_count else 0
             self._uncounted += done.block_nanoseconds
-            times.add(queued=started - asked, starved=starved)
-            node.count_waits(started - asked, starved)
+        finally:
+            node.lock.release()
         if done.layer_count:
             nanoseconds = sum(done.block_nanoseconds)
-            times.add(computed=nanoseconds)
+            times.computed += nanoseconds
+            times.starved += node.executor.core_wait(nanoseconds, worked)
             self._layers_at_once = max(1, int(CALL_SECONDS * 1e9 * done.layer_count / nanoseconds))
         return done.layer_count
 
@@ -131,17 +128,18 @@ class WholeLayers:
         output: Floats | None = None
         for kind in BLOCK_KINDS:
             normed = self._residual.block_input(kind, layer, hidden, output)
-            asked = time.perf_counter_ns()
-            with self._node.lock:
-                queued = time.perf_counter_ns() - asked
-                block = self._node.executor.run(kind, layer, segments, normed)
+            times.queued += self._node.wait_for_turn()
+            try:
+                block = self._node.executor.run(
+                    kind, layer, segments, normed, with_core_wait=times.is_starving_told
+                )  # fmt: skip
                 self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
-                self._node.count_waits(queued, block.core_wait_nanoseconds)
+            finally:
+                self._node.lock.release()
             output = block.partial
             self._residual.finish(kind, layer, output)
-            times.add(
-                computed=block.compute_nanoseconds, waited=block.tile_wait_nanoseconds, queued=queued,
-                starved=block.core_wait_nanoseconds,
-            )  # fmt: skip
+            times.computed += block.compute_nanoseconds
+            times.waited += block.tile_wait_nanoseconds
+            times.starved += block.core_wait_nanoseconds
         if output is not None:
             hidden += output

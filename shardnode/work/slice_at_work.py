@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import threading
+import time
 
 from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
@@ -68,10 +69,9 @@ class ShardNode:
         self.compute_nanoseconds = 0
         self.tile_wait_nanoseconds = 0
         self.queue_nanoseconds = 0
-        self.core_wait_nanoseconds = 0
         self.starved = StarvedTime()
         self._series.follow(lambda: self.tiles.stats, self.kv_cache)
-        self._series.follow_waits(lambda: self.queue_nanoseconds / 1e9, lambda: self.core_wait_nanoseconds / 1e9)
+        self._series.follow_waits(lambda: self.queue_nanoseconds / 1e9, lambda: self.starved.nanoseconds() / 1e9)
 
     def close(self) -> None:
         """Let go of the slice; sessions that still use it get an error. May be called twice."""
@@ -81,10 +81,15 @@ class ShardNode:
             self.executor.forget()
             self._series.let_go()
 
-    def count_waits(self, queue_nanoseconds: int, core_wait_nanoseconds: int) -> None:
-        """Add an answer's waits to the totals; call with `lock` held."""
-        self.queue_nanoseconds += queue_nanoseconds
-        self.core_wait_nanoseconds += core_wait_nanoseconds
+    def wait_for_turn(self) -> int:
+        """Take `lock`, to be released; return the nanoseconds that other sessions' blocks took meanwhile."""
+        if self.lock.acquire(blocking=False):
+            return 0
+        asked = time.perf_counter_ns()
+        self.lock.acquire()
+        queued = time.perf_counter_ns() - asked
+        self.queue_nanoseconds += queued
+        return queued
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""

@@ -43,7 +43,7 @@ class WorkSeries:
             f"{PREFIX}_queue_seconds", "Time that blocks waited for another session's.", registry=r
         )
         self._core_wait = ScrapedCounter(
-            f"{PREFIX}_core_wait_seconds", "Time in kernels while threads were ready and had no core.", registry=r
+            f"{PREFIX}_core_wait_seconds", "Time that threads, each by itself, were ready and had no core.", registry=r
         )
         compute = HistogramTallies(
             f"{PREFIX}_compute_seconds", "Time in kernels, per block.", ["kind"], bounds=COMPUTE_SECONDS, registry=r

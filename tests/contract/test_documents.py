@@ -1,4 +1,4 @@
-"""Do `status nodes models plan doctor --json` print the documented keys and nothing else, of a mesh that runs?
+"""Do `status nodes models plan doctor why --json` print the documented keys and nothing else, of a mesh that runs?
 
 Covers: every key of README.md's table and no other, units and types, what is not known, a hostile member, failures.
 Does not cover: how tables read (tests/unit/test_screens.py), generate's document (tests/e2e/test_output.py).
@@ -100,6 +100,14 @@ def test_the_doctor_prints_the_documented_keys(mesh: ShippingMesh, typed: Any) -
     assert (found["not_heard"], "measuring" in finished.err) == (["attic"], True)
 
 
+def test_before_anybody_has_asked_why_is_a_document_too(mesh: ShippingMesh, typed: Any) -> None:
+    """It says so, and what there is to do; tests/e2e/test_why_in_namespaces.py has all keys."""
+    found = document(typed("why", "--json", "--state-dir", str(mesh.state_directory)))
+    assert keys(found) < documented("why")
+    assert (found["model"], found["sweep_count"], found["advice"]) == (None, 0, [])
+    assert "ask one" in found["said"]
+
+
 def test_a_plan_prints_the_documented_keys(typed: Any, tmp_path: Path) -> None:
     """Without a mesh, and with a config.json alone."""
     model = write_tiny_checkpoint(tmp_path / "tiny")
@@ -132,7 +140,7 @@ def test_a_member_with_a_hostile_version_breaks_no_screen(mesh: ShippingMesh, ty
 
 def test_a_failure_leaves_stdout_empty(typed: Any, tmp_path: Path) -> None:
     """One line on stderr and the exit code tell, as ever."""
-    for verb in ("status", "nodes", "doctor"):
+    for verb in ("status", "nodes", "doctor", "why"):
         finished = typed(verb, "--json", "--state-dir", str(tmp_path / "none"))
         finished.error_line("coordinator-cli", EXIT_INPUT)
         assert finished.out == ""

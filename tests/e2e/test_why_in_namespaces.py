@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.documented_keys import documented, keys
 from tests.support.network_hosts import why_not as why_no_hosts
 from tests.support.process_limits import why_not as why_no_limits
 from tests.support.slowed_mesh import SLOW, SlowedMesh
@@ -21,7 +22,7 @@ WHY_NOT = why_no_hosts() or why_no_limits()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "there can be hosts")
 
 RIGHT_WITHIN = 0.3
-CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 40e6, 2.0
+CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 80e6, 2.0
 Slow = Callable[[SlowedMesh], None]
 WAYS: dict[str, Slow] = {
     "core_wait": lambda slowed: slowed.slow_processor(CORE_SHARE),
@@ -53,6 +54,7 @@ def test_a_slowed_node_is_named_for_what_slows_it(slowed: SlowedMesh, cause: str
         slowed.lift()
     assert found["said"].startswith(f"{SLOW}'s ")
     assert found["model"] == "slowed"
+    assert keys(found) == documented("why")
     assert sum(part["seconds"] for part in found["parts"]) == pytest.approx(found["seconds_per_sweep"], rel=0.01)
     assert {part["cause"] for part in found["parts"]} <= {*WAYS, "processor", "queue", "coordinator"}
 

@@ -33,7 +33,7 @@ SLOW, OTHER = "kitchen", "attic"
 PROMPT, ENDLESS = "one two three", 8_000
 RATE_MBIT = 400
 LIMIT_SECONDS, LOOKED_AT_SECONDS, BETWEEN_LOOKS_SECONDS = 90.0, 10.0, 0.5
-LEAST_SWEEPS = 6
+LEAST_SWEEPS = 4
 SHAPE: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 2048, "layers": 6, "query_heads": 16, "kv_heads": 4, "head_size": 64,
     "vocab_size": 320, "max_position_embeddings": 32768,
@@ -124,7 +124,8 @@ class SlowedMesh:
 
         self._wait(is_enough, f"{LEAST_SWEEPS} sweeps")
         found = self.why()
-        print(f"{1000 * found['seconds_per_sweep']:.0f} ms: {found['said']}")
+        parts = ", ".join(f"{one['node']} {one['cause']} {1000 * one['seconds']:.0f}" for one in found["parts"])
+        print(f"{1000 * found['seconds_per_sweep']:.0f} ms ({parts}): {found['said']}")
         return found
 
     def _wait(self, holds: Callable[[observe_pb2.ExplainResponse], bool], what: str) -> float:

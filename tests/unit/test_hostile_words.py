@@ -31,6 +31,7 @@ from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import say, tell
 from coordinator.cli.top_screen import Standing, show_top
 from tests.support import screens
+from tests.support.observed_facts import overview
 from tests.support.source_files import name_of, python_files, tree_of
 
 HOSTILE = {
@@ -112,7 +113,7 @@ def shown_lines(text: str) -> None:
 
 def shown_top(text: str) -> None:
     """Names of the mesh, nodes and models, and what a stranger calls a request."""
-    show_top(Standing(found=screens.overview(text)))
+    show_top(Standing(found=overview(text)))
 
 
 SCREENS = [shown_nodes, shown_status, shown_models, shown_plan, shown_findings, shown_top]

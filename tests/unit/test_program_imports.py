@@ -23,7 +23,7 @@ from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-VERBS = ("nodes", "models", "doctor", "status", "unload small", "mesh invite", "mesh remove attic",
+VERBS = ("nodes", "models", "doctor", "status", "why", "unload small", "mesh invite", "mesh remove attic",
          "generate --coordinator 127.0.0.1:1 --prompt x", "generate --model nowhere --prompt x",
          "load nowhere", "load --cancel small")  # fmt: skip
 PROGRAM = """

@@ -1,6 +1,6 @@
 """Do the screens look as they were looked at, and do tables keep words whole where there is little room?
 
-Covers: `nodes status models plan load doctor generate` at 60, 80 and 120 columns, with and without colours, against
+Covers: `nodes status models plan load doctor generate why` at 60, 80 and 120 columns, with and without colours, against
 tests/unit/screens; `make screens` makes those anew. Does not cover: hostile text (test_hostile_words.py).
 """
 

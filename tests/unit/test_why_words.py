@@ -80,6 +80,7 @@ def test_before_anybody_has_asked_a_person_is_told_what_to_do() -> None:
 
 def swept(watch: PathWatch, rows: int, tokens: int) -> None:
     """Have a node take part in a sweep of one round: half a second, of which its disk took four tenths."""
+    watch.begin(rows)
     part = RankRound(0, 0.5, 0, 400_000_000, sent_bytes=100, received_bytes=100, handling_nanoseconds=450_000_000)
     watch.observe(RoundRecord(
         sweep_id=1, sequence_ids=(1,), kind="ffn", layer=0, layer_count=1, row_count=rows, started=0.0, sent=0.0,
@@ -120,3 +121,19 @@ def test_counters_have_every_cause_from_the_start_and_add_up() -> None:
     swept(watch, 1, 1)
     assert sum(counted(series).values()) == pytest.approx(0.6)
     assert watch.seconds_by_node()["kitchen"]["disk"] == pytest.approx(0.4)
+
+
+def test_sweeps_between_two_that_are_looked_at_are_taken_to_be_like_them() -> None:
+    """A quick mesh has a hundred a second: seconds add up, and nothing of their rounds is asked for."""
+    series = RoundSeries().path
+    watch = PathWatch(["kitchen"], series)
+    swept(watch, 1, 1)
+    assert watch.is_looking
+    watch.begin(1)
+    assert not watch.is_looking
+    watch.swept(0.3, row_count=1, token_count=1)
+    assert sum(counted(series).values()) == pytest.approx(0.9)
+    assert counted(series)["kitchen", "disk"] == pytest.approx(0.4 * 1.5)
+    assert len(watch.facts()) == 1
+    watch.begin(40)
+    assert watch.is_looking, "a prompt is not like a token"

@@ -130,34 +130,42 @@ class Segment(_message.Message):
     def __init__(self, sequence_id: _Optional[int] = ..., first_position: _Optional[int] = ..., row_count: _Optional[int] = ..., rotary_length: _Optional[int] = ...) -> None: ...
 
 class RunBlock(_message.Message):
-    __slots__ = ("sweep_id", "layer", "kind", "segments", "input", "changes")
+    __slots__ = ("sweep_id", "layer", "kind", "segments", "input", "changes", "tells_waits")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    TELLS_WAITS_FIELD_NUMBER: _ClassVar[int]
     sweep_id: int
     layer: int
     kind: BlockKind
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     input: _tensor_pb2.Tensor
     changes: SequenceChanges
-    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ...) -> None: ...
+    tells_waits: bool
+    def __init__(self, sweep_id: _Optional[int] = ..., layer: _Optional[int] = ..., kind: _Optional[_Union[BlockKind, str]] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ..., tells_waits: _Optional[bool] = ...) -> None: ...
 
 class BlockResult(_message.Message):
-    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds", "refused", "times")
+    __slots__ = ("partial", "compute_nanoseconds", "tile_wait_nanoseconds", "refused", "handling_nanoseconds", "queue_nanoseconds", "core_wait_nanoseconds", "starved_nanoseconds")
     PARTIAL_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
-    TIMES_FIELD_NUMBER: _ClassVar[int]
+    HANDLING_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    CORE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARVED_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     partial: _tensor_pb2.Tensor
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
     refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
-    times: RoundTimes
-    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ..., times: _Optional[_Union[RoundTimes, _Mapping]] = ...) -> None: ...
+    handling_nanoseconds: int
+    queue_nanoseconds: int
+    core_wait_nanoseconds: int
+    starved_nanoseconds: int
+    def __init__(self, partial: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ..., handling_nanoseconds: _Optional[int] = ..., queue_nanoseconds: _Optional[int] = ..., core_wait_nanoseconds: _Optional[int] = ..., starved_nanoseconds: _Optional[int] = ...) -> None: ...
 
 class LoadNorms(_message.Message):
     __slots__ = ("attention_norms", "ffn_norms", "output_biases", "down_biases")
@@ -176,48 +184,44 @@ class NormsLoaded(_message.Message):
     def __init__(self) -> None: ...
 
 class RunLayers(_message.Message):
-    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input", "changes")
+    __slots__ = ("sweep_id", "first_layer", "layer_count", "segments", "input", "changes", "tells_waits")
     SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
     FIRST_LAYER_FIELD_NUMBER: _ClassVar[int]
     LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
     SEGMENTS_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     CHANGES_FIELD_NUMBER: _ClassVar[int]
+    TELLS_WAITS_FIELD_NUMBER: _ClassVar[int]
     sweep_id: int
     first_layer: int
     layer_count: int
     segments: _containers.RepeatedCompositeFieldContainer[Segment]
     input: _tensor_pb2.Tensor
     changes: SequenceChanges
-    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ...) -> None: ...
+    tells_waits: bool
+    def __init__(self, sweep_id: _Optional[int] = ..., first_layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ..., input: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., changes: _Optional[_Union[SequenceChanges, _Mapping]] = ..., tells_waits: _Optional[bool] = ...) -> None: ...
 
 class LayersResult(_message.Message):
-    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds", "refused", "times")
+    __slots__ = ("output", "layer_count", "compute_nanoseconds", "tile_wait_nanoseconds", "refused", "handling_nanoseconds", "queue_nanoseconds", "core_wait_nanoseconds", "starved_nanoseconds")
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
-    TIMES_FIELD_NUMBER: _ClassVar[int]
+    HANDLING_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    CORE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    STARVED_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     output: _tensor_pb2.Tensor
     layer_count: int
     compute_nanoseconds: int
     tile_wait_nanoseconds: int
     refused: _containers.RepeatedCompositeFieldContainer[SequenceRefused]
-    times: RoundTimes
-    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ..., times: _Optional[_Union[RoundTimes, _Mapping]] = ...) -> None: ...
-
-class RoundTimes(_message.Message):
-    __slots__ = ("handling_nanoseconds", "queue_nanoseconds", "core_wait_nanoseconds", "starved_nanoseconds")
-    HANDLING_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
-    QUEUE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
-    CORE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
-    STARVED_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     handling_nanoseconds: int
     queue_nanoseconds: int
     core_wait_nanoseconds: int
     starved_nanoseconds: int
-    def __init__(self, handling_nanoseconds: _Optional[int] = ..., queue_nanoseconds: _Optional[int] = ..., core_wait_nanoseconds: _Optional[int] = ..., starved_nanoseconds: _Optional[int] = ...) -> None: ...
+    def __init__(self, output: _Optional[_Union[_tensor_pb2.Tensor, _Mapping]] = ..., layer_count: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., refused: _Optional[_Iterable[_Union[SequenceRefused, _Mapping]]] = ..., handling_nanoseconds: _Optional[int] = ..., queue_nanoseconds: _Optional[int] = ..., core_wait_nanoseconds: _Optional[int] = ..., starved_nanoseconds: _Optional[int] = ...) -> None: ...
 
 class Failure(_message.Message):
     __slots__ = ("status", "reason", "message")
