@@ -66,10 +66,17 @@ class RunningMesh:
         assert done.code == 0, done.err
         return done.out
 
-    def top(self, *words: str) -> Terminal:
+    def top(self, **environment: str) -> Terminal:
         """Start the view in a terminal of its own."""
-        command = [str(PROGRAMS / "coordinator-cli"), "top", "--interval-seconds", "0.2", *words]
-        return Terminal([*command, "--state-dir", str(self.state)], ENVIRONMENT)
+        command = [
+            str(PROGRAMS / "coordinator-cli"),
+            "top",
+            "--interval-seconds",
+            "0.2",
+            "--state-dir",
+            str(self.state),
+        ]
+        return Terminal(command, {**ENVIRONMENT, **environment})
 
 
 def _wait_for(running: Running, text: str) -> None:
@@ -113,6 +120,33 @@ def test_what_signals_end_leaves_the_terminal_as_it_was(mesh: RunningMesh) -> No
         terminal.process.send_signal(signal.SIGTERM)
         assert terminal.finish() == 0
         assert OWN_SCREEN in terminal.text
+    finally:
+        terminal.close()
+
+
+def test_the_view_is_as_wide_as_its_terminal_is_now(mesh: RunningMesh) -> None:
+    """At once, and without colours where NO_COLOR asks for none."""
+    terminal = mesh.top(NO_COLOR="1")
+    try:
+        terminal.resize(columns=80, rows=24)
+        terminal.wait_for(" of ")
+        assert "keys, values" not in terminal.text
+        terminal.resize(columns=140, rows=24)
+        terminal.wait_for("keys, values")
+        terminal.press(b"q")
+        assert terminal.finish() == 0
+        assert not [colour for colour in ("\x1b[1m", "\x1b[31m") if colour in terminal.text]
+    finally:
+        terminal.close()
+
+
+def test_on_a_dumb_terminal_it_is_told_once(mesh: RunningMesh) -> None:
+    """As in a pipe: nothing that it would not obey."""
+    terminal = mesh.top(TERM="dumb")
+    try:
+        assert terminal.finish() == 0
+        assert "mesh home" in terminal.text
+        assert "\x1b" not in terminal.text
     finally:
         terminal.close()
 
