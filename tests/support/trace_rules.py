@@ -14,7 +14,7 @@ from typing import Any
 Event = dict[str, Any]
 SLACK_US = 0.0015
 """Instants are rounded to a nanosecond, and an end is a sum of two of them."""
-KEYS = {
+KEYS: dict[str, dict[str, Any]] = {
     "X": {"name": str, "ts": (int, float), "dur": (int, float), "pid": int, "tid": int, "args": dict},
     "M": {"name": str, "pid": int, "tid": int, "args": dict},
     "b": {"name": str, "cat": str, "id": str, "ts": (int, float), "pid": int, "tid": int},
