@@ -57,9 +57,10 @@ $(BIN)/python:
 	    { echo "setup: $(PYTHON) is older than Python 3.10; name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || { rm -f $@; exit 1; }
 
-# First of all, since nothing computes without them, and without a compiler nothing is to be downloaded.
+# First of all, since no processor computes without them, and without a compiler nothing is to be downloaded. A node on
+# a card does without.
 $(KERNELS): $(wildcard common/native/*.[ch]) common/native/build.py | $(BIN)/python
-	@$(BIN)/python -m common.native.build
+	@$(BIN)/python -m common.native.build || $(if $(GPU),echo "setup: going on without; only nodes with --use-gpu can compute here" >&2,exit 1)
 
 # Whatever the stamp, one call of pip, and what it installs includes what the lesser stamps stand for. torch has its own
 # call before, and is perhaps of another version than the lock's.

@@ -34,6 +34,10 @@ LEAK_GRACE_SECONDS = 5.0
 POLL_SECONDS = 0.05
 LONGEST_FILE = "test_smollm2.py"
 
+# Tests start hundreds of programs. Where this is set, each compiles our files anew: 0.8 s of processor time, not 0.4.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # A shell starts `make test &` deaf to Ctrl-C, and so would be every program that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from common.compute.matmul import functions
-from common.errors import ResourceError
+from common.errors import InternalError, ResourceError
 from common.model.model_spec import ACTIVATIONS
 from common.native.address import address
 from common.native.library import WEIGHT_KINDS, Attention, AttentionTile, FfnTile, HeadTile, Matrix, Outcome
@@ -77,7 +77,7 @@ def multiply_matrix(rows: Floats, matrix: Matrix) -> tuple[Floats, Outcome]:
     product = np.empty((rows.shape[0], matrix.width), np.float32)
     rows = np.ascontiguousarray(rows)
     outcome = functions().shardmesh_multiply_matrix(address(rows), rows.shape[0], matrix, address(product))
-    return product, _checked(outcome)
+    return product, checked(outcome)
 
 
 def feed_forward(rows: Floats, tile: FfnTile) -> tuple[Floats, Outcome]:
@@ -89,7 +89,7 @@ def feed_forward(rows: Floats, tile: FfnTile) -> tuple[Floats, Outcome]:
     part = np.empty(rows.shape, np.float32)
     rows = np.ascontiguousarray(rows)
     outcome = functions().shardmesh_feed_forward(address(rows), rows.shape[0], tile, address(part))
-    return part, _checked(outcome)
+    return part, checked(outcome)
 
 
 def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) -> tuple[Floats, Outcome]:
@@ -103,7 +103,7 @@ def attention(rows: Floats, tile: AttentionTile, segments: Sequence[Attention]) 
     rows = np.ascontiguousarray(rows)
     array = (Attention * len(segments))(*segments)
     outcome = functions().shardmesh_attention(address(rows), rows.shape[0], tile, array, len(segments), address(part))
-    return part, _checked(outcome)
+    return part, checked(outcome)
 
 
 def from_page_cache(
@@ -123,7 +123,14 @@ def from_page_cache(
     return part if outcome is Outcome.DONE else None
 
 
-def _checked(outcome: int) -> Outcome:
-    if outcome == Outcome.REFUSED:  # shapes come from one layout, so they fit
+def checked(outcome: int) -> Outcome:
+    """Return what a kernel answered.
+
+    Raises: ResourceError: no memory for what lies between two products; InternalError: shapes that do not fit, which
+    those of one layout do.
+    """
+    if outcome == Outcome.NO_MEMORY:
         raise ResourceError("there is no memory for the rows of this round; send fewer at a time")
+    if outcome == Outcome.REFUSED:
+        raise InternalError("the kernels refuse a tile: its shapes do not fit each other; report it as a bug")
     return _OUTCOMES[outcome]

@@ -30,6 +30,7 @@ enum {
     FETCHED_AHEAD = 8, /* rows of weights */
     PIECE_DEPTH = 256,               /* a strip's weights that stay in the first-level cache */
     BLOCK_ROWS = 112 / ROWS_AT_ONCE * ROWS_AT_ONCE, /* rows that stay in the second-level cache, 256 numbers of each */
+    CHAINED_ROWS = 8 * BLOCK_ROWS, /* whose chains are kept at a time: 1.4 MB a thread, however long a round is */
 };
 
 #if defined(__clang__)
@@ -176,14 +177,19 @@ int VARIANT(multiply_packed)(const struct many_rows *m, const struct columns *pa
     const ptrdiff_t range_depth = m->stop - m->k, pieces = (range_depth + PIECE_DEPTH - 1) / PIECE_DEPTH;
     const ptrdiff_t most_depth = (range_depth + pieces - 1) / pieces;
     const ptrdiff_t padded_columns = (part->stop - part->first + STRIP - 1) / STRIP * STRIP;
-    const ptrdiff_t padded_rows = part->stop_row - part->first_row + ROWS_AT_ONCE;
+    const ptrdiff_t rows = part->stop_row - part->first_row;
+    const ptrdiff_t padded_rows = (rows < CHAINED_ROWS ? rows : CHAINED_ROWS) + ROWS_AT_ONCE;
     const size_t weight_count = (size_t)(most_depth * padded_columns);
     const size_t chain_count = pieces > 1 ? (size_t)(padded_rows * padded_columns) : 0;
     void *memory;
     if (posix_memalign(&memory, 64, (weight_count + chain_count) * sizeof(float)) != 0) return 1;
     const struct scratch scratch = {.weights = memory, .chains = (float *)memory + weight_count};
-    for (ptrdiff_t k = m->k; k < m->stop; k += most_depth)
-        multiply_piece(m, k, m->stop - k < most_depth ? m->stop - k : most_depth, &scratch, part);
+    for (struct columns some = *part; some.first_row < part->stop_row; some.first_row = some.stop_row) {
+        const ptrdiff_t left = part->stop_row - some.first_row;
+        some.stop_row = some.first_row + (left < CHAINED_ROWS ? left : CHAINED_ROWS);
+        for (ptrdiff_t k = m->k; k < m->stop; k += most_depth)
+            multiply_piece(m, k, m->stop - k < most_depth ? m->stop - k : most_depth, &scratch, &some);
+    }
     free(memory);
     return 0;
 }

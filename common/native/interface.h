@@ -14,10 +14,10 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 5 };
+enum { ABI_VERSION = 6 };
 
-/* What functions return that compute with weights. */
-enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED };
+/* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none. */
+enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED, NO_MEMORY };
 
 EXPORT int shardmesh_abi_version(void);
 EXPORT const char *shardmesh_variant_name(int index);
@@ -40,8 +40,6 @@ EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *
                                ptrdiff_t width, float epsilon, float *normed);
 EXPORT int shardmesh_widen(const void *from, int kind, ptrdiff_t count, float *to);
 EXPORT int shardmesh_narrow(const float *from, int kind, ptrdiff_t count, void *to);
-EXPORT int shardmesh_transpose(const void *from, ptrdiff_t from_pitch_items, ptrdiff_t rows, ptrdiff_t columns,
-                               int item_bytes, void *to);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
 

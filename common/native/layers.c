@@ -79,6 +79,7 @@ EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const 
     float *const before = malloc((size_t)(4 * count) * sizeof *before);
     struct attention *const segments = before ? malloc((size_t)sequence_count * sizeof *segments) : NULL;
     if (!segments) {
+        *outcome = NO_MEMORY;
         free(before);
         return 0;
     }

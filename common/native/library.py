@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common.native.build import LIBRARY, why_there_are_none
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -112,10 +112,13 @@ class Outcome(IntEnum):
 
     DONE = 0
     REFUSED = 1
+    """Shapes that do not fit each other, or a kind that is none; nothing is written."""
     NOT_CACHED = 2
     """Some of the weights are not in the page cache."""
     NEVER_CACHED = 3
     """This system, or this file's file system, does not read only what is in the page cache."""
+    NO_MEMORY = 4
+    """For what lies between two products of these rows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -251,7 +254,5 @@ def _declare(functions: ctypes.CDLL) -> None:
     for convert in (functions.shardmesh_widen, functions.shardmesh_narrow):
         convert.restype = integer
         convert.argtypes = [address, integer, size, address]
-    functions.shardmesh_transpose.restype = integer
-    functions.shardmesh_transpose.argtypes = [address, size, size, size, integer, address]
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

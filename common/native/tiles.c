@@ -85,7 +85,7 @@ int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *
         !is_matrix(&tile->down, columns) || tile->activation < 0 || tile->activation >= ACTIVATIONS)
         return REFUSED;
     float *const both = malloc((size_t)(row_count * columns * 3) * sizeof *both);
-    if (!both) return REFUSED;
+    if (!both) return NO_MEMORY;
     float *const gated = both + row_count * columns * 2;
     int outcome = multiply_by(rows, row_count, &tile->gate_up, both);
     if (outcome == DONE) {
@@ -104,7 +104,7 @@ int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct atte
     if (row_count < 0 || !is_matrix(&tile->qkv, tile->output.width) || !is_matrix(&tile->output, context_width))
         return REFUSED;
     float *const projected = malloc((size_t)(row_count * (width + context_width)) * sizeof *projected);
-    if (!projected) return REFUSED;
+    if (!projected) return NO_MEMORY;
     float *const context = projected + row_count * width;
     for (ptrdiff_t s = 0; s < segment_count; s++) {
         struct attention *own = segments + s;

@@ -2,8 +2,8 @@
 
     float32 -> float32      float16 -> float16      bfloat16 -> uint16: numpy has no such type, a shift widens it
 
-Covers: the dtypes that a slice may have, by name; widening, which is exact; narrowing to the nearest, ties to even;
-transposing. Our own kernels do it where they are; numpy, more slowly and with the same numbers, where they are not.
+Covers: the dtypes that a slice may have, by name; widening, which is exact; narrowing to the nearest, ties to even.
+Our own kernels do it where they are; numpy, more slowly and with the same numbers, where they are not.
 Does not cover: products with stored weights, which need no copy of them (common/compute/matmul.py).
 """
 
@@ -67,19 +67,6 @@ def narrowed(values: Floats, dtype: str) -> Stored:
     # Adding could make another number of one that is none.
     made_bits: Stored = np.where(np.isnan(values), high | _QUIET_BIT, rounded)
     return made_bits
-
-
-def transposed(stored: Stored) -> Stored:
-    """Return a matrix [rows, columns] as a new one [columns, rows] without gaps."""
-    functions, (rows, columns) = _functions(), stored.shape
-    has_pitch = stored.strides[1] == stored.itemsize and stored.strides[0] % stored.itemsize == 0
-    if functions is None or not has_pitch or stored.itemsize not in (2, 4):
-        return np.array(stored.T, order="C")
-    made = np.empty((columns, rows), stored.dtype)
-    pitch = stored.strides[0] // stored.itemsize
-    outcome = functions.shardmesh_transpose(address(stored), pitch, rows, columns, stored.itemsize, address(made))
-    assert outcome == 0, "items have a size that the library knows"
-    return made
 
 
 def _functions() -> ctypes.CDLL | None:

@@ -221,7 +221,7 @@ class Answers:
         self._sweeps_since_opening += 1
         self._sweeps_since_idle += 1
         if not self._running:
-            self._tell(self._opened.engine.step())  # nothing but a message to the ranks that all have ended
+            self._tell(self._opened.rest())
             self._sweeps_since_idle = 0
 
     def _tell(self, news: list[Tell]) -> None:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Protocol
 
 from common.compute.backend import backend_named
-from common.machine.operating_system import own_memory, usable_core_count
+from common.machine.operating_system import give_free_heap_back, own_memory, usable_core_count
 from common.weights.manifest import read_manifest
 from common.weights.tile_source import TileStats
 from coordinator.answering.answer_series import AnswerSeries
@@ -23,7 +23,7 @@ from coordinator.answering.run_options import RunOptions
 from coordinator.engine.ends import Ends
 from coordinator.engine.engine import Engine
 from coordinator.engine.head import Head
-from coordinator.engine.schedule import Schedule
+from coordinator.engine.schedule import Schedule, Tell
 from coordinator.local.memory import allot_memory
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.ranks.identity import RanksIdentity
@@ -156,6 +156,15 @@ class OpenModel:
                 "read_bytes": stats.read_bytes, "checksum_nanoseconds": stats.checksum_nanoseconds,
             }  # fmt: skip
         return memory
+
+    def rest(self) -> list[Tell]:
+        """Tell the ranks that all sequences have ended, and give back what the last ones took; in the engine's thread.
+
+        Raises: NodeError.
+        """
+        news = self.engine.step()
+        give_free_heap_back()
+        return news
 
     def interrupt(self) -> None:
         """Break off a sweep under way, which ends in NodeLost. From any thread."""

@@ -11,6 +11,7 @@ import errno
 import logging
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import grpc
 import psutil
@@ -19,11 +20,13 @@ from common.errors import AddressInUse, InputError
 from common.program.logs import entry
 from common.trust.tls import open_server_credentials
 from common.wire.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
-from coordinator.membership.announcement import Announcement
 from coordinator.membership.invites import Invites
 from coordinator.membership.services import JoinServicer
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2_grpc
+
+if TYPE_CHECKING:
+    from coordinator.membership.announcement import Announcement
 
 WORKERS = 4
 LOOK_SECONDS = 1.0
@@ -98,6 +101,9 @@ class Door:
         self._server = server
         hosts = [host for host in self._reachable_hosts() if is_ipv4(host) and not is_loopback(host)]
         if hosts:
+            # Here and not at the top: zeroconf takes 4 MB, and most programs that answer let nobody in.
+            from coordinator.membership.announcement import Announcement
+
             self._announcement = Announcement(self._state.name, hosts, self.port)
 
     def _close(self) -> threading.Event | None:

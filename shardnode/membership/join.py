@@ -42,7 +42,6 @@ from common.trust.tls import channel_to_authority, read_authority
 from common.wire.rpc import failures_of, split_host_port
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.membership.device_facts import device_facts
-from shardnode.membership.discovery import announced_addresses
 
 CONFIG_FILE, IDENTITY_DIRECTORY = "shardnode.toml", "identity"
 LIMIT_SECONDS = 10.0
@@ -144,6 +143,9 @@ def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
             failures.append(error)
     if failures:
         raise failures[0]
+    # Here and not at the top: zeroconf takes 4 MB, of which a member that has joined would have nothing.
+    from shardnode.membership.discovery import announced_addresses
+
     for address in announced_addresses():
         with suppress(NodeError, NotTrusted):  # anybody may announce anything; the token's hash decides
             return address, read_authority(address, token.authority_fingerprint)

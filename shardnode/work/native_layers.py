@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 from common.compute import matmul
 from common.compute.residual import Residual
-from common.compute.tile_products import can_take_from_cache
-from common.errors import ResourceError
+from common.compute.tile_products import can_take_from_cache, checked
 from common.native.address import address, address_or_none
 from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
@@ -92,9 +91,7 @@ class NativeLayers:
             address(hidden), hidden.shape[0], self._model, ctypes.cast(first_block, ctypes.POINTER(LayerBlock)),
             layers.start, len(layers), rows, len(segments), nanoseconds, outcome,
         )  # fmt: skip
-        if outcome.value == Outcome.REFUSED:  # shapes come from one manifest, so they fit
-            raise ResourceError("there is no memory for the rows of this round; send fewer at a time")
-        return done, Outcome(outcome.value)
+        return done, checked(outcome.value)
 
     def _prepare(self, layer: int) -> bool:
         """Point a layer's blocks at its tiles, once; tell False while some are not at hand."""

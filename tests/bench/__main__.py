@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-start.py, slicing.py, slicing_memory.py).
+start.py, slicing.py, slicing_memory.py, light.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -31,6 +31,7 @@ from tests.bench import (
     growth,
     kernels,
     kills,
+    light,
     predictions,
     slicing,
     slicing_memory,
@@ -46,6 +47,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "slicing": slicing.measure,
     "slicing-memory": slicing_memory.measure,
     "start": start.measure,
+    "light": light.measure,
     "star": star_floor.measure,
     "kernels": kernels.measure,
     "speed": speed.measure,

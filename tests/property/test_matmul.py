@@ -83,6 +83,14 @@ def test_every_way_to_compute_a_product_gives_the_same_bits(
     assert np.array_equal(product_of(rows, np.ascontiguousarray(weight[:, first:])), together[:, first:])
 
 
+def test_rows_of_a_very_long_round_have_the_bits_that_they_have_alone(variant: str) -> None:
+    """More rows than chains are kept of, ranges of k in several pieces: only a part of the rows goes at a time."""
+    rows, weight = random(2100, 1200, seed=1), random(1200, 40, seed=2)
+    alone = np.concatenate([product_of(rows[first : first + 300], weight) for first in range(0, 2100, 300)])
+    for thread_count in (1, 3):
+        assert np.array_equal(product_of(rows, weight, thread_count), alone)
+
+
 @given(depth=st.integers(1, 60), width=st.integers(1, 90), dtype=st.sampled_from(DTYPES))
 def test_every_instruction_set_gives_the_same_bits(depth: int, width: int, dtype: str) -> None:
     """Devices of a mesh may differ; their sums do not."""

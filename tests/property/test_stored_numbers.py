@@ -1,7 +1,7 @@
-"""Do our own kernels widen, narrow and transpose as numpy does, bit for bit?
+"""Do our own kernels widen and narrow as numpy does, bit for bit?
 
-Covers: every number of 16 bits; float32 of all sizes, halfway between two numbers of 16 bits among them; matrices that
-are parts of others; every instruction set and several threads.
+Covers: every number of 16 bits; float32 of all sizes, halfway between two numbers of 16 bits among them; every
+instruction set and several threads.
 Does not cover: products with such numbers (test_matmul.py).
 """
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from common.native.library import shared
 from common.weights import stored_numbers
-from common.weights.stored_numbers import NUMPY_DTYPES, Stored, narrowed, transposed, widened
+from common.weights.stored_numbers import NUMPY_DTYPES, Stored, narrowed, widened
 
 kernels = shared()
 NARROW = ("float16", "bfloat16")
@@ -79,20 +79,6 @@ def test_numbers_are_narrowed_to_the_nearest(dtype: str) -> None:
         np.nextafter(middles, np.float32(-np.inf)),
     ))  # fmt: skip
     assert are_same(narrowed(values, dtype), without_kernels(narrowed, values, dtype), dtype)
-
-
-@given(st.integers(0, 90), st.integers(0, 90), st.integers(0, 9), st.sampled_from(sorted(NUMPY_DTYPES)))
-def test_a_matrix_is_transposed_as_numpy_does_it(rows: int, columns: int, gap: int, dtype: str) -> None:
-    """Also when it is some columns of a wider one; what comes back has no gaps and is new."""
-    whole = np.arange(rows * (columns + gap)).reshape(rows, columns + gap).astype(NUMPY_DTYPES[dtype])
-    part = whole[:, gap // 2 : gap // 2 + columns]
-    for matrix in (part, part.T, part[::2]):
-        found = transposed(matrix)
-        assert np.array_equal(found, matrix.T)
-        assert found.dtype == matrix.dtype
-        assert found.flags.c_contiguous
-        assert not np.shares_memory(found, whole)
-        assert np.array_equal(found, without_kernels(transposed, matrix))
 
 
 @given(arrays.arrays(np.float32, arrays.array_shapes(max_dims=3), elements=st.floats(width=32)))

@@ -197,7 +197,7 @@ class KernelCalls:
             )  # fmt: skip
 
     def conversions(self, count: int) -> None:
-        """Widened, narrowed, transposed; numbers of every size, tails of vectors, matrices with gaps between rows."""
+        """Widened, narrowed; numbers of every size, tails of vectors."""
         for _ in range(count):
             size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
             patterns = self.calls.put(self._random.integers(0, 2**32, size, dtype=np.uint32))
@@ -205,9 +205,6 @@ class KernelCalls:
             self.use_threads()
             self.calls.call("widen", patterns, kind, size, self.empty(size))
             self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * item_bytes)))
-            rows, columns, pitch = self.one_of(1, 33, 70), self.one_of(1, 31, 64, 100), self.one_of(100, 103)
-            matrix = self.calls.put(np.arange((rows - 1) * pitch + columns, dtype=f"u{item_bytes}"))
-            self.calls.call("transpose", matrix, pitch, rows, columns, item_bytes, self.empty(rows, columns))
 
     def layers(self, *, is_cached: bool, has_all: bool) -> None:
         """Two layers of a model whose blocks have several tiles, for rows of two sequences."""
@@ -263,14 +260,13 @@ class KernelCalls:
             self.calls.call("feed_forward", memory, 1, self.calls.put(wrong), memory)
         self.calls.call("widen", memory, len(WEIGHT_KINDS), 4, memory)
         self.calls.call("narrow", memory, -1, 4, memory)
-        self.calls.call("transpose", memory, 4, 1, 1, 8, memory)
         for size in (3, 514):
             tile = self.calls.put(self.attention_tile(24, 1, 1, size))
             segments = self.calls.put(self.segment(1, 1, 1, size, 0, has_all=False))
             self.calls.call("attention", memory, 1, tile, segments, 1, memory)
 
 
-REFUSED_COUNT = 8
+REFUSED_COUNT = 7
 """Calls of `what_is_refused`, the last of a recording."""
 
 

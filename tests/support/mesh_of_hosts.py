@@ -28,6 +28,7 @@ from tests.support.waiting import wait_until
 
 DESK, PORT, NODE_PORT, RELAYED_PORT = "desk", 29500, 50051, 50061
 LIMIT_SECONDS = 60.0
+TOKEN_SECONDS = 600
 JUST_SECONDS = 1.5
 """Heartbeats come every second."""
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -117,18 +118,13 @@ class MeshOfHosts:
         """Return a node's data directory."""
         return self.shell.home / name
 
-    def alive(self) -> int:
-        """Return how many nodes the coordinator has just heard; one whose cable was mended may not be heard yet.
-
-        Asked from here, since a program for each look delays them.
-        """
-        with suppress(ShardmeshError), OwnerClient(Path(self.state)) as owner:
-            return sum(is_alive(node) and node.silent_seconds < JUST_SECONDS for node in owner.nodes().nodes)
-        return 0
-
     def wait_until_alive(self) -> None:
-        """Wait until the coordinator hears every node."""
-        wait_until(lambda: self.alive() == len(self.nodes), limit_seconds=LIMIT_SECONDS, what="all nodes alive")
+        """Wait until the coordinator has just heard every node; one whose cable was mended may not be heard yet.
+
+        Asked from here and on one channel, since a program, or a channel, for each look delays them.
+        """
+        with OwnerClient(Path(self.state)) as owner:
+            wait_until(lambda: _alive(owner) == len(self.nodes), limit_seconds=LIMIT_SECONDS, what="all nodes alive")
 
     def load(self, model: Path, *options: str) -> str:
         """Load a model; return what was said."""
@@ -163,7 +159,8 @@ class MeshOfHosts:
         self.hosts.close()
 
     def _join(self, name: str) -> None:
-        token = self.cli("mesh", "invite").out.split()[-1]
+        with OwnerClient(Path(self.state)) as owner:
+            token = owner.invite(TOKEN_SECONDS).token
         joined = self.shell.run(
             "shardnode", "join", token, "--name", name, "--data-dir", str(self.data(name)), "--listen",
             f"{self.hosts.address(name)}:{NODE_PORT}", "--no-measure", inside=self._on(name),
@@ -196,3 +193,10 @@ class MeshOfHosts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _alive(owner: OwnerClient) -> int:
+    """Return how many nodes the coordinator has just heard; 0 while it does not answer."""
+    with suppress(ShardmeshError):
+        return sum(is_alive(node) and node.silent_seconds < JUST_SECONDS for node in owner.nodes().nodes)
+    return 0

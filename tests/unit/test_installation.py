@@ -118,6 +118,20 @@ def test_a_card_gets_a_build_that_uses_it(tmp_path: Path, arguments: list[str]) 
     assert "torch_build.py --gpu" in plan(tmp_path, *arguments)
 
 
+@pytest.mark.parametrize(("setting", "code"), [("GPU=", 2), ("GPU=1", 0)])
+def test_only_who_computes_on_a_card_goes_on_without_kernels(tmp_path: Path, setting: str, code: int) -> None:
+    """With no compiler: a node on a card multiplies with torch; for the processor nothing more is downloaded."""
+    plan(tmp_path, "setup")
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    library = f"common/native/matmul.{'dylib' if sys.platform == 'darwin' else 'so'}"
+    finished = subprocess.run(["make", library, setting], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert finished.returncode == code
+    assert ("only nodes with --use-gpu can compute here" in finished.stderr) is (code == 0)
+
+
 def test_what_is_installed_is_not_installed_again(tmp_path: Path) -> None:
     """What changing takes includes what the tests run on, and that what runs."""
     plan(tmp_path, "setup")

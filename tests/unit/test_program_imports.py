@@ -230,3 +230,11 @@ def test_torch_that_is_not_there_is_told_in_one_line(shell: Shell, tmp_path: Pat
     model = write_tiny_checkpoint(tmp_path / "tiny")
     done = shell.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi", *more)
     assert "shardmesh[torch]" in done.error_line("coordinator-cli", EXIT_INPUT)
+
+
+@pytest.mark.parametrize("modules", ["shardnode.run, shardnode.membership.membership, shardnode.membership.join",
+                                     "coordinator.program.daemon"])  # fmt: skip
+def test_programs_that_serve_a_mesh_look_for_nobody(modules: str) -> None:
+    """zeroconf, 4 MB, is for devices that join by its help, and for a coordinator that lets them in."""
+    looked = f"import sys, {modules}\nassert 'zeroconf' not in sys.modules"
+    subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
