@@ -19,9 +19,6 @@ STOP = "stop"
 LENGTH = "length"
 CANCELLED = "cancelled"
 ERROR = "error"
-REPLAYED_ROWS = 32
-"""So many tokens of an answer are computed again at once. The limit is from when torch multiplied more rows, in another
-order of sums; our kernels give each row the bits it had alone, however many there are."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -79,7 +76,7 @@ class Sequence:
         if self.is_prefilling:
             return list(self.prompt_ids[self.computed_count : self.computed_count + most])
         first = self.computed_count - len(self.prompt_ids)
-        return self.generated_ids[first : first + min(most, REPLAYED_ROWS)]
+        return self.generated_ids[first : first + most]
 
     def rotary_length(self, row_count: int) -> int:
         """Return the context length that dynamic rotary scaling takes for the next rows."""

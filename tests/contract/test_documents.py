@@ -62,7 +62,8 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ShippingMesh]:
 
 @pytest.fixture
 def typed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs `coordinator-cli` in this process."""
+    """Return a function that runs `coordinator-cli` in this process; a node that is not there is not waited for."""
+    monkeypatch.setattr("coordinator.membership.reach.REACH_SECONDS", 1.0)
 
     def run(*words: str) -> Finished:
         return run_here("coordinator-cli", list(words), monkeypatch, capsys)

@@ -15,7 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from common.errors import KvBudgetExceeded, NodeFault, ProtocolError
 from coordinator.engine.schedule import Arrived, Cancelled, RanksBack, RanksLost, Run, Schedule, State, SweepDone, Tell
-from coordinator.engine.sequence import CANCELLED, ERROR, LENGTH, REPLAYED_ROWS, STOP, Sequence
+from coordinator.engine.sequence import CANCELLED, ERROR, LENGTH, STOP, Sequence
 from tests.support.simulated_ranks import BOUNDLESS, EOS, SimulatedRanks, make_ledger, make_sequence
 from tests.support.thorough import examples
 
@@ -247,10 +247,10 @@ def test_what_cannot_be_now_is_refused() -> None:
 
 
 @given(prompt_length=st.integers(1, 50), answer_length=st.integers(2, 120), most_rows=st.integers(1, 200))
-def test_a_replay_computes_the_rest_in_groups_of_few_rows_and_tells_nothing_twice(
+def test_a_replay_computes_the_rest_sweep_by_sweep_and_tells_nothing_twice(
     prompt_length: int, answer_length: int, most_rows: int
 ) -> None:
-    """After ranks were lost the prompt is read again, then the answer, at most 32 rows at once, each as it was."""
+    """After ranks were lost the prompt is read again, then the answer, a sweep of rows at once, each as it was."""
     sequence = make_sequence(1, prompt_length, answer_length + 1)
     schedule = running(sequence)
     schedule.handle(RanksLost())
@@ -269,7 +269,7 @@ def test_a_replay_computes_the_rest_in_groups_of_few_rows_and_tells_nothing_twic
         if part.logit_rows:
             break
         assert schedule.handle(SweepDone(predicted={})) == []
-    most = min(most_rows, REPLAYED_ROWS)
-    assert sizes == [most] * (answer_length // most) + [answer_length % most] * bool(answer_length % most)
+    whole, rest = divmod(answer_length, most_rows)
+    assert sizes == [most_rows] * whole + [rest] * bool(rest)
     (told,) = schedule.handle(SweepDone(predicted={1: 7}))
     assert (told.token_id, sequence.finish_reason) == (7, LENGTH)

@@ -11,7 +11,7 @@ import pytest
 
 from common.errors import InputError, PromptTooLong
 from coordinator.engine.sampler import Sampler, SamplingParams
-from coordinator.engine.sequence import LENGTH, REPLAYED_ROWS, STOP, Sequence
+from coordinator.engine.sequence import LENGTH, STOP, Sequence
 
 EOS = 2
 
@@ -97,15 +97,15 @@ def test_the_rotary_length_of_a_prompt_is_the_whole_prompts() -> None:
     assert sequence.rotary_length(1) == 5
 
 
-def test_after_a_loss_the_prompt_is_read_again_and_then_the_answer_in_groups() -> None:
-    """What is computed is all that counts: rows never mix prompt and answer, and of the answer are at most 32."""
+def test_after_a_loss_the_prompt_is_read_again_and_then_the_answer() -> None:
+    """What is computed is all that counts: rows never mix prompt and answer, and are as many as a sweep has."""
     sequence = make_sequence(max_new_tokens=99)
     for token_id in range(100, 170):
         sequence.append(token_id)
     assert (sequence.token_count, sequence.is_behind) == (73, True)
     assert sequence.next_rows(99) == [7, 8, 9]
     sequence.computed_count = 3
-    assert sequence.next_rows(99) == list(range(100, 100 + REPLAYED_ROWS))
+    assert sequence.next_rows(99) == list(range(100, 170))
     assert sequence.next_rows(5) == [100, 101, 102, 103, 104]
     sequence.computed_count = 3 + 69
     assert sequence.next_rows(99) == [169]
