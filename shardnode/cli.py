@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from common.errors import InputError
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
-from common.program.logs import configure_logs
+from common.program.log_options import LogFormatOption
+from common.program.logs import configure_logs, entry
 from common.program.memory_flags import (
     MemoryWindowOption,
     PageCacheOption,
@@ -31,7 +33,13 @@ from common.program.version import VersionOption
 from common.wording import plain
 from shardnode.config import NodeConfig, check_before_start
 
+if TYPE_CHECKING:  # it imports gRPC and numpy, and --help must not wait for that
+    from shardnode.run import RunningNode
+
+log = logging.getLogger(__name__)
+
 SERVES = "without a verb it serves: shardnode --slice-dir DIR, or as a member of a mesh shardnode --config FILE"
+INSECURE = "--insecure: whoever reaches this address sees and changes all traffic"
 MEANT = {
     **dict.fromkeys(("serve", "server", "start", "run", "up", "daemon", "worker"), SERVES),
     **dict.fromkeys(("invite", "init", "nodes", "load", "status"), "on the coordinator's device type coordinator-cli"),
@@ -117,6 +125,7 @@ def serve(
     ] = None,
     version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: LogFormatOption = "text",
 ) -> None:
     """Serve one slice of a model to a coordinator until SIGTERM or Ctrl-C.
 
@@ -126,7 +135,7 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    configure_logs(log_level)
+    configure_logs(log_level, log_format)
     node_config = NodeConfig(
         slice_directory=slice_dir, listen=listen, memory_budget=memory_budget,
         kv_budget_bytes=None if kv_budget_bytes is None else parse_size(kv_budget_bytes, "--kv-budget-bytes"),
@@ -144,14 +153,25 @@ def serve(
 
     node = RunningNode(node_config)
     stop_on_signals(node.stop)
+    (_log_start if log_format == "json" else _tell_start)(node, insecure)
+    node.wait()
+
+
+def _tell_start(node: RunningNode, insecure: bool) -> None:
+    """Say on stderr what this node serves and where."""
     if insecure:
-        print(
-            "shardnode: warning: --insecure: whoever reaches this address sees and changes all traffic", file=sys.stderr
-        )
+        print(plain(f"shardnode: warning: {INSECURE}"), file=sys.stderr)
     print(plain(f"shardnode: serving {node.served} on {node.address}"), file=sys.stderr, flush=True)
     if node.metrics_page is not None:
         print(plain(f"shardnode: metrics on {node.metrics_page.url}"), file=sys.stderr, flush=True)
-    node.wait()
+
+
+def _log_start(node: RunningNode, insecure: bool) -> None:
+    """Have the log say it, which says already what is served: programs read every line there is."""
+    if insecure:
+        log.warning("%s", entry("listening without TLS", error=INSECURE))
+    if node.metrics_page is not None:
+        log.info("%s", entry("serving metrics", address=node.metrics_page.url))
 
 
 @app.command()

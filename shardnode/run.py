@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from common.machine.operating_system import share_heaps
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
+from common.program.logs import entry
 from common.program.metrics_page import MetricsPage
 from common.program.process_series import MemorySeries, make_registry
 from common.program.service_notify import ServiceNotifier
@@ -82,6 +83,8 @@ class RunningNode:
                 self._closers.append(membership.close)
             self._closers.append(lambda: server.stop(LAST_WORDS_SECONDS))
             self.address = server.address
+            name = None if membership is None else membership.peer.name
+            log.info("%s", entry("node has started", node=name, address=self.address, **serving.served()))
             if membership is not None:
                 membership.start(lambda: _presence(config.advertise or server.address, serving, page))
         except BaseException:
@@ -112,7 +115,7 @@ class RunningNode:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"serving on {self.address}")
         close_within(CLOSE_SECONDS, self._drain_and_close)
-        log.info("the node on %s has ended", self.address)
+        log.info("%s", entry("node has ended", address=self.address))
 
     def _drain_and_close(self) -> None:
         self._server.drain(DRAIN_SECONDS)

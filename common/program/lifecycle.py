@@ -23,6 +23,7 @@ from concurrent import futures
 from types import FrameType
 
 from common.errors import EXIT_INTERRUPTED
+from common.program.logs import entry
 
 DRAIN_SECONDS = 20.0
 """How long answers under way may go on once a service is told to end."""
@@ -73,7 +74,7 @@ def stop_on_signals(stop: Callable[[], None]) -> None:
     def wait() -> None:
         is_interrupted = False
         while numbers := reading.recv(1):
-            log.info("told to end by %s", signal.Signals(numbers[0]).name)
+            log.info("%s", entry("told to end", signal=signal.Signals(numbers[0]).name))
             if numbers[0] == signal.SIGINT:
                 if is_interrupted:
                     os._exit(EXIT_INTERRUPTED)
@@ -94,7 +95,7 @@ def close_within(limit_seconds: float, close: Callable[[], None]) -> None:
     futures.wait([closed], limit_seconds)
     faulthandler.cancel_dump_traceback_later()
     if not closed.done():
-        log.error("not everything has closed within %g s; please report it, with what follows", limit_seconds)
+        log.error("%s", entry("not everything has closed; please report it, with what follows", seconds=limit_seconds))
         faulthandler.dump_traceback(sys.stderr, all_threads=True)
         return
     closed.result()

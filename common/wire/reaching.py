@@ -31,7 +31,8 @@ def wait_until_reached(
     Raises: NodeLost: with this complaint, after the limit or when it is gone.
     """
     # Not channel_ready_future, which gRPC looks after five times a second: closing the channel waits for the next look.
-    call = channel.unary_unary(NOBODYS_METHOD).future(b"", timeout=limit_seconds + 1, wait_for_ready=True)
+    method: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(NOBODYS_METHOD)
+    call = method.future(b"", timeout=limit_seconds + 1, wait_for_ready=True)
     with suppress(grpc.RpcError):  # that there is no such method, or what the next call will say as well
         answer_of(call, limit_seconds, complaint, is_gone)
 

@@ -34,6 +34,7 @@ from common.errors import (
     ShardmeshError,
     all_error_classes,
 )
+from common.program.logs import entry
 from common.wire.broken_calls import in_words
 from common.wording import plain
 
@@ -75,7 +76,7 @@ def status_of(error: Exception) -> Status:
     if isinstance(error, ShardmeshError):
         return Status(code=error.status, reason=error.reason, message=_one_line(str(error)))
     error_id = secrets.token_hex(4)
-    log.error("internal error %s", error_id, exc_info=error)
+    log.error("%s", entry("internal error", error_id=error_id), exc_info=error)
     return Status(
         code="INTERNAL", reason=InternalError.reason, message=f"internal error {error_id}; the log there says more"
     )

@@ -99,6 +99,11 @@ class AnswerStream:
             self.tallies.decode.observe(sum(self.timings.seconds_per_token))
             self.tallies.whole.observe(self.timings.total_seconds)
 
+    @property
+    def token_count(self) -> int:
+        """Return how many tokens the answer has so far. From any thread."""
+        return 0 if self.prepared is None else len(self.prepared.sequence.generated_ids)
+
     def cancel(self) -> None:
         """End it within a sweep."""
         self.withdraw(self, "cancelled")

@@ -16,6 +16,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 from common.errors import NodeLost, ShardmeshError, SliceMismatch
+from common.program.logs import entry
 from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
@@ -25,8 +26,7 @@ from coordinator.answering.under_way import UnderWay
 from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, Tell
 from coordinator.engine.sequence import CANCELLED, ERROR, Sequence
 
-PREPARING_THREADS = 2
-END_SECONDS = 3.0
+PREPARING_THREADS, END_SECONDS = 2, 3.0
 BACK_SECONDS = 1.5
 """How long nodes that were lost in the middle of an answer may take to be reached again: together with what it takes to
 find out, below the five seconds in which whoever asked is told."""
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 class Answers:
     """Runs requests. Close it."""
 
-    def __init__(self, source: ModelSource, series: AnswerSeries) -> None:
+    def __init__(self, source: ModelSource, series: AnswerSeries, asked: UnderWay | None = None) -> None:
         self._source, self._series = source, series
         self._changed = threading.Condition()
-        self._asked = UnderWay(series.requests)
+        self._asked = asked or UnderWay(series.requests)
         self._arrived: deque[AnswerStream] = deque()
         self._withdrawn: deque[tuple[AnswerStream, str]] = deque()
         self._removed: set[str] = set()
@@ -246,7 +246,7 @@ class Answers:
 
     def notice(self, text: str) -> None:
         """Tell all who wait of a node that is slow. From any thread, such as the one that looks for them."""
-        log.info("%s", text)
+        log.info("%s", entry("notice", text=text))
         for stream in [*self._running.values(), *self._waiting]:
             stream.put(Notice(text=text))
 
@@ -286,7 +286,7 @@ class Answers:
         return has_worked and bool(self._running) and self._source.may_be_back(model)
 
     def _went_on(self, error: Exception, schedule: Schedule, *, was_resting: bool) -> None:
-        log.warning("%s; it was reached again, and what was computed there is computed again", error)
+        log.warning("%s", entry("answers go on", requests=self._asked.names(), error=error))
         if not was_resting:
             self._series.requests.replayed.value += len(schedule.sequences(State.REPLAYING))
             self.notice(f"{error}; it is there again, and the answer goes on")

@@ -17,6 +17,8 @@ from coordinator.answering.requests import Ask, prepare
 from coordinator.answering.run_options import RunOptions
 from coordinator.engine.schedule import Schedule
 from coordinator.models.records import LoadedModel, LoadedModels
+from coordinator.ranks.round_watch import RoundWatch
+from coordinator.ranks.trace_watch import TraceWatch
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
@@ -51,10 +53,13 @@ class MeshModels:
 
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
-        backend: str = "native", explaining: Explaining | None = None,
+        backend: str = "native", explaining: Explaining | None = None, watch: RoundWatch | None = None,
+        trace: TraceWatch | None = None,
     ) -> None:  # fmt: skip
-        """Args: explaining: is told of each model that is opened."""
-        self._explaining = explaining or Explaining()
+        """Args: explaining: is told of each model that is opened; watch, trace: of the rounds of all, for who looks
+        on."""
+        self._explaining, self._watch = explaining or Explaining(), watch or RoundWatch()
+        self._trace = trace or TraceWatch()
         self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
         self._wire_dtype, self._backend = wire_dtype, backend
         self._lock = threading.Lock()
@@ -74,17 +79,16 @@ class MeshModels:
             weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
             wire_dtype=self._wire_dtype, backend=self._backend, reach_seconds=reach_seconds,
         )  # fmt: skip
-        warned = _told_what_to_do(told)
         try:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time
                 self._have_served(model)
             try:
-                return self._explained(OpenModel(model, run, None, self._series, warned, schedule), model)
+                return self._opened(model, run, schedule, told)
             except SliceMismatch:  # a load has had a node serve another one meanwhile
                 if self._models.find(model.name) != model:
                     raise
                 self._have_served(model)
-                return self._explained(OpenModel(model, run, None, self._series, warned, schedule), model)
+                return self._opened(model, run, schedule, told)
         except NoSuchNode as error:
             raise self.without_node(model, str(error)) from error
 
@@ -98,8 +102,12 @@ class MeshModels:
         return NoSuchNode(f"{what}; {model.name} needs it, so load the model again: coordinator-cli load {source} "
                           f"--name {model.name}")  # fmt: skip
 
-    def _explained(self, opened: OpenModel, model: LoadedModel) -> OpenModel:
+    def _opened(self, model: LoadedModel, run: RunOptions, schedule: Schedule, told: Told) -> OpenModel:
+        opened = OpenModel(model, run, None, self._series, _told_what_to_do(told), schedule)
         self._explaining.opened(model.name, opened.engine.ranks.path, self._wire_dtype)
+        for watch in (self._watch, self._trace):
+            opened.engine.ranks.observers.append(watch.observer(model.name, model.node_names))
+        opened.engine.swept.append(self._trace.swept)
         return opened
 
     def _have_served(self, model: LoadedModel) -> None:

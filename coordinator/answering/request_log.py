@@ -18,7 +18,7 @@ def tell_log(stream: AnswerStream, end: Ended | Exception) -> None:
     """Write down how a request ended; not of this program's own user, who is told once."""
     if not stream.ask.who:
         return
-    about: dict[str, object] = {"who": stream.ask.who}
+    about: dict[str, object] = {"request": stream.ask.request_id, "who": stream.ask.who}
     if stream.prepared is not None:
         sequence = stream.prepared.sequence
         about |= {

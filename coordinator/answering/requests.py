@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.errors import InputError
+from common.program.request_id import new_request_id
 from coordinator.engine.sequence import Sequence
 from coordinator.engine.timings import Timings
 
@@ -49,6 +50,8 @@ class Ask:
     ignore_eos: bool = False
     who: str = ""
     """Who asks, for the log of a program that serves others; empty: its own user."""
+    request_id: str = field(default_factory=new_request_id)
+    """What it is called in the logs of all programs: as whoever asks calls it, or made up."""
 
     def __post_init__(self) -> None:
         if self.prompt and self.messages:
@@ -120,6 +123,7 @@ def prepare(ask: Ask, tokenizer: Tokenizer, spec: ModelSpec) -> Sequence:
     sequence = Sequence(
         sequence_id=0, prompt_ids=tuple(_prompt_ids(ask, tokenizer)), max_new_tokens=ask.most_tokens,
         eos_ids=frozenset() if ask.ignore_eos else tokenizer.eos_ids, sampler=Sampler(ask.sampling, ask.seed),
+        request_id=ask.request_id,
     )  # fmt: skip
     sequence.check_fits(spec.max_position_count)
     if (largest := max(sequence.prompt_ids)) >= spec.vocab_size:

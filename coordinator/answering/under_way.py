@@ -11,7 +11,7 @@ import logging
 import threading
 
 from common.errors import NodeError, QueueFull
-from common.wording import counted
+from common.program.logs import entry
 from coordinator.answering.answer_stream import AnswerStream, Ended
 from coordinator.answering.request_log import tell_log
 from coordinator.answering.request_series import MOST_ASKED, RequestSeries
@@ -29,6 +29,7 @@ class UnderWay:
         self._streams: set[AnswerStream] = set()
         self._is_refusing = False
         self._closing = "the coordinator has ended; ask again when it is back"
+        self._ended_token_count = 0
 
     def add(self, stream: AnswerStream) -> None:
         """Take one more. Raises: QueueFull: too many are under way; NodeError: the program is ending."""
@@ -50,6 +51,7 @@ class UnderWay:
             if stream not in self._streams:
                 return False
             self._streams.remove(stream)
+            self._ended_token_count += stream.token_count
             tell_log(stream, end)  # before anybody can ask what there is of it
             self._count(stream, end)
             stream.put(end)
@@ -68,6 +70,15 @@ class UnderWay:
         with self._changed:
             return list(self._streams)
 
+    def token_count(self) -> int:
+        """Return the tokens of all answers so far, those that have ended included."""
+        with self._changed:
+            return self._ended_token_count + sum(stream.token_count for stream in self._streams)
+
+    def names(self) -> str:
+        """Return what the requests under way are called, as an entry of the log names them."""
+        return ",".join(stream.ask.request_id for stream in self.all())
+
     def refuse_new(self) -> None:
         """Take no more from now on."""
         with self._changed:
@@ -78,19 +89,16 @@ class UnderWay:
         self.refuse_new()
         with self._changed:
             if self._streams:
-                log.info("ending: %s may take %g s more", self._counted(), limit_seconds)
+                log.info("%s", entry("ending", answers=len(self._streams), most_seconds=limit_seconds))
             are_done = self._changed.wait_for(lambda: not self._streams, limit_seconds)
             if not are_done:
                 self._closing = (f"the coordinator was told to end, and the answer was not complete within "
                              f"{limit_seconds:g} s; ask again when it is back")  # fmt: skip
                 log.warning(
-                    "ending: %s, not complete after %g s, end now and are told why", self._counted(), limit_seconds
+                    "%s", entry("ending what is not complete", answers=len(self._streams), seconds=limit_seconds)
                 )
         return are_done
 
     def closing(self) -> NodeError:
         """Return what those are told that the end of the program ends."""
         return NodeError(self._closing)
-
-    def _counted(self) -> str:
-        return f"{counted(len(self._streams), 'answer')} under way"

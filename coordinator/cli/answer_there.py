@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc
 
 from common.errors import NodeLost, ShardmeshError
+from common.program.request_id import REQUEST_ID_KEY
 from common.trust.tls import secure_channel
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import channel_options, error_from_rpc
@@ -27,11 +28,12 @@ COORDINATOR = "the coordinator"
 
 def ask_coordinator(
     address: str, state_directory: Path, request: generation_pb2.GenerateRequest, screen: AnswerScreen, *,
-    json_output: bool,
+    json_output: bool, request_id: str = "",
 ) -> None:  # fmt: skip
     """Send one request and write its answer.
 
-    Args: address: host:port, over mutual TLS with the identity in `state_directory`; or unix:/path of its socket.
+    Args: address: host:port, over mutual TLS with the identity in `state_directory`; or unix:/path of its socket;
+    request_id: what logs are to call it; empty: what the coordinator makes up.
     Raises: NodeLost: nobody answers there; what the coordinator answers instead of text.
     """
     if address.startswith("unix:"):
@@ -45,7 +47,8 @@ def ask_coordinator(
             channel, REACH_SECONDS,
             f"no coordinator of this mesh answers at {address}; is it running, and is the address right?",
         )  # fmt: skip
-        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request)
+        named = ((REQUEST_ID_KEY, request_id),) if request_id else ()
+        stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, metadata=named)
         try:
             answer = write_events(_events(stream), screen)
         finally:

@@ -12,6 +12,7 @@ from common.compute.backend import check_backend
 from common.machine.operating_system import share_heaps
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
+from common.program.log_options import LogFormatOption
 from common.program.logs import configure_logs
 from common.program.metrics_flags import MetricsListenOption, MetricsPortOption, MetricsTokenOption
 from common.program.options_file import use_options_file
@@ -59,12 +60,13 @@ def coordinate(
     backend: BackendOption = "native",
     version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
+    log_format: LogFormatOption = "text",
 ) -> None:
     """Keep a mesh of devices together until SIGTERM or Ctrl-C: let them in, hear them, know where each one is.
 
     Make the mesh first: coordinator-cli mesh init. Then: coordinator --master-ip 0.0.0.0
     """
-    configure_logs(log_level)
+    configure_logs(log_level, log_format)
     wire_item_bytes(wire_dtype)  # refuses what cannot be now, not when somebody asks a model
     check_backend(backend)
     # Here and not at the top: --help must not wait for gRPC.
@@ -77,10 +79,11 @@ def coordinate(
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
     )  # fmt: skip
     stop_on_signals(running.stop)
-    where = f"coordinator: mesh {running.mesh_name} on {running.address}"
-    print(plain(f"{where}; let a device in with `coordinator-cli mesh invite`"), file=sys.stderr, flush=True)
-    if running.metrics_page is not None:
-        print(plain(f"coordinator: metrics on {running.metrics_page.url}"), file=sys.stderr, flush=True)
+    if log_format == "text":  # else the log says so, and is all that there is
+        where = f"coordinator: mesh {running.mesh_name} on {running.address}"
+        print(plain(f"{where}; let a device in with `coordinator-cli mesh invite`"), file=sys.stderr, flush=True)
+        if running.metrics_page is not None:
+            print(plain(f"coordinator: metrics on {running.metrics_page.url}"), file=sys.stderr, flush=True)
     running.wait()
 
 

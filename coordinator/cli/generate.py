@@ -21,6 +21,7 @@ from common.program.memory_flags import (
 )
 from common.program.path_options import address_option, path_option
 from common.program.program_start import has_begun
+from common.program.request_id import check_request_id, new_request_id
 from common.program.sizes import parse_size
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.early import check_answer, check_cut, check_listeners
@@ -104,6 +105,10 @@ def generate(
     state_dir: Annotated[
         Path | None, path_option(help="Where the mesh of --nodes or --coordinator is kept.", show_default=False)
     ] = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(help="What logs of all programs call this request; made up by default.", show_default=False),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
     ] = False,
@@ -128,6 +133,8 @@ def generate(
     With --coordinator a running coordinator answers, with a model that was loaded onto its mesh.
     """
     configure_logs(log_level)
+    if request_id is not None:
+        check_request_id(request_id)
     screen = AnswerScreen(is_quiet=json_output)
     if coordinator is not None:
         _ask(
@@ -162,7 +169,7 @@ def generate(
     ask = Ask(
         prompt="" if chat else text, messages=(Message(role="user", content=text),) if chat else (),
         sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p), seed=seed, most_tokens=length,
-        stop=tuple(stop or ()), ignore_eos=ignore_eos,
+        stop=tuple(stop or ()), ignore_eos=ignore_eos, request_id=request_id or new_request_id(),
     )  # fmt: skip
     addresses: list[str] = []
     mesh = None
@@ -211,7 +218,7 @@ MOST_K = (1 << 31) - 1
 """Of a message; more is as good as all, as it is in any vocabulary."""
 ASKED = {
     "coordinator", "state_dir", "model", "prompt", "prefix", "chat", "length", "temperature", "k", "p", "seed",
-    "ignore_eos", "stop", "json_output", "log_level",
+    "ignore_eos", "stop", "request_id", "json_output", "log_level",
 }  # fmt: skip
 """What a running coordinator may be asked; the other options are of nodes that this command starts or reaches."""
 
@@ -236,7 +243,12 @@ def _ask(context: typer.Context, screen: AnswerScreen, address: str, state_dir: 
         raise InputError(f"--length, --k or --seed is out of range: {error}") from error
     with screen:
         ask_coordinator(
-            address, state_dir or default_state_directory(), message, screen, json_output=context.params["json_output"]
+            address,
+            state_dir or default_state_directory(),
+            message,
+            screen,
+            json_output=context.params["json_output"],
+            request_id=context.params["request_id"] or "",
         )
 
 

@@ -29,6 +29,8 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "doctor": lambda: import_module("coordinator.cli.doctor").doctor,
     "why": lambda: import_module("coordinator.cli.why").why,
     "status": lambda: import_module("coordinator.cli.status").status,
+    "trace": lambda: import_module("coordinator.cli.trace").trace,
+    "top": lambda: import_module("coordinator.cli.top").top,
 }
 MESH_VERBS: dict[str, Callable[[], Verb]] = {
     "init": lambda: import_module("coordinator.cli.mesh_init").init,

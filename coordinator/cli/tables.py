@@ -50,18 +50,25 @@ def screen(*, to_stderr: bool = False) -> Console:
     )  # fmt: skip
     if not console.is_terminal and not os.environ.get("COLUMNS", "").isdecimal():
         console.width = ENDLESS
-    console.width = max(console.width, LEAST_WIDTH)
+    elif console.width < LEAST_WIDTH:  # else it goes on to be as wide as its terminal is then
+        console.width = LEAST_WIDTH
     return console
 
 
 def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, to_stderr: bool = False) -> None:
     """Print rows under the titles of their columns; the first column says what a row is about."""
     console = screen(to_stderr=to_stderr)
+    for line in table_lines(console, columns, rows):
+        console.print(line, soft_wrap=True)
+
+
+def table_lines(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> list[Text]:
+    """Return a table's lines, none of them wider than the console."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = _widths(columns, cells, console.width - GAP * (len(columns) - 1))
     if widths is None:
-        _show_paragraphs(console, columns, cells)
-        return
+        return _paragraphs(console, columns, cells)
+    lines = []
     titles = [Text(column.title, style=TITLE_STYLE) for column in columns]
     for row in (titles, *cells):
         parts = [value.wrap(console, width) for value, width in zip(row, widths, strict=True)]
@@ -77,7 +84,8 @@ def show_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, to_s
                 line.append_text(Text.assemble(blank, text) if column.is_number else Text.assemble(text, blank))
                 line.append(" " * GAP)
             line.rstrip()
-            console.print(line, soft_wrap=True)
+            lines.append(line)
+    return lines
 
 
 def _cell(value: str) -> Text:
@@ -105,20 +113,23 @@ def _cells_width(rows: Sequence[Sequence[Text]], index: int) -> int:
     return max((row[index].cell_len for row in rows), default=0)
 
 
-def _show_paragraphs(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> None:
-    """Print each row as its name, and below it what is known, by title."""
+def _paragraphs(console: Console, columns: Sequence[Column], rows: Sequence[Sequence[Text]]) -> list[Text]:
+    """Return each row as its name, and below it what is known, by title."""
     width = console.width - GAP
+    shown: list[Text] = []
     for name, *values in rows:
-        console.print(Text(name.plain, style=f"{TITLE_STYLE} {name.style}".strip()), overflow="fold")
+        title = Text(name.plain, style=f"{TITLE_STYLE} {name.style}".strip())
+        shown += title.wrap(console, console.width, overflow="fold")
         known = [(column.title, value) for column, value in zip(columns[1:], values, strict=True)
                  if value.plain != NOTHING]  # fmt: skip
         lines = [Text()]
-        for index, (title, value) in enumerate(known):
-            part = Text.assemble(f"{title} ", value, ";" if index + 1 < len(known) else "")
+        for index, (title_text, value) in enumerate(known):
+            part = Text.assemble(f"{title_text} ", value, ";" if index + 1 < len(known) else "")
             if lines[-1] and lines[-1].cell_len + 1 + part.cell_len > width:
                 lines.append(Text())
             lines[-1] = Text.assemble(lines[-1], " ", part) if lines[-1] else part
         for line in lines:
             for piece in line.wrap(console, width, overflow="fold"):
                 piece.rstrip()
-                console.print(Text.assemble(" " * GAP, piece))
+                shown.append(Text.assemble(" " * GAP, piece))
+    return shown

@@ -10,6 +10,7 @@ Threads: one; whoever calls `step` owns the engine. Between two sweeps it waits 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from common.model.sweep_size import rows_per_sweep
@@ -23,7 +24,7 @@ from coordinator.engine.sequence import Sequence
 from coordinator.engine.sweep_series import SweepSeries
 from coordinator.ranks.layer_pass import Passed, layer_pass
 from coordinator.ranks.ranks import Ranks
-from coordinator.ranks.sweep import Sweep
+from coordinator.ranks.sweep import Sweep, Swept, SweptRows
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -56,6 +57,8 @@ class Engine:
         self._most_rows = rows_per_sweep(self._spec.hidden_size)
         self._sweep_id = 0
         self._series, self._prompt_tokens = series or SweepSeries(), prompt_tokens or Tally()
+        self.swept: list[Callable[[Swept], None]] = []
+        """Called with each sweep that is over, in the engine's thread, once its rounds have been looked at."""
         self.reading = Reading(self._spec.layer_count)
         ranks.observers.append(self.reading.observe)
         self.impossible = schedule.handle(RanksBack(ledger=_ledger(ranks)))
@@ -95,11 +98,15 @@ class Engine:
         self.ranks.path.begin(len(token_ids))
         hidden = self._ends.embed(token_ids)
         passed = self._layers.run(self._sweep(run), hidden)
+        headed = time.perf_counter()
         done = self._predict(run, passed)
-        seconds = time.perf_counter() - started
-        self.ranks.path.swept(seconds, row_count=len(token_ids), token_count=len(done.predicted))
-        self._count(run, done, seconds)
-        return self.schedule.handle(done)
+        finished = time.perf_counter()
+        self.ranks.path.swept(finished - started, row_count=len(token_ids), token_count=len(done.predicted))
+        self._count(run, done, finished - started)
+        told = self.schedule.handle(done)
+        if self.swept:
+            self._tell_swept(run, started, headed, finished)
+        return told
 
     def settle(self) -> None:
         """Have every rank forget what has ended, and wait until it has. Raises: NodeError."""
@@ -123,7 +130,8 @@ class Engine:
             changes = shard_pb2.SequenceChanges(closed=run.closes)
             for sequence in run.opens:
                 changes.opened.add(
-                    sequence_id=sequence.sequence_id, position_capacity=sequence.position_capacity
+                    sequence_id=sequence.sequence_id, position_capacity=sequence.position_capacity,
+                    request_id=sequence.request_id,
                 )  # fmt: skip
         return Sweep(sweep_id=self._sweep_id, segments=segments, changes=changes)
 
@@ -150,6 +158,13 @@ class Engine:
             self.times.head += elapsed
             self._series.head_seconds.observe(elapsed)
         return SweepDone(predicted=predicted, spoiled=spoiled)
+
+    def _tell_swept(self, run: Run, started: float, headed: float, finished: float) -> None:
+        rows = tuple(
+            SweptRows(part.sequence.request_id, len(part.token_ids), part.sequence.finish_reason) for part in run.parts
+        )
+        for told in self.swept:
+            told(Swept(self._sweep_id, started, headed, finished, rows))
 
     def _count(self, run: Run, done: SweepDone, seconds: float) -> None:
         self.times.sweep_count += 1

@@ -33,6 +33,8 @@ class Sequence:
     sampler: Sampler
     generated_ids: list[int] = field(default_factory=list)
     computed_count: int = 0
+    request_id: str = ""
+    """What its request is called in the nodes' logs; empty: nothing."""
     begun_at: float | None = None
     """When its first rows went to nodes (time.perf_counter); None: it waits."""
     finish_reason: str | None = None

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 from zeroconf import Error, ServiceInfo, Zeroconf
 
+from common.program.logs import entry
 from common.wire.mdns import SERVICE_TYPE
 
 log = logging.getLogger(__name__)
@@ -46,4 +47,4 @@ class Announcement:
             self._zeroconf = Zeroconf(interfaces=self._addresses)
             self._zeroconf.register_service(self._info)
         except (OSError, Error) as error:  # no multicast here: tokens with addresses work all the same
-            log.warning("devices cannot find this coordinator by themselves: %s", error)
+            log.warning("%s", entry("devices cannot find this coordinator by themselves", error=error))

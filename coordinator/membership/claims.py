@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 
 from common.errors import NotTrusted
+from common.program.logs import entry
 
 FRESH_SECONDS = 3.0
 """A node that was heard so lately is still there, as far as anybody can tell; heartbeats come every second."""
@@ -41,9 +42,10 @@ class Claims:
         replaced, at = self._replaced.get(name, ("", 0.0))
         if replaced == address and self._clock() - at < RETURN_SECONDS:
             self._refused[name] = known_address
-            log.warning("two devices say that they are %s, at %s and %s; the second is not heard: was a data directory "
-                        "copied? Let it join anew, with a name of its own", name, address, known_address
-                        )  # fmt: skip
+            log.warning("%s", entry(
+                "two devices say that they are one node", node=name, address=address, not_heard_address=known_address,
+                remedy="was a data directory copied? Let the second join anew, with a name of its own",
+            ))  # fmt: skip
         else:
             self._replaced[name] = (known_address, self._clock())
             self._refused.pop(name, None)

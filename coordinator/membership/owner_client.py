@@ -117,6 +117,14 @@ class OwnerClient:
         )
         return list(response.loads)
 
+    def overview(self) -> observe_pb2.OverviewResponse:
+        """Return how nodes and requests stand now. Raises: NodeLost, NodeTimeout: no coordinator runs, or answers."""
+        request = observe_pb2.OverviewRequest()
+        response: observe_pb2.OverviewResponse = self._ask(
+            lambda: self._observed.Overview(request, timeout=LIMIT_SECONDS)
+        )
+        return response
+
     def explain(self, seconds: float) -> observe_pb2.ExplainResponse:
         """Return where the time of the last seconds' sweeps went. Raises: InputError; NodeLost."""
         request = observe_pb2.ExplainRequest(seconds=seconds)
@@ -124,6 +132,16 @@ class OwnerClient:
             lambda: self._observed.Explain(request, timeout=LIMIT_SECONDS)
         )  # fmt: skip
         return response
+
+    def trace(self, seconds: float) -> Iterator[observe_pb2.TraceResponse]:
+        """Yield the sweeps of the next seconds. Raises: InputError, ResourceError; NodeLost."""
+        stream = self._observed.Trace(observe_pb2.TraceRequest(seconds=seconds))
+        try:
+            yield from stream
+        except grpc.RpcError as error:
+            raise _in_its_words(error) from error
+        finally:
+            stream.cancel()
 
     def _ask(self, call: Callable[[], Answer]) -> Answer:
         try:

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta, timezone
 import grpc
 
 from common.errors import InputError, NotTrusted, SliceMismatch
+from common.program.logs import entry
 from common.trust.certificates import (
     LEAF_LIFETIME,
     NODE,
@@ -66,7 +67,7 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
         issued = members.admit(
             request.name, request.secret, key_hash, device, lambda: _issued(self._state.authority, asked, peer)
         )
-        log.info("%s joined", request.name)
+        log.info("%s", entry("node joined", node=request.name))
         return mesh_pb2.JoinResponse(
             certificate=issued.certificate, mesh_port=self._mesh_port, mesh_name=self._state.name
         )
@@ -111,7 +112,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         asked = request.certificate_request
 
         def issue() -> Issued:
-            log.info("%s gets a new certificate", member.name)
+            log.info("%s", entry("certificate renewed", node=member.name))
             return _issued(self._state.authority, asked, peer)
 
         shown = serial_of(caller_certificate(context))
@@ -186,7 +187,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         finally:  # also where it is so, but not yet sure to be on the disk
             if all(member.name != request.name for member in self._state.members.all()):
                 self._removed(request.name)
-        log.info("%s was removed", request.name)
+        log.info("%s", entry("node removed", node=request.name))
         return mesh_pb2.RemoveNodeResponse()
 
     @guarded

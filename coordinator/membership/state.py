@@ -13,6 +13,7 @@ from pathlib import Path
 from common.errors import InputError, NotTrusted, ShardmeshError
 from common.machine.durable_files import replace_private
 from common.machine.state_directory import check_own, state_directory
+from common.program.logs import entry
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -99,7 +100,7 @@ class MeshState:
                 except (
                     ShardmeshError
                 ) as error:  # nodes ask who signed it, not which it is: the next start makes another
-                    log.warning("the coordinator's new certificate is used and not kept: %s", error)
+                    log.warning("%s", entry("own certificate is used and not kept", error=error))
             return self._identity
 
 

@@ -33,6 +33,8 @@ class LoadOrder:
     """Empty: the model's own."""
     verify: bool
     state_directory: str
+    log_format: str = "text"
+    """Of the lines that it writes into the program's log."""
 
     def line(self) -> bytes:
         """Return it as it travels."""

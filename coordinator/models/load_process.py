@@ -144,11 +144,11 @@ def main() -> None:
     """Do the load that the program orders."""
     news = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not get between
-    configure_logs("warning")
     be_first_to_go()
     teller, may_go = Teller(news), threading.Event()
     program = sys.stdin.buffer
     order = LoadOrder.of_line(program.readline())
+    configure_logs("warning", order.log_format)
     threading.Thread(target=_obey, args=(program, may_go), name="lifeline", daemon=True).start()
     try:
         run(order, teller, may_go)

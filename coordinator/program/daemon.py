@@ -24,6 +24,7 @@ import grpc
 from common.errors import AddressInUse, InputError, NodeError, NotTrusted, ShardmeshError
 from common.machine.state_directory import check_own
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
+from common.program.logs import entry
 from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
@@ -36,14 +37,20 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
+from coordinator.models.records import LoadedModels
+from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
 from coordinator.program.door import EVERYWHERE, Door
-from coordinator.program.explain_service import ExplainServicer
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
+from coordinator.program.node_looks import NodeLooks
 from coordinator.program.node_watch import NodeWatch
+from coordinator.program.observe_service import ObserveServicer
+from coordinator.program.overview import Overviews
 from coordinator.program.program_series import ProgramSeries
+from coordinator.program.spans import Spans, sampled_share, spans_wanted
+from coordinator.program.tracing import Tracing
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,
@@ -99,7 +106,10 @@ class Coordinator:
         self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
         discovery_file = discovery_file or targets.default_file(state_directory)
         self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)
-        self._watch = NodeWatch(mesh.nodes, self._targets.update)
+        records = LoadedModels(state_directory)
+        self._watch = NodeWatch(mesh.nodes, lambda node: served_by(node, models_of(records)), self._targets.update)
+        self._looks = NodeLooks(mesh.nodes, mesh.channel)
+        self._spans: Spans | None = None
         self.metrics_page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
@@ -109,6 +119,8 @@ class Coordinator:
                     series.registry, place, self._metrics_door(place, metrics_token_file),
                     {targets.PAGE: self._targets.page},
                 )  # fmt: skip
+            if spans_wanted():
+                self._spans = Spans(self._generator.trace, self._state.name, sampled_share())
             self._listen(owner, members, address)
         except BaseException:
             self.close()
@@ -136,7 +148,9 @@ class Coordinator:
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(asked_by_user, owner)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelServicer(self._worker), owner)
-        observe_pb2_grpc.add_ObserveServiceServicer_to_server(ExplainServicer(self._generator.explaining), owner)
+        overviews = Overviews(self._state, self._generator, self._looks)
+        observing = ObserveServicer(self._generator.explaining, overviews, Tracing(self._generator.trace))
+        observe_pb2_grpc.add_ObserveServiceServicer_to_server(observing, owner)
         # gRPC takes over a socket that lies there, a living coordinator's too: hence the lock.
         bind(owner, f"unix:{self._state.directory / SOCKET_FILE}")
         for server in self._servers:
@@ -144,6 +158,7 @@ class Coordinator:
         self._standard.serving()
         door.start()
         self._watch.start()
+        log.info("%s", entry("coordinator has started", mesh=self.mesh_name, address=self.address))
 
     @property
     def mesh_name(self) -> str:
@@ -157,7 +172,7 @@ class Coordinator:
         """Serve until `stop`, then drain and close; systemd, where it started us, hears of it."""
         ServiceNotifier().run(self._stopping, self._is_alive, f"mesh {self.mesh_name} on {self.address}")
         close_within(CLOSE_SECONDS, self._drain_and_close)
-        log.info("mesh %s: the coordinator has ended", self.mesh_name)
+        log.info("%s", entry("coordinator has ended", mesh=self.mesh_name))
 
     def _drain_and_close(self) -> None:
         """Go on hearing members, whose answers are under way, until these have ended; nothing new begins."""
@@ -189,6 +204,7 @@ class Coordinator:
         self._stopping.set()
         self._worker.close()
         self._watch.close()
+        self._looks.close()
         door, self._door = self._door, None
         door_ended = None
         if door is not None:
@@ -198,6 +214,9 @@ class Coordinator:
             if ending is not None:
                 ending.wait(LAST_WORDS_SECONDS + 1)
         self._generator.close()
+        spans, self._spans = self._spans, None
+        if spans is not None:
+            spans.close()
         if self.metrics_page is not None:
             self.metrics_page.close()
             self.metrics_page = None

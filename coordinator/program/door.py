@@ -17,6 +17,7 @@ import grpc
 import psutil
 
 from common.errors import AddressInUse, InputError
+from common.program.logs import entry
 from common.trust.tls import open_server_credentials
 from common.wire.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
 from coordinator.membership.invites import Invites
@@ -129,7 +130,7 @@ class Door:
     def _tell(self, trouble: str) -> None:
         """Log a trouble when it begins, not every second."""
         if trouble != self._trouble:
-            log.warning("%s", trouble)
+            log.warning("%s", entry("door for devices is closed", error=trouble))
         self._trouble = trouble
 
     def _reachable_hosts(self) -> list[str]:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,38 @@ import grpc
 
 from common.errors import NodeError, ShardmeshError
 from common.program.logs import entry
+from common.program.request_id import REQUEST_ID_KEY, taken_request_id
 from common.wire.rpc import abort_with, guarded
 from coordinator.answering.explaining import Explaining
 from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModels
+from coordinator.ranks.round_watch import RoundWatch
+from coordinator.ranks.trace_watch import TraceWatch
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
     from coordinator.answering.answer_series import AnswerSeries
+    from coordinator.answering.answer_stream import AnswerStream
     from coordinator.answering.answers import Answers
     from coordinator.answering.requests import Ask, Event
+    from coordinator.answering.under_way import UnderWay
 
 MOST_LETTERS = 100
 """Of a name that somebody asks for, in the log."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswersUnderWay:
+    """Requests as somebody who looks on finds them."""
+
+    streams: Sequence[AnswerStream] = ()
+    """Those that have not ended, in the order in which they came."""
+    most: int = 0
+    """That may be under way at once; 0 before the first one came."""
+    token_count: int = 0
+    """Of all answers so far."""
 
 
 class Generator:
@@ -42,9 +60,10 @@ class Generator:
     ) -> None:  # fmt: skip
         self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
         self._mesh, self._series = mesh, series
-        self.explaining = Explaining()
+        self.explaining, self.watch, self.trace = Explaining(), RoundWatch(), TraceWatch()
         self._lock = threading.Lock()
         self._answers: Answers | None = None
+        self._asked: UnderWay | None = None
         self._answering: Counter[str] = Counter()
         self._is_closed = False
 
@@ -55,10 +74,13 @@ class Generator:
         # Here and not at the top: a coordinator without a model has no use for what comes with it.
         from coordinator.answering.requests import Failed, Started
 
+        request_id = taken_request_id(_given_request_id(context))
+        context.send_initial_metadata(((REQUEST_ID_KEY, request_id),))
         try:
-            stream = self._started().ask(self._ask_of(request))
+            stream = self._started().ask(self._ask_of(request, request_id))
         except ShardmeshError as error:
-            log.warning("%s", entry("request refused", model=request.model[:MOST_LETTERS] or None, reason=error.reason))
+            log.warning("%s", entry("request refused", request=request_id, model=request.model[:MOST_LETTERS] or None,
+                                    reason=error.reason))  # fmt: skip
             raise
         if not context.add_callback(stream.cancel):
             stream.cancel()  # the caller has gone already
@@ -73,6 +95,16 @@ class Generator:
                 yield _response(event)
         finally:
             self._count(model, -1)
+
+    def under_way(self) -> AnswersUnderWay:
+        """Return the requests that have not ended."""
+        from coordinator.answering.request_series import MOST_ASKED
+
+        asked = self._asked
+        if asked is None:
+            return AnswersUnderWay(most=MOST_ASKED)
+        streams = sorted(asked.all(), key=lambda stream: stream.asked_at)
+        return AnswersUnderWay(streams=streams, most=MOST_ASKED, token_count=asked.token_count())
 
     def nodes_in_use(self, other_than: str) -> set[str]:
         """Return the nodes on which another model than this one answers at this moment."""
@@ -101,9 +133,9 @@ class Generator:
         if self._answers is not None:
             self._answers.close()
 
-    def _ask_of(self, request: generation_pb2.GenerateRequest) -> Ask:
+    def _ask_of(self, request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
         try:
-            return _ask_of(request)
+            return _ask_of(request, request_id)
         except ShardmeshError as error:
             self._series.requests.refused(request.model, error)
             raise
@@ -115,19 +147,34 @@ class Generator:
     def _started(self) -> Answers:
         from coordinator.answering.answers import Answers
         from coordinator.answering.model_source import MeshModels
+        from coordinator.answering.under_way import UnderWay
 
         with self._lock:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
                 source = MeshModels(
-                    self._state_directory, self._mesh, self._series, self._wire_dtype, self._backend, self.explaining
+                    self._state_directory,
+                    self._mesh,
+                    self._series,
+                    self._wire_dtype,
+                    self._backend,
+                    self.explaining,
+                    self.watch,
+                    self.trace,
                 )
-                self._answers = Answers(source, self._series)
+                self._asked = UnderWay(self._series.requests)
+                self._answers = Answers(source, self._series, self._asked)
             return self._answers
 
 
-def _ask_of(request: generation_pb2.GenerateRequest) -> Ask:
+def _given_request_id(context: grpc.ServicerContext) -> str:
+    """Return what the caller calls its request; empty: nothing, or what is no text."""
+    given = dict(context.invocation_metadata()).get(REQUEST_ID_KEY, "")
+    return given if isinstance(given, str) else ""
+
+
+def _ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
     """Return what a message asks. Raises: InputError: a value out of its range."""
     from coordinator.answering.requests import Ask, Message
     from coordinator.engine.sampler import SamplingParams
@@ -138,7 +185,7 @@ def _ask_of(request: generation_pb2.GenerateRequest) -> Ask:
         messages=(Message(role="user", content=request.prompt),) if request.chat else (),
         sampling=SamplingParams(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p),
         seed=request.seed, most_tokens=request.length, stop=tuple(request.stop), ignore_eos=request.ignore_eos,
-        who="the mesh's owner",
+        who="the mesh's owner", request_id=request_id,
     )  # fmt: skip
 
 

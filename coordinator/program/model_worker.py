@@ -26,6 +26,7 @@ from common.errors import (
     ShardmeshError,
 )
 from common.machine.durable_files import failure_to_write
+from common.program.logs import entry, log_format
 from common.weights.slice_description import SliceDescription
 from common.wire.rpc import status_of
 from coordinator.membership.reach import MeshAccess
@@ -141,7 +142,9 @@ class ModelWorker:
             if not load.wait(CLOSE_SECONDS):  # a node does not answer; who watches does not have to wait for that
                 load.end(load.stop_reason)
         if unloading is not None and wait([unloading[1]], 0 if load is not None else CLOSE_SECONDS).not_done:
-            log.warning("%s: a node does not answer; unload it again when the coordinator is back", unloading[0])
+            log.warning("%s", entry("unload not done", model=unloading[0], reason=NodeError.reason,
+                                    error="a node does not answer; unload it again when the coordinator is back")
+                        )  # fmt: skip
 
     def _remember(self, load: LoadUnderWay) -> None:
         """Keep how it stands, and no more of what came to nothing. Call with the lock held."""
@@ -166,26 +169,30 @@ class ModelWorker:
         """Do a load. In a thread of its own."""
         failure: ShardmeshError | None = None
         started = time.monotonic()
-        log.info("the load of %s begins, from %s", load.name, path)
+        log.info("%s", entry("load begun", model=load.name, path=path))
         try:
             with one_at_a_time(self._models.directory):
-                sent_bytes = self._load(load, path)
-            log.info("%s is loaded: %.0f MB sent in %.0f s", load.name, sent_bytes / 1e6, time.monotonic() - started)
+                model, sent_bytes = self._load(load, path)
+            log.info("%s", entry("load done", model=load.name, nodes=",".join(model.node_names), sent_bytes=sent_bytes,
+                                 seconds=time.monotonic() - started))  # fmt: skip
         except Exception as error:  # noqa: BLE001 - the thread's edge; whoever watches hears of it
             failure = load.stop_reason or _as_ours(error)
-            log.warning("the load of %s has ended: %s", load.name, failure)
+            event = "load failed" if load.stop_reason is None else "load stopped"
+            log.warning("%s", entry(event, model=load.name, reason=failure.reason, error=failure,
+                                    seconds=time.monotonic() - started))  # fmt: skip
         outcome = "cancelled" if load.stop_reason is not None else "error"
         self._series.loads.labels(outcome="done" if failure is None else outcome).inc()
         with self._lock:
             self._loading = self._child = None
         load.end(failure)
 
-    def _load(self, load: LoadUnderWay, path: Path) -> int:
-        """Have a process do its part, and do the program's: return the bytes that were sent."""
+    def _load(self, load: LoadUnderWay, path: Path) -> tuple[LoadedModel, int]:
+        """Have a process do its part, and do the program's: return what is loaded, and the bytes that were sent."""
         request = load.request
         order = LoadOrder(
             path=str(path), name=load.name, node_names=list(request.nodes), split_strategy=request.split_strategy,
             weights_dtype=request.weights_dtype, verify=request.verify, state_directory=str(self._state_directory),
+            log_format=log_format(),
         )  # fmt: skip
         with closing(LoadChild(order, self._command)) as child:
             with self._lock:
@@ -200,7 +207,7 @@ class ModelWorker:
             models_pb2.LoadArrival(node=name, sent_bytes=sent, total_bytes=total)
             for name, sent, total in zip(names, brought.sent_bytes, brought.total_bytes, strict=True)
         ]))  # fmt: skip
-        return sum(brought.sent_bytes)
+        return model, sum(brought.sent_bytes)
 
     def _listen(self, load: LoadUnderWay, path: Path, child: LoadChild) -> tuple[LoadedModel, Brought]:
         """Return what lies where it should, by then, and what was sent. Raises: ShardmeshError of many kinds."""
@@ -232,13 +239,15 @@ class ModelWorker:
                 self._stop(load, InputError(f"{name} was unloaded while it was loaded"))
                 load.wait()
             missed = unload(name, self._models, self._mesh)
-            log.info("%s is unloaded", name)
+            log.info("%s", entry("unload done", model=name, missed_nodes=",".join(missed) or None))
             with self._lock:
                 self._last.pop(name, None)
         except Exception as error:  # noqa: BLE001 - the thread's edge; whoever asked hears of it
+            failure = _as_ours(error)
+            log.warning("%s", entry("unload failed", model=name, reason=failure.reason, error=failure))
             with self._lock:
                 self._unloading = None
-            done.set_exception(_as_ours(error))
+            done.set_exception(failure)
             return
         with self._lock:
             self._unloading = None

@@ -37,6 +37,7 @@ MORE_BYTES, MORE_SECONDS, MORE_LOOKS = 64 << 10, 0.002, 10
 """Of an echo that tells what many rows would take: with every so manyth look, and where those like a round of one row
 are no slower than this."""
 SESSION_ECHOES = 3
+STARVED_SHARE = 0.2
 LIMIT_SECONDS = 30.0
 """Of a look at one node."""
 
@@ -67,11 +68,13 @@ class MeasuredWay:
         self._trips = deque([round_trip_seconds] if round_trip_seconds else [], maxlen=TRIPS)
         self._looks: deque[Mapping[int, float]] = deque(maxlen=LOOKS)
 
-    def looked(self, quickest: Mapping[int, float]) -> Way:
+    def looked(self, quickest: Mapping[int, float], *, is_starved: bool = False) -> Way:
         """Take a look, and return the way.
 
-        Args: quickest: seconds by the bytes that went there, and as many back; the fewest first.
+        Args: quickest: seconds by the bytes that went there, and as many back; is_starved: whether threads at the other
+            end lack a core: then the quickest of three looks counts, the others have waited for that.
         """
+        middle = min if is_starved else statistics.median_low
         self._looks.append(quickest)
         fewest, *others = sorted(quickest)
         self._trips.append(quickest[fewest])
@@ -79,7 +82,7 @@ class MeasuredWay:
         for byte_count in others:
             took = [look[byte_count] for look in self._looks if byte_count in look]
             # More bytes are not quicker, whatever noise says.
-            points.append((2.0 * byte_count, max(points[-1][1], statistics.median_low(took))))
+            points.append((2.0 * byte_count, max(points[-1][1], middle(took))))
         return Way(points=tuple(points))
 
 
@@ -117,7 +120,9 @@ class LinkWatch:
                 try:
                     quickest = dict(self._look(rank))
                     if quickest:
-                        ways[rank] = self._measured[rank].looked({**quickest, **self._more.get(rank, {})})
+                        quickest.update(self._more.get(rank, {}))
+                        is_starved = self._path.starved_share(rank) >= STARVED_SHARE
+                        ways[rank] = self._measured[rank].looked(quickest, is_starved=is_starved)
                 except ShardmeshError as error:  # of an earlier build, or gone: who sends rounds tells
                     log.debug("no echo: %s", error)
                 if self._is_over.is_set():

@@ -144,6 +144,10 @@ class PathWatch:
             found.setdefault(COORDINATOR if rank == OWN else self.labels[rank], {})[cause] = seconds
         return found
 
+    def starved_share(self, rank: int) -> float:
+        """Return for which share of the last seconds a node's threads had no core. From any thread."""
+        return self._starved[rank].share
+
     @property
     def own_starved_share(self) -> float:
         """For which share of the last second threads of this process had no core."""

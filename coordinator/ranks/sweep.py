@@ -57,3 +57,25 @@ class Summed(NamedTuple):
     spoiled: dict[int, ShardmeshError]
     """By id: sequences that some rank refused, or for which numbers that are not finite came."""
     next_layer: int
+
+
+class SweptRows(NamedTuple):
+    """One request's part in a sweep."""
+
+    request_id: str
+    """What the request is called."""
+    row_count: int
+    finish_reason: str | None
+    """How it has ended with this sweep; None: it goes on."""
+
+
+class Swept(NamedTuple):
+    """A sweep that is over. Instants are time.perf_counter's."""
+
+    sweep_id: int
+    started: float
+    headed: float
+    """When the layers were done, and the head began."""
+    finished: float
+    rows: tuple[SweptRows, ...]
+    """Whose rows it had."""

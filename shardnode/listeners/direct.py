@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from common.errors import AddressInUse, InputError, ShardmeshError
 from common.machine.operating_system import on_core
+from common.program.logs import entry
 from common.wire.framing import FrameReader, give_room, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
@@ -105,9 +106,9 @@ class DirectServer:
             with contextlib.suppress(OSError):
                 signs.send(self._refusal(error))
         except OSError:
-            log.info("a coordinator went away")
+            log.info("%s", entry("a coordinator went away"))
         except Exception as error:  # the edge of a thread: log it, end the connection
-            log.error("a direct session failed", exc_info=error)
+            log.error("%s", entry("a direct session failed"), exc_info=error)
         finally:
             session.close()
             signs.close()

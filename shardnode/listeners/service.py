@@ -16,9 +16,9 @@ import grpc
 
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import NodeError, NodeLost, NotTrusted
+from common.program.logs import entry
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.wire.standard_services import StandardServices
-from common.wording import counted
 from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.listeners.link_service import LinkServicer
@@ -111,11 +111,10 @@ class ShardServicer:
     def drain(self, limit_seconds: float) -> None:
         """Begin nothing more, and return once no answer needs a session; those that do after the limit end in words."""
         if count := self.begin_nothing():
-            log.info("ending: %s may take %g s more", _counted(count), limit_seconds)
+            log.info("%s", entry("ending", sessions=count, most_seconds=limit_seconds))
         if not self._wait_until_none(limit_seconds):
             self._cut = NodeLost(f"it was told to end, and the answer was not complete within {limit_seconds:g} s")
-            log.warning("ending: %s, not complete after %g s, end now and are told why",
-                        _counted(len(self._sessions)), limit_seconds)  # fmt: skip
+            log.warning("%s", entry("ending what is not complete", sessions=len(self._sessions), seconds=limit_seconds))
             self._wait_until_none(LAST_WORDS_SECONDS)
 
     def _wait_until_none(self, limit_seconds: float) -> bool:
@@ -138,10 +137,6 @@ class ShardServicer:
 
 def _ending() -> NodeError:
     return NodeError("it was told to end and begins nothing new; ask again when it is back")
-
-
-def _counted(session_count: int) -> str:
-    return f"answers in {counted(session_count, 'session')}"
 
 
 def only_coordinator_of(own: PeerName | None) -> CheckCaller:

@@ -18,6 +18,7 @@ import grpc
 
 from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
 from common.errors import NotTrusted, ShardmeshError
+from common.program.logs import entry
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -190,7 +191,7 @@ class Membership:
         self._identity = renewed
         self._lacks_name = not has_metrics_name(own.certificate)
         forget_key(kept)
-        log.info("this node's certificate is renewed")
+        log.info("%s", entry("certificate renewed", node=self.peer.name))
 
     def _connected(self) -> grpc.Channel:
         expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)
@@ -207,14 +208,14 @@ class Membership:
     def _tell(self, trouble: str) -> None:
         """Log a trouble when it begins and when it is over, not every two seconds."""
         if trouble and not self._trouble:
-            log.warning("the mesh does not hear this node: %s", trouble)
+            log.warning("%s", entry("the mesh does not hear this node", node=self.peer.name, error=trouble))
         elif self._trouble and not trouble:
-            log.info("the mesh hears this node again")
+            log.info("%s", entry("the mesh hears this node again", node=self.peer.name))
         self._trouble = trouble
 
     def _tell_of_renewal(self, trouble: str) -> None:
         if trouble and not self._renewal_trouble:
             ends = lifetime_of(self._identity.own.certificate)[1]
-            log.warning("this node's certificate, which ends on %s, is not renewed yet; it is asked for again every "
-                        "second: %s", f"{ends:%Y-%m-%d}", trouble)  # fmt: skip
+            log.warning("%s", entry("certificate is not renewed yet, and asked for every second", node=self.peer.name,
+                                    ends=f"{ends:%Y-%m-%d}", error=trouble))  # fmt: skip
         self._renewal_trouble = trouble

@@ -6,6 +6,7 @@ Covers: distrust of segments. Does not cover: the room itself (shardnode/work/kv
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ import numpy.typing as npt
 
 from common.errors import InputError, ProtocolError, ResourceError, ShapeError, ShardmeshError
 from common.machine.operating_system import give_free_heap_back
+from common.program.logs import entry
+from common.program.request_id import is_request_id
 from common.weights.stored_numbers import Floats
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
@@ -22,6 +25,8 @@ from shardnode.work.kv_cache import KvCache, Segment, SequenceKv
 
 MAX_SEQUENCES = 1024
 MAX_ROWS = 8192
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +59,17 @@ class OpenSequences:
     def __init__(self, cache: KvCache, series: SessionSeries) -> None:
         self._cache, self._series = cache, series
         self._open: dict[int, SequenceKv] = {}
+        self._requests: dict[int, str] = {}
         self.refusal: ShardmeshError | None = None
         """Why none is opened any more."""
 
     def __len__(self) -> int:
         return len(self._open)
+
+    @property
+    def requests(self) -> str | None:
+        """What the open sequences' requests are called, for an entry of the log; None: there is none open."""
+        return ",".join(self._requests[one] for one in self._open) if self._open else None
 
     def change(self, changes: shard_pb2.SequenceChanges) -> list[shard_pb2.SequenceRefused]:
         """Close and open sequences; return those that cannot be opened, and why.
@@ -73,10 +84,15 @@ class OpenSequences:
         for opening in changes.opened:
             if opening.sequence_id in self._open:
                 raise ProtocolError(f"sequence {opening.sequence_id} is open already")
+            # What a coordinator calls it is a stranger's word; one of an earlier build calls it nothing.
+            request = opening.request_id if is_request_id(opening.request_id) else f"sequence-{opening.sequence_id}"
             try:
                 self._open[opening.sequence_id] = self._room(opening.position_capacity)
+                self._requests[opening.sequence_id] = request
+                log.debug("%s", entry("sequence opened", request=request, positions=opening.position_capacity))
             except ShardmeshError as error:
                 self._series.failures.labels(reason=error.reason).inc()
+                log.warning("%s", entry("sequence refused", request=request, reason=error.reason, error=error))
                 status = status_of(error)
                 refused.append(shard_pb2.SequenceRefused(
                     sequence_id=opening.sequence_id,
@@ -117,9 +133,10 @@ class OpenSequences:
         return self._cache.open(position_capacity)
 
     def _close(self, sequence_id: int) -> None:
-        sequence = self._open.pop(sequence_id, None)
+        sequence, request = self._open.pop(sequence_id, None), self._requests.pop(sequence_id, None)
         if sequence is not None:
             self._cache.close(sequence)
+            log.debug("%s", entry("sequence closed", request=request))
 
     def _segment(self, segment: shard_pb2.Segment) -> Segment:
         sequence = self._open.get(segment.sequence_id)

@@ -7,6 +7,7 @@ Each transport makes a Session, passes it every request in order, and closes it 
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 
 from common.compute.matmul import FEW_ROWS
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
+from common.program.logs import entry
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats, narrowed, widened
 from common.wire.framing import close_files
@@ -27,6 +29,8 @@ from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.executor import BlockOutput
 from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
+
+log = logging.getLogger(__name__)
 
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
 
@@ -44,7 +48,7 @@ class Session:
         self._sequences = OpenSequences(node.kv_cache, self._series)
         self._last_call_id = 0
         self._last_sweep_id = -1
-        self._is_open = False
+        self._is_open = self._is_over = False
         self._layers: WholeLayers | None = None
         self.last_round_is_long = False
         """Whether the last request was a round of many rows, as in a prompt."""
@@ -67,6 +71,9 @@ class Session:
                 raise SliceMismatch("this node serves another slice now, or none; ask again") from error
             reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
             self._series.failures.labels(reason=reason).inc()
+            words = error if isinstance(error, ShardmeshError) else type(error).__name__
+            log.warning("%s", entry("session failed", reason=reason, requests=self._sequences.requests, error=words))
+            self._is_over = True
             raise
 
     def take_files(self, files: Sequence[int]) -> None:
@@ -92,6 +99,9 @@ class Session:
         self.settle()
         self._memory = None
         self._close_files()
+        if not self._is_over and (requests := self._sequences.requests) is not None:
+            log.warning("%s", entry("session lost", requests=requests))
+            self._is_over = True
         self._sequences.close()
         self._series.end(self.counts)
 

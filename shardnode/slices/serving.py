@@ -15,6 +15,7 @@ from pathlib import Path
 from common.compute.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
 from common.machine.operating_system import give_free_heap_back, own_memory
+from common.program.logs import entry
 from shardnode.config import NodeConfig
 from shardnode.slices.slice_store import Offer, SliceStore
 from shardnode.work.node_memory import told_budget
@@ -58,7 +59,7 @@ class Serving:
                 self._node = self._open(store.whole(slice_id))
             except (SliceError, ResourceError) as error:
                 self.trouble = str(error)
-                log.error("cannot serve the slice of before: %s", error)
+                log.error("%s", entry("slice of before is not served", reason=error.reason, error=error))
 
     @property
     def node(self) -> ShardNode | None:
@@ -78,6 +79,14 @@ class Serving:
         """Of the slice at work; empty for none."""
         node = self._node
         return "" if node is None else node.manifest.slice_id
+
+    def served(self) -> dict[str, object]:
+        """Return what is at work, for an entry of the log; nothing where that is none."""
+        node = self._node
+        if node is None:
+            return {}
+        manifest = node.manifest
+        return {"slice": manifest.slice_id[:12], "rank": manifest.rank, "ranks": manifest.plan.world_size}
 
     def large_files(self) -> list[Path]:
         """Return the files of the slice at work, if they are enough to measure a disk with."""
@@ -105,7 +114,7 @@ class Serving:
             if self.slice_id != slice_id:
                 self._change(directory)
                 give_free_heap_back()  # what it took to receive the slice
-                log.info("serving slice %s", slice_id[:12])
+                log.info("%s", entry("slice is served", **self.served()))
             if self.store.served() != slice_id:
                 self.store.set_served(slice_id)
             self.trouble = ""

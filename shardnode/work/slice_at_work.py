@@ -15,6 +15,7 @@ import time
 from common.compute.backend import backend_named
 from common.errors import InputError, InternalError
 from common.machine.core_wait import StarvedTime
+from common.machine.free_memory import group_memory
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
@@ -118,6 +119,7 @@ class ShardNode:
             peak_weight_bytes=tiles.peak_held_bytes,
             kv_bytes=self.kv_cache.reserved_bytes,
             kv_budget_bytes=self.kv_cache.budget_bytes,
+            page_cache_bytes=group_memory().page_cache_bytes,
             read_bytes=tiles.bytes_read_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,

@@ -96,7 +96,7 @@ def test_a_node_that_is_gone_is_told_by_the_log_and_by_status_at_once(
     mesh.restart()
     mesh.wait_until_heard()
     assert status().code == EXIT_OK
-    wait_until(lambda: messages(caplog, f"node heard node={NAME}"), limit_seconds=10, what="an entry")
+    wait_until(lambda: messages(caplog, f"node back node={NAME}"), limit_seconds=10, what="an entry")
     assert SECRET not in caplog.text
 
 

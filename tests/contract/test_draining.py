@@ -85,7 +85,7 @@ def test_a_node_that_is_told_to_end_serves_its_sessions_and_begins_nothing(
         assert ask(client, run_block(5, rows[:1], layer=1)).block_result.partial.data
         assert not ended.done()
         ask(client, close_sequence(6))
-    assert "answers in 1 session may take 20 s more" in caplog.text
+    assert "ending sessions=1 most_seconds=20" in caplog.text
     assert "not complete" not in caplog.text
 
 
@@ -97,7 +97,11 @@ def test_an_answer_that_a_node_has_waited_for_in_vain_ends_in_words(
     ask(client, open_session(1, sliced.identity))
     ask(client, open_sequence(2))
     with told_to_end(draining(node, 0.01)):
-        wait_until(lambda: "not complete after 0.01 s" in caplog.text, limit_seconds=LIMIT_SECONDS, what="the limit")
+        wait_until(
+            lambda: "ending what is not complete sessions=1 seconds=0.01" in caplog.text,
+            limit_seconds=LIMIT_SECONDS,
+            what="the limit",
+        )
         with pytest.raises(NodeLost, match=rf"{re.escape(NAME)}: it was told to end, .* not complete within 0.01 s"):
             ask(client, run_block(3, random_rows(1, sliced.spec.hidden_size)))
 
@@ -175,7 +179,7 @@ def test_a_coordinator_that_is_told_to_end_completes_what_it_has_begun(
     length = 800
     caplog.set_level(logging.INFO)
     with asking(mesh, length) as answer, told_to_end(end(mesh)):
-        wait_until(lambda: "1 answer under way may take 20 s more" in caplog.text, limit_seconds=5, what="a word of it")
+        wait_until(lambda: "ending answers=1 most_seconds=20" in caplog.text, limit_seconds=5, what="a word of it")
         with pytest.raises(NodeError, match="the coordinator is ending; ask again when it is back"):
             mesh.answer("another")
         with OwnerClient(mesh.state) as owner, pytest.raises(NodeError, match="invite again when it is back"):
@@ -198,7 +202,7 @@ def test_an_answer_that_the_coordinator_has_waited_for_in_vain_ends_in_words(
         pytest.raises(NodeError, match=r"told to end, .* not complete within 0.1 s; ask again when it is back"),
     ):
         answer.finish()
-    assert "1 answer under way, not complete after 0.1 s" in caplog.text
+    assert "ending what is not complete answers=1 seconds=0.1" in caplog.text
 
 
 def test_a_node_of_a_mesh_that_is_told_to_end_completes_the_answer_under_way(mesh: LoadedMesh) -> None:

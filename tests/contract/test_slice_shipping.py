@@ -27,7 +27,6 @@ from common.weights.slice_description import SliceDescription
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import error_from_rpc
 from coordinator.checkpoints.checkpoint import Checkpoint
-from coordinator.shipping import slice_sender
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.slices.arriving_file import ArrivingFile
 from tests.support import delay_relay
@@ -36,8 +35,7 @@ from tests.support.older_slices import make_older, older
 from tests.support.shipped_slices import TILE_BYTES, ShippingMesh, checkpoint_of, slice_of
 
 LONG_SECONDS = 60.0
-SHORT_SECONDS = 0.5
-"""Trying longer to reach a node behind a link that stays cut proves no more."""
+REACH_SECONDS = "coordinator.shipping.slice_sender.REACH_SECONDS"  # trying for longer proves no more
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +108,7 @@ def ship_half(
     slice_bytes = sum(layout.file_bytes for layout in description.layouts().values())
     with CuttingRelay(mesh.node.address) as relay:
         relay.cut_after(slice_bytes // 2)
-        with (
-            mock.patch.object(slice_sender, "REACH_SECONDS", SHORT_SECONDS),
-            pytest.raises(NodeLost, match=r"have arrived and stay: load again"),
-        ):
+        with mock.patch(REACH_SECONDS, 0.5), pytest.raises(NodeLost, match=r"have arrived and stay: load again"):
             mesh.ship(checkpoint, description, relay.address, patience_seconds=patience_seconds)
     return slice_bytes
 

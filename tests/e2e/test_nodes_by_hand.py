@@ -157,7 +157,7 @@ def test_a_killed_node_can_be_started_again_and_one_told_to_end_completes_the_an
     asking.process.send_signal(signal.SIGINT)
     assert asking.finish(END_SECONDS).code == EXIT_INTERRUPTED
     assert ending.finish(END_SECONDS).code == EXIT_OK
-    assert "told to end by SIGTERM" in ending.err
+    assert "told to end signal=SIGTERM" in ending.err
     for node in shell.running():
         node.process.send_signal(signal.SIGTERM)
 

@@ -1,9 +1,9 @@
 """Does a real model answer as transformers does in float32, token for token, on every number of nodes?
 
 Covers: eleven prompts (code, other scripts, emoji, chat, white space, one longer than a prefill chunk) on real
-processes, streamed and resident, each prompt and each plan with both. One node answers all 64 tokens of each; other
-plans a quarter of each, different ones, and with SHARDMESH_THOROUGH=1 (.ci/run) all. The answers are in
-smollm2_greedy.json; make_smollm2.py writes it, and `python -m tests.golden --check` asks whether transformers still
+processes, streamed and resident, each prompt and each plan with both. One node that holds its weights answers all 64
+tokens of each; others a quarter of each, different ones, and with SHARDMESH_THOROUGH=1 (.ci/run) all. The answers are
+in smollm2_greedy.json; make_smollm2.py writes it, and `python -m tests.golden --check` asks whether transformers still
 says so.
 Does not cover: other families (test_families.py), text and its options (tests/e2e).
 """
@@ -61,14 +61,14 @@ def windows_on(plan: tuple[int, str]) -> list[list[int]]:
     return [[(STREAMED, RESIDENT)[(rank + PLANS.index(plan)) % 2] for rank in range(plan[0])]]
 
 
-def asked_of(plan: tuple[int, str], entry: dict[str, Any]) -> tuple[list[int], list[int]]:
+def asked_of(plan: tuple[int, str], entry: dict[str, Any], *, whole: bool) -> tuple[list[int], list[int]]:
     """Return what a plan is given of one entry, and what it has to answer.
 
     That is the prompt and all 64 tokens, or the answer's beginning too and the quarter that follows: the four plans of
     two to nine equal nodes have the four quarters of each prompt.
     """
     prompt_ids, token_ids = entry["prompt_ids"], entry["token_ids"]
-    if plan[0] == 1 or THOROUGH:
+    if whole or THOROUGH:
         return prompt_ids, token_ids
     first = QUARTER * ((PLANS.index(plan) + ENTRIES.index(entry)) % 4)
     return prompt_ids + token_ids[:first], token_ids[first : first + QUARTER]
@@ -94,14 +94,17 @@ def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple
     """Not one token differs, where weights stream through a window of two blocks and where all are in memory."""
     model, pool = sliced_model
     plan = (model.plan.world_size, model.plan.strategy)
-    asked = [asked_of(plan, entry) for entry in (ENTRIES if plan == LONG_ON else SHORT)]
-    alone = [asked_of(plan, entry) for entry in ALONE] if model.plan.world_size <= 2 else []
     windows = windows_on(plan)
+    asked = [
+        [asked_of(plan, entry, whole=those == [RESIDENT]) for entry in (ENTRIES if plan == LONG_ON else SHORT)]
+        for those in windows
+    ]
+    alone = [asked_of(plan, entry, whole=False) for entry in ALONE] if model.plan.world_size <= 2 else []
     with (
         process_meshes(model, pool, memory_windows=windows) as meshes,
         ThreadPoolExecutor(max_workers=2) as threads,  # side by side: one mesh alone leaves half of two cores idle
     ):
-        for checked in [threads.submit(check_answers, mesh, asked) for mesh in meshes]:
+        for checked in [threads.submit(check_answers, *each) for each in zip(meshes, asked, strict=True)]:
             checked.result()
         for mesh, prompt in zip(meshes[::-1], alone, strict=False):
             check_answers(mesh, [prompt])

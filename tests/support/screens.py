@@ -2,7 +2,7 @@
 
     python -m tests.support.screens      makes the files of tests/unit/screens anew; look at what changes
 
-Covers: `nodes status models plan load doctor generate why`. Does not cover: finding facts out.
+Covers: `nodes status models plan load doctor generate top why`. Does not cover: finding facts out.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -33,10 +34,12 @@ from coordinator.cli.progress import node_bars
 from coordinator.cli.status_table import show_status
 from coordinator.cli.tables import screen
 from coordinator.cli.telling import say
+from coordinator.cli.top_screen import Standing, top_lines
 from coordinator.cli.why_words import bound_of, sentences
 from coordinator.engine.timings import Timings
 from coordinator.planning.prediction import DevicePrediction, Prediction
 from protos.shardmesh.v1 import mesh_pb2
+from tests.support.observed_facts import overview
 from tests.support.planned_models import SPEC
 
 GOLDEN = Path(__file__).resolve().parents[1] / "unit" / "screens"
@@ -210,10 +213,22 @@ def generate() -> None:
     write_report(replace(answer, startup_seconds=1.5, total_seconds=3.0), " (kernels avx512)")
 
 
+def top() -> None:
+    """Show a view that lives, and under it one in which the coordinator has gone away and there is little room."""
+    console = screen()
+    for height, silent_since in ((None, None), (16, 0.0)):
+        standing = Standing(found=overview(), interval_seconds=1.0, silent_since=silent_since)
+        with mock.patch("time.localtime", return_value=time.gmtime(0)):
+            for line in top_lines(console, standing, height):
+                console.print(line, soft_wrap=True)
+        console.print()
+
+
 SCREENS: Mapping[str, Callable[[], None]] = {
     "nodes": lambda: show_nodes(nodes()), "observers": observers, "status": lambda: show_status(status()),
     "models": lambda: show_models(models()), "plan": lambda: show_plan(*plan()), "load": load,
     "doctor": lambda: show_findings(findings()), "generate": generate, "why": lambda: say(sentences(why())),
+    "top": top,
 }  # fmt: skip
 
 

@@ -8,10 +8,13 @@ Covers: a pseudoterminal that is the program's controlling one. Does not cover: 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import select
+import struct
 import subprocess
+import termios
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -50,6 +53,10 @@ class Terminal:
     def press(self, key: bytes) -> None:
         """Press a key."""
         os.write(self._screen, key)
+
+    def resize(self, *, columns: int, rows: int) -> None:
+        """Give it another size, of which the program is told."""
+        fcntl.ioctl(self._screen, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def kill(self) -> None:
         """End the program at once, without a word to anybody."""

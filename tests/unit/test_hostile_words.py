@@ -1,7 +1,6 @@
 """Can what a peer, a file or a flag says break a table, or colour, move or hide anything on the screen?
 
-Covers: the screens of `nodes status models plan doctor` and all else in coordinator/cli that prints, progress,
-common/wording.py. Does not cover: how screens read (test_screens.py).
+Covers: all that coordinator/cli prints, common/wording.py. Does not cover: how screens read (test_screens.py).
 """
 
 from __future__ import annotations
@@ -30,7 +29,9 @@ from coordinator.cli.plan_table import show_plan
 from coordinator.cli.status_table import show_status
 from coordinator.cli.tables import Column, Trouble, show_table
 from coordinator.cli.telling import say, tell
+from coordinator.cli.top_screen import Standing, show_top
 from tests.support import screens
+from tests.support.observed_facts import overview
 from tests.support.source_files import name_of, python_files, tree_of
 
 HOSTILE = {
@@ -51,6 +52,7 @@ HOSTILE = {
     "nothing": "",
 }
 hostile = pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+KNOW_RICH = {"tables.py", "progress.py", "telling.py", "answer_screen.py", "top.py", "top_screen.py"}
 COLOURS = {"\x1b[1m", "\x1b[31m", "\x1b[1;31m", "\x1b[0m"}
 """Bold titles, red troubles, and their end: what tables of ours use."""
 
@@ -109,7 +111,12 @@ def shown_lines(text: str) -> None:
     say(text)
 
 
-SCREENS = [shown_nodes, shown_status, shown_models, shown_plan, shown_findings]
+def shown_top(text: str) -> None:
+    """Names of the mesh, nodes and models, and what a stranger calls a request."""
+    show_top(Standing(found=overview(text)))
+
+
+SCREENS = [shown_nodes, shown_status, shown_models, shown_plan, shown_findings, shown_top]
 
 
 @hostile
@@ -260,9 +267,7 @@ def test_nothing_is_printed_that_was_not_made_plain() -> None:
         lines = bare_prints(tree_of(path)) if "native/build" not in name_of(path) else []
         wrong += [f"{name_of(path)}:{line}" for line in lines]
         if "import rich" in path.read_text() or "from rich" in path.read_text():
-            wrong += (
-                [] if path.name in ("tables.py", "progress.py", "telling.py", "answer_screen.py") else [name_of(path)]
-            )
+            wrong += [] if path.name in KNOW_RICH else [name_of(path)]
     assert wrong == []
 
 

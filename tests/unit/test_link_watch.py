@@ -40,6 +40,14 @@ def test_few_bytes_that_met_a_round_are_not_the_round_trip() -> None:
         assert way.seconds(4064) == pytest.approx(0.0255, rel=0.01)
 
 
+def test_echoes_that_waited_for_a_core_do_not_make_a_link_slow() -> None:
+    """Of a node whose threads lack one most have: the quickest look of three counts."""
+    measured = MeasuredWay()
+    for look in (SLOW, QUICK, SLOW):
+        way = measured.looked(look, is_starved=True)
+    assert way.seconds(8000) == pytest.approx(0.002)
+
+
 def test_more_bytes_are_never_quicker_whatever_noise_says() -> None:
     """A way's line never falls."""
     way = MeasuredWay().looked({64: 0.002, 4000: 0.001, 9000: 0.003})

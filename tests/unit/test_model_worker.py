@@ -177,7 +177,7 @@ def test_how_a_process_ended_is_told_in_words(
     worker = make(way)
     with pytest.raises(kind, match=words):
         parts(worker.load(request()))
-    assert "the load of small has ended: " in caplog.text
+    assert "load failed model=small reason=" in caplog.text
     with pytest.raises(kind, match=words):
         parts(worker.load(request()))
 

@@ -9,13 +9,14 @@ import logging
 
 import pytest
 
+from coordinator.models.served import Served
 from coordinator.program.node_watch import NodeWatch
 from protos.shardmesh.v1 import mesh_pb2
 
 
-def node(name: str, silent_seconds: float) -> mesh_pb2.Node:
-    """Return what the mesh knows of a node."""
-    return mesh_pb2.Node(name=name, address=f"{name}:5", silent_seconds=silent_seconds)
+def node(name: str, silent_seconds: float, *, rank: int = -1, model: str = "") -> mesh_pb2.Node:
+    """Return what the mesh knows of a node. Args: model: the identity of the model of its slice."""
+    return mesh_pb2.Node(name=name, address=f"{name}:5", silent_seconds=silent_seconds, rank=rank, model_identity=model)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def node(name: str, silent_seconds: float) -> mesh_pb2.Node:
                             "node lost node=attic address=attic:5 silent_seconds=3.6"]),
         ([0.5, 4.0, 0.2, 5.0], ["node heard node=attic address=attic:5",
                                 "node lost node=attic address=attic:5 silent_seconds=4",
-                                "node heard node=attic address=attic:5",
+                                "node back node=attic address=attic:5 away_seconds=4",
                                 "node lost node=attic address=attic:5 silent_seconds=5"]),
     ],
     ids=["heard", "never heard", "lost", "back and lost again"],
@@ -62,8 +63,39 @@ def test_who_else_is_to_know_is_told_of_all_nodes_at_each_look() -> None:
     """Of those that were never heard too: Prometheus is to see them down."""
     seen: list[list[str]] = []
     known = [node("attic", 0.1), node("kitchen", -1.0)]
-    watch = NodeWatch(lambda: known, lambda nodes: seen.append([node.name for node in nodes]))
+    watch = NodeWatch(lambda: known, seen=lambda nodes: seen.append([node.name for node in nodes]))
     watch.look()
     del known[0]
     watch.look()
     assert seen == [["attic", "kitchen"], ["kitchen"]]
+
+
+def test_what_a_node_serves_is_told_by_the_name_of_its_model(caplog: pytest.LogCaptureFixture) -> None:
+    """When it is heard, when it is back, and when it turns to another one; also of a model whose record comes late."""
+    caplog.set_level(logging.INFO)
+    names: dict[str, str] = {}
+    known: list[mesh_pb2.Node] = []
+
+    def served(asked: mesh_pb2.Node) -> Served | None:
+        name = names.get(asked.model_identity)
+        return None if name is None else Served(model=name, rank=asked.rank, ranks=2)
+
+    watch = NodeWatch(lambda: known, served)
+    looks = [
+        (node("attic", 0.1), {}),
+        (node("attic", 0.1, rank=1, model="a1"), {}),
+        (node("attic", 0.1, rank=1, model="a1"), {"a1": "tiny"}),
+        (node("attic", 0.1, rank=1, model="a1"), {"a1": "tiny"}),
+        (node("attic", 4.0, rank=1, model="a1"), {"a1": "tiny"}),
+        (node("attic", 0.1, rank=1, model="a1"), {"a1": "tiny"}),
+        (node("attic", 0.1), {}),
+    ]
+    for said, there in looks:
+        known[:], names = [said], there
+        watch.look()
+    about = "node=attic address=attic:5"
+    assert [record.getMessage() for record in caplog.records] == [
+        f"node heard {about}", f"node serves {about} model=tiny rank=1 ranks=2",
+        f"node lost {about} silent_seconds=4", f"node back {about} model=tiny rank=1 ranks=2 away_seconds=4",
+        f"node serves nothing {about}",
+    ]  # fmt: skip

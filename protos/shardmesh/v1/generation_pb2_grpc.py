@@ -59,7 +59,9 @@ class GenerationServiceServicer:
     def Generate(self, request, context):
         """Generates one answer. First comes `started`, then `reading`s while a long prompt is read, `token`s as they are made,
         last `finished`; a failure ends the stream with its status; `notice`s come whenever there is one. When the caller goes,
-        generating stops within a sweep. No deadline of its own.
+        generating stops within a sweep. No deadline of its own. The metadata key "shardmesh-request-id" of the call names the
+        request in all logs: 1 to 64 printable letters of ASCII; another one, or none, gets a name that is made up. The answer's
+        initial metadata have the name that it got.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -171,3 +171,83 @@ class ExplainedNode(_message.Message):
     round_trip_seconds: float
     bytes_per_second: float
     def __init__(self, node: _Optional[str] = ..., processor_seconds: _Optional[float] = ..., core_wait_seconds: _Optional[float] = ..., disk_seconds: _Optional[float] = ..., queue_seconds: _Optional[float] = ..., byte_count: _Optional[float] = ..., gains: _Optional[_Iterable[_Union[ExplainedPart, _Mapping]]] = ..., round_trip_seconds: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...
+
+class TraceRequest(_message.Message):
+    __slots__ = ("seconds",)
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    seconds: float
+    def __init__(self, seconds: _Optional[float] = ...) -> None: ...
+
+class TraceResponse(_message.Message):
+    __slots__ = ("sweeps", "dropped_sweep_count")
+    SWEEPS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_SWEEP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    sweeps: _containers.RepeatedCompositeFieldContainer[TracedSweep]
+    dropped_sweep_count: int
+    def __init__(self, sweeps: _Optional[_Iterable[_Union[TracedSweep, _Mapping]]] = ..., dropped_sweep_count: _Optional[int] = ...) -> None: ...
+
+class TracedSweep(_message.Message):
+    __slots__ = ("model", "sweep_id", "started_seconds", "head_started_seconds", "finished_seconds", "rows", "rounds")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SWEEP_ID_FIELD_NUMBER: _ClassVar[int]
+    STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    HEAD_STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    sweep_id: int
+    started_seconds: float
+    head_started_seconds: float
+    finished_seconds: float
+    rows: _containers.RepeatedCompositeFieldContainer[TracedRows]
+    rounds: _containers.RepeatedCompositeFieldContainer[TracedRound]
+    def __init__(self, model: _Optional[str] = ..., sweep_id: _Optional[int] = ..., started_seconds: _Optional[float] = ..., head_started_seconds: _Optional[float] = ..., finished_seconds: _Optional[float] = ..., rows: _Optional[_Iterable[_Union[TracedRows, _Mapping]]] = ..., rounds: _Optional[_Iterable[_Union[TracedRound, _Mapping]]] = ...) -> None: ...
+
+class TracedRows(_message.Message):
+    __slots__ = ("request_id", "row_count")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    row_count: int
+    def __init__(self, request_id: _Optional[str] = ..., row_count: _Optional[int] = ...) -> None: ...
+
+class TracedRound(_message.Message):
+    __slots__ = ("kind", "layer", "layer_count", "row_count", "started_seconds", "sent_seconds", "finished_seconds", "parts")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    LAYER_COUNT_FIELD_NUMBER: _ClassVar[int]
+    ROW_COUNT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    PARTS_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    layer: int
+    layer_count: int
+    row_count: int
+    started_seconds: float
+    sent_seconds: float
+    finished_seconds: float
+    parts: _containers.RepeatedCompositeFieldContainer[TracedPart]
+    def __init__(self, kind: _Optional[str] = ..., layer: _Optional[int] = ..., layer_count: _Optional[int] = ..., row_count: _Optional[int] = ..., started_seconds: _Optional[float] = ..., sent_seconds: _Optional[float] = ..., finished_seconds: _Optional[float] = ..., parts: _Optional[_Iterable[_Union[TracedPart, _Mapping]]] = ...) -> None: ...
+
+class TracedPart(_message.Message):
+    __slots__ = ("node", "arrived_seconds", "compute_nanoseconds", "tile_wait_nanoseconds", "queue_nanoseconds", "core_wait_nanoseconds", "sent_bytes", "received_bytes")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    COMPUTE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    TILE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    QUEUE_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    CORE_WAIT_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
+    SENT_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RECEIVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    node: str
+    arrived_seconds: float
+    compute_nanoseconds: int
+    tile_wait_nanoseconds: int
+    queue_nanoseconds: int
+    core_wait_nanoseconds: int
+    sent_bytes: int
+    received_bytes: int
+    def __init__(self, node: _Optional[str] = ..., arrived_seconds: _Optional[float] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., queue_nanoseconds: _Optional[int] = ..., core_wait_nanoseconds: _Optional[int] = ..., sent_bytes: _Optional[int] = ..., received_bytes: _Optional[int] = ...) -> None: ...

@@ -28,8 +28,6 @@ if _version_not_supported:
 class ObserveServiceStub:
     """What the owner may see of a running coordinator, over the Unix socket that only its user may open. No word of a prompt
     or of an answer is in any of it.
-
-    Statuses used: RESOURCE_EXHAUSTED (too many look at once).
     """
 
     def __init__(self, channel):
@@ -48,13 +46,16 @@ class ObserveServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainResponse.FromString,
                 _registered_method=True)
+        self.Trace = channel.unary_stream(
+                '/shardmesh.v1.ObserveService/Trace',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.TraceRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.TraceResponse.FromString,
+                _registered_method=True)
 
 
 class ObserveServiceServicer:
     """What the owner may see of a running coordinator, over the Unix socket that only its user may open. No word of a prompt
     or of an answer is in any of it.
-
-    Statuses used: RESOURCE_EXHAUSTED (too many look at once).
     """
 
     def Overview(self, request, context):
@@ -74,6 +75,15 @@ class ObserveServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Trace(self, request, context):
+        """Tells every sweep of the next seconds, as it is over, with all its rounds; the one under way at the end as far as it
+        came. It is written down while somebody asks, and not otherwise. INVALID_ARGUMENT: no time, or more than ten minutes;
+        RESOURCE_EXHAUSTED: too many ask. Ends by itself; no deadline of its own.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ObserveServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -87,6 +97,11 @@ def add_ObserveServiceServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainResponse.SerializeToString,
             ),
+            'Trace': grpc.unary_stream_rpc_method_handler(
+                    servicer.Trace,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.TraceRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_observe__pb2.TraceResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'shardmesh.v1.ObserveService', rpc_method_handlers)
@@ -98,8 +113,6 @@ def add_ObserveServiceServicer_to_server(servicer, server):
 class ObserveService:
     """What the owner may see of a running coordinator, over the Unix socket that only its user may open. No word of a prompt
     or of an answer is in any of it.
-
-    Statuses used: RESOURCE_EXHAUSTED (too many look at once).
     """
 
     @staticmethod
@@ -146,6 +159,33 @@ class ObserveService:
             '/shardmesh.v1.ObserveService/Explain',
             protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_observe__pb2.ExplainResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Trace(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/shardmesh.v1.ObserveService/Trace',
+            protos_dot_shardmesh_dot_v1_dot_observe__pb2.TraceRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_observe__pb2.TraceResponse.FromString,
             options,
             channel_credentials,
             insecure,
