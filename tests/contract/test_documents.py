@@ -105,7 +105,7 @@ def test_the_doctor_prints_the_documented_keys(mesh: ShippingMesh, typed: Any) -
 
 
 def test_before_anybody_has_asked_why_is_a_document_too(mesh: ShippingMesh, typed: Any) -> None:
-    """It says so, and what there is to do; tests/e2e/test_why_in_namespaces.py has all keys."""
+    """It says so, and what there is to do; tests/observed/test_why.py has all keys."""
     found = document(typed("why", "--json", "--state-dir", str(mesh.state_directory)))
     assert keys(found) < documented("why")
     assert (found["model"], found["sweep_count"], found["advice"]) == (None, 0, [])

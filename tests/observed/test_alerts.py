@@ -35,7 +35,7 @@ def test_nothing_fires_while_the_mesh_is_well(observed: ObservedMesh) -> None:
     """Under load too, and with times as short as they are here."""
     with observed.asked():
         observed.until("count_over_time(mesh:shardmesh_generation_tokens:rate1m[20s]) > 18")
-        assert observed.prometheus.all_firing() == set()
+        observed.until_quiet()
 
 
 def test_a_node_that_is_gone(observed: ObservedMesh) -> None:
@@ -86,7 +86,7 @@ def test_a_disk_that_is_slow(observed: ObservedMesh) -> None:
         closing.enter_context(observed.asked())
         usual = 'count_over_time(mesh_node:shardmesh_node_read:bytes_per_second5m{node="kitchen"}[1m])'
         observed.until(f"{usual} > {BASELINE_SECONDS}")
-        assert not observed.prometheus.all_firing()
+        observed.until_quiet()
         limits.set_disk(THROTTLED_BYTES_PER_SECOND, observed.home)
         observed.until_fires("ShardmeshDiskSlow", node="kitchen")
         observed.until_fires("ShardmeshWindowStarved", node="kitchen")

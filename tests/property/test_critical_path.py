@@ -1,7 +1,7 @@
 """Do the parts of a round, and of a sweep, add up to it, and does each go to whom it belongs?
 
 Covers: coordinator/ranks/critical_path.py, coordinator/ranks/path_facts.py. Does not cover: what nodes tell, measuring
-links (tests/unit/test_link_watch.py), a mesh that is slowed (tests/e2e/test_why_in_namespaces.py).
+links (tests/unit/test_link_watch.py), a mesh that is slowed (tests/observed/test_why.py).
 """
 
 from __future__ import annotations

@@ -135,6 +135,13 @@ class ObservedMesh:
         )
         print(f"{alert} {labels}: clear after {seconds:.1f} s")
 
+    def until_quiet(self) -> None:
+        """Wait until no alert fires; with times of seconds a node that starts is one for a moment."""
+        wait_until(
+            lambda: not self.prometheus.all_firing(), limit_seconds=LIMIT_SECONDS,
+            what=f"quiet; firing: {sorted(self.prometheus.all_firing())}",
+        )  # fmt: skip
+
     def restart(self, name: str, options: Sequence[str] = (), environment: Sequence[str] = ()) -> None:
         """Start a node anew, with more options than before."""
         self.mesh.stop(name)

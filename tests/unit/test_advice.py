@@ -1,6 +1,6 @@
 """Is what is advised worth doing, and worth what it says, on devices that are as quick as sweeps have shown?
 
-Covers: coordinator/answering/advice.py. Does not cover: a mesh that follows it (tests/e2e/test_why_in_namespaces.py).
+Covers: coordinator/answering/advice.py. Does not cover: a mesh that follows it (tests/observed/test_why.py).
 """
 
 from __future__ import annotations

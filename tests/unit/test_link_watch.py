@@ -1,7 +1,7 @@
 """Is a way what its quickest echoes took, soon after it has changed and whatever one look has met?
 
 Covers: coordinator/ranks/link_watch.py, what it makes of echoes. Does not cover: sending them
-(tests/e2e/test_why_in_namespaces.py).
+(tests/observed/test_why.py).
 """
 
 from __future__ import annotations

@@ -11,11 +11,18 @@ from common.errors import InputError
 from common.program.request_id import MOST_LETTERS, check_request_id, new_request_id, taken_request_id
 
 
-@pytest.mark.parametrize("text", ["a", "ticket 4711", "x" * MOST_LETTERS, 'say="hello"', new_request_id()])
+@pytest.mark.parametrize("text", ["a", "ticket 4711", "x" * MOST_LETTERS, 'say="hello"'])
 def test_a_printable_name_is_taken_as_it_is(text: str) -> None:
     """Whoever asks finds their request again by it."""
     assert taken_request_id(text) == text
     check_request_id(text)
+
+
+def test_a_name_that_was_made_up_can_be_given_again() -> None:
+    """Who has it from an answer's metadata asks by it."""
+    name = new_request_id()
+    assert taken_request_id(name) == name
+    check_request_id(name)
 
 
 @pytest.mark.parametrize("text", ["", "x" * (MOST_LETTERS + 1), "a\nb", "\x1b[2J", "\u202e", "ä", " ", " a", "a "])

@@ -1,7 +1,7 @@
 """Is a person told in one or two sentences what bounds tokens/s, of whom, and what would help most?
 
 Covers: coordinator/cli/why_words.py, coordinator/answering/explaining.py. Does not cover: what is true
-(tests/e2e/test_why_in_namespaces.py).
+(tests/observed/test_why.py).
 """
 
 from __future__ import annotations
