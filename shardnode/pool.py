@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
+import logging
 import os
 import shutil
 import signal
@@ -57,6 +58,8 @@ def main() -> int:
     if is_cut(STDIN):
         end_all()  # the parent ended before the kernel knew that we want to be told
     configure_logs("warning")
+    # How an answer ends is told by who asked, on the very terminal where these lines would be.
+    logging.getLogger("shardnode.sessions").setLevel(logging.ERROR)
     _import_everything()
     _tell({"imported": True})
     configs = _read_order()

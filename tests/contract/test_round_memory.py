@@ -47,7 +47,7 @@ def mesh_over(sliced: SlicedModel, closing: ExitStack, transports: Sequence[Tran
     mesh = Ranks(clients=clients, identity=sliced.identity)
     closing.callback(mesh.close)
     mesh.open()
-    mesh._tell_all(
+    mesh._tell(
         lambda request: request.change_sequences.opened.add(sequence_id=1, position_capacity=ROWS), "sequences_changed"
     )
     return mesh

@@ -151,7 +151,9 @@ def test_a_killed_node_can_be_started_again_and_one_told_to_end_completes_the_an
     asking = nodes.ask_endlessly(sliced_once)
     ending = nodes.running[0]
     ending.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: "may take 20 s more" in ending.err, limit_seconds=END_SECONDS, what="a word of it")
+    wait_until(
+        lambda: "ending sessions=1 most_seconds=20" in ending.err, limit_seconds=END_SECONDS, what="a word of it"
+    )
     so_far = len(asking.out)
     wait_until(lambda: len(asking.out) > so_far, limit_seconds=END_SECONDS, what="the answer goes on")
     asking.process.send_signal(signal.SIGINT)

@@ -61,6 +61,7 @@ def test_the_json_document_has_the_documented_keys(here: RunHere, sliced_once: P
     assert document["finish_reason"] == "length"
     assert set(document["timings"]) == {
         "startup_seconds", "ttft_seconds", "seconds_per_token", "tokens_per_second", "checksum_seconds",
+        "critical_path",
     }  # fmt: skip
     assert document["timings"]["checksum_seconds"] > 0
     assert document["timings"]["ttft_seconds"] > 0
