@@ -30,7 +30,7 @@ class Entry(str):
     """One line of text that still knows what it was made of."""
 
     event: str
-    about: dict[str, object]
+    about: dict[str, bool | int | float | str]
 
 
 class _OneLine(logging.Formatter):
@@ -85,7 +85,12 @@ def entry(event: str, **about: object) -> Entry:
 
     Text with blanks or marks in it is quoted as JSON has it, so that no name can look like an entry of its own.
     """
-    known = {key: value for key, value in about.items() if value is not None}
+    # As text: who keeps a record is not to keep an error's frames, and what they hold, alive.
+    known = {
+        key: value if isinstance(value, bool | int | float) else str(value)
+        for key, value in about.items()
+        if value is not None
+    }
     made = Entry(" ".join([event, *(f"{key}={_value(value)}" for key, value in known.items())]))
     made.event, made.about = event, known
     return made
@@ -99,7 +104,7 @@ def _value(value: object) -> str:
     return text if is_plain else json.dumps(text)
 
 
-def _json_value(value: object) -> object:
+def _json_value(value: bool | int | float | str) -> bool | int | float | str | None:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value if isinstance(value, bool | int) else str(value)
+    return value
