@@ -136,7 +136,7 @@ def test_a_load_ends_whole_whatever_becomes_of_the_commands_that_watch_it(device
         answered = len(asker.answers)
         wait_until(lambda: len(asker.answers) > answered, limit_seconds=LIMIT_SECONDS, what="one more answer")
         assert all(answer == expected[0] for answer in asker.end())
-        assert coordinator.err.count("the load of second begins") == 1
+        assert coordinator.err.count("load begun model=second") == 1
 
         assert devices.cli("models").out.count("ready") == 2
         ask = ("generate", "--coordinator", f"127.0.0.1:{port}", "--prompt", PROMPT, "--temperature", "0",
