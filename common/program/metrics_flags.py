@@ -17,8 +17,8 @@ MetricsListenOption = Annotated[
     str,
     typer.Option(
         metavar="HOST:PORT",
-        help="Serve Prometheus metrics there instead, such as 0.0.0.0:9400: to observers of the mesh (coordinator-cli "
-        "mesh invite --observer) over TLS.",
+        help="Serve Prometheus metrics there instead, such as 0.0.0.0:9400 (a coordinator's: 29510): to "
+        "observers of the mesh (coordinator-cli mesh invite --observer) over TLS.",
         show_default=False,
     ),
 ]

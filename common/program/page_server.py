@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Protocol
 
+from common.program.logs import entry
+
 MOST_CONNECTIONS = 16
 MOST_THREADS = 2 * MOST_CONNECTIONS
 """Those of connections that have just lost their place among them."""
@@ -214,7 +216,7 @@ class PageServer:
         """Log why somebody is refused, not each time that he asks again."""
         if (now := time.monotonic()) - self._told_at >= TELL_SECONDS:
             self._told_at = now
-            log.warning("metrics were refused to %s: %s", caller.host, why)
+            log.warning("%s", entry("metrics refused", caller=caller.host, error=why))
 
 
 class _Handler(BaseHTTPRequestHandler):

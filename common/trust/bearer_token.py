@@ -14,6 +14,7 @@ import stat
 from pathlib import Path
 
 from common.errors import InputError, NotTrusted
+from common.program.logs import entry
 
 LEAST_LETTERS = 16
 MOST_BYTES = 4096
@@ -44,10 +45,10 @@ class BearerToken:
         try:
             if _state_of(os.stat(self._path)) != self._read_of:
                 self._digest, self._read_of = _read(self._path)
-                log.info("the token in %s is another one from now on", self._path)
+                log.info("%s", entry("metrics token read", path=self._path))
         except (OSError, InputError, NotTrusted) as error:
             if self._digest is not None:
-                log.warning("no token is good until its file is: %s", error)
+                log.warning("%s", entry("no token is good until its file is", error=error))
             self._digest, self._read_of = None, ()
         return self._digest
 

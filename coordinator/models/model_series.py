@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from prometheus_client import CollectorRegistry, Counter
 
 from common.errors import ShardmeshError
+from common.program.logs import entry
 from common.program.process_series import kept_for
 from common.program.scraped_series import ScrapedGauge
 from coordinator.models.records import LoadedModel, LoadedModels
@@ -62,7 +63,7 @@ class ModelSeries:
                 try:
                     self._read = {model.name: model for model in self._models.all()}
                 except ShardmeshError as error:
-                    log.warning("the series of models are as they were: %s", error)
+                    log.warning("%s", entry("series of models are as they were", error=error))
                 self._stamp = stamp
             return self._read
 

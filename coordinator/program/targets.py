@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from common.errors import InputError
 from common.machine.durable_files import is_full, replace_readable
+from common.program.logs import entry
 from protos.shardmesh.v1 import mesh_pb2
 
 DIRECTORY, FILE = "prometheus", "targets.json"
@@ -104,5 +105,5 @@ class ScrapeTargets:
     def _tell(self, error: OSError) -> None:
         trouble = error.strerror or str(error)
         if trouble != self._trouble:
-            log.warning("Prometheus is not told where nodes are, since %s cannot be written: %s", self._path, trouble)
+            log.warning("%s", entry("Prometheus is not told where nodes are", path=self._path, error=trouble))
         self._trouble = trouble

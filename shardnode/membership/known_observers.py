@@ -15,6 +15,7 @@ from pathlib import Path
 
 from common.errors import NotTrusted
 from common.machine.durable_files import replace_private
+from common.program.logs import entry
 from common.trust.certificates import fingerprint
 
 FILE = "observers.pem"
@@ -64,5 +65,5 @@ class KnownObservers:
         except OSError as error:
             self._is_kept = False
             if was_kept:
-                log.warning("who may read metrics is known until this node ends, and not kept: %s: %s", self._path,
-                            error.strerror)  # fmt: skip
+                log.warning("%s", entry("who may read metrics is not kept beyond this node's end", path=self._path,
+                                        error=error.strerror))  # fmt: skip

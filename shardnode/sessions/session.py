@@ -71,7 +71,7 @@ class Session:
                 raise SliceMismatch("this node serves another slice now, or none; ask again") from error
             reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
             self._series.failures.labels(reason=reason).inc()
-            words = error if isinstance(error, ShardmeshError) else type(error).__name__
+            words = str(error) if isinstance(error, ShardmeshError) else type(error).__name__  # no circle with a frame
             log.warning("%s", entry("session failed", reason=reason, requests=self._sequences.requests, error=words))
             self._is_over = True
             raise

@@ -180,7 +180,7 @@ def test_why_an_observer_is_refused_is_logged_and_not_each_time(
             scrape(page.port, showing(ended, tmp_path))
     assert scrape(page.port, context).status == 200
     wait_until(lambda: "has expired" in caplog.text, limit_seconds=LIMIT_SECONDS, what="a line of the log")
-    assert caplog.text.count("metrics were refused to 127.0.0.1") == 1
+    assert caplog.text.count("metrics refused caller=127.0.0.1") == 1
 
 
 def test_an_observer_that_is_invited_again_has_no_gap(watched: Watched, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ from tests.support.sliced_models import SlicedModel
 CONTRACTS: tuple[FileDescriptor, ...] = tuple(
     contract.DESCRIPTOR
     for contract in (
-        generation_pb2, links_pb2, mesh_pb2, models_pb2, observe_pb2, shard_pb2, slices_pb2, health_pb2, reflection_pb2,
+        generation_pb2, links_pb2, mesh_pb2, models_pb2, observe_pb2, shard_pb2, slices_pb2, health_pb2,
+        reflection_pb2,
     )
 )  # fmt: skip
 REFUSED_BY_TLS, REFUSED, NOT_THERE = "UNAVAILABLE", "PERMISSION_DENIED", "UNIMPLEMENTED"

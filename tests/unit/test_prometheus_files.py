@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.source_files import REPOSITORY
+from tests.support.source_files import REPOSITORY, python_files
 
 PROMETHEUS = REPOSITORY / "deploy" / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -82,6 +82,16 @@ def test_each_alert_says_what_to_do() -> None:
         place, _, anchor = alert["annotations"]["runbook_url"].partition("#")
         assert (place, anchor) == ("file:///opt/shardmesh/deploy/prometheus/runbook.md", name.lower())
     assert headings(PROMETHEUS / "runbook.md") == set(ALERTS)
+
+
+def test_the_runbook_looks_for_lines_that_logs_have() -> None:
+    """What it greps a journal for is the name of an entry that a program writes."""
+    page = (PROMETHEUS / "runbook.md").read_text()
+    sought = re.findall(r'journalctl -u \w+\s*\|\s*grep "([^"]+)"', page)
+    assert len(sought) >= 3
+    code = "\n".join(path.read_text(encoding="utf-8") for path in python_files("common", "coordinator", "shardnode"))
+    for words in sought:
+        assert re.search(rf'(entry\(\s*|event = )"{re.escape(words)}', code), words
 
 
 def test_the_operators_table_has_each_alert_with_its_time_and_severity() -> None:
