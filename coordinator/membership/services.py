@@ -169,7 +169,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
             return _issued(authority, request.certificate_request, peer, lifetime)
 
         issued = self._state.observers.admit(request.name, issue)
-        log.info("%s may read metrics", request.name)
+        log.info("%s", entry("observer invited", observer=request.name))
         return mesh_pb2.InviteObserverResponse(
             certificate=issued.certificate, authority=self._state.authority.certificate, certificate_ends=issued.ends
         )
@@ -180,7 +180,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
     ) -> mesh_pb2.RemoveNodeResponse:
         if self._state.observers.has(request.name):
             self._state.observers.remove(request.name)
-            log.info("%s may not read metrics any more", request.name)
+            log.info("%s", entry("observer removed", observer=request.name))
             return mesh_pb2.RemoveNodeResponse()
         try:
             self._state.members.remove(request.name)
