@@ -185,3 +185,29 @@ def test_a_program_whose_streams_are_closed_does_its_work(closed: str) -> None:
         stderr=subprocess.PIPE, timeout=20, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+LOST = """
+import os, signal, threading, typer
+from common.program.command_line import CONTEXT_SETTINGS, run_process
+app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS)
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+@app.command()
+def work():
+    Swallows()
+    threading.Event().wait(20)
+
+run_process(app, "lost")
+"""
+
+
+def test_an_interrupt_that_python_swallows_comes_again() -> None:
+    """Within an import, or while something is let go, nothing that is raised gets out; the person pressed Ctrl-C."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], cwd=REPOSITORY, capture_output=True, text=True, timeout=15, check=False
+    )
+    assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, "lost: interrupted\n")
