@@ -1,6 +1,6 @@
 """What all our programs do alike on the command line: spellings, errors as one line, exit codes.
 
-Covers: `--split_bin` for `--split-bin`, ShardmeshError to exit code, Ctrl-C, a closed pipe, bugs.
+Covers: `--split_bin` for `--split-bin`, ShardmeshError to exit code, Ctrl-C, a closed pipe, a full disk, bugs.
 An error is one line and printable, whatever a file name or a peer puts into it.
 Does not cover: any program's own options, what others call ours (familiar.py).
 """
@@ -8,6 +8,7 @@ Does not cover: any program's own options, what others call ours (familiar.py).
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Any, NoReturn
 
 import typer
 
-from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, ShardmeshError
+from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_OK, DiskFull, ShardmeshError
 from common.program.familiar import our_word, what_is_meant
 from common.program.program_start import raise_on_interrupt, was_interrupted
 from common.wording import plain
@@ -54,6 +55,9 @@ def run_program(app: typer.Typer, name: str) -> NoReturn:
     except Exception as error:
         if was_interrupted():
             _end(name, "interrupted", EXIT_INTERRUPTED)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):  # where stdout goes: a file
+            _drop_stdout()
+            _end(name, f"cannot write: {error.strerror}; make room", DiskFull.exit_code)
         logging.getLogger(name).debug("internal error", exc_info=error)
         _end(name, f"internal error: {type(error).__name__}: {error}; this is a bug, please report it "
              "(--log-level debug shows where)", EXIT_INTERNAL)  # fmt: skip
@@ -67,6 +71,7 @@ def run_process(app: typer.Typer, name: str) -> NoReturn:
     """
     try:
         raise_on_interrupt()
+        _open_streams()
         run_program(app, name)
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else EXIT_INTERNAL
@@ -76,6 +81,13 @@ def run_process(app: typer.Typer, name: str) -> NoReturn:
         with contextlib.suppress(OSError):
             stream.flush()
     os._exit(code)
+
+
+def _open_streams() -> None:
+    """Have somewhere to write where a caller has closed stdout or stderr (`>&-`): nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process
 
 
 def _in_words(error: Any) -> str:
@@ -99,5 +111,10 @@ def _end(name: str, message: str, code: int) -> NoReturn:
 
 def _end_without_reader() -> NoReturn:
     """Exit quietly: whoever read our output has gone, as in `... | head -1`, and that is no error of anybody."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered must not fail again at exit
+    _drop_stdout()
     sys.exit(EXIT_OK)
+
+
+def _drop_stdout() -> None:
+    """Have what is still buffered not fail again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -84,7 +84,10 @@ class MetricsPage:
     def _reply(self, request: Request) -> Reply:
         from common.program.page_server import Reply
 
-        asked = urlsplit(request.path)
+        try:
+            asked = urlsplit(request.path)
+        except ValueError:
+            return Reply(status=400, content=b"that is no path; ask for /metrics\n")
         if asked.path in self._pages:
             content_type, content = self._pages[asked.path]()
             return Reply(status=200, content_type=content_type, content=content)

@@ -15,6 +15,8 @@ import os
 import sys
 import time
 
+AGAIN_SECONDS = 0.01
+
 _started_at = time.perf_counter()
 _was_interrupted = _has_begun = False
 
@@ -48,6 +50,7 @@ def raise_on_interrupt() -> None:
     """Have Ctrl-C raise KeyboardInterrupt again, and be remembered; not where it is ignored, or has a use already."""
     if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
         signal.signal(signal.SIGINT, _interrupt)
+        sys.unraisablehook = _lost
 
 
 def was_interrupted() -> bool:
@@ -71,3 +74,12 @@ def _interrupt(number: int, frame: object) -> None:
     global _was_interrupted
     _was_interrupted = True
     raise KeyboardInterrupt
+
+
+def _lost(lost: "sys.UnraisableHookArgs") -> None:
+    """Raise Ctrl-C again, and say nothing, where it came within what Python lets nothing out of, as in an import."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+    elif signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, _interrupt):
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)

@@ -56,7 +56,8 @@ class BearerToken:
 def _read(path: Path) -> tuple[bytes, tuple[int, ...]]:
     """Return the digest of a token, and by what it is known that its file is still the same. Raises: as BearerToken."""
     try:
-        with path.open("rb") as file:
+        # Without waiting: a pipe nobody writes to would hold a start, or a scrape, for ever.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise InputError(f"{path} is no file; write a token of one line into one")

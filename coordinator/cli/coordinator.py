@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -13,7 +14,7 @@ from common.machine.operating_system import share_heaps
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.log_options import LogFormatOption
-from common.program.logs import configure_logs
+from common.program.logs import configure_logs, entry
 from common.program.metrics_flags import MetricsListenOption, MetricsPortOption, MetricsTokenOption
 from common.program.options_file import use_options_file
 from common.program.path_options import path_option
@@ -21,6 +22,8 @@ from common.program.version import VersionOption
 from common.wording import plain
 from coordinator.cli.options import BackendOption, WireDtypeOption
 from coordinator.ranks.wire_dtype import wire_item_bytes
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(context_settings=CONTEXT_SETTINGS, rich_markup_mode=None)
 
@@ -84,6 +87,8 @@ def coordinate(
         print(plain(f"{where}; let a device in with `coordinator-cli mesh invite`"), file=sys.stderr, flush=True)
         if running.metrics_page is not None:
             print(plain(f"coordinator: metrics on {running.metrics_page.url}"), file=sys.stderr, flush=True)
+    elif running.metrics_page is not None:
+        log.info("%s", entry("serving metrics", address=running.metrics_page.url))
     running.wait()
 
 

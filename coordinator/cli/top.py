@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,8 +80,11 @@ def _live(ask: Ask, interval_seconds: float) -> None:
 
     standing = Standing(found=ask(), interval_seconds=interval_seconds)
     console = screen()
+    live = Live(console=console, screen=True, auto_refresh=False)
     try:
-        with Keys() as keys, Live(console=console, screen=True, auto_refresh=False) as live:
+        with Keys() as keys, ExitStack() as ending:
+            ending.callback(live.stop)  # before it starts: Ctrl-C meanwhile leaves the terminal as it was
+            live.start()
             due = time.monotonic() + interval_seconds
             while True:
                 live.update(Group(*top_lines(console, standing, console.height)), refresh=True)

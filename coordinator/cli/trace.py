@@ -6,11 +6,15 @@ Covers: options, where the file goes. Does not cover: what is in it (trace_file.
 from __future__ import annotations
 
 import os
+import signal
+import stat
+import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -23,6 +27,9 @@ from coordinator.cli.telling import tell
 if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
     from coordinator.membership.owner_client import OwnerClient
     from protos.shardmesh.v1 import observe_pb2
+
+NAME_LETTERS = 40
+"""Of the file's name, in that of the one beside it: as much longer as it is, some file systems would not take it."""
 
 
 def trace(
@@ -39,9 +46,8 @@ def trace(
     from coordinator.membership.owner_client import OwnerClient
     from coordinator.membership.state import default_state_directory
 
-    if out.is_dir():
-        raise InputError(f"--out {out} is a directory; name a file, such as {out / 'trace.json'}")
-    with OwnerClient(state_dir or default_state_directory()) as coordinator:
+    _check(out)
+    with OwnerClient(state_dir or default_state_directory()) as coordinator, _ends_in_order():
         temporary = _beside(out)
         try:
             with temporary.open("w", encoding="ascii") as file:
@@ -69,10 +75,40 @@ def _sweeps(coordinator: OwnerClient, seconds: float) -> Iterator[observe_pb2.Tr
         tell(f"{counted(dropped_count, 'sweep')} came faster than they could be written, and are not in the file")
 
 
+def _check(out: Path) -> None:
+    """Raise InputError for what must not be replaced by a file: a directory, a pipe, a device such as /dev/null."""
+    try:
+        mode = out.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another --out") from error
+    if stat.S_ISDIR(mode):
+        raise InputError(f"--out {out} is a directory; name a file, such as {out / 'trace.json'}")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"--out {out} is a pipe or a device, and would be replaced; name a file, such as trace.json")
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Have SIGTERM and a closed terminal end it as Ctrl-C does: nothing stays beside the file."""
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)
+              if signal.getsignal(number) is signal.SIG_DFL}  # fmt: skip
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(number: int, frame: FrameType | None) -> NoReturn:
+    sys.exit(128 + number)
+
+
 def _beside(out: Path) -> Path:
     """Return a file that will be `out` once it is whole. Raises: InputError: nothing can be written there."""
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{out.name}.", dir=out.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{out.name[:NAME_LETTERS]}.", dir=out.parent)
     except OSError as error:
         raise InputError(f"cannot write to {out.parent}: {error.strerror}; choose another --out") from error
     os.close(descriptor)

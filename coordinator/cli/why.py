@@ -43,8 +43,13 @@ def why(
         parts = [(part.node, part.cause, part.seconds) for part in response.parts]
         found["bound"] = bound_of(parts, response.own_starved_share)
         model = LoadedModels(state).find(response.model)
-        if model is not None and model.node_names == tuple(node.node for node in response.nodes):
-            found["advice"] = [asdict(one) for one in _advice(state, model, response)]
+        if model is None or model.node_names != tuple(node.node for node in response.nodes):
+            found["no_advice"] = "the model is not on these nodes any more"
+        else:
+            try:
+                found["advice"] = [asdict(one) for one in _advice(state, model, response)]
+            except ShardmeshError as error:  # a node cannot be asked what it has
+                found["no_advice"] = str(error)
     found["said"] = sentences(found)
     if json_output:
         show_document(found)
@@ -63,20 +68,16 @@ def _found(response: observe_pb2.ExplainResponse) -> dict[str, Any]:
             {"node": part.node, "cause": part.cause, "seconds": part.seconds, "share": part.seconds / seconds}
             for part in response.parts
         ],
-        "bound": None, "advice": [],
+        "bound": None, "advice": [], "no_advice": None,
     }  # fmt: skip
 
 
 def _advice(state: Any, model: LoadedModel, response: observe_pb2.ExplainResponse) -> list[Advice]:
-    """Return what would help; nothing while a node cannot be asked what it has."""
+    """Return what would help. Raises: NodeError: a node does not answer."""
     from coordinator.answering.advice import advise
     from coordinator.membership.reach import owner_access
 
-    mesh = owner_access(state)
-    try:
-        return advise(_evidence(mesh, model, response))
-    except ShardmeshError:
-        return []
+    return advise(_evidence(owner_access(state), model, response))
 
 
 def _evidence(mesh: MeshAccess, model: LoadedModel, response: observe_pb2.ExplainResponse) -> Evidence:

@@ -49,6 +49,8 @@ def sentences(found: Mapping[str, Any]) -> str:
     speed = f", {found['tokens_per_second']:.1f} tokens/s" if found["tokens_per_second"] else ""
     when = f" ({_ago(ago)})" if ago > OLD_SECONDS else ""
     text = f"{bound['text']}: {100 * bound['share']:.0f} % of each {thing}'s {shown_seconds(seconds)}{speed}{when}."
+    if found.get("no_advice"):
+        return f"{text} What would help cannot be said: {found['no_advice']}"
     if not found["advice"]:
         return f"{text} Nothing that is known here would make it much quicker."
     helps = _helps(found["advice"][:MOST_ADVICE])

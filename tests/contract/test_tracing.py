@@ -7,6 +7,8 @@ Covers: the verb over the owner's socket, refusals, several at once. Does not co
 from __future__ import annotations
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -84,10 +86,33 @@ def test_a_time_that_cannot_be_is_refused(
 def test_a_file_that_cannot_be_is_refused_before_anything_is_traced(
     mesh: LoadedMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A directory, or one that is not there."""
-    for out in (tmp_path, tmp_path / "none" / "x.json"):
+    """A directory, or in one that is not there; a name that is too long; a pipe, which stays one, as /dev/null must."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for out in (tmp_path, tmp_path / "none" / "x.json", tmp_path / ("x" * 300), pipe):
         command = ["trace", "--out", str(out), "--state-dir", str(mesh.state)]
         run_here("coordinator-cli", command, monkeypatch, capfd).error_line("coordinator-cli", EXIT_INPUT)
+    assert [one for one in tmp_path.iterdir() if not one.is_fifo()] == []
+    assert pipe.is_fifo()
+
+
+def test_a_trace_that_is_told_to_end_leaves_nothing(
+    mesh: LoadedMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By SIGTERM, or by a terminal that closes; the file that was there stays as it was."""
+    out, watch = tmp_path / "x.json", mesh.coordinator._generator.trace
+    out.write_text("before")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        wait_until(lambda: not watch._listeners, limit_seconds=10, what="the end of the one before")
+        ending = threading.Thread(target=lambda number=number: (
+            wait_until(lambda: watch._listeners, limit_seconds=10, what="a trace"), os.kill(os.getpid(), number)
+        ))  # fmt: skip
+        ending.start()
+        command = ["trace", "--seconds", "60", "--out", str(out), "--state-dir", str(mesh.state)]
+        assert run_here("coordinator-cli", command, monkeypatch, capfd).code == 128 + number
+        ending.join()
+        assert [one.name for one in tmp_path.iterdir()] == ["x.json"]
+        assert out.read_text() == "before"
 
 
 def test_too_many_at_once_are_refused(mesh: LoadedMesh, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,13 @@ def test_a_missing_token_is_told(tmp_path: Path) -> None:
         BearerToken(tmp_path)
 
 
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Nobody may ever write to it."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="is no file"):
+        BearerToken(tmp_path / "pipe")
+
+
 def test_a_new_token_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     """Without a restart."""
     path = written(tmp_path / "token", TOKEN)

@@ -13,7 +13,14 @@ from typing import Annotated
 import pytest
 import typer
 
-from common.errors import EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, ShardmeshError, all_error_classes
+from common.errors import (
+    EXIT_INPUT,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    DiskFull,
+    ShardmeshError,
+    all_error_classes,
+)  # fmt: skip
 from common.program.command_line import CONTEXT_SETTINGS, run_program
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -156,3 +163,51 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         process.stdout.close()
         error = process.stderr.read()
         assert (process.wait(timeout=20), error) == (0, b"")
+
+
+def test_a_full_disk_behind_stdout_is_no_bug_of_ours() -> None:
+    """`program > file` where no room is left: one line, and the exit code of a full disk."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", LOUD], cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, timeout=20, check=False
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        DiskFull.exit_code, b"loud: cannot write: No space left on device; make room\n"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_program_whose_streams_are_closed_does_its_work(closed: str) -> None:
+    """As if they went nowhere: neither a traceback nor a code that is not documented."""
+    program = LOUD.replace("run_program", "run_process")
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, program], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, timeout=20, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+LOST = """
+import os, signal, threading, typer
+from common.program.command_line import CONTEXT_SETTINGS, run_process
+app = typer.Typer(add_completion=False, context_settings=CONTEXT_SETTINGS)
+
+class Swallows:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+@app.command()
+def work():
+    Swallows()
+    threading.Event().wait(20)
+
+run_process(app, "lost")
+"""
+
+
+def test_an_interrupt_that_python_swallows_comes_again() -> None:
+    """Within an import, or while something is let go, nothing that is raised gets out; the person pressed Ctrl-C."""
+    done = subprocess.run(
+        [sys.executable, "-c", LOST], cwd=REPOSITORY, capture_output=True, text=True, timeout=15, check=False
+    )
+    assert (done.returncode, done.stderr) == (EXIT_INTERRUPTED, "lost: interrupted\n")

@@ -78,6 +78,9 @@ def test_a_scrape_gets_the_format_and_the_series_that_it_asks_for(page: MetricsP
     assert fetched(page, "/sd") == b"[]"
     with pytest.raises(urllib.error.HTTPError, match="404"):
         fetched(page, "/etc/passwd")
+    with connection_to(page) as connection:
+        connection.sendall(b"GET http://[/ HTTP/1.1\r\n\r\n")  # half an address of IPv6
+        assert b" 400 " in connection.recv(100)
     with pytest.raises(urllib.error.HTTPError, match="501"):
         urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics", data=b"x", timeout=LIMIT_SECONDS)
 

@@ -54,6 +54,13 @@ def test_nodes_that_share_a_cause_are_named_together() -> None:
     assert bound_of(parts)["text"] == "b and a's processor"
 
 
+def test_where_nobody_knows_what_helps_that_is_said() -> None:
+    """It is not the same as that nothing would."""
+    said = sentences(found(no_advice="kitchen is not reachable; is its shardnode running?"))
+    assert said.endswith("What would help cannot be said: kitchen is not reachable; is its shardnode running?")
+    assert "Nothing" not in said
+
+
 def test_where_nothing_helps_that_is_said() -> None:
     """And where the coordinator itself is what is waited for, whether it lacks a core."""
     own = [("", "coordinator", 0.9), ("a", "disk", 0.1)]
