@@ -44,7 +44,7 @@ class BearerToken:
         try:
             if _state_of(os.stat(self._path)) != self._read_of:
                 self._digest, self._read_of = _read(self._path)
-                log.info("the token in %s is another one from now on", self._path)
+                log.info("the token in %s was read again and is good from now on", self._path)
         except (OSError, InputError, NotTrusted) as error:
             if self._digest is not None:
                 log.warning("no token is good until its file is: %s", error)
