@@ -21,6 +21,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -168,7 +169,11 @@ class Shell:
 
     def leftovers(self) -> list[str]:
         """Name every process that descends from one of ours and lives, and every temporary file."""
-        return [*(f"process {p.pid}: {p.name()}" for p in self._processes()), *os.listdir(self._temporary)]
+        found = []
+        for process in self._processes():
+            with suppress(psutil.NoSuchProcess):  # it has ended since
+                found.append(f"process {process.pid}: {process.name()}")
+        return [*found, *os.listdir(self._temporary)]
 
     def wait_until_nothing_is_left(self, limit_seconds: float) -> float:
         """Return how long it took. Raises: AssertionError: something is left after the limit."""

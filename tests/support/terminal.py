@@ -31,7 +31,11 @@ class Terminal:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         self._screen, inside = pty.openpty()
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command], stdin=inside, stdout=inside, stderr=inside, env=dict(environment)
+            ["setsid", "--ctty", *command],
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            env={name: value for name, value in environment.items() if name not in ("COLUMNS", "LINES")},
         )
         os.close(inside)
         self._shown = b""

@@ -83,7 +83,7 @@ def test_what_hangs_while_a_program_closes_is_told_and_left() -> None:
     with running(CLOSING.format(close="threading.Event().wait()")) as process:
         out, err = process.communicate(timeout=LIMIT_SECONDS)
     assert (process.returncode, out) == (0, "went on\n")
-    assert "not everything has closed within 0.2 s" in err
+    assert "not everything has closed; please report it, with what follows seconds=0.2" in err
     assert "in close" in err
 
 
