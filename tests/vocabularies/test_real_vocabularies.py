@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from coordinator.tokenizer import load_tokenizer
-from tests.support.real_vocabularies import Unreachable
+from tests.support.fetched_packages import Unreachable
 from tests.support.tokenizer_comparison import differences, stream_differences
 from tests.support.vocabulary_variants import CHAT, TEXTS, VARIANTS
 
