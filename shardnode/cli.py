@@ -73,6 +73,14 @@ def serve(
     listen: Annotated[
         str, address_option(help="Where to listen: host:port (port 0: any free one) or unix:/path.")
     ] = "127.0.0.1:0",
+    rounds_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port for rounds without gRPC, on the host of --listen, which are several times as quick; 0: any free "
+            "one. Default: 10 above that of --listen in a mesh, else any free one.",
+            show_default=False,
+        ),
+    ] = None,
     memory_window: MemoryWindowOption = None,
     window_bytes: WindowBytesOption = None,
     memory_budget: Annotated[
@@ -137,7 +145,7 @@ def serve(
         return
     configure_logs(log_level, log_format)
     node_config = NodeConfig(
-        slice_directory=slice_dir, listen=listen, memory_budget=memory_budget,
+        slice_directory=slice_dir, listen=listen, rounds_port=rounds_port, memory_budget=memory_budget,
         kv_budget_bytes=None if kv_budget_bytes is None else parse_size(kv_budget_bytes, "--kv-budget-bytes"),
         thread_count=threads, backend=backend, use_gpu=use_gpu, metrics_port=metrics_port,
         metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, insecure=insecure,

@@ -14,6 +14,9 @@ from common.weights.manifest import read_manifest
 from common.weights.weight_memory import WeightMemory
 from common.wire.rpc import check_listen_address, split_host_port
 
+ROUNDS_PORT_STEP = 10
+"""From the port of gRPC to that of rounds in frames; not 1, which is where a second node would listen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NodeConfig:
@@ -43,6 +46,8 @@ class NodeConfig:
     """What computes: a name of common/compute/backend.py."""
     use_gpu: bool = False
     """Compute on CUDA, with torch."""
+    rounds_port: int | None = None
+    """Port for rounds without gRPC, on the host of `listen`; 0: any free one. None: see `rounds_place`."""
     metrics_port: int | None = None
     """Port of the Prometheus page on this machine."""
     metrics_listen: str = ""
@@ -69,7 +74,23 @@ class NodeConfig:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
         if self.thread_count < 0:
             raise InputError(f"--threads is {self.thread_count}; it must be 0 or more")
+        if self.rounds_port is not None and not 0 <= self.rounds_port <= 65535:
+            raise InputError(f"--rounds-port is {self.rounds_port}; it must be from 0 to 65535")
         self.metrics_place()
+
+    def rounds_place(self) -> tuple[str, int] | None:
+        """Return host and port of rounds without gRPC; None where a Unix socket carries them.
+
+        Unless it is told, the port of a member is that of `listen` and ROUNDS_PORT_STEP, so that a firewall can know
+        it; of others, which have no firewall between, any free one.
+        """
+        if self.listen.startswith("unix:"):
+            return None
+        host, port = split_host_port(self.listen)
+        if self.rounds_port is not None:
+            return host, self.rounds_port
+        is_known = self.coordinator and port and port + ROUNDS_PORT_STEP <= 65535
+        return host, port + ROUNDS_PORT_STEP if is_known else 0
 
     def metrics_place(self) -> MetricsPlace | None:
         """Return where the Prometheus page is; None: nowhere. Raises: InputError: it cannot be there."""

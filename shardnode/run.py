@@ -1,4 +1,4 @@
-"""A node with its listeners, from start to drain: gRPC, direct rounds, the metrics page.
+"""A node with its listeners, from start to drain: gRPC, rounds without it, the metrics page.
 
 Covers: the order in which they start and end. Does not cover: flags (cli.py), forking (pool.py).
 """
@@ -17,10 +17,13 @@ from common.program.metrics_page import MetricsPage
 from common.program.process_series import MemorySeries, make_registry
 from common.program.service_notify import ServiceNotifier
 from common.trust.metrics_place import is_for_others
+from common.wire.rpc import check_listen_address
 from shardnode.config import NodeConfig
 from shardnode.listeners.direct import DirectServer
-from shardnode.listeners.service import NodeServer
+from shardnode.listeners.frames import FramesServer
+from shardnode.listeners.service import Endpoints, NodeServer
 from shardnode.membership.membership_series import MembershipSeries
+from shardnode.sessions.live_sessions import LiveSessions
 from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
 from shardnode.slices.slice_series import SliceSeries
@@ -70,13 +73,18 @@ class RunningNode:
             self._serving = serving = Serving(config, store, series=series.work)
             series.memory.budget_bytes.set(serving.budget_bytes)
             self._closers.append(serving.close)
+            live = LiveSessions()
             if direct_path:
                 direct = DirectServer(serving.current(), direct_path, series.sessions)
                 self._closers.append(direct.close)
+            frames = _frames(config, serving, live, series.sessions, membership)
+            if frames is not None:
+                self._closers.append(frames.close)
             self.metrics_page = page = _metrics_page(config, series, membership)
             if page is not None:
                 self._closers.append(page.close)
-            self._server = server = NodeServer(config, serving, direct_path, membership, series.sessions)
+            endpoints = Endpoints(direct_path, 0 if frames is None else frames.port)
+            self._server = server = NodeServer(config, serving, endpoints, membership, series.sessions, live)
             server.start()
             if membership is not None:  # heard until the last answer has ended: who is silent counts as gone
                 series.membership.follow(membership)
@@ -133,6 +141,28 @@ class RunningNode:
         """Stop listening, let running calls end, free everything. May be called twice."""
         while self._closers:
             self._closers.pop()()
+
+
+def _frames(
+    config: NodeConfig, serving: Serving, live: LiveSessions, series: SessionSeries, membership: Membership | None
+) -> FramesServer | None:  # fmt: skip
+    """Return what takes rounds without gRPC from other devices; None: nothing does."""
+    place = config.rounds_place()
+    if place is None:
+        return None
+    door = None
+    if membership is None:
+        check_listen_address(config.listen, insecure=config.insecure)
+    else:
+        from common.trust.rounds_door import RoundsDoor
+
+        door = RoundsDoor(membership.identity)
+    try:
+        return FramesServer(*place, serving, live, series, door)
+    except OSError as error:  # rounds over gRPC are slower, and there
+        why = f"{error.strerror or error}; choose another --rounds-port"
+        log.warning("%s", entry("rounds over gRPC only", port=place[1], error=why))
+        return None
 
 
 def _metrics_page(config: NodeConfig, series: NodeSeries, membership: Membership | None) -> MetricsPage | None:

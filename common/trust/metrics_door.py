@@ -18,11 +18,11 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from common.errors import NotTrusted
-from common.machine.named_files import named_file
 from common.program.page_server import Reply
 from common.trust.bearer_token import BearerToken
 from common.trust.certificates import OBSERVER, peer_of, serial_of, to_pem
 from common.trust.identity import Identity
+from common.trust.tls_contexts import server_context
 
 HOW = "a certificate that `coordinator-cli mesh invite --observer NAME --out DIR` has made, or a token"
 
@@ -52,7 +52,7 @@ class MetricsDoor:
         first = identity()
         self._mesh = first.peer.mesh
         self._made_of = (first, observers.authority)
-        self._context = _context(*self._made_of)
+        self._context = server_context(*self._made_of, is_optional=True)
 
     def wrapped(self, connection: socket.socket) -> socket.socket:
         """Return a connection that speaks TLS, before its handshake. Raises: OSError."""
@@ -60,7 +60,7 @@ class MetricsDoor:
             wanted = (self._ask_identity(), self._observers.authority)
             if wanted != self._made_of:
                 try:
-                    self._context, self._made_of = _context(*wanted), wanted
+                    self._context, self._made_of = server_context(*wanted, is_optional=True), wanted
                 except OSError:  # the one before is good for a third of its life
                     log.exception("the renewed certificate is not shown to who reads metrics yet")
             context = self._context
@@ -95,16 +95,3 @@ class MetricsDoor:
 
 def _forbidden(why: str) -> Reply:
     return Reply(status=403, content=f"{why}\n".encode())
-
-
-def _context(identity: Identity, observers_authority: bytes) -> ssl.SSLContext:
-    """Return how a handshake is done that shows a certificate to everybody and asks for an observer's."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.num_tickets = 0
-    if observers_authority:
-        context.verify_mode = ssl.CERT_OPTIONAL  # who shows none may have a token
-        context.load_verify_locations(cadata=observers_authority.decode("ascii"))
-    with named_file(identity.own.key + identity.own.certificate) as name:
-        context.load_cert_chain(name)
-    return context

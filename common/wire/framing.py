@@ -18,6 +18,7 @@ import socket
 import struct
 from array import array
 from collections.abc import Sequence
+from typing import Protocol
 
 from common.errors import ProtocolError
 
@@ -28,6 +29,25 @@ LONG_BYTES = 1 << 16
 """From this length on, a copy of a message costs more than what avoids it."""
 ROOM_BYTES = 4 << 20
 """What a sender may have under way; a message of 512 rows of a small model has 1.2 MB."""
+
+
+class Stream(Protocol):
+    """What frames go over: a socket, or TLS on one (common/trust/tls_connection.py)."""
+
+    def sendall(self, data: bytes | memoryview, /) -> None:
+        """Send all of it."""
+
+    def sendmsg(self, parts: Sequence[bytes | memoryview], /) -> int:
+        """Send some or all of several parts, and return how many bytes that were."""
+
+    def recv_into(self, view: memoryview, /) -> int:
+        """Wait for the first byte, put what has come into `view` and return how many bytes that were; 0: the end."""
+
+    def shutdown(self, how: int, /) -> None:
+        """End sending, receiving or both."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 def limit_silence(connection: socket.socket, seconds: float) -> None:
@@ -48,7 +68,7 @@ def give_room(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM_BYTES)
 
 
-def send_frame(connection: socket.socket, message: bytes) -> None:
+def send_frame(connection: Stream, message: bytes) -> None:
     """Send one message. Raises: TimeoutError: the limit on silence passed; OSError: the connection is gone."""
     try:
         if len(message) < LONG_BYTES:
@@ -75,7 +95,7 @@ def close_files(files: Sequence[int]) -> None:
         os.close(descriptor)
 
 
-def _send_long(connection: socket.socket, message: bytes) -> None:
+def _send_long(connection: Stream, message: bytes) -> None:
     """Send the length and the message from where they lie; the first call may take any part of them."""
     length = _LENGTH.pack(len(message))
     sent = connection.sendmsg([length, message])
@@ -89,7 +109,7 @@ def _send_long(connection: socket.socket, message: bytes) -> None:
 class FrameReader:
     """Takes messages off one connection; keeps what arrived beyond the first one for the next call."""
 
-    def __init__(self, connection: socket.socket, max_bytes: int) -> None:
+    def __init__(self, connection: Stream, max_bytes: int) -> None:
         self._connection = connection
         self._max_bytes = max_bytes
         self._buffer = bytearray(BUFFER_BYTES)
@@ -134,6 +154,11 @@ class FrameReader:
         self._start = first + length
         return bytes(self._view[first : self._start])
 
+    @property
+    def is_holding(self) -> bool:
+        """Whether something has come that was not taken yet, if perhaps not a whole message."""
+        return self._stop > self._start
+
     def _fill(self, wanted: int) -> bool:
         """Have at least `wanted` bytes in the buffer; tell False if the stream ends before the first of them."""
         if self._start == self._stop:
@@ -176,7 +201,8 @@ class FrameReader:
         """Receive as `recv_into` does, and keep the descriptors that come along; socket.recv_fds ignores its flags."""
         most_bytes = socket.CMSG_SPACE(self._most_files * array("i").itemsize)
         close_on_exec = getattr(socket, "MSG_CMSG_CLOEXEC", 0)  # Linux; elsewhere nobody sends files
-        count, ancillary, _, _ = self._connection.recvmsg_into([view], most_bytes, close_on_exec)
+        unix: socket.socket = self._connection  # type: ignore[assignment]  # whoever asks for files has one
+        count, ancillary, _, _ = unix.recvmsg_into([view], most_bytes, close_on_exec)
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 files = array("i", data[: len(data) - len(data) % array("i").itemsize])

@@ -98,6 +98,14 @@ def decode_tensors(
     return tuple(_array(bytearray().join(all_data), (len(messages), *shape), dtype))
 
 
+def decode_bytes(data: bytes | memoryview, shape: tuple[int, ...], dtype: str) -> Stored:
+    """Return an array that came without a word of its type and shape; it may be written. Raises: ShapeError."""
+    expected_bytes = math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
+    if len(data) != expected_bytes:
+        raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
+    return _array(bytearray(data), shape, dtype)
+
+
 def _array(data: bytes | bytearray, shape: tuple[int, ...], dtype: str) -> Stored:
     array: Stored = np.ndarray(shape, NUMPY_DTYPES[dtype], data)
     return array

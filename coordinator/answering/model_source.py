@@ -19,6 +19,7 @@ from coordinator.engine.schedule import Schedule
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from coordinator.ranks.trace_watch import TraceWatch
+from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
@@ -52,7 +53,7 @@ class MeshModels:
     """The models that were loaded onto a mesh."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
         backend: str = "native", explaining: Explaining | None = None, watch: RoundWatch | None = None,
         trace: TraceWatch | None = None,
     ) -> None:  # fmt: skip
@@ -61,7 +62,7 @@ class MeshModels:
         self._explaining, self._watch = explaining or Explaining(), watch or RoundWatch()
         self._trace = trace or TraceWatch()
         self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
-        self._wire_dtype, self._backend = wire_dtype, backend
+        self._travel, self._backend = travel, backend
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
 
@@ -77,7 +78,7 @@ class MeshModels:
         assert isinstance(model, LoadedModel)  # `prepare` gives no others
         run = RunOptions(
             weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
-            wire_dtype=self._wire_dtype, backend=self._backend, reach_seconds=reach_seconds,
+            travel=self._travel, backend=self._backend, reach_seconds=reach_seconds,
         )  # fmt: skip
         try:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time
@@ -104,7 +105,7 @@ class MeshModels:
 
     def _opened(self, model: LoadedModel, run: RunOptions, schedule: Schedule, told: Told) -> OpenModel:
         opened = OpenModel(model, run, None, self._series, _told_what_to_do(told), schedule)
-        self._explaining.opened(model.name, opened.engine.ranks.path, self._wire_dtype)
+        self._explaining.opened(model.name, opened.engine.ranks.path, self._travel.dtype)
         for watch in (self._watch, self._trace):
             opened.engine.ranks.observers.append(watch.observer(model.name, model.node_names))
         opened.engine.swept.append(self._trace.swept)

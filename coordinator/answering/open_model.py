@@ -93,12 +93,12 @@ class OpenModel:
                     slice_directories=directories, weights=memory.nodes, kv_budget_bytes=memory.kv_bytes,
                     backend=run.backend, use_gpu=run.use_gpu,
                 ))]  # fmt: skip
-            self.nodes = connect_nodes(addresses, run.mesh, run.reach_seconds)
+            self.nodes = connect_nodes(addresses, run.mesh, run.reach_seconds, run.travel.rounds)
             for node in self.nodes:
                 opening.callback(node.close)
             ranks = Ranks(
                 clients=[node.client for node in self.nodes], identity=model.identity, series=series.rounds,
-                node_names=[node.label for node in self.nodes], wire=run.wire_dtype, told=told,
+                node_names=[node.label for node in self.nodes], wire=run.travel.dtype, told=told,
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()

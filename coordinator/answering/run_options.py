@@ -14,7 +14,7 @@ from common.compute.backend import NATIVE, backend_named
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.weight_memory import WeightMemory
-from coordinator.ranks.wire_dtype import wire_item_bytes
+from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
     from coordinator.membership.reach import MeshAccess
@@ -41,8 +41,8 @@ class RunOptions:
     use_gpu: bool = False
     reach_seconds: float | None = None
     """How long each node that runs already may take to be reached; None: as long as usual."""
-    wire_dtype: str = "float32"
-    """How rounds' numbers travel to nodes elsewhere: float32, or bfloat16 in half the bytes."""
+    travel: Travel = USUAL_TRAVEL
+    """How rounds travel to nodes elsewhere."""
 
     def __post_init__(self) -> None:
         if self.memory_budget is not None:
@@ -52,5 +52,4 @@ class RunOptions:
                              "--nodes")  # fmt: skip
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
-        wire_item_bytes(self.wire_dtype)
         backend_named(self.backend, use_gpu=self.use_gpu)  # refuses what cannot be, before anything is started

@@ -20,8 +20,8 @@ from common.program.options_file import use_options_file
 from common.program.path_options import path_option
 from common.program.version import VersionOption
 from common.wording import plain
-from coordinator.cli.options import BackendOption, WireDtypeOption
-from coordinator.ranks.wire_dtype import wire_item_bytes
+from coordinator.cli.options import BackendOption, RoundsOption, WireDtypeOption
+from coordinator.ranks.wire_dtype import Travel
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ def coordinate(
         ),
     ] = None,
     wire_dtype: WireDtypeOption = "float32",
+    rounds: RoundsOption = "auto",
     backend: BackendOption = "native",
     version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
@@ -70,7 +71,7 @@ def coordinate(
     Make the mesh first: coordinator-cli mesh init. Then: coordinator --master-ip 0.0.0.0
     """
     configure_logs(log_level, log_format)
-    wire_item_bytes(wire_dtype)  # refuses what cannot be now, not when somebody asks a model
+    travel = Travel(dtype=wire_dtype, rounds=rounds)  # refuses what cannot be now, not when somebody asks a model
     check_backend(backend)
     # Here and not at the top: --help must not wait for gRPC.
     from coordinator.membership.state import default_state_directory
@@ -78,7 +79,7 @@ def coordinate(
 
     share_heaps()
     running = Coordinator(
-        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, wire_dtype,
+        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
     )  # fmt: skip
     stop_on_signals(running.stop)

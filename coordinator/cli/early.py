@@ -11,7 +11,6 @@ from common.errors import InputError
 from common.model.plan import parse_ratios
 from common.program.metrics_page import MetricsPlace
 from common.weights.slice_format import ITEM_BYTES
-from coordinator.ranks.wire_dtype import wire_item_bytes
 
 
 def check_weights_dtype(weights_dtype: str | None) -> None:
@@ -31,7 +30,7 @@ def ratio_count(split_strategy: str) -> int:
     return split_strategy.count(",") + 1
 
 
-def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, wire_dtype: str, backend: str) -> None:
+def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, backend: str) -> None:
     """Raise InputError for an answer, or memory for it, that cannot be."""
     from common.program.memory_flags import parse_budget
 
@@ -42,7 +41,6 @@ def check_answer(*, length: int, memory_budget: str | None, has_nodes: bool, wir
         if has_nodes:
             raise InputError("--memory-budget is for nodes that this command starts; give it to each shardnode of "
                              "--nodes")  # fmt: skip
-    wire_item_bytes(wire_dtype)
     check_backend(backend)
 
 

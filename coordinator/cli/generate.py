@@ -28,6 +28,7 @@ from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
     BackendOption,
     LogLevelOption,
+    RoundsOption,
     SaveDirOption,
     SplitBinOption,
     StrategyOption,
@@ -37,6 +38,7 @@ from coordinator.cli.options import (
 )
 from coordinator.cli.together import check_together
 from coordinator.local.pool import LocalNodes
+from coordinator.ranks.wire_dtype import Travel
 
 
 def generate(
@@ -113,6 +115,7 @@ def generate(
         bool, typer.Option("--insecure", help="Reach --nodes on other devices without TLS. Trusted networks only.")
     ] = False,
     wire_dtype: WireDtypeOption = "float32",
+    rounds: RoundsOption = "auto",
     backend: BackendOption = "native",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
     master_ip: Annotated[str, typer.Option(help="Where this command answers health checks meanwhile.")] = "127.0.0.1",
@@ -161,8 +164,8 @@ def generate(
     from coordinator.engine.sampling_params import SamplingParams, check_seed
 
     kv_bytes = parse_size(kv_budget_bytes, "--kv-budget-bytes")
-    check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, wire_dtype=wire_dtype,
-                 backend=backend)  # fmt: skip
+    check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, backend=backend)
+    travel = Travel(dtype=wire_dtype, rounds=rounds)
     check_listeners(metrics_port, master_address)
     check_seed(seed)
     text = prefix + prompt
@@ -194,7 +197,7 @@ def generate(
 
         run = RunOptions(
             weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_bytes,
-            node_addresses=addresses, mesh=mesh, backend=backend, use_gpu=use_gpu, wire_dtype=wire_dtype,
+            node_addresses=addresses, mesh=mesh, backend=backend, use_gpu=use_gpu, travel=travel,
         )  # fmt: skip
         local = None
         if nodes is None:  # only now: what is refused starts nothing

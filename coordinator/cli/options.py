@@ -22,6 +22,13 @@ WireDtypeOption = Annotated[
     str,
     typer.Option(help="How numbers travel: float32, or bfloat16: half the bytes, not quite the same tokens."),
 ]
+RoundsOption = Annotated[
+    str,
+    typer.Option(
+        help="What carries rounds to other devices: frames (TLS over TCP, several times as quick), grpc, or auto: "
+        "frames where a node takes them."
+    ),
+]
 BackendOption = Annotated[
     str, typer.Option(help="What computes: native, kernels of our own, or torch, for comparison; --use-gpu is torch.")
 ]

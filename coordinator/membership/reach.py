@@ -6,6 +6,7 @@ running coordinator for it).
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from common.errors import NodeLost, NoSuchNode, ShardmeshError
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
 from common.trust.tls import secure_channel
+from common.trust.tls_connection import TlsConnection
+from common.trust.tls_contexts import client_context
 from common.wire.reaching import answer_of, wait_until_reached
 from common.wire.rpc import failures_of
 from coordinator.membership.owner_client import OwnerClient
@@ -66,6 +69,18 @@ class MeshAccess:
         return secure_channel(
             self.node(name).address, self.identity(), peer, ping_timeout_seconds=SLOW_LINK_PING_SECONDS
         )
+
+    def secured(self, name: str) -> Callable[[socket.socket], TlsConnection]:
+        """Return what shakes hands with a node over a connection; another one that answers there is refused."""
+        peer = PeerName(mesh=self.mesh_name, role=NODE, name=name)
+
+        def shake_hands(plain: socket.socket) -> TlsConnection:
+            context = client_context(self.identity())
+            connection = TlsConnection(plain, context, server_side=False, server_hostname=peer.dns)
+            connection.do_handshake()
+            return connection
+
+        return shake_hands
 
     def reach(self, name: str) -> grpc.Channel:
         """Return a channel to a node that answers there. Raises: NoSuchNode; NodeLost: it does not, or falls silent."""

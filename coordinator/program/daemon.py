@@ -51,6 +51,7 @@ from coordinator.program.overview import Overviews
 from coordinator.program.program_series import ProgramSeries
 from coordinator.program.spans import Spans, sampled_share, spans_wanted
 from coordinator.program.tracing import Tracing
+from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,
@@ -73,7 +74,7 @@ class Coordinator:
 
     def __init__(
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
-        wire_dtype: str = "float32", backend: str = "native", *, metrics_listen: str = "",
+        travel: Travel = USUAL_TRAVEL, backend: str = "native", *, metrics_listen: str = "",
         metrics_token_file: Path | None = None, discovery_file: Path | None = None,
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own; metrics_*:
@@ -102,7 +103,7 @@ class Coordinator:
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, series.answers, wire_dtype, backend)
+        self._generator = Generator(state_directory, mesh, series.answers, travel, backend)
         self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
         discovery_file = discovery_file or targets.default_file(state_directory)
         self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)

@@ -24,6 +24,7 @@ from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from coordinator.ranks.trace_watch import TraceWatch
+from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
@@ -55,10 +56,10 @@ class Generator:
     """The models of one mesh, ready to be asked; what they need is imported when the first one is. Close it."""
 
     def __init__(
-        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, wire_dtype: str = "float32",
+        self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
         backend: str = "native",
     ) -> None:  # fmt: skip
-        self._state_directory, self._wire_dtype, self._backend = state_directory, wire_dtype, backend
+        self._state_directory, self._travel, self._backend = state_directory, travel, backend
         self._mesh, self._series = mesh, series
         self.explaining, self.watch, self.trace = Explaining(), RoundWatch(), TraceWatch()
         self._lock = threading.Lock()
@@ -157,7 +158,7 @@ class Generator:
                     self._state_directory,
                     self._mesh,
                     self._series,
-                    self._wire_dtype,
+                    self._travel,
                     self._backend,
                     self.explaining,
                     self.watch,

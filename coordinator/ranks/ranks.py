@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model.sweep_size import rows_per_sweep
-from common.weights.slice_format import ATTENTION, FFN, ITEM_BYTES
+from common.weights.slice_format import ITEM_BYTES
 from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
@@ -23,19 +23,19 @@ from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
+from coordinator.ranks.round_messages import RoundMessages
 from coordinator.ranks.round_metrics import RoundMetrics
 from coordinator.ranks.round_record import PastRound, PastRounds, Result, RoundRecord, RoundTimes, parts_of
 from coordinator.ranks.round_series import RoundSeries
-from coordinator.ranks.round_tensors import messages_of, partials_of
+from coordinator.ranks.round_tensors import partials_of, result_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.spoiled import not_finite, refusals
 from coordinator.ranks.sweep import Summed, Sweep
-from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to
+from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to, whole_response
 from protos.shardmesh.v1 import shard_pb2
 
 Fill = Callable[[shard_pb2.RoundsRequest], None]
 LAYERS = "layers"
-_KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
 
 @dataclass(kw_only=True)
@@ -71,8 +71,7 @@ class Ranks:
             metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
         ]  # fmt: skip
         self._taking_part = self.identity.taking_part()
-        # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
-        self._is_first = {ATTENTION: True, FFN: bool({*self._taking_part[FFN]} - {*self._taking_part[ATTENTION]})}
+        self._messages = RoundMessages(self._taking_part, (), self._memory, self.wire)
 
     def open(self) -> None:
         """Open a session on every rank. Raises: SliceMismatch: a node holds something else; NodeError: one is gone."""
@@ -113,19 +112,13 @@ class Ranks:
         Raises: NodeError and what a node reports, the node named; NodeFault: all its numbers are not finite.
         """
         started = time.perf_counter()
-        request = self._request()
-        block = request.run_block
-        block.sweep_id, block.layer = sweep.sweep_id, layer
-        block.kind = _KINDS[kind]
-        block.tells_waits = self.path.is_looking
-        block.segments.extend(sweep.segments)
-        if layer == 0 and sweep.changes is not None and self._is_first[kind]:
-            block.changes.CopyFrom(sweep.changes)
+        self._call_id += 1
         limit_seconds = self._limits.seconds(kind, rows.shape[0])
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
         in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
         sent_bytes: dict[int, int] = {}
-        for ranks, message in messages_of(request, block.input, rows, taking_part, self._memory, self.wire):
+        tells_waits = self.path.is_looking
+        for ranks, message in self._messages.of_block(kind, layer, sweep, rows, self._call_id, tells_waits=tells_waits):
             for rank in ranks:
                 self.clients[rank].round_limit_seconds = limit_seconds
                 self._submit(rank, message)
@@ -133,9 +126,9 @@ class Ranks:
         sent = time.perf_counter()
         self._past.pass_on_late(sent)
         answers = self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result")
-        results = [answer.response.block_result for answer in answers]
+        results = [result_of(answer) for answer in answers]
         partials = partials_of(
-            taking_part, results, rows.shape, in_memory, self._memory, self.wire, self._refused
+            taking_part, answers, rows.shape, in_memory, self._memory, self.wire, self._refused
         )  # fmt: skip
         total, is_finite = reduce_and_check(partials)
         spoiled: dict[int, ShardmeshError] = {}
@@ -178,7 +171,7 @@ class Ranks:
         sent = time.perf_counter()
         self._past.pass_on_late(sent)
         answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
-        result = answers[0].response.layers_result
+        result = whole_response(answers[0]).layers_result
         if not 1 <= result.layer_count <= left:
             raise self._counted(0, NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
         try:
@@ -217,9 +210,14 @@ class Ranks:
             files = self._memory.offer(rank, request.open_session)
             self._submit(rank, request.SerializeToString(), files)
         answers = self._collect(range(len(self.clients)), "session_opened", "session_opened")
-        for rank, answer in enumerate(answers):
-            self._memory.opened(rank, answer.response.session_opened)
-        self.kv_budget_bytes = [answer.response.session_opened.kv_budget_bytes for answer in answers]
+        all_opened = [whole_response(answer).session_opened for answer in answers]
+        for rank, opened in enumerate(all_opened):
+            self._memory.opened(rank, opened)
+        self.kv_budget_bytes = [opened.kv_budget_bytes for opened in all_opened]
+        packed = [
+            rank for rank, opened in enumerate(all_opened) if opened.takes_packed and self.clients[rank].takes_packed
+        ]
+        self._messages = RoundMessages(self._taking_part, packed, self._memory, self.wire)
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1

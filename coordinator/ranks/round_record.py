@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from common.wire.packed_round import BlockDone
 from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
@@ -21,7 +22,7 @@ from protos.shardmesh.v1 import shard_pb2
 PASS_ON_SECONDS = 0.1
 """The most that a record may come late."""
 
-Result = shard_pb2.BlockResult | shard_pb2.LayersResult
+Result = shard_pb2.BlockResult | shard_pb2.LayersResult | BlockDone
 
 
 class RankRound(NamedTuple):

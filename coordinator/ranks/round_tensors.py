@@ -1,40 +1,37 @@
-"""A round's tensors on their way: the input to each rank, a partial sum back from each.
+"""The tensors of a round on their way back: a partial sum from each rank.
 
-Covers: in memory that both sides see, in messages, in half the bytes (bfloat16) where the user chose so.
-Does not cover: sending (ranks.py), the memory (round_memory.py), adding up (reduction.py).
+Covers: in memory that both sides see, in messages of both kinds, in half the bytes (bfloat16) where the user chose so.
+Does not cover: the way there (round_messages.py), the memory (round_memory.py), adding up (reduction.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
 
 from common.errors import ShapeError
-from common.weights.stored_numbers import Floats, narrowed, widened
-from common.wire.tensor_codec import decode_tensor, decode_tensors, encode_in_memory, encode_tensor
+from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, widened
+from common.wire.packed_round import DONE_BYTES, BlockDone
+from common.wire.tensor_codec import decode_bytes, decode_tensor, decode_tensors
 from coordinator.ranks.round_memory import RoundMemory
-from protos.shardmesh.v1 import shard_pb2, tensor_pb2
+from coordinator.ranks.transports.transport import Arrived, whole_response
+from protos.shardmesh.v1 import shard_pb2
+
+SHORT_BYTES = 1 << 16
+"""Below it several sums are copied into one array, whose address costs microseconds less to ask for."""
 
 
-def messages_of(
-    request: shard_pb2.RoundsRequest, into: tensor_pb2.Tensor, rows: Floats, ranks: Sequence[int],
-    memory: RoundMemory, wire: str,
-) -> Iterator[tuple[Sequence[int], bytes]]:  # fmt: skip
-    """Yield ranks and the message for them, each to be sent before the next is made: ranks that see memory first."""
-    place = memory.input_place(rows.shape)
-    in_memory = memory.ranks() if place is not None else ()
-    if place is not None:
-        encode_in_memory(rows, into, place)
-        yield [rank for rank in ranks if rank in in_memory], request.SerializeToString()
-        into.Clear()
-    others = [rank for rank in ranks if rank not in in_memory]
-    if others:
-        encode_tensor(narrowed(rows, wire), into)
-        yield others, request.SerializeToString()
+def result_of(answer: Arrived) -> shard_pb2.BlockResult | BlockDone:
+    """Return what a rank says of its block."""
+    response = answer.response
+    return response if isinstance(response, BlockDone) else response.block_result
 
 
 def partials_of(
-    ranks: Sequence[int], results: Sequence[shard_pb2.BlockResult], shape: tuple[int, ...], in_memory: Collection[int],
+    ranks: Sequence[int], answers: Sequence[Arrived], shape: tuple[int, ...], in_memory: Collection[int],
     memory: RoundMemory, wire: str, refuse: Callable[[int, ShapeError], Exception],
 ) -> tuple[Floats, ...]:  # fmt: skip
     """Return each rank's partial sum, float32.
@@ -43,14 +40,39 @@ def partials_of(
     """
     if not in_memory:
         with contextlib.suppress(ShapeError):  # once more below, with the name of whose it is
-            partials = decode_tensors([result.partial for result in results], shape=shape, dtype=wire)
-            return tuple([widened(partial) for partial in partials])
+            return tuple([widened(partial) for partial in _all_in_messages(answers, shape, wire)])
     found = []
-    for rank, result in zip(ranks, results, strict=True):
+    for rank, answer in zip(ranks, answers, strict=True):
         place = memory.answer_place(rank, shape) if rank in in_memory else None
-        dtype = "float32" if result.partial.is_in_memory else wire
         try:
-            found.append(widened(decode_tensor(result.partial, shape=shape, dtype=dtype, in_memory=place)))
+            found.append(widened(_partial(answer, shape, wire, place)))
         except ShapeError as error:
             raise refuse(rank, error) from error
     return tuple(found)
+
+
+def _all_in_messages(answers: Sequence[Arrived], shape: tuple[int, ...], wire: str) -> tuple[Stored, ...]:
+    """Return all sums, cheaper than one by one. Raises: ShapeError."""
+    packed = [answer for answer in answers if isinstance(answer.response, BlockDone)]
+    if not packed:
+        tensors = [whole_response(answer).block_result.partial for answer in answers]
+        return decode_tensors(tensors, shape=shape, dtype=wire)
+    byte_count = math.prod(shape) * NUMPY_DTYPES[wire].itemsize
+    whole = DONE_BYTES + byte_count
+    if len(packed) < len(answers) or byte_count >= SHORT_BYTES or any(len(one.message) != whole for one in answers):
+        raise ShapeError("not all alike")
+    joined = bytearray().join([memoryview(answer.message)[DONE_BYTES:] for answer in answers])
+    return tuple(np.ndarray((len(answers), *shape), NUMPY_DTYPES[wire], joined))
+
+
+def _partial(answer: Arrived, shape: tuple[int, ...], wire: str, place: Floats | None) -> Stored:
+    """Return one rank's sum. Args: place: where it may lie instead. Raises: ShapeError: it is no such tensor."""
+    result = result_of(answer)
+    if not isinstance(result, BlockDone):
+        dtype = "float32" if result.partial.is_in_memory else wire
+        return decode_tensor(result.partial, shape=shape, dtype=dtype, in_memory=place)
+    if not result.is_in_memory:
+        return decode_bytes(memoryview(answer.message)[DONE_BYTES:], shape, wire)
+    if place is None or len(answer.message) != DONE_BYTES:
+        raise ShapeError(f"a tensor of shape {list(shape)} is said to lie in memory that there is not")
+    return place

@@ -1,11 +1,33 @@
-"""How rounds' numbers may travel, by the names of `--wire-dtype`."""
+"""How rounds may travel to other devices, by the names of `--wire-dtype` and `--rounds`."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from common.errors import InputError
 from common.weights.slice_format import ITEM_BYTES
+from common.wording import plain
 
 WIRE_DTYPES = ("float32", "bfloat16")
+AUTO, FRAMES, GRPC = "auto", "frames", "grpc"
+ROUNDS = (AUTO, FRAMES, GRPC)
+"""What carries them: frames where a node takes them and gRPC elsewhere, or one of the two always."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Travel:
+    """How rounds travel. Raises: InputError: they do not."""
+
+    dtype: str = "float32"
+    rounds: str = AUTO
+
+    def __post_init__(self) -> None:
+        wire_item_bytes(self.dtype)
+        if self.rounds not in ROUNDS:
+            raise InputError(f"--rounds is '{plain(self.rounds[:20])}'; use {', '.join(ROUNDS)}")
+
+
+USUAL_TRAVEL = Travel()
 
 
 def wire_item_bytes(name: str) -> int:

@@ -1,7 +1,7 @@
 """One coordinator's session with this node: checks every message, runs blocks, forgets sequences at the end.
 
 Covers: the order of messages, distrust of what arrives. Does not cover: its sequences (open_sequences.py), transports
-(listeners/service.py, listeners/direct.py), maths (work/executor.py).
+(listeners), maths (work/executor.py).
 Each transport makes a Session, passes it every request in order, and closes it however the stream ends.
 """
 
@@ -20,9 +20,11 @@ from common.program.logs import entry
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats, narrowed, widened
 from common.wire.framing import close_files
+from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, pack_done
 from common.wire.rpc import PROTOCOL_VERSION
-from common.wire.tensor_codec import decode_tensor, dtype_of, encode_in_memory, encode_tensor
+from common.wire.tensor_codec import decode_bytes, decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
+from shardnode.sessions.answer_waits import AnswerWaits
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.sessions.session_series import SessionSeries
@@ -55,8 +57,9 @@ class Session:
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
         self._wire = "float32"
-        self._handled_since = self._worked_before = 0
-        self._is_first_answer = False  # of a sweep
+        self._waits = AnswerWaits(node)
+        self._sweep_rows: TakenSegments | None = None
+        """Of the last RunBlock, while its sweep lasts."""
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -67,14 +70,30 @@ class Session:
         try:
             return self._handle(request)
         except Exception as error:
-            if self._node.is_closed:
-                raise SliceMismatch("this node serves another slice now, or none; ask again") from error
-            reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
-            self._series.failures.labels(reason=reason).inc()
-            words = str(error) if isinstance(error, ShardmeshError) else type(error).__name__  # no circle with a frame
-            log.warning("%s", entry("session failed", reason=reason, requests=self._sequences.requests, error=words))
-            self._is_over = True
+            self._fail(error)
             raise
+
+    def handle_next(self, block: NextBlock, message: bytes) -> bytes:
+        """Do what a packed message asks and return the whole answer. Args: block: what `message` begins with.
+
+        Raises: as `handle`.
+        """
+        self.settle()
+        try:
+            return self._handle_next(block, message)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def _fail(self, error: Exception) -> None:
+        """Count and log how the session ends. Raises: SliceMismatch: that is why."""
+        if self._node.is_closed:
+            raise SliceMismatch("this node serves another slice now, or none; ask again") from error
+        reason = error.reason if isinstance(error, ShardmeshError) else InternalError.reason
+        self._series.failures.labels(reason=reason).inc()
+        words = str(error) if isinstance(error, ShardmeshError) else type(error).__name__  # no circle with a frame
+        log.warning("%s", entry("session failed", reason=reason, requests=self._sequences.requests, error=words))
+        self._is_over = True
 
     def take_files(self, files: Sequence[int]) -> None:
         """Take descriptors that came with the first message; the session closes them."""
@@ -106,13 +125,8 @@ class Session:
         self._series.end(self.counts)
 
     def _handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
-        if request.call_id <= self._last_call_id:
-            raise ProtocolError(f"call {request.call_id} came after call {self._last_call_id}")
-        self._last_call_id = request.call_id
-        self.last_round_is_long = False
+        self._begin_call(request.call_id)
         response = shard_pb2.RoundsResponse(call_id=request.call_id)
-        if self._node.is_closed:
-            raise SliceMismatch("its slice is closed")
         body = request.WhichOneof("body")
         if body is None:
             raise InputError("a request without a body")
@@ -121,7 +135,9 @@ class Session:
         if body == "run_block":
             self.counts.rounds += 1
             self._run_block(request.run_block, response)
-        elif body == "run_layers":
+            return response
+        self._sweep_rows = None  # its sequences may end with this
+        if body == "run_layers":
             self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
@@ -132,6 +148,14 @@ class Session:
         else:
             self._open_session(request.open_session, response)
         return response
+
+    def _begin_call(self, call_id: int) -> None:
+        if call_id <= self._last_call_id:
+            raise ProtocolError(f"call {call_id} came after call {self._last_call_id}")
+        self._last_call_id = call_id
+        self.last_round_is_long = False
+        if self._node.is_closed:
+            raise SliceMismatch("its slice is closed")
 
     def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
         if self._is_open:
@@ -162,29 +186,22 @@ class Session:
         opened.thread_count = self._node.thread_count
         opened.process_id = os.getpid()
         opened.uses_memory = self._memory is not None
+        opened.takes_packed = True
 
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
-        spec = self._node.manifest.spec
-        self._begin_answer(tells_waits=request.tells_waits)
+        if request.tells_waits:
+            self._waits.begin()
         kind = _KINDS.get(request.kind)
-        if kind is None or not 0 <= request.layer < spec.layer_count:
+        if kind is None:
             raise InputError(f"no block of kind {request.kind} in layer {request.layer}")
         result = response.block_result
         result.refused.extend(self._begin_sweep(request))
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
-        if taken.segments:
-            queued = self._node.wait_for_turn()
-            try:
-                output = self._node.executor.run(kind, request.layer, taken.segments, taken.own(rows))
-                self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-            finally:
-                self._node.lock.release()
-            partial = taken.among_all(output.partial)
+        self._sweep_rows = taken
+        partial, output, queued = self._computed(kind, request.layer, taken, rows)
+        if output is not None:
             _tell_times(result, output, queued)
-        else:
-            partial = np.zeros_like(rows)
-        self.last_round_is_long = taken.row_count > FEW_ROWS
         place = memory.answers.view(rows.shape) if memory else None
         if place is not None:
             encode_in_memory(partial, result.partial, place)
@@ -193,10 +210,53 @@ class Session:
         if request.tells_waits:
             self._tell_waits(result)
 
+    def _handle_next(self, block: NextBlock, message: bytes) -> bytes:
+        self._begin_call(block.call_id)
+        if block.tells_waits:
+            self._waits.begin()
+        taken = self._sweep_rows
+        if taken is None or block.sweep_id != self._last_sweep_id:
+            raise ProtocolError(f"the next block of sweep {block.sweep_id} came before its first")
+        self.counts.rounds += 1
+        shape = (taken.row_count, self._node.manifest.spec.hidden_size)
+        memory = self._memory if block.is_in_memory else None
+        place = memory.inputs.view(shape) if memory else None
+        data = memoryview(message)[NEXT_BYTES:]
+        rows = widened(decode_bytes(data, shape, self._wire) if place is None else place)
+        partial, output, queued = self._computed(block.kind, block.layer, taken, rows)
+        computed, tile_waited = (0, 0) if output is None else (output.compute_nanoseconds, output.tile_wait_nanoseconds)
+        answer_place = memory.answers.view(shape) if memory else None
+        if answer_place is not None:
+            answer_place[...] = partial
+        handling, core_wait, starved = self._waits.told(tile_waited, queued) if block.tells_waits else (0, 0, 0)
+        head = pack_done(BlockDone(
+            block.call_id, time.perf_counter_ns(), computed, tile_waited, handling, queued, core_wait, starved,
+            answer_place is not None,
+        ))  # fmt: skip
+        return head if answer_place is not None else head + narrowed(partial, self._wire).tobytes()
+
+    def _computed(
+        self, kind: str, layer: int, taken: TakenSegments, rows: Floats
+    ) -> tuple[Floats, BlockOutput | None, int]:
+        """Return a block's partial sum of all rows, what its computing took, and nanoseconds in the queue before."""
+        if not 0 <= layer < self._node.manifest.spec.layer_count:
+            raise InputError(f"no {kind} block in layer {layer}")
+        self.last_round_is_long = taken.row_count > FEW_ROWS
+        if not taken.segments:
+            return np.zeros_like(rows), None, 0
+        queued = self._node.wait_for_turn()
+        try:
+            output = self._node.executor.run(kind, layer, taken.segments, taken.own(rows))
+            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+        finally:
+            self._node.lock.release()
+        return taken.among_all(output.partial), output, queued
+
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
             raise ProtocolError("run_layers came before load_norms")
-        self._begin_answer(tells_waits=request.tells_waits)
+        if request.tells_waits:
+            self._waits.begin()
         result = response.layers_result
         result.refused.extend(self._begin_sweep(request))
         taken, rows = self._rows(request, result.refused)
@@ -212,32 +272,21 @@ class Session:
         if request.tells_waits:
             self._tell_waits(result)
 
-    def _begin_answer(self, *, tells_waits: bool) -> None:
-        if tells_waits:
-            self._handled_since, self._worked_before = time.perf_counter_ns(), time.thread_time_ns()
-
     def _tell_waits(self, result: Result) -> None:
-        """Say last how long the answer took to make, and for how long this thread, or one that helped it, had no core.
-
-        That is what is left of the time beside waits for weights and others, and this thread's own work: it works as
-        long as its products do. With the first answer of a sweep, how long all threads have had no core.
-        """
-        if self._is_first_answer:
-            self._is_first_answer = False
-            result.starved_nanoseconds = self._node.starved.nanoseconds()
-        took = time.perf_counter_ns() - self._handled_since
-        result.handling_nanoseconds = took
-        if self._node.executor.computes_here:
-            waited = result.tile_wait_nanoseconds + result.queue_nanoseconds
-            worked = time.thread_time_ns() - self._worked_before
-            result.core_wait_nanoseconds = max(0, took - waited - worked)
+        """Say last how long the answer took to make, and what it has waited for."""
+        result.handling_nanoseconds, result.core_wait_nanoseconds, starved = self._waits.told(
+            result.tile_wait_nanoseconds, result.queue_nanoseconds
+        )
+        if starved:
+            result.starved_nanoseconds = starved
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
         if request.sweep_id == self._last_sweep_id:
             return []
         self._last_sweep_id = request.sweep_id
-        self._is_first_answer = True
+        self._waits.is_first_answer = True
+        self._sweep_rows = None
         self.counts.sweeps += 1
         return self._sequences.change(request.changes)
 

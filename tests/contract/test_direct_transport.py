@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-import shardnode.listeners.direct
+import shardnode.listeners.framed_session
 from common.errors import AddressInUse, InputError, NodeFault, NodeLost, NodeTimeout
 from common.wire.framing import FrameReader, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES
@@ -30,7 +30,7 @@ def test_a_direct_node_that_says_it_is_working_is_not_lost(
     sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs of life come while a block is computed, with its call id and without a body, and the client passes them."""
-    monkeypatch.setattr(shardnode.listeners.direct, "SIGN_OF_LIFE_SECONDS", 0.02)
+    monkeypatch.setattr(shardnode.listeners.framed_session, "SIGN_OF_LIFE_SECONDS", 0.02)
     with ListeningNode(sliced, "direct") as listening:
         client = listening.connect()
         assert isinstance(client, DirectShardClient)
@@ -48,7 +48,7 @@ def test_a_direct_node_that_says_it_is_working_for_too_long_is_a_timeout(
     sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Signs of life do not buy more than the round's limit."""
-    monkeypatch.setattr(shardnode.listeners.direct, "SIGN_OF_LIFE_SECONDS", 0.02)
+    monkeypatch.setattr(shardnode.listeners.framed_session, "SIGN_OF_LIFE_SECONDS", 0.02)
     with ListeningNode(sliced, "direct") as listening:
         client = listening.connect(silence_seconds=5, round_limit_seconds=0.1)
         ask(client, open_session(1, sliced.identity))

@@ -16,6 +16,7 @@ from common.weights.stored_numbers import Floats
 from common.wire.rpc import PROTOCOL_VERSION
 from coordinator.answering.run_options import RunOptions
 from coordinator.models.local_model import LocalModel
+from coordinator.ranks.wire_dtype import Travel
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.listening_nodes import ListeningNode, ask
 from tests.support.mesh import RecordingSampler, run_alone, sliced, thread_mesh
@@ -100,4 +101,4 @@ def test_another_type_is_refused_when_the_session_opens(tmp_path: Path, number: 
 def test_an_unknown_type_on_the_command_line_is_refused() -> None:
     """Before anything is started."""
     with pytest.raises(InputError, match="--wire-dtype is 'int8'"):
-        RunOptions(kv_budget_bytes=1, wire_dtype="int8")
+        RunOptions(kv_budget_bytes=1, travel=Travel(dtype="int8"))

@@ -43,7 +43,7 @@ class _OpenSequence:
 class FakeClient:
     """One rank, and the session with it: see ShardClient."""
 
-    passes_files = False
+    passes_files = takes_packed = False
 
     def __init__(self, rank: int, identity: RanksIdentity, kv_budget_bytes: int) -> None:
         self.name, self.round_limit_seconds = f"node {rank}", ROUND_LIMIT_SECONDS

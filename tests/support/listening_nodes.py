@@ -18,19 +18,29 @@ from typing import Any, Literal
 
 import grpc
 
+from common.trust.identity import Identity
+from common.trust.rounds_door import RoundsDoor
 from common.wire.rpc import channel_options
+from coordinator.membership.reach import MeshAccess
+from coordinator.ranks.transports.arrivals import Arrivals
 from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.framed_tcp import FramedTcpClient, connect_framed
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
-from coordinator.ranks.transports.transport import ShardClient
+from coordinator.ranks.transports.transport import ShardClient, whole_response
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.listeners.direct import DirectServer
+from shardnode.listeners.frames import FramesServer
 from shardnode.listeners.service import NodeServer
+from shardnode.sessions.live_sessions import LiveSessions
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
 from shardnode.work.slice_at_work import ShardNode
+from tests.support.mesh_identities import MeshIdentities
 from tests.support.sliced_models import SlicedModel
 
-Transport = Literal["direct", "grpc-unix", "grpc-tcp"]
-TRANSPORTS: tuple[Transport, ...] = ("direct", "grpc-unix", "grpc-tcp")
+Transport = Literal["direct", "grpc-unix", "grpc-tcp", "frames", "frames-tls"]
+TRANSPORTS: tuple[Transport, ...] = ("direct", "grpc-unix", "grpc-tcp", "frames", "frames-tls")
+FRAMED = ("frames", "frames-tls")
 
 NAME = "node 0 (under test)"
 SOON_SECONDS = 10.0
@@ -48,10 +58,11 @@ class ListeningNode:
         directory = Path(tempfile.mkdtemp(prefix="shardmesh-test-"))
         self._closing.callback(shutil.rmtree, directory, ignore_errors=True)
         self.socket_path = str(directory / "node.sock")
-        listen = "127.0.0.1:0" if transport == "grpc-tcp" else f"unix:{self.socket_path}"
+        listen = f"unix:{self.socket_path}" if transport in ("direct", "grpc-unix") else "127.0.0.1:0"
         self.node = ShardNode(sliced.node_config(listen=listen, **settings))
         self._closing.callback(self.node.close)
-        self._server = _listen(self.node, transport, self.socket_path)
+        self.identities = MeshIdentities()
+        self._server = _listen(self.node, transport, self.socket_path, self.identities)
         self._closing.callback(self.stop)
 
     def connect(self, **limits: Any) -> ShardClient:
@@ -59,11 +70,31 @@ class ListeningNode:
         client: ShardClient
         if self._transport == "direct":
             client = DirectShardClient(self.socket_path, NAME, **limits)
+        elif self._transport in FRAMED:
+            client = self.framed(**limits)
         else:
             limits.pop("silence_seconds", None)  # pings do that, and they need seconds
             client = GrpcShardClient(self.channel(), NAME, **limits)
         self._closing.callback(client.close)
         return client
+
+    def framed(self, identity: Identity | None = None, **limits: Any) -> FramedTcpClient:
+        """Return a client in frames over TCP. Args: identity: who connects, if not the node's coordinator."""
+        assert isinstance(self._server, FramesServer)
+        secure = None
+        if self._transport == "frames-tls":
+            access = MeshAccess(
+                mesh_name=self.identities.mesh, identity=lambda: identity or self.identities.coordinator(), nodes=list
+            )
+            secure = access.secured("kitchen")
+        address = f"127.0.0.1:{self._server.port}"
+        return connect_framed(address, NAME, Arrivals(), secure, **limits)
+
+    @property
+    def port(self) -> int:
+        """Where it takes frames over TCP."""
+        assert isinstance(self._server, FramesServer)
+        return self._server.port
 
     def channel(self) -> grpc.Channel:
         """Return a new gRPC channel to the node, closed with it."""
@@ -91,10 +122,17 @@ class ListeningNode:
 def ask(client: ShardClient, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     """Send one request and return its response."""
     client.submit(request.SerializeToString())
-    return client.collect().response
+    return whole_response(client.collect())
 
 
-def _listen(node: ShardNode, transport: Transport, socket_path: str) -> NodeServer | DirectServer:
+def _listen(
+    node: ShardNode, transport: Transport, socket_path: str, identities: MeshIdentities
+) -> NodeServer | DirectServer | FramesServer:  # fmt: skip
+    if transport in FRAMED:
+        own = identities.node()
+        door = RoundsDoor(lambda: own) if transport == "frames-tls" else None
+        serving = Serving(node.config, opened=node)
+        return FramesServer("127.0.0.1", 0, serving, LiveSessions(), SessionSeries(), door)
     if transport == "direct":
         return DirectServer(node, socket_path)
     server = NodeServer(node.config, Serving(node.config, opened=node))

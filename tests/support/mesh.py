@@ -30,6 +30,7 @@ from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.models.local_model import LocalModel, ModelOptions
+from coordinator.ranks.wire_dtype import Travel
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
 
@@ -131,7 +132,7 @@ def thread_mesh(
 ) -> Iterator[OpenModel]:
     """Run every node of a sliced model in threads of this process, and connect to them."""
     with thread_nodes(model, memory_window=memory_window, transport=transport) as nodes:
-        run = dataclasses.replace(run_options(memory_window, nodes.addresses), wire_dtype=wire_dtype)
+        run = dataclasses.replace(run_options(memory_window, nodes.addresses), travel=Travel(dtype=wire_dtype))
         with OpenModel(model, run, None) as opened:
             yield opened
 

@@ -29,6 +29,12 @@ SHORT_SECONDS = 1.0
 
 
 @pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have requests end early; to be asked for before `page`."""
+    monkeypatch.setattr(page_server, "SECONDS", SHORT_SECONDS)
+
+
+@pytest.fixture
 def page() -> Iterator[MetricsPage]:
     """Return a page with one gauge, and another one beside it."""
     registry = CollectorRegistry()
@@ -109,9 +115,9 @@ def test_a_crowd_from_one_host_keeps_no_other_host_away(page: MetricsPage) -> No
         connection.close()
 
 
-def test_a_slow_request_ends_in_time_however_it_trickles(monkeypatch: pytest.MonkeyPatch, page: MetricsPage) -> None:
+@pytest.mark.usefixtures("short")
+def test_a_slow_request_ends_in_time_however_it_trickles(page: MetricsPage) -> None:
     """A byte now and then makes it no longer; its place and its thread are free again, and so is an idle one's."""
-    monkeypatch.setattr(page_server, "SECONDS", SHORT_SECONDS)
     with connection_to(page) as idle, connection_to(page) as slow:
 
         def has_ended() -> bool:

@@ -1,11 +1,12 @@
 """From addresses to sessions: channels, who holds which rank, the right transport for each node.
 
-Covers: asking each node what it holds, ordering by rank, choosing between the direct socket and gRPC.
-Does not cover: starting nodes (local/pool.py), sessions themselves (framed.py, grpc_stream.py).
+Covers: asking each node what it holds, ordering by rank, choosing between the direct socket, frames and gRPC.
+Does not cover: starting nodes (local/pool.py), sessions themselves (framed.py, framed_tcp.py, grpc_stream.py).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,18 +14,24 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from common.errors import InputError, SliceMismatch
+from common.errors import InputError, NodeLost, SliceMismatch
+from common.program.logs import entry
 from common.wire.rpc import channel_options, is_loopback, split_host_port
 from common.wording import counted
+from coordinator.ranks.transports.arrivals import Arrivals
 from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.framed_tcp import FramedTcpClient, connect_framed
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient, get_stats
 from coordinator.ranks.transports.transport import ShardClient
+from coordinator.ranks.wire_dtype import AUTO, FRAMES, GRPC
 from protos.shardmesh.v1 import shard_pb2
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
     from coordinator.membership.reach import MeshAccess
 
 STATS_TIMEOUT_SECONDS = 4.0
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,18 +75,19 @@ def parse_node_list(text: str, *, insecure: bool) -> list[str]:
 
 
 def connect_nodes(
-    addresses: Sequence[str], mesh: MeshAccess | None = None, reach_seconds: float | None = None
+    addresses: Sequence[str], mesh: MeshAccess | None = None, reach_seconds: float | None = None, rounds: str = AUTO
 ) -> list[ConnectedNode]:
     """Connect to every address and return the nodes in rank order.
 
     Args: mesh: the mesh that they belong to, where they do; `addresses` are their names then; reach_seconds: how long
-        each may take to answer, if not STATS_TIMEOUT_SECONDS.
+        each may take to answer, if not STATS_TIMEOUT_SECONDS; rounds: what carries them to other devices, of ROUNDS.
     Raises: NodeLost: not reachable; NoSuchNode; SliceMismatch: the ranks are not 0..N-1, each once.
     """
     channels: list[grpc.Channel] = []
     nodes: list[ConnectedNode] = []
     try:
-        found: dict[int, tuple[str, grpc.Channel, str]] = {}
+        found: dict[int, tuple[str, grpc.Channel, shard_pb2.GetStatsResponse]] = {}
+        reaching = Reaching(mesh, rounds)
         for address in addresses:
             if mesh is None:
                 channel, who = grpc.insecure_channel(address, options=channel_options()), f"the node at {address}"
@@ -89,16 +97,16 @@ def connect_nodes(
             stats = get_stats(channel, who, reach_seconds or STATS_TIMEOUT_SECONDS, _is_silent(mesh, address))
             if stats.rank in found:
                 raise SliceMismatch(f"{address} and {found[stats.rank][0]} both hold rank {stats.rank}")
-            found[stats.rank] = (address, channel, stats.direct_path)
+            found[stats.rank] = (address, channel, stats)
         if sorted(found) != list(range(len(addresses))):
             raise SliceMismatch(f"the ranks {', '.join(map(str, sorted(found)))} on {counted(len(addresses), 'node')}; "
                                 f"needed is each of {', '.join(map(str, range(len(addresses))))}, once")  # fmt: skip
         for rank in range(len(addresses)):
-            address, channel, direct_path = found[rank]
+            address, channel, stats = found[rank]
             name = _name(rank, address, mesh)
             nodes.append(ConnectedNode(
                 name=name, label=f"node{rank}" if mesh is None else name, channel=channel,
-                client=_session(address, channel, direct_path, name, mesh),
+                client=reaching.session(address, channel, stats, name),
             ))  # fmt: skip
         return nodes
     except BaseException:
@@ -115,11 +123,44 @@ def _name(rank: int, address: str, mesh: MeshAccess | None) -> str:
     return f"node {rank}" if address.startswith("unix:") else f"node {rank} ({address})"
 
 
-def _session(address: str, channel: grpc.Channel, direct_path: str, name: str, mesh: MeshAccess | None) -> ShardClient:
-    """Return a session over the direct socket where both ends are on this host, else over gRPC."""
-    if address.startswith("unix:") and direct_path and os.path.exists(direct_path):
-        return DirectShardClient(direct_path, name)
-    return GrpcShardClient(channel, name, is_silent=_is_silent(mesh, address))
+class Reaching:
+    """Chooses what carries rounds to each node of one run."""
+
+    def __init__(self, mesh: MeshAccess | None, rounds: str) -> None:
+        """Args: rounds: of ROUNDS."""
+        self._mesh, self._rounds = mesh, rounds
+        self._arrivals = Arrivals()
+
+    def session(
+        self, address: str, channel: grpc.Channel, stats: shard_pb2.GetStatsResponse, name: str
+    ) -> ShardClient:  # fmt: skip
+        """Return a session: over the direct socket where both ends are on this host, else in frames, else over gRPC.
+
+        Raises: NodeLost, NotTrusted: frames were asked for and cannot be had.
+        """
+        if address.startswith("unix:") and stats.direct_path and os.path.exists(stats.direct_path):
+            return DirectShardClient(stats.direct_path, name)
+        is_silent = _is_silent(self._mesh, address)
+        if self._rounds == GRPC or address.startswith("unix:"):
+            return GrpcShardClient(channel, name, is_silent=is_silent)
+        try:
+            return self._framed(address, stats.rounds_port, name, is_silent)
+        except NodeLost as error:
+            if self._rounds == FRAMES:
+                raise
+            log.warning("%s", entry("rounds over gRPC", node=name, error=error))
+            return GrpcShardClient(channel, name, is_silent=is_silent)
+
+    def _framed(self, address: str, port: int, name: str, is_silent: Callable[[], bool]) -> FramedTcpClient:
+        if not port:
+            raise NodeLost(f"{name} takes no rounds in frames; give its shardnode a --rounds-port that is free, or a "
+                           "newer version")  # fmt: skip
+        if self._mesh is None:
+            host, secure = split_host_port(address)[0], None
+        else:
+            host = split_host_port(self._mesh.node(address).address)[0]
+            secure = self._mesh.secured(address)
+        return connect_framed(f"{host}:{port}", name, self._arrivals, secure, is_silent)
 
 
 def _is_silent(mesh: MeshAccess | None, name: str) -> Callable[[], bool]:

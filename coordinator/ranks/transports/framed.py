@@ -1,7 +1,8 @@
-"""A session over a Unix socket in frames, without gRPC; for nodes on this host.
+"""A session in frames, without gRPC: over a Unix socket with a node of this host, over TCP with another device.
 
-Covers: connecting, deadlines by silence, failures in-band. Does not cover: the other end
-(shardnode/listeners/direct.py).
+Covers: deadlines by silence, failures in-band, packed answers. Does not cover: the other end
+(shardnode/listeners/framed_session.py), connecting and TLS (frames_link.py), which answer is looked at when
+(arrivals.py).
 """
 
 from __future__ import annotations
@@ -14,14 +15,92 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
-from common.wire.framing import FrameReader, give_room, limit_silence, send_frame, send_frame_with_files
+from common.wire.framing import FrameReader, Stream, give_room, limit_silence, send_frame, send_frame_with_files
+from common.wire.packed_round import is_packed, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2
 
 
-class DirectShardClient:
-    """See ShardClient."""
+class FramedSession:
+    """What sessions over every kind of connection share: reading answers, and saying what is wrong."""
+
+    takes_packed = True
+
+    def __init__(self, connection: Stream, name: str, silence_seconds: float, round_limit_seconds: float) -> None:
+        self.name = name
+        self.round_limit_seconds = round_limit_seconds
+        self._connection = connection
+        self._silence_seconds = silence_seconds
+        self._reader = FrameReader(connection, MAX_MESSAGE_BYTES)
+
+    def interrupt(self) -> None:
+        """See ShardClient."""
+        with contextlib.suppress(OSError):  # it is closed, or was never connected
+            self._connection.shutdown(socket.SHUT_RDWR)
+
+    def receive(self, submitted_at: float, now: float | None = None) -> Arrived:
+        """Return the next message. Args: now: when it was seen to be here; None: it says itself.
+
+        Raises: NodeLost, NodeTimeout, NodeFault.
+        """
+        try:
+            frame = self._reader.receive()
+        except TimeoutError:
+            raise self._silent() from None
+        except OSError as error:
+            raise self._lost(error) from error
+        except ProtocolError as error:
+            raise NodeLost(f"{self.name} broke off: {error}") from error
+        if frame is None:
+            raise NodeLost(f"{self.name} closed the connection; its process has ended")
+        if is_packed(frame):
+            done = unpack_done(frame, self.name)
+            return Arrived(done, now or _ready(done.ready_nanoseconds, submitted_at), len(frame), frame)
+        try:
+            response = shard_pb2.RoundsResponse.FromString(frame)
+        except DecodeError as error:
+            raise NodeFault(f"{self.name} sent a message that cannot be read") from error
+        return Arrived(response, now or _ready(response.ready_nanoseconds, submitted_at), len(frame))
+
+    def answered(self, arrived: Arrived) -> bool:
+        """Tell whether a message is an answer: no sign of life. Raises: what the node says instead."""
+        response = arrived.response
+        if not isinstance(response, shard_pb2.RoundsResponse):
+            return True
+        if response.HasField("failure"):
+            raise self._told(response.failure)
+        return response.WhichOneof("body") is not None
+
+    def too_long(self) -> NodeTimeout:
+        """Return what a round that takes too long ends in."""
+        return NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
+
+    def last_words(self) -> Exception | None:
+        """Return why the node has hung up, if it said so."""
+        try:
+            while True:
+                response = self.receive(0.0, 1.0).response
+                if isinstance(response, shard_pb2.RoundsResponse) and response.HasField("failure"):
+                    return self._told(response.failure)
+        except (NodeLost, NodeTimeout, NodeFault):
+            return None
+
+    def _silent(self) -> NodeTimeout:
+        return NodeTimeout(
+            f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
+        )
+
+    def _told(self, failure: shard_pb2.Failure) -> ShardmeshError:
+        """Return what the node says of itself, as an error."""
+        return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
+
+    def _lost(self, error: OSError) -> NodeLost:
+        return NodeLost(f"{self.name} is gone ({error.strerror or error})")
+
+
+class DirectShardClient(FramedSession):
+    """A node of this host, over its Unix socket. See ShardClient."""
 
     passes_files = True
 
@@ -34,18 +113,15 @@ class DirectShardClient:
         round_limit_seconds: float = ROUND_LIMIT_SECONDS,
     ) -> None:
         """Connect. Raises: NodeLost: nobody listens there."""
-        self.name = name
-        self.round_limit_seconds = round_limit_seconds
-        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        limit_silence(self._connection, silence_seconds)
-        give_room(self._connection)
-        self._silence_seconds = silence_seconds
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        super().__init__(self._socket, name, silence_seconds, round_limit_seconds)
+        limit_silence(self._socket, silence_seconds)
+        give_room(self._socket)
         self._submitted_at = 0.0
-        self._reader = FrameReader(self._connection, MAX_MESSAGE_BYTES)
         try:
-            self._connection.connect(path)
+            self._socket.connect(path)
         except OSError as error:
-            self._connection.close()
+            self._socket.close()
             raise NodeLost(f"{name} does not answer on {path}: {error.strerror or error}") from error
 
     def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
@@ -53,70 +129,31 @@ class DirectShardClient:
         self._submitted_at = time.perf_counter()
         try:
             if files:
-                send_frame_with_files(self._connection, message, files)
+                send_frame_with_files(self._socket, message, files)
             else:
-                send_frame(self._connection, message)
+                send_frame(self._socket, message)
         except TimeoutError:
             raise NodeTimeout(f"{self.name} takes no more messages") from None
         except OSError as error:
             # The node may have said why before it hung up.
-            raise self._last_words() or self._lost(error) from error
+            raise self.last_words() or self._lost(error) from error
 
     def collect(self) -> Arrived:
         """See ShardClient."""
         limit = time.monotonic() + self.round_limit_seconds
         while True:
-            arrived = self._receive()
-            response = arrived.response
-            if response.HasField("failure"):
-                raise self._told(response.failure)
-            if response.WhichOneof("body") is not None:
+            arrived = self.receive(self._submitted_at)
+            if self.answered(arrived):
                 return arrived
             if time.monotonic() > limit:
-                raise NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
-
-    def interrupt(self) -> None:
-        """See ShardClient."""
-        with contextlib.suppress(OSError):  # it is closed, or was never connected
-            self._connection.shutdown(socket.SHUT_RDWR)
+                raise self.too_long()
 
     def close(self) -> None:
         """See ShardClient."""
-        self._connection.close()
+        self._socket.close()
 
-    def _receive(self) -> Arrived:
-        try:
-            frame = self._reader.receive()
-        except TimeoutError:
-            raise NodeTimeout(
-                f"{self.name} gave no sign of life for {self._silence_seconds:g} s; it is frozen or overloaded"
-            ) from None
-        except OSError as error:
-            raise self._lost(error) from error
-        except ProtocolError as error:
-            raise NodeLost(f"{self.name} broke off: {error}") from error
-        now = time.perf_counter()
-        if frame is None:
-            raise NodeLost(f"{self.name} closed the connection; its process has ended")
-        try:
-            response = shard_pb2.RoundsResponse.FromString(frame)
-        except DecodeError as error:
-            raise NodeFault(f"{self.name} sent a message that cannot be read") from error
-        # Both are on one host, with one clock; a node that says something impossible is not believed.
-        ready = response.ready_nanoseconds / 1e9
-        return Arrived(response, ready if self._submitted_at <= ready <= now else now, len(frame))
 
-    def _last_words(self) -> Exception | None:
-        """Return why the node has hung up, if it said so."""
-        try:
-            response = self._receive().response
-        except (NodeLost, NodeTimeout, NodeFault):
-            return None
-        return self._told(response.failure) if response.HasField("failure") else None
-
-    def _told(self, failure: shard_pb2.Failure) -> ShardmeshError:
-        """Return what the node says of itself, as an error."""
-        return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), self.name)
-
-    def _lost(self, error: OSError) -> NodeLost:
-        return NodeLost(f"{self.name} is gone ({error.strerror or error})")
+def _ready(nanoseconds: int, submitted_at: float) -> float:
+    """Return when an answer was ready. Both are on one host, with one clock; what is impossible is not believed."""
+    now, ready = time.perf_counter(), nanoseconds / 1e9
+    return ready if submitted_at <= ready <= now else now

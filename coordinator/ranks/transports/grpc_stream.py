@@ -30,7 +30,7 @@ WATCH_SECONDS = 0.25
 class GrpcShardClient:
     """See ShardClient."""
 
-    passes_files = False
+    passes_files = takes_packed = False
 
     def __init__(
         self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS,

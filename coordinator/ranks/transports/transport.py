@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from common.errors import NodeFault
+from common.wire.packed_round import BlockDone
 from protos.shardmesh.v1 import shard_pb2
 
 SILENCE_SECONDS = 4.0
@@ -22,10 +23,12 @@ ROUND_LIMIT_SECONDS = 120.0
 class Arrived(NamedTuple):
     """A response, and what is known of its coming."""
 
-    response: shard_pb2.RoundsResponse
+    response: shard_pb2.RoundsResponse | BlockDone
     at: float
     """When it was here (time.perf_counter), which may be long before anybody looked."""
     byte_count: int
+    message: bytes = b""
+    """Of a packed answer: all of it, its tensor included."""
 
 
 class ShardClient(Protocol):
@@ -40,8 +43,11 @@ class ShardClient(Protocol):
     passes_files: bool
     """Whether descriptors can go with a message: the node is on this host and the transport is a Unix socket."""
 
+    takes_packed: bool
+    """Whether messages may be packed rounds (common/wire/packed_round.py), where the node understands them."""
+
     def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
-        """Send one serialized RoundsRequest without waiting for its response.
+        """Send one request, a serialized RoundsRequest or a packed round, without waiting for its response.
 
         Args: files: descriptors that the node gets too; none unless `passes_files`.
         Raises: NodeError: the node is gone.
@@ -71,10 +77,16 @@ def answer_to(client: ShardClient, call_id: int, expected: str) -> Arrived:
     while True:
         arrived = client.collect()
         response = arrived.response
-        body = response.WhichOneof("body")
+        body = "block_result" if isinstance(response, BlockDone) else response.WhichOneof("body")
         if body == expected and response.call_id == call_id:
             return arrived
         if body != "sequences_changed" or response.call_id >= call_id or time.monotonic() > limit:
             if body != expected:
                 raise NodeFault(f"{client.name} answered {body} where {expected} belongs")
             raise NodeFault(f"{client.name} answered call {response.call_id} instead of {call_id}")
+
+
+def whole_response(answer: Arrived) -> shard_pb2.RoundsResponse:
+    """Return an answer that is not packed."""
+    assert not isinstance(answer.response, BlockDone)
+    return answer.response

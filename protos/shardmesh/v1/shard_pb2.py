@@ -25,51 +25,51 @@ _sym_db = _symbol_database.Default()
 from protos.shardmesh.v1 import tensor_pb2 as protos_dot_shardmesh_dot_v1_dot_tensor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/shardmesh/v1/shard.proto\x12\x0cshardmesh.v1\x1a protos/shardmesh/v1/tensor.proto\"\xcc\x02\n\rRoundsRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x31\n\x0copen_session\x18\x02 \x01(\x0b\x32\x19.shardmesh.v1.OpenSessionH\x00\x12+\n\trun_block\x18\x04 \x01(\x0b\x32\x16.shardmesh.v1.RunBlockH\x00\x12\x39\n\x10\x63hange_sequences\x18\x0c \x01(\x0b\x32\x1d.shardmesh.v1.SequenceChangesH\x00\x12-\n\nload_norms\x18\n \x01(\x0b\x32\x17.shardmesh.v1.LoadNormsH\x00\x12-\n\nrun_layers\x18\x0b \x01(\x0b\x32\x17.shardmesh.v1.RunLayersH\x00\x42\x06\n\x04\x62odyJ\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06R\ropen_sequenceR\x0e\x63lose_sequence\"\xab\x03\n\x0eRoundsResponse\x12\x19\n\x11ready_nanoseconds\x18\r \x01(\x03\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x35\n\x0esession_opened\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.SessionOpenedH\x00\x12\x31\n\x0c\x62lock_result\x18\x04 \x01(\x0b\x32\x19.shardmesh.v1.BlockResultH\x00\x12;\n\x11sequences_changed\x18\x0c \x01(\x0b\x32\x1e.shardmesh.v1.SequencesChangedH\x00\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x15.shardmesh.v1.FailureH\x00\x12\x31\n\x0cnorms_loaded\x18\n \x01(\x0b\x32\x19.shardmesh.v1.NormsLoadedH\x00\x12\x33\n\rlayers_result\x18\x0b \x01(\x0b\x32\x1a.shardmesh.v1.LayersResultH\x00\x42\x06\n\x04\x62odyJ\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06R\x0fsequence_openedR\x0fsequence_closed\"\xbe\x01\n\x0bOpenSession\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x15\n\rweights_dtype\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x14 \x01(\x03\x12-\n\nwire_dtype\x18\x15 \x01(\x0e\x32\x19.shardmesh.v1.TensorDtype\"|\n\rSessionOpened\x12\x13\n\x0bincarnation\x18\x01 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cthread_count\x18\x03 \x01(\x05\x12\x12\n\nprocess_id\x18\x04 \x01(\x05\x12\x13\n\x0buses_memory\x18\x14 \x01(\x08\"M\n\x0fSequenceChanges\x12\x0e\n\x06\x63losed\x18\x01 \x03(\x03\x12*\n\x06opened\x18\x02 \x03(\x0b\x32\x1a.shardmesh.v1.OpenSequence\"R\n\x0cOpenSequence\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x19\n\x11position_capacity\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x0fSequenceRefused\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.shardmesh.v1.Failure\"B\n\x10SequencesChanged\x12.\n\x07refused\x18\x01 \x03(\x0b\x32\x1d.shardmesh.v1.SequenceRefused\"`\n\x07Segment\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x05\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x15\n\rrotary_length\x18\x04 \x01(\x05\"\xe5\x01\n\x08RunBlock\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\r\n\x05layer\x18\x02 \x01(\x05\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.shardmesh.v1.BlockKind\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12.\n\x07\x63hanges\x18\x06 \x01(\x0b\x32\x1d.shardmesh.v1.SequenceChanges\x12\x13\n\x0btells_waits\x18\x07 \x01(\x08\"\x95\x02\n\x0b\x42lockResult\x12%\n\x07partial\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x02 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x03 \x01(\x03\x12.\n\x07refused\x18\x04 \x03(\x0b\x32\x1d.shardmesh.v1.SequenceRefused\x12\x1c\n\x14handling_nanoseconds\x18\x05 \x01(\x03\x12\x19\n\x11queue_nanoseconds\x18\x06 \x01(\x03\x12\x1d\n\x15\x63ore_wait_nanoseconds\x18\x07 \x01(\x03\x12\x1b\n\x13starved_nanoseconds\x18\x08 \x01(\x03\"\xbb\x01\n\tLoadNorms\x12-\n\x0f\x61ttention_norms\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\'\n\tffn_norms\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12+\n\routput_biases\x18\x03 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12)\n\x0b\x64own_biases\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"\r\n\x0bNormsLoaded\"\xda\x01\n\tRunLayers\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\x05\x12\x13\n\x0blayer_count\x18\x03 \x01(\x05\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12.\n\x07\x63hanges\x18\x06 \x01(\x0b\x32\x1d.shardmesh.v1.SequenceChanges\x12\x13\n\x0btells_waits\x18\x07 \x01(\x08\"\xaa\x02\n\x0cLayersResult\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x13\n\x0blayer_count\x18\x02 \x01(\x05\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x03 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x04 \x01(\x03\x12.\n\x07refused\x18\x05 \x03(\x0b\x32\x1d.shardmesh.v1.SequenceRefused\x12\x1c\n\x14handling_nanoseconds\x18\x06 \x01(\x03\x12\x19\n\x11queue_nanoseconds\x18\x07 \x01(\x03\x12\x1d\n\x15\x63ore_wait_nanoseconds\x18\x08 \x01(\x03\x12\x1b\n\x13starved_nanoseconds\x18\t \x01(\x03\":\n\x07\x46\x61ilure\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x11\n\x0fGetStatsRequest\"\x93\x04\n\x10GetStatsResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x13\n\x0bincarnation\x18\x05 \x01(\x03\x12\x12\n\nprocess_id\x18\x06 \x01(\x05\x12\x11\n\trss_bytes\x18\x07 \x01(\x03\x12\x16\n\x0epeak_rss_bytes\x18\x08 \x01(\x03\x12\x11\n\tpss_bytes\x18\t \x01(\x03\x12\x14\n\x0cwindow_bytes\x18\n \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x0b \x01(\x03\x12\x19\n\x11peak_weight_bytes\x18\x0c \x01(\x03\x12\x10\n\x08kv_bytes\x18\r \x01(\x03\x12\x12\n\nread_bytes\x18\x0e \x01(\x03\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x0f \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x10 \x01(\x03\x12\x1b\n\x13open_sequence_count\x18\x11 \x01(\x05\x12\x15\n\rweights_dtype\x18\x12 \x01(\t\x12\x13\n\x0b\x64irect_path\x18\x13 \x01(\t\x12\x1c\n\x14\x63hecksum_nanoseconds\x18\x14 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x15 \x01(\x03\x12\x18\n\x10page_cache_bytes\x18\x16 \x01(\x03*U\n\tBlockKind\x12\x1a\n\x16\x42LOCK_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42LOCK_KIND_ATTENTION\x10\x01\x12\x12\n\x0e\x42LOCK_KIND_FFN\x10\x02\x32\xa2\x01\n\x0cShardService\x12G\n\x06Rounds\x12\x1b.shardmesh.v1.RoundsRequest\x1a\x1c.shardmesh.v1.RoundsResponse(\x01\x30\x01\x12I\n\x08GetStats\x12\x1d.shardmesh.v1.GetStatsRequest\x1a\x1e.shardmesh.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/shardmesh/v1/shard.proto\x12\x0cshardmesh.v1\x1a protos/shardmesh/v1/tensor.proto\"\xcc\x02\n\rRoundsRequest\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x31\n\x0copen_session\x18\x02 \x01(\x0b\x32\x19.shardmesh.v1.OpenSessionH\x00\x12+\n\trun_block\x18\x04 \x01(\x0b\x32\x16.shardmesh.v1.RunBlockH\x00\x12\x39\n\x10\x63hange_sequences\x18\x0c \x01(\x0b\x32\x1d.shardmesh.v1.SequenceChangesH\x00\x12-\n\nload_norms\x18\n \x01(\x0b\x32\x17.shardmesh.v1.LoadNormsH\x00\x12-\n\nrun_layers\x18\x0b \x01(\x0b\x32\x17.shardmesh.v1.RunLayersH\x00\x42\x06\n\x04\x62odyJ\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06R\ropen_sequenceR\x0e\x63lose_sequence\"\xab\x03\n\x0eRoundsResponse\x12\x19\n\x11ready_nanoseconds\x18\r \x01(\x03\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x03\x12\x35\n\x0esession_opened\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.SessionOpenedH\x00\x12\x31\n\x0c\x62lock_result\x18\x04 \x01(\x0b\x32\x19.shardmesh.v1.BlockResultH\x00\x12;\n\x11sequences_changed\x18\x0c \x01(\x0b\x32\x1e.shardmesh.v1.SequencesChangedH\x00\x12(\n\x07\x66\x61ilure\x18\x06 \x01(\x0b\x32\x15.shardmesh.v1.FailureH\x00\x12\x31\n\x0cnorms_loaded\x18\n \x01(\x0b\x32\x19.shardmesh.v1.NormsLoadedH\x00\x12\x33\n\rlayers_result\x18\x0b \x01(\x0b\x32\x1a.shardmesh.v1.LayersResultH\x00\x42\x06\n\x04\x62odyJ\x04\x08\x03\x10\x04J\x04\x08\x05\x10\x06R\x0fsequence_openedR\x0fsequence_closed\"\xbe\x01\n\x0bOpenSession\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x15\n\rweights_dtype\x18\x05 \x01(\t\x12\x14\n\x0cmemory_bytes\x18\x14 \x01(\x03\x12-\n\nwire_dtype\x18\x15 \x01(\x0e\x32\x19.shardmesh.v1.TensorDtype\"\x92\x01\n\rSessionOpened\x12\x13\n\x0bincarnation\x18\x01 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x02 \x01(\x03\x12\x14\n\x0cthread_count\x18\x03 \x01(\x05\x12\x12\n\nprocess_id\x18\x04 \x01(\x05\x12\x13\n\x0buses_memory\x18\x14 \x01(\x08\x12\x14\n\x0ctakes_packed\x18\x15 \x01(\x08\"M\n\x0fSequenceChanges\x12\x0e\n\x06\x63losed\x18\x01 \x03(\x03\x12*\n\x06opened\x18\x02 \x03(\x0b\x32\x1a.shardmesh.v1.OpenSequence\"R\n\x0cOpenSequence\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x19\n\x11position_capacity\x18\x02 \x01(\x05\x12\x12\n\nrequest_id\x18\x03 \x01(\t\"N\n\x0fSequenceRefused\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12&\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x15.shardmesh.v1.Failure\"B\n\x10SequencesChanged\x12.\n\x07refused\x18\x01 \x03(\x0b\x32\x1d.shardmesh.v1.SequenceRefused\"`\n\x07Segment\x12\x13\n\x0bsequence_id\x18\x01 \x01(\x03\x12\x16\n\x0e\x66irst_position\x18\x02 \x01(\x05\x12\x11\n\trow_count\x18\x03 \x01(\x05\x12\x15\n\rrotary_length\x18\x04 \x01(\x05\"\xe5\x01\n\x08RunBlock\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\r\n\x05layer\x18\x02 \x01(\x05\x12%\n\x04kind\x18\x03 \x01(\x0e\x32\x17.shardmesh.v1.BlockKind\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12.\n\x07\x63hanges\x18\x06 \x01(\x0b\x32\x1d.shardmesh.v1.SequenceChanges\x12\x13\n\x0btells_waits\x18\x07 \x01(\x08\"\x95\x02\n\x0b\x42lockResult\x12%\n\x07partial\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x02 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x03 \x01(\x03\x12.\n\x07refused\x18\x04 \x03(\x0b\x32\x1d.shardmesh.v1.SequenceRefused\x12\x1c\n\x14handling_nanoseconds\x18\x05 \x01(\x03\x12\x19\n\x11queue_nanoseconds\x18\x06 \x01(\x03\x12\x1d\n\x15\x63ore_wait_nanoseconds\x18\x07 \x01(\x03\x12\x1b\n\x13starved_nanoseconds\x18\x08 \x01(\x03\"\xbb\x01\n\tLoadNorms\x12-\n\x0f\x61ttention_norms\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\'\n\tffn_norms\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12+\n\routput_biases\x18\x03 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12)\n\x0b\x64own_biases\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\"\r\n\x0bNormsLoaded\"\xda\x01\n\tRunLayers\x12\x10\n\x08sweep_id\x18\x01 \x01(\x03\x12\x13\n\x0b\x66irst_layer\x18\x02 \x01(\x05\x12\x13\n\x0blayer_count\x18\x03 \x01(\x05\x12\'\n\x08segments\x18\x04 \x03(\x0b\x32\x15.shardmesh.v1.Segment\x12#\n\x05input\x18\x05 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12.\n\x07\x63hanges\x18\x06 \x01(\x0b\x32\x1d.shardmesh.v1.SequenceChanges\x12\x13\n\x0btells_waits\x18\x07 \x01(\x08\"\xaa\x02\n\x0cLayersResult\x12$\n\x06output\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Tensor\x12\x13\n\x0blayer_count\x18\x02 \x01(\x05\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x03 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x04 \x01(\x03\x12.\n\x07refused\x18\x05 \x03(\x0b\x32\x1d.shardmesh.v1.SequenceRefused\x12\x1c\n\x14handling_nanoseconds\x18\x06 \x01(\x03\x12\x19\n\x11queue_nanoseconds\x18\x07 \x01(\x03\x12\x1d\n\x15\x63ore_wait_nanoseconds\x18\x08 \x01(\x03\x12\x1b\n\x13starved_nanoseconds\x18\t \x01(\x03\":\n\x07\x46\x61ilure\x12\x0e\n\x06status\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x11\n\x0fGetStatsRequest\"\xa8\x04\n\x10GetStatsResponse\x12\x18\n\x10protocol_version\x18\x01 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x02 \x01(\t\x12\x13\n\x0bplan_digest\x18\x03 \x01(\t\x12\x0c\n\x04rank\x18\x04 \x01(\x05\x12\x13\n\x0bincarnation\x18\x05 \x01(\x03\x12\x12\n\nprocess_id\x18\x06 \x01(\x05\x12\x11\n\trss_bytes\x18\x07 \x01(\x03\x12\x16\n\x0epeak_rss_bytes\x18\x08 \x01(\x03\x12\x11\n\tpss_bytes\x18\t \x01(\x03\x12\x14\n\x0cwindow_bytes\x18\n \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x0b \x01(\x03\x12\x19\n\x11peak_weight_bytes\x18\x0c \x01(\x03\x12\x10\n\x08kv_bytes\x18\r \x01(\x03\x12\x12\n\nread_bytes\x18\x0e \x01(\x03\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x0f \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x10 \x01(\x03\x12\x1b\n\x13open_sequence_count\x18\x11 \x01(\x05\x12\x15\n\rweights_dtype\x18\x12 \x01(\t\x12\x13\n\x0b\x64irect_path\x18\x13 \x01(\t\x12\x1c\n\x14\x63hecksum_nanoseconds\x18\x14 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x15 \x01(\x03\x12\x18\n\x10page_cache_bytes\x18\x16 \x01(\x03\x12\x13\n\x0brounds_port\x18\x17 \x01(\x05*U\n\tBlockKind\x12\x1a\n\x16\x42LOCK_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42LOCK_KIND_ATTENTION\x10\x01\x12\x12\n\x0e\x42LOCK_KIND_FFN\x10\x02\x32\xa2\x01\n\x0cShardService\x12G\n\x06Rounds\x12\x1b.shardmesh.v1.RoundsRequest\x1a\x1c.shardmesh.v1.RoundsResponse(\x01\x30\x01\x12I\n\x08GetStats\x12\x1d.shardmesh.v1.GetStatsRequest\x1a\x1e.shardmesh.v1.GetStatsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.shardmesh.v1.shard_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BLOCKKIND']._serialized_start=3428
-  _globals['_BLOCKKIND']._serialized_end=3513
+  _globals['_BLOCKKIND']._serialized_start=3472
+  _globals['_BLOCKKIND']._serialized_end=3557
   _globals['_ROUNDSREQUEST']._serialized_start=84
   _globals['_ROUNDSREQUEST']._serialized_end=416
   _globals['_ROUNDSRESPONSE']._serialized_start=419
   _globals['_ROUNDSRESPONSE']._serialized_end=846
   _globals['_OPENSESSION']._serialized_start=849
   _globals['_OPENSESSION']._serialized_end=1039
-  _globals['_SESSIONOPENED']._serialized_start=1041
-  _globals['_SESSIONOPENED']._serialized_end=1165
-  _globals['_SEQUENCECHANGES']._serialized_start=1167
-  _globals['_SEQUENCECHANGES']._serialized_end=1244
-  _globals['_OPENSEQUENCE']._serialized_start=1246
-  _globals['_OPENSEQUENCE']._serialized_end=1328
-  _globals['_SEQUENCEREFUSED']._serialized_start=1330
-  _globals['_SEQUENCEREFUSED']._serialized_end=1408
-  _globals['_SEQUENCESCHANGED']._serialized_start=1410
-  _globals['_SEQUENCESCHANGED']._serialized_end=1476
-  _globals['_SEGMENT']._serialized_start=1478
-  _globals['_SEGMENT']._serialized_end=1574
-  _globals['_RUNBLOCK']._serialized_start=1577
-  _globals['_RUNBLOCK']._serialized_end=1806
-  _globals['_BLOCKRESULT']._serialized_start=1809
-  _globals['_BLOCKRESULT']._serialized_end=2086
-  _globals['_LOADNORMS']._serialized_start=2089
-  _globals['_LOADNORMS']._serialized_end=2276
-  _globals['_NORMSLOADED']._serialized_start=2278
-  _globals['_NORMSLOADED']._serialized_end=2291
-  _globals['_RUNLAYERS']._serialized_start=2294
-  _globals['_RUNLAYERS']._serialized_end=2512
-  _globals['_LAYERSRESULT']._serialized_start=2515
-  _globals['_LAYERSRESULT']._serialized_end=2813
-  _globals['_FAILURE']._serialized_start=2815
-  _globals['_FAILURE']._serialized_end=2873
-  _globals['_GETSTATSREQUEST']._serialized_start=2875
-  _globals['_GETSTATSREQUEST']._serialized_end=2892
-  _globals['_GETSTATSRESPONSE']._serialized_start=2895
-  _globals['_GETSTATSRESPONSE']._serialized_end=3426
-  _globals['_SHARDSERVICE']._serialized_start=3516
-  _globals['_SHARDSERVICE']._serialized_end=3678
+  _globals['_SESSIONOPENED']._serialized_start=1042
+  _globals['_SESSIONOPENED']._serialized_end=1188
+  _globals['_SEQUENCECHANGES']._serialized_start=1190
+  _globals['_SEQUENCECHANGES']._serialized_end=1267
+  _globals['_OPENSEQUENCE']._serialized_start=1269
+  _globals['_OPENSEQUENCE']._serialized_end=1351
+  _globals['_SEQUENCEREFUSED']._serialized_start=1353
+  _globals['_SEQUENCEREFUSED']._serialized_end=1431
+  _globals['_SEQUENCESCHANGED']._serialized_start=1433
+  _globals['_SEQUENCESCHANGED']._serialized_end=1499
+  _globals['_SEGMENT']._serialized_start=1501
+  _globals['_SEGMENT']._serialized_end=1597
+  _globals['_RUNBLOCK']._serialized_start=1600
+  _globals['_RUNBLOCK']._serialized_end=1829
+  _globals['_BLOCKRESULT']._serialized_start=1832
+  _globals['_BLOCKRESULT']._serialized_end=2109
+  _globals['_LOADNORMS']._serialized_start=2112
+  _globals['_LOADNORMS']._serialized_end=2299
+  _globals['_NORMSLOADED']._serialized_start=2301
+  _globals['_NORMSLOADED']._serialized_end=2314
+  _globals['_RUNLAYERS']._serialized_start=2317
+  _globals['_RUNLAYERS']._serialized_end=2535
+  _globals['_LAYERSRESULT']._serialized_start=2538
+  _globals['_LAYERSRESULT']._serialized_end=2836
+  _globals['_FAILURE']._serialized_start=2838
+  _globals['_FAILURE']._serialized_end=2896
+  _globals['_GETSTATSREQUEST']._serialized_start=2898
+  _globals['_GETSTATSREQUEST']._serialized_end=2915
+  _globals['_GETSTATSRESPONSE']._serialized_start=2918
+  _globals['_GETSTATSRESPONSE']._serialized_end=3470
+  _globals['_SHARDSERVICE']._serialized_start=3560
+  _globals['_SHARDSERVICE']._serialized_end=3722
 # @@protoc_insertion_point(module_scope)

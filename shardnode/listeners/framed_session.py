@@ -1,0 +1,160 @@
+"""One session over one connection, in frames: messages in order, signs of life, failures in-band.
+
+Covers: from the first message to the end of the connection. Does not cover: who may connect (direct.py, frames.py),
+what a session does (sessions/session.py).
+
+Why: a message through gRPC in Python costs 0.2 ms of processor time, and a token takes hundreds of them; over a plain
+socket it costs a tenth.
+Threads: the one that calls `serve` computes; one says "still working" each second while a block takes long, so that the
+coordinator can tell a slow node from a frozen one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from google.protobuf.message import DecodeError
+
+from common.errors import InputError, ShardmeshError
+from common.machine.operating_system import on_core
+from common.program.logs import entry
+from common.wire.framing import FrameReader, Stream, send_frame
+from common.wire.packed_round import is_packed, unpack_next
+from common.wire.rpc import MAX_MESSAGE_BYTES, status_of
+from protos.shardmesh.v1 import shard_pb2
+from shardnode.sessions.live_sessions import LiveSessions
+from shardnode.sessions.round_memory import FILE_COUNT
+from shardnode.sessions.session import Session
+from shardnode.sessions.session_series import SessionSeries
+from shardnode.work.slice_at_work import ShardNode
+
+log = logging.getLogger(__name__)
+
+SIGN_OF_LIFE_SECONDS = 1.0
+
+
+class FramedSession:
+    """A session and its connection, whose owner closes it."""
+
+    def __init__(
+        self, node: ShardNode, connection: Stream, series: SessionSeries, live: LiveSessions | None = None,
+        *, passes_files: bool = False, opened: Callable[[], None] = lambda: None,
+    ) -> None:  # fmt: skip
+        """Args: live: where a node that drains looks; None: nobody does; passes_files: over a Unix socket; opened:
+        called once a first message has been answered well.
+        """
+        self._node, self._connection, self._series = node, connection, series
+        self._live, self._passes_files, self._opened = live, passes_files, opened
+        self.session = Session(node, series)
+        self._reader = FrameReader(connection, MAX_MESSAGE_BYTES)
+
+    def serve(self) -> None:
+        """Answer until the connection or the session ends. Raises: nothing that a peer can cause."""
+        session, signs = self.session, _SignsOfLife(self._connection)
+        try:
+            frame, files = self._first()
+            session.take_files(files)
+            is_first = True
+            while frame is not None:
+                session.counts.received_bytes += len(frame)
+                response, is_last = self._answer(signs, frame)
+                session.counts.sent_bytes += len(response)
+                signs.send(response)
+                if is_last or (self._live is not None and self._live.is_done(session)):
+                    return
+                if is_first:
+                    self._opened()
+                    is_first = False
+                session.settle()
+                with on_core(self._node.config.home_core if session.last_round_is_long else None):
+                    frame = self._reader.receive()
+        except ShardmeshError as error:  # no message at all: longer than any may be, or cut short
+            with contextlib.suppress(OSError):
+                signs.send(self._refusal(error))
+        except OSError:
+            log.info("%s", entry("a coordinator went away"))
+        except Exception as error:  # the edge of a thread: log it, end the connection
+            log.error("%s", entry("a direct session failed"), exc_info=error)
+        finally:
+            session.close()
+            signs.close()
+
+    def _first(self) -> tuple[bytes | None, Sequence[int]]:
+        """Return the first message. Files come with it or not at all: the system closes what arrives later."""
+        if self._passes_files:
+            return self._reader.receive_with_files(FILE_COUNT)
+        return self._reader.receive(), ()
+
+    def _answer(self, signs: _SignsOfLife, frame: bytes) -> tuple[bytes, bool]:
+        """Return the serialized response and whether it ends the session."""
+        if self._live is not None and self._live.cut is not None:
+            return self._refusal(self._live.cut), True
+        try:
+            if is_packed(frame):
+                block = unpack_next(frame)
+                signs.begin(block.call_id)
+                return self.session.handle_next(block, frame), False
+            request = shard_pb2.RoundsRequest.FromString(frame)
+            signs.begin(request.call_id)
+            response = self.session.handle(request)
+            # The coordinator takes answers by rank; what it finds may have been there for long: this says since when.
+            response.ready_nanoseconds = time.perf_counter_ns()
+            return response.SerializeToString(), False
+        except DecodeError:
+            return self._refusal(InputError("a message that cannot be read")), True
+        except Exception as error:  # noqa: BLE001 - the edge of a session; status_of logs what is not ours
+            return failure_of(error), True
+        finally:
+            signs.end()
+
+    def _refusal(self, error: ShardmeshError) -> bytes:
+        """Return the failure that answers what never reached the session, which counts its own."""
+        self._series.failures.labels(reason=error.reason).inc()
+        return failure_of(error)
+
+
+class _SignsOfLife:
+    """Sends an empty response each second while a request is worked on; owns the writing side of a connection."""
+
+    def __init__(self, connection: Stream) -> None:
+        self._connection = connection
+        self._write_lock = threading.Lock()
+        self._is_over = threading.Event()
+        self._call_id = 0
+        self._thread = threading.Thread(target=self._run, name="signs-of-life", daemon=True)
+        self._thread.start()
+
+    def begin(self, call_id: int) -> None:
+        self._call_id = call_id
+
+    def end(self) -> None:
+        self._call_id = 0
+
+    def send(self, message: bytes) -> None:
+        with self._write_lock:
+            send_frame(self._connection, message)
+
+    def close(self) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        seen = 0
+        while not self._is_over.wait(SIGN_OF_LIFE_SECONDS):
+            current = self._call_id
+            if current and current == seen:  # the same request as a second ago
+                with contextlib.suppress(OSError), self._write_lock:
+                    if self._call_id == current:
+                        send_frame(self._connection, shard_pb2.RoundsResponse(call_id=current).SerializeToString())
+            seen = current
+
+
+def failure_of(error: Exception) -> bytes:
+    """Return the message that ends a session in words."""
+    status = status_of(error)
+    failure = shard_pb2.Failure(status=status.code, reason=status.reason, message=status.message)
+    return shard_pb2.RoundsResponse(failure=failure).SerializeToString()

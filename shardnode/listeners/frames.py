@@ -1,0 +1,69 @@
+"""Rounds from another device without gRPC: frames over TLS on TCP, over TCP alone where gRPC is without TLS too.
+
+Covers: one session per connection, places for connections of which no session has come yet. Does not cover: the
+session (framed_session.py), who is let in (common/trust/rounds_door.py), which port (NodeConfig.rounds_place).
+Threads: one that accepts; those of each session.
+"""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from common.errors import ShardmeshError
+from common.program.callers import Caller, Callers, Places
+from common.wire.framing import Stream, send_frame
+from common.wire.tcp_limits import prepare_tcp
+from shardnode.listeners.framed_session import FramedSession, failure_of
+from shardnode.sessions.live_sessions import LiveSessions
+from shardnode.sessions.session_series import SessionSeries
+from shardnode.slices.serving import Serving
+
+if TYPE_CHECKING:  # certificates, 10 MB, are for members of a mesh
+    from common.trust.rounds_door import RoundsDoor
+
+PLACES = Places(connections=16, threads=32, seconds=10.0, close_seconds=0.0)
+
+
+class FramesServer:
+    """Listens on one port. Raises on construction: OSError."""
+
+    def __init__(
+        self, host: str, port: int, serving: Serving, live: LiveSessions, series: SessionSeries,
+        door: RoundsDoor | None,
+    ) -> None:  # fmt: skip
+        """Args: door: None: whoever reaches the port may use it."""
+        self._serving, self._live, self._series, self._door = serving, live, series, door
+        self._callers = Callers(
+            host, port, PLACES, self._answer, name="rounds", refused="rounds refused", failed="a session failed"
+        )
+        self.port = self._callers.port
+
+    def close(self) -> None:
+        """Listen no more and end all sessions."""
+        self._callers.close()
+
+    def _answer(self, caller: Caller) -> None:
+        plain = caller.connection
+        prepare_tcp(plain)
+        connection: Stream = plain if self._door is None else self._door.let_in(plain)
+        try:
+            self._live.check_open()
+            node = self._serving.current()
+        except ShardmeshError as error:
+            send_frame(connection, failure_of(error))
+            return
+
+        def opened() -> None:
+            """Take the limit away that who says nothing has."""
+            plain.settimeout(None)
+            self._callers.stay(caller)
+
+        def cancel() -> None:
+            with suppress(OSError):
+                plain.shutdown(socket.SHUT_RDWR)
+
+        framed = FramedSession(node, connection, self._series, self._live, opened=opened)
+        with self._live.during(framed.session, cancel):
+            framed.serve()
