@@ -27,11 +27,11 @@ class Travel:
             raise InputError(f"--rounds is '{plain(self.rounds[:20])}'; use {', '.join(ROUNDS)}")
 
 
-USUAL_TRAVEL = Travel()
-
-
 def wire_item_bytes(name: str) -> int:
     """Return the bytes of one number on the wire. Raises: InputError: numbers do not travel so."""
     if name not in WIRE_DTYPES:
         raise InputError(f"--wire-dtype is '{name}'; use {', '.join(WIRE_DTYPES)}")
     return ITEM_BYTES[name]
+
+
+USUAL_TRAVEL = Travel()
