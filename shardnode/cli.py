@@ -76,7 +76,7 @@ def serve(
     rounds_port: Annotated[
         int | None,
         typer.Option(
-            help="Port for rounds without gRPC, on the host of --listen, which are several times as quick; 0: any free "
+            help="Port for rounds in frames, on the host of --listen, which are several times as quick; 0: any free "
             "one. Default: 10 above that of --listen in a mesh, else any free one.",
             show_default=False,
         ),

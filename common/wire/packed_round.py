@@ -1,7 +1,7 @@
 """The messages of a round that most rounds are, in a few bytes of fixed places: the next block of a sweep, its answer.
 
 Covers: writing and reading them, with distrust. Does not cover: tensors' types and shapes, which the session knows
-(tensor_codec.py), every other message (shard.proto, which also says where which byte lies).
+(tensor_codec.py), every other message (protos/shardmesh/v1/shard.proto, which also says where which byte lies).
 
 protobuf takes about 30 microseconds of each round on a coordinator of four nodes, to say again what the first round of
 the sweep has said. A packed message begins with a zero byte, which no message of protobuf does.

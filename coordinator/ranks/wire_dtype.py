@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from common.errors import InputError
 from common.weights.slice_format import ITEM_BYTES
 from common.wording import plain
+from coordinator.ranks.transports.carriers import AUTO, ROUNDS
 
 WIRE_DTYPES = ("float32", "bfloat16")
-AUTO, FRAMES, GRPC = "auto", "frames", "grpc"
-ROUNDS = (AUTO, FRAMES, GRPC)
-"""What carries them: frames where a node takes them and gRPC elsewhere, or one of the two always."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -101,7 +101,7 @@ class FramedSession:
             request = shard_pb2.RoundsRequest.FromString(frame)
             signs.begin(request.call_id)
             response = self.session.handle(request)
-            # The coordinator takes answers by rank; what it finds may have been there for long: this says since when.
+            # what the coordinator finds may have been there for long: this says since when.
             response.ready_nanoseconds = time.perf_counter_ns()
             return response.SerializeToString(), False
         except DecodeError:

@@ -1,6 +1,6 @@
 """How long did an answer take to make, and what did it wait for? Measured only where a coordinator asks.
 
-Covers: one session's. Does not cover: waiting for weights and for other sessions (executor.py, slice_at_work.py).
+Covers: one session's. Does not cover: waiting for weights and for other sessions (shardnode/work).
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
+from protos.shardmesh.v1 import shard_pb2
 from shardnode.work.slice_at_work import ShardNode
 
 
@@ -46,3 +47,11 @@ class AnswerWaits:
             worked = time.thread_time_ns() - self._worked_before
             core_wait = max(0, took - tile_wait_nanoseconds - queue_nanoseconds - worked)
         return Waits(took, core_wait, starved)
+
+    def tell(self, result: shard_pb2.BlockResult | shard_pb2.LayersResult) -> None:
+        """Say it last, in an answer that says already what it waited for otherwise."""
+        result.handling_nanoseconds, result.core_wait_nanoseconds, starved = self.told(
+            result.tile_wait_nanoseconds, result.queue_nanoseconds
+        )
+        if starved:
+            result.starved_nanoseconds = starved

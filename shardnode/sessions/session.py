@@ -21,12 +21,12 @@ from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats, narrowed, widened
 from common.wire.framing import close_files
 from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, pack_done
-from common.wire.rpc import PROTOCOL_VERSION
 from common.wire.tensor_codec import decode_bytes, decode_tensor, dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.answer_waits import AnswerWaits
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.round_memory import AcceptedMemory
+from shardnode.sessions.same_slice import check_same
 from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.executor import BlockOutput
 from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
@@ -160,22 +160,7 @@ class Session:
     def _open_session(self, request: shard_pb2.OpenSession, response: shard_pb2.RoundsResponse) -> None:
         if self._is_open:
             raise ProtocolError("open_session came twice")
-        manifest = self._node.manifest
-        pairs = [
-            ("protocol version", request.protocol_version, PROTOCOL_VERSION),
-            ("model", request.model_identity, manifest.model_identity),
-            ("plan", request.plan_digest, manifest.plan.digest),
-            ("rank", request.rank, manifest.rank),
-            ("weights dtype", request.weights_dtype, manifest.dtype),
-        ]
-        differences = [
-            f"{name} {_short(mine)} instead of {_short(theirs)}" for name, theirs, mine in pairs if theirs != mine
-        ]
-        if differences:
-            remedy = "give it the slice that belongs to the plan"
-            if request.protocol_version != PROTOCOL_VERSION:
-                remedy = "install the same version of shardmesh on both"
-            raise SliceMismatch(f"this node's slice has {', '.join(differences)}; {remedy}")
+        check_same(request, self._node.manifest)
         self._wire = dtype_of(request.wire_dtype, ("float32", "bfloat16"))
         self._memory = AcceptedMemory.accept(self._files, request.memory_bytes)
         self._close_files()
@@ -208,7 +193,7 @@ class Session:
         else:
             encode_tensor(narrowed(partial, self._wire), result.partial)
         if request.tells_waits:
-            self._tell_waits(result)
+            self._waits.tell(result)
 
     def _handle_next(self, block: NextBlock, message: bytes) -> bytes:
         self._begin_call(block.call_id)
@@ -270,15 +255,7 @@ class Session:
         result.layer_count = output.layer_count
         _tell_times(result, output, output.queue_nanoseconds)
         if request.tells_waits:
-            self._tell_waits(result)
-
-    def _tell_waits(self, result: Result) -> None:
-        """Say last how long the answer took to make, and what it has waited for."""
-        result.handling_nanoseconds, result.core_wait_nanoseconds, starved = self._waits.told(
-            result.tile_wait_nanoseconds, result.queue_nanoseconds
-        )
-        if starved:
-            result.starved_nanoseconds = starved
+            self._waits.tell(result)
 
     def _begin_sweep(self, request: shard_pb2.RunBlock | shard_pb2.RunLayers) -> list[shard_pb2.SequenceRefused]:
         """Make a sweep's changes, at the first message of it that comes; return what is refused."""
@@ -317,7 +294,3 @@ def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int)
     result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
     if queued:
         result.queue_nanoseconds = queued
-
-
-def _short(value: object) -> str:
-    return str(value)[:12]

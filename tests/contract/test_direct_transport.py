@@ -18,6 +18,7 @@ from common.errors import AddressInUse, InputError, NodeFault, NodeLost, NodeTim
 from common.wire.framing import FrameReader, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES
 from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.transport import whole_response
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.listeners.direct import MAX_CONNECTIONS, DirectServer
 from tests.support.listening_nodes import NAME, SOON_SECONDS, ListeningNode, ask
@@ -39,7 +40,7 @@ def test_a_direct_node_that_says_it_is_working_is_not_lost(
         with listening.node.lock:
             client.submit(run_block(3, random_rows(1, sliced.spec.hidden_size)).SerializeToString())
             for _ in range(2):
-                sign = client._receive().response
+                sign = whole_response(client.receive(0.0))
                 assert (sign.call_id, sign.WhichOneof("body")) == (3, None)
         assert client.collect().response.HasField("block_result")
 

@@ -105,11 +105,11 @@ def said(tree: ast.AST) -> list[tuple[int, str]]:
 
 
 def test_no_message_of_ours_has_words_of_grpc() -> None:
-    """A channel, a stub and a status are ours to know."""
+    """A channel, a stub and a status are ours to know; what `--rounds` can be is said once."""
     wrong = [
         f"{name_of(path)}:{line}: {text}"
         for path in python_files("coordinator", "shardnode", "common")
         for line, text in said(tree_of(path))
-        if WORDS.search(text) and not text.startswith("grpc.")
+        if WORDS.search(text.replace("grpc, or auto", "")) and not text.startswith("grpc.")
     ]
     assert wrong == []

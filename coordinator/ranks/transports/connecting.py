@@ -19,11 +19,11 @@ from common.program.logs import entry
 from common.wire.rpc import channel_options, is_loopback, split_host_port
 from common.wording import counted
 from coordinator.ranks.transports.arrivals import Arrivals
+from coordinator.ranks.transports.carriers import AUTO, FRAMES, GRPC
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.framed_tcp import FramedTcpClient, connect_framed
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient, get_stats
 from coordinator.ranks.transports.transport import ShardClient
-from coordinator.ranks.wire_dtype import AUTO, FRAMES, GRPC
 from protos.shardmesh.v1 import shard_pb2
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for

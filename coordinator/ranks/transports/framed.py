@@ -1,7 +1,7 @@
 """A session in frames, without gRPC: over a Unix socket with a node of this host, over TCP with another device.
 
 Covers: deadlines by silence, failures in-band, packed answers. Does not cover: the other end
-(shardnode/listeners/framed_session.py), connecting and TLS (frames_link.py), which answer is looked at when
+(shardnode/listeners/framed_session.py), connecting and TLS (framed_tcp.py), which answer is looked at when
 (arrivals.py).
 """
 
