@@ -23,6 +23,7 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import is_alive, owner_access
 from coordinator.models.node_slices import list_slices
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc, shard_pb2
+from shardnode.listeners.frames import FramesServer
 from shardnode.listeners.service import NodeServer
 from tests.support.listening_nodes import NAME, ListeningNode, ask
 from tests.support.loaded_mesh import LoadedMesh
@@ -50,7 +51,7 @@ def refusal_of(response: shard_pb2.RoundsResponse) -> ShardmeshError:
     return error_from(Status(code=failure.status, reason=failure.reason, message=failure.message), NAME)
 
 
-@pytest.fixture(params=["grpc-unix", "grpc-tcp"])
+@pytest.fixture(params=["grpc-unix", "grpc-tcp", "frames-tls"])
 def node(request: pytest.FixtureRequest, sliced: SlicedModel) -> Iterator[ListeningNode]:
     """Return a node as services have it."""
     with ListeningNode(sliced, request.param) as made:
@@ -60,8 +61,10 @@ def node(request: pytest.FixtureRequest, sliced: SlicedModel) -> Iterator[Listen
 def draining(node: ListeningNode, limit_seconds: float) -> Callable[[], None]:
     """Return what a node does when it is told to end."""
     server = node._server
-    assert isinstance(server, NodeServer)
-    return lambda: server.drain(limit_seconds)
+    if isinstance(server, NodeServer):
+        return lambda: server.drain(limit_seconds)
+    assert isinstance(server, FramesServer)
+    return lambda: server._live.drain(limit_seconds)
 
 
 def test_a_node_that_is_told_to_end_serves_its_sessions_and_begins_nothing(
