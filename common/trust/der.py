@@ -104,10 +104,10 @@ def _time(element: _Element) -> datetime:
     match = None if pattern is None else pattern.fullmatch(element.content)
     if match is None:
         raise ValueError("an instant that is none")
-    year, *rest = map(int, match.groups())
+    year, month, day, hour, minute, second = map(int, match.groups())
     if len(match[1]) == 2:
         year += 1900 if year >= 50 else 2000
-    return datetime(year, *rest, tzinfo=timezone.utc)
+    return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc)
 
 
 def _common_name(subject: _Element) -> str:
