@@ -30,7 +30,7 @@ from shardnode.slices.slice_series import SliceSeries
 from shardnode.slices.slice_store import SliceStore
 from shardnode.work.work_series import WorkSeries
 
-if TYPE_CHECKING:  # certificates and discovery, 15 MB, are for members
+if TYPE_CHECKING:  # certificates and heartbeats are for members
     from shardnode.membership.membership import Membership, Presence
 
 log = logging.getLogger(__name__)

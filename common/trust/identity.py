@@ -7,13 +7,14 @@ Does not cover: what is in them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import DiskFull, InputError, NotTrusted
 from common.machine.durable_files import is_full, replace_private
-from common.trust.certificates import KeyedCertificate, PeerName, check_pair, make_key, make_request, mesh_of, peer_of
+from common.trust.certificates import KeyedCertificate, KeyedRequest, PeerName, check_pair, mesh_of, peer_of
 
 AUTHORITY_FILE = "authority.pem"
 KEYED_FILE = "identity.pem"
@@ -48,22 +49,21 @@ def save_identity(directory: Path, identity: Identity) -> None:
         raise not_written(directory, error) from error
 
 
-def key_to_ask_with(path: Path, used: bytes = b"") -> bytes:
-    """Return the key in this file; a new one is stored there first if there is none, or it is `used` already.
+def stored_request(path: Path, make: Callable[[bytes], KeyedRequest], used: bytes = b"") -> KeyedRequest:
+    """Return the key in this file with a request for it; a new key is stored there first if there is none that is good.
 
-    Raises: DiskFull; InputError: it cannot be written.
+    Args: make: gets the key that is kept, or nothing where there is none or it is `used` already, and returns that one
+    or a new one with its request (signing.keyed_request, or what signing_apart makes).
+    Raises: DiskFull; InputError: it cannot be written; whatever `make` raises.
     """
     kept = _content(path)
-    if kept and kept != used:
-        with suppress(NotTrusted):  # it is damaged: nobody has a certificate for it that is worth anything
-            make_request(kept)
-            return kept
-    key = make_key()
-    try:
-        replace_private(path, key)
-    except OSError as error:
-        raise not_written(path.parent, error) from error
-    return key
+    made = make(b"" if kept == used else kept)
+    if made.key != kept:
+        try:
+            replace_private(path, made.key)
+        except OSError as error:
+            raise not_written(path.parent, error) from error
+    return made
 
 
 def forget_key(path: Path) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.machine.durable_files import replace_private
-from common.trust.certificates import METRICS_NAME, check_name, make_key, make_request
+from common.trust.certificates import METRICS_NAME, check_name
 from common.trust.identity import not_written
+from common.trust.signing import keyed_request
 from coordinator.membership.owner_client import OwnerClient
 
 
@@ -59,12 +60,12 @@ def invite_observer(coordinator: OwnerClient, name: str, valid_days: int, direct
         raise not_written(directory, error) from error
     if not os.access(directory, os.W_OK | os.X_OK):  # before a certificate is made that would take another one's place
         raise InputError(f"cannot write {directory}: choose another --out, or its owner")
-    key = make_key()
-    made = coordinator.invite_observer(name, make_request(key), valid_days)
+    asked = keyed_request()
+    made = coordinator.invite_observer(name, asked.request, valid_days)
     try:
         # The key first: who reads meanwhile finds a pair that does not match for a moment, and reads again.
         for path, content in (
-            (files.key, key),
+            (files.key, asked.key),
             (files.certificate, made.certificate),
             (files.authority, made.authority),
         ):

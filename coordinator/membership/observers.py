@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
 from common.machine.durable_files import replace_private
-from common.trust.certificates import KeyedCertificate, check_name, check_pair, make_authority
+from common.trust.certificates import KeyedCertificate, check_name, check_pair
 from common.trust.identity import keyed_from, not_written
 from coordinator.membership.book import Book, Issued, Observer
 
@@ -87,6 +87,9 @@ class Observers:
 
     def _made_authority(self) -> KeyedCertificate:
         if self._authority is None:
+            # Here and not at the top: cryptography takes 10 MB, and whoever asks nodes for an answer needs no new key.
+            from common.trust.signing import make_authority
+
             made = make_authority(self._mesh, of="observers of ")
             try:
                 replace_private(self._path, made.key + made.certificate)

@@ -22,13 +22,12 @@ from common.trust.certificates import (
     OBSERVER,
     KeyedCertificate,
     PeerName,
-    certify,
     fingerprint,
     lifetime_of,
-    requested_key_hash,
     serial_of,
 )
 from common.trust.join_token import JoinToken
+from common.trust.signing import certify, requested_key_hash
 from common.trust.tls import caller_certificate, caller_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
 from coordinator.membership.book import Device, Issued, Member

@@ -18,13 +18,9 @@ from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
     PeerName,
-    certify,
     check_name,
     check_pair,
     has_metrics_name,
-    make_authority,
-    make_key,
-    make_request,
     mesh_of,
     needs_renewal,
 )
@@ -55,6 +51,8 @@ def init_mesh(directory: Path, name: str) -> None:
     if (directory / AUTHORITY_KEY_FILE).exists():
         raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that "
                          "directory if every node may be forgotten")  # fmt: skip
+    from common.trust.signing import make_authority
+
     authority = make_authority(name)
     save_identity(directory, Identity(authority=authority.certificate, own=_own_certificate(authority, name)))
     try:
@@ -127,6 +125,9 @@ def open_mesh_state(directory: Path) -> MeshState:
 
 
 def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:
+    # Here and not at the top: cryptography takes 10 MB, and whoever asks its nodes for an answer needs no new key.
+    from common.trust.signing import certify, make_key, make_request
+
     key = make_key()
     peer = PeerName(mesh=name, role=COORDINATOR, name=name)
     return KeyedCertificate(key=key, certificate=certify(authority, make_request(key), peer))

@@ -27,7 +27,7 @@ from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
 from shardnode.work.slice_at_work import ShardNode
 
-if TYPE_CHECKING:  # certificates, 10 MB, are for members of a mesh
+if TYPE_CHECKING:  # certificates are for members of a mesh
     from common.trust.certificates import PeerName
     from shardnode.membership.membership import Membership
 

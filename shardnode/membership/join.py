@@ -20,11 +20,11 @@ from common.machine.state_directory import check_own, state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
+    KeyedRequest,
     PeerName,
     check_name,
     check_pair,
     fingerprint,
-    make_request,
     mesh_of,
 )
 from common.trust.identity import (
@@ -32,10 +32,10 @@ from common.trust.identity import (
     KEYED_FILE,
     Identity,
     forget_key,
-    key_to_ask_with,
     load_identity,
     not_written,
     save_identity,
+    stored_request,
 )
 from common.trust.join_token import JoinToken, parse_token
 from common.trust.tls import channel_to_authority, read_authority
@@ -85,14 +85,14 @@ def join_mesh(
     directory, config = data_directory / IDENTITY_DIRECTORY, data_directory / CONFIG_FILE
     if (before := _joined_before(directory, config, token)) is not None:
         return before
-    key = _key(data_directory, directory)
+    asked = _asked(data_directory, directory)
     address, authority = _find_coordinator(token)
     mesh = mesh_of(authority)
     response = _ask(address, authority, mesh, mesh_pb2.JoinRequest(
-        secret=token.secret, name=name, certificate_request=make_request(key),
+        secret=token.secret, name=name, certificate_request=asked.request,
         device=device_facts(data_directory, DeviceSpeeds()),
     ))  # fmt: skip
-    own = KeyedCertificate(key=key, certificate=response.certificate)
+    own = KeyedCertificate(key=asked.key, certificate=response.certificate)
     check_pair(own)
     coordinator = f"{split_host_port(address)[0]}:{response.mesh_port}"
     try:
@@ -129,14 +129,17 @@ def _joined_before(directory: Path, config: Path, token: JoinToken) -> JoinedMes
                      "another")  # fmt: skip
 
 
-def _key(data_directory: Path, directory: Path) -> bytes:
-    """Return the key that this device joins with, stored. Raises: InputError, DiskFull."""
+def _asked(data_directory: Path, directory: Path) -> KeyedRequest:
+    """Return the key that this device joins with, stored, and its request. Raises: InputError, DiskFull."""
+    # Here and not at the top: cryptography takes 10 MB, of which a member that has joined would have nothing.
+    from common.trust.signing import keyed_request
+
     try:
         for made in (data_directory, directory):
             made.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise not_written(data_directory, error) from error
-    return key_to_ask_with(directory / JOINING_KEY_FILE)
+    return stored_request(directory / JOINING_KEY_FILE, keyed_request)
 
 
 def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:

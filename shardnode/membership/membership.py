@@ -26,7 +26,6 @@ from common.trust.certificates import (
     check_pair,
     has_metrics_name,
     lifetime_of,
-    make_request,
     needs_renewal,
 )
 from common.trust.identity import (
@@ -34,10 +33,11 @@ from common.trust.identity import (
     RENEWING_KEY_FILE,
     Identity,
     forget_key,
-    key_to_ask_with,
     load_identity,
     save_identity,
+    stored_request,
 )
+from common.trust.signing_apart import RequestMaker
 from common.trust.tls import secure_channel
 from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -79,6 +79,7 @@ class Membership:
         self.observers = KnownObservers(identity_directory)
         self._lacks_name = not has_metrics_name(self._identity.own.certificate)
         self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
+        self._maker = RequestMaker()
         self._measuring = threading.Lock()
         self._ending = threading.Event()
         self._interval = FIRST_INTERVAL_SECONDS
@@ -111,7 +112,9 @@ class Membership:
     def close(self) -> None:
         """Send no more of them. May be called twice."""
         self._ending.set()
-        if self._thread is not None:
+        if self._thread is None:
+            self._maker.close()
+        else:
             self._thread.join(CALL_SECONDS + 1)
 
     def turn(self, presence: Presence) -> None:
@@ -150,6 +153,7 @@ class Membership:
                     self._tell(repr(error))
                 self._ending.wait(self._interval)
         finally:
+            self._maker.close()
             self._hang_up()
 
     def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> bool:
@@ -178,11 +182,11 @@ class Membership:
         Only what is stored is used: with its first use the coordinator takes the old one for worthless.
         """
         kept = self._directory / RENEWING_KEY_FILE
-        key = key_to_ask_with(kept, used=self._identity.own.key)
-        request = mesh_pb2.RenewCertificateRequest(certificate_request=make_request(key))
+        asked = stored_request(kept, self._maker.make, used=self._identity.own.key)
+        request = mesh_pb2.RenewCertificateRequest(certificate_request=asked.request)
         with self._failures():
             response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
-        own = KeyedCertificate(key=key, certificate=response.certificate)
+        own = KeyedCertificate(key=asked.key, certificate=response.certificate)
         renewed = Identity(authority=self._identity.authority, own=own)
         check_pair(own)
         if renewed.peer != self.peer:
@@ -191,6 +195,7 @@ class Membership:
         self._identity = renewed
         self._lacks_name = not has_metrics_name(own.certificate)
         forget_key(kept)
+        self._maker.forget()
         log.info("%s", entry("certificate renewed", node=self.peer.name))
 
     def _connected(self) -> grpc.Channel:

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from common.program.scraped_series import ScrapedGauge
 
-if TYPE_CHECKING:  # certificates, 15 MB, are for members
+if TYPE_CHECKING:  # certificates are for members
     from shardnode.membership.membership import Membership
 
 

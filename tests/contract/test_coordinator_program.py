@@ -14,8 +14,9 @@ from unittest import mock
 import pytest
 
 from common.errors import AddressInUse, InputError, NodeLost, NotTrusted, ShardmeshError
-from common.trust.certificates import KeyedCertificate, certify, make_key, make_request
+from common.trust.certificates import KeyedCertificate
 from common.trust.identity import Identity, save_identity
+from common.trust.signing import certify, make_key, make_request
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh, open_mesh_state
 from coordinator.program.daemon import Coordinator

@@ -18,16 +18,10 @@ import grpc
 import pytest
 
 from common.errors import InputError, NameTaken, NodeLost, NotTrusted, ShardmeshError, SliceMismatch, TokenRefused
-from common.trust.certificates import (
-    COORDINATOR,
-    NODE,
-    PeerName,
-    make_authority,
-    make_key,
-    make_request,
-)
+from common.trust.certificates import COORDINATOR, NODE, PeerName
 from common.trust.identity import Identity, load_identity
 from common.trust.join_token import parse_token
+from common.trust.signing import make_authority, make_key, make_request
 from common.trust.tls import channel_to_authority, secure_channel
 from common.wire.rpc import error_from_rpc, split_host_port
 from coordinator.membership.owner_client import OwnerClient

@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import NameTaken, NoSuchNode
-from common.trust.certificates import COORDINATOR, NODE, OBSERVER, PeerName, make_authority
+from common.trust.certificates import COORDINATOR, NODE, OBSERVER, PeerName
 from common.trust.identity import Identity, keyed_from, load_identity
+from common.trust.signing import make_authority
 from coordinator.membership.observers import AUTHORITY_FILE
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh

@@ -50,7 +50,7 @@ def test_certificates_of_earlier_builds_get_the_name_by_themselves(
 ) -> None:
     """The coordinator's at its next handshake, a node's with its first heartbeat, and neither is made twice."""
     with monkeypatch.context() as earlier:
-        earlier.setattr("common.trust.certificates.METRICS_NAME", "nobody.asks.shardmesh")
+        earlier.setattr("common.trust.signing.METRICS_NAME", "nobody.asks.shardmesh")
         earlier.setattr("coordinator.membership.state.has_metrics_name", lambda certificate: True)
         init_mesh(tmp_path / "state", "home")
         coordinator = Coordinator(tmp_path / "state", "127.0.0.1:0")

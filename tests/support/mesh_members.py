@@ -11,17 +11,9 @@ from pathlib import Path
 import grpc
 
 from common.errors import ShardmeshError
-from common.trust.certificates import (
-    COORDINATOR,
-    KeyedCertificate,
-    PeerName,
-    certify,
-    make_key,
-    make_request,
-    requested_key_hash,
-    serial_of,
-)
+from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, serial_of
 from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.signing import certify, make_key, make_request, requested_key_hash
 from common.trust.tls import secure_channel
 from common.wire.rpc import PROTOCOL_VERSION, error_from_rpc
 from coordinator.membership.book import Issued

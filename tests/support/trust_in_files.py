@@ -15,15 +15,11 @@ from common.trust.certificates import (
     LEAF_LIFETIME,
     KeyedCertificate,
     PeerName,
-    certify,
     lifetime_of,
-    make_authority,
-    make_key,
-    make_request,
-    requested_key_hash,
     serial_of,
 )
 from common.trust.identity import Identity, load_identity, save_identity
+from common.trust.signing import certify, make_authority, make_key, make_request, requested_key_hash
 from coordinator.membership.book import Issued
 from coordinator.membership.state import AUTHORITY_KEY_FILE, open_mesh_state
 from shardnode.membership.join import IDENTITY_DIRECTORY

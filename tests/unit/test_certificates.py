@@ -15,18 +15,15 @@ from common.trust.certificates import (
     COORDINATOR,
     NODE,
     PeerName,
-    certify,
     check_name,
     fingerprint,
     lifetime_of,
-    make_authority,
-    make_key,
-    make_request,
     mesh_of,
     peer_from_uri,
     peer_of,
     serial_of,
 )
+from common.trust.signing import certify, make_authority, make_key, make_request
 
 KITCHEN = PeerName(mesh="home", role=NODE, name="kitchen")
 

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from common.trust.certificates import COORDINATOR, PeerName, certify, make_authority, make_key, make_request
+from common.trust.certificates import COORDINATOR, PeerName
+from common.trust.signing import certify, make_authority, make_key, make_request
 from coordinator.membership.invite_notes import invite_notes
 
 NOW = datetime.now(timezone.utc)

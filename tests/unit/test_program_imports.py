@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import EXIT_INPUT, EXIT_INTERNAL
+from coordinator.membership.state import init_mesh
 from tests.support.cli import Shell
 from tests.support.random_models import Format, build, save
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
@@ -242,3 +243,20 @@ def test_programs_that_serve_a_mesh_look_for_nobody(modules: str) -> None:
     """zeroconf, 4 MB, is for devices that join by its help, and for a coordinator that lets them in."""
     looked = f"import sys, {modules}\nassert 'zeroconf' not in sys.modules"
     subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
+
+
+@pytest.mark.parametrize("modules", ["shardnode.run, shardnode.membership.membership, shardnode.membership.join",
+                                     "coordinator.cli.answer_here, coordinator.membership.reach"])  # fmt: skip
+def test_who_reads_certificates_and_makes_none_does_without_cryptography(modules: str) -> None:
+    """10 MB: a member renews its own by the help of a process that ends, and `generate --nodes` has one already."""
+    looked = f"import sys, {modules}\nassert 'cryptography' not in sys.modules"
+    subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
+
+
+def test_a_mesh_is_opened_without_cryptography(tmp_path: Path) -> None:
+    """Its certificates are read, and found good, by who is about to ask its nodes."""
+    init_mesh(tmp_path / "state", "home")
+    opened = (f"import sys, pathlib; from coordinator.membership.state import open_mesh_state\n"
+              f"open_mesh_state(pathlib.Path({str(tmp_path / 'state')!r})).identity()\n"
+              "assert 'cryptography' not in sys.modules")  # fmt: skip
+    subprocess.run([sys.executable, "-c", opened], check=True, cwd=REPOSITORY)
