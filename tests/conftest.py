@@ -71,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with the file that lasts longest, so that of two files at a time it is not the last to end.
+    """Begin with the file that lasts longest, so that of several files at a time it is not the last to end.
 
     When transformers is asked, only the tests that ask it run.
     """
