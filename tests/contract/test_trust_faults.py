@@ -24,11 +24,10 @@ from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import CONFIG_FILE, IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
 from tests.support.mesh_members import aged_identity, beat, token_of
-from tests.support.thorough import THOROUGH
 from tests.support.trust_faults import CALL_KINDS, FILE_KINDS, Fault, Faults, KilledHere, Side
 
 NAME, LISTEN = "kitchen", "127.0.0.1:9"
-TIMES = 3 if THOROUGH else 2
+TIMES = 3
 """How often each fault comes before it stays away: two lost answers once locked a node out."""
 FAULTS: list[tuple[Side, str]] = [
     *((side, kind) for side in ("node", "coordinator") for kind in FILE_KINDS),
