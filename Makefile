@@ -117,8 +117,9 @@ dashboards-fresh: $(READY_DEV)
 	    else echo "dashboards-fresh: not checked, since Grafana's SDK takes Python 3.11"; fi
 
 test: $(KERNELS) $(READY_TEST) $(MODEL) ## Run the tests (ARGS="tests/unit -k window" for some of them)
-# Two files at a time, the longest first (tests/conftest.py), then in the order of folders: many short ones come last.
-	@$(BIN)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
+# Three files at a time, for two cores: some wait. The longest first (tests/conftest.py), then in the order of folders: many
+# short ones come last.
+	@$(BIN)/python -m pytest $(or $(ARGS),-n 3 --dist loadfile --no-loadscope-reorder)
 
 test-gpu: $(KERNELS) $(READY_TEST) $(READY_GPU) ## Compare what each backend computes, torch on a card among them
 # Without a card that torch sees, what needs one is skipped.

@@ -47,7 +47,8 @@ class TlsConnection:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 self._send_out()
-                self._take_in()
+                if not self._take_in():
+                    raise ConnectionAbortedError("the peer broke off the handshake") from None
             except ssl.SSLError:
                 self._send_out()  # why, so that the peer can say it
                 raise

@@ -142,9 +142,9 @@ def refused(client: FramedTcpClient, message: bytes) -> Arrived:
     return client.collect()
 
 
-def next_block(call_id: int, sweep_id: int, layer: int = 0, kind: str = slice_format.FFN, *, in_memory: bool = False) -> bytes:
-    """Return the beginning of a packed round."""
-    return pack_next(NextBlock(call_id, sweep_id, kind, layer, in_memory, False))
+def next_block(call_id: int, sweep_id: int, layer: int = 0, *, in_memory: bool = False) -> bytes:
+    """Return the beginning of a packed round of the FFN."""
+    return pack_next(NextBlock(call_id, sweep_id, slice_format.FFN, layer, in_memory, False))
 
 
 def test_a_packed_round_computes_what_a_whole_one_does(node: ListeningNode, sliced: SlicedModel) -> None:

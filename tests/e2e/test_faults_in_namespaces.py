@@ -52,7 +52,7 @@ def mesh(points: KillPoints) -> MeshOfHosts:
 @pytest.fixture(scope="module")
 def expected(mesh: MeshOfHosts) -> list[int]:
     """Return what the mesh answers while it is well."""
-    return mesh.answer(PROMPT, length=LENGTH)
+    return mesh.answer_here(PROMPT, length=LENGTH)
 
 
 def signalled(number: signal.Signals) -> Act:
@@ -78,7 +78,7 @@ def check_kitchen_is_named(mesh: MeshOfHosts, asking: Running, end: Act, expecte
     assert all(line.startswith("note: waiting for kitchen") for line in notes)
     assert seconds < PROMISED_SECONDS
     mesh.wait_until_alive()
-    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    assert mesh.answer_here(PROMPT, length=LENGTH) == expected
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -125,13 +125,13 @@ def test_a_node_that_becomes_slow_is_named_within_five_seconds_and_the_answer_go
 
 def test_a_node_behind_a_slow_link_is_not_taken_for_a_lost_one(mesh: MeshOfHosts, expected: list[int]) -> None:
     """At one and a half megabits a second a prompt's round fills the link for seconds, and pings wait behind it."""
-    long_answer = mesh.answer(LONG_PROMPT, length=1)
+    long_answer = mesh.answer_here(LONG_PROMPT, length=1)
     mesh.hosts.set_rate("kitchen", 1.5)
     try:
-        assert mesh.answer(LONG_PROMPT, length=1) == long_answer
+        assert mesh.answer_here(LONG_PROMPT, length=1) == long_answer
     finally:
         mesh.hosts.set_rate("kitchen", 100)
-    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    assert mesh.answer_here(PROMPT, length=LENGTH) == expected
 
 
 def test_a_kill_at_a_random_instant_breaks_no_promise(points: KillPoints) -> None:

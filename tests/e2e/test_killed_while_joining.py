@@ -1,11 +1,11 @@
 """Does a device join, and stay, when a program of either side is killed at each change that it makes on the way?
 
-Covers: real programs and SIGKILL. Does not cover: every step with every fault (tests/contract/test_trust_faults.py).
+Covers: real programs and SIGKILL, of a device at each third change, and with SHARDMESH_THOROUGH=1 (.ci/run) at each.
+Does not cover: every step with every fault (tests/contract/test_trust_faults.py).
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import signal
 import sys
@@ -17,6 +17,7 @@ from tests.e2e.conftest import RunHere
 from tests.support import killed_program
 from tests.support.cli import Name, Running, Shell
 from tests.support.free_ports import free_port_pair
+from tests.support.thorough import steps
 from tests.support.waiting import wait_until
 
 LIMIT_SECONDS = 30.0
@@ -85,7 +86,7 @@ def test_a_device_that_is_killed_at_each_change_of_its_files_has_joined_in_the_e
     """By the same command with the same token; with that token nobody else joins."""
     mesh = Killed(shell, here)
     coordinator = mesh.start_coordinator()
-    for at in itertools.count(1):
+    for at in steps():
         data = str(shell.home / f"device{at}")
         join = [*mesh.invite(), "--name", f"device{at}", "--data-dir", data]
         finished = mesh.start(at, "shardnode", data, *join).finish()

@@ -49,39 +49,44 @@ def mesh() -> Iterator[MeshOfHosts]:
     assert made.hosts.left() == []
 
 
-def test_five_devices_answer_what_transformers_does(mesh: MeshOfHosts, model: Path, expected: list[int]) -> None:
+@pytest.fixture(scope="module")
+def loaded(mesh: MeshOfHosts, model: Path) -> str:
+    """Have the mesh hold the model in uneven parts; return what was said."""
+    return mesh.load(model, *UNEVEN)
+
+
+def test_five_devices_answer_what_transformers_does(mesh: MeshOfHosts, loaded: str, expected: list[int]) -> None:
     """With shares of 6, 2, 1 and 3: garage has no head at all."""
-    said = mesh.load(model, *UNEVEN)
-    assert said.count("MB sent") == 4
+    assert loaded.count("MB sent") == 4
     assert mesh.answer(PROMPT, length=LENGTH) == expected
     peaks = {name: mesh.hosts.peak_memory_bytes(name) for name in (DESK, *NODES)}
     print({name: f"{peak / 1e6:.0f} MB" for name, peak in peaks.items()})
     assert max(peaks.values()) < MEMORY_BYTES
 
 
-def test_the_doctor_names_the_long_link(mesh: MeshOfHosts, model: Path) -> None:
+@pytest.mark.usefixtures("loaded")
+def test_the_doctor_names_the_long_link(mesh: MeshOfHosts) -> None:
     """In one sentence, with what was measured; devices count as small PCs, which nobody has measured here."""
-    mesh.load(model, *UNEVEN)
     said = mesh.cli("doctor", "--no-measure").out
     assert "what limits it: garage's link" in said, said
     (row,) = [line.split() for line in said.splitlines() if line.startswith("garage")]
     assert 4.0 < float(row[1]) < 20.0  # two milliseconds each way
 
 
+@pytest.mark.usefixtures("loaded")
 def test_a_node_that_restarts_rejoins_and_is_sent_nothing(mesh: MeshOfHosts, model: Path, expected: list[int]) -> None:
     """Stopped and started as systemd does it; then the coordinator and all nodes are killed and started."""
-    mesh.load(model, *UNEVEN)
     assert mesh.stop("kitchen").code == 0
     mesh.start_node("kitchen")
     mesh.wait_until_alive()
-    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    assert mesh.answer_here(PROMPT, length=LENGTH) == expected
     for name in (DESK, *NODES):
         mesh.kill(name)
     mesh.start_coordinator()
     with ThreadPoolExecutor(len(NODES)) as pool:
         list(pool.map(mesh.start_node, NODES))
     mesh.wait_until_alive()
-    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    assert mesh.answer_here(PROMPT, length=LENGTH) == expected
     before = {name: mesh.hosts.bytes_to(name) for name in NODES}
     assert mesh.load(model).count("all was there") == 4
     assert all(mesh.hosts.bytes_to(name) - before[name] < 100_000 for name in NODES)
@@ -103,14 +108,14 @@ def test_a_cable_that_is_pulled_at_a_third_costs_less_than_a_twentieth(
         lambda: mesh.hosts.bytes_to("attic") - before > 0.3 * undisturbed, limit_seconds=30, what="a third is sent"
     )
     mesh.hosts.cut("attic")
-    wait_until(lambda: "attic" in silent(mesh), limit_seconds=30, what="attic is missed")
+    wait_until(lambda: mesh.is_silent("attic"), limit_seconds=30, what="attic is missed")
     mesh.hosts.mend("attic")
     finished = loading.finish()
     assert finished.code == 0, finished.err
     sent = mesh.hosts.bytes_to("attic") - before
     print(f"{sent} bytes over the link, {undisturbed} undisturbed: {sent / undisturbed:.3f}")
     assert sent < MOST_SENT * undisturbed
-    assert mesh.answer(PROMPT, length=LENGTH) == expected
+    assert mesh.answer_here(PROMPT, length=LENGTH) == expected
     mesh.cli("unload", "small")
 
 
@@ -132,7 +137,7 @@ def test_a_full_disk_is_one_line_and_the_old_slice_works(mesh: MeshOfHosts, mode
         line = refused.error_line("coordinator-cli", EXIT_RESOURCE)
         assert "cellar: the slice needs" in line
         assert "free some" in line
-        assert mesh.answer(PROMPT, length=LENGTH, options=["--model", "small"]) == expected
+        assert mesh.answer_here(PROMPT, length=LENGTH, model="small") == expected
     finally:
         mesh.kill("cellar")
         subprocess.run(["umount", str(data)], check=True)
@@ -151,8 +156,3 @@ def test_hosts_leave_nothing() -> None:
     with pytest.raises(RuntimeError):
         fail_on_hosts()
     assert made[0].left() == []
-
-
-def silent(mesh: MeshOfHosts) -> str:
-    """Return the rows of nodes that are not heard."""
-    return "\n".join(line for line in mesh.cli("nodes").out.splitlines() if "silent" in line)

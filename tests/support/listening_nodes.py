@@ -88,7 +88,9 @@ class ListeningNode:
             )
             secure = access.secured("kitchen")
         address = f"127.0.0.1:{self._server.port}"
-        return connect_framed(address, NAME, Arrivals(), secure, **limits)
+        client = connect_framed(address, NAME, Arrivals(), secure, **limits)
+        self._closing.callback(client.close)
+        return client
 
     @property
     def port(self) -> int:

@@ -5,17 +5,9 @@ Covers: a coordinator, nodes, strangers of another authority. Does not cover: de
 
 from __future__ import annotations
 
-from common.trust.certificates import (
-    COORDINATOR,
-    NODE,
-    KeyedCertificate,
-    PeerName,
-    certify,
-    make_authority,
-    make_key,
-    make_request,
-)
+from common.trust.certificates import COORDINATOR, NODE, KeyedCertificate, PeerName
 from common.trust.identity import Identity
+from common.trust.signing import certify, make_authority, make_key, make_request
 
 MESH = "attic"
 

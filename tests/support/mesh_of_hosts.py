@@ -24,6 +24,7 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import is_alive
 from tests.support.cli import Finished, Running, Shell
 from tests.support.network_hosts import NetworkHosts
+from tests.support.owner_asking import OwnerAsking
 from tests.support.waiting import wait_until
 
 DESK, PORT, NODE_PORT, RELAYED_PORT = "desk", 29500, 50051, 50061
@@ -137,6 +138,15 @@ class MeshOfHosts:
         document: dict[str, Any] = json.loads(self.cli(*self.ask(prompt, length), "--json", *options).out)
         tokens: list[int] = document["token_ids"]
         return tokens
+
+    def answer_here(self, prompt: str, *, length: int, model: str = "") -> list[int]:
+        """Return the tokens that the coordinator answers its owner, for whom no program has to start."""
+        return OwnerAsking(Path(self.state)).answer(prompt, length=length, model=model).token_ids
+
+    def is_silent(self, name: str) -> bool:
+        """Tell whether the coordinator misses a node."""
+        with OwnerClient(Path(self.state)) as owner:
+            return not any(node.name == name and is_alive(node) for node in owner.nodes().nodes)
 
     def ask(self, prompt: str, length: int) -> list[str]:
         """Return the command line that asks the coordinator."""

@@ -128,9 +128,13 @@ def wrong_code(path: Path, tree: ast.Module) -> list[str]:
             found.append(f"{where} calls {node.func.id}: {FORBIDDEN_CALLS[node.func.id]}")
         if isinstance(node, ast.keyword) and node.arg in FORBIDDEN_NAMES:
             found.append(f"{where} passes {node.arg}: {FORBIDDEN_NAMES[node.arg]}")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load" and not _is_weights_only(node):
+        if isinstance(node, ast.Call) and _is_torch_load(node.func) and not _is_weights_only(node):
             found.append(f"{where} calls torch.load without weights_only=True: loading a pickle runs code")
     return found
+
+
+def _is_torch_load(called: ast.expr) -> bool:
+    return isinstance(called, ast.Attribute) and called.attr == "load" and ast.unparse(called) == "torch.load"
 
 
 def _is_weights_only(call: ast.Call) -> bool:

@@ -127,7 +127,10 @@ def test_every_ignored_check_names_its_rule() -> None:
     bare = re.compile(r"#\s*(noqa(?!:\s*[A-Z]+[0-9]+)|type:\s*ignore(?!\[))")
     wrong = []
     for path in python_files(*PRODUCT, "tests"):
-        reader = io.StringIO(path.read_text(encoding="utf-8")).readline
+        text = path.read_text(encoding="utf-8")
+        if not bare.search(text):
+            continue  # to find the comments of all files takes seconds
+        reader = io.StringIO(text).readline
         comments = (token for token in tokenize.generate_tokens(reader) if token.type == tokenize.COMMENT)
         wrong += [f"{name_of(path)}:{comment.start[0]}" for comment in comments if bare.match(comment.string)]
     assert wrong == []
