@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from common.weights.manifest import read_manifest
 from tests.bench.contenders import Turn
 from tests.bench.inputs import sliced
+from tests.bench.link_rate import LINKS, limit_links, passed_bytes, wire_seconds
 from tests.bench.report import DISTURBED, QUIET_SHARE, Bar, Result, Settings, Spread, Table
 from tests.bench.star import LINKED_TRANSPORTS, TRANSPORTS, open_star, round_count
 from tests.bench.star_routes import LANE
@@ -24,9 +26,7 @@ from tests.support.network_hosts import NetworkHosts, why_not
 
 WORLD_SIZE = 4
 TOKENS_PER_TURN = 20
-DESK = "desk"
-RATE_MBIT, BURST, LATENCY = 1000, "32kb", "50ms"
-"""Of the links."""
+DESK, HOSTS = "desk", tuple(f"host{rank}" for rank in range(WORLD_SIZE))
 MOST_OF_BARE, MOST_OF_WIRE = 1.3, 1.25
 BARE_NOTE = (
     "bare frames: bytes of the same sizes over Unix sockets, without messages, sessions and sums; bare TCP and TLS: "
@@ -45,9 +45,12 @@ def measure(settings: Settings) -> Result:
         here, linked, passed = _open(split, TRANSPORTS, (), closing), None, None
         reason = why_not()
         if not reason:
-            hosts = closing.enter_context(_hosts())
-            linked = _open(split, LINKED_TRANSPORTS, _places(hosts), closing)
-            passed = lambda: hosts.bytes_to(DESK) + hosts.bytes_from(DESK)  # noqa: E731 - it has no other name
+            hosts = closing.enter_context(NetworkHosts([DESK, *HOSTS]))
+            limit_links(hosts, [DESK, *HOSTS])
+            linked, passed = (
+                _open(split, LINKED_TRANSPORTS, _places(hosts), closing),
+                partial(passed_bytes, hosts, DESK),
+            )
         turns: Turns = {name: [] for name in TRANSPORTS}
         linked_turns: Turns = {name: [] for name in LINKED_TRANSPORTS}
         byte_counts: Linked = {name: [] for name in LINKED_TRANSPORTS}
@@ -69,14 +72,8 @@ def _open(split: Path, transports: Sequence[str], places: Sequence[Place], closi
     return worker
 
 
-def _hosts() -> NetworkHosts:
-    names = [DESK, *(f"host{rank}" for rank in range(WORLD_SIZE))]
-    return NetworkHosts(names, rate_mbit=RATE_MBIT, burst=BURST, latency=LATENCY)
-
-
 def _places(hosts: NetworkHosts) -> list[Place]:
-    names = [DESK, *(f"host{rank}" for rank in range(WORLD_SIZE))]
-    return [Place(address=hosts.address(name), network=hosts.network(name)) for name in names]
+    return [Place(address=hosts.address(name), network=hosts.network(name)) for name in (DESK, *HOSTS)]
 
 
 def _linked_turn(
@@ -102,8 +99,7 @@ def _result(split: Path, turns: Turns, linked_turns: Turns, byte_counts: Linked,
     if reason:
         result.notes.append(f"no links: {reason}")
     else:
-        title = f"Milliseconds a token over links of {RATE_MBIT / 1000:g} Gbit/s (burst {BURST}, latency {LATENCY})"
-        result.tables.append(_table(title, linked_turns, byte_counts))
+        result.tables.append(_table(f"Milliseconds a token over {LINKS}", linked_turns, byte_counts))
         result.bars.append(_linked_bar(turns, linked_turns, wire))
         result.notes.append(f"the wire's own time: both ways' tensors at the link's rate are {wire:.2f} ms a token")
     result.numbers = {name: [asdict(turn) for turn in own] for name, own in turns.items()}
@@ -111,11 +107,6 @@ def _result(split: Path, turns: Turns, linked_turns: Turns, byte_counts: Linked,
         counted = zip(own, byte_counts[name], strict=True)
         result.numbers[f"{name}, linked"] = [{**asdict(turn), "link_bytes": count} for turn, count in counted]
     return result
-
-
-def wire_seconds(byte_count: float) -> float:
-    """Return how long so many bytes take at the links' rate."""
-    return 8 * byte_count / (RATE_MBIT * 1e6)
 
 
 def _clock(turn: Turn) -> float:

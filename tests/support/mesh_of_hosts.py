@@ -24,7 +24,7 @@ from common.errors import ShardmeshError
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import is_alive
 from tests.support.cli import Finished, Running, Shell
-from tests.support.network_hosts import LATENCY, NetworkHosts
+from tests.support.network_hosts import NetworkHosts
 from tests.support.waiting import wait_until
 
 DESK, PORT, NODE_PORT, RELAYED_PORT = "desk", 29500, 50051, 50061
@@ -41,21 +41,20 @@ class MeshOfHosts:
     def __init__(
         self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
         delays: dict[str, float] | None = None, options: Mapping[str, Sequence[str]] | None = None,
-        cores: Mapping[str, int] | None = None, coordinator_options: Sequence[str] = (), burst: str = "",
-        latency: str = LATENCY, checkout: Path | None = None,
+        cores: Mapping[str, int] | None = None, coordinator_options: Sequence[str] = (),
+        checkout: Path | None = None,
     ) -> None:  # fmt: skip
         """Start everything.
 
         Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node; cores: the one
-        that a node may use; coordinator_options: its further flags; burst, latency: see NetworkHosts; checkout: whose
-        programs, if not this one's.
+        that a node may use; coordinator_options: its further flags; checkout: whose programs, if not this one's.
         """
         self._cores = cores or {}
         self.nodes = list(nodes)
         self.shell, self._is_other = Shell(checkout), checkout is not None
-        self.hosts = NetworkHosts(
-            [DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit, burst=burst, latency=latency
-        )
+        if self._is_other:
+            self.shell.allow_torch()  # that programs do without it is this checkout's promise
+        self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
         self._delays, self._options = delays or {}, dict(options or {})
         self._coordinator_options = coordinator_options
         self.state = str(self.shell.home / "state")

@@ -28,8 +28,6 @@ CLONE_NEWNET = 0x40000000
 GROUPS = Path("/sys/fs/cgroup/memory")
 TOOLS = ("ip", "tc", "bridge", "nsenter")
 RATE_MBIT = 100
-LATENCY = "100ms"
-"""The longest that a packet waits for its turn on a link, before packets are dropped."""
 
 
 def why_not() -> str:
@@ -60,17 +58,9 @@ def _enter(descriptor: int) -> None:
 class NetworkHosts:
     """Hosts on one switch. Close it."""
 
-    def __init__(
-        self, names: Sequence[str], *, rate_mbit: float = RATE_MBIT, memory_bytes: int | None = None,
-        burst: str = "", latency: str = LATENCY,
-    ) -> None:  # fmt: skip
-        """Make them.
-
-        Args: memory_bytes: limit of each host's memory group; None: no groups; burst: what a link takes at once, in
-        tc's words; empty: 5 ms of its rate; latency: how long a packet waits at most, in tc's words.
-        """
+    def __init__(self, names: Sequence[str], *, rate_mbit: float = RATE_MBIT, memory_bytes: int | None = None) -> None:
+        """Args: memory_bytes: limit of each host's memory group; None: no groups."""
         self._mark = f"sm{uuid.uuid4().hex[:6]}"
-        self._burst, self._latency = burst, latency
         self._names = list(names)
         self._has_groups = memory_bytes is not None
         try:
@@ -111,10 +101,14 @@ class NetworkHosts:
         """Take such an address from a host; whoever listens there is not told."""
         _run("ip", "-n", self._space(name), "address", "delete", address, "dev", "eth0")
 
-    def set_rate(self, name: str, rate_mbit: float) -> None:
-        """Limit a host's link, each way, to another rate."""
-        burst = self._burst or str(max(3200, int(rate_mbit * 1e6 / 8 / 200)))
-        limit = ["root", "tbf", "rate", f"{rate_mbit}mbit", "burst", burst, "latency", self._latency]
+    def set_rate(self, name: str, rate_mbit: float, *, burst: str = "", latency: str = "100ms") -> None:
+        """Limit a host's link, each way, to another rate.
+
+        Args: burst: what it takes at once, as tc says it, such as 32kb; empty: 5 ms of its rate; latency: how long a
+        packet waits at most.
+        """
+        burst = burst or str(max(3200, int(rate_mbit * 1e6 / 8 / 200)))
+        limit = ["root", "tbf", "rate", f"{rate_mbit}mbit", "burst", burst, "latency", latency]
         _run("ip", "netns", "exec", self._space(name), "tc", "qdisc", "replace", "dev", "eth0", *limit)
         _run("ip", "netns", "exec", self._hub, "tc", "qdisc", "replace", "dev", self._port(name), *limit)
 
