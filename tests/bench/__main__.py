@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    stem = "-".join(["quick" if options.quick else "latest", *([options.only] if options.only else [])])
+    stem = "-".join(["quick" if options.quick else "latest", *filter(None, [options.only, options.case])])
     _write(stem, facts, results)
     return 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from common.weights.manifest import read_manifest
@@ -41,25 +40,41 @@ Linked = dict[str, list[int]]
 def measure(settings: Settings) -> Result:
     """Run the rounds over each transport in turns. Raises: BenchBroken: a transport fails."""
     split = sliced(WORLD_SIZE)
+    turns: Turns = {name: [] for name in TRANSPORTS}
+    linked_turns: Turns = {name: [] for name in LINKED_TRANSPORTS}
+    byte_counts: Linked = {name: [] for name in LINKED_TRANSPORTS}
+    reason = why_not()
     with ExitStack() as closing:
-        here, linked, passed = _open(split, TRANSPORTS, (), closing), None, None
-        reason = why_not()
-        if not reason:
-            hosts = closing.enter_context(NetworkHosts([DESK, *HOSTS]))
-            limit_links(hosts, [DESK, *HOSTS])
-            linked, passed = (
-                _open(split, LINKED_TRANSPORTS, _places(hosts), closing),
-                partial(passed_bytes, hosts, DESK),
-            )
-        turns: Turns = {name: [] for name in TRANSPORTS}
-        linked_turns: Turns = {name: [] for name in LINKED_TRANSPORTS}
-        byte_counts: Linked = {name: [] for name in LINKED_TRANSPORTS}
+        here = _open(split, TRANSPORTS, (), closing)
+        linked = None if reason else _LinkedStar(split, closing)
         for _ in range(settings.rounds):
             for name in TRANSPORTS:
                 turns[name].append(here.ask(name, TOKENS_PER_TURN))
-            for name in LINKED_TRANSPORTS if linked and passed else ():
-                _linked_turn(name, linked, passed, linked_turns[name], byte_counts[name])
+            for name in LINKED_TRANSPORTS:
+                if linked is None:
+                    break
+                turn, byte_count = linked.turn(name)
+                linked_turns[name].append(turn)
+                byte_counts[name].append(byte_count)
     return _result(split, turns, linked_turns, byte_counts, reason)
+
+
+class _LinkedStar:
+    """A star whose processes have a host each."""
+
+    def __init__(self, split: Path, closing: ExitStack) -> None:
+        self._hosts = closing.enter_context(NetworkHosts([DESK, *HOSTS]))
+        limit_links(self._hosts, [DESK, *HOSTS])
+        places = [
+            Place(address=self._hosts.address(name), network=self._hosts.network(name)) for name in (DESK, *HOSTS)
+        ]
+        self._worker = _open(split, LINKED_TRANSPORTS, places, closing)
+
+    def turn(self, transport: str) -> tuple[Turn, int]:
+        """Return a turn, and the bytes that passed the coordinator's link in it."""
+        before = passed_bytes(self._hosts, DESK)
+        turn: Turn = self._worker.ask(transport, TOKENS_PER_TURN)
+        return turn, passed_bytes(self._hosts, DESK) - before
 
 
 def _open(split: Path, transports: Sequence[str], places: Sequence[Place], closing: ExitStack) -> Worker:
@@ -70,19 +85,6 @@ def _open(split: Path, transports: Sequence[str], places: Sequence[Place], closi
     for transport in transports:
         worker.ask(transport, 1)
     return worker
-
-
-def _places(hosts: NetworkHosts) -> list[Place]:
-    return [Place(address=hosts.address(name), network=hosts.network(name)) for name in (DESK, *HOSTS)]
-
-
-def _linked_turn(
-    name: str, worker: Worker | None, passed: Callable[[], int], turns: list[Turn], byte_counts: list[int]
-) -> None:
-    assert worker is not None
-    before = passed()
-    turns.append(worker.ask(name, TOKENS_PER_TURN))
-    byte_counts.append(passed() - before)
 
 
 def _result(split: Path, turns: Turns, linked_turns: Turns, byte_counts: Linked, reason: str) -> Result:

@@ -84,7 +84,7 @@ def _connect_tcp(
         connections.append(closing.enter_context(connection))
     rows, total = np.zeros((1, hidden_size), np.float32), np.zeros((1, hidden_size), np.float32)
     part = np.zeros((1, hidden_size), np.float32)
-    view = memoryview(part).cast("B")
+    view = part.view(np.uint8).data.cast("B")
 
     def run(count: int) -> None:
         for _ in range(count):
