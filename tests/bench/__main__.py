@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-start.py, slicing.py, slicing_memory.py, light.py).
+start.py, slicing.py, slicing_memory.py, light.py, links.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -32,6 +32,7 @@ from tests.bench import (
     kernels,
     kills,
     light,
+    links,
     predictions,
     slicing,
     slicing_memory,
@@ -56,8 +57,9 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "big": big.measure,
     "kills": kills.measure,
     "plan": predictions.measure,
+    "links": links.measure,
 }
-FULL_ONLY = ("growth", "big", "kills", "plan")
+FULL_ONLY = ("growth", "big", "kills", "plan", "links")
 """Not part of --quick: minutes each, a model of 7 GB, or root."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2
@@ -70,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it closes everything, as Ctrl-C does
     settings = Settings(
         rounds=options.rounds or (2 if options.quick else 5), length=16 if options.quick else 64,
-        is_quick=options.quick, big_size=options.big_size,
+        is_quick=options.quick, big_size=options.big_size, older=options.older, case=options.case, lane=options.lane,
     )  # fmt: skip
     facts = {**machine_facts(), "cores_used": _use_two_cores(), "rounds": settings.rounds, "tokens": settings.length}
     names = [options.only] if options.only else [n for n in BENCHMARKS if not (options.quick and n in FULL_ONLY)]
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    stem = "-".join(["quick" if options.quick else "latest", *([options.only] if options.only else [])])
+    stem = "-".join(["quick" if options.quick else "latest", *filter(None, [options.only, options.case])])
     _write(stem, facts, results)
     return 0
 
@@ -97,6 +99,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each contender has its turn (5; quick: 2)")
     parser.add_argument("--only", choices=BENCHMARKS, help="run one benchmark")
     parser.add_argument("--big-size", choices=SIZES, default="3b", help="the shape of `big`'s model; 8b takes 50 GB")
+    parser.add_argument("--older", type=Path, help="another checkout with an environment, for `links` to compare with")
+    parser.add_argument("--case", choices=["", *links.CASES], default="", help="one mesh of `links`")
+    parser.add_argument("--lane", choices=["", "grpc", "frames", "auto"], default="", help="its coordinator's --rounds")
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds: at least 1 is needed")

@@ -41,6 +41,12 @@ class Settings:
     """Leave out what only adds detail."""
     big_size: str = "3b"
     """Which model that is larger than memory: a key of big_inputs.SIZES."""
+    older: Path | None = None
+    """Another checkout, with an environment of its own, that `links` compares with."""
+    case: str = ""
+    """Which mesh of links.CASES; empty: all."""
+    lane: str = ""
+    """How rounds go, where a benchmark starts a coordinator: its --rounds; empty: as it decides itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,8 @@ from tests.bench.contenders import Turn, open_mesh, open_transformers
 from tests.bench.inputs import MODEL_DIRECTORY, prompt_ids, sliced, transformers_directory
 from tests.bench.memory_sum import decode_bytes, open_sum
 from tests.bench.report import DISTURBED, QUIET_SHARE, Bar, BenchBroken, Result, Settings, Spread, Table
-from tests.bench.star import DIRECT, open_star
+from tests.bench.star import open_star
+from tests.bench.star_routes import DIRECT
 from tests.bench.workers import Worker
 
 TRANSFORMERS = "A transformers, 1 process"

@@ -1,52 +1,60 @@
 """What does a round cost when nobody computes: four node processes that answer at once, over each transport?
 
-Covers: our own servers, sessions, clients and mesh, with an executor that returns a fixed partial sum; and, below
-them, bare frames of the same sizes, which no Python program on this machine can beat.
+Covers: our own servers, sessions, clients and mesh, with an executor that returns a fixed partial sum (star_routes.py);
+below them bare sockets (star_sockets.py); all on this machine, or each process on a host of its own.
 Does not cover: comparing (star_floor.py, speed.py). `open_star` runs inside a worker (workers.py).
 """
 
 from __future__ import annotations
 
 import itertools
+import logging
 import multiprocessing
-import socket
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import NamedTuple
 
-import grpc
 import numpy as np
+import psutil
 
 from common.machine.operating_system import end_with_parent
 from common.weights.manifest import SliceManifest, read_manifest
 from common.weights.slice_format import BLOCK_KINDS
 from common.weights.stored_numbers import Floats
-from common.wire.framing import FrameReader, send_frame
-from common.wire.rpc import MAX_MESSAGE_BYTES, channel_options
-from common.wire.tensor_codec import encode_tensor
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.sweep import Sweep
-from coordinator.ranks.transports.framed import DirectShardClient
-from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
-from shardnode.listeners.direct import DirectServer
-from shardnode.listeners.service import NodeServer
-from shardnode.slices.serving import Serving
 from shardnode.work.executor import BlockOutput, Executor
 from shardnode.work.kv_cache import Segment
 from shardnode.work.slice_at_work import ShardNode
-from tests.bench.contenders import Turn, differences
+from tests.bench.contenders import Turn, differences, processor_seconds, subtract
+from tests.bench.star_routes import DIRECT, GRPC_TCP, GRPC_TLS, GRPC_UNIX, ROUTES
+from tests.bench.star_seats import CoordinatorSeat, NodeSeat, Place
+from tests.bench.star_sockets import BARE, FRAMES, TCP, TLS
+from tests.support.mesh_identities import MeshIdentities
+from tests.support.network_hosts import enter_network
 
-FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP = "bare frames", "direct socket", "gRPC over a Unix socket", "gRPC over TCP"
-TRANSPORTS = (FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP)
+TRANSPORTS = (FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP, GRPC_TLS, TCP, TLS)
+LINKED_TRANSPORTS = tuple(name for name in TRANSPORTS if name not in (FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP))
+"""Those that reach another host."""
 SEQUENCE_ID = 1
+RunTurn = Callable[[str, int], Turn]
+"""Runs the rounds of so many tokens over one transport."""
+
+
+class _Node(NamedTuple):
+    process_id: int
+    addresses: dict[str, str]
+    """By transport."""
 
 
 class _FixedExecutor(Executor):
@@ -62,40 +70,68 @@ class _FixedExecutor(Executor):
 
 
 @contextmanager
-def open_star(split_directory: Path, world_size: int) -> Iterator[Callable[[str, int], Turn]]:
-    """Fork a node per rank, connect over every transport, and give the function that runs a transport's rounds."""
+def open_star(
+    split_directory: Path, world_size: int, transports: Sequence[str] = TRANSPORTS, places: Sequence[Place] = ()
+) -> Iterator[RunTurn]:
+    """Fork a node per rank, connect over every transport, and give the function that runs a transport's rounds.
+
+    Args: places: the coordinator's and each node's; none: all on this machine.
+    """
+    here, *of_nodes = places or [Place()] * (1 + world_size)
+    manifest, identities = read_manifest(split_directory / "node0"), MeshIdentities("star")
     with tempfile.TemporaryDirectory(prefix="shardmesh-bench-") as run_directory, ExitStack() as closing:
         # Forked before this process has any thread of gRPC, as shardnode/pool.py does.
-        addresses = [
-            _fork_node(split_directory / f"node{rank}", Path(run_directory) / str(rank), closing)
-            for rank in range(world_size)
-        ]
-        manifest = read_manifest(split_directory / "node0")
-        sweeps = {FRAMES: _frames_sweep([node[FRAMES] for node in addresses], manifest, closing)}
-        for transport in (DIRECT, GRPC_UNIX, GRPC_TCP):
-            clients = [_connect(transport, node[transport], closing) for node in addresses]
-            sweeps[transport] = _mesh_sweep(clients, manifest, closing)
+        nodes = []
+        for rank, place in enumerate(of_nodes):
+            name, slice_directory = f"node{rank}", split_directory / f"node{rank}"
+            seat = NodeSeat(
+                name=name, address=place.address, run_directory=Path(run_directory) / name,
+                hidden_size=manifest.spec.hidden_size, identity=identities.node(name),
+                open_node=partial(_open_node, slice_directory),
+            )  # fmt: skip
+            nodes.append(_fork_node(seat, place, transports, closing))
+        if here.network:
+            enter_network(here.network)
+        coordinator = CoordinatorSeat(
+            mesh_name=identities.mesh, node_names=tuple(f"node{rank}" for rank in range(world_size)),
+            run_directory=Path(run_directory), identity=identities.coordinator(),
+        )  # fmt: skip
+        sweeps = {
+            name: _connect(name, [node.addresses[name] for node in nodes], coordinator, manifest, closing)
+            for name in transports
+        }
+        yield partial(_run, sweeps, [psutil.Process(node.process_id) for node in nodes])
 
-        def run(transport: str, token_count: int) -> Turn:
-            stamps = [time.perf_counter()]
-            for _ in range(token_count):
-                sweeps[transport]()
-                stamps.append(time.perf_counter())
-            return Turn(token_ids=(), seconds_per_token=differences(stamps))
 
-        yield run
+def _run(
+    sweeps: dict[str, Callable[[], None]], nodes: Sequence[psutil.Process], transport: str, token_count: int
+) -> Turn:
+    sweep, before, own = sweeps[transport], processor_seconds(nodes), time.process_time()
+    stamps = [time.perf_counter()]
+    for _ in range(token_count):
+        sweep()
+        stamps.append(time.perf_counter())
+    own = time.process_time() - own  # in nanoseconds, where the others are in hundredths of a second
+    processor = {**subtract(processor_seconds(nodes), before), "here": own}
+    return Turn(token_ids=(), seconds_per_token=differences(stamps), processor=processor)
 
 
-def _connect(transport: str, address: str, closing: ExitStack) -> ShardClient:
-    client: ShardClient
-    if transport == DIRECT:
-        client = DirectShardClient(address, transport)
-    else:
-        channel = grpc.insecure_channel(address, options=channel_options())
-        closing.callback(channel.close)
-        client = GrpcShardClient(channel, transport)
-    closing.callback(client.close)
-    return client
+def _connect(
+    transport: str, addresses: Sequence[str], seat: CoordinatorSeat, manifest: SliceManifest, closing: ExitStack
+) -> Callable[[], None]:
+    """Return the function that runs the rounds of one token."""
+    if transport in BARE:
+        rounds = BARE[transport].connect(addresses, seat, manifest.spec.hidden_size, closing)
+        return partial(rounds, round_count(manifest))
+    clients = ROUTES[transport].connect(addresses, seat, closing)
+    for client in clients:
+        closing.callback(client.close)
+    return _mesh_sweep(clients, manifest, closing)
+
+
+def round_count(manifest: SliceManifest) -> int:
+    """Return how many rounds a token takes."""
+    return manifest.spec.layer_count * len(BLOCK_KINDS)
 
 
 def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing: ExitStack) -> Callable[[], None]:
@@ -123,69 +159,38 @@ def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing
     return sweep
 
 
-def _frames_sweep(paths: Sequence[str], manifest: SliceManifest, closing: ExitStack) -> Callable[[], None]:
-    """Return the function that sends and receives as many bytes as the rounds of one token, and no more."""
-    message = _sized_message(manifest.spec.hidden_size)
-    connections = []
-    for path in paths:
-        connections.append(closing.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)))
-        connections[-1].connect(path)
-    readers = [FrameReader(connection, MAX_MESSAGE_BYTES) for connection in connections]
-
-    def sweep() -> None:
-        for _ in range(manifest.spec.layer_count * len(BLOCK_KINDS)):
-            for connection in connections:
-                send_frame(connection, message)
-            for reader in readers:
-                reader.receive()
-
-    return sweep
-
-
-def _sized_message(hidden_size: int) -> bytes:
-    """Return a message as long as a round's; request and response differ by a few bytes only."""
-    response = shard_pb2.RoundsResponse(call_id=1)
-    encode_tensor(np.zeros((1, hidden_size), np.float32), response.block_result.partial)
-    return response.SerializeToString()
-
-
-def _fork_node(slice_directory: Path, run_directory: Path, closing: ExitStack) -> dict[str, str]:
+def _fork_node(seat: NodeSeat, place: Place, transports: Sequence[str], closing: ExitStack) -> _Node:
     """Start a node that listens on every transport and return its addresses."""
-    run_directory.mkdir()
+    seat.run_directory.mkdir()
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve_node, args=(theirs, slice_directory, run_directory), daemon=True)
+    process = context.Process(target=_serve_node, args=(theirs, seat, place, transports), daemon=True)
     process.start()
     theirs.close()
     closing.callback(process.join)
     closing.callback(process.kill)
     addresses: dict[str, str] = ours.recv()
     ours.close()
-    return addresses
+    return _Node(process.pid or 0, addresses)
 
 
-def _serve_node(connection: Connection, slice_directory: Path, run_directory: Path) -> None:
+def _serve_node(connection: Connection, seat: NodeSeat, place: Place, transports: Sequence[str]) -> None:
     end_with_parent()
-    addresses = {FRAMES: f"{run_directory}/frames", DIRECT: f"{run_directory}/direct"}
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.bind(addresses[FRAMES])
-    listener.listen()
-    servers: list[NodeServer | DirectServer] = []  # referenced for as long as this process lives
-    for transport, listen in ((GRPC_UNIX, f"unix:{run_directory}/grpc"), (GRPC_TCP, "127.0.0.1:0")):
-        node = ShardNode(NodeConfig(slice_directory=slice_directory, listen=listen, thread_count=1))
-        node.executor = _FixedExecutor(node.manifest.spec.hidden_size)
-        server = NodeServer(node.config, Serving(node.config, opened=node))
-        server.start()
-        addresses[transport] = server.address
-        servers.append(server)
-    servers.append(DirectServer(node, addresses[DIRECT]))
-    threading.Thread(target=_echo, args=(listener, _sized_message(node.manifest.spec.hidden_size)), daemon=True).start()
+    logging.getLogger("shardnode").setLevel(logging.ERROR)  # its one sequence never ends, and it would say so
+    if place.network:
+        enter_network(place.network)
+    addresses, kept = {}, []
+    for name in transports:
+        if name in BARE:
+            addresses[name] = BARE[name].serve(seat)
+        else:
+            addresses[name], server = ROUTES[name].serve(seat)
+            kept.append(server)  # referenced for as long as this process lives
     connection.send(addresses)
     threading.Event().wait()  # until it is killed
 
 
-def _echo(listener: socket.socket, message: bytes) -> None:
-    connection, _ = listener.accept()
-    reader = FrameReader(connection, MAX_MESSAGE_BYTES)
-    while reader.receive() is not None:
-        send_frame(connection, message)
+def _open_node(slice_directory: Path, listen: str) -> ShardNode:
+    node = ShardNode(NodeConfig(slice_directory=slice_directory, listen=listen, thread_count=1))
+    node.executor = _FixedExecutor(node.manifest.spec.hidden_size)
+    return node

@@ -106,7 +106,9 @@ class Running:
 class Shell:
     """Starts programs in an environment of their own. Close it."""
 
-    def __init__(self) -> None:
+    def __init__(self, checkout: Path | None = None) -> None:
+        """Args: checkout: whose programs, if not this one's."""
+        self._checkout = checkout
         self._mark = uuid.uuid4().hex
         # Not pytest's directory: a Unix socket's path has 108 bytes at most.
         self._home = Path(tempfile.mkdtemp(prefix="e2e-"))
@@ -133,13 +135,15 @@ class Shell:
         Args: stdout: a file descriptor instead of the file that `Running.out` reads; inside: what goes before the
         command (network_hosts.py).
         """
-        return self.start_command([*inside, str(PROGRAMS / program), *arguments], stdout=stdout)
+        programs = PROGRAMS if self._checkout is None else self._checkout / ".venv" / "bin"
+        return self.start_command([*inside, str(programs / program), *arguments], stdout=stdout)
 
     def start_command(self, command: Sequence[str | bytes], *, stdout: int | None = None) -> Running:
         """Start any command."""
         number = next(self._numbers)
         out, err = self._home / f"out{number}", self._home / f"err{number}"
-        path = os.pathsep.join([*map(str, self._path), *filter(None, [os.environ.get("PYTHONPATH")])])
+        own = os.environ.get("PYTHONPATH") if self._checkout is None else str(self._checkout)
+        path = os.pathsep.join([*map(str, self._path), *filter(None, [own])])
         environment = {**os.environ, MARK: self._mark, "TMPDIR": str(self._temporary), "PYTHONPATH": path}
         with open(out, "wb") as out_file, open(err, "wb") as err_file:
             process = subprocess.Popen(

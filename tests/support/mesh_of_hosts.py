@@ -4,7 +4,8 @@
         mesh.load("--split-strategy", "ratio:2,1")
         mesh.answer("hello", length=8)
 
-Covers: init, invite, join, starting and stopping, asking. Does not cover: the hosts themselves (network_hosts.py).
+Covers: init, invite, join, starting and stopping, asking; with programs of another checkout, of which nothing but the
+command line is known. Does not cover: the hosts themselves (network_hosts.py).
 """
 
 from __future__ import annotations
@@ -42,15 +43,18 @@ class MeshOfHosts:
         self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
         delays: dict[str, float] | None = None, options: Mapping[str, Sequence[str]] | None = None,
         cores: Mapping[str, int] | None = None, coordinator_options: Sequence[str] = (),
+        checkout: Path | None = None,
     ) -> None:  # fmt: skip
         """Start everything.
 
         Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node; cores: the one
-        that a node may use; coordinator_options: its further flags.
+        that a node may use; coordinator_options: its further flags; checkout: whose programs, if not this one's.
         """
         self._cores = cores or {}
         self.nodes = list(nodes)
-        self.shell = Shell()
+        self.shell, self._is_other = Shell(checkout), checkout is not None
+        if self._is_other:
+            self.shell.allow_torch()  # that programs do without it is this checkout's promise
         self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
         self._delays, self._options = delays or {}, dict(options or {})
         self._coordinator_options = coordinator_options
@@ -126,6 +130,9 @@ class MeshOfHosts:
 
         Asked from here and on one channel, since a program, or a channel, for each look delays them.
         """
+        if self._is_other:
+            wait_until(self._all_are_listed, limit_seconds=LIMIT_SECONDS, what="all nodes listed as alive")
+            return
         with OwnerClient(Path(self.state)) as owner:
             wait_until(lambda: _alive(owner) == len(self.nodes), limit_seconds=LIMIT_SECONDS, what="all nodes alive")
 
@@ -170,9 +177,18 @@ class MeshOfHosts:
         self.shell.close()
         self.hosts.close()
 
-    def _join(self, name: str) -> None:
+    def _all_are_listed(self) -> bool:
+        """Return whether the other checkout's programs list every node as alive."""
+        return sum("alive" in line.split() for line in self.cli("nodes").out.splitlines()) == len(self.nodes)
+
+    def _token(self) -> str:
+        if self._is_other:
+            return self.cli("mesh", "invite").out.split()[-1]
         with OwnerClient(Path(self.state)) as owner:
-            token = owner.invite(TOKEN_SECONDS).token
+            return owner.invite(TOKEN_SECONDS).token
+
+    def _join(self, name: str) -> None:
+        token = self._token()
         joined = self.shell.run(
             "shardnode", "join", token, "--name", name, "--data-dir", str(self.data(name)), "--listen",
             f"{self.hosts.address(name)}:{NODE_PORT}", "--no-measure", inside=self._on(name),

@@ -5,7 +5,8 @@
         hosts.cut("kitchen"), hosts.mend("kitchen")
 
 Covers: addresses, rate (tbf on both ends), links that are cut or swallow packets, bytes that have passed, memory groups
-of version 1. Does not cover: delay, which this kernel has no queue for (delay_relay.py).
+of version 1, processes of ours that move to a host (`enter_network`).
+Does not cover: delay, which this kernel has no queue for (delay_relay.py).
 Everything lies in namespaces of our own; nothing of the machine's own network is touched, and all is removed.
 """
 
@@ -43,6 +44,17 @@ def why_not() -> str:
     return ""
 
 
+def enter_network(path: str) -> None:
+    """Move this thread to a host's network, and what it starts from now on. Raises: OSError."""
+    with open(path) as there:
+        _enter(there.fileno())
+
+
+def _enter(descriptor: int) -> None:
+    if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
+        raise OSError(ctypes.get_errno(), "cannot enter the host's network")
+
+
 class NetworkHosts:
     """Hosts on one switch. Close it."""
 
@@ -74,14 +86,12 @@ class NetworkHosts:
 
     def connect(self, name: str, port: int, limit_seconds: float) -> socket.socket:
         """Return a connection from a host to a port of its own. Raises: OSError: nobody takes it."""
-        setns = ctypes.CDLL(None, use_errno=True).setns
-        with open("/proc/thread-self/ns/net") as own, open(f"/run/netns/{self._space(name)}") as there:
-            if setns(there.fileno(), CLONE_NEWNET):  # this thread's only
-                raise OSError(ctypes.get_errno(), "cannot enter the host's network")
+        with open("/proc/thread-self/ns/net") as own:
+            enter_network(self.network(name))
             try:
                 return socket.create_connection(("127.0.0.1", port), limit_seconds)
             finally:
-                setns(own.fileno(), CLONE_NEWNET)
+                _enter(own.fileno())
 
     def add_address(self, name: str, address: str) -> None:
         """Give a host one more address, such as 10.78.0.1/24."""
@@ -91,10 +101,14 @@ class NetworkHosts:
         """Take such an address from a host; whoever listens there is not told."""
         _run("ip", "-n", self._space(name), "address", "delete", address, "dev", "eth0")
 
-    def set_rate(self, name: str, rate_mbit: float) -> None:
-        """Limit a host's link, each way, to another rate."""
-        burst = max(3200, int(rate_mbit * 1e6 / 8 / 200))
-        limit = ["root", "tbf", "rate", f"{rate_mbit}mbit", "burst", str(burst), "latency", "100ms"]
+    def set_rate(self, name: str, rate_mbit: float, *, burst: str = "", latency: str = "100ms") -> None:
+        """Limit a host's link, each way, to another rate.
+
+        Args: burst: what it takes at once, as tc says it, such as 32kb; empty: 5 ms of its rate; latency: how long a
+        packet waits at most.
+        """
+        burst = burst or str(max(3200, int(rate_mbit * 1e6 / 8 / 200)))
+        limit = ["root", "tbf", "rate", f"{rate_mbit}mbit", "burst", burst, "latency", latency]
         _run("ip", "netns", "exec", self._space(name), "tc", "qdisc", "replace", "dev", "eth0", *limit)
         _run("ip", "netns", "exec", self._hub, "tc", "qdisc", "replace", "dev", self._port(name), *limit)
 
@@ -116,8 +130,15 @@ class NetworkHosts:
 
     def bytes_to(self, name: str) -> int:
         """Return how many bytes have gone to a host so far, frames included."""
-        shown = _run("ip", "netns", "exec", self._hub, "cat", f"/sys/class/net/{self._port(name)}/statistics/tx_bytes")
-        return int(shown)
+        return self._counted(name, "tx_bytes")
+
+    def bytes_from(self, name: str) -> int:
+        """Return how many bytes have come from a host so far, frames included."""
+        return self._counted(name, "rx_bytes")
+
+    def network(self, name: str) -> str:
+        """Return the path of a host's network, for `enter_network`."""
+        return f"/run/netns/{self._space(name)}"
 
     def peak_memory_bytes(self, name: str) -> int:
         """Return the most that everything on a host has taken, page cache included."""
@@ -158,6 +179,10 @@ class NetworkHosts:
     def _make_group(self, name: str, memory_bytes: int) -> None:
         self._group(name).mkdir()
         (self._group(name) / "memory.limit_in_bytes").write_text(str(memory_bytes))
+
+    def _counted(self, name: str, what: str) -> int:
+        shown = _run("ip", "netns", "exec", self._hub, "cat", f"/sys/class/net/{self._port(name)}/statistics/{what}")
+        return int(shown)
 
     @property
     def _hub(self) -> str:

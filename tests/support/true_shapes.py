@@ -97,6 +97,11 @@ LLAMA_3_8B = Shape(
     name="Llama-3-8B", hidden=4096, ffn=14336, layers=32, query_heads=32, kv_heads=8, vocabulary=128256,
     positions=8192, rope_theta=500000.0, norm_epsilon=1e-5,
 )  # fmt: skip
+LLAMA_3_1B = Shape(
+    name="Llama-3.2-1B with 32,000 tokens", hidden=2048, ffn=8192, layers=16, query_heads=32, kv_heads=8,
+    vocabulary=32000, positions=2048, rope_theta=500000.0, norm_epsilon=1e-5,
+)  # fmt: skip
+"""Its real vocabulary has 128,256: a gigabyte more on disk, of which no node holds any. It ties its embeddings, too."""
 
 
 def ensure_checkpoint(directory: Path, shape: Shape) -> bool:
