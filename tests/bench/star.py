@@ -37,13 +37,13 @@ from shardnode.work.executor import BlockOutput, Executor
 from shardnode.work.kv_cache import Segment
 from shardnode.work.slice_at_work import ShardNode
 from tests.bench.contenders import Turn, differences, processor_seconds, subtract
-from tests.bench.star_routes import DIRECT, GRPC_TCP, GRPC_TLS, GRPC_UNIX, ROUTES
+from tests.bench.star_routes import DIRECT, FRAMES_TLS, GRPC_TCP, GRPC_TLS, GRPC_UNIX, ROUTES
 from tests.bench.star_seats import CoordinatorSeat, NodeSeat, Place
 from tests.bench.star_sockets import BARE, FRAMES, TCP, TLS
 from tests.support.mesh_identities import MeshIdentities
 from tests.support.network_hosts import enter_network
 
-TRANSPORTS = (FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP, GRPC_TLS, TCP, TLS)
+TRANSPORTS = (FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP, GRPC_TLS, FRAMES_TLS, TCP, TLS)
 LINKED_TRANSPORTS = tuple(name for name in TRANSPORTS if name not in (FRAMES, DIRECT, GRPC_UNIX, GRPC_TCP))
 """Those that reach another host."""
 SEQUENCE_ID = 1

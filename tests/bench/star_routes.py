@@ -15,18 +15,25 @@ import grpc
 
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
+from common.trust.rounds_door import RoundsDoor
 from common.trust.tls import secure_channel
 from common.wire.rpc import channel_options
+from coordinator.membership.reach import MeshAccess
+from coordinator.ranks.transports.arrivals import Arrivals
 from coordinator.ranks.transports.framed import DirectShardClient
+from coordinator.ranks.transports.framed_tcp import connect_framed
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import ShardClient
 from shardnode.listeners.direct import DirectServer
+from shardnode.listeners.frames import FramesServer
 from shardnode.listeners.service import NodeServer
+from shardnode.sessions.live_sessions import LiveSessions
+from shardnode.sessions.session_series import SessionSeries
 from shardnode.slices.serving import Serving
 from tests.bench.star_seats import LOOPBACK, CoordinatorSeat, NodeSeat
 
 DIRECT, GRPC_UNIX, GRPC_TCP = "direct socket", "gRPC over a Unix socket", "gRPC over TCP"
-GRPC_TLS = "gRPC over TLS"
+GRPC_TLS, FRAMES_TLS = "gRPC over TLS", "frames over TLS"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +89,23 @@ def _sessions(channels: Sequence[grpc.Channel], seat: CoordinatorSeat, closing: 
     return [GrpcShardClient(channel, name) for channel, name in zip(channels, seat.node_names, strict=True)]
 
 
+def _serve_frames(seat: NodeSeat) -> tuple[str, object]:
+    node = seat.open_node(f"{seat.address}:0")
+    serving = Serving(node.config, opened=node)
+    door = RoundsDoor(lambda: seat.identity)
+    server = FramesServer(seat.address, 0, serving, LiveSessions(), SessionSeries(), door)
+    return f"{seat.address}:{server.port}", server
+
+
+def _connect_frames(addresses: Sequence[str], seat: CoordinatorSeat, closing: ExitStack) -> list[ShardClient]:
+    access = MeshAccess(mesh_name=seat.mesh_name, identity=lambda: seat.identity, nodes=list)
+    arrivals = Arrivals()
+    return [
+        connect_framed(address, name, arrivals, access.secured(name))
+        for address, name in zip(addresses, seat.node_names, strict=True)
+    ]
+
+
 ROUTES: dict[str, Route] = {
     DIRECT: Route(serve=_serve_direct, connect=_connect_direct),
     GRPC_UNIX: Route(serve=lambda seat: _serve_grpc(seat, f"unix:{seat.run_directory}/grpc"), connect=_connect_grpc),
@@ -89,6 +113,7 @@ ROUTES: dict[str, Route] = {
     GRPC_TLS: Route(
         serve=lambda seat: _serve_grpc(seat, f"{seat.address}:0", _Member(seat.identity)), connect=_connect_grpc_tls
     ),
+    FRAMES_TLS: Route(serve=_serve_frames, connect=_connect_frames),
 }
-LANE = GRPC_TLS
+LANE = FRAMES_TLS
 """How rounds go to other devices: what the bars are about."""
