@@ -33,6 +33,7 @@ from tests.bench import (
     kills,
     light,
     predictions,
+    see,
     slicing,
     slicing_memory,
     speed,
@@ -56,9 +57,10 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "big": big.measure,
     "kills": kills.measure,
     "plan": predictions.measure,
+    "see": see.measure,
 }
-FULL_ONLY = ("growth", "big", "kills", "plan")
-"""Not part of --quick: minutes each, a model of 7 GB, or root."""
+FULL_ONLY = ("growth", "big", "kills", "plan", "see")
+"""Not part of --quick: minutes each, a model of 7 GB, or root (plan, kills; see: to look into processes)."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2
 """What the bars are stated for."""
