@@ -27,8 +27,8 @@ class WeightSeries:
                                     registry=r)  # fmt: skip
         self._resident = ScrapedGauge(f"{prefix}_resident_bytes", "Weights that stay in memory.", registry=r)
         self._read_bytes = ScrapedCounter(
-            f"{prefix}_read_bytes", "Weight bytes that readers have read; those that kernels take from the page cache are "
-            "not among them.", registry=r,
+            f"{prefix}_read_bytes", "Weight bytes that readers have read; those that kernels take from the page cache "
+            "are not among them.", registry=r,
         )  # fmt: skip
         self._cached_bytes = ScrapedCounter(
             f"{prefix}_cached_read_bytes", "Weight bytes that kernels took from the page cache themselves.", registry=r

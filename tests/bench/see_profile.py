@@ -3,10 +3,11 @@
     profile = Profile(process_id, seconds=60, into=directory)
     profile.finish()                      # {"path_watch.py": 0.004, ...}, of all samples
 
-Covers: everything that a sampled stack enters on its way: our rooms' series, paths, pages, spans, logs, and the two
-libraries behind them. Each sample counts for the outermost of these files. Does not cover: additions to plain numbers
-inside of other functions (a tally is one), kernels' threads, which have no stack of Python and whose time is no sample:
-the share of a process's whole time is smaller than what this gives.
+Covers: the moments in which a thread has the interpreter: all samples, and those whose stack enters our rooms' series,
+paths, spans and logs, or the libraries behind them; each counts for the outermost of these files. A process does more
+than that (kernels, messages, the system), so its whole share is smaller than what this gives. Does not cover: additions
+to plain numbers inside of other functions (a tally is one); threads of metrics pages, whose work is mostly TLS and the
+system's, outside of the interpreter (see.py measures a scrape by processor time).
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from pathlib import Path
 
 from tests.bench.report import BenchBroken
 
-RATE = 100
+RATE = 200
 """Samples a second."""
 FILES = (
     r"coordinator/ranks/(path_\w+|critical_path|round_metrics|\w*series|slow_nodes|link_watch|trace_watch)\.py",
     r"coordinator/program/(spans|tracing|overview|observe_service|explain_service|node_watch|node_looks|targets)\.py",
     r"coordinator/answering/(explaining|advice|request_log|\w*series)\.py",
     r"(coordinator|shardnode|common)/\w+/\w*series\.py",
-    r"common/program/(metrics_page|page_server|tallies|logs)\.py",
+    r"common/program/(tallies|logs)\.py",
     r"common/machine/core_wait\.py",
-    r"common/trust/metrics_door\.py",
     r"(opentelemetry|prometheus_client)/.*\.py",
 )
+PAGE = "common/program/page_server.py"
 FUNCTIONS = ("_tell_waits", "_begin_answer")
 """Of a node's session: what it measures for a round that is looked at."""
 _FRAME = re.compile(rf"(?:^|/)({'|'.join(FILES)}):\d+\)$")
@@ -44,7 +45,7 @@ class Profile:
         self._out = into / f"{process_id}.folded"
         spy = Path(sys.executable).with_name("py-spy")
         command = [str(spy), "record", "--format", "raw", "--rate", str(RATE), "--duration", str(seconds), "--pid",
-                   str(process_id), "--output", str(self._out), "--full-filenames"]  # fmt: skip
+                   str(process_id), "--output", str(self._out), "--full-filenames", "--gil"]  # fmt: skip
         try:
             self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         except OSError as error:
@@ -64,6 +65,8 @@ def shares(folded: str) -> tuple[dict[str, float], int]:
     total = 0
     for line in folded.splitlines():
         stack, _, text = line.rpartition(" ")
+        if PAGE in stack:
+            continue
         total += int(text)
         observing = next(filter(None, map(_observing, stack.split(";"))), None)
         if observing is not None:
