@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-start.py, slicing.py, slicing_memory.py, light.py).
+start.py, slicing.py, slicing_memory.py, light.py, see.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.

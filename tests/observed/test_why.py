@@ -16,7 +16,7 @@ import pytest
 from tests.support.documented_keys import documented, keys
 from tests.support.network_hosts import why_not as why_no_hosts
 from tests.support.process_limits import why_not as why_no_limits
-from tests.support.slowed_mesh import SLOW, SlowedMesh
+from tests.support.slowed_mesh import OTHER, SHORTER, SLOW, SlowedMesh
 from tests.support.thorough import THOROUGH
 
 WHY_NOT = why_no_hosts() or why_no_limits()
@@ -58,6 +58,13 @@ def test_a_slowed_node_is_named_for_what_slows_it(slowed: SlowedMesh, cause: str
     assert keys(found) == documented("why")
     assert sum(part["seconds"] for part in found["parts"]) == pytest.approx(found["seconds_per_sweep"], rel=0.01)
     assert {part["cause"] for part in found["parts"]} <= {*WAYS, "processor", "queue", "coordinator"}
+
+
+def test_work_for_others_is_named(slowed: SlowedMesh) -> None:
+    """Somebody else's long prompt is read on the same nodes: rounds of this answer wait for their turns."""
+    with slowed.answering(SHORTER), slowed.read_for_another():
+        found = slowed.wait_for("queue", (SLOW, OTHER))
+    assert "work for others: " in found["said"]
 
 
 Found = dict[str, Any]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,8 @@ from tests.support.waiting import wait_until
 
 SLOW, OTHER = "kitchen", "attic"
 PROMPT, ENDLESS = "one two three", 8_000
+SHORTER, OTHERS_PROMPT = 1_500, 6_000
+"""Tokens, of which both have to find room at once."""
 RATE_MBIT = 400
 LIMIT_SECONDS, LOOKED_AT_SECONDS, BETWEEN_LOOKS_SECONDS = 90.0, 10.0, 0.5
 STEADY_SECONDS, LEAST_SWEEPS = 7.0, 5
@@ -87,9 +89,9 @@ class SlowedMesh:
         self.mesh.wait_until_alive()
 
     @contextmanager
-    def answering(self) -> Iterator[Running]:
+    def answering(self, length: int = ENDLESS) -> Iterator[Running]:
         """Have an answer go on meanwhile."""
-        asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, ENDLESS))
+        asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, length))
         try:
             asking.wait_for_text()
             yield asking
@@ -97,20 +99,33 @@ class SlowedMesh:
             asking.process.terminate()
             asking.finish()
 
+    @contextmanager
+    def read_for_another(self) -> Iterator[None]:
+        """Have a coordinator of its own read a long prompt on the same nodes meanwhile."""
+        asking = self.mesh.start_cli(
+            "generate", "--model", str(self.model), "--nodes", f"{OTHER},{SLOW}", "--split-strategy", "uniform",
+            "--save-dir", str(self.model.with_name("elsewhere")), "--prompt", "x" * OTHERS_PROMPT, "--length", "1",
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            asking.process.terminate()
+            print(asking.finish().err[-500:])
+
     def why(self, seconds: float = LOOKED_AT_SECONDS) -> dict[str, Any]:
         """Return what `why --json` says."""
         found: dict[str, Any] = json.loads(self.mesh.cli("why", "--json", "--seconds", str(seconds)).out)
         return found
 
-    def wait_for(self, cause: str) -> dict[str, Any]:
-        """Wait until the slow node is named for a cause; return what is said then."""
+    def wait_for(self, cause: str, names: Collection[str] = (SLOW,)) -> dict[str, Any]:
+        """Wait until a cause is named, of some of these nodes and no other; return what is said then."""
 
         def is_named(response: observe_pb2.ExplainResponse) -> bool:
             parts = [(part.node, part.cause, part.seconds) for part in response.parts]
             bound = bound_of(parts) if parts else {}
-            return (bound.get("cause"), bound.get("node_names")) == (cause, [SLOW])
+            return bound.get("cause") == cause and {*bound["node_names"]} <= {*names}
 
-        took = self._wait(is_named, f"{SLOW} is named for {cause}")
+        took = self._wait(is_named, f"{' or '.join(names)} is named for {cause}")
         found = self.why()
         print(f"{cause}: named after {took:.1f} s: {found['said']}")
         return found

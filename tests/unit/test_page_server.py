@@ -133,6 +133,18 @@ def test_a_request_is_short(page: MetricsPage) -> None:
     assert b"things" in fetched(page)
 
 
+@pytest.mark.parametrize("method", ["HEAD", "POST", "BREW"])
+def test_a_page_can_be_read_and_nothing_else(page: MetricsPage, method: str) -> None:
+    """One line of plain text with the status that says so; to HEAD its headers only."""
+    with connection_to(page) as connection:
+        connection.sendall(f"{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0].split()[1] == b"405"
+    assert b"Allow: GET" in head
+    assert b"text/plain" in head
+    assert body == (b"" if method == "HEAD" else b"this page can be read and nothing else: use GET\n")
+
+
 def test_a_page_that_fails_costs_one_answer(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and the next request is answered."""
     answers = iter([b"", b"well"])
