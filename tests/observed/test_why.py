@@ -32,6 +32,13 @@ WAYS: dict[str, Slow] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def lifted(slowed: SlowedMesh) -> Iterator[None]:
+    """Have no test leave the node slow for the next one, whatever becomes of it."""
+    yield
+    slowed.lift()
+
+
 @pytest.fixture(scope="module")
 def slowed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlowedMesh]:
     """Return a mesh of two nodes, one of which streams its weights."""

@@ -35,7 +35,7 @@ SHORTER, OTHERS_PROMPT = 1_500, 6_000
 """Tokens, of which both have to find room at once."""
 RATE_MBIT = 400
 LIMIT_SECONDS, LOOKED_AT_SECONDS, BETWEEN_LOOKS_SECONDS = 90.0, 10.0, 0.5
-STEADY_SECONDS, LEAST_SWEEPS = 7.0, 5
+STEADY_SECONDS, LEAST_SWEEPS = 6.0, 5
 SHAPE: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 2048, "layers": 6, "query_heads": 16, "kv_heads": 4, "head_size": 64,
     "vocab_size": 320, "max_position_embeddings": 32768,
@@ -132,19 +132,22 @@ class SlowedMesh:
 
     def steady(self) -> dict[str, Any]:
         """Wait until there are enough sweeps of nothing but this; return what is said of them."""
-        since = time.monotonic()
+        since = time.monotonic() + BETWEEN_LOOKS_SECONDS
 
         def is_enough(response: observe_pb2.ExplainResponse) -> bool:
             return time.monotonic() - since > STEADY_SECONDS and response.sweep_count >= LEAST_SWEEPS
 
-        self._wait(is_enough, f"{LEAST_SWEEPS} sweeps", STEADY_SECONDS)
-        found = self.why(STEADY_SECONDS)
+        self._wait(is_enough, f"{LEAST_SWEEPS} sweeps", lambda: max(1.0, time.monotonic() - since))
+        found = self.why(time.monotonic() - since)
         parts = ", ".join(f"{one['node']} {one['cause']} {1000 * one['seconds']:.0f}" for one in found["parts"])
         print(f"{1000 * found['seconds_per_sweep']:.0f} ms ({parts}): {found['said']}")
         return found
 
     def _wait(
-        self, holds: Callable[[observe_pb2.ExplainResponse], bool], what: str, seconds: float = LOOKED_AT_SECONDS
+        self,
+        holds: Callable[[observe_pb2.ExplainResponse], bool],
+        what: str,
+        seconds: Callable[[], float] = lambda: LOOKED_AT_SECONDS,
     ) -> float:
         """Wait until something holds for the last sweeps; asked from here: a program for each look delays them."""
         next_look = 0.0
@@ -155,7 +158,7 @@ class SlowedMesh:
                 return False
             next_look = time.monotonic() + BETWEEN_LOOKS_SECONDS
             with OwnerClient(Path(self.mesh.state)) as owner:
-                return holds(owner.explain(seconds))
+                return holds(owner.explain(seconds()))
 
         return wait_until(is_so, limit_seconds=LIMIT_SECONDS, what=what)
 
