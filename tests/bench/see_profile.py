@@ -1,7 +1,7 @@
 """Which share of a process's work is observing? From the stacks that py-spy sees in it.
 
     profile = Profile(process_id, seconds=60, into=directory)
-    profile.finish()                      # {"path_watch.py": 0.004, ...}, of all samples
+    profile.finish()                      # ({file: share, ...} of the samples, how many samples)
 
 Covers: the moments in which a thread has the interpreter: all samples, and those whose stack enters our rooms' series,
 paths, spans and logs, or the libraries behind them; each counts for the outermost of these files. A process does more
