@@ -30,7 +30,7 @@ def main() -> None:
         close(ranks)
         turns.tell()
 
-    Ranks.close = close_and_tell  # type: ignore[method-assign]  # the program ends without a way back to here
+    Ranks.close = close_and_tell  # type: ignore[assignment, method-assign]  # the program ends without a way back to here
     from coordinator.cli.main import main as program
 
     program()
@@ -55,7 +55,7 @@ class _Turns:
                 watch.is_looking = self._count % 2 == 0
                 self._before = time.perf_counter(), watch.is_looking
 
-        PathWatch.begin = begin_in_turn  # type: ignore[method-assign]  # what this program is for
+        PathWatch.begin = begin_in_turn  # type: ignore[assignment, method-assign]  # what this program is for
 
     def tell(self) -> None:
         """Write what there is so far."""
