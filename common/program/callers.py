@@ -180,7 +180,7 @@ class Callers:
         except OSError:  # who breaks off, is too slow, or speaks no TLS, has no answer
             pass
         except Exception as error:  # the thread's edge: one that cannot be answered is no reason to end
-            log.error("%s", entry(self._failed), exc_info=error)
+            log.error("%s", entry(self._failed, caller=caller.host), exc_info=error)
         finally:
             with suppress(OSError):
                 caller.connection.close()

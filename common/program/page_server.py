@@ -12,10 +12,12 @@ import io
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Protocol
 
 from common.program.callers import Caller, Callers, Places
+from common.wording import plain
 
 MOST_CONNECTIONS = 16
 MOST_THREADS = 2 * MOST_CONNECTIONS
@@ -71,7 +73,7 @@ class PageServer:
         places = Places(connections=MOST_CONNECTIONS, threads=MOST_THREADS, seconds=SECONDS)
         self._callers = Callers(
             host, port, places, self._answer, name="metrics", refused="metrics refused",
-            failed="a page of metrics could not be made",
+            failed="metrics page failed",
         )  # fmt: skip
         self.port = self._callers.port
 
@@ -122,17 +124,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        reply = self._refusal(self.header("Authorization")) or self._make_reply(self)
+        self._send(self._refusal(self.header("Authorization")) or self._make_reply(self))
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no request that there is: one line of text, and not the library's page of HTML."""
+        if code == HTTPStatus.NOT_IMPLEMENTED:  # the library's word for a method that has no do_...
+            code, message = HTTPStatus.METHOD_NOT_ALLOWED, "this page can be read and nothing else: use GET"
+        told = message or HTTPStatus(code).phrase
+        self._send(Reply(status=code, content=f"{plain(told)}\n".encode()))
+
+    def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
         headers = {
             "Content-Type": reply.content_type, "Content-Encoding": reply.encoding, "WWW-Authenticate": reply.challenge,
             "Content-Length": str(len(reply.content)), "Cache-Control": "no-store",
+            "Allow": "GET" if reply.status == HTTPStatus.METHOD_NOT_ALLOWED else "",
         }  # fmt: skip
         for name, value in headers.items():
             if value:
                 self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(reply.content)
+        if self.command != "HEAD":
+            self.wfile.write(reply.content)
 
     def log_message(self, *about: object) -> None:
         """Say nothing: a scrape is no event."""

@@ -27,12 +27,15 @@ class WeightSeries:
                                     registry=r)  # fmt: skip
         self._resident = ScrapedGauge(f"{prefix}_resident_bytes", "Weights that stay in memory.", registry=r)
         self._read_bytes = ScrapedCounter(
-            f"{prefix}_read_bytes", "Weight bytes read from disk, or taken from the page cache by kernels.", registry=r
+            f"{prefix}_read_bytes", "Weight bytes that readers have read; those that kernels take from the page cache "
+            "are not among them.", registry=r,
+        )  # fmt: skip
+        self._cached_bytes = ScrapedCounter(
+            f"{prefix}_cached_read_bytes", "Weight bytes that kernels took from the page cache themselves.", registry=r
         )
         self._read_seconds = ScrapedCounter(
-            f"{prefix}_read_seconds", "Time that reads of weights took, of all reads in flight together; what kernels "
-            "take from the page cache takes none.", registry=r,
-        )  # fmt: skip
+            f"{prefix}_read_seconds", "Time that reads of weights took, of all reads in flight together.", registry=r
+        )
         self._in_flight = ScrapedGauge(f"{prefix}_reads_in_flight", "Reads of weights under way or asked for.",
                                        registry=r)  # fmt: skip
         self.let_go()
@@ -44,11 +47,12 @@ class WeightSeries:
         self._resident.show(lambda: stats().resident_bytes)
         self._in_flight.show(lambda: stats().reads_in_flight)
         self._read_bytes.set_function(lambda: stats().bytes_read_total)
+        self._cached_bytes.set_function(lambda: stats().cached_bytes_total)
         self._read_seconds.set_function(lambda: stats().read_nanoseconds / 1e9)
 
     def let_go(self) -> None:
         """Show that there are none any more; what was read stays counted."""
         for gauge in (self._window, self._resident, self._in_flight):
             gauge.show(lambda: 0)
-        for counter in (self._read_bytes, self._read_seconds):
+        for counter in (self._read_bytes, self._cached_bytes, self._read_seconds):
             counter.let_go()

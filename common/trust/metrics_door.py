@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import Protocol, cast
 
 from common.errors import NotTrusted
+from common.program.logs import entry
 from common.program.page_server import Reply
 from common.trust.bearer_token import BearerToken
 from common.trust.certificates import OBSERVER, peer_of, serial_of, to_pem
@@ -62,7 +63,7 @@ class MetricsDoor:
                 try:
                     self._context, self._made_of = server_context(*wanted, is_optional=True), wanted
                 except OSError:  # the one before is good for a third of its life
-                    log.exception("the renewed certificate is not shown to who reads metrics yet")
+                    log.exception("%s", entry("certificate of metrics is not replaced", mesh=self._mesh))
             context = self._context
         return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 

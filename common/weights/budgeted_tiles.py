@@ -85,6 +85,7 @@ class BudgetedTiles:
             held_bytes=resident.held_bytes + streamed.held_bytes,
             peak_held_bytes=resident.peak_held_bytes + streamed.peak_held_bytes,
             bytes_read_total=resident.bytes_read_total + streamed.bytes_read_total,
+            cached_bytes_total=resident.cached_bytes_total + streamed.cached_bytes_total,
             reads_total=resident.reads_total + streamed.reads_total,
             failed_reads_total=resident.failed_reads_total + streamed.failed_reads_total,
             wait_seconds_total=resident.wait_seconds_total + streamed.wait_seconds_total,

@@ -44,7 +44,9 @@ class TileStats:
     """Bytes that hold a tile or are being read into, now."""
     peak_held_bytes: int
     bytes_read_total: int
-    """Bytes of the reads that ended well, by kernels from the page cache too."""
+    """Bytes of the readers' reads that ended well."""
+    cached_bytes_total: int
+    """Bytes that kernels took from the page cache themselves."""
     reads_total: int
     """Reads that ended, well or not; a tile that kernels took counts as one."""
     failed_reads_total: int
@@ -189,7 +191,8 @@ class StreamedTiles:
                 resident_bytes=0,
                 held_bytes=self._window.held_bytes,
                 peak_held_bytes=self._window.peak_held_bytes,
-                bytes_read_total=self._bytes_read_total + self._cached.bytes_total,
+                bytes_read_total=self._bytes_read_total,
+                cached_bytes_total=self._cached.bytes_total,
                 reads_total=self._reads_total + self._cached.tiles_total,
                 failed_reads_total=self._failed_reads_total,
                 wait_seconds_total=self._wait_seconds_total,

@@ -3,7 +3,9 @@
     explaining.opened(name, ranks.path, "float32")       # each time a model is opened
     explaining.explain(20.0)                             # from any thread
 
-Covers: which sweeps count, means of them. Does not cover: what is kept (ranks/path_watch.py), advice (advice.py).
+Covers: which sweeps count, means of their middle half: what held up a few sweeps in passing would else be in all of
+them, and in what is advised. Means and no medians, since parts are to add up. Does not cover: what is kept
+(ranks/path_watch.py), advice (advice.py).
 """
 
 from __future__ import annotations
@@ -45,9 +47,11 @@ class Explaining:
         if opened is None or not facts:
             return observe_pb2.ExplainResponse()
         model, path, wire_dtype = opened
+        ago, observed, sweep_count = time.perf_counter() - facts[-1].at, facts[-1].at - facts[0].at, len(facts)
+        facts = _middle_half(facts)
         response = observe_pb2.ExplainResponse(
-            model=model, seconds_ago=time.perf_counter() - facts[-1].at, sweep_count=len(facts),
-            observed_seconds=facts[-1].at - facts[0].at, sweep_seconds=_mean(one.seconds for one in facts),
+            model=model, seconds_ago=ago, sweep_count=sweep_count, observed_seconds=observed,
+            sweep_seconds=_mean(one.seconds for one in facts),
             token_count=_mean(one.token_count for one in facts),
             parts=_parts(path.labels, [one.parts for one in facts]),
             halved_bytes_gain_seconds=_mean(one.halved_gain for one in facts), wire_dtype=wire_dtype,
@@ -65,6 +69,12 @@ def _that_count(facts: Sequence[SweepFacts], seconds: float) -> list[SweepFacts]
     """Return the sweeps of the last seconds: those of answers alone, where there are any."""
     recent = [one for one in facts if facts[-1].at - one.at <= seconds]
     return [one for one in recent if one.token_count == one.row_count] or recent
+
+
+def _middle_half(facts: Sequence[SweepFacts]) -> list[SweepFacts]:
+    """Return the sweeps that were neither among the quickest quarter nor among the slowest."""
+    left_out = len(facts) // 4
+    return sorted(facts, key=lambda one: one.seconds)[left_out : len(facts) - left_out]
 
 
 def _node(

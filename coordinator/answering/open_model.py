@@ -145,7 +145,8 @@ class OpenModel:
             "coordinator": {
                 "process_id": os.getpid(), "peak_rss_bytes": own.peak_rss_bytes, "pss_bytes": own.pss_bytes,
                 "window_bytes": weights.window_bytes, "resident_bytes": weights.resident_bytes,
-                "read_bytes": weights.bytes_read_total, "checksum_nanoseconds": weights.checksum_nanoseconds,
+                "read_bytes": weights.bytes_read_total, "cached_read_bytes": weights.cached_bytes_total,
+                "checksum_nanoseconds": weights.checksum_nanoseconds,
             }
         }  # fmt: skip
         for stats in self._stats():
@@ -153,7 +154,8 @@ class OpenModel:
                 "process_id": stats.process_id, "peak_rss_bytes": stats.peak_rss_bytes, "pss_bytes": stats.pss_bytes,
                 "window_bytes": stats.window_bytes, "resident_bytes": stats.resident_bytes,
                 "peak_weight_bytes": stats.peak_weight_bytes, "kv_bytes": stats.kv_bytes,
-                "read_bytes": stats.read_bytes, "checksum_nanoseconds": stats.checksum_nanoseconds,
+                "read_bytes": stats.read_bytes, "cached_read_bytes": stats.cached_read_bytes,
+                "checksum_nanoseconds": stats.checksum_nanoseconds,
             }  # fmt: skip
         return memory
 

@@ -71,10 +71,14 @@ def _invite_observer(name: str, out: Path | None, valid_days: int, state_dir: Pa
     from coordinator.membership.state import default_state_directory
 
     with OwnerClient(state_dir or default_state_directory()) as coordinator:
+        is_known = name in [observer.name for observer in coordinator.nodes().observers]
         files = invite_observer(coordinator, name, valid_days, out)
     ends = lifetime_of(files.certificate.read_bytes())[1]
     tell(f"{name} may read metrics until {ends:%Y-%m-%d}, and nothing else; coordinator-cli mesh remove {name} ends "
          "that. For Prometheus:")  # fmt: skip
+    if is_known:
+        tell(f"note: the certificate that {name} had before stays good beside this one until it ends; any before that "
+             "one are refused from now on")  # fmt: skip
     print("scheme: https\ntls_config:")
     for line in files.tls_config():
         print(f"  {plain(line)}")

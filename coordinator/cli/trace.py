@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # it imports gRPC, and --help must not wait for that
     from coordinator.membership.owner_client import OwnerClient
     from protos.shardmesh.v1 import observe_pb2
 
+MOST_SECONDS = 600
 NAME_LETTERS = 40
 """Of the file's name, in that of the one beside it: as much longer as it is, some file systems would not take it."""
 
@@ -46,6 +47,8 @@ def trace(
     from coordinator.membership.owner_client import OwnerClient
     from coordinator.membership.state import default_state_directory
 
+    if not 0 < seconds <= MOST_SECONDS:  # nan too, which no range of an option refuses
+        raise InputError(f"--seconds is {seconds:g}; it must be above 0 and at most {MOST_SECONDS}")
     _check(out)
     with OwnerClient(state_dir or default_state_directory()) as coordinator, _ends_in_order():
         temporary = _beside(out)

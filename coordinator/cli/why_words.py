@@ -13,7 +13,8 @@ from common.wording import counted
 MOST_NAMED = 3
 NAMED_SHARE = 0.25
 """Of what a cause takes in all: nodes with less are not named for it."""
-OLD_SECONDS = 60.0
+OLD_SECONDS = 3.0
+"""Since the last sweep, or two of its like: then none runs any more, and what is told was so and is not."""
 MOST_ADVICE = 2
 SAME_SHARE = 0.85
 CAUSES: Mapping[str, str] = {
@@ -47,7 +48,7 @@ def sentences(found: Mapping[str, Any]) -> str:
     bound, seconds, ago = found["bound"], found["seconds_per_sweep"], found["seconds_ago"]
     thing = "token" if found["tokens_per_second"] else "part of a prompt"
     speed = f", {found['tokens_per_second']:.1f} tokens/s" if found["tokens_per_second"] else ""
-    when = f" ({_ago(ago)})" if ago > OLD_SECONDS else ""
+    when = f" ({_ago(ago)})" if ago > max(OLD_SECONDS, 2 * seconds) else ""
     text = f"{bound['text']}: {100 * bound['share']:.0f} % of each {thing}'s {shown_seconds(seconds)}{speed}{when}."
     if found.get("no_advice"):
         return f"{text} What would help cannot be said: {found['no_advice']}"
@@ -78,5 +79,5 @@ def _together(names: Sequence[str]) -> str:
 
 
 def _ago(seconds: float) -> str:
-    minutes = int(seconds // 60)
-    return f"as it was {counted(minutes, 'minute')} ago"
+    count = counted(int(seconds // 60), "minute") if seconds >= 60 else counted(int(seconds), "second")
+    return f"as it was {count} ago; nothing has run since"

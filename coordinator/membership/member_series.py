@@ -1,6 +1,7 @@
-"""The series of members: who is heard, whose clock is off, whose certificate ends when.
+"""The series of members and observers: who is heard, whose clock is off, whose certificate ends when.
 
-Covers: what a coordinator knows of its members, asked for with each page, so that who was removed has no series.
+Covers: what a coordinator knows of its members, and of at most 32 observers (observers.py), asked for with each page,
+so that who was removed has no series.
 Does not cover: hearing them (services.py), rounds with them (ranks/round_series.py).
 """
 
@@ -41,6 +42,11 @@ class MemberSeries:
             r, "node_certificate_expiry_timestamp_seconds", "When the node's newest certificate ends.",
             lambda member: float(member.certificate_ends),
         )  # fmt: skip
+        observers = ScrapedGauge(
+            f"{PREFIX}_observer_certificate_expiry_timestamp_seconds", "When the observer's newest certificate ends, "
+            "which nothing renews.", ["observer"], registry=r,
+        )  # fmt: skip
+        observers.set_function(lambda: {(one.name,): float(one.certificate_ends) for one in state.observers.all()})
         own = ScrapedGauge(
             f"{PREFIX}_certificate_expiry_timestamp_seconds", "When the coordinator's own certificate ends.", registry=r
         )

@@ -8,7 +8,7 @@ from typing import TypeVar, cast
 
 import grpc
 
-from common.errors import InputError, NodeFault, NodeLost, ShardmeshError
+from common.errors import InputError, NodeFault, NodeLost, NodeTimeout, ShardmeshError
 from common.wire.rpc import REASON_KEY, channel_options, error_from_rpc
 from coordinator.membership.state import SOCKET_FILE
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, models_pb2, models_pb2_grpc, observe_pb2, observe_pb2_grpc
@@ -154,6 +154,9 @@ def _in_its_words(error: grpc.RpcError) -> ShardmeshError:
     """Return what the coordinator answers instead, as it has worded it; or that it does not answer."""
     if _is_cut(error):
         return NodeLost("the coordinator does not answer; start it: coordinator --state-dir ...")
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and not _has_reason(error):
+        return NodeTimeout("the coordinator runs and does not answer; look into its log (journalctl -u coordinator), "
+                           "or restart it (systemctl restart coordinator)")  # fmt: skip
     if error.code() is grpc.StatusCode.UNIMPLEMENTED and not _has_reason(error):
         return NodeFault("the coordinator that runs is of an older version than this command; restart it (coordinator, "
                          "or systemctl restart coordinator)")  # fmt: skip

@@ -249,4 +249,4 @@ def _bottleneck(
         return f"the coordinator's head: {1000 * head:.0f} of {1000 * token:.0f} ms a token"
     slowest = max(parts, key=lambda part: part.compute_seconds)
     share = f"{1000 * slowest.compute_seconds:.0f} of {1000 * token:.0f} ms"
-    return f"{slowest.name}'s memory: to read its weights takes {share} a token"
+    return f"{slowest.name}'s processor: to take its weights out of memory and compute with them takes {share} a token"

@@ -219,9 +219,15 @@ def _table() -> table.Panel:
     )
 
 
+def _observers() -> table.Panel:
+    ends = f"max by (observer) ({MESH.at_once('shardmesh_coordinator_observer_certificate_expiry_timestamp_seconds')})"
+    column = Column("certificate ends in", f"{ends} - time()", "s", steps=Steps(14 * DAY_SECONDS, 2 * DAY_SECONDS))
+    return rows(TEXTS["Observers"], "observer", [column], height=4)
+
+
 SECTIONS = (
     ("Now", lambda: (note(TEXTS["How to read this page"]), *_now())),
     ("Answers", _answers),
     ("Why it is as fast as it is", _speed),
-    ("Devices", lambda: (*_memory(), *_disks_and_links(), _table())),
+    ("Devices", lambda: (*_memory(), *_disks_and_links(), _table(), _observers())),
 )

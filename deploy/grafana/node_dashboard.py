@@ -150,7 +150,10 @@ def _limits() -> Panels:
 
 def _disk() -> Panels:
     read, seconds = (NODE.rate(f"shardmesh_node_read_{part}_total") for part in ("bytes", "seconds"))
-    yield lines(TEXTS["Weights read"], [Query(read, "read")], "Bps", width=6)
+    cached = NODE.rate("shardmesh_node_cached_read_bytes_total")
+    yield lines(
+        TEXTS["Weights read"], [Query(read, "read"), Query(cached, "by kernels, from the page cache")], "Bps", width=6
+    )
     yield lines(TEXTS["Speed of a read"], [Query(f"{read} / {seconds}", "one read")], "Bps", width=6)
     yield lines(
         TEXTS["Reads in flight"],

@@ -121,6 +121,7 @@ class ShardNode:
             kv_budget_bytes=self.kv_cache.budget_bytes,
             page_cache_bytes=group_memory().page_cache_bytes,
             read_bytes=tiles.bytes_read_total,
+            cached_read_bytes=tiles.cached_bytes_total,
             compute_nanoseconds=self.compute_nanoseconds,
             tile_wait_nanoseconds=self.tile_wait_nanoseconds,
             checksum_nanoseconds=tiles.checksum_nanoseconds,

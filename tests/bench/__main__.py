@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-start.py, slicing.py, slicing_memory.py, light.py, links.py).
+start.py, slicing.py, slicing_memory.py, light.py, links.py, see.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -34,6 +34,7 @@ from tests.bench import (
     light,
     links,
     predictions,
+    see,
     slicing,
     slicing_memory,
     speed,
@@ -58,9 +59,10 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "kills": kills.measure,
     "plan": predictions.measure,
     "links": links.measure,
+    "see": see.measure,
 }
-FULL_ONLY = ("growth", "big", "kills", "plan", "links")
-"""Not part of --quick: minutes each, a model of 7 GB, or root."""
+FULL_ONLY = ("growth", "big", "kills", "plan", "links", "see")
+"""Not part of --quick: minutes each, a model of 7 GB, or root (plan, kills, links; see: to look into processes)."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2
 """What the bars are stated for."""

@@ -68,7 +68,7 @@ def measure(settings: Settings) -> Result:
 
 
 def _by_hand(shell: Shell, prompt: str, slices: Path) -> Iterator[Look]:
-    node = _serving(shell, "shardnode", "--slice-dir", str(slices / "node0"), "--listen", "127.0.0.1:0",
+    node = serving(shell, "shardnode", "--slice-dir", str(slices / "node0"), "--listen", "127.0.0.1:0",
                     "--memory-window", str(WINDOW))  # fmt: skip
     address = re.findall(r" on (127\.0\.0\.1:\d+)", node.err)[0]
     memory = _ask(shell, prompt, "--model", str(MODEL_DIRECTORY), "--nodes", address, "--save-dir", str(slices),
@@ -83,14 +83,14 @@ def _by_hand(shell: Shell, prompt: str, slices: Path) -> Iterator[Look]:
 def _in_a_mesh(shell: Shell, prompt: str) -> Iterator[Look]:
     with tempfile.TemporaryDirectory(dir=KEPT_DIRECTORY, prefix="light-") as directory:
         state, data, port = f"{directory}/desk", f"{directory}/kitchen", str(free_port_pair())
-        _done(shell.run("coordinator-cli", "mesh", "init", "--state-dir", state))
-        program = _serving(shell, "coordinator", "--state-dir", state, "--master-port", port)
-        invited = _done(shell.run("coordinator-cli", "mesh", "invite", "--state-dir", state))
+        done(shell.run("coordinator-cli", "mesh", "init", "--state-dir", state))
+        program = serving(shell, "coordinator", "--state-dir", state, "--master-port", port)
+        invited = done(shell.run("coordinator-cli", "mesh", "invite", "--state-dir", state))
         token = re.findall(r"shardmesh-\S+", invited.out + invited.err)[0]
-        _done(shell.run("shardnode", "join", token, "--name", "kitchen", "--data-dir", data, "--no-measure",
+        done(shell.run("shardnode", "join", token, "--name", "kitchen", "--data-dir", data, "--no-measure",
                         "--listen", "127.0.0.1:0"))  # fmt: skip
-        node = _serving(shell, "shardnode", "--config", f"{data}/shardnode.toml", "--memory-window", str(WINDOW))
-        _done(shell.run("coordinator-cli", "load", str(MODEL_DIRECTORY), "--state-dir", state, "--name", "demo"))
+        node = serving(shell, "shardnode", "--config", f"{data}/shardnode.toml", "--memory-window", str(WINDOW))
+        done(shell.run("coordinator-cli", "load", str(MODEL_DIRECTORY), "--state-dir", state, "--name", "demo"))
         memory = _ask(shell, prompt, "--coordinator", f"127.0.0.1:{port}", "--state-dir", state)
         yield _look(MEMBER, memory["node0"])
         yield _look(PROGRAM, memory["coordinator"])
@@ -98,7 +98,7 @@ def _in_a_mesh(shell: Shell, prompt: str) -> Iterator[Look]:
         _end(program)
 
 
-def _serving(shell: Shell, name: Name, *arguments: str) -> Running:
+def serving(shell: Shell, name: Name, *arguments: str) -> Running:
     """Start a program that tells on stderr where it listens."""
     program = shell.start(name, *arguments)
     wait_until(lambda: " on " in program.err or program.process.poll() is not None, limit_seconds=START_SECONDS,
@@ -108,7 +108,8 @@ def _serving(shell: Shell, name: Name, *arguments: str) -> Running:
     return program
 
 
-def _done(finished: Finished) -> Finished:
+def done(finished: Finished) -> Finished:
+    """Return what has ended well. Raises: BenchBroken: it has not."""
     if finished.code:
         raise BenchBroken(f"a command ended with {finished.code}: {finished.err[-500:]}")
     return finished
@@ -116,7 +117,7 @@ def _done(finished: Finished) -> Finished:
 
 def _ask(shell: Shell, prompt: str, *arguments: str) -> dict[str, dict[str, int]]:
     """Return what `generate` tells of every process's memory at the end."""
-    finished = _done(shell.run("coordinator-cli", "generate", *arguments, "--prompt", prompt, "--length",
+    finished = done(shell.run("coordinator-cli", "generate", *arguments, "--prompt", prompt, "--length",
                                str(ANSWER_TOKENS), "--temperature", "0", "--ignore-eos", "--json"))  # fmt: skip
     document: dict[str, Any] = json.loads(finished.out)
     if len(document["prompt_token_ids"]) != PROMPT_TOKENS:

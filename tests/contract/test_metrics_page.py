@@ -22,7 +22,7 @@ from coordinator.ranks.critical_path import CAUSES
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
 from tests.support.listening_nodes import ask
-from tests.support.metered_run import NODES, Pages, metered_run, scraped
+from tests.support.metered_run import NODES, OBSERVER, Pages, metered_run, scraped
 from tests.support.metrics_pages import described, families, label_values, moved, total
 from tests.support.session_messages import open_sequence
 from tests.support.sliced_models import SlicedModel
@@ -91,6 +91,7 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
         "outcome": {"done", "error", "cancelled"},
         "finished_reason": {"stop", "length", "cancelled"},
         "node": {*NODES, ""},  # what is nobody's, or the coordinator's own
+        "observer": {OBSERVER},
         "cause": set(CAUSES),
         "model": {pages.model},
         "program": {"coordinator", "shardnode"},
@@ -159,7 +160,8 @@ def test_a_nodes_counts_are_those_of_the_run(pages: Pages) -> None:
     assert total(resident, "shardmesh_node_read_bytes_total") == total(resident, "shardmesh_node_resident_bytes")
     assert total(streaming, "shardmesh_node_resident_bytes") == 0
     assert total(streaming, "shardmesh_node_peak_weight_bytes") <= total(streaming, "shardmesh_node_window_bytes")
-    assert total(streaming, "shardmesh_node_read_bytes_total") > 4 * total(streaming, "shardmesh_node_window_bytes")
+    read, cached = (total(streaming, f"shardmesh_node_{stem}_bytes_total") for stem in ("read", "cached_read"))
+    assert read + cached > 4 * total(streaming, "shardmesh_node_window_bytes")
 
 
 def test_a_session_that_fails_over_grpc_is_counted(sliced: SlicedModel) -> None:

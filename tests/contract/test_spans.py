@@ -7,11 +7,9 @@ themselves (test_tracing.py).
 from __future__ import annotations
 
 import sys
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -21,60 +19,12 @@ from common.program.request_id import new_request_id
 from coordinator.program.spans import ENDPOINTS, SHARE, is_sampled, sampled_share, spans_wanted
 from coordinator.ranks.trace_watch import TraceWatch
 from tests.support.loaded_mesh import LoadedMesh
+from tests.support.span_collector import Collector
 from tests.support.waiting import wait_until
 
-otlp = pytest.importorskip(
+pytest.importorskip(
     "opentelemetry.proto.collector.trace.v1.trace_service_pb2", reason="OpenTelemetry is not installed: shardmesh[otel]"
 )
-
-
-class Collector:
-    """Takes what is sent to it. Use as a context manager."""
-
-    def __init__(self) -> None:
-        self.requests: list[Any] = []
-        requests = self.requests
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version: ClassVar[str] = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                requests.append(otlp.ExportTraceServiceRequest.FromString(body))
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.send_header("Connection", "close")
-                self.end_headers()
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is the library's
-                """Say nothing."""
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self._thread.start()
-
-    @property
-    def address(self) -> str:
-        """Where it listens."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def spans(self) -> list[Any]:
-        """Return all spans so far."""
-        return [
-            span
-            for request in self.requests
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def __enter__(self) -> Collector:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
 
 @pytest.fixture

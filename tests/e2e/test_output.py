@@ -69,7 +69,9 @@ def test_the_json_document_has_the_documented_keys(here: RunHere, sliced_once: P
     assert set(document["memory"]) == {"coordinator", "node0", "node1"}
     assert len({values["process_id"] for values in document["memory"].values()}) == 3
     assert all(values["peak_rss_bytes"] > 1 << 20 for values in document["memory"].values())
-    assert {"window_bytes", "kv_bytes", "read_bytes", "checksum_nanoseconds"} <= set(document["memory"]["node0"])
+    assert {"window_bytes", "kv_bytes", "read_bytes", "cached_read_bytes", "checksum_nanoseconds"} <= set(
+        document["memory"]["node0"]
+    )
 
 
 def test_on_a_terminal_a_person_sees_what_is_waited_for_and_then_only_the_answer(

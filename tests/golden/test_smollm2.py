@@ -133,7 +133,7 @@ def check_window_promise(model: LocalModel, conversation: OpenModel, windows_by_
         if memory_window:
             assert 0 < stats.peak_weight_bytes <= stats.window_bytes <= memory_window * max(block_bytes)
             assert stats.resident_bytes == 0
-            assert stats.read_bytes >= 3 * slice_bytes
+            assert stats.read_bytes + stats.cached_read_bytes >= 3 * slice_bytes
         else:
             assert stats.window_bytes == 0
             assert stats.resident_bytes == stats.peak_weight_bytes == stats.read_bytes == slice_bytes

@@ -159,6 +159,16 @@ def test_a_certificate_that_nobody_renews(observed: ObservedMesh) -> None:
     observed.mesh.wait_until_alive()
 
 
+def test_an_observer_whose_certificate_ends_soon(observed: ObservedMesh) -> None:
+    """ShardmeshObserverCertificateExpiring: somebody is let in for a week, and removed."""
+    laptop = observed.observer.with_name("laptop")
+    observed.mesh.cli("mesh", "invite", "--observer", "laptop", "--valid-days", "7", "--out", str(laptop))
+    observed.until_fires("ShardmeshObserverCertificateExpiring", observer="laptop")
+    assert not observed.prometheus.firing("ShardmeshObserverCertificateExpiring", observer="prometheus")
+    observed.mesh.cli("mesh", "remove", "laptop")
+    observed.until_clear("ShardmeshObserverCertificateExpiring")
+
+
 @pytest.mark.skipif(FAKETIME is None, reason="Debian's package faketime is not here, so no clock is wrong")
 def test_a_clock_that_is_wrong(observed: ObservedMesh) -> None:
     """ShardmeshClockSkew: a node believes that it is two minutes later."""

@@ -7,6 +7,7 @@ arithmetic (tests/property/test_critical_path.py, tests/unit/test_advice.py).
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,13 +16,13 @@ import pytest
 from tests.support.documented_keys import documented, keys
 from tests.support.network_hosts import why_not as why_no_hosts
 from tests.support.process_limits import why_not as why_no_limits
-from tests.support.slowed_mesh import SLOW, SlowedMesh
+from tests.support.slowed_mesh import OTHER, SHORTER, SLOW, SlowedMesh
 from tests.support.thorough import THOROUGH
 
 WHY_NOT = why_no_hosts() or why_no_limits()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "there can be hosts")
 
-RIGHT_WITHIN = 0.3
+RIGHT_WITHIN, TURNS = 0.3, 3
 CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 80e6, 2.0
 Slow = Callable[[SlowedMesh], None]
 WAYS: dict[str, Slow] = {
@@ -29,6 +30,13 @@ WAYS: dict[str, Slow] = {
     "disk": lambda slowed: slowed.slow_disk(DISK_RATE),
     "link": lambda slowed: slowed.slow_link(LINK_MBIT),
 }
+
+
+@pytest.fixture(autouse=True)
+def lifted(slowed: SlowedMesh) -> Iterator[None]:
+    """Have no test leave the node slow for the next one, whatever becomes of it."""
+    yield
+    slowed.lift()
 
 
 @pytest.fixture(scope="module")
@@ -59,45 +67,57 @@ def test_a_slowed_node_is_named_for_what_slows_it(slowed: SlowedMesh, cause: str
     assert {part["cause"] for part in found["parts"]} <= {*WAYS, "processor", "queue", "coordinator"}
 
 
-def promised_and_saved(kind: str, before: dict[str, Any], after: dict[str, Any]) -> tuple[float, float]:
-    """Return what was promised and what came of it, seconds of a token."""
-    promised = float(advised(before, kind)["saved_seconds"])
-    saved = before["seconds_per_sweep"] - after["seconds_per_sweep"]
-    print(f"{kind}: {1000 * promised:.0f} ms promised, {1000 * saved:.0f} came of it: {promised / saved:.2f}")
-    return promised, saved
+def test_work_for_others_is_named(slowed: SlowedMesh) -> None:
+    """Somebody else's long prompt is read on the same nodes: rounds of this answer wait for their turns."""
+    with slowed.answering(SHORTER), slowed.read_for_another():
+        found = slowed.wait_for("queue", (SLOW, OTHER))
+    assert "work for others: " in found["said"]
 
 
-def check(measure: Callable[[], tuple[float, float]]) -> None:
-    """Compare; once more if it is not so, since neighbours of a shared machine come and go between the two times."""
-    found = [measure()]
-    if found[0][0] != pytest.approx(found[0][1], rel=RIGHT_WITHIN):
-        found.append(measure())
-    assert found[-1][0] == pytest.approx(found[-1][1], rel=RIGHT_WITHIN), found
+Found = dict[str, Any]
 
 
-thorough = pytest.mark.skipif(not THOROUGH, reason="half a minute each; SHARDMESH_THOROUGH=1 runs them")
+def remedy(found: Found, kind: str) -> float:
+    """Return what a kind of advice is said to save, seconds of a token; 0: it is not given any more."""
+    kinds = [one for one in found["advice"] if one["kind"] == kind and one["node"] in ("", SLOW)]
+    return float(kinds[0]["saved_seconds"]) if kinds else 0.0
+
+
+def check(kind: str, turns: list[tuple[Found, Found]]) -> None:
+    """Compare what was said with what came of it: medians of turns, since neighbours of a shared machine come and go.
+
+    What is still said afterwards has not been followed: a neighbour takes cores that no lifted quota gives.
+    """
+    promised = statistics.median(remedy(before, kind) - remedy(after, kind) for before, after in turns)
+    before, after = (statistics.median(turn[place]["seconds_per_sweep"] for turn in turns) for place in (0, 1))
+    ratio = promised / (before - after)
+    told = f"{1000 * promised:.0f} ms promised, {1000 * (before - after):.0f} came of it: {ratio:.2f}"
+    print(f"{kind}, of {1000 * before:.0f} ms: {told}")
+    assert ratio == pytest.approx(1, rel=RIGHT_WITHIN), told
+
+
+thorough = pytest.mark.skipif(not THOROUGH, reason="a minute each; SHARDMESH_THOROUGH=1 runs them")
 
 
 @thorough
 def test_cores_of_its_own_give_what_was_said(slowed: SlowedMesh) -> None:
     """The quota is lifted, while the same answer goes on."""
-
-    def measure() -> tuple[float, float]:
-        with slowed.answering():
+    turns = []
+    with slowed.answering():
+        for _ in range(TURNS):
             slowed.slow_processor(CORE_SHARE)
             slowed.wait_for("core_wait")
             before = slowed.steady()
             slowed.lift()
-            return promised_and_saved("processor", before, slowed.steady())
-
-    check(measure)
+            turns.append((before, slowed.steady()))
+    check("processor", turns)
 
 
 @thorough
 def test_more_budget_gives_what_was_said(slowed: SlowedMesh) -> None:
     """The node is started again with the budget that was named; its disk stays as slow."""
-
-    def measure() -> tuple[float, float]:
+    turns = []
+    for _ in range(TURNS):
         with slowed.answering():
             slowed.slow_disk(DISK_RATE)
             slowed.wait_for("disk")
@@ -105,27 +125,23 @@ def test_more_budget_gives_what_was_said(slowed: SlowedMesh) -> None:
         slowed.restart_node(str(advised(before, "budget")["bytes"]))
         with slowed.answering():
             slowed.slow_disk(DISK_RATE)
-            found = promised_and_saved("budget", before, slowed.steady())
+            turns.append((before, slowed.steady()))
         slowed.restart_node()
-        return found
-
-    check(measure)
+    check("budget", turns)
 
 
 @thorough
 def test_half_the_bytes_give_what_was_said(slowed: SlowedMesh) -> None:
     """The coordinator is started again with --wire-dtype bfloat16; the link stays as slow."""
-
-    def measure() -> tuple[float, float]:
-        slowed.slow_link(LINK_MBIT)
+    turns = []
+    slowed.slow_link(LINK_MBIT)
+    for _ in range(TURNS):
         with slowed.answering():
             slowed.wait_for("link")
             before = slowed.steady()
         slowed.restart_coordinator("--wire-dtype", "bfloat16")
         with slowed.answering():
-            found = promised_and_saved("bfloat16", before, slowed.steady())
-        slowed.lift()
+            turns.append((before, slowed.steady()))
         slowed.restart_coordinator()
-        return found
-
-    check(measure)
+    slowed.lift()
+    check("bfloat16", turns)

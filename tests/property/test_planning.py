@@ -101,7 +101,7 @@ def test_the_bottleneck_is_named() -> None:
         return predicted("uniform", [replace(base, **changes), other]).bottleneck  # type: ignore[arg-type] # numbers
 
     assert said(round_trip_seconds=0.02).startswith("kitchen's link: 20.3 ms a round, 32 rounds a token")
-    assert said(memory_rate=0.5e9).startswith("kitchen's memory")
+    assert said(memory_rate=0.5e9).startswith("kitchen's processor")
     tight = replace(base, has_budget=True, memory_bytes=700_000_000, disk_rate=50e6)
     assert predicted("uniform", [tight, other]).bottleneck.startswith("kitchen's disk")
     quick = [replace(base, memory_rate=1e12), replace(other, memory_rate=1e12)]

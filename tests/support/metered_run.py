@@ -45,6 +45,7 @@ from tests.support.waiting import wait_until
 
 PROMPT = (5, 6, 7)
 KV_BUDGET_BYTES = 40_000
+OBSERVER = "prometheus"
 NODES = ("node0", "node1")
 """As series of a run without a mesh call them; the mesh that the coordinator's other series are of has such members."""
 
@@ -100,11 +101,12 @@ def metered_run(directory: Path, sockets: Path) -> Pages:
 
 
 def mesh_of_two(directory: Path) -> MeshState:
-    """Return a mesh with two members that were never reached."""
+    """Return a mesh with two members that were never reached, and an observer."""
     init_mesh(directory / "mesh", "home")
     state = open_mesh_state(directory / "mesh")
     for name in NODES:
         state.members.admit(name, state.invites.make(60), name, PI, lambda: issued("a1"))
+    state.observers.admit(OBSERVER, lambda authority: issued("b1"))
     return state
 
 

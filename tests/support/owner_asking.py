@@ -14,6 +14,7 @@ from pathlib import Path
 
 import grpc
 
+from common.program.request_id import REQUEST_ID_KEY
 from common.wire.rpc import channel_options
 from coordinator.membership.state import SOCKET_FILE
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -37,15 +38,16 @@ class OwnerAsking:
     def __init__(self, state_directory: Path) -> None:
         self._state = state_directory
 
-    def answer(self, prompt: str, *, length: int, model: str = "") -> OwnersAnswer:
+    def answer(self, prompt: str, *, length: int, model: str = "", request_id: str = "") -> OwnersAnswer:
         """Have a model answer, the only one by default. Raises: grpc.RpcError: it does not."""
+        named = ((REQUEST_ID_KEY, request_id),) if request_id else ()
         request = generation_pb2.GenerateRequest(
             model=model, prompt=prompt, length=length, temperature=0, top_p=1, seed=42, ignore_eos=True
         )
         token_ids, finished = [], generation_pb2.GenerationFinished()
         with grpc.insecure_channel(f"unix:{self._state / SOCKET_FILE}", options=channel_options()) as channel:
             stub = generation_pb2_grpc.GenerationServiceStub(channel)
-            for response in stub.Generate(request, timeout=LIMIT_SECONDS):
+            for response in stub.Generate(request, timeout=LIMIT_SECONDS, metadata=named):
                 if response.WhichOneof("part") == "token":
                     token_ids.append(response.token.token_id)
                 elif response.WhichOneof("part") == "finished":

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -31,9 +31,11 @@ from tests.support.waiting import wait_until
 
 SLOW, OTHER = "kitchen", "attic"
 PROMPT, ENDLESS = "one two three", 8_000
+SHORTER, OTHERS_PROMPT = 1_500, 6_000
+"""Tokens, of which both have to find room at once."""
 RATE_MBIT = 400
 LIMIT_SECONDS, LOOKED_AT_SECONDS, BETWEEN_LOOKS_SECONDS = 90.0, 10.0, 0.5
-LEAST_SWEEPS = 4
+STEADY_SECONDS, LEAST_SWEEPS = 6.0, 5
 SHAPE: dict[str, Any] = {
     "hidden_size": 1024, "intermediate_size": 2048, "layers": 6, "query_heads": 16, "kv_heads": 4, "head_size": 64,
     "vocab_size": 320, "max_position_embeddings": 32768,
@@ -87,9 +89,9 @@ class SlowedMesh:
         self.mesh.wait_until_alive()
 
     @contextmanager
-    def answering(self) -> Iterator[Running]:
+    def answering(self, length: int = ENDLESS) -> Iterator[Running]:
         """Have an answer go on meanwhile."""
-        asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, ENDLESS))
+        asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, length))
         try:
             asking.wait_for_text()
             yield asking
@@ -97,38 +99,56 @@ class SlowedMesh:
             asking.process.terminate()
             asking.finish()
 
+    @contextmanager
+    def read_for_another(self) -> Iterator[None]:
+        """Have a coordinator of its own read a long prompt on the same nodes meanwhile."""
+        asking = self.mesh.start_cli(
+            "generate", "--model", str(self.model), "--nodes", f"{OTHER},{SLOW}", "--split-strategy", "uniform",
+            "--save-dir", str(self.model.with_name("elsewhere")), "--prompt", "x" * OTHERS_PROMPT, "--length", "1",
+        )  # fmt: skip
+        try:
+            yield
+        finally:
+            asking.process.terminate()
+            print(asking.finish().err[-500:])
+
     def why(self, seconds: float = LOOKED_AT_SECONDS) -> dict[str, Any]:
         """Return what `why --json` says."""
         found: dict[str, Any] = json.loads(self.mesh.cli("why", "--json", "--seconds", str(seconds)).out)
         return found
 
-    def wait_for(self, cause: str) -> dict[str, Any]:
-        """Wait until the slow node is named for a cause; return what is said then."""
+    def wait_for(self, cause: str, names: Collection[str] = (SLOW,)) -> dict[str, Any]:
+        """Wait until a cause is named, of some of these nodes and no other; return what is said then."""
 
         def is_named(response: observe_pb2.ExplainResponse) -> bool:
             parts = [(part.node, part.cause, part.seconds) for part in response.parts]
             bound = bound_of(parts) if parts else {}
-            return (bound.get("cause"), bound.get("node_names")) == (cause, [SLOW])
+            return bound.get("cause") == cause and {*bound["node_names"]} <= {*names}
 
-        took = self._wait(is_named, f"{SLOW} is named for {cause}")
+        took = self._wait(is_named, f"{' or '.join(names)} is named for {cause}")
         found = self.why()
         print(f"{cause}: named after {took:.1f} s: {found['said']}")
         return found
 
     def steady(self) -> dict[str, Any]:
         """Wait until there are enough sweeps of nothing but this; return what is said of them."""
-        since = time.monotonic()
+        since = time.monotonic() + BETWEEN_LOOKS_SECONDS
 
         def is_enough(response: observe_pb2.ExplainResponse) -> bool:
-            return time.monotonic() - since > LOOKED_AT_SECONDS and response.sweep_count >= LEAST_SWEEPS
+            return time.monotonic() - since > STEADY_SECONDS and response.sweep_count >= LEAST_SWEEPS
 
-        self._wait(is_enough, f"{LEAST_SWEEPS} sweeps")
-        found = self.why()
+        self._wait(is_enough, f"{LEAST_SWEEPS} sweeps", lambda: max(1.0, time.monotonic() - since))
+        found = self.why(time.monotonic() - since)
         parts = ", ".join(f"{one['node']} {one['cause']} {1000 * one['seconds']:.0f}" for one in found["parts"])
         print(f"{1000 * found['seconds_per_sweep']:.0f} ms ({parts}): {found['said']}")
         return found
 
-    def _wait(self, holds: Callable[[observe_pb2.ExplainResponse], bool], what: str) -> float:
+    def _wait(
+        self,
+        holds: Callable[[observe_pb2.ExplainResponse], bool],
+        what: str,
+        seconds: Callable[[], float] = lambda: LOOKED_AT_SECONDS,
+    ) -> float:
         """Wait until something holds for the last sweeps; asked from here: a program for each look delays them."""
         next_look = 0.0
 
@@ -138,7 +158,7 @@ class SlowedMesh:
                 return False
             next_look = time.monotonic() + BETWEEN_LOOKS_SECONDS
             with OwnerClient(Path(self.mesh.state)) as owner:
-                return holds(owner.explain(LOOKED_AT_SECONDS))
+                return holds(owner.explain(seconds()))
 
         return wait_until(is_so, limit_seconds=LIMIT_SECONDS, what=what)
 

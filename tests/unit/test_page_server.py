@@ -87,8 +87,6 @@ def test_a_scrape_gets_the_format_and_the_series_that_it_asks_for(page: MetricsP
     with connection_to(page) as connection:
         connection.sendall(b"GET http://[/ HTTP/1.1\r\n\r\n")  # half an address of IPv6
         assert b" 400 " in connection.recv(100)
-    with pytest.raises(urllib.error.HTTPError, match="501"):
-        urllib.request.urlopen(f"http://127.0.0.1:{page.port}/metrics", data=b"x", timeout=LIMIT_SECONDS)
 
 
 def test_idle_connections_hold_neither_the_page_nor_threads(page: MetricsPage) -> None:
@@ -139,6 +137,18 @@ def test_a_request_is_short(page: MetricsPage) -> None:
     assert b"things" in fetched(page)
 
 
+@pytest.mark.parametrize("method", ["HEAD", "POST", "BREW"])
+def test_a_page_can_be_read_and_nothing_else(page: MetricsPage, method: str) -> None:
+    """One line of plain text with the status that says so; to HEAD its headers only."""
+    with connection_to(page) as connection:
+        connection.sendall(f"{method} /metrics HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        head, _, body = b"".join(iter(lambda: connection.recv(4096), b"")).partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[0].split()[1] == b"405"
+    assert b"Allow: GET" in head
+    assert b"text/plain" in head
+    assert body == (b"" if method == "HEAD" else b"this page can be read and nothing else: use GET\n")
+
+
 def test_a_page_that_fails_costs_one_answer(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and the next request is answered."""
     answers = iter([b"", b"well"])
@@ -153,7 +163,7 @@ def test_a_page_that_fails_costs_one_answer(caplog: pytest.LogCaptureFixture) ->
     try:
         with pytest.raises(OSError):  # noqa: PT011 - http.client has several for an answer that does not come
             fetched(page, "/sd")
-        assert "could not be made" in caplog.text
+        assert "metrics page failed caller=127.0.0.1" in caplog.text
         assert fetched(page, "/sd") == b"well"
     finally:
         page.close()

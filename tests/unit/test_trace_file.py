@@ -1,6 +1,6 @@
 """Is what `trace` writes a trace as Perfetto takes it, with every wait and kernel inside of its round?
 
-Covers: the rules of the format, tracks, names of requests. Does not cover: a mesh that runs
+Covers: the rules of the format, tracks, names of requests; a time that is none. Does not cover: a mesh that runs
 (tests/contract/test_tracing.py).
 """
 
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.errors import InputError
+from coordinator.cli.trace import trace
 from coordinator.cli.trace_file import write_trace
 from protos.shardmesh.v1 import observe_pb2
 from tests.support.trace_rules import broken_rules
@@ -112,3 +116,10 @@ def test_a_broken_rule_is_noticed(event: dict[str, Any], rule: str) -> None:
     """The rules are no rubber stamp."""
     other = {"name": "a", "ph": "X", "ts": 0, "dur": 10, "pid": 9, "tid": 1}
     assert any(rule in broken for broken in broken_rules([other, event]))
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, 0.0, -1.0, 601.0])
+def test_a_time_that_is_none_is_told_before_anything_is_asked(tmp_path: Path, seconds: float) -> None:
+    """By the option's name."""
+    with pytest.raises(InputError, match=r"^--seconds is .*above 0 and at most 600"):
+        trace(tmp_path / "trace.json", seconds, tmp_path)

@@ -73,7 +73,10 @@ def test_where_nothing_helps_that_is_said() -> None:
 def test_sweeps_of_prompts_and_of_long_ago_are_called_so() -> None:
     """Nobody takes them for tokens of now."""
     said = sentences(found(tokens_per_second=0.0, seconds_ago=130.0))
-    assert "62 % of each part of a prompt's 0.65 s (as it was 2 minutes ago)." in said
+    assert "62 % of each part of a prompt's 0.65 s (as it was 2 minutes ago; nothing has run since)." in said
+    assert "(as it was 12 seconds ago; nothing has run since)" in sentences(found(seconds_ago=12.4))
+    assert "ago" not in sentences(found(seconds_ago=2.9))
+    assert "ago" not in sentences(found(seconds_per_sweep=20.0, seconds_ago=39.0))
 
 
 def test_before_anybody_has_asked_a_person_is_told_what_to_do() -> None:
@@ -111,6 +114,19 @@ def test_sweeps_of_answers_count_and_prompts_only_where_there_are_no_others() ->
     assert sum(part.seconds for part in response.parts) == pytest.approx(response.sweep_seconds) == pytest.approx(0.6)
     assert (response.parts[0].node, response.parts[0].cause) == ("kitchen", "disk")
     assert {part.cause: part.seconds for part in response.nodes[0].gains}["disk"] == pytest.approx(0.4)
+
+
+def test_sweeps_that_something_held_up_in_passing_are_left_out() -> None:
+    """The middle half by time counts; how many there were, and since when, is said of all."""
+    explaining, watch = Explaining(), PathWatch(["kitchen"], RoundSeries().path)
+    explaining.opened("small", watch, "float32")
+    for number in range(8):
+        watch._looked_at = 0.0
+        watch.begin(1)
+        swept(watch, 1, 1)
+        watch._facts[-1] = watch._facts[-1]._replace(seconds=0.6 if number < 6 else 6.0)
+    response = explaining.explain(100.0)
+    assert (response.sweep_count, response.sweep_seconds) == (8, pytest.approx(0.6))
 
 
 def counted(series: PathSeries) -> dict[tuple[str, str], float]:

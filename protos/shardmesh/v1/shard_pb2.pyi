@@ -240,7 +240,7 @@ class GetStatsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatsResponse(_message.Message):
-    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds", "kv_budget_bytes", "page_cache_bytes", "rounds_port")
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "incarnation", "process_id", "rss_bytes", "peak_rss_bytes", "pss_bytes", "window_bytes", "resident_bytes", "peak_weight_bytes", "kv_bytes", "read_bytes", "compute_nanoseconds", "tile_wait_nanoseconds", "open_sequence_count", "weights_dtype", "direct_path", "checksum_nanoseconds", "kv_budget_bytes", "page_cache_bytes", "cached_read_bytes", "rounds_port")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +263,7 @@ class GetStatsResponse(_message.Message):
     CHECKSUM_NANOSECONDS_FIELD_NUMBER: _ClassVar[int]
     KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     PAGE_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_READ_BYTES_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_PORT_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model_identity: str
@@ -286,5 +287,6 @@ class GetStatsResponse(_message.Message):
     checksum_nanoseconds: int
     kv_budget_bytes: int
     page_cache_bytes: int
+    cached_read_bytes: int
     rounds_port: int
-    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., page_cache_bytes: _Optional[int] = ..., rounds_port: _Optional[int] = ...) -> None: ...
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., incarnation: _Optional[int] = ..., process_id: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., pss_bytes: _Optional[int] = ..., window_bytes: _Optional[int] = ..., resident_bytes: _Optional[int] = ..., peak_weight_bytes: _Optional[int] = ..., kv_bytes: _Optional[int] = ..., read_bytes: _Optional[int] = ..., compute_nanoseconds: _Optional[int] = ..., tile_wait_nanoseconds: _Optional[int] = ..., open_sequence_count: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., direct_path: _Optional[str] = ..., checksum_nanoseconds: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., page_cache_bytes: _Optional[int] = ..., cached_read_bytes: _Optional[int] = ..., rounds_port: _Optional[int] = ...) -> None: ...

@@ -1,0 +1,240 @@
+"""What does it cost to be seen: observers, metrics, traces at 1 %, a scrape every 5 s, and `why`'s looking?
+
+Covers: a coordinator program and a node that two people ask all the time, scraped over TLS by an observer, with an
+OpenTelemetry collector that gets one request in a hundred: which share of the work of each is observing
+(see_profile.py). A mesh of four on this machine that looks at every second sweep: what a look adds to a sweep, and so
+once a second to all of them. Does not cover: single observers (observers.py), what `why` says (tests/observed).
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import signal
+import ssl
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+from unittest import mock
+
+import psutil
+
+from common.errors import ShardmeshError
+from coordinator.program.spans import DEFAULT_SHARE, ENDPOINTS, SHARE, is_sampled
+from coordinator.ranks.path_watch import LOOK_SECONDS
+from tests.bench.inputs import KEPT_DIRECTORY, MODEL_DIRECTORY, PROMPT, sliced
+from tests.bench.light import done, serving
+from tests.bench.report import Bar, BenchBroken, Result, Settings, Spread, Table
+from tests.bench.see_profile import Profile
+from tests.support.cli import Shell
+from tests.support.free_ports import free_port_pair
+from tests.support.owner_asking import OwnerAsking
+from tests.support.scraping import observer_of, observing, scrape
+from tests.support.span_collector import Collector
+from tests.support.waiting import wait_until
+
+SCRAPE_SECONDS, PEOPLE, ANSWER_TOKENS = 5.0, 2, 8
+PROFILED_SECONDS, QUICK_SECONDS = 60, 20
+LOOKED_TOKENS, QUICK_TOKENS, LOOKING_NODES = 300, 60, 4
+MOST_PERCENT = 1.0
+LIMIT_SECONDS, RUN_SECONDS = 30.0, 240.0
+SCRAPES, RESTED_SECONDS = 60, 3.0
+COORDINATOR, NODE = "coordinator", "node"
+
+
+def measure(settings: Settings) -> Result:
+    """Profile a mesh that is watched, then let one look in turns. Raises: BenchBroken: a program failed."""
+    result = Result(name="See: what it costs to be seen, SmolLM2-135M, float32")
+    seconds = QUICK_SECONDS if settings.is_quick else PROFILED_SECONDS
+    with closing(Shell()) as shell, tempfile.TemporaryDirectory(dir=KEPT_DIRECTORY, prefix="see-") as directory:
+        try:
+            with Collector() as collector:
+                _watched(shell, Path(directory), collector, seconds, result)
+            _looking(shell, Path(directory), QUICK_TOKENS if settings.is_quick else LOOKED_TOKENS, result)
+        except (AssertionError, ShardmeshError, ImportError) as error:
+            raise BenchBroken(f"see: {error}") from error
+    return result
+
+
+def _watched(shell: Shell, home: Path, collector: Collector, seconds: int, result: Result) -> None:
+    """Take profiles of a coordinator and its node while all of it goes on."""
+    state, data, ports = home / "desk", home / "kitchen", [free_port_pair() for _ in range(3)]
+    done(shell.run("coordinator-cli", "mesh", "init", "--state-dir", str(state)))
+    with mock.patch.dict(os.environ, {ENDPOINTS[0]: collector.address, SHARE: str(DEFAULT_SHARE)}):
+        program = serving(shell, "coordinator", "--state-dir", str(state), "--master-port", str(ports[0]),
+                          "--metrics-listen", f"0.0.0.0:{ports[1]}")  # fmt: skip
+    invited = done(shell.run("coordinator-cli", "mesh", "invite", "--state-dir", str(state)))
+    token = re.findall(r"shardmesh-\S+", invited.out + invited.err)[0]
+    done(shell.run("shardnode", "join", token, "--name", "kitchen", "--data-dir", str(data), "--no-measure",
+                   "--listen", "127.0.0.1:0"))  # fmt: skip
+    node = serving(shell, "shardnode", "--config", str(data / "shardnode.toml"), "--metrics-listen",
+                   f"0.0.0.0:{ports[2]}")  # fmt: skip
+    done(shell.run("coordinator-cli", "load", str(MODEL_DIRECTORY), "--state-dir", str(state), "--name", "demo"))
+    observer = observing(observer_of(state, "prometheus", home / "observer"))
+    wait_until(
+        lambda: all(scrape(port, observer).status == HTTPStatus.OK for port in ports[1:]),
+        limit_seconds=LIMIT_SECONDS, what="an observer may read",
+    )  # fmt: skip
+    processes = {COORDINATOR: psutil.Process(program.process.pid), NODE: psutil.Process(node.process.pid)}
+    with _asked(state) as answered, _scraped(ports[1:], observer) as pages:
+        wait_until(lambda: len(answered) >= 2 * PEOPLE, limit_seconds=LIMIT_SECONDS, what="answers")
+        begun, spent = len(answered), {name: _processor_seconds(one) for name, one in processes.items()}
+        profiles = {name: Profile(one.pid, seconds=seconds, into=home) for name, one in processes.items()}
+        found = {name: profile.finish() for name, profile in profiles.items()}
+        spent = {name: _processor_seconds(one) - spent[name] for name, one in processes.items()}
+        count = len(answered) - begun
+    scrapes = {
+        name: _scrape_seconds(process, port, observer)
+        for (name, process), port in zip(processes.items(), ports[1:], strict=True)
+    }
+    _tell_watched(result, found, spent, scrapes, seconds)
+    result.notes.append(
+        f"{count} answers of {ANSWER_TOKENS} tokens in {seconds} s, {len(pages)} pages read, "
+        f"{len(collector.spans())} spans of {sum(1 for span in collector.spans() if span.name == 'request')} requests"
+    )
+    for one in (node, program):
+        one.process.send_signal(signal.SIGTERM)
+        one.process.wait(LIMIT_SECONDS)
+
+
+def _scrape_seconds(process: psutil.Process, port: int, observer: ssl.SSLContext) -> float:
+    """Return the processor time that a scrape takes of a process, which rests otherwise but for what it does anyway."""
+
+    def spent(count: int) -> float:
+        before, started = _processor_seconds(process), time.monotonic()
+        for _ in range(count):
+            scrape(port, observer)
+        if not count:
+            time.sleep(RESTED_SECONDS)
+        return (_processor_seconds(process) - before) / (time.monotonic() - started if not count else 1)
+
+    rest = spent(0)
+    started = time.monotonic()
+    return (spent(SCRAPES) - rest * (time.monotonic() - started)) / SCRAPES
+
+
+def _processor_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def _asked(state: Path) -> Iterator[list[str]]:
+    """Have people ask, each again at once; one request in a hundred has a name that is traced. Yields: those done."""
+    names, answered, ending = _request_ids(), list[str](), threading.Event()
+
+    def ask() -> None:
+        asking = OwnerAsking(state)
+        while not ending.is_set():
+            name = next(names)
+            asking.answer(PROMPT, length=ANSWER_TOKENS, request_id=name)
+            answered.append(name)
+
+    with _threads([ask] * PEOPLE, ending):
+        yield answered
+
+
+def _request_ids() -> Iterator[str]:
+    """Yield names of which every hundredth is traced, beginning with one of the first."""
+    lock = threading.Lock()
+    numbers = itertools.count()
+    traced = (name for name in map(str, itertools.count()) if is_sampled(name, DEFAULT_SHARE))
+    others = (name for name in map(str, itertools.count()) if not is_sampled(name, DEFAULT_SHARE))
+
+    class Names(Iterator[str]):
+        def __next__(self) -> str:
+            with lock:
+                return next(traced if next(numbers) % round(1 / DEFAULT_SHARE) == 10 else others)
+
+    return Names()
+
+
+@contextmanager
+def _scraped(ports: Sequence[int], observer: ssl.SSLContext) -> Iterator[list[int]]:
+    """Read the pages as Prometheus does. Yields: how long each was."""
+    lengths, ending = list[int](), threading.Event()
+
+    def read() -> None:
+        while not ending.wait(SCRAPE_SECONDS):
+            lengths.extend(len(scrape(port, observer).text) for port in ports)
+
+    with _threads([read], ending):
+        yield lengths
+
+
+@contextmanager
+def _threads(targets: Sequence[Callable[[], None]], ending: threading.Event) -> Iterator[None]:
+    threads = [threading.Thread(target=target, daemon=True) for target in targets]
+    for one in threads:
+        one.start()
+    try:
+        yield
+    finally:
+        ending.set()
+        for one in threads:
+            one.join(LIMIT_SECONDS)
+
+
+def _tell_watched(
+    result: Result, found: Mapping[str, tuple[Mapping[str, float], int]], spent: Mapping[str, float],
+    scrapes: Mapping[str, float], seconds: int,
+) -> None:  # fmt: skip
+    """Add a table of what observes, and a bar for each program."""
+    rows = []
+    for program, (shares, samples) in found.items():
+        scraping = scrapes[program] / SCRAPE_SECONDS * seconds / spent[program]
+        whole = 100 * (sum(shares.values()) + scraping)
+        rows += [(program, name, f"{100 * share:.2f}") for name, share in shares.items()]
+        rows.append((program, f"a scrape every {SCRAPE_SECONDS:.0f} s, {1000 * scrapes[program]:.1f} ms each",
+                     f"{100 * scraping:.2f}"))  # fmt: skip
+        rows.append((program, f"all of it (profile of {samples} samples)", f"{whole:.2f}"))
+        result.notes.append(
+            f"{program}: {spent[program]:.1f} s of processor time in {seconds} s, with what py-spy takes"
+        )
+        result.bars.append(Bar(
+            name=f"observing, of the work of the {program},", measured=whole, needed=MOST_PERCENT, at_least=False,
+            unit=" %",
+        ))  # fmt: skip
+        result.numbers[program] = {
+            "shares": dict(shares), "samples": samples, "processor_seconds": spent[program],
+            "scrape_seconds": scrapes[program], "percent": whole,
+        }  # fmt: skip
+    result.tables.append(Table(title="% of the work of each program", header=("program", "what", "%"), rows=rows))
+
+
+def _looking(shell: Shell, home: Path, tokens: int, result: Result) -> None:
+    """Compare sweeps that are looked at with those between them."""
+    out = home / "turns.json"
+    finished = shell.start_command([
+        sys.executable, "-m", "tests.bench.looking_turns", str(out), "generate", "--model", str(MODEL_DIRECTORY),
+        "--save-dir", str(sliced(LOOKING_NODES)), "--world-size", str(LOOKING_NODES), "--length", str(tokens),
+        "--prompt", PROMPT, "--temperature", "0", "--ignore-eos",
+    ]).finish(RUN_SECONDS)  # fmt: skip
+    done(finished)
+    turns = json.loads(out.read_text(encoding="utf-8"))
+    looked, others = statistics.median(turns["looked"]), statistics.median(turns["others"])
+    pairs = [one - other for one, other in zip(turns["looked"], turns["others"], strict=False)]
+    more = statistics.median(pairs)
+    percent = 100 * more / max(LOOK_SECONDS, others)
+    result.tables.append(Table(
+        title=f"ms of a sweep, {LOOKING_NODES} nodes on this machine, of {len(pairs)} pairs",
+        header=("sweeps", "median", "least", "most"),
+        rows=[
+            ("looked at", *Spread.of([1000 * one for one in turns["looked"]]).cells(2)),
+            ("others", *Spread.of([1000 * one for one in turns["others"]]).cells(2)),
+            ("more, in a pair", *Spread.of([1000 * one for one in pairs]).cells(2)),
+        ],
+    ))  # fmt: skip
+    result.numbers["looking"] = {"looked": looked, "others": others, "more": more, "pairs": len(pairs)}
+    result.bars.append(Bar(
+        name=f"a look a second ({100 * more / others:.1f} % of the sweep that is looked at), of all time,",
+        measured=percent, needed=MOST_PERCENT, at_least=False, unit=" %",
+    ))  # fmt: skip
