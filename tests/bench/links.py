@@ -37,6 +37,12 @@ HEADER = (
     "mesh", "tokens/s", "least", "most", "ms a token", "coordinator: core ms", "nodes: core ms",
     "kB on the coordinator's link", "these at the rate, ms", "others' share of the cores, %",
 )  # fmt: skip
+ELSEWHERE = {
+    "1b-2": ("the same weights in float32, 2 nodes: distributed-llama 8d624a7, on 2026-11-30",
+             "3.73", "3.58", "3.88", "268", "-", "-", "582", "4.7", "-"),
+}  # fmt: skip
+"""What another program gave, by case, in turns with ours over links of its own: `dllama inference` and `worker` with
+`--buffer-float-type f32 --nthreads 1`, the file by its own converter. It is built from its public source, elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +106,7 @@ def measure(settings: Settings) -> Result:
             opened = _open_all(CASES[key], settings, closing)
             turns = _take_turns(opened, settings)
         rows += [_row(CASES[key], whose, own) for whose, own in turns.items()]
+        rows += [ELSEWHERE[key]] if key in ELSEWHERE else []
         result.numbers[key] = {whose: [asdict(one) for one in own] for whose, own in turns.items()}
         if OLDER in turns:
             result.bars.append(_bar(CASES[key], turns))
