@@ -67,8 +67,7 @@ class TlsConnection:
 
     def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
-        for part in parts:
-            self._tls.write(part)
+        self._tls.write(b"".join(parts))  # one record for a short message, and one call
         return self._out.read()
 
     def sendall(self, data: bytes | memoryview) -> None:
@@ -90,15 +89,16 @@ class TlsConnection:
 
     def recv_into(self, view: memoryview) -> int:
         """Put what has come into `view`, waiting for the first byte; return how many, 0 at the end. Raises: OSError."""
+        if not self.is_holding and not self._take_in():
+            return 0
         while True:
-            if self.is_holding:
-                try:
-                    return cast("int", self._tls.read(len(view), view))  # as bytes without a buffer, say the stubs
-                except ssl.SSLWantReadError:
-                    if self._out.pending:  # an answer to a change of keys
-                        self._send_out()
-                except ssl.SSLZeroReturnError:
-                    return 0
+            try:
+                return cast("int", self._tls.read(len(view), view))  # as bytes without a buffer, say the stubs
+            except ssl.SSLWantReadError:
+                if self._out.pending:  # an answer to a change of keys
+                    self._send_out()
+            except ssl.SSLZeroReturnError:
+                return 0
             if not self._take_in():
                 return 0
 

@@ -79,7 +79,7 @@ def test_a_time_that_cannot_be_is_refused(
     command = ["trace", "--seconds", seconds, "--out", str(tmp_path / "x.json"), "--state-dir", str(mesh.state)]
     done = run_here("coordinator-cli", command, monkeypatch, capfd)
     assert done.code == EXIT_INPUT
-    assert "to 600 are possible" in done.err
+    assert "above 0 and at most 600" in done.err
     assert list(tmp_path.iterdir()) == []
 
 
