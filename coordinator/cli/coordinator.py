@@ -74,6 +74,7 @@ def coordinate(
     travel = Travel(dtype=wire_dtype, rounds=rounds)  # refuses what cannot be now, not when somebody asks a model
     check_backend(backend)
     # Here and not at the top: --help must not wait for gRPC.
+    from common.trust.certifying_apart import CertifyingApart
     from coordinator.membership.state import default_state_directory
     from coordinator.program.daemon import Coordinator
 
@@ -81,6 +82,7 @@ def coordinate(
     running = Coordinator(
         state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
+        certifying=CertifyingApart(),
     )  # fmt: skip
     stop_on_signals(running.stop)
     if log_format == "text":  # else the log says so, and is all that there is

@@ -11,14 +11,16 @@ A certificate is good when it is one of an observer's and has not ended; nodes h
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
 from common.machine.durable_files import replace_private
 from common.trust.certificates import KeyedCertificate, check_name, check_pair
+from common.trust.certifying_apart import CertifyingHere
 from common.trust.identity import keyed_from, not_written
-from coordinator.membership.book import Book, Issued, Observer
+from coordinator.membership.book import Book, Issued, Kept, Observer
 
 AUTHORITY_FILE = "observers.pem"
 MAX_OBSERVERS = 32
@@ -29,10 +31,13 @@ MOST_SERIALS = 2
 class Observers:
     """The observers of one mesh."""
 
-    def __init__(self, book: Book, directory: Path, mesh: str) -> None:
-        """Read their authority. Raises: InputError, NotTrusted: it cannot be used."""
+    def __init__(self, book: Book, directory: Path, mesh: str, certifying: CertifyingHere) -> None:
+        """Read their authority. Args: certifying: who makes one.
+
+        Raises: InputError, NotTrusted: it cannot be used."""
         self._book, self._path, self._mesh = book, directory / AUTHORITY_FILE, mesh
-        self._authority = _read_authority(self._path)
+        self._authority, self._certifying = _read_authority(self._path), certifying
+        self._making = threading.Lock()
 
     @property
     def authority(self) -> bytes:
@@ -62,19 +67,26 @@ class Observers:
         cannot be written down; what `issue` raises.
         """
         check_name(name)
-        with self._book.lock:
-            kept = self._book.kept
-            if name in kept.members:
-                raise NameTaken(f"there is a node called {name}; choose another name for the observer")
-            if name not in kept.observers and len(kept.observers) >= MAX_OBSERVERS:
-                raise InputError(f"a mesh has at most {MAX_OBSERVERS} observers; remove some (coordinator-cli mesh "
-                                 "remove NAME)")  # fmt: skip
+        self._check_room(name)
+        with self._making:  # not while the book is locked: heartbeats would wait for it
             issued = issue(self._made_authority())
+        with self._book.lock:
+            kept = self._check_room(name)
             before = kept.observers[name].serials if name in kept.observers else ()
             serials = (*before, issued.serial)[-MOST_SERIALS:]
             observer = Observer(name=name, serials=serials, certificate_ends=issued.ends)
             self._book.change(observers={**kept.observers, name: observer})
             return issued
+
+    def _check_room(self, name: str) -> Kept:
+        """Return the book as it is, where there is a place for an observer. Raises: NameTaken, InputError."""
+        kept = self._book.kept
+        if name in kept.members:
+            raise NameTaken(f"there is a node called {name}; choose another name for the observer")
+        if name not in kept.observers and len(kept.observers) >= MAX_OBSERVERS:
+            raise InputError(f"a mesh has at most {MAX_OBSERVERS} observers; remove some (coordinator-cli mesh remove "
+                             "NAME)")  # fmt: skip
+        return kept
 
     def remove(self, name: str) -> None:
         """Revoke every certificate of an observer. Raises: NoSuchNode; ResourceError: it cannot be written down."""
@@ -87,10 +99,7 @@ class Observers:
 
     def _made_authority(self) -> KeyedCertificate:
         if self._authority is None:
-            # Here and not at the top: cryptography takes 10 MB, and whoever asks nodes for an answer needs no new key.
-            from common.trust.signing import make_authority
-
-            made = make_authority(self._mesh, of="observers of ")
+            made = self._certifying.authority(self._mesh, of="observers of ")
             try:
                 replace_private(self._path, made.key + made.certificate)
             except OSError as error:

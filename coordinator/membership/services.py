@@ -17,17 +17,16 @@ import grpc
 from common.errors import InputError, NotTrusted, SliceMismatch
 from common.program.logs import entry
 from common.trust.certificates import (
-    LEAF_LIFETIME,
     NODE,
     OBSERVER,
     KeyedCertificate,
     PeerName,
+    check_name,
     fingerprint,
     lifetime_of,
     serial_of,
 )
 from common.trust.join_token import JoinToken
-from common.trust.signing import certify, requested_key_hash
 from common.trust.tls import caller_certificate, caller_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
 from coordinator.membership.book import Device, Issued, Member
@@ -61,11 +60,11 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
     ) -> mesh_pb2.JoinResponse:
         members, asked = self._state.members, request.certificate_request
         members.check_token(request.secret)  # before anything else is looked at that a stranger may have sent
-        device, key_hash = device_from(request.device), requested_key_hash(asked)
+        device = device_from(request.device)
+        check_name(request.name)
         peer = PeerName(mesh=self._state.name, role=NODE, name=request.name)
-        issued = members.admit(
-            request.name, request.secret, key_hash, device, lambda: _issued(self._state.authority, asked, peer)
-        )
+        made = self._state.certifying.certify(self._state.authority, asked, peer)  # before anybody is kept waiting
+        issued = members.admit(request.name, request.secret, made.key_hash, device, lambda: _issued(made.certificate))
         log.info("%s", entry("node joined", node=request.name))
         return mesh_pb2.JoinResponse(
             certificate=issued.certificate, mesh_port=self._mesh_port, mesh_name=self._state.name
@@ -108,14 +107,14 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> mesh_pb2.RenewCertificateResponse:
         member = self._caller(context)
         peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
-        asked = request.certificate_request
+        made = self._state.certifying.certify(self._state.authority, request.certificate_request, peer)
 
         def issue() -> Issued:
             log.info("%s", entry("certificate renewed", node=member.name))
-            return _issued(self._state.authority, asked, peer)
+            return _issued(made.certificate)
 
         shown = serial_of(caller_certificate(context))
-        issued = self._state.members.renew(member.name, shown, requested_key_hash(asked), issue)
+        issued = self._state.members.renew(member.name, shown, made.key_hash, issue)
         return mesh_pb2.RenewCertificateResponse(certificate=issued.certificate)
 
 
@@ -165,7 +164,8 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         def issue(authority: KeyedCertificate) -> Issued:
             left = lifetime_of(authority.certificate)[1] - datetime.now(timezone.utc)
             lifetime = max(timedelta(), min(timedelta(days=request.valid_days), left))
-            return _issued(authority, request.certificate_request, peer, lifetime)
+            made = self._state.certifying.certify(authority, request.certificate_request, peer, lifetime)
+            return _issued(made.certificate)
 
         issued = self._state.observers.admit(request.name, issue)
         log.info("%s", entry("observer admitted", observer=request.name))
@@ -203,11 +203,8 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         )  # fmt: skip
 
 
-def _issued(
-    authority: KeyedCertificate, request: bytes, peer: PeerName, lifetime: timedelta = LEAF_LIFETIME
-) -> Issued:  # fmt: skip
-    """Return a new certificate for the key of a request. Raises: InputError: the request cannot be right."""
-    certificate = certify(authority, request, peer, lifetime=lifetime)
+def _issued(certificate: bytes) -> Issued:
+    """Return what is written down of a new certificate, and sent."""
     ends = int(lifetime_of(certificate)[1].timestamp())
     return Issued(certificate=certificate, serial=serial_of(certificate), ends=ends)
 

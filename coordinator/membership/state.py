@@ -24,6 +24,7 @@ from common.trust.certificates import (
     mesh_of,
     needs_renewal,
 )
+from common.trust.certifying_apart import CertifyingHere
 from common.trust.identity import Identity, load_identity, save_identity
 from coordinator.membership.book import Book
 from coordinator.membership.invites import Invites
@@ -51,10 +52,10 @@ def init_mesh(directory: Path, name: str) -> None:
     if (directory / AUTHORITY_KEY_FILE).exists():
         raise InputError(f"there is a mesh in {directory} already; choose another --state-dir, or remove that "
                          "directory if every node may be forgotten")  # fmt: skip
-    from common.trust.signing import make_authority
-
-    authority = make_authority(name)
-    save_identity(directory, Identity(authority=authority.certificate, own=_own_certificate(authority, name)))
+    certifying = CertifyingHere()
+    authority = certifying.authority(name)
+    own = certifying.own(authority, PeerName(mesh=name, role=COORDINATOR, name=name))
+    save_identity(directory, Identity(authority=authority.certificate, own=own))
     try:
         # Last: with it the mesh is there, and a first half alone is made anew.
         replace_private(directory / AUTHORITY_KEY_FILE, authority.key)
@@ -72,6 +73,8 @@ class MeshState:
     members: Members
     observers: Observers
     invites: Invites
+    certifying: CertifyingHere
+    """Who makes keys and certificates."""
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock()
@@ -91,7 +94,7 @@ class MeshState:
         with self._lock:
             certificate = self._identity.own.certificate
             if needs_renewal(certificate) or not has_metrics_name(certificate):
-                own = _own_certificate(self.authority, self.name)
+                own = self.certifying.own(self.authority, self.peer)
                 self._identity = Identity(authority=self.authority.certificate, own=own)
                 try:
                     save_identity(self.directory, self._identity)
@@ -102,8 +105,12 @@ class MeshState:
             return self._identity
 
 
-def open_mesh_state(directory: Path) -> MeshState:
-    """Return the mesh in a state directory. Raises: InputError: there is none, or it is damaged; NotTrusted."""
+def open_mesh_state(directory: Path, certifying: CertifyingHere | None = None) -> MeshState:
+    """Return the mesh in a state directory. Args: certifying: who makes keys and certificates, if not this process.
+
+    Raises: InputError: there is none, or it is damaged; NotTrusted.
+    """
+    certifying = certifying or CertifyingHere()
     try:
         key = (directory / AUTHORITY_KEY_FILE).read_bytes()
     except FileNotFoundError:
@@ -120,14 +127,5 @@ def open_mesh_state(directory: Path) -> MeshState:
     book, name = Book(directory), mesh_of(certificate)
     return MeshState(
         directory=directory, name=name, authority=authority, members=Members(book),
-        observers=Observers(book, directory, name), invites=Invites(book),
+        observers=Observers(book, directory, name, certifying), invites=Invites(book), certifying=certifying,
     )  # fmt: skip
-
-
-def _own_certificate(authority: KeyedCertificate, name: str) -> KeyedCertificate:
-    # Here and not at the top: cryptography takes 10 MB, and whoever asks its nodes for an answer needs no new key.
-    from common.trust.signing import certify, make_key, make_request
-
-    key = make_key()
-    peer = PeerName(mesh=name, role=COORDINATOR, name=name)
-    return KeyedCertificate(key=key, certificate=certify(authority, make_request(key), peer))

@@ -28,6 +28,7 @@ from common.program.logs import entry
 from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
+from common.trust.certifying_apart import CertifyingHere
 from common.trust.metrics_door import MetricsDoor
 from common.trust.metrics_place import is_for_others, metrics_place
 from common.trust.tls import caller_of, mutual_server_credentials
@@ -76,15 +77,16 @@ class Coordinator:
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
         travel: Travel = USUAL_TRAVEL, backend: str = "native", *, metrics_listen: str = "",
         metrics_token_file: Path | None = None, discovery_file: Path | None = None,
+        certifying: CertifyingHere | None = None,
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own; metrics_*:
         where metrics are read, and by whom beside observers; discovery_file: for Prometheus, where to scrape nodes;
-        None: where targets.default_file says.
+        None: where targets.default_file says; certifying: who makes keys and certificates, if not this process.
         """
         place = metrics_place(metrics_port, metrics_listen, metrics_token_file)
         state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
         check_own(state_directory)
-        self._state = open_mesh_state(state_directory)
+        self._state = open_mesh_state(state_directory, certifying)
         self._host, wanted_port = split_host_port(address)
         if wanted_port == LAST_PORT:
             raise InputError(f"--master-port is {LAST_PORT}; devices join on the next one, so choose a lower one")

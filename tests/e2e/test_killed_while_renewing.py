@@ -143,6 +143,7 @@ def test_a_coordinator_that_is_killed_at_each_change_of_a_renewal_has_renewed_it
             changes += "mesh home on" in killed.err
             running = mesh.start_coordinator()
             mesh.wait_until_renewed(aged)
+        assert "cryptography" not in loaded_by(running), "10 MB, for as long as the coordinator runs"
         for program in (node, running):
             program.process.send_signal(signal.SIGTERM)
             assert program.finish().code == 0

@@ -246,9 +246,10 @@ def test_programs_that_serve_a_mesh_look_for_nobody(modules: str) -> None:
 
 
 @pytest.mark.parametrize("modules", ["shardnode.run, shardnode.membership.membership, shardnode.membership.join",
-                                     "coordinator.cli.answer_here, coordinator.membership.reach"])  # fmt: skip
+                                     "coordinator.cli.answer_here, coordinator.membership.reach",
+                                     "coordinator.program.daemon"])  # fmt: skip
 def test_who_reads_certificates_and_makes_none_does_without_cryptography(modules: str) -> None:
-    """10 MB: a member renews its own by the help of a process that ends, and `generate --nodes` has one already."""
+    """10 MB: members and coordinators that stay have processes that end make theirs."""
     looked = f"import sys, {modules}\nassert 'cryptography' not in sys.modules"
     subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
 
