@@ -99,7 +99,8 @@ def test_connections_that_say_nothing_take_nobodys_place(node: ListeningNode, sl
         client = closing_all.enter_context(closing(node.framed()))
         ask(client, open_session(1, sliced.identity))
         for _ in range(1000):
-            closing_all.enter_context(socket.create_connection(("127.0.0.1", node.port), timeout=LIMIT_SECONDS))
+            address, own = ("127.0.0.1", node.port), ("127.0.0.2", 0)  # others' tests need ports of 127.0.0.1
+            closing_all.enter_context(socket.create_connection(address, LIMIT_SECONDS, own))
         ask(client, open_sequence(2))
         second = closing_all.enter_context(closing(node.framed()))
         assert ask(second, open_session(1, sliced.identity)).HasField("session_opened")

@@ -1,16 +1,22 @@
-"""Ports that nobody has: two in a row, as a coordinator needs them. Somebody may take them before they are used."""
+"""Ports that nobody has: two in a row, as a coordinator needs them. Somebody may take them before they are used.
+
+They lie below those that systems give to whoever asks for any: connections of other tests, a thousand at a time, have
+theirs there.
+"""
 
 from __future__ import annotations
 
+import random
 import socket
+from contextlib import suppress
 
-LAST_PORT = 65535
+PORTS = range(12_000, 30_000)
 
 
 def free_port_pair() -> int:
-    """Return a port of loopback that is free, and the next one is too: devices join there."""
+    """Return a port that is free on every address of this machine, and the next one is too: devices join there."""
+    choice = random.SystemRandom()
     while True:
-        with socket.create_server(("127.0.0.1", 0)) as first, socket.socket() as second:
-            port: int = first.getsockname()[1]
-            if port < LAST_PORT and second.connect_ex(("127.0.0.1", port + 1)):
-                return port
+        port = choice.choice(PORTS)
+        with suppress(OSError), socket.create_server(("", port)), socket.create_server(("", port + 1)):
+            return port
