@@ -11,6 +11,8 @@ import logging
 import os
 import socket
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 
@@ -23,8 +25,9 @@ from common.trust.identity import Identity
 from common.weights import slice_format
 from common.wire.packed_round import NextBlock, pack_next, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES
+from coordinator.ranks.transports.arrivals import Arrivals
 from coordinator.ranks.transports.connecting import connect_nodes
-from coordinator.ranks.transports.framed_tcp import FramedTcpClient
+from coordinator.ranks.transports.framed_tcp import FramedTcpClient, PlainLink
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
@@ -200,6 +203,20 @@ def test_a_sweep_that_was_broken_into_has_no_next_block(node: ListeningNode, sli
     ask(client, shard_pb2.RoundsRequest(call_id=4, change_sequences=shard_pb2.SequenceChanges(closed=[1])))
     with pytest.raises(ProtocolError, match="came before its first"):
         refused(client, next_block(5, 0) + rows.tobytes())
+
+
+def test_an_answer_has_come_when_its_end_has() -> None:
+    """Else what a slow link takes for the rest of it would be the coordinator's own time, and another node the last."""
+    ours, theirs = socket.socketpair()
+    with theirs, closing(FramedTcpClient(ours, PlainLink(ours), NAME, Arrivals())) as client:
+        answer = shard_pb2.RoundsResponse(call_id=1, norms_loaded=shard_pb2.NormsLoaded()).SerializeToString()
+        theirs.sendall(struct.pack("<I", len(answer)) + answer[:1])
+        late: list[float] = []
+        rest = threading.Timer(0.05, lambda: (late.append(time.perf_counter()), theirs.sendall(answer[1:])))
+        rest.start()
+        client.submit(b"\x08\x01")
+        assert client.collect().at >= late[0]
+        rest.join()
 
 
 def kind_of_client(node: RunningNode, rounds: str) -> type[object]:
