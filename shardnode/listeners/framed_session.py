@@ -63,12 +63,12 @@ class FramedSession:
                 session.counts.received_bytes += len(frame)
                 response, is_last = self._answer(signs, frame)
                 session.counts.sent_bytes += len(response)
+                if is_first and not is_last:  # before the coordinator hears that it is in
+                    self._opened()
+                    is_first = False
                 signs.send(response)
                 if is_last or (self._live is not None and self._live.is_done(session)):
                     return
-                if is_first:
-                    self._opened()
-                    is_first = False
                 session.settle()
                 with on_core(self._node.config.home_core if session.last_round_is_long else None):
                     frame = self._reader.receive()
