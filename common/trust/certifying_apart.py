@@ -44,28 +44,23 @@ class CertifyingHere:
 
         Raises: InputError: the request cannot be right; ResourceError: not now.
         """
-        given = {"mesh": peer.mesh, "role": peer.role, "name": peer.name, "seconds": str(lifetime.total_seconds())}
-        texts = {name: value.encode() for name, value in given.items()}
-        done = self._done(
-            "certify", key=authority.key, certificate=authority.certificate, request=request, **texts
-        )  # fmt: skip
+        done = self._done("certify", {
+            **_signs(authority, peer), "request": request.decode("latin-1"), "seconds": str(lifetime.total_seconds()),
+        })  # fmt: skip
         return Certified(certificate=done["certificate"].encode(), key_hash=done["hash"])
 
     def own(self, authority: KeyedCertificate, peer: PeerName) -> KeyedCertificate:
         """Return a new key and its certificate. Raises: ResourceError: not now."""
-        done = self._done(
-            "own", key=authority.key, certificate=authority.certificate, mesh=peer.mesh.encode(),
-            role=peer.role.encode(), name=peer.name.encode(),
-        )  # fmt: skip
+        done = self._done("own", _signs(authority, peer))
         return KeyedCertificate(key=done["key"].encode(), certificate=done["certificate"].encode())
 
     def authority(self, mesh: str, of: str = "") -> KeyedCertificate:
         """Return a new authority. Args: of: as make_authority. Raises: ResourceError: not now."""
-        done = self._done("authority", mesh=mesh.encode(), of=of.encode())
+        done = self._done("authority", {"mesh": mesh, "of": of})
         return KeyedCertificate(key=done["key"].encode(), certificate=done["certificate"].encode())
 
-    def _done(self, duty: str, **given: bytes) -> dict[str, str]:
-        return _DUTIES[duty]({name: value.decode("latin-1") for name, value in given.items()})
+    def _done(self, duty: str, given: dict[str, str]) -> dict[str, str]:
+        return _DUTIES[duty](given)
 
 
 class CertifyingApart(CertifyingHere):
@@ -74,13 +69,12 @@ class CertifyingApart(CertifyingHere):
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
-    def _done(self, duty: str, **given: bytes) -> dict[str, str]:
-        asked = json.dumps({name: value.decode("latin-1") for name, value in given.items()}).encode("ascii")
+    def _done(self, duty: str, given: dict[str, str]) -> dict[str, str]:
         try:
             with self._lock:  # so that many who ask take no more memory than one
                 ended = subprocess.run(
-                    [sys.executable, "-m", __name__, duty], input=asked, capture_output=True, timeout=MOST_SECONDS,
-                    check=False,
+                    [sys.executable, "-m", __name__, duty], input=json.dumps(given).encode("ascii"), check=False,
+                    capture_output=True, timeout=MOST_SECONDS,
                 )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise ResourceError("a certificate could not be signed; the coordinator's device is short of memory, of "
@@ -94,13 +88,26 @@ class CertifyingApart(CertifyingHere):
         return answer
 
 
+def _signs(authority: KeyedCertificate, peer: PeerName) -> dict[str, str]:
+    """Return who signs, and for whom, as it is written to a process."""
+    return {
+        "key": authority.key.decode("latin-1"), "certificate": authority.certificate.decode("latin-1"),
+        "mesh": peer.mesh, "role": peer.role, "name": peer.name,
+    }  # fmt: skip
+
+
+def _signer(given: dict[str, str]) -> tuple[KeyedCertificate, PeerName]:
+    """Return it as it was."""
+    key, certificate = given["key"].encode("latin-1"), given["certificate"].encode("latin-1")
+    authority = KeyedCertificate(key=key, certificate=certificate)
+    return authority, PeerName(mesh=given["mesh"], role=given["role"], name=given["name"])
+
+
 def _certify(given: dict[str, str]) -> dict[str, str]:
     from common.trust.signing import certify, requested_key_hash
 
-    authority = KeyedCertificate(key=given["key"].encode(), certificate=given["certificate"].encode())
-    peer = PeerName(mesh=given["mesh"], role=given["role"], name=given["name"])
-    lifetime = timedelta(seconds=float(given["seconds"]))
-    request = given["request"].encode("latin-1")
+    authority, peer = _signer(given)
+    request, lifetime = given["request"].encode("latin-1"), timedelta(seconds=float(given["seconds"]))
     made = certify(authority, request, peer, lifetime=lifetime)
     return {"certificate": made.decode("ascii"), "hash": requested_key_hash(request)}
 
@@ -108,11 +115,9 @@ def _certify(given: dict[str, str]) -> dict[str, str]:
 def _own(given: dict[str, str]) -> dict[str, str]:
     from common.trust.signing import certify, make_key, make_request
 
-    authority = KeyedCertificate(key=given["key"].encode(), certificate=given["certificate"].encode())
+    authority, peer = _signer(given)
     key = make_key()
-    made = certify(
-        authority, make_request(key), PeerName(mesh=given["mesh"], role=given["role"], name=given["name"])
-    )  # fmt: skip
+    made = certify(authority, make_request(key), peer)
     return {"key": key.decode("ascii"), "certificate": made.decode("ascii")}
 
 

@@ -10,10 +10,8 @@ refused by the handshake. One handshake a request and no tickets: who was remove
 
 from __future__ import annotations
 
-import logging
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from typing import Protocol, cast
 
@@ -23,11 +21,9 @@ from common.program.page_server import Reply
 from common.trust.bearer_token import BearerToken
 from common.trust.certificates import OBSERVER, peer_of, serial_of, to_pem
 from common.trust.identity import Identity
-from common.trust.tls_contexts import server_context
+from common.trust.tls_contexts import RenewedContext
 
 HOW = "a certificate that `coordinator-cli mesh invite --observer NAME --out DIR` has made, or a token"
-
-log = logging.getLogger(__name__)
 
 
 class Observers(Protocol):
@@ -48,24 +44,14 @@ class MetricsDoor:
         self, identity: Callable[[], Identity], observers: Observers, token: BearerToken | None
     ) -> None:  # fmt: skip
         """Args: identity: of who serves the page, asked at every handshake, as observers are; token: None: no token."""
-        self._ask_identity, self._observers, self._token = identity, observers, token
-        self._lock = threading.Lock()
-        first = identity()
-        self._mesh = first.peer.mesh
-        self._made_of = (first, observers.authority)
-        self._context = server_context(*self._made_of, is_optional=True)
+        self._observers, self._token = observers, token
+        self._mesh = identity().peer.mesh
+        failed = entry("certificate of metrics is not replaced", mesh=self._mesh)
+        self._context = RenewedContext(lambda: (identity(), observers.authority), failed, is_optional=True)
 
     def wrapped(self, connection: socket.socket) -> socket.socket:
         """Return a connection that speaks TLS, before its handshake. Raises: OSError."""
-        with self._lock:
-            wanted = (self._ask_identity(), self._observers.authority)
-            if wanted != self._made_of:
-                try:
-                    self._context, self._made_of = server_context(*wanted, is_optional=True), wanted
-                except OSError:  # the one before is good for a third of its life
-                    log.exception("%s", entry("certificate of metrics is not replaced", mesh=self._mesh))
-            context = self._context
-        return context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return self._context.current().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
     def greet(self, connection: socket.socket) -> None:
         """Do the handshake. Raises: PermissionError: what was shown is not believed; OSError: it has failed."""

@@ -6,13 +6,18 @@ gRPC's own (tls.py), who may do what once he is believed (metrics_door.py, round
 
 from __future__ import annotations
 
+import logging
 import ssl
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 
 from common.errors import NotTrusted
 from common.machine.named_files import named_file
+from common.program.logs import Entry
 from common.trust.certificates import PeerName, peer_from_uri
 from common.trust.identity import Identity
+
+log = logging.getLogger(__name__)
 
 
 def server_context(identity: Identity, authority: bytes, *, is_optional: bool = False) -> ssl.SSLContext:
@@ -28,6 +33,32 @@ def server_context(identity: Identity, authority: bytes, *, is_optional: bool = 
         context.verify_mode = ssl.CERT_OPTIONAL if is_optional else ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=authority.decode("ascii"))
     return context
+
+
+class RenewedContext:
+    """How a server shakes hands, made anew when what it shows or believes has changed. Safe from any thread."""
+
+    def __init__(
+        self, made_of: Callable[[], tuple[Identity, bytes]], failed: Entry, *, is_optional: bool = False
+    ) -> None:  # fmt: skip
+        """Args: made_of: asked at every handshake for what `server_context` takes, as is_optional is; failed: what the
+        log says where that is no certificate, and the context before goes on.
+        """
+        self._ask, self._failed, self._is_optional = made_of, failed, is_optional
+        self._lock = threading.Lock()
+        self._made_of = made_of()
+        self._context = server_context(*self._made_of, is_optional=is_optional)
+
+    def current(self) -> ssl.SSLContext:
+        """Return the context of now."""
+        with self._lock:
+            wanted = self._ask()
+            if wanted != self._made_of:
+                try:
+                    self._context, self._made_of = server_context(*wanted, is_optional=self._is_optional), wanted
+                except OSError:  # the one before is good for a third of its life
+                    log.exception("%s", self._failed)
+            return self._context
 
 
 def client_context(identity: Identity) -> ssl.SSLContext:

@@ -90,34 +90,41 @@ def decode_tensors(
 
     Raises: ShapeError: as `decode_tensor`; or there is no message.
     """
-    if not messages:
+    return decode_all_bytes([_checked_data(message, shape, dtype) for message in messages], shape, dtype)
+
+
+def decode_all_bytes(all_data: Sequence[bytes | memoryview], shape: tuple[int, ...], dtype: str) -> tuple[Stored, ...]:
+    """Return arrays that came without a word of type and shape, as `decode_tensors` does. Raises: ShapeError."""
+    if not all_data:
         raise ShapeError("no tensor arrived")
-    all_data = [_checked_data(message, shape, dtype) for message in messages]
+    for data in all_data:
+        _check_length(data, shape, dtype)
     if len(all_data[0]) >= _LONG_BYTES:
         return tuple([_array(data, shape, dtype) for data in all_data])
-    return tuple(_array(bytearray().join(all_data), (len(messages), *shape), dtype))
+    return tuple(_array(bytearray().join(all_data), (len(all_data), *shape), dtype))
 
 
 def decode_bytes(data: bytes | memoryview, shape: tuple[int, ...], dtype: str) -> Stored:
     """Return an array that came without a word of its type and shape; it may be written. Raises: ShapeError."""
-    expected_bytes = math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
-    if len(data) != expected_bytes:
-        raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
+    _check_length(data, shape, dtype)
     return _array(bytearray(data), shape, dtype)
 
 
-def _array(data: bytes | bytearray, shape: tuple[int, ...], dtype: str) -> Stored:
+def _array(data: bytes | bytearray | memoryview, shape: tuple[int, ...], dtype: str) -> Stored:
     array: Stored = np.ndarray(shape, NUMPY_DTYPES[dtype], data)
     return array
 
 
 def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: str) -> bytes:
     _check_type(message, shape, dtype)
-    data = message.data
+    _check_length(message.data, shape, dtype)
+    return message.data
+
+
+def _check_length(data: bytes | memoryview, shape: tuple[int, ...], dtype: str) -> None:
     expected_bytes = math.prod(shape) * NUMPY_DTYPES[dtype].itemsize
     if len(data) != expected_bytes or not data:
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
-    return data
 
 
 def _check_type(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: str) -> None:

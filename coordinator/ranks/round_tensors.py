@@ -7,21 +7,15 @@ Does not cover: the way there (round_messages.py), the memory (round_memory.py),
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Collection, Sequence
 
-import numpy as np
-
 from common.errors import ShapeError
-from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, widened
+from common.weights.stored_numbers import Floats, Stored, widened
 from common.wire.packed_round import DONE_BYTES, BlockDone
-from common.wire.tensor_codec import decode_bytes, decode_tensor, decode_tensors
+from common.wire.tensor_codec import decode_all_bytes, decode_bytes, decode_tensor, decode_tensors
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.transports.transport import Arrived, whole_response
 from protos.shardmesh.v1 import shard_pb2
-
-SHORT_BYTES = 1 << 16
-"""Below it several sums are copied into one array, whose address costs microseconds less to ask for."""
 
 
 def result_of(answer: Arrived) -> shard_pb2.BlockResult | BlockDone:
@@ -57,12 +51,9 @@ def _all_in_messages(answers: Sequence[Arrived], shape: tuple[int, ...], wire: s
     if not packed:
         tensors = [whole_response(answer).block_result.partial for answer in answers]
         return decode_tensors(tensors, shape=shape, dtype=wire)
-    byte_count = math.prod(shape) * NUMPY_DTYPES[wire].itemsize
-    whole = DONE_BYTES + byte_count
-    if len(packed) < len(answers) or byte_count >= SHORT_BYTES or any(len(one.message) != whole for one in answers):
+    if len(packed) < len(answers):
         raise ShapeError("not all alike")
-    joined = bytearray().join([memoryview(answer.message)[DONE_BYTES:] for answer in answers])
-    return tuple(np.ndarray((len(answers), *shape), NUMPY_DTYPES[wire], joined))
+    return decode_all_bytes([memoryview(answer.message)[DONE_BYTES:] for answer in answers], shape, wire)
 
 
 def _partial(answer: Arrived, shape: tuple[int, ...], wire: str, place: Floats | None) -> Stored:

@@ -117,12 +117,13 @@ class NodeServer:
     """The listening server of one node."""
 
     def __init__(
-        self, config: NodeConfig, serving: Serving, endpoints: Endpoints = Endpoints(),  # noqa: B008 - not changed
+        self, config: NodeConfig, serving: Serving, endpoints: Endpoints | None = None,
         membership: Membership | None = None, series: SessionSeries | None = None, live: LiveSessions | None = None,
     ) -> None:  # fmt: skip
         """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
-        Args: series, live: the process's; some of its own where nobody looks, and where nothing else listens.
+        Args: endpoints: where else rounds may come in; None: nowhere; series, live: the process's; some of its own
+        where nobody looks, and where nothing else listens.
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
@@ -137,7 +138,7 @@ class NodeServer:
         self._server = make_server(WORKER_COUNT)
         check = only_coordinator_of(own)
         self._live = live or LiveSessions()
-        self._servicer = ShardServicer(serving, endpoints, check, series or SessionSeries(), self._live)
+        self._servicer = ShardServicer(serving, endpoints or Endpoints(), check, series or SessionSeries(), self._live)
         add_raw_servicer(self._servicer, self._server)
         if membership is not None:
 

@@ -20,11 +20,10 @@ from common.wire.rpc import MAX_MESSAGE_BYTES
 from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.transport import whole_response
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.listeners.direct import MAX_CONNECTIONS, DirectServer
-from tests.support.listening_nodes import NAME, SOON_SECONDS, ListeningNode, ask
+from shardnode.listeners.direct import DirectServer
+from tests.support.listening_nodes import NAME, ListeningNode, ask
 from tests.support.session_messages import open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
-from tests.support.waiting import wait_until
 
 
 def test_a_direct_node_that_says_it_is_working_is_not_lost(
@@ -125,25 +124,6 @@ def test_a_file_in_the_way_is_neither_used_nor_removed(sliced: SlicedModel, tmp_
         with pytest.raises(InputError, match="--listen"):
             DirectServer(listening.node, str(tmp_path / ("long" * 40)))
     assert (tmp_path / "notes").read_text() == "mine"
-
-
-def test_more_connections_than_there_are_threads_for_are_turned_away(sliced: SlicedModel) -> None:
-    """The connection that is one too many is lost at once; when another ends, there is room again."""
-    with ListeningNode(sliced, "direct") as listening:
-        clients = [listening.connect() for _ in range(MAX_CONNECTIONS)]
-        for client in clients:
-            ask(client, open_session(1, sliced.identity))
-        with pytest.raises(NodeLost):
-            ask(listening.connect(), open_session(1, sliced.identity))
-        clients[0].close()
-
-        def has_room() -> bool:
-            try:
-                return ask(listening.connect(), open_session(1, sliced.identity)).HasField("session_opened")
-            except NodeLost:
-                return False
-
-        wait_until(has_room, limit_seconds=SOON_SECONDS, what="there is room again")
 
 
 def test_an_answer_that_is_no_message_is_the_nodes_fault(tmp_path_factory: pytest.TempPathFactory) -> None:

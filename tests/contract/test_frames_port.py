@@ -31,7 +31,6 @@ from coordinator.ranks.transports.framed_tcp import FramedTcpClient, PlainLink
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.listeners.frames import PLACES
 from shardnode.run import RunningNode
 from tests.support.listening_nodes import NAME, ListeningNode, ask
 from tests.support.mesh_identities import MeshIdentities
@@ -107,26 +106,6 @@ def test_connections_that_say_nothing_take_nobodys_place(node: ListeningNode, sl
         ask(client, open_sequence(2))
         second = closing_all.enter_context(closing(node.framed()))
         assert ask(second, open_session(1, sliced.identity)).HasField("session_opened")
-
-
-def test_a_port_has_so_many_places_for_those_who_stay(node: ListeningNode, sliced: SlicedModel) -> None:
-    """One session too many is lost; when another ends, there is room again."""
-    with ExitStack() as closing_all:
-        clients = [closing_all.enter_context(closing(node.framed())) for _ in range(PLACES.connections)]
-        for client in clients:
-            ask(client, open_session(1, sliced.identity))
-        with pytest.raises(NodeLost):
-            ask(node.framed(), open_session(1, sliced.identity))
-        clients[0].close()
-
-        def has_room() -> bool:
-            try:
-                with closing(node.framed()) as again:
-                    return ask(again, open_session(1, sliced.identity)).HasField("session_opened")
-            except NodeLost:
-                return False
-
-        wait_until(has_room, limit_seconds=LIMIT_SECONDS, what="room")
 
 
 def test_a_message_that_is_too_long_or_cut_short_ends_its_session_in_words(

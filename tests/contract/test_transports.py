@@ -27,6 +27,8 @@ from coordinator.ranks.transports.framed import DirectShardClient
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
+from shardnode.listeners.direct import MAX_CONNECTIONS
+from shardnode.listeners.frames import PLACES
 from shardnode.sessions.session import Session
 from shardnode.work.slice_at_work import ShardNode
 from tests.support.listening_nodes import NAME, SOON_SECONDS, ListeningNode, Transport, ask
@@ -269,3 +271,23 @@ def test_clients_leave_no_thread_behind(sliced: SlicedModel, listening: Listenin
         return names == sorted(thread.name for thread in threading.enumerate() if not thread.name.startswith("rpc"))
 
     wait_until(are_gone, limit_seconds=SOON_SECONDS, what="the sessions' threads end")
+
+
+@pytest.mark.parametrize(("over", "most"), [("direct", MAX_CONNECTIONS), ("frames-tls", PLACES.connections)])
+def test_a_session_that_is_one_too_many_is_lost_at_once(sliced: SlicedModel, over: Transport, most: int) -> None:
+    """Nobody is kept waiting for a thread that there is not; when another session ends, there is room again."""
+    with ListeningNode(sliced, over) as listening:
+        clients = [listening.connect() for _ in range(most)]
+        for client in clients:
+            ask(client, open_session(1, sliced.identity))
+        with pytest.raises(NodeLost):
+            ask(listening.connect(), open_session(1, sliced.identity))
+        clients[0].close()
+
+        def has_room() -> bool:
+            try:
+                return ask(listening.connect(), open_session(1, sliced.identity)).HasField("session_opened")
+            except NodeLost:
+                return False
+
+        wait_until(has_room, limit_seconds=SOON_SECONDS, what="there is room again")

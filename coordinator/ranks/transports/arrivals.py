@@ -15,6 +15,8 @@ import time
 from typing import Protocol
 
 WATCH_SECONDS = 0.25
+"""How often a session that is waited for is looked at; without a word for so long, others are asked whether they hear
+its node."""
 
 
 class Waiting(Protocol):
@@ -63,13 +65,10 @@ class Arrivals:
 
     def wait_for(self, session: Waiting) -> None:
         """Return once `session` has an answer, or has ended."""
-        poll, sessions = self._poll, self._sessions
+        poll, sessions, looked = self._poll, self._sessions, time.perf_counter()
         while not session.has_answer:
             ready = poll.poll(WATCH_SECONDS * 1000)
             now = time.perf_counter()
-            if not ready:
-                session.look()
-                continue
             for descriptor, events in ready:
                 one = sessions.get(descriptor)
                 if one is None:
@@ -78,5 +77,6 @@ class Arrivals:
                     self.needs_room(one, needs=False)
                 if events & ~select.POLLOUT:
                     one.take(now)
-            if not session.has_answer:
+            if now - looked >= WATCH_SECONDS and not session.has_answer:  # also while others say that they work
                 session.look()
+                looked = now

@@ -19,14 +19,12 @@ from common.errors import NodeLost, NodeTimeout, NotTrusted, ShardmeshError
 from common.wire.framing import Stream, limit_silence
 from common.wire.rpc import split_host_port
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
-from coordinator.ranks.transports.arrivals import Arrivals
+from coordinator.ranks.transports.arrivals import WATCH_SECONDS, Arrivals
 from coordinator.ranks.transports.framed import FramedSession
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
 
 CONNECT_SECONDS = 2.0
 """A firewall that says nothing costs so much once, before rounds go over gRPC."""
-WATCH_SECONDS = 0.25
-"""Without a word for so long, others are asked whether they hear a node."""
 _LENGTH = struct.Struct("<I")
 
 
@@ -123,19 +121,16 @@ class FramedTcpClient(FramedSession):
         if not self._owed:
             self._heard_at = self._asked_at = time.monotonic()
         self._owed += 1
-        data = self._link.sealed([_LENGTH.pack(len(message)), message])
-        if not self._unsent:
-            try:
-                sent = self._plain.send(data, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                sent = 0
-            except OSError as error:
-                raise self._ended() or self.last_words() or self._lost(error) from error
-            if sent == len(data):
-                return
-            data = memoryview(data)[sent:]  # type: ignore[assignment]
-        self._unsent.append(memoryview(data))
-        self._arrivals.needs_room(self, needs=True)
+        self._unsent.append(memoryview(self._link.sealed([_LENGTH.pack(len(message)), message])))
+        if len(self._unsent) > 1:  # what waits for room goes first
+            return
+        try:
+            is_sent = self._send()
+        except OSError as error:
+            self._unsent.clear()
+            raise self._ended() or self.last_words() or self._lost(error) from error
+        if not is_sent:
+            self._arrivals.needs_room(self, needs=True)
 
     def collect(self) -> Arrived:
         """See ShardClient."""
@@ -164,20 +159,12 @@ class FramedTcpClient(FramedSession):
 
     def flush(self) -> bool:
         """See arrivals.Waiting."""
-        while self._unsent:
-            try:
-                sent = self._plain.send(self._unsent[0], socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return False
-            except OSError as error:
-                self._fail(self._lost(error))
-                return True
-            self._heard_at = time.monotonic()  # the link takes bytes: nobody is silent
-            if sent == len(self._unsent[0]):
-                self._unsent.popleft()
-            else:
-                self._unsent[0] = self._unsent[0][sent:]
-        return True
+        self._heard_at = time.monotonic()  # the link takes bytes: nobody is silent
+        try:
+            return self._send()
+        except OSError as error:
+            self._fail(self._lost(error))
+            return True
 
     def look(self) -> None:
         """See arrivals.Waiting."""
@@ -197,6 +184,19 @@ class FramedTcpClient(FramedSession):
         """See ShardClient."""
         self._arrivals.remove(self)
         self._link.close()
+
+    def _send(self) -> bool:
+        """Send what waits, as far as there is room; tell whether all is sent. Raises: OSError."""
+        while self._unsent:
+            try:
+                sent = self._plain.send(self._unsent[0], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return False
+            if sent < len(self._unsent[0]):
+                self._unsent[0] = self._unsent[0][sent:]
+            else:
+                self._unsent.popleft()
+        return True
 
     def _fail(self, error: ShardmeshError) -> None:
         self._inbox.append(error)
