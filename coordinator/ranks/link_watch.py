@@ -29,9 +29,9 @@ from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.transports.echo import EchoStream, Way
 
 FIRST_SECONDS, LOOK_SECONDS, LOOKS, TRIPS = 0.2, 3.0, 3, 20
-STEADY_LOOK_SECONDS = 6.0
+STEADY_LOOK_SECONDS = 10.0
 """From one look to the next while all ways are as they were: a look takes some milliseconds of both processors."""
-STEADY_SHARE, STEADY_SECONDS = 0.5, 0.002
+STEADY_SHARE, STEADY_SECONDS = 0.5, 0.005
 """An echo may take so much more or less than the way says, or so long, and it is still as it was."""
 LOOK_SHARE = 0.05
 """Of the time: where a look takes long, because the link is slow, looks come as much less often."""
@@ -90,9 +90,13 @@ class MeasuredWay:
             took = [look[byte_count] for look in self._looks if byte_count in look]
             # More bytes are not quicker, whatever noise says.
             points.append((2.0 * byte_count, max(points[-1][1], middle(took))))
-        self.is_steady = len(self._looks) == LOOKS and all(
-            abs(quickest[byte_count] - seconds) <= max(STEADY_SECONDS, STEADY_SHARE * seconds)
-            for byte_count, (_, seconds) in zip(others, points[1:], strict=True)
+        # Echoes that waited for a core tell nothing of the link, however often they are sent.
+        self.is_steady = is_starved or (
+            len(self._looks) == LOOKS
+            and all(
+                abs(quickest[byte_count] - seconds) <= max(STEADY_SECONDS, STEADY_SHARE * seconds)
+                for byte_count, (_, seconds) in zip(others, points[1:], strict=True)
+            )
         )
         return Way(points=tuple(points))
 

@@ -21,8 +21,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, replace
 from http import HTTPStatus
 from pathlib import Path
 from unittest import mock
@@ -39,7 +39,7 @@ from tests.bench.see_profile import Observing, Profile
 from tests.support.cli import Shell
 from tests.support.free_ports import free_port_pair
 from tests.support.owner_asking import OwnerAsking
-from tests.support.scraping import observer_of, observing, scrape
+from tests.support.scraping import Scraping, observer_of, observing, scrape
 from tests.support.span_collector import Collector
 from tests.support.waiting import wait_until
 
@@ -49,6 +49,8 @@ ANSWER_TOKENS, SHORT_TOKENS = 64, 8
 PROFILED_SECONDS, QUICK_SECONDS = {ANSWER_TOKENS: 90, SHORT_TOKENS: 60}, {ANSWER_TOKENS: 20, SHORT_TOKENS: 20}
 LOOKED_TOKENS, QUICK_TOKENS, LOOKING_NODES = 300, 60, 4
 MOST_PERCENT = 1.0
+TRACING = ("spans.py", "opentelemetry")
+"""Whose work is that of the requests that are traced."""
 LIMIT_SECONDS, RUN_SECONDS = 30.0, 240.0
 SCRAPES, RESTED_SECONDS = 60, 3.0
 COORDINATOR, NODE = "coordinator", "node"
@@ -96,10 +98,13 @@ def _watched(shell: Shell, home: Path, collector: Collector, settings: Settings,
             begun = len(answered)
             profiles = {name: Profile(one.pid, seconds=seconds, into=home) for name, one in processes.items()}
             found[length] = {name: profile.finish() for name, profile in profiles.items()}
-            count = len(answered) - begun
+            ended = answered[begun:]
+        traced = sum(is_sampled(name, DEFAULT_SHARE) for name in ended)
+        found[length] = {name: _at_share(one, len(ended), traced) for name, one in found[length].items()}
         result.notes.append(
-            f"{count} answers of {length} tokens in {seconds} s, {PEOPLE} people at once; {len(pages)} pages read, "
-            f"{len(collector.spans()) - before} spans of requests that are traced"
+            f"{len(ended)} answers of {length} tokens in {seconds} s, {PEOPLE} people at once; {len(pages)} pages "
+            f"read; {traced} of the requests traced ({len(collector.spans()) - before} spans), and what spans took "
+            "counts as for one in a hundred"
         )
     _tell_watched(result, found)
     for port, (name, process) in zip(ports[1:], processes.items(), strict=True):
@@ -110,13 +115,21 @@ def _watched(shell: Shell, home: Path, collector: Collector, settings: Settings,
         one.process.wait(LIMIT_SECONDS)
 
 
+def _at_share(found: Observing, count: int, traced: int) -> Observing:
+    """Return what would have been if the share of requests had been traced, not some more or less of so few."""
+    scale = DEFAULT_SHARE * count / traced if traced else 1.0
+    seconds = {file: taken * scale if file in TRACING else taken for file, taken in found.seconds.items()}
+    return replace(found, seconds=seconds)
+
+
 def _scrape_seconds(process: psutil.Process, port: int, observer: ssl.SSLContext) -> float:
     """Return the processor time that a scrape takes of a process, which rests otherwise but for what it does anyway."""
 
     def spent(count: int) -> float:
         before, started = _processor_seconds(process), time.monotonic()
-        for _ in range(count):
-            scrape(port, observer)
+        with Scraping(port, observer) as scraping:
+            for _ in range(count):
+                scraping.scrape()
         if not count:
             time.sleep(RESTED_SECONDS)
         return (_processor_seconds(process) - before) / (time.monotonic() - started if not count else 1)
@@ -164,12 +177,14 @@ def _request_ids() -> Iterator[str]:
 
 @contextmanager
 def _scraped(ports: Sequence[int], observer: ssl.SSLContext) -> Iterator[list[int]]:
-    """Read the pages as Prometheus does. Yields: how long each was."""
+    """Read the pages as Prometheus does, which keeps its connections. Yields: how long each was."""
     lengths, ending = list[int](), threading.Event()
 
     def read() -> None:
-        while not ending.wait(SCRAPE_SECONDS):
-            lengths.extend(len(scrape(port, observer).text) for port in ports)
+        with ExitStack() as kept:
+            scrapings = [kept.enter_context(Scraping(port, observer)) for port in ports]
+            while not ending.wait(SCRAPE_SECONDS):
+                lengths.extend(len(one.scrape().text) for one in scrapings)
 
     with _threads([read], ending):
         yield lengths

@@ -6,8 +6,9 @@
 Covers: what a thread has taken, as the kernel counts it, times the share of the looks at it whose stack enters our
 rooms' series, paths, spans and logs, or the libraries behind them; each look counts for the outermost of these files.
 Looks are at threads that run, in the interpreter or in a system call, or wait for a core; neither that nor looks that
-fail change a share. Threads that came and went are pages' and echoes', and count whole. py-spy does not stop what it
-looks at, so it costs the process nothing.
+fail change a share. What threads took that came and went is split by the looks at all of them; gRPC's, which come for
+echoes and for questions to nodes, count as echoes'. py-spy does not stop what it looks at, so it costs the process
+nothing.
 Does not cover: additions to plain numbers inside of other functions (a tally is one); native threads, of kernels and of
 gRPC: what gRPC's do for echoes is not told apart from answers (`grpc_native` has them all).
 """
@@ -37,7 +38,9 @@ FILES = (
     r"(common/machine/core_wait|shardnode/sessions/answer_waits|shardnode/listeners/link_service)\.py",
     r"(opentelemetry|prometheus_client)/.*\.py",
 )
-WENT = "threads that came and went: pages, echoes"
+WENT = 0
+"""In place of a thread's number: those that came and went."""
+ECHOES = re.compile(r"^(_consume_request_iterator|_run_channel_spin_thread)\.")
 GRPC_THREADS = ("event_engine", "grpc_global_tim", "lifeguard")
 """What gRPC calls its own, in the kernel's words."""
 _FRAME = re.compile(rf"(?:^|/)({'|'.join(FILES)}):\d+\)$")
@@ -135,20 +138,22 @@ def observing(folded: str, taken: _Taken, failed: int) -> Observing:
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
+        if len(frames) == 1:  # it begins or ends
+            continue
         named = _THREAD.match(frames[0])
-        thread = int(named[1]) if named else 0
+        thread = int(named[1]) if named and int(named[1]) in taken.ran else WENT
         looks[thread] += int(count)
         file = next(filter(None, map(_observing, frames)), None)
         if file is not None:
             found[thread][file] += int(count)
-    stayed = [thread for thread in looks if thread in taken.ran]
+    stayed = [thread for thread in looks if thread != WENT]
     if not stayed:
         raise BenchBroken("py-spy has seen nothing at work")
+    ran = {**taken.ran, WENT: max(0.0, taken.whole - sum(taken.ran.values()))}
     seconds: dict[str, float] = defaultdict(float)
-    for thread in stayed:
-        for file, count_of_it in found[thread].items():
-            seconds[file] += taken.ran[thread] * count_of_it / looks[thread]
-    seconds[WENT] = max(0.0, taken.whole - sum(taken.ran.values()))
+    for thread, files in found.items():
+        for file, count_of_it in files.items():
+            seconds[file] += ran[thread] * count_of_it / looks[thread]
     return Observing(
         whole=taken.whole, seconds=dict(sorted(seconds.items(), key=lambda one: -one[1])),
         failed=failed, looks=looks.total(),
@@ -160,6 +165,8 @@ def observing(folded: str, taken: _Taken, failed: int) -> Observing:
 
 def _observing(frame: str) -> str | None:
     """Return the file that a frame is counted for; None: it is no observer's."""
+    if ECHOES.match(frame):
+        return "echo.py"
     found = _FRAME.search(frame)
     if found is None:
         return None
