@@ -9,6 +9,7 @@ Source: prometheus.io/docs, exposition formats; the OpenMetrics specification 1.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,8 @@ Encode = Callable[[CollectorRegistry], bytes]
 KINDS = ("counter", "gauge", "histogram")
 LIBRARYS_OWN = ("_created", "_gsum", "_gcount")
 """Ends of samples that the old format has in other places than the new one."""
+MOST_LABELS = 1024
+"""That are remembered: with each page the same ones are written again, a bucket's for each histogram."""
 _is_usual_name = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*").fullmatch
 _is_text = re.compile(r"text/plain; version=(0\.0\.4|1\.0\.0).*").fullmatch
 _is_openmetrics = re.compile(r"application/openmetrics-text; version=1\.0\.0.*").fullmatch
@@ -57,7 +60,7 @@ def written(metrics: list[Metric], *, is_openmetrics: bool) -> bytes:
             if not sample.labels:
                 lines.append(f"{sample.name} {number}\n")
                 continue
-            labels = ",".join([f'{key}="{_escaped(value)}"' for key, value in sorted(sample.labels.items())])
+            labels = ",".join([_label(key, value) for key, value in sorted(sample.labels.items())])
             lines.append(f"{sample.name}{{{labels}}} {number}\n")
     if is_openmetrics:
         lines.append("# EOF\n")
@@ -88,5 +91,7 @@ def _is_usual(metric: Metric) -> bool:
     return True
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+@functools.lru_cache(MOST_LABELS)
+def _label(key: str, value: str) -> str:
+    escaped = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+    return f'{key}="{escaped}"'
