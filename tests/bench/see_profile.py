@@ -81,7 +81,7 @@ class Profile:
                    str(process_id), "--output", str(self._out), "--full-filenames", "--threads", "--nonblocking",
                    ]  # fmt: skip
         self._process = psutil.Process(process_id)
-        self._before = _Taken.of(self._process)
+        self._before = Taken.of(self._process)
         try:
             self._spy = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         except OSError as error:
@@ -93,12 +93,12 @@ class Profile:
         if self._spy.returncode:
             raise BenchBroken(f"py-spy: {told.strip().splitlines()[-1] if told.strip() else 'failed'}")
         failed = _ERRORS.search(told)
-        taken = _Taken.of(self._process).since(self._before)
+        taken = Taken.of(self._process).since(self._before)
         return observing(self._out.read_text(encoding="utf-8"), taken, int(failed[1]) if failed else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Taken:
+class Taken:
     """What the kernel has counted, in seconds."""
 
     whole: float
@@ -110,7 +110,7 @@ class _Taken:
     names: Mapping[int, str]
 
     @classmethod
-    def of(cls, process: psutil.Process) -> _Taken:
+    def of(cls, process: psutil.Process) -> Taken:
         ran, waited, names = {}, {}, {}
         for thread in Path(f"/proc/{process.pid}/task").iterdir():
             try:
@@ -122,8 +122,8 @@ class _Taken:
         times = process.cpu_times()
         return cls(whole=float(times.user + times.system), ran=ran, waited=waited, names=names)
 
-    def since(self, before: _Taken) -> _Taken:
-        return _Taken(
+    def since(self, before: Taken) -> Taken:
+        return Taken(
             whole=self.whole - before.whole,
             ran={thread: seconds - before.ran.get(thread, 0.0) for thread, seconds in self.ran.items()},
             waited={thread: seconds - before.waited.get(thread, 0.0) for thread, seconds in self.waited.items()},
@@ -131,7 +131,7 @@ class _Taken:
         )
 
 
-def observing(folded: str, taken: _Taken, failed: int) -> Observing:
+def observing(folded: str, taken: Taken, failed: int) -> Observing:
     """Split what was taken. Args: folded: lines of `thread (id): name;frame;frame;... count`. Raises: BenchBroken."""
     looks: Counter[int] = Counter()
     found: dict[int, Counter[str]] = defaultdict(Counter)
