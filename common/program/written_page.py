@@ -13,11 +13,12 @@ import functools
 import re
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
-Encode = Callable[[CollectorRegistry], bytes]
+Encode = Callable[[Collector], bytes]
 KINDS = ("counter", "gauge", "histogram")
 LIBRARYS_OWN = ("_created", "_gsum", "_gcount")
 """Ends of samples that the old format has in other places than the new one."""
@@ -36,7 +37,7 @@ def encoder_for(accept: str) -> tuple[Encode, str]:
     if _is_other_escaping(content_type) or not (is_openmetrics or _is_text(content_type)):
         return librarys, content_type
 
-    def encode(registry: CollectorRegistry) -> bytes:
+    def encode(registry: Collector) -> bytes:
         metrics = list(registry.collect())
         if not all(map(_is_usual, metrics)):
             return librarys(_Collected(metrics))
@@ -56,7 +57,7 @@ def written(metrics: list[Metric], *, is_openmetrics: bool) -> bytes:
             name += "_total"
         lines.append(f"# HELP {name} {about}\n# TYPE {name} {metric.type}\n")
         for sample in metric.samples:
-            number = floatToGoString(sample.value)
+            number = floatToGoString(sample.value)  # type: ignore[no-untyped-call] # the library's
             if not sample.labels:
                 lines.append(f"{sample.name} {number}\n")
                 continue
@@ -67,11 +68,10 @@ def written(metrics: list[Metric], *, is_openmetrics: bool) -> bytes:
     return "".join(lines).encode("utf-8")
 
 
-class _Collected(CollectorRegistry):
+class _Collected(Collector):
     """Metrics as they were collected, for the library to write."""
 
     def __init__(self, metrics: list[Metric]) -> None:
-        super().__init__()
         self._metrics = metrics
 
     def collect(self) -> Iterator[Metric]:

@@ -1,6 +1,6 @@
 """Is what observing costs split as the kernel counts threads, whatever py-spy has seen or missed of them?
 
-Covers: the arithmetic of tests/bench/see_profile.py. Does not cover: py-spy, the kernel (`make bench ARGS="--only see"`).
+Covers: the arithmetic of tests/bench/see_profile.py. Does not cover: py-spy and the kernel (`bench --only see`).
 """
 
 from __future__ import annotations
