@@ -95,16 +95,16 @@ def _watched(shell: Shell, home: Path, collector: Collector, settings: Settings,
         before = len(collector.spans())
         with _asked(state, length, names) as answered, _scraped(ports[1:], observer) as pages:
             wait_until(lambda: len(answered) >= PEOPLE, limit_seconds=LIMIT_SECONDS, what="answers")
-            begun = len(answered)
+            begun, stolen = len(answered), psutil.cpu_times().steal
             profiles = {name: Profile(one.pid, seconds=seconds, into=home) for name, one in processes.items()}
             found[length] = {name: profile.finish() for name, profile in profiles.items()}
-            ended = answered[begun:]
+            ended, stolen = answered[begun:], psutil.cpu_times().steal - stolen
         traced = sum(is_sampled(name, DEFAULT_SHARE) for name in ended)
         found[length] = {name: _at_share(one, len(ended), traced) for name, one in found[length].items()}
         result.notes.append(
             f"{len(ended)} answers of {length} tokens in {seconds} s, {PEOPLE} people at once; {len(pages)} pages "
-            f"read; {traced} of the requests traced ({len(collector.spans()) - before} spans), and what spans took "
-            "counts as for one in a hundred"
+            f"read; {traced} of the requests traced ({len(collector.spans()) - before} spans; what these took counts "
+            f"as for one in a hundred); other machines of the host had {stolen:.0f} s of these cores"
         )
     _tell_watched(result, found)
     for port, (name, process) in zip(ports[1:], processes.items(), strict=True):
