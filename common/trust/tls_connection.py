@@ -65,10 +65,14 @@ class TlsConnection:
         """The peer's certificate in DER; empty without one."""
         return self._tls.getpeercert(binary_form=True) or b""
 
-    def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
+    def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
-        self._tls.write(b"".join(parts))  # one record for a short message, and one call
+        self._tls.write(framed)
         return self._out.read()
+
+    def feed(self, received: memoryview) -> None:
+        """Take bytes that somebody else has received from the socket."""
+        self._in.write(received)
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of it. Raises: OSError."""

@@ -23,7 +23,7 @@ _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_F
 class _Lane(NamedTuple):
     """Ranks that get the same message."""
 
-    ranks: Sequence[int]
+    ranks: tuple[int, ...]
     in_memory: bool
     is_packed: bool
 
@@ -48,7 +48,7 @@ class RoundMessages:
 
     def of_block(
         self, kind: str, layer: int, sweep: Sweep, rows: Floats, call_id: int, *, tells_waits: bool
-    ) -> Iterator[tuple[Sequence[int], bytes]]:  # fmt: skip
+    ) -> Iterator[tuple[tuple[int, ...], bytes]]:  # fmt: skip
         """Yield ranks and the message for them, each to be sent before the next is made: ranks that see memory first.
 
         Args: rows: the block's normed input, float32 [row_count, hidden_size].
@@ -89,7 +89,7 @@ class RoundMessages:
 def _lanes(ranks: Sequence[int], packed: Collection[int], seeing: Collection[int]) -> list[_Lane]:
     """Return who gets which message, those who see memory first. Args: seeing: ranks for which inputs lie there."""
     lanes = [
-        _Lane([rank for rank in ranks if (rank in seeing) is in_memory and (rank in packed) is is_packed],
+        _Lane(tuple(rank for rank in ranks if (rank in seeing) is in_memory and (rank in packed) is is_packed),
               in_memory, is_packed)
         for in_memory in (True, False) for is_packed in (True, False)
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Collection, Sequence
 
+from common.compute.row_steps import add_parts_of_messages
 from common.errors import ShapeError
 from common.weights.stored_numbers import Floats, Stored, widened
 from common.wire.packed_round import DONE_BYTES, BlockDone
@@ -22,6 +23,16 @@ def result_of(answer: Arrived) -> shard_pb2.BlockResult | BlockDone:
     """Return what a rank says of its block."""
     response = answer.response
     return response if isinstance(response, BlockDone) else response.block_result
+
+
+def sum_of(answers: Sequence[Arrived], shape: tuple[int, ...], wire: str) -> tuple[Floats, bool] | None:
+    """Return the sum of all partial sums and whether it looks finite, where they lie in messages as they are added.
+
+    Returns: None: not all do; they have to be decoded.
+    """
+    if wire != "float32" or any(answer.message == b"" for answer in answers):
+        return None
+    return add_parts_of_messages([answer.message for answer in answers], DONE_BYTES, shape)
 
 
 def partials_of(

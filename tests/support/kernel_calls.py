@@ -115,12 +115,13 @@ class KernelCalls:
         """Sums of parts and norms; now and then with a number that is none, whose sum is told."""
         for number in range(count):
             row_count, width, part_count = self.one_of(1, 2, 7, 40), self.one_of(*WIDTHS), self.one_of(1, 2, 5)
-            parts = [self.noise(row_count * width) for _ in range(part_count)]
+            heads = self.one_of(0, 1, 18)  # numbers before the part's own, as in messages
+            parts = [self.noise(heads + row_count * width) for _ in range(part_count)]
             if number % 4 == 0:
-                parts[-1][self.one_of(0, row_count * width - 1)] = NOT_NUMBERS[number // 4 % 4]
+                parts[-1][heads + self.one_of(0, row_count * width - 1)] = NOT_NUMBERS[number // 4 % 4]
             addresses = self.calls.put(in_a_row([self.calls.put(part) for part in parts]))
-            self.calls.call("add", addresses, part_count, row_count * width, self.empty(row_count * width))
-            hidden, addend = self.calls.put(self.noise(row_count, width)), self.calls.put(parts[-1])
+            self.calls.call("add", addresses, 4 * heads, part_count, row_count * width, self.empty(row_count * width))
+            hidden, addend = self.calls.put(self.noise(row_count, width)), self.calls.put(parts[-1][heads:])
             self.calls.call(
                 "normalize", hidden, addend if number % 2 else None, self.vector(width), row_count, width, EPSILON,
                 self.empty(row_count, width),

@@ -81,7 +81,7 @@ class FramedSession:
         """Return what a round that takes too long ends in."""
         return NodeTimeout(f"{self.name} has worked on one block for more than {self.round_limit_seconds:g} s")
 
-    def last_words(self) -> Exception | None:
+    def last_words(self) -> ShardmeshError | None:
         """Return why the node has hung up, if it said so."""
         try:
             while True:
@@ -108,6 +108,7 @@ class DirectShardClient(FramedSession):
     """A node of this host, over its Unix socket. See ShardClient."""
 
     passes_files = True
+    together = None
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ Does not cover: what is in the messages (framed.py), whose turn it is (arrivals.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import struct
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from common.errors import NodeLost, NodeTimeout, NotTrusted, ShardmeshError
+from common.native.library import PLAIN_FRAME, TLS_RECORD, Peer
 from common.wire.framing import Stream, limit_silence
 from common.wire.rpc import split_host_port
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
@@ -69,22 +71,41 @@ class Link(Stream, Protocol):
     def is_holding(self) -> bool:
         """Whether something lies here that the socket will not tell of."""
 
-    def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
+    def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
+
+    def feed(self, received: memoryview) -> None:
+        """Take bytes that somebody else has received; `recv_into` gives them first, if they are whole."""
 
 
 class PlainLink:
     """TCP as it is."""
 
-    is_holding = False
-
     def __init__(self, plain: socket.socket) -> None:
-        self.sendall, self.sendmsg, self.recv_into = plain.sendall, plain.sendmsg, plain.recv_into
+        self.sendall, self.sendmsg, self._recv_into = plain.sendall, plain.sendmsg, plain.recv_into
         self.shutdown, self.close = plain.shutdown, plain.close
+        self._fed = memoryview(b"")
 
-    def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
+    @property
+    def is_holding(self) -> bool:
         """See Link."""
-        return b"".join(parts)
+        return len(self._fed) > 0
+
+    def sealed(self, framed: bytes) -> bytes:
+        """See Link."""
+        return framed
+
+    def feed(self, received: memoryview) -> None:
+        """See Link."""
+        self._fed = memoryview(bytes(self._fed) + received)
+
+    def recv_into(self, view: memoryview) -> int:
+        """See Stream."""
+        if not self._fed:
+            return self._recv_into(view)
+        count = min(len(view), len(self._fed))
+        view[:count], self._fed = self._fed[:count], self._fed[count:]
+        return count
 
 
 class FramedTcpClient(FramedSession):
@@ -100,6 +121,7 @@ class FramedTcpClient(FramedSession):
         """Args: link: `plain`, with TLS or without; is_silent: whether the node is heard no more by other ways."""
         super().__init__(link, name, silence_seconds, round_limit_seconds)
         self._plain, self._link, self._arrivals, self._is_silent = plain, link, arrivals, is_silent
+        self.framing = PLAIN_FRAME if isinstance(link, PlainLink) else TLS_RECORD
         self._inbox: deque[Arrived | ShardmeshError] = deque()
         self._unsent: deque[memoryview] = deque()
         self._heard_at = self._asked_at = time.monotonic()
@@ -121,7 +143,7 @@ class FramedTcpClient(FramedSession):
         if not self._owed:
             self._heard_at = self._asked_at = time.monotonic()
         self._owed += 1
-        self._unsent.append(memoryview(self._link.sealed([_LENGTH.pack(len(message)), message])))
+        self._unsent.append(memoryview(self._link.sealed(_LENGTH.pack(len(message)) + message)))
         if len(self._unsent) > 1:  # what waits for room goes first
             return
         try:
@@ -130,6 +152,35 @@ class FramedTcpClient(FramedSession):
             self._unsent.clear()
             raise self._ended() or self.last_words() or self._lost(error) from error
         if not is_sent:
+            self._arrivals.needs_room(self, needs=True)
+
+    @property
+    def together(self) -> FramedTcpClient:
+        """See ShardClient."""
+        return self
+
+    @property
+    def is_quiet(self) -> bool:
+        """See exchange.Exchanged."""
+        return not (self._unsent or self._inbox or self._reader.is_holding or self._link.is_holding)
+
+    def sealed(self, framed: bytes) -> bytes:
+        """See exchange.Exchanged."""
+        return self._link.sealed(framed)
+
+    def exchanged(self, peer: Peer, sealed: bytes, received: memoryview) -> None:
+        """See exchange.Exchanged."""
+        if not self._owed:
+            self._heard_at = self._asked_at = time.monotonic()
+        self._owed += 1
+        if received:
+            self._link.feed(received)
+            self.take(peer.came_nanoseconds / 1e9 or time.perf_counter())
+        if number := peer.send_error or peer.receive_error:
+            if not self._ended():
+                self._fail(self.last_words() or self._lost(OSError(number, os.strerror(number))))
+        elif peer.sent_count < len(sealed):
+            self._unsent.append(memoryview(sealed)[peer.sent_count :])
             self._arrivals.needs_room(self, needs=True)
 
     def collect(self) -> Arrived:
