@@ -154,6 +154,13 @@ class FrameReader:
         self._start = first + length
         return bytes(self._view[first : self._start])
 
+    def put(self, data: bytes) -> None:
+        """Take bytes that came by another way, after all that has come so far; fewer than there is room for."""
+        if self._start == self._stop:
+            self._start = self._stop = 0
+        self._view[self._stop : self._stop + len(data)] = data
+        self._stop += len(data)
+
     @property
     def is_holding(self) -> bool:
         """Whether something has come that was not taken yet, if perhaps not a whole message."""

@@ -59,6 +59,10 @@ class FramedSession:
             now = time.perf_counter()
         if frame is None:
             raise NodeLost(f"{self.name} closed the connection; its process has ended")
+        return self.arrived(frame, submitted_at, now)
+
+    def arrived(self, frame: bytes, submitted_at: float, now: float | None) -> Arrived:
+        """Return what a message says. Args: as of `receive`. Raises: NodeFault: it cannot be read."""
         if is_packed(frame):
             done = unpack_done(frame, self.name)
             return Arrived(done, now or _ready(done.ready_nanoseconds, submitted_at), len(frame), frame)
