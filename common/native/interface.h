@@ -44,7 +44,7 @@ EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *
 EXPORT int shardmesh_widen(const void *from, int kind, ptrdiff_t count, float *to);
 EXPORT int shardmesh_narrow(const float *from, int kind, ptrdiff_t count, void *to);
 
-EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds,
+EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds, int in_order,
                               int64_t *sent_nanoseconds);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);

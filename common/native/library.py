@@ -268,6 +268,8 @@ def _declare(functions: ctypes.CDLL) -> None:
         convert.restype = integer
         convert.argtypes = [address, integer, size, address]
     functions.shardmesh_exchange.restype = integer
-    functions.shardmesh_exchange.argtypes = [ctypes.POINTER(Peer), size, integer, ctypes.POINTER(ctypes.c_int64)]
+    functions.shardmesh_exchange.argtypes = [
+        ctypes.POINTER(Peer), size, integer, integer, ctypes.POINTER(ctypes.c_int64)
+    ]  # fmt: skip
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -102,7 +102,7 @@ class PlainLink:
 class FramedTcpClient(FramedSession):
     """See ShardClient."""
 
-    passes_files = False
+    passes_files = is_on_this_host = False
 
     def __init__(
         self, plain: socket.socket, link: Link, name: str, arrivals: Arrivals, *,
@@ -201,14 +201,12 @@ class FramedTcpClient(FramedSession):
     def _take_received(self, received: memoryview, now: float) -> None:
         """Take what came in an exchange: one whole answer, nearly always."""
         try:
-            data = self._link.opened(received)
-            if len(data) > _LENGTH.size and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
+            message = self._reader.put(self._link.opened(received))
+            if message is not None:
                 self._heard_at = time.monotonic()
-                arrived = self.arrived(data[_LENGTH.size :], 0.0, now)
+                arrived = self.arrived(message, 0.0, now)
                 if self.answered(arrived):
                     self._inbox.append(arrived)
-            else:
-                self._reader.put(data)
         except OSError as error:
             self._fail(self._lost(error))
         except ShardmeshError as error:
