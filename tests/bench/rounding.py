@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.weights.stored_numbers import Floats
 from coordinator.tokenizer import load_tokenizer
@@ -38,9 +39,8 @@ def measure(settings: Settings) -> Result:
     rows = []
     for wire, most in MOST_DIVERGENCE.items():
         moved = [divergence(exact, other) for exact, other in zip(found[EXACT], found[wire], strict=True)]
-        same = sum(
-            int(exact.argmax() == other.argmax()) for exact, other in zip(found[EXACT], found[wire], strict=True)
-        )
+        likeliest = [[int(logits.argmax()) for logits in found[name]] for name in (EXACT, wire)]
+        same = sum(exact == other for exact, other in zip(*likeliest, strict=True))
         rows.append((wire, f"{statistics.mean(moved):.5f}", f"{max(moved):.5f}", f"{same} of {len(pieces)}"))
         result.numbers[wire] = {"divergences": moved, "same": same}
         result.bars.append(Bar(name=f"mean divergence with {wire}", measured=statistics.mean(moved), needed=most,
@@ -56,9 +56,9 @@ def divergence(exact: Floats, other: Floats) -> float:
     return float((np.exp(first) * (first - second)).sum())
 
 
-def _log_probabilities(logits: Floats) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def _log_probabilities(logits: Floats) -> NDArray[np.float64]:
     shifted = logits.astype(np.float64) - float(logits.max())
-    return shifted - np.log(np.exp(shifted).sum())
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()), np.float64)
 
 
 def _pieces(count: int) -> list[list[int]]:
