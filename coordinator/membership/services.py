@@ -28,12 +28,20 @@ from common.trust.certificates import (
 )
 from common.trust.join_token import JoinToken
 from common.trust.tls import caller_certificate, caller_of
-from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
+from common.wire.addresses import (
+    EVERYWHERE,
+    host_of_caller,
+    host_port,
+    is_link_local,
+    split_host_port,
+    without_zone,
+)
+from common.wire.rpc import PROTOCOL_VERSION, guarded
 from coordinator.membership.book import Device, Issued, Member
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
-from coordinator.membership.metrics_url import EVERYWHERE, host_of, metrics_url
+from coordinator.membership.metrics_url import metrics_url
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -250,7 +258,14 @@ def _address(listen: str, peer: str) -> str:
     if len(listen) > MAX_TEXT or not listen.isprintable():
         raise InputError("the node says that it listens where nobody can")
     host, port = split_host_port(listen if not listen.startswith(":") else f"0.0.0.0{listen}")
-    return listen if host not in EVERYWHERE else f"{host_of(peer)}:{port}"
+    from_host = host_of_caller(peer)
+    if host in EVERYWHERE or (is_link_local(host) and without_zone(host) == without_zone(from_host)):
+        return host_port(from_host, port)  # of a link: by the name that it has here
+    if is_link_local(host):
+        raise InputError(f"the node listens on {host}, an address of one link alone, and calls from {from_host}, so "
+                         f"nobody knows which link that is here; have it listen on 0.0.0.0:{port}, or give it "
+                         "--advertise")  # fmt: skip
+    return listen
 
 
 def _printable(text: str) -> str:

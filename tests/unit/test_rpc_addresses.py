@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from common.errors import AddressInUse, InputError
-from common.wire.rpc import bind, channel_options, check_listen_address, is_loopback, make_server, split_host_port
+from common.wire.addresses import is_loopback, split_host_port
+from common.wire.rpc import bind, channel_options, check_listen_address, make_server
 from coordinator.ranks.transports.connecting import parse_node_list
 from shardnode.config import NodeConfig
 
