@@ -214,7 +214,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
     if address[0] in EVERYWHERE and socket.has_dualstack_ipv6():
         listener = socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
     else:
-        listener = socket.create_server((str(address[0]), port), family=family, backlog=BACKLOG)
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)  # all of it: of IPv6 it has a link
     listener.setblocking(False)
     return listener
 
