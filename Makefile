@@ -35,7 +35,8 @@ export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
-	test-prometheus test-why test-dashboards test-arm golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
+	test-prometheus test-why test-dashboards test-arm golden bench screens dashboards dashboards-fresh pictures run wheel lock \
+	clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
 
