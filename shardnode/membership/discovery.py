@@ -7,11 +7,13 @@ Does not cover: which of them is the right one (join.py): anybody may announce a
 from __future__ import annotations
 
 import queue
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from zeroconf import Error, IPVersion, ServiceBrowser, ServiceListener, Zeroconf
+import psutil
+from zeroconf import Error, InterfaceChoice, ServiceBrowser, ServiceListener, Zeroconf
 
 from common.wire.addresses import host_port, is_link_local, with_link_named, zone_of
 from common.wire.mdns import SERVICE_TYPE
@@ -43,9 +45,9 @@ def announced_addresses(limit_seconds: float = LOOK_SECONDS) -> Iterator[str]:
     looking: list[Zeroconf] = []
     try:
         found = _Found()
-        for version in (IPVersion.V4Only, IPVersion.V6Only):
+        for interfaces in filter(None, (InterfaceChoice.All, _ipv6_links())):  # all: of IPv4
             with suppress(OSError, RuntimeError):  # no network that has multicast of this kind
-                looking.append(Zeroconf(ip_version=version))
+                looking.append(Zeroconf(interfaces=interfaces))
                 ServiceBrowser(looking[-1], SERVICE_TYPE, found)
         ends = time.monotonic() + limit_seconds
         while looking and len(seen) < MOST_ADDRESSES and (left := ends - time.monotonic()) > 0:
@@ -60,6 +62,16 @@ def announced_addresses(limit_seconds: float = LOOK_SECONDS) -> Iterator[str]:
     finally:
         for zeroconf in looking:
             zeroconf.close()  # and what looks with it
+
+
+def _ipv6_links() -> list[str]:
+    """Return this device's address on each link that has IPv6."""
+    return [
+        entry.address
+        for entries in psutil.net_if_addrs().values()
+        for entry in entries
+        if entry.family == socket.AF_INET6 and is_link_local(entry.address)
+    ]
 
 
 def _resolve(zeroconf: Zeroconf, name: str) -> list[str]:
