@@ -34,6 +34,8 @@ WORKERS = 4
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 MAX_ADVERTISED = 4
+OF_A_HOME = ("fc", "fd")
+"""Numbers of IPv6 begin so that a home gives itself: others change when the provider likes; RFC 4193."""
 MAX_BESIDE_IPV4 = 1
 """Addresses of IPv6 where there are some of IPv4: each makes the token half as long again."""
 
@@ -158,6 +160,7 @@ def own_addresses() -> list[str]:
     found = _found_addresses()
     ipv4 = [host for host in found if ":" not in host][:MAX_ADVERTISED]
     ipv6 = [host for host in found if ":" in host and not is_link_local(host)]
+    ipv6.sort(key=lambda host: not host.startswith(OF_A_HOME))
     return ipv4 + ipv6[: MAX_BESIDE_IPV4 if ipv4 else MAX_ADVERTISED]
 
 

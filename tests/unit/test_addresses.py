@@ -11,7 +11,7 @@ import socket
 
 import pytest
 
-from common.errors import InputError
+from common.errors import InputError, NodeLost
 from common.program.callers import listening_socket, network_of
 from common.wire.addresses import (
     grpc_address,
@@ -23,6 +23,11 @@ from common.wire.addresses import (
     split_host_port,
 )
 from coordinator.membership.node_address import node_address
+from coordinator.membership.reach import MeshAccess
+from coordinator.ranks.transports.arrivals import Arrivals
+from coordinator.ranks.transports.framed_tcp import connect_framed
+from protos.shardmesh.v1 import mesh_pb2
+from tests.support.mesh_identities import MeshIdentities
 
 INDEX, LOOPBACK = next((number, name) for number, name in socket.if_nameindex() if name.startswith("lo"))
 KITCHEN = f"ipv6:%5Bfe80::7%25{INDEX}%5D:4711"
@@ -112,6 +117,16 @@ def test_a_node_on_a_link_that_nobody_can_tell_is_told_what_to_do(caller: str) -
     """Its log says it: the mesh does not hear this node."""
     with pytest.raises(InputError, match=r"one link alone.*listen on 0\.0\.0\.0:50051, or give it --advertise"):
         node_address("[fe80::7%eth0]:50051", caller)
+
+
+def test_a_node_whose_link_has_gone_is_lost_and_no_mistake_of_who_asks() -> None:
+    """It was heard there; in frames and over gRPC."""
+    node = mesh_pb2.Node(name="kitchen", address="[fe80::7%nothere9]:50051", silent_seconds=0.5)
+    mesh = MeshAccess(mesh_name="home", identity=MeshIdentities().coordinator, nodes=lambda: [node])
+    with pytest.raises(NodeLost, match=r"kitchen is not reachable: .*no interface nothere9"):
+        mesh.channel("kitchen")
+    with pytest.raises(NodeLost, match=r"kitchen takes no rounds: .*no interface nothere9"):
+        connect_framed(node.address, "kitchen", Arrivals(), None)
 
 
 @pytest.mark.parametrize("listen", ["", "kitchen", "[::1]", "[fe80::7]:1", "a\nb:1", "x" * 101 + ":1", "http://x:1"])

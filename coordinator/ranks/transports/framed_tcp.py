@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from common.errors import NodeLost, NodeTimeout, NotTrusted, ShardmeshError
+from common.errors import InputError, NodeLost, NodeTimeout, NotTrusted, ShardmeshError
 from common.wire.addresses import socket_address
 from common.wire.framing import Stream, limit_silence
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
@@ -44,6 +44,8 @@ def connect_framed(
         prepare_tcp(plain)
         limit_silence(plain, silence_seconds)
         link = PlainLink(plain) if secure is None else secure(plain)
+    except InputError as error:  # it was heard over a link that has gone since
+        raise NodeLost(f"{name} takes no rounds: {error}") from error
     except OSError as error:
         if plain is not None:
             plain.close()
