@@ -45,7 +45,10 @@ def announced_addresses(limit_seconds: float = LOOK_SECONDS) -> Iterator[str]:
     looking: list[Zeroconf] = []
     try:
         found = _Found()
-        for interfaces in filter(None, (InterfaceChoice.All, _ipv6_links())):  # all: of IPv4
+        places: list[InterfaceChoice | list[str]] = [InterfaceChoice.All]  # of IPv4
+        if links := _ipv6_links():
+            places.append(links)
+        for interfaces in places:
             with suppress(OSError, RuntimeError):  # no network that has multicast of this kind
                 looking.append(Zeroconf(interfaces=interfaces))
                 ServiceBrowser(looking[-1], SERVICE_TYPE, found)
