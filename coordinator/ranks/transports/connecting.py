@@ -16,7 +16,8 @@ import grpc
 
 from common.errors import InputError, NodeLost, SliceMismatch
 from common.program.logs import entry
-from common.wire.rpc import channel_options, is_loopback, split_host_port
+from common.wire.addresses import grpc_address, host_port, is_loopback, split_host_port
+from common.wire.rpc import channel_options
 from common.wording import counted
 from coordinator.ranks.transports.arrivals import Arrivals
 from coordinator.ranks.transports.carriers import AUTO, FRAMES, GRPC
@@ -90,7 +91,8 @@ def connect_nodes(
         reaching = Reaching(mesh, rounds)
         for address in addresses:
             if mesh is None:
-                channel, who = grpc.insecure_channel(address, options=channel_options()), f"the node at {address}"
+                channel = grpc.insecure_channel(grpc_address(address), options=channel_options())
+                who = f"the node at {address}"
             else:
                 channel, who = mesh.channel(address), address
             channels.append(channel)
@@ -160,7 +162,7 @@ class Reaching:
         else:
             host = split_host_port(self._mesh.node(address).address)[0]
             secure = self._mesh.secured(address)
-        return connect_framed(f"{host}:{port}", name, self._arrivals, secure, is_silent)
+        return connect_framed(host_port(host, port), name, self._arrivals, secure, is_silent)
 
 
 def _is_silent(mesh: MeshAccess | None, name: str) -> Callable[[], bool]:
