@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import NodeLost, NotTrusted, ShardmeshError, TokenRefused
-from common.trust.certificates import serial_of
+from common.trust.certificates import KeyedRequest, serial_of
 from common.trust.identity import AUTHORITY_FILE, JOINING_KEY_FILE, RENEWING_KEY_FILE, Identity, load_identity
 from common.trust.join_token import JoinToken, parse_token
+from common.trust.signing import keyed_request
+from common.trust.signing_apart import RequestMaker
 from coordinator.membership.book import Book
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh, open_mesh_state
@@ -33,6 +35,16 @@ FAULTS: list[tuple[Side, str]] = [
     *((side, kind) for side in ("node", "coordinator") for kind in FILE_KINDS),
     *(("call", kind) for kind in CALL_KINDS),
 ]  # fmt: skip
+
+
+class MakerHere(RequestMaker):
+    """Makes keys in this process; that another one does is a matter of memory, and tried with real programs."""
+
+    def _start(self, kept: bytes) -> None:
+        self._kept = kept
+
+    def _wait(self) -> KeyedRequest:
+        return keyed_request(self._kept)
 
 
 class Pair:
@@ -86,6 +98,7 @@ class Pair:
         """Send so many heartbeats from the node's program, which goes on running unless it is killed."""
         if self._membership is None:
             self._membership = Membership(self.data / IDENTITY_DIRECTORY, self.data, self.coordinator.address)
+            self._membership._maker = MakerHere()
         for _ in range(count):
             self._membership.turn(Presence(listen=LISTEN))
 
