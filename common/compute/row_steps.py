@@ -25,7 +25,24 @@ def add_parts(parts: Sequence[Floats]) -> tuple[Floats, bool]:
         return _add_in_numpy(parts)
     total = np.empty(parts[0].shape, np.float32)
     addresses = (ctypes.c_void_p * len(parts))(*[address(part) for part in parts])
-    return total, not matmul.functions().shardmesh_add(addresses, len(parts), total.size, address(total))
+    return total, not matmul.functions().shardmesh_add(addresses, 0, len(parts), total.size, address(total))
+
+
+def add_parts_of_messages(
+    messages: Sequence[bytes], first_byte: int, shape: tuple[int, ...]
+) -> tuple[Floats, bool] | None:  # fmt: skip
+    """Return what `add_parts` does of float32 that lie in messages from a byte on, a multiple of four, to their end.
+
+    Returns: None: they are not of that length, or not such messages, and have to be decoded one by one.
+    """
+    if matmul.kernels.functions is None:
+        return None
+    total = np.empty(shape, np.float32)
+    length = first_byte + total.nbytes
+    if {(type(message), len(message)) for message in messages} != {(bytes, length)}:
+        return None
+    places = (ctypes.c_char_p * len(messages))(*messages)
+    return total, not matmul.functions().shardmesh_add(places, first_byte, len(messages), total.size, address(total))
 
 
 def add_and_normalize(

@@ -12,12 +12,14 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_... of <malloc.h>
+_ANYWHERE = contextlib.nullcontext()
 HEAP_BLOCK_BYTES = 1 << 20
 """Blocks from this size on get pages of their own, and so much free memory at the heap's end is given back."""
 
@@ -62,15 +64,16 @@ def wake_politely() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
-@contextlib.contextmanager
-def on_core(index: int | None) -> Iterator[None]:
+def on_core(index: int | None) -> AbstractContextManager[None]:
     """Keep this thread to one of the cores it may use, counted from 0, while the context lasts.
 
     Args: index: modulo their number; None for no such wish. Where the system has no such call, nothing changes.
     """
-    if index is None or not _is_linux():
-        yield
-        return
+    return _ANYWHERE if index is None or not _is_linux() else _on_one_core(index)
+
+
+@contextlib.contextmanager
+def _on_one_core(index: int) -> Iterator[None]:
     allowed = os.sched_getaffinity(0)
     with contextlib.suppress(OSError):  # forbidden, or taken away since we asked
         os.sched_setaffinity(0, {sorted(allowed)[index % len(allowed)]})

@@ -26,7 +26,10 @@ COMPILERS = ("cc", "gcc", "clang")
 FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread", "-D_GNU_SOURCE")
 STRICT_FLAGS = ("-Wall", "-Wextra", "-Werror")
 """What `make verify` adds."""
-PLAIN_SOURCES = ("matmul.c", "many_rows.c", "ranges.c", "tiles.c", "layers.c", "conversions.c", "workers.c")
+PLAIN_SOURCES = (
+    "matmul.c", "many_rows.c", "ranges.c", "tiles.c", "layers.c", "conversions.c", "rounding.c", "exchange.c",
+    "workers.c",
+)  # fmt: skip
 KERNEL_SOURCES = ("kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c")
 X86_KERNELS: dict[str, tuple[str, ...]] = {
     "avx512": ("-DSHARDMESH_AVX512", "-mavx512f", "-mfma"),

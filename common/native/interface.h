@@ -1,11 +1,13 @@
 /* Which functions does the library export? library.py declares the same for ctypes, and a test compares the two.
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
- * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c).
+ * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
+ * rounding.c, exchange.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
 
+#include "exchange.h"
 #include "steps.h"
 #include "tiles.h"
 
@@ -14,7 +16,8 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 6 };
+enum { ABI_VERSION = 7 };
+enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none. */
 enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED, NO_MEMORY };
@@ -30,16 +33,28 @@ EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, con
 EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part);
 EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
                                struct attention *segments, ptrdiff_t segment_count, float *part);
+EXPORT int shardmesh_run_block(const float *normed, ptrdiff_t row_count, const struct layers_model *model,
+                               const struct layer_block *block, ptrdiff_t layer,
+                               const struct sequence_rows *sequences, ptrdiff_t sequence_count, float *output);
 EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const struct layers_model *model,
                                       const struct layer_block *blocks, ptrdiff_t first_layer, ptrdiff_t layer_count,
                                       const struct sequence_rows *sequences, ptrdiff_t sequence_count,
                                       int64_t *nanoseconds, int *outcome);
 
-EXPORT int shardmesh_add(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums);
+EXPORT int shardmesh_add(const char *const *parts, ptrdiff_t first_byte, ptrdiff_t part_count, ptrdiff_t count,
+                         float *sums);
 EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
                                ptrdiff_t width, float epsilon, float *normed);
 EXPORT int shardmesh_widen(const void *from, int kind, ptrdiff_t count, float *to);
 EXPORT int shardmesh_narrow(const float *from, int kind, ptrdiff_t count, void *to);
+
+EXPORT int shardmesh_round_rows(const float *rows, ptrdiff_t row_count, ptrdiff_t width, float *scales,
+                                void *numbers);
+EXPORT int shardmesh_unround_rows(const float *scales, const void *numbers, ptrdiff_t row_count, ptrdiff_t width,
+                                  float *rows);
+
+EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds, int in_order,
+                              int64_t *sent_nanoseconds);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from common.native.build import LIBRARY, why_there_are_none
 
-ABI_VERSION = 6
+ABI_VERSION = 7
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -27,6 +27,10 @@ WEIGHT_KINDS = ("float32", "float16", "bfloat16")
 """What weights may be, numbered as in product.h."""
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 """What an FFN tile's gate may be, numbered as in steps.h."""
+NUMBERS_PER_SCALE = 64
+"""Of rows that travel in 8 bits (rounding.c)."""
+TLS_RECORD, PLAIN_FRAME = 0, 1
+"""What a peer's bytes begin with (exchange.h)."""
 ELF_HEADER = struct.Struct("<40xQ10xHH2x")
 """Of 64 bits: where the table of sections is, which linkers write last, and the size and number of its entries."""
 
@@ -104,6 +108,17 @@ class LayersModel(ctypes.Structure):
     _fields_ = (
         ("hidden_size", ctypes.c_ssize_t), ("head_size", ctypes.c_ssize_t), ("kv_head_count", ctypes.c_ssize_t),
         ("norm_epsilon", ctypes.c_float),
+    )  # fmt: skip
+
+
+class Peer(ctypes.Structure):
+    """`struct peer` of exchange.h."""
+
+    _fields_ = (
+        ("out", ctypes.c_char_p), ("out_count", ctypes.c_ssize_t), ("sent_count", ctypes.c_ssize_t),
+        ("into", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("received_count", ctypes.c_ssize_t),
+        ("came_nanoseconds", ctypes.c_longlong), ("fd", ctypes.c_int), ("framing", ctypes.c_int),
+        ("send_error", ctypes.c_int), ("receive_error", ctypes.c_int), ("has_ended", ctypes.c_int),
     )  # fmt: skip
 
 
@@ -242,17 +257,30 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_attention.argtypes = [
         address, size, ctypes.POINTER(AttentionTile), ctypes.POINTER(Attention), size, address
     ]  # fmt: skip
+    functions.shardmesh_run_block.restype = integer
+    functions.shardmesh_run_block.argtypes = [
+        address, size, ctypes.POINTER(LayersModel), ctypes.POINTER(LayerBlock), size,
+        ctypes.POINTER(SequenceRows), size, address,
+    ]  # fmt: skip
     functions.shardmesh_run_layers.restype = size
     functions.shardmesh_run_layers.argtypes = [
         address, size, ctypes.POINTER(LayersModel), ctypes.POINTER(LayerBlock), size, size,
         ctypes.POINTER(SequenceRows), size, ctypes.POINTER(ctypes.c_int64), ctypes.POINTER(integer),
     ]  # fmt: skip
     functions.shardmesh_add.restype = integer
-    functions.shardmesh_add.argtypes = [address, size, size, address]
+    functions.shardmesh_add.argtypes = [address, size, size, size, address]
     functions.shardmesh_normalize.restype = integer
     functions.shardmesh_normalize.argtypes = [address, address, address, size, size, ctypes.c_float, address]
     for convert in (functions.shardmesh_widen, functions.shardmesh_narrow):
         convert.restype = integer
         convert.argtypes = [address, integer, size, address]
+    functions.shardmesh_round_rows.restype = integer
+    functions.shardmesh_round_rows.argtypes = [address, size, size, address, address]
+    functions.shardmesh_unround_rows.restype = integer
+    functions.shardmesh_unround_rows.argtypes = [address, address, size, size, address]
+    functions.shardmesh_exchange.restype = integer
+    functions.shardmesh_exchange.argtypes = [
+        ctypes.POINTER(Peer), size, integer, integer, ctypes.POINTER(ctypes.c_int64)
+    ]  # fmt: skip
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -171,9 +171,11 @@ int is_possible(const struct attention *a) {
            a->head_size % 2 == 0 && a->head_size <= MOST_HEAD_SIZE;
 }
 
-/* sums[count] = all parts added in their order; 1 when a sum is not finite. */
-EXPORT int shardmesh_add(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums) {
-    return chosen->add(parts, part_count, count, sums);
+/* sums[count] = all parts added in their order, each from `first_byte` of its message on, a multiple of four; 1 when a sum
+ * is not finite. */
+EXPORT int shardmesh_add(const char *const *parts, ptrdiff_t first_byte, ptrdiff_t part_count, ptrdiff_t count,
+                         float *sums) {
+    return chosen->add(parts, first_byte, part_count, count, sums);
 }
 
 /* hidden[row_count, width] += addend, unless that is NULL; normed = its rows by their root mean square, times weight. */

@@ -74,15 +74,23 @@ void VARIANT(gate_rows)(const float *both, ptrdiff_t row_count, ptrdiff_t column
     else gate_all(both, row_count, columns, GELU_TANH, gated);
 }
 
-int VARIANT(add_parts)(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums) {
+/* Return a part's numbers from one on, wherever the messages around them have put them. */
+ALWAYS_INLINE const float *part_from(const char *part, ptrdiff_t first_byte, ptrdiff_t number) {
+    return (const float *)(const void *)(part + first_byte) + number;
+}
+
+int VARIANT(add_parts)(const char *const *parts, ptrdiff_t first_byte, ptrdiff_t part_count, ptrdiff_t count,
+                       float *sums) {
     enum { NUMBERS_AT_ONCE = 2048 }; /* so many sums stay in the innermost cache while parts are added to them */
     int is_infinite = 0;
     for (ptrdiff_t first = 0; first < count; first += NUMBERS_AT_ONCE) {
         const ptrdiff_t size = count - first < NUMBERS_AT_ONCE ? count - first : NUMBERS_AT_ONCE;
         float *own = sums + first;
-        memcpy(own, parts[0] + first, (size_t)size * sizeof *own);
-        for (ptrdiff_t part = 1; part < part_count; part++)
-            for (ptrdiff_t i = 0; i < size; i++) own[i] += parts[part][first + i];
+        memcpy(own, part_from(parts[0], first_byte, first), (size_t)size * sizeof *own);
+        for (ptrdiff_t part = 1; part < part_count; part++) {
+            const float *added = part_from(parts[part], first_byte, first);
+            for (ptrdiff_t i = 0; i < size; i++) own[i] += added[i];
+        }
         for (ptrdiff_t i = 0; i < size; i++) {
             uint32_t bits;
             memcpy(&bits, own + i, sizeof bits);

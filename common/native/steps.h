@@ -51,7 +51,8 @@ typedef void attend_block(const struct attention *attention, ptrdiff_t kv_head, 
 typedef void gate_rows(const float *both, ptrdiff_t row_count, ptrdiff_t columns, enum activation activation,
                        float *gated);
 /* sums = parts[0] + parts[1] + ..., in that order; nonzero when a sum is not finite. */
-typedef int add_parts(const float *const *parts, ptrdiff_t part_count, ptrdiff_t count, float *sums);
+typedef int add_parts(const char *const *parts, ptrdiff_t first_byte, ptrdiff_t part_count, ptrdiff_t count,
+                      float *sums);
 /* hidden += addend (NULL: nothing); normed = hidden / root mean square of its row * weight */
 typedef void normalize_rows(float *hidden, const float *addend, const float *weight, ptrdiff_t row_count,
                             ptrdiff_t width, float epsilon, float *normed);

@@ -65,10 +65,21 @@ class TlsConnection:
         """The peer's certificate in DER; empty without one."""
         return self._tls.getpeercert(binary_form=True) or b""
 
-    def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
+    def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
-        self._tls.write(b"".join(parts))  # one record for a short message, and one call
+        self._tls.write(framed)
         return self._out.read()
+
+    def opened(self, received: memoryview) -> bytes:
+        """Return what the peer has sent in bytes that somebody else took off the socket; `recv_into` gives the rest.
+
+        Raises: ssl.SSLError: it is not the peer's.
+        """
+        self._in.write(received)
+        try:
+            return self._tls.read(len(received))
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):  # not a whole record; `recv_into` finds an end itself
+            return b""
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of it. Raises: OSError."""

@@ -10,6 +10,7 @@ Does not cover: products with stored weights, which need no copy of them (common
 from __future__ import annotations
 
 import ctypes
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -28,13 +29,16 @@ NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
 }
 """By the names of plans and manifests; in files, on links and in memory little-endian."""
 STORED_NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
+_FLOAT32 = NUMPY_DTYPES["float32"]
 _QUIET_BIT = np.uint16(0x40)
 
 
 def widened(stored: Stored) -> Floats:
     """Return stored weights as float32; float32 itself is returned as it is."""
+    if stored.dtype == _FLOAT32:
+        return cast("Floats", stored)
     functions = _functions()
-    if stored.dtype != np.float32 and functions is not None and stored.flags.c_contiguous:
+    if functions is not None and stored.flags.c_contiguous:
         made = np.empty(stored.shape, np.float32)
         kind = WEIGHT_KINDS.index(STORED_NAMES[stored.dtype])
         outcome = functions.shardmesh_widen(address(stored), kind, stored.size, address(made))
@@ -43,15 +47,16 @@ def widened(stored: Stored) -> Floats:
     if stored.dtype == np.uint16:
         bits: npt.NDArray[np.uint32] = stored.astype(np.uint32) << np.uint32(16)
         return bits.view(np.float32)
-    floats: Floats = stored.astype(np.float32, copy=False)
-    return floats
+    return stored.astype(np.float32)
 
 
 def narrowed(values: Floats, dtype: str) -> Stored:
     """Return float32 numbers as a dtype of NUMPY_DTYPES: the nearest, ties to even; too large ones become infinity."""
+    is_float32 = values.dtype == _FLOAT32
+    if is_float32 and dtype == "float32":  # each block of a token asks: numpy's astype is fifteen times this
+        return values
     functions = _functions()
-    is_plain = values.dtype == np.float32 and values.flags.c_contiguous
-    if dtype != "float32" and functions is not None and is_plain:
+    if dtype != "float32" and functions is not None and is_float32 and values.flags.c_contiguous:
         made: Stored = np.empty(values.shape, NUMPY_DTYPES[dtype])
         kind = WEIGHT_KINDS.index(dtype)
         outcome = functions.shardmesh_narrow(address(values), kind, values.size, address(made))

@@ -20,12 +20,12 @@ class RanksIdentity:
     plan: Plan
     dtype: str
 
-    def taking_part(self) -> dict[str, list[int]]:
+    def taking_part(self) -> dict[str, tuple[int, ...]]:
         """Return, by kind of block, the ranks that hold some of it."""
         shares = self.plan.shares
         return {
-            ATTENTION: [rank for rank, share in enumerate(shares) if share.query_head_count],
-            FFN: [rank for rank, share in enumerate(shares) if share.ffn_column_count],
+            ATTENTION: tuple(rank for rank, share in enumerate(shares) if share.query_head_count),
+            FFN: tuple(rank for rank, share in enumerate(shares) if share.ffn_column_count),
         }
 
     def describe(self, rank: int, opening: shard_pb2.OpenSession) -> None:

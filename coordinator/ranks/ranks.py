@@ -8,7 +8,7 @@ after another (layer_pass.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Hashable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from common.compute.residual import Residual
@@ -20,6 +20,7 @@ from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.path_watch import PathWatch
+from coordinator.ranks.rank_sessions import RankSessions
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
@@ -27,11 +28,11 @@ from coordinator.ranks.round_messages import RoundMessages
 from coordinator.ranks.round_metrics import RoundMetrics
 from coordinator.ranks.round_record import PastRound, PastRounds, Result, RoundRecord, RoundTimes, parts_of
 from coordinator.ranks.round_series import RoundSeries
-from coordinator.ranks.round_tensors import partials_of, result_of
+from coordinator.ranks.round_tensors import partials_of, result_of, sum_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.spoiled import not_finite, refusals
 from coordinator.ranks.sweep import Summed, Sweep
-from coordinator.ranks.transports.transport import Arrived, ShardClient, answer_to, whole_response
+from coordinator.ranks.transports.transport import ShardClient, whole_response
 from protos.shardmesh.v1 import shard_pb2
 
 Fill = Callable[[shard_pb2.RoundsRequest], None]
@@ -65,6 +66,7 @@ class Ranks:
         self.node_names = self.node_names or [f"node{rank}" for rank in range(len(self.clients))]
         names, noted = [client.name for client in self.clients], self.series.slow_noted(self.node_names)
         self._slowness = SlowNodeWatch(names, self.told, noted)
+        self._sessions = RankSessions(self.clients, self.node_names, self.series, self._slowness, self._past)
         metrics = RoundMetrics(self.series, self.node_names)
         self.path = PathWatch(self.node_names, self.series.path)
         self.observers[:0] = [
@@ -95,7 +97,7 @@ class Ranks:
         request.change_sequences.closed.extend(sequence_ids)
         message = request.SerializeToString()
         for rank in range(len(self.clients)):
-            self._submit(rank, message)
+            self._sessions.submit(rank, message)
 
     def settle(self, rank: int | None = None) -> None:
         """Wait until every rank, or one, has heard of all that was forgotten. Raises: NodeError."""
@@ -118,19 +120,22 @@ class Ranks:
         in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
         sent_bytes: dict[int, int] = {}
         tells_waits = self.path.is_looking
+        of_a_kind = kind_of_round(kind, rows.shape[0])
+        sent = started
         for ranks, message in self._messages.of_block(kind, layer, sweep, rows, self._call_id, tells_waits=tells_waits):
-            for rank in ranks:
-                self.clients[rank].round_limit_seconds = limit_seconds
-                self._submit(rank, message)
-                sent_bytes[rank] = len(message)
-        sent = time.perf_counter()
+            sent_bytes.update(dict.fromkeys(ranks, len(message)))
+            is_all = len(ranks) == len(taking_part)
+            sent = self._sessions.ask(ranks, message, of_a_kind, limit_seconds, is_all=is_all)
         self._past.pass_on_late(sent)
-        answers = self._collect(taking_part, kind_of_round(kind, rows.shape[0]), "block_result")
+        answers = self._sessions.collect(taking_part, self._call_id, "block_result", of_a_kind)
         results = [result_of(answer) for answer in answers]
-        partials = partials_of(
-            taking_part, answers, rows.shape, in_memory, self._memory, self.wire, self._refused
-        )  # fmt: skip
-        total, is_finite = reduce_and_check(partials)
+        partials: Sequence[Floats] = ()
+        summed = None if in_memory else sum_of(answers, rows.shape, self.wire)
+        if summed is None or not summed[1]:
+            partials = partials_of(
+                taking_part, answers, rows.shape, in_memory, self._memory, self.wire, self._refused
+            )  # fmt: skip
+        total, is_finite = summed or reduce_and_check(partials)
         spoiled: dict[int, ShardmeshError] = {}
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
@@ -167,13 +172,15 @@ class Ranks:
             layers.changes.CopyFrom(sweep.changes)
         encode_tensor(hidden, layers.input)
         message = request.SerializeToString()
-        self._submit(0, message)
+        self._sessions.submit(0, message)
         sent = time.perf_counter()
         self._past.pass_on_late(sent)
-        answers = self._collect([0], kind_of_round(LAYERS, hidden.shape[0]), "layers_result")
+        answers = self._sessions.collect([0], self._call_id, "layers_result", kind_of_round(LAYERS, hidden.shape[0]))
         result = whole_response(answers[0]).layers_result
         if not 1 <= result.layer_count <= left:
-            raise self._counted(0, NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers"))
+            raise self._sessions.counted(
+                0, NodeFault(f"{self.clients[0].name} answered {result.layer_count} of {left} layers")
+            )
         try:
             output = widened(decode_tensor(result.output, shape=hidden.shape))
         except ShapeError as error:
@@ -208,8 +215,10 @@ class Ranks:
             self.identity.describe(rank, request.open_session)
             request.open_session.wire_dtype = wire_number(self.wire)
             files = self._memory.offer(rank, request.open_session)
-            self._submit(rank, request.SerializeToString(), files)
-        answers = self._collect(range(len(self.clients)), "session_opened", "session_opened")
+            self._sessions.submit(rank, request.SerializeToString(), files)
+        answers = self._sessions.collect(
+            range(len(self.clients)), self._call_id, "session_opened", "session_opened"
+        )  # fmt: skip
         all_opened = [whole_response(answer).session_opened for answer in answers]
         for rank, opened in enumerate(all_opened):
             self._memory.opened(rank, opened)
@@ -229,32 +238,8 @@ class Ranks:
         fill(request)
         message = request.SerializeToString()
         for one in ranks:
-            self._submit(one, message)
-        self._collect(ranks, expected, expected)
-
-    def _submit(self, rank: int, message: bytes, files: Sequence[int] = ()) -> None:
-        try:
-            self.clients[rank].submit(message, files)
-        except ShardmeshError as error:
-            raise self._counted(rank, error) from error.__cause__
-
-    def _collect(self, ranks: Sequence[int], of_a_kind: Hashable, expected: str) -> list[Arrived]:
-        """Return each rank's answer to the call under way, by rank; each says when it came.
-
-        Raises: NodeError and what a node reports.
-        """
-        found = []
-        since = time.perf_counter()
-        for rank in ranks:
-            self._slowness.waiting_for(rank, of_a_kind, since)
-            try:
-                arrived = answer_to(self.clients[rank], self._call_id, expected)
-            except ShardmeshError as error:
-                raise self._counted(rank, error) from error.__cause__
-            since = max(since, arrived.at)  # it may have been here long before its turn
-            found.append(arrived)
-        self._slowness.idle()
-        return found
+            self._sessions.submit(one, message)
+        self._sessions.collect(ranks, self._call_id, expected, expected)
 
     def _spoiled(
         self, sweep: Sweep, ranks: Sequence[int], results: Sequence[Result], total: Floats,
@@ -267,9 +252,9 @@ class Ranks:
         names = [client.name for client in self.clients]
         try:
             refused = dict(zip(ranks, (result.refused for result in results), strict=True))
-            found = refusals(sweep, refused, names, self._blame)
+            found = refusals(sweep, refused, names, self._sessions.blame)
             if partials:
-                found = {**not_finite(sweep, total, ranks, partials, names, where, self._blame), **found}
+                found = {**not_finite(sweep, total, ranks, partials, names, where, self._sessions.blame), **found}
         except NodeFault:
             self._past.pass_on()
             self._slowness.idle()
@@ -281,14 +266,6 @@ class Ranks:
         self._past.pass_on()
 
     def _refused(self, rank: int, error: ShapeError) -> ShardmeshError:
-        return self._counted(rank, NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}"))
-
-    def _counted(self, rank: int, error: ShardmeshError) -> ShardmeshError:
-        """Count a failure of a node and return it, to be raised."""
-        self._past.pass_on()
-        self._slowness.idle()
-        self._blame(rank, error)
-        return error
-
-    def _blame(self, rank: int | None, error: ShardmeshError) -> None:
-        self.series.failed("" if rank is None else self.node_names[rank], error)
+        return self._sessions.counted(
+            rank, NodeFault(f"{self.clients[rank].name} answered with no such tensor: {error}")
+        )

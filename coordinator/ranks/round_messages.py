@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from common.weights.slice_format import ATTENTION, FFN
-from common.weights.stored_numbers import Floats, narrowed
+from common.weights.stored_numbers import Floats
 from common.wire.packed_round import NextBlock, pack_next
-from common.wire.tensor_codec import encode_in_memory, encode_tensor
+from common.wire.row_codec import encode_rows, row_bytes
+from common.wire.tensor_codec import encode_in_memory
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.sweep import Sweep
 from protos.shardmesh.v1 import shard_pb2
@@ -23,7 +24,7 @@ _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_F
 class _Lane(NamedTuple):
     """Ranks that get the same message."""
 
-    ranks: Sequence[int]
+    ranks: tuple[int, ...]
     in_memory: bool
     is_packed: bool
 
@@ -48,7 +49,7 @@ class RoundMessages:
 
     def of_block(
         self, kind: str, layer: int, sweep: Sweep, rows: Floats, call_id: int, *, tells_waits: bool
-    ) -> Iterator[tuple[Sequence[int], bytes]]:  # fmt: skip
+    ) -> Iterator[tuple[tuple[int, ...], bytes]]:  # fmt: skip
         """Yield ranks and the message for them, each to be sent before the next is made: ranks that see memory first.
 
         Args: rows: the block's normed input, float32 [row_count, hidden_size].
@@ -59,7 +60,7 @@ class RoundMessages:
             if is_told and is_packed:
                 head = pack_next(NextBlock(call_id, sweep.sweep_id, kind, layer, in_memory, tells_waits))
                 if not in_memory:
-                    yield ranks, head + narrowed(rows, self._wire).tobytes()
+                    yield ranks, head + row_bytes(rows, self._wire)
                     continue
                 if place is not None and rows is not place:
                     place[...] = rows
@@ -69,7 +70,7 @@ class RoundMessages:
                 if in_memory and place is not None:
                     encode_in_memory(rows, request.run_block.input, place)
                 else:
-                    encode_tensor(narrowed(rows, self._wire), request.run_block.input)
+                    encode_rows(rows, self._wire, request.run_block.input)
                 yield ranks, request.SerializeToString()
 
     def _whole(
@@ -89,7 +90,7 @@ class RoundMessages:
 def _lanes(ranks: Sequence[int], packed: Collection[int], seeing: Collection[int]) -> list[_Lane]:
     """Return who gets which message, those who see memory first. Args: seeing: ranks for which inputs lie there."""
     lanes = [
-        _Lane([rank for rank in ranks if (rank in seeing) is in_memory and (rank in packed) is is_packed],
+        _Lane(tuple(rank for rank in ranks if (rank in seeing) is in_memory and (rank in packed) is is_packed),
               in_memory, is_packed)
         for in_memory in (True, False) for is_packed in (True, False)
     ]  # fmt: skip

@@ -13,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from common.compute import matmul
 from common.compute.matmul import kernels, multiply
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, narrowed
+from tests.bench.products import BLAS, OURS, PROMPT_ROWS, seconds_of
 from tests.bench.report import Bar, Result, Settings, Table
 
 THREAD_COUNTS = (1, 2)
@@ -28,7 +28,6 @@ DEPTH = 1536
 WIDTH_STEP = 32
 """Widths of models are multiples of a head's or of more; others cost up to a tenth more where vectors cross lines."""
 PLAIN_SUM = "plain sum"
-PROMPT_ROWS = 512
 LEAST_OF_BLAS = 0.9
 """Of numpy's OpenBLAS, over float32 weights: its sums depend on how a prompt is cut, ours do not."""
 LEAST_OF_SUM = 0.7
@@ -58,7 +57,7 @@ def measure(settings: Settings) -> Result:
                 rows_of_table.append(row)
                 result.bars += bars
                 result.numbers[f"{name}, {thread_count} threads"] = numbers
-                result.bars.append(_beside_blas(name, thread_count, matrices[0], settings.rounds))
+                result.bars.append(_beside_blas(name, thread_count, settings.rounds))
     finally:
         matmul.set_thread_count(1)
     header = ("weights", "threads", "sum GB/s", "1 row GB/s", "1 row : sum", *(f"{n} rows : 1" for n in ROW_COUNTS[1:]))
@@ -67,20 +66,14 @@ def measure(settings: Settings) -> Result:
     return result
 
 
-def _beside_blas(name: str, thread_count: int, matrix: Stored, round_count: int) -> Bar:
+def _beside_blas(name: str, thread_count: int, round_count: int) -> Bar:
     """Return how fast a prompt's rows are multiplied, beside numpy with float32 weights and as many threads."""
-    rows, plain = _noise(PROMPT_ROWS, DEPTH), _noise(*matrix.shape)
-    ratios = []
-    with threadpool_limits(thread_count, user_api="blas"):
-        for _ in range(1 + round_count * ROUNDS_PER_SETTING):
-            started = time.perf_counter()
-            multiply(rows, matrix)
-            between = time.perf_counter()
-            np.dot(rows, plain)
-            ratios.append((time.perf_counter() - between) / (between - started))
+    ratios = [
+        seconds_of(BLAS, name, thread_count) / seconds_of(OURS, name, thread_count) for _ in range(round_count)
+    ]  # fmt: skip
     where = f"{name}, {thread_count} thread{'s' if thread_count > 1 else ''}"
-    return Bar(name=f"{PROMPT_ROWS} rows beside numpy's BLAS ({where})", measured=statistics.median(ratios[1:]),
-               needed=LEAST_OF_BLAS, unit="x")  # fmt: skip
+    return Bar(name=f"{PROMPT_ROWS} rows beside numpy's BLAS ({where}; {min(ratios):.2f} to {max(ratios):.2f})",
+               measured=statistics.median(ratios), needed=LEAST_OF_BLAS, unit="x")  # fmt: skip
 
 
 def _noise(*shape: int) -> Floats:

@@ -114,7 +114,7 @@ def test_a_message_that_is_too_long_or_cut_short_ends_its_session_in_words(
     """Nothing is allocated for what is only announced."""
     client = node.framed()
     ask(client, open_session(1, sliced.identity))
-    client._plain.sendall(client._link.sealed([struct.pack("<I", MAX_MESSAGE_BYTES + 1)]))
+    client._plain.sendall(client._link.sealed(struct.pack("<I", MAX_MESSAGE_BYTES + 1)))
     with pytest.raises(ProtocolError, match=r"announced; at most"):
         refused(client, b"\x08\x02")
 

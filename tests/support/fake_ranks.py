@@ -44,6 +44,7 @@ class FakeClient:
     """One rank, and the session with it: see ShardClient."""
 
     passes_files = takes_packed = False
+    together = None
 
     def __init__(self, rank: int, identity: RanksIdentity, kv_budget_bytes: int) -> None:
         self.name, self.round_limit_seconds = f"node {rank}", ROUND_LIMIT_SECONDS

@@ -115,12 +115,13 @@ class KernelCalls:
         """Sums of parts and norms; now and then with a number that is none, whose sum is told."""
         for number in range(count):
             row_count, width, part_count = self.one_of(1, 2, 7, 40), self.one_of(*WIDTHS), self.one_of(1, 2, 5)
-            parts = [self.noise(row_count * width) for _ in range(part_count)]
+            heads = self.one_of(0, 1, 18)  # numbers before the part's own, as in messages
+            parts = [self.noise(heads + row_count * width) for _ in range(part_count)]
             if number % 4 == 0:
-                parts[-1][self.one_of(0, row_count * width - 1)] = NOT_NUMBERS[number // 4 % 4]
+                parts[-1][heads + self.one_of(0, row_count * width - 1)] = NOT_NUMBERS[number // 4 % 4]
             addresses = self.calls.put(in_a_row([self.calls.put(part) for part in parts]))
-            self.calls.call("add", addresses, part_count, row_count * width, self.empty(row_count * width))
-            hidden, addend = self.calls.put(self.noise(row_count, width)), self.calls.put(parts[-1])
+            self.calls.call("add", addresses, 4 * heads, part_count, row_count * width, self.empty(row_count * width))
+            hidden, addend = self.calls.put(self.noise(row_count, width)), self.calls.put(parts[-1][heads:])
             self.calls.call(
                 "normalize", hidden, addend if number % 2 else None, self.vector(width), row_count, width, EPSILON,
                 self.empty(row_count, width),
@@ -197,14 +198,17 @@ class KernelCalls:
             )  # fmt: skip
 
     def conversions(self, count: int) -> None:
-        """Widened, narrowed; numbers of every size, tails of vectors."""
+        """Widened, narrowed, rounded to 8 bits; numbers of every size, tails of vectors."""
         for _ in range(count):
             size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
             patterns = self.calls.put(self._random.integers(0, 2**32, size, dtype=np.uint32))
-            item_bytes = (4, 2, 2)[kind]
             self.use_threads()
             self.calls.call("widen", patterns, kind, size, self.empty(size))
-            self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * item_bytes)))
+            self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * (4, 2, 2)[kind])))
+            if size:
+                scales, numbers = self.empty(size), self.calls.put(bytes(size))
+                self.calls.call("round_rows", patterns, 1, size, scales, numbers)
+                self.calls.call("unround_rows", scales, numbers, 1, size, self.empty(size))
 
     def layers(self, *, is_cached: bool, has_all: bool) -> None:
         """Two layers of a model whose blocks have several tiles, for rows of two sequences."""

@@ -99,12 +99,15 @@ static double call(const char *name, const struct argument *arguments, char *con
         return (double)shardmesh_run_layers(A(0, float *), N(1), A(2, struct layers_model *),
                                             A(3, struct layer_block *), N(4), N(5), A(6, struct sequence_rows *), N(7),
                                             A(8, int64_t *), A(9, int *));
-    if (!strcmp(name, "add")) return shardmesh_add(A(0, const float **), N(1), N(2), A(3, float *));
+    if (!strcmp(name, "add")) return shardmesh_add(A(0, const char **), N(1), N(2), N(3), A(4, float *));
     if (!strcmp(name, "normalize"))
         return shardmesh_normalize(A(0, float *), A(1, float *), A(2, float *), N(3), N(4),
                                    (float)arguments[5].fraction, A(6, float *));
     if (!strcmp(name, "widen")) return shardmesh_widen(address[0], I(1), N(2), A(3, float *));
     if (!strcmp(name, "narrow")) return shardmesh_narrow(A(0, float *), I(1), N(2), address[3]);
+    if (!strcmp(name, "round_rows")) return shardmesh_round_rows(A(0, float *), N(1), N(2), A(3, float *), address[4]);
+    if (!strcmp(name, "unround_rows"))
+        return shardmesh_unround_rows(A(0, float *), address[1], N(2), N(3), A(4, float *));
     if (!strcmp(name, "sum")) return shardmesh_sum(A(0, float *), N(1));
     stop("there is no such function");
     return 0;

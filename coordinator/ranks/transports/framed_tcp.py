@@ -7,6 +7,7 @@ Does not cover: what is in the messages (framed.py), whose turn it is (arrivals.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 import struct
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from common.errors import NodeLost, NodeTimeout, NotTrusted, ShardmeshError
+from common.native.library import PLAIN_FRAME, TLS_RECORD, Peer
 from common.wire.framing import Stream, limit_silence
 from common.wire.rpc import split_host_port
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
@@ -69,8 +71,14 @@ class Link(Stream, Protocol):
     def is_holding(self) -> bool:
         """Whether something lies here that the socket will not tell of."""
 
-    def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
+    def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
+
+    def opened(self, received: memoryview) -> bytes:
+        """Return what the peer has sent in bytes that somebody else took off the socket; `recv_into` gives the rest.
+
+        Raises: OSError.
+        """
 
 
 class PlainLink:
@@ -82,15 +90,19 @@ class PlainLink:
         self.sendall, self.sendmsg, self.recv_into = plain.sendall, plain.sendmsg, plain.recv_into
         self.shutdown, self.close = plain.shutdown, plain.close
 
-    def sealed(self, parts: Sequence[bytes | memoryview]) -> bytes:
+    def sealed(self, framed: bytes) -> bytes:
         """See Link."""
-        return b"".join(parts)
+        return framed
+
+    def opened(self, received: memoryview) -> bytes:
+        """See Link."""
+        return bytes(received)
 
 
 class FramedTcpClient(FramedSession):
     """See ShardClient."""
 
-    passes_files = False
+    passes_files = is_on_this_host = False
 
     def __init__(
         self, plain: socket.socket, link: Link, name: str, arrivals: Arrivals, *,
@@ -100,6 +112,7 @@ class FramedTcpClient(FramedSession):
         """Args: link: `plain`, with TLS or without; is_silent: whether the node is heard no more by other ways."""
         super().__init__(link, name, silence_seconds, round_limit_seconds)
         self._plain, self._link, self._arrivals, self._is_silent = plain, link, arrivals, is_silent
+        self.framing = PLAIN_FRAME if isinstance(link, PlainLink) else TLS_RECORD
         self._inbox: deque[Arrived | ShardmeshError] = deque()
         self._unsent: deque[memoryview] = deque()
         self._heard_at = self._asked_at = time.monotonic()
@@ -121,7 +134,7 @@ class FramedTcpClient(FramedSession):
         if not self._owed:
             self._heard_at = self._asked_at = time.monotonic()
         self._owed += 1
-        self._unsent.append(memoryview(self._link.sealed([_LENGTH.pack(len(message)), message])))
+        self._unsent.append(memoryview(self._link.sealed(_LENGTH.pack(len(message)) + message)))
         if len(self._unsent) > 1:  # what waits for room goes first
             return
         try:
@@ -130,6 +143,34 @@ class FramedTcpClient(FramedSession):
             self._unsent.clear()
             raise self._ended() or self.last_words() or self._lost(error) from error
         if not is_sent:
+            self._arrivals.needs_room(self, needs=True)
+
+    @property
+    def together(self) -> FramedTcpClient:
+        """See ShardClient."""
+        return self
+
+    @property
+    def is_quiet(self) -> bool:
+        """See exchange.Exchanged."""
+        return not (self._unsent or self._inbox or self._reader.is_holding or self._link.is_holding)
+
+    def sealed(self, framed: bytes) -> bytes:
+        """See exchange.Exchanged."""
+        return self._link.sealed(framed)
+
+    def exchanged(self, peer: Peer, sealed: bytes, received: memoryview) -> None:
+        """See exchange.Exchanged."""
+        if not self._owed:
+            self._heard_at = self._asked_at = time.monotonic()
+        self._owed += 1
+        if received:
+            self._take_received(received, peer.came_nanoseconds / 1e9 or time.perf_counter())
+        if number := peer.send_error or peer.receive_error:
+            if not self._ended():
+                self._fail(self.last_words() or self._lost(OSError(number, os.strerror(number))))
+        elif peer.sent_count < len(sealed):
+            self._unsent.append(memoryview(sealed)[peer.sent_count :])
             self._arrivals.needs_room(self, needs=True)
 
     def collect(self) -> Arrived:
@@ -156,6 +197,23 @@ class FramedTcpClient(FramedSession):
                     return
         except ShardmeshError as error:
             self._fail(error)
+
+    def _take_received(self, received: memoryview, now: float) -> None:
+        """Take what came in an exchange: one whole answer, nearly always."""
+        try:
+            message = self._reader.put(self._link.opened(received))
+            if message is not None:
+                self._heard_at = time.monotonic()
+                arrived = self.arrived(message, 0.0, now)
+                if self.answered(arrived):
+                    self._inbox.append(arrived)
+        except OSError as error:
+            self._fail(self._lost(error))
+        except ShardmeshError as error:
+            self._fail(error)
+        else:
+            if self._reader.is_holding or self._link.is_holding:
+                self.take(now)
 
     def flush(self) -> bool:
         """See arrivals.Waiting."""

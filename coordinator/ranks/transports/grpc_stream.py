@@ -31,6 +31,7 @@ class GrpcShardClient:
     """See ShardClient."""
 
     passes_files = takes_packed = False
+    together = None
 
     def __init__(
         self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS,

@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from common.errors import NodeFault
 from common.wire.packed_round import BlockDone
+from coordinator.ranks.transports.exchange import Exchanged
 from protos.shardmesh.v1 import shard_pb2
 
 SILENCE_SECONDS = 4.0
@@ -45,6 +46,10 @@ class ShardClient(Protocol):
 
     takes_packed: bool
     """Whether messages may be packed rounds (common/wire/packed_round.py), where the node understands them."""
+
+    @property
+    def together(self) -> Exchanged | None:
+        """The session, where it can be asked together with others (exchange.py)."""
 
     def submit(self, message: bytes, files: Sequence[int] = ()) -> None:
         """Send one request, a serialized RoundsRequest or a packed round, without waiting for its response.
