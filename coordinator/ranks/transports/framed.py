@@ -18,6 +18,7 @@ from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, Shard
 from common.wire.framing import FrameReader, Stream, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.packed_round import is_packed, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
+from coordinator.ranks.transports.carriers import DIRECT, Carrier
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2
 
@@ -108,6 +109,7 @@ class DirectShardClient(FramedSession):
     """A node of this host, over its Unix socket. See ShardClient."""
 
     passes_files = True
+    carrier = Carrier(DIRECT)
     together = None
 
     def __init__(
