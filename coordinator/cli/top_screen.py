@@ -39,7 +39,7 @@ REQUESTS = {
     "age": Column("age", is_number=True),
 }  # fmt: skip
 LEAVE_FIRST = ("kv", "serves", "window", "over", "round")
-"""Columns of nodes that go where there is no room, in this order."""
+"""Columns of nodes that go where there is no room, in this order; `over` before all where it complains of nothing."""
 OVER = {"direct": "socket", "frames": "frames", "grpc": "gRPC"}
 REQUESTS_LEAVE_FIRST = ("model", "age")
 
@@ -137,7 +137,8 @@ def _node_lines(console: Console, nodes: Sequence[Mapping[str, Any]]) -> list[Te
         return [[_cell(name, node, bar, most_name) for name in names] for node in nodes]
 
     names = list(NODES)
-    for gone in ("", *LEAVE_FIRST):
+    first = () if any(node["frames_failed"] for node in nodes) else ("over",)
+    for gone in ("", *first, *LEAVE_FIRST):
         names = [name for name in names if name != gone]
         columns = [NODES[name] for name in names]
         room = console.width - _width(columns, rows(names, LEAST_BAR, MOST_NAME))

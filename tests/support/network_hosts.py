@@ -20,7 +20,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -92,6 +92,18 @@ class NetworkHosts:
                 return socket.create_connection(("127.0.0.1", port), limit_seconds)
             finally:
                 _enter(own.fileno())
+
+    @contextlib.contextmanager
+    def taken(self, name: str, port: int) -> Iterator[None]:
+        """Have somebody listen on a host's port. Raises: OSError: somebody does."""
+        with open("/proc/thread-self/ns/net") as own:
+            enter_network(self.network(name))
+            try:
+                listener = socket.create_server(("", port))
+            finally:
+                _enter(own.fileno())
+        with listener:
+            yield
 
     def add_address(self, name: str, address: str) -> None:
         """Give a host one more address, such as 10.78.0.1/24."""
