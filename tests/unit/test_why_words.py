@@ -82,7 +82,7 @@ def test_a_node_that_bounds_over_grpc_is_told_what_is_in_the_way() -> None:
     said = sentences(found(bound=link, rounds=over, advice=ADVICE[:1]))
     assert said.startswith(
         "kitchen's link: 86 % of each token's 0.65 s, 1.5 tokens/s. Rounds to kitchen go over gRPC, since its port for "
-        "rounds (50061) is not reached: let it through its firewall, or give its shardnode another --rounds-port. 1.2 GB"
+        "rounds (50061) is not reached: let it through its firewall, or give its shardnode another --rounds-port. 1.2"
     )
     assert "attic" not in said
     assert "has no port for rounds: give" in sentences(found(bound=link, rounds=[rounds("kitchen")]))
