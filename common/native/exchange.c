@@ -71,12 +71,44 @@ static int is_over(const struct peer *peer) {
     return peer->came_nanoseconds || peer->has_ended || peer->receive_error || peer->send_error;
 }
 
-/* Send each peer's bytes, then wait until a record or frame of each is whole, or `limit_milliseconds` have passed, or a
- * signal has come. Where a peer has not taken all its bytes, nobody is waited for. */
-EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds,
-                              int64_t *sent_nanoseconds) {
+/* Wait for whoever answers first, as long as `until`: each answer's instant is its own. */
+static void receive_from_any(struct peer *peers, ptrdiff_t count, int64_t until) {
     struct pollfd polled[MOST_PEERS];
-    int left = 0, is_all_sent = 1;
+    ptrdiff_t left = 0;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        polled[i] = (struct pollfd){.fd = is_over(peers + i) ? -1 : peers[i].fd, .events = POLLIN};
+        left += polled[i].fd >= 0;
+    }
+    while (left) {
+        const int64_t rest = until - now();
+        if (rest <= 0 || poll(polled, (nfds_t)count, (int)(rest / 1000000) + 1) < 0) return;
+        for (ptrdiff_t i = 0; i < count; i++) {
+            if (polled[i].fd < 0 || !polled[i].revents) continue;
+            receive_from(peers + i);
+            if (is_over(peers + i)) {
+                polled[i].fd = -1;
+                left--;
+            }
+        }
+    }
+}
+
+/* Wait for one peer after another: the rest have mostly answered meanwhile, and were woken by nobody. */
+static void receive_in_order(struct peer *peers, ptrdiff_t count, int64_t until) {
+    for (struct peer *peer = peers; peer < peers + count; peer++)
+        for (receive_from(peer); !is_over(peer); receive_from(peer)) {
+            struct pollfd polled = {.fd = peer->fd, .events = POLLIN};
+            const int64_t rest = until - now();
+            if (rest <= 0 || poll(&polled, 1, (int)(rest / 1000000) + 1) < 0) return;
+        }
+}
+
+/* Send each peer's bytes, then wait until a record or frame of each is whole, or `limit_milliseconds` have passed, or a
+ * signal has come. Where a peer has not taken all its bytes, nobody is waited for. `in_order`: peers share this machine's
+ * cores, and say themselves when they were done. */
+EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds, int in_order,
+                              int64_t *sent_nanoseconds) {
+    int is_all_sent = 1;
     if (count < 1 || count > MOST_PEERS) return REFUSED;
     for (ptrdiff_t i = 0; i < count; i++) {
         struct peer *peer = peers + i;
@@ -88,22 +120,10 @@ EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_mil
     for (ptrdiff_t i = 0; i < count; i++) {
         send_to(peers + i);
         is_all_sent &= peers[i].sent_count == peers[i].out_count;
-        polled[i] = (struct pollfd){.fd = is_over(peers + i) ? -1 : peers[i].fd, .events = POLLIN};
-        left += polled[i].fd >= 0;
     }
     *sent_nanoseconds = now();
-    const int64_t until = *sent_nanoseconds + (int64_t)limit_milliseconds * 1000000;
-    while (is_all_sent && left) {
-        const int64_t rest = until - now();
-        if (rest <= 0 || poll(polled, (nfds_t)count, (int)(rest / 1000000) + 1) < 0) break;
-        for (ptrdiff_t i = 0; i < count; i++) {
-            if (polled[i].fd < 0 || !polled[i].revents) continue;
-            receive_from(peers + i);
-            if (is_over(peers + i)) {
-                polled[i].fd = -1;
-                left--;
-            }
-        }
-    }
+    if (is_all_sent)
+        (in_order ? receive_in_order : receive_from_any)(
+            peers, count, *sent_nanoseconds + (int64_t)limit_milliseconds * 1000000);
     return DONE;
 }

@@ -2,7 +2,7 @@
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
  * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
- * exchange.c).
+ * rounding.c, exchange.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
@@ -17,6 +17,7 @@
 #define EXPORT __attribute__((visibility("default")))
 
 enum { ABI_VERSION = 7 };
+enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none. */
 enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED, NO_MEMORY };
@@ -44,7 +45,12 @@ EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *
 EXPORT int shardmesh_widen(const void *from, int kind, ptrdiff_t count, float *to);
 EXPORT int shardmesh_narrow(const float *from, int kind, ptrdiff_t count, void *to);
 
-EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds,
+EXPORT int shardmesh_round_rows(const float *rows, ptrdiff_t row_count, ptrdiff_t width, float *scales,
+                                void *numbers);
+EXPORT int shardmesh_unround_rows(const float *scales, const void *numbers, ptrdiff_t row_count, ptrdiff_t width,
+                                  float *rows);
+
+EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds, int in_order,
                               int64_t *sent_nanoseconds);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);

@@ -27,6 +27,8 @@ WEIGHT_KINDS = ("float32", "float16", "bfloat16")
 """What weights may be, numbered as in product.h."""
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 """What an FFN tile's gate may be, numbered as in steps.h."""
+NUMBERS_PER_SCALE = 64
+"""Of rows that travel in 8 bits (rounding.c)."""
 TLS_RECORD, PLAIN_FRAME = 0, 1
 """What a peer's bytes begin with (exchange.h)."""
 ELF_HEADER = struct.Struct("<40xQ10xHH2x")
@@ -267,7 +269,13 @@ def _declare(functions: ctypes.CDLL) -> None:
     for convert in (functions.shardmesh_widen, functions.shardmesh_narrow):
         convert.restype = integer
         convert.argtypes = [address, integer, size, address]
+    functions.shardmesh_round_rows.restype = integer
+    functions.shardmesh_round_rows.argtypes = [address, size, size, address, address]
+    functions.shardmesh_unround_rows.restype = integer
+    functions.shardmesh_unround_rows.argtypes = [address, address, size, size, address]
     functions.shardmesh_exchange.restype = integer
-    functions.shardmesh_exchange.argtypes = [ctypes.POINTER(Peer), size, integer, ctypes.POINTER(ctypes.c_int64)]
+    functions.shardmesh_exchange.argtypes = [
+        ctypes.POINTER(Peer), size, integer, integer, ctypes.POINTER(ctypes.c_int64)
+    ]  # fmt: skip
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -70,9 +70,16 @@ class TlsConnection:
         self._tls.write(framed)
         return self._out.read()
 
-    def feed(self, received: memoryview) -> None:
-        """Take bytes that somebody else has received from the socket."""
+    def opened(self, received: memoryview) -> bytes:
+        """Return what the peer has sent in bytes that somebody else took off the socket; `recv_into` gives the rest.
+
+        Raises: ssl.SSLError: it is not the peer's.
+        """
         self._in.write(received)
+        try:
+            return self._tls.read(len(received))
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):  # not a whole record; `recv_into` finds an end itself
+            return b""
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of it. Raises: OSError."""

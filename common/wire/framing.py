@@ -168,6 +168,19 @@ class FrameReader:
                 return bytes(self._view[first : first + count])
         return b""
 
+    def put(self, data: bytes) -> bytes | None:
+        """Take bytes that came by another way, after all that came so far; fewer than there is room for.
+
+        Returns: the message, if they are exactly one; otherwise it is for `receive` to take them apart.
+        """
+        if self._start == self._stop:
+            if len(data) > _LENGTH.size and _LENGTH.unpack_from(data)[0] == len(data) - _LENGTH.size:
+                return data[_LENGTH.size :]
+            self._start = self._stop = 0
+        self._view[self._stop : self._stop + len(data)] = data
+        self._stop += len(data)
+        return None
+
     @property
     def is_holding(self) -> bool:
         """Whether something has come that was not taken yet, if perhaps not a whole message."""

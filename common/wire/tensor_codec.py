@@ -3,7 +3,7 @@
 Long ones may lie in memory that both sides see (memory_file.py); their message then says no more than that they do.
 
 Covers: float32, float16, and bfloat16 as its 16 bits (uint16), as in weights/stored_numbers.py.
-Does not cover: which dtype goes over the wire (the caller's choice).
+Does not cover: which dtype goes over the wire (the caller's choice), rows of 8 bits (row_codec.py).
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ from common.errors import ShapeError
 from common.weights.stored_numbers import NUMPY_DTYPES, STORED_NAMES, Floats, Stored
 from protos.shardmesh.v1 import tensor_pb2
 
+INT8 = "int8"
+"""Not of numpy: numbers with scales (eight_bits.py)."""
 _TO_WIRE = {
     "float32": tensor_pb2.TENSOR_DTYPE_FLOAT32,
     "bfloat16": tensor_pb2.TENSOR_DTYPE_BFLOAT16,
     "float16": tensor_pb2.TENSOR_DTYPE_FLOAT16,
+    INT8: tensor_pb2.TENSOR_DTYPE_INT8_BLOCKS,
 }
 _LONG_BYTES = 1 << 16
 """Shorter arrays are copied to memory that may be written, whose address costs microseconds less to ask for."""
@@ -75,33 +78,12 @@ def decode_tensor(
     Raises: ShapeError: another dtype, another shape, a byte count that does not fit, or memory that there is not.
     """
     if message.is_in_memory:
-        _check_type(message, shape, dtype)
+        check_type(message, shape, dtype)
         if in_memory is None or in_memory.shape != shape or dtype != "float32" or message.data:
             raise ShapeError(f"a tensor of shape {list(shape)} is said to lie in memory that there is not")
         return in_memory
     data = _checked_data(message, shape, dtype)
     return _array(data if len(data) >= _LONG_BYTES else bytearray(data), shape, dtype)
-
-
-def decode_tensors(
-    messages: Sequence[tensor_pb2.Tensor], *, shape: tuple[int, ...], dtype: str = "float32"
-) -> tuple[Stored, ...]:
-    """Return several arrays that must all have `shape` and `dtype`, cheaper than one by one; not to be written either.
-
-    Raises: ShapeError: as `decode_tensor`; or there is no message.
-    """
-    return decode_all_bytes([_checked_data(message, shape, dtype) for message in messages], shape, dtype)
-
-
-def decode_all_bytes(all_data: Sequence[bytes | memoryview], shape: tuple[int, ...], dtype: str) -> tuple[Stored, ...]:
-    """Return arrays that came without a word of type and shape, as `decode_tensors` does. Raises: ShapeError."""
-    if not all_data:
-        raise ShapeError("no tensor arrived")
-    for data in all_data:
-        _check_length(data, shape, dtype)
-    if len(all_data[0]) >= _LONG_BYTES:
-        return tuple([_array(data, shape, dtype) for data in all_data])
-    return tuple(_array(bytearray().join(all_data), (len(all_data), *shape), dtype))
 
 
 def decode_bytes(data: bytes | memoryview, shape: tuple[int, ...], dtype: str) -> Stored:
@@ -116,7 +98,7 @@ def _array(data: bytes | bytearray | memoryview, shape: tuple[int, ...], dtype: 
 
 
 def _checked_data(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: str) -> bytes:
-    _check_type(message, shape, dtype)
+    check_type(message, shape, dtype)
     _check_length(message.data, shape, dtype)
     return message.data
 
@@ -127,7 +109,8 @@ def _check_length(data: bytes | memoryview, shape: tuple[int, ...], dtype: str) 
         raise ShapeError(f"a tensor arrived with {len(data)} bytes, expected {expected_bytes}")
 
 
-def _check_type(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: str) -> None:
+def check_type(message: tensor_pb2.Tensor, shape: tuple[int, ...], dtype: str) -> None:
+    """Raises: ShapeError: a tensor is said to be of another dtype or shape."""
     if message.dtype != _TO_WIRE[dtype]:
         raise ShapeError(f"a tensor arrived with the dtype {_wire_name(message.dtype)}, expected {dtype}")
     if len(message.shape) != len(shape) or tuple(message.shape) != shape:

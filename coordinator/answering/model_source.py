@@ -19,7 +19,7 @@ from coordinator.engine.schedule import Schedule
 from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from coordinator.ranks.trace_watch import TraceWatch
-from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
+from coordinator.ranks.travel import USUAL_TRAVEL, Travel
 from coordinator.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for

@@ -14,7 +14,7 @@ from common.compute.backend import NATIVE, backend_named
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.weight_memory import WeightMemory
-from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
+from coordinator.ranks.travel import USUAL_TRAVEL, Travel
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
     from coordinator.membership.reach import MeshAccess

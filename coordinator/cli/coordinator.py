@@ -21,7 +21,7 @@ from common.program.path_options import path_option
 from common.program.version import VersionOption
 from common.wording import plain
 from coordinator.cli.options import BackendOption, RoundsOption, WireDtypeOption
-from coordinator.ranks.wire_dtype import Travel
+from coordinator.ranks.travel import Travel
 
 log = logging.getLogger(__name__)
 

@@ -38,7 +38,7 @@ from coordinator.cli.options import (
 )
 from coordinator.cli.together import check_together
 from coordinator.local.pool import LocalNodes
-from coordinator.ranks.wire_dtype import Travel
+from coordinator.ranks.travel import Travel
 
 
 def generate(

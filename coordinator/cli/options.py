@@ -20,7 +20,10 @@ StrategyOption = Annotated[
 ]
 WireDtypeOption = Annotated[
     str,
-    typer.Option(help="How numbers travel: float32, or bfloat16: half the bytes, not quite the same tokens."),
+    typer.Option(
+        help="How numbers travel: float32; bfloat16: half the bytes; int8: a quarter of a prompt's bytes, for slow "
+        "links. With the last two tokens are not quite the same."
+    ),
 ]
 RoundsOption = Annotated[
     str,

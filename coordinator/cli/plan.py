@@ -51,7 +51,7 @@ def plan(
     from coordinator.planning.prediction import Workload, predict
     from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
     from coordinator.planning.survey import survey
-    from coordinator.ranks.wire_dtype import wire_item_bytes
+    from coordinator.ranks.travel import wire_item_bytes
 
     wire_bytes = wire_item_bytes(wire_dtype)
     check_weights_dtype(weights_dtype)

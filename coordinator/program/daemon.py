@@ -52,7 +52,7 @@ from coordinator.program.overview import Overviews
 from coordinator.program.program_series import ProgramSeries
 from coordinator.program.spans import Spans, sampled_share, spans_wanted
 from coordinator.program.tracing import Tracing
-from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
+from coordinator.ranks.travel import USUAL_TRAVEL, Travel
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,

@@ -24,7 +24,7 @@ from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from coordinator.ranks.trace_watch import TraceWatch
-from coordinator.ranks.wire_dtype import USUAL_TRAVEL, Travel
+from coordinator.ranks.travel import USUAL_TRAVEL, Travel
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
 
 if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them

@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from common.weights.slice_format import ATTENTION, FFN
-from common.weights.stored_numbers import Floats, narrowed
+from common.weights.stored_numbers import Floats
 from common.wire.packed_round import NextBlock, pack_next
-from common.wire.tensor_codec import encode_in_memory, encode_tensor
+from common.wire.row_codec import encode_rows, row_bytes
+from common.wire.tensor_codec import encode_in_memory
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.sweep import Sweep
 from protos.shardmesh.v1 import shard_pb2
@@ -59,7 +60,7 @@ class RoundMessages:
             if is_told and is_packed:
                 head = pack_next(NextBlock(call_id, sweep.sweep_id, kind, layer, in_memory, tells_waits))
                 if not in_memory:
-                    yield ranks, head + narrowed(rows, self._wire).tobytes()
+                    yield ranks, head + row_bytes(rows, self._wire)
                     continue
                 if place is not None and rows is not place:
                     place[...] = rows
@@ -69,7 +70,7 @@ class RoundMessages:
                 if in_memory and place is not None:
                     encode_in_memory(rows, request.run_block.input, place)
                 else:
-                    encode_tensor(narrowed(rows, self._wire), request.run_block.input)
+                    encode_rows(rows, self._wire, request.run_block.input)
                 yield ranks, request.SerializeToString()
 
     def _whole(

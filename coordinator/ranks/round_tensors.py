@@ -1,21 +1,20 @@
 """The tensors of a round on their way back: a partial sum from each rank.
 
-Covers: in memory that both sides see, in messages of both kinds, in half the bytes (bfloat16) where the user chose so.
+Covers: in memory that both sides see, in messages of both kinds, in fewer bytes where the user chose so.
 Does not cover: the way there (round_messages.py), the memory (round_memory.py), adding up (reduction.py).
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Collection, Sequence
 
 from common.compute.row_steps import add_parts_of_messages
 from common.errors import ShapeError
-from common.weights.stored_numbers import Floats, Stored, widened
+from common.weights.stored_numbers import Floats
 from common.wire.packed_round import DONE_BYTES, BlockDone
-from common.wire.tensor_codec import decode_all_bytes, decode_bytes, decode_tensor, decode_tensors
+from common.wire.row_codec import FLOAT32, decode_rows, dtype_on_the_wire, rows_of
 from coordinator.ranks.round_memory import RoundMemory
-from coordinator.ranks.transports.transport import Arrived, whole_response
+from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
 
 
@@ -30,7 +29,7 @@ def sum_of(answers: Sequence[Arrived], shape: tuple[int, ...], wire: str) -> tup
 
     Returns: None: not all do; they have to be decoded.
     """
-    if wire != "float32" or any(answer.message == b"" for answer in answers):
+    if dtype_on_the_wire(wire, shape[0]) != FLOAT32 or any(answer.message == b"" for answer in answers):
         return None
     return add_parts_of_messages([answer.message for answer in answers], DONE_BYTES, shape)
 
@@ -43,38 +42,23 @@ def partials_of(
 
     Args: in_memory: ranks whose sums may lie in memory; refuse: what to raise when a rank's answer is no such tensor.
     """
-    if not in_memory:
-        with contextlib.suppress(ShapeError):  # once more below, with the name of whose it is
-            return tuple([widened(partial) for partial in _all_in_messages(answers, shape, wire)])
     found = []
     for rank, answer in zip(ranks, answers, strict=True):
         place = memory.answer_place(rank, shape) if rank in in_memory else None
         try:
-            found.append(widened(_partial(answer, shape, wire, place)))
+            found.append(_partial(answer, shape, wire, place))
         except ShapeError as error:
             raise refuse(rank, error) from error
     return tuple(found)
 
 
-def _all_in_messages(answers: Sequence[Arrived], shape: tuple[int, ...], wire: str) -> tuple[Stored, ...]:
-    """Return all sums, cheaper than one by one. Raises: ShapeError."""
-    packed = [answer for answer in answers if isinstance(answer.response, BlockDone)]
-    if not packed:
-        tensors = [whole_response(answer).block_result.partial for answer in answers]
-        return decode_tensors(tensors, shape=shape, dtype=wire)
-    if len(packed) < len(answers):
-        raise ShapeError("not all alike")
-    return decode_all_bytes([memoryview(answer.message)[DONE_BYTES:] for answer in answers], shape, wire)
-
-
-def _partial(answer: Arrived, shape: tuple[int, ...], wire: str, place: Floats | None) -> Stored:
+def _partial(answer: Arrived, shape: tuple[int, ...], wire: str, place: Floats | None) -> Floats:
     """Return one rank's sum. Args: place: where it may lie instead. Raises: ShapeError: it is no such tensor."""
     result = result_of(answer)
     if not isinstance(result, BlockDone):
-        dtype = "float32" if result.partial.is_in_memory else wire
-        return decode_tensor(result.partial, shape=shape, dtype=dtype, in_memory=place)
+        return decode_rows(result.partial, shape, wire, place)
     if not result.is_in_memory:
-        return decode_bytes(memoryview(answer.message)[DONE_BYTES:], shape, wire)
+        return rows_of(memoryview(answer.message)[DONE_BYTES:], shape, wire)
     if place is None or len(answer.message) != DONE_BYTES:
         raise ShapeError(f"a tensor of shape {list(shape)} is said to lie in memory that there is not")
     return place

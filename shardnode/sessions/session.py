@@ -18,10 +18,11 @@ from common.compute.matmul import FEW_ROWS
 from common.errors import InputError, InternalError, ProtocolError, ShapeError, ShardmeshError, SliceMismatch
 from common.program.logs import entry
 from common.weights.slice_format import ATTENTION, FFN
-from common.weights.stored_numbers import Floats, narrowed, widened
+from common.weights.stored_numbers import Floats
 from common.wire.framing import close_files
 from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, pack_done
-from common.wire.tensor_codec import decode_bytes, decode_tensor, dtype_of, encode_in_memory, encode_tensor
+from common.wire.row_codec import FLOAT32, WIRE_DTYPES, decode_rows, encode_rows, row_bytes, rows_of
+from common.wire.tensor_codec import dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.answer_waits import AnswerWaits
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
@@ -56,7 +57,7 @@ class Session:
         """Whether the last request was a round of many rows, as in a prompt."""
         self._files: Sequence[int] = ()
         self._memory: AcceptedMemory | None = None
-        self._wire = "float32"
+        self._wire = FLOAT32
         self._waits = AnswerWaits(node)
         self._sweep_rows: TakenSegments | None = None
         """Of the last RunBlock, while its sweep lasts."""
@@ -161,7 +162,7 @@ class Session:
         if self._is_open:
             raise ProtocolError("open_session came twice")
         check_same(request, self._node.manifest)
-        self._wire = dtype_of(request.wire_dtype, ("float32", "bfloat16"))
+        self._wire = dtype_of(request.wire_dtype, WIRE_DTYPES)
         self._memory = AcceptedMemory.accept(self._files, request.memory_bytes)
         self._close_files()
         self._is_open = True
@@ -182,7 +183,7 @@ class Session:
         result = response.block_result
         result.refused.extend(self._begin_sweep(request))
         memory = self._memory if request.input.is_in_memory else None
-        taken, rows = self._rows(request, result.refused, memory, "float32" if memory else self._wire)
+        taken, rows = self._rows(request, result.refused, memory, FLOAT32 if memory else self._wire)
         self._sweep_rows = taken
         partial, output, queued = self._computed(kind, request.layer, taken, rows)
         if output is not None:
@@ -191,7 +192,7 @@ class Session:
         if place is not None:
             encode_in_memory(partial, result.partial, place)
         else:
-            encode_tensor(narrowed(partial, self._wire), result.partial)
+            encode_rows(partial, self._wire, result.partial)
         if request.tells_waits:
             self._waits.tell(result)
 
@@ -207,7 +208,7 @@ class Session:
         memory = self._memory if block.is_in_memory else None
         place = memory.inputs.view(shape) if memory else None
         data = memoryview(message)[NEXT_BYTES:]
-        rows = widened(decode_bytes(data, shape, self._wire) if place is None else place)
+        rows = rows_of(data, shape, self._wire) if place is None else place
         partial, output, queued = self._computed(block.kind, block.layer, taken, rows)
         computed, tile_waited = (0, 0) if output is None else (output.compute_nanoseconds, output.tile_wait_nanoseconds)
         answer_place = memory.answers.view(shape) if memory else None
@@ -218,7 +219,7 @@ class Session:
             block.call_id, time.perf_counter_ns(), computed, tile_waited, handling, queued, core_wait, starved,
             answer_place is not None,
         ))  # fmt: skip
-        return head if answer_place is not None else head + narrowed(partial, self._wire).tobytes()
+        return head if answer_place is not None else head + row_bytes(partial, self._wire)
 
     def _computed(
         self, kind: str, layer: int, taken: TakenSegments, rows: Floats
@@ -272,17 +273,14 @@ class Session:
         request: shard_pb2.RunBlock | shard_pb2.RunLayers,
         refused: Iterable[shard_pb2.SequenceRefused],
         memory: AcceptedMemory | None = None,
-        dtype: str = "float32",
+        wire: str = FLOAT32,
     ) -> tuple[TakenSegments, Floats]:
         """Return whose rows a request has, and all of them. Args: memory: where its rows lie, if not in it."""
         taken = self._sequences.take(request.segments, {one.sequence_id for one in refused})
         if not taken.row_count:
             raise ShapeError(f"a round of no rows; from 1 to {MAX_ROWS} are possible")
         shape = (taken.row_count, self._node.manifest.spec.hidden_size)
-        rows = decode_tensor(
-            request.input, shape=shape, dtype=dtype, in_memory=memory.inputs.view(shape) if memory else None
-        )
-        return taken, widened(rows)
+        return taken, decode_rows(request.input, shape, wire, memory.inputs.view(shape) if memory else None)
 
     def _close_files(self) -> None:
         files, self._files = self._files, ()

@@ -34,6 +34,7 @@ from tests.bench import (
     light,
     links,
     predictions,
+    rounding,
     see,
     slicing,
     slicing_memory,
@@ -59,9 +60,10 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "kills": kills.measure,
     "plan": predictions.measure,
     "links": links.measure,
+    "rounding": rounding.measure,
     "see": see.measure,
 }
-FULL_ONLY = ("growth", "big", "kills", "plan", "links", "see")
+FULL_ONLY = ("growth", "big", "kills", "plan", "links", "rounding", "see")
 """Not part of --quick: minutes each, a model of 7 GB, or root (plan, kills, links; see: to look into processes)."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2

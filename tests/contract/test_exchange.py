@@ -29,6 +29,7 @@ class Session:
 
     plain: socket.socket
     framing: int = PLAIN_FRAME
+    is_on_this_host: bool = False
     is_quiet: bool = True
     received: bytes = b""
     sent_count: int = 0

@@ -1,4 +1,4 @@
-"""Does bfloat16 on the wire halve what travels, and change the numbers by no more than it must?
+"""Do bfloat16 and 8 bits on the wire take fewer bytes, and change the numbers by no more than they must?
 
 Covers: both ends of `--wire-dtype` over gRPC. Does not cover: which tokens come of it: not quite the same, by choice.
 """
@@ -16,7 +16,7 @@ from common.weights.stored_numbers import Floats
 from common.wire.rpc import PROTOCOL_VERSION
 from coordinator.answering.run_options import RunOptions
 from coordinator.models.local_model import LocalModel
-from coordinator.ranks.wire_dtype import Travel
+from coordinator.ranks.travel import Travel
 from protos.shardmesh.v1 import shard_pb2, tensor_pb2
 from tests.support.listening_nodes import ListeningNode, ask
 from tests.support.mesh import RecordingSampler, run_alone, sliced, thread_mesh
@@ -49,6 +49,13 @@ def test_numbers_that_travel_in_half_the_bytes_are_nearly_the_same(model: LocalM
     exact, halved = logits(model, "float32"), logits(model, "bfloat16")
     difference = np.abs(exact - halved).max() / np.abs(exact).max()
     assert 0 < difference < 0.03
+
+
+def test_a_prompt_in_8_bits_gives_nearly_the_same_numbers(model: LocalModel) -> None:
+    """Coarser than bfloat16, and not so coarse that another token is likelier by much."""
+    exact, rounded = logits(model, "float32"), logits(model, "int8")
+    difference = np.abs(exact - rounded).max() / np.abs(exact).max()
+    assert 0 < difference < 0.1
 
 
 def test_a_round_in_bfloat16_is_answered_in_bfloat16(tmp_path: Path) -> None:
@@ -100,5 +107,5 @@ def test_another_type_is_refused_when_the_session_opens(tmp_path: Path, number: 
 
 def test_an_unknown_type_on_the_command_line_is_refused() -> None:
     """Before anything is started."""
-    with pytest.raises(InputError, match="--wire-dtype is 'int8'"):
-        RunOptions(kv_budget_bytes=1, travel=Travel(dtype="int8"))
+    with pytest.raises(InputError, match="--wire-dtype is 'int3'"):
+        RunOptions(kv_budget_bytes=1, travel=Travel(dtype="int3"))

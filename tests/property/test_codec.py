@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from common.errors import ShapeError
 from common.weights.stored_numbers import NUMPY_DTYPES, Stored, narrowed
-from common.wire.tensor_codec import decode_tensor, decode_tensors, encode_tensor
+from common.wire.tensor_codec import decode_tensor, encode_tensor
 from protos.shardmesh.v1 import tensor_pb2
 
 DTYPES = ("float32", "float16", "bfloat16")
@@ -51,28 +51,12 @@ def test_short_and_long_tensors_come_back_bit_for_bit(byte_count: int, dtype: st
         message = tensor_pb2.Tensor()
         encode_tensor(tensor, message)
         messages.append(message)
-    one_by_one = [decode_tensor(message, shape=shape, dtype=dtype) for message in messages]
-    together = decode_tensors(messages, shape=shape, dtype=dtype)
+    decoded = [decode_tensor(message, shape=shape, dtype=dtype) for message in messages]
     for message in messages:
         message.Clear()  # what was decoded lives on without it
-    for tensor, *decoded in zip(tensors, one_by_one, together, strict=True):
-        for other in decoded:
-            assert (other.dtype, other.shape) == (NUMPY_DTYPES[dtype], shape)
-            assert other.tobytes() == tensor.tobytes()
-
-
-def test_one_wrong_tensor_of_several_is_refused() -> None:
-    """Long or short, each is checked."""
-    for columns in (3, 1 << 15):
-        messages = []
-        for rows in (2, 2, 1):
-            messages.append(tensor_pb2.Tensor())
-            encode_tensor(np.ones((rows, columns), np.float32), messages[-1])
-        assert len(decode_tensors(messages[:2], shape=(2, columns))) == 2
-        with pytest.raises(ShapeError, match="shape"):
-            decode_tensors(messages, shape=(2, columns))
-    with pytest.raises(ShapeError, match="no tensor"):
-        decode_tensors([], shape=(2, 3))
+    for tensor, other in zip(tensors, decoded, strict=True):
+        assert (other.dtype, other.shape) == (NUMPY_DTYPES[dtype], shape)
+        assert other.tobytes() == tensor.tobytes()
 
 
 @given(rows=st.integers(1, 6), columns=st.integers(1, 6), dtype=st.sampled_from(DTYPES))

@@ -198,14 +198,17 @@ class KernelCalls:
             )  # fmt: skip
 
     def conversions(self, count: int) -> None:
-        """Widened, narrowed; numbers of every size, tails of vectors."""
+        """Widened, narrowed, rounded to 8 bits; numbers of every size, tails of vectors."""
         for _ in range(count):
             size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
             patterns = self.calls.put(self._random.integers(0, 2**32, size, dtype=np.uint32))
-            item_bytes = (4, 2, 2)[kind]
             self.use_threads()
             self.calls.call("widen", patterns, kind, size, self.empty(size))
-            self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * item_bytes)))
+            self.calls.call("narrow", patterns, kind, size, self.calls.put(bytes(size * (4, 2, 2)[kind])))
+            if size:
+                scales, numbers = self.empty(size), self.calls.put(bytes(size))
+                self.calls.call("round_rows", patterns, 1, size, scales, numbers)
+                self.calls.call("unround_rows", scales, numbers, 1, size, self.empty(size))
 
     def layers(self, *, is_cached: bool, has_all: bool) -> None:
         """Two layers of a model whose blocks have several tiles, for rows of two sequences."""

@@ -30,7 +30,7 @@ from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.sequence import Sequence as TokenSequence
 from coordinator.local.pool import LocalNodes, LocalOptions
 from coordinator.models.local_model import LocalModel, ModelOptions
-from coordinator.ranks.wire_dtype import Travel
+from coordinator.ranks.travel import Travel
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
 

@@ -105,6 +105,9 @@ static double call(const char *name, const struct argument *arguments, char *con
                                    (float)arguments[5].fraction, A(6, float *));
     if (!strcmp(name, "widen")) return shardmesh_widen(address[0], I(1), N(2), A(3, float *));
     if (!strcmp(name, "narrow")) return shardmesh_narrow(A(0, float *), I(1), N(2), address[3]);
+    if (!strcmp(name, "round_rows")) return shardmesh_round_rows(A(0, float *), N(1), N(2), A(3, float *), address[4]);
+    if (!strcmp(name, "unround_rows"))
+        return shardmesh_unround_rows(A(0, float *), address[1], N(2), N(3), A(4, float *));
     if (!strcmp(name, "sum")) return shardmesh_sum(A(0, float *), N(1));
     stop("there is no such function");
     return 0;

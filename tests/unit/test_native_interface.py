@@ -19,7 +19,7 @@ import pytest
 
 from common.native import library
 from common.native.build import SOURCE_DIRECTORY
-from common.native.library import ABI_VERSION, PLAIN_FRAME, TLS_RECORD, WEIGHT_KINDS, Outcome
+from common.native.library import ABI_VERSION, NUMBERS_PER_SCALE, PLAIN_FRAME, TLS_RECORD, WEIGHT_KINDS, Outcome
 from tests.support.c_declarations import functions_of, structures_of
 from tests.support.toolchains import ARM_GCC, CLANG, GCC, RUN_LIMIT_SECONDS, Toolchain
 
@@ -60,6 +60,7 @@ NUMBERS = {
     "ABI_VERSION": ABI_VERSION,
     "TLS_RECORD": TLS_RECORD,
     "PLAIN_FRAME": PLAIN_FRAME,
+    "NUMBERS_PER_SCALE": NUMBERS_PER_SCALE,
     **{name.upper(): kind for kind, name in enumerate(WEIGHT_KINDS)},
     "WEIGHT_KINDS": len(WEIGHT_KINDS),
     **{outcome.name: outcome.value for outcome in Outcome},

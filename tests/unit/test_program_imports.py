@@ -48,7 +48,7 @@ MISTAKES = (
     *(f"coordinator-cli generate --model {{model}} {words}" for words in (
         "--k -1", "--p 2", "--temperature nan", "--seed 99999999999999999999999", "--length 0", "--world-size 0",
         "--world-size 3 --split-strategy ratio:1,2", "--split-strategy fair", "--weights-dtype int3",
-        "--wire-dtype int8", "--kv-budget-bytes 1XB", "--memory-budget much", "--memory-window 1",
+        "--wire-dtype int3", "--kv-budget-bytes 1XB", "--memory-budget much", "--memory-window 1",
         "--window-bytes 0", "--read-bytes 5", "--page-cache never", "--metrics-port 70000",
         "--master-ip 0.0.0.0 --master-port 1", "--nodes nowhere:x", "--nodes 192.0.2.1:1",
         "--nodes 127.0.0.1:1 --use-gpu", "--backend cuda", "--nodes 127.0.0.1:1 --memory-budget 1GB", "--nodes kitchen",
@@ -63,7 +63,7 @@ MISTAKES = (
     "coordinator-cli plan {model} --split-strategy fair", "coordinator-cli plan {model} --weights-dtype int3",
     "coordinator-cli plan {model} --wire-dtype int3", "coordinator-cli load {model}/nowhere",
     "coordinator-cli run x", "coordinator-cli mesh invite --lifetime x", "coordinator-cli mesh remove",
-    "coordinator --wire-dtype int8", "coordinator --backend cuda",
+    "coordinator --wire-dtype int3", "coordinator --backend cuda",
     "coordinator --metrics-port x", "coordinator --metrics-listen 9400", "coordinator --metrics-token-file {model}",
     "coordinator --metrics-port 1 --metrics-listen 127.0.0.1:1", "coordinator-cli mesh invite --observer prometheus",
     "coordinator-cli mesh invite --observer Prom --out {model}", "coordinator-cli mesh invite --out {model}",

@@ -5,8 +5,9 @@
         group.send(message)                      # comes back once all have answered, or something is not simple
     answers = [one.collect() for one in clients]
 
-Covers: short messages over TCP, with TLS or without. Does not cover: what is left undone then, which each session goes
-on with as if it had been alone (framed_tcp.py): a node that is silent, a link without room, a connection that ends.
+Covers: short messages over TCP, with TLS or without, and over Unix sockets.
+Does not cover: what is left undone then, which each session goes on with as if it had been alone (framed.py,
+framed_tcp.py): a node that is silent, a link without room, a connection that ends.
 
 Why: of a round of four nodes over Python's sockets, four fifths of the coordinator's processor time was Python's.
 """
@@ -35,6 +36,9 @@ class Exchanged(Protocol):
     framing: int
     """What its bytes begin with, of exchange.h."""
 
+    is_on_this_host: bool
+    """Whether the node computes on cores of this machine, and says itself when it was done."""
+
     def fileno(self) -> int:
         """Return the socket's descriptor."""
 
@@ -53,8 +57,9 @@ class Group:
     """Sessions that are asked together, of one run. Not safe for several threads."""
 
     def __init__(self, sessions: Sequence[Exchanged]) -> None:
-        """Args: sessions: open, in the order in which they are sent to."""
+        """Args: sessions: open, all of one kind, in the order in which they are sent to."""
         self._sessions = tuple(sessions)
+        self._in_order = sessions[0].is_on_this_host
         self._rooms = [ctypes.create_string_buffer(ROOM_BYTES) for _ in sessions]
         self._views = [memoryview(room).cast("B") for room in self._rooms]
         self._peers = (Peer * len(self._sessions))()
@@ -76,15 +81,16 @@ class Group:
             sealed = session.sealed(framed)
             peer.out, peer.out_count = sealed, len(sealed)
             all_sealed.append(sealed)
-        matmul.functions().shardmesh_exchange(self._peers, len(self._each), LIMIT_MILLISECONDS, self._sent)
+        matmul.functions().shardmesh_exchange(
+            self._peers, len(self._each), LIMIT_MILLISECONDS, self._in_order, self._sent
+        )
         for (session, peer, view), sealed in zip(self._each, all_sealed, strict=True):
             session.exchanged(peer, sealed, view[: peer.received_count])
         return self._sent.value / 1e9
 
 
 def group_of(sessions: Sequence[Exchanged | None]) -> Group | None:
-    """Return what asks these together; None where one cannot be, or there is only one."""
+    """Return what asks these together; None where one cannot be, where they are of two kinds, or there is only one."""
     able = [session for session in sessions if session is not None]
-    if len(able) < max(2, len(sessions)) or matmul.kernels.functions is None:
-        return None
-    return Group(able)
+    is_one_kind = len(able) == len(sessions) and len({session.is_on_this_host for session in able}) == 1
+    return Group(able) if is_one_kind and len(able) > 1 and matmul.kernels.functions is not None else None

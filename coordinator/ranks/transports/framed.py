@@ -8,13 +8,17 @@ Covers: deadlines by silence, failures in-band, packed answers. Does not cover: 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import time
+from collections import deque
 from collections.abc import Sequence
+from typing import cast
 
 from google.protobuf.message import DecodeError
 
 from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
+from common.native.library import PLAIN_FRAME, Peer
 from common.wire.framing import FrameReader, Stream, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.packed_round import is_packed, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
@@ -60,6 +64,10 @@ class FramedSession:
             now = time.perf_counter()
         if frame is None:
             raise NodeLost(f"{self.name} closed the connection; its process has ended")
+        return self.arrived(frame, submitted_at, now)
+
+    def arrived(self, frame: bytes, submitted_at: float, now: float | None) -> Arrived:
+        """Return what a message says. Args: as of `receive`. Raises: NodeFault: it cannot be read."""
         if is_packed(frame):
             done = unpack_done(frame, self.name)
             return Arrived(done, now or _ready(done.ready_nanoseconds, submitted_at), len(frame), frame)
@@ -108,9 +116,9 @@ class FramedSession:
 class DirectShardClient(FramedSession):
     """A node of this host, over its Unix socket. See ShardClient."""
 
-    passes_files = True
+    passes_files = is_on_this_host = True
     carrier = Carrier(DIRECT)
-    together = None
+    framing = PLAIN_FRAME
 
     def __init__(
         self,
@@ -126,6 +134,8 @@ class DirectShardClient(FramedSession):
         limit_silence(self._socket, silence_seconds)
         give_room(self._socket)
         self._submitted_at = 0.0
+        self._inbox: deque[Arrived | ShardmeshError] = deque()
+        """What came with an exchange."""
         try:
             self._socket.connect(path)
         except OSError as error:
@@ -146,8 +156,49 @@ class DirectShardClient(FramedSession):
             # The node may have said why before it hung up.
             raise self.last_words() or self._lost(error) from error
 
+    @property
+    def together(self) -> DirectShardClient:
+        """See ShardClient."""
+        return self
+
+    @property
+    def is_quiet(self) -> bool:
+        """See exchange.Exchanged."""
+        return not (self._inbox or self._reader.is_holding)
+
+    def fileno(self) -> int:
+        """See exchange.Exchanged."""
+        return self._socket.fileno()
+
+    def sealed(self, framed: bytes) -> bytes:
+        """See exchange.Exchanged."""
+        self._submitted_at = time.perf_counter()
+        return framed
+
+    def exchanged(self, peer: Peer, sealed: bytes, received: memoryview) -> None:
+        """See exchange.Exchanged."""
+        try:
+            if peer.send_error:
+                raise self.last_words() or self._lost(OSError(peer.send_error, os.strerror(peer.send_error)))
+            if peer.sent_count < len(sealed):
+                self._socket.sendall(memoryview(sealed)[peer.sent_count :])
+            message = self._reader.put(bytes(received)) if received else None
+            if message is not None:
+                arrived = self.arrived(message, self._submitted_at, None)
+                if self.answered(arrived):
+                    self._inbox.append(arrived)
+        except OSError as error:
+            self._inbox.append(self._lost(error))
+        except ShardmeshError as error:
+            self._inbox.append(error)
+
     def collect(self) -> Arrived:
         """See ShardClient."""
+        if self._inbox:
+            found = self._inbox[0]
+            if isinstance(found, ShardmeshError):  # it stays, for whoever asks again
+                raise found
+            return cast("Arrived", self._inbox.popleft())
         limit = time.monotonic() + self.round_limit_seconds
         while True:
             arrived = self.receive(self._submitted_at)

@@ -75,44 +75,35 @@ class Link(Stream, Protocol):
     def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
 
-    def feed(self, received: memoryview) -> None:
-        """Take bytes that somebody else has received; `recv_into` gives them first, if they are whole."""
+    def opened(self, received: memoryview) -> bytes:
+        """Return what the peer has sent in bytes that somebody else took off the socket; `recv_into` gives the rest.
+
+        Raises: OSError.
+        """
 
 
 class PlainLink:
     """TCP as it is."""
 
-    def __init__(self, plain: socket.socket) -> None:
-        self.sendall, self.sendmsg, self._recv_into = plain.sendall, plain.sendmsg, plain.recv_into
-        self.shutdown, self.close = plain.shutdown, plain.close
-        self._fed = memoryview(b"")
+    is_holding = False
 
-    @property
-    def is_holding(self) -> bool:
-        """See Link."""
-        return len(self._fed) > 0
+    def __init__(self, plain: socket.socket) -> None:
+        self.sendall, self.sendmsg, self.recv_into = plain.sendall, plain.sendmsg, plain.recv_into
+        self.shutdown, self.close = plain.shutdown, plain.close
 
     def sealed(self, framed: bytes) -> bytes:
         """See Link."""
         return framed
 
-    def feed(self, received: memoryview) -> None:
+    def opened(self, received: memoryview) -> bytes:
         """See Link."""
-        self._fed = memoryview(bytes(self._fed) + received)
-
-    def recv_into(self, view: memoryview) -> int:
-        """See Stream."""
-        if not self._fed:
-            return self._recv_into(view)
-        count = min(len(view), len(self._fed))
-        view[:count], self._fed = self._fed[:count], self._fed[count:]
-        return count
+        return bytes(received)
 
 
 class FramedTcpClient(FramedSession):
     """See ShardClient."""
 
-    passes_files = False
+    passes_files = is_on_this_host = False
     carrier = Carrier(FRAMES)
 
     def __init__(
@@ -176,8 +167,7 @@ class FramedTcpClient(FramedSession):
             self._heard_at = self._asked_at = time.monotonic()
         self._owed += 1
         if received:
-            self._link.feed(received)
-            self.take(peer.came_nanoseconds / 1e9 or time.perf_counter())
+            self._take_received(received, peer.came_nanoseconds / 1e9 or time.perf_counter())
         if number := peer.send_error or peer.receive_error:
             if not self._ended():
                 self._fail(self.last_words() or self._lost(OSError(number, os.strerror(number))))
@@ -209,6 +199,23 @@ class FramedTcpClient(FramedSession):
                     return
         except ShardmeshError as error:
             self._fail(error)
+
+    def _take_received(self, received: memoryview, now: float) -> None:
+        """Take what came in an exchange: one whole answer, nearly always."""
+        try:
+            message = self._reader.put(self._link.opened(received))
+            if message is not None:
+                self._heard_at = time.monotonic()
+                arrived = self.arrived(message, 0.0, now)
+                if self.answered(arrived):
+                    self._inbox.append(arrived)
+        except OSError as error:
+            self._fail(self._lost(error))
+        except ShardmeshError as error:
+            self._fail(error)
+        else:
+            if self._reader.is_holding or self._link.is_holding:
+                self.take(now)
 
     def flush(self) -> bool:
         """See arrivals.Waiting."""

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/shardmesh/v1/tensor.proto\x12\x0cshardmesh.v1\"e\n\x06Tensor\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.shardmesh.v1.TensorDtype\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0cis_in_memory\x18\n \x01(\x08*z\n\x0bTensorDtype\x12\x1c\n\x18TENSOR_DTYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14TENSOR_DTYPE_FLOAT32\x10\x01\x12\x19\n\x15TENSOR_DTYPE_BFLOAT16\x10\x02\x12\x18\n\x14TENSOR_DTYPE_FLOAT16\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/shardmesh/v1/tensor.proto\x12\x0cshardmesh.v1\"e\n\x06Tensor\x12(\n\x05\x64type\x18\x01 \x01(\x0e\x32\x19.shardmesh.v1.TensorDtype\x12\r\n\x05shape\x18\x02 \x03(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\x12\x14\n\x0cis_in_memory\x18\n \x01(\x08*\x98\x01\n\x0bTensorDtype\x12\x1c\n\x18TENSOR_DTYPE_UNSPECIFIED\x10\x00\x12\x18\n\x14TENSOR_DTYPE_FLOAT32\x10\x01\x12\x19\n\x15TENSOR_DTYPE_BFLOAT16\x10\x02\x12\x18\n\x14TENSOR_DTYPE_FLOAT16\x10\x03\x12\x1c\n\x18TENSOR_DTYPE_INT8_BLOCKS\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.shardmesh.v1.tensor_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TENSORDTYPE']._serialized_start=153
-  _globals['_TENSORDTYPE']._serialized_end=275
+  _globals['_TENSORDTYPE']._serialized_start=154
+  _globals['_TENSORDTYPE']._serialized_end=306
   _globals['_TENSOR']._serialized_start=50
   _globals['_TENSOR']._serialized_end=151
 # @@protoc_insertion_point(module_scope)

@@ -13,10 +13,12 @@ class TensorDtype(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TENSOR_DTYPE_FLOAT32: _ClassVar[TensorDtype]
     TENSOR_DTYPE_BFLOAT16: _ClassVar[TensorDtype]
     TENSOR_DTYPE_FLOAT16: _ClassVar[TensorDtype]
+    TENSOR_DTYPE_INT8_BLOCKS: _ClassVar[TensorDtype]
 TENSOR_DTYPE_UNSPECIFIED: TensorDtype
 TENSOR_DTYPE_FLOAT32: TensorDtype
 TENSOR_DTYPE_BFLOAT16: TensorDtype
 TENSOR_DTYPE_FLOAT16: TensorDtype
+TENSOR_DTYPE_INT8_BLOCKS: TensorDtype
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data", "is_in_memory")

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 from common.errors import InputError
 from common.weights.slice_format import ITEM_BYTES
+from common.wire.row_codec import FLOAT32, WIRE_DTYPES, dtype_on_the_wire
 from common.wording import plain
 from coordinator.ranks.transports.carriers import AUTO, ROUNDS
-
-WIRE_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Travel:
     """How rounds travel. Raises: InputError: they do not."""
 
-    dtype: str = "float32"
+    dtype: str = FLOAT32
     rounds: str = AUTO
 
     def __post_init__(self) -> None:
@@ -26,10 +25,10 @@ class Travel:
 
 
 def wire_item_bytes(name: str) -> int:
-    """Return the bytes of one number on the wire. Raises: InputError: numbers do not travel so."""
+    """Return the bytes of one number of a token's rows. Raises: InputError: numbers do not travel so."""
     if name not in WIRE_DTYPES:
-        raise InputError(f"--wire-dtype is '{name}'; use {', '.join(WIRE_DTYPES)}")
-    return ITEM_BYTES[name]
+        raise InputError(f"--wire-dtype is '{plain(name[:20])}'; use {', '.join(WIRE_DTYPES)}")
+    return ITEM_BYTES[dtype_on_the_wire(name, 1)]
 
 
 USUAL_TRAVEL = Travel()
