@@ -35,7 +35,8 @@ export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
-	test-prometheus test-why test-dashboards golden bench screens dashboards dashboards-fresh pictures run wheel lock clean clean-all
+	test-prometheus test-why test-dashboards test-arm golden bench screens dashboards dashboards-fresh pictures run wheel lock \
+	clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
 
@@ -148,6 +149,10 @@ test-dashboards: $(KERNELS) $(READY_TEST) ## Check the dashboards with Grafana's
 # Without npm it is skipped and says why.
 	@$(BIN)/python -m pytest tests/dashboards -rs --timeout=600 $(ARGS)
 
+test-arm: $(KERNELS) $(READY_TEST) $(MODEL) ## Run a whole node of 64-bit Arm, emulated, in a mesh (root; Debian's mmdebstrap, qemu-user; downloads 75 MB once)
+# Without a package it is skipped and says why.
+	@$(BIN)/python -m pytest tests/emulated -rs --timeout=600 $(ARGS)
+
 golden: $(KERNELS) $(READY_DEV) $(MODEL) ## Make anew what transformers says, which the tests compare with (ARGS=--check: only compare)
 	@$(BIN)/python -m tests.golden $(ARGS)
 
@@ -181,5 +186,5 @@ clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 clean-all: clean ## The same, and .venv and all that lies in models/ and can be made again
-	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base models/vocabularies models/grafana-types
+	rm -rf $(VENV) $(MODEL_DIR) models/bench-* models/systemd-base models/vocabularies models/grafana-types models/arm-device
 	rm -f common/native/matmul.so common/native/matmul.dylib

@@ -12,7 +12,8 @@ from common.program.metrics_page import MetricsPlace
 from common.trust.metrics_place import metrics_place
 from common.weights.manifest import read_manifest
 from common.weights.weight_memory import WeightMemory
-from common.wire.rpc import check_listen_address, split_host_port
+from common.wire.addresses import split_host_port
+from common.wire.rpc import check_listen_address
 
 ROUNDS_PORT_STEP = 10
 """From the port of gRPC to that of rounds in frames; not 1, which is where a second node would listen."""

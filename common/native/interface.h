@@ -33,6 +33,9 @@ EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, con
 EXPORT int shardmesh_feed_forward(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part);
 EXPORT int shardmesh_attention(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
                                struct attention *segments, ptrdiff_t segment_count, float *part);
+EXPORT int shardmesh_run_block(const float *normed, ptrdiff_t row_count, const struct layers_model *model,
+                               const struct layer_block *block, ptrdiff_t layer,
+                               const struct sequence_rows *sequences, ptrdiff_t sequence_count, float *output);
 EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const struct layers_model *model,
                                       const struct layer_block *blocks, ptrdiff_t first_layer, ptrdiff_t layer_count,
                                       const struct sequence_rows *sequences, ptrdiff_t sequence_count,

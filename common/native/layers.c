@@ -1,6 +1,7 @@
-/* How are several layers computed for a few rows, on a node that holds all of every block?
+/* How are one block, or several layers, computed for a few rows in one call?
  *
- * Covers: norm, block, late bias and residual stream, layer after layer, in one call.
+ * Covers: a block of a node that holds a part of it; norm, block, late bias and residual stream, layer after layer, where
+ * a node holds all of every block.
  * Does not cover: blocks' tiles (tiles.c), many rows, layers whose weights come through a window (shardnode/work/layers.py).
  *
  * Between two blocks Python takes 50 microseconds; a token of a small model has 60 blocks and 13 milliseconds of kernels.
@@ -17,7 +18,8 @@ struct run {
     const struct layers_model *model;
     const struct sequence_rows *sequences;
     ptrdiff_t sequence_count, row_count;
-    float *normed, *output, *part; /* each [row_count, hidden_size] */
+    const float *normed; /* [row_count, hidden_size], as the next two */
+    float *output, *part;
     struct attention *segments;    /* [sequence_count] */
 };
 
@@ -67,6 +69,28 @@ static int run_block(const struct run *run, const struct layer_block *block, ptr
     return DONE;
 }
 
+/* output[row_count, hidden_size] = one block of `normed`, its late bias included if it has one: a rank's part, which is
+ * added to others' elsewhere. Unless DONE, `output` means nothing, and keys and values may be half written. */
+EXPORT int shardmesh_run_block(const float *normed, ptrdiff_t row_count, const struct layers_model *model,
+                               const struct layer_block *block, ptrdiff_t layer,
+                               const struct sequence_rows *sequences, ptrdiff_t sequence_count, float *output) {
+    if (row_count < 1 || sequence_count < 1 || model->hidden_size < 1) return REFUSED;
+    const size_t part_bytes = block->tile_count > 1 ? (size_t)(row_count * model->hidden_size) * sizeof *output : 1;
+    float *const part = malloc(part_bytes);
+    struct attention *const segments = part ? malloc((size_t)sequence_count * sizeof *segments) : NULL;
+    int outcome = NO_MEMORY;
+    if (segments) {
+        const struct run run = {
+            .model = model, .sequences = sequences, .sequence_count = sequence_count, .row_count = row_count,
+            .normed = normed, .output = output, .part = part, .segments = segments,
+        };
+        outcome = run_block(&run, block, layer);
+    }
+    free(part);
+    free(segments);
+    return outcome;
+}
+
 /* Run `layer_count` layers of two blocks each on `hidden`; nanoseconds[i] is what block i took. Return how many layers
  * are done, and what ended them in *outcome; `hidden` is the residual stream after those. */
 EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const struct layers_model *model,
@@ -83,9 +107,10 @@ EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const 
         free(before);
         return 0;
     }
+    float *const normed = before + count;
     const struct run run = {
         .model = model, .sequences = sequences, .sequence_count = sequence_count, .row_count = row_count,
-        .normed = before + count, .output = before + 2 * count, .part = before + 3 * count, .segments = segments,
+        .normed = normed, .output = before + 2 * count, .part = before + 3 * count, .segments = segments,
     };
     ptrdiff_t done = 0;
     *outcome = DONE;
@@ -95,7 +120,7 @@ EXPORT ptrdiff_t shardmesh_run_layers(float *hidden, ptrdiff_t row_count, const 
             const struct layer_block *block = blocks + 2 * done + b;
             const int64_t started = nanoseconds_now();
             chosen->normalize(hidden, b ? run.output : NULL, block->norm, row_count, model->hidden_size,
-                              model->norm_epsilon, run.normed);
+                              model->norm_epsilon, normed);
             *outcome = run_block(&run, block, first_layer + done);
             nanoseconds[2 * done + b] = nanoseconds_now() - started;
         }

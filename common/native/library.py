@@ -257,6 +257,11 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_attention.argtypes = [
         address, size, ctypes.POINTER(AttentionTile), ctypes.POINTER(Attention), size, address
     ]  # fmt: skip
+    functions.shardmesh_run_block.restype = integer
+    functions.shardmesh_run_block.argtypes = [
+        address, size, ctypes.POINTER(LayersModel), ctypes.POINTER(LayerBlock), size,
+        ctypes.POINTER(SequenceRows), size, address,
+    ]  # fmt: skip
     functions.shardmesh_run_layers.restype = size
     functions.shardmesh_run_layers.argtypes = [
         address, size, ctypes.POINTER(LayersModel), ctypes.POINTER(LayerBlock), size, size,

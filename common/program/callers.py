@@ -7,12 +7,13 @@ Threads: one that accepts, one for each connection.
 
 Who is not let in yet has a few seconds, handshake included, so one that is idle or slow holds its place no longer.
 Where all places are taken, whoever has the most connections loses the oldest of them that is not yet let in: thousands
-of them from one host keep no other host away.
+of them from one host keep no other host away, and of IPv6 neither do those from one network.
 """
 
 from __future__ import annotations
 
 import errno
+import ipaddress
 import logging
 import selectors
 import socket
@@ -29,6 +30,11 @@ BACKLOG = 256
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
+EVERYWHERE = ("0.0.0.0", "::")
+MAPPED = "::ffff:"
+"""Before a number of IPv4 that calls a socket of both kinds."""
+NETWORK_BITS = 64
+"""Of an address of IPv6 those that a device cannot choose; RFC 4291, 2.5.1."""
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +139,7 @@ class Callers:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 time.sleep(PAUSE_SECONDS)
             return
-        self._take(connection, str(address[0]))
+        self._take(connection, str(address[0]).removeprefix(MAPPED))
 
     def _cut_late(self) -> float | None:
         """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
@@ -159,11 +165,18 @@ class Callers:
         threading.Thread(target=self._serve, args=(caller,), name=f"{self._name} caller", daemon=True).start()
 
     def _make_room(self) -> None:
-        """Cut the oldest connection that is not let in, of the host that has the most of these."""
+        """Cut the oldest connection that is not let in, of the host that has the most of these.
+
+        Networks come before hosts: of IPv6 one device has as many addresses as it likes.
+        """
         waiting = [caller for caller in self._callers if not caller.is_let_in]
-        counts = Counter(caller.host for caller in waiting)
+        hosts = Counter(caller.host for caller in waiting)
+        networks = Counter(network_of(caller.host) for caller in waiting)
         if waiting:
-            self._cut([min(waiting, key=lambda caller: (-counts[caller.host], caller.deadline))])
+            self._cut([min(
+                waiting,
+                key=lambda caller: (-networks[network_of(caller.host)], -hosts[caller.host], caller.deadline),
+            )])  # fmt: skip
 
     def _cut(self, callers: list[Caller]) -> None:
         """Take their places from some; their threads end, since nothing comes or goes any more."""
@@ -191,13 +204,25 @@ class Callers:
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens without blocking; on all addresses of both kinds for `::`. Raises: OSError."""
+    """Return a socket that listens without blocking; for `::` and 0.0.0.0 on all addresses of both kinds, as gRPC's do.
+
+    Raises: OSError.
+    """
     family, _, _, _, address = socket.getaddrinfo(
         host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    is_all = address[0] == "::" and socket.has_dualstack_ipv6()
-    listener = socket.create_server(
-        (str(address[0]), port), family=family, backlog=BACKLOG, dualstack_ipv6=is_all
-    )  # fmt: skip
+    if address[0] in EVERYWHERE and socket.has_dualstack_ipv6():
+        listener = socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+    else:
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)  # all of it: of IPv6 it has a link
     listener.setblocking(False)
     return listener
+
+
+def network_of(host: str) -> str:
+    """Return the network of a number of IPv6, and of any other host itself."""
+    try:
+        number = int(ipaddress.IPv6Address(host.partition("%")[0]))
+    except ValueError:
+        return host
+    return str(ipaddress.IPv6Address(number >> NETWORK_BITS << NETWORK_BITS))

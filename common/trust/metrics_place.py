@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.errors import InputError
 from common.program.metrics_page import MetricsPlace
-from common.wire.rpc import is_loopback, split_host_port
+from common.wire.addresses import is_loopback, split_host_port
 
 PORT_FLAG, LISTEN_FLAG, TOKEN_FLAG = "--metrics-port", "--metrics-listen", "--metrics-token-file"
 

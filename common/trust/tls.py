@@ -18,7 +18,8 @@ import grpc
 from common.errors import NodeLost, NotTrusted
 from common.trust.certificates import PeerName, peer_from_uri, to_pem
 from common.trust.identity import Identity
-from common.wire.rpc import PING_SECONDS, channel_options, split_host_port
+from common.wire.addresses import grpc_address, socket_address
+from common.wire.rpc import PING_SECONDS, channel_options
 
 CONNECT_SECONDS = 5.0
 
@@ -30,13 +31,13 @@ def secure_channel(
     credentials = grpc.ssl_channel_credentials(
         root_certificates=identity.authority, private_key=identity.own.key, certificate_chain=identity.own.certificate
     )
-    return grpc.secure_channel(address, credentials, options=_named(expected, ping_timeout_seconds))
+    return grpc.secure_channel(grpc_address(address), credentials, options=_named(expected, ping_timeout_seconds))
 
 
 def channel_to_authority(address: str, authority: bytes, expected: PeerName) -> grpc.Channel:
     """Return a channel for somebody who has no certificate yet: only the server shows one."""
     credentials = grpc.ssl_channel_credentials(root_certificates=authority)
-    return grpc.secure_channel(address, credentials, options=_named(expected))
+    return grpc.secure_channel(grpc_address(address), credentials, options=_named(expected))
 
 
 def mutual_server_credentials(identity: Callable[[], Identity]) -> grpc.ServerCredentials:
@@ -102,7 +103,7 @@ def _shown_certificates(address: str) -> list[bytes]:
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     try:
-        with socket.create_connection(split_host_port(address), timeout=CONNECT_SECONDS) as plain:
+        with socket.create_connection(socket_address(address), timeout=CONNECT_SECONDS) as plain:
             # pyOpenSSL wants a socket that blocks or one that never does; the limit is the kernel's then.
             plain.settimeout(None)
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(CONNECT_SECONDS), 0))

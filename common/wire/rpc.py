@@ -1,7 +1,7 @@
 """Between our errors and gRPC's statuses, and how channels and servers are set up. The only place that translates.
 
-Covers: error to status and back, channel and server options with their reasons, addresses.
-Does not cover: the errors themselves (errors.py), certificates.
+Covers: error to status and back, channel and server options with their reasons, listening.
+Does not cover: the errors themselves (errors.py), certificates, how addresses are written (addresses.py).
 
 A ShardmeshError travels as its status, its message and its reason (trailing metadata key `shardmesh-reason`).
 Any other exception travels as INTERNAL with an id that stands in the log, never with its text.
@@ -10,7 +10,6 @@ Any other exception travels as INTERNAL with an id that stands in the log, never
 from __future__ import annotations
 
 import functools
-import ipaddress
 import logging
 import os
 import secrets
@@ -35,6 +34,7 @@ from common.errors import (
     all_error_classes,
 )
 from common.program.logs import entry
+from common.wire.addresses import grpc_address, host_port, is_loopback, split_host_port
 from common.wire.broken_calls import in_words
 from common.wording import plain
 
@@ -229,37 +229,6 @@ def check_listen_address(address: str, *, insecure: bool) -> None:
                      "network that you trust")  # fmt: skip
 
 
-def is_loopback(host: str) -> bool:
-    """Tell whether `host` names this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
-def is_ipv4(host: str) -> bool:
-    """Tell whether `host` is a number of IPv4."""
-    try:
-        return ipaddress.ip_address(host).version == 4
-    except ValueError:
-        return False
-
-
-def split_host_port(address: str) -> tuple[str, int]:
-    """Return host and port of `host:port` or `[v6]:port`.
-
-    Raises: InputError: it is something else.
-    """
-    host, separator, port = address.rpartition(":")
-    if not separator or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise InputError(f"'{address}' is not an address; write host:port or unix:/path")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise InputError(f"'{address}' is not an address; write an IPv6 host in brackets, [::1]:50051")
-    return host, int(port)
-
-
 def bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials | None = None) -> str:
     """Listen on `address` and return it with the port that it got. Args: credentials: of TLS; without, in plain.
 
@@ -268,19 +237,15 @@ def bind(server: grpc.Server, address: str, credentials: grpc.ServerCredentials 
     """
     if address.startswith("unix:"):
         _check_socket_path(address.removeprefix("unix:"))
-    else:
-        split_host_port(address)
+    place = grpc_address(address)
     try:
-        if credentials is None:
-            port = server.add_insecure_port(address)
-        else:
-            port = server.add_secure_port(address, credentials)
+        port = server.add_insecure_port(place) if credentials is None else server.add_secure_port(place, credentials)
     except RuntimeError as error:
         raise AddressInUse(f"cannot listen on {address}: another process has this address, or it is not this "
                            "device's; choose another one") from error  # fmt: skip
     if address.startswith("unix:"):
         return address
-    return f"{split_host_port(address)[0]}:{port}"
+    return host_port(split_host_port(address)[0], port)
 
 
 def _check_socket_path(path: str) -> None:

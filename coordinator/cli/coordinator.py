@@ -75,12 +75,13 @@ def coordinate(
     check_backend(backend)
     # Here and not at the top: --help must not wait for gRPC.
     from common.trust.certifying_apart import CertifyingApart
+    from common.wire.addresses import host_port
     from coordinator.membership.state import default_state_directory
     from coordinator.program.daemon import Coordinator
 
     share_heaps()
     running = Coordinator(
-        state_dir or default_state_directory(), f"{master_ip}:{master_port}", advertise, metrics_port, travel,
+        state_dir or default_state_directory(), host_port(master_ip, master_port), advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
         certifying=CertifyingApart(),
     )  # fmt: skip

@@ -23,6 +23,7 @@ from common.program.path_options import address_option, path_option
 from common.program.program_start import has_begun
 from common.program.request_id import check_request_id, new_request_id
 from common.program.sizes import parse_size
+from common.wire.addresses import host_port
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
@@ -150,7 +151,7 @@ def generate(
         raise InputError("--model is missing: name a model's directory or a .gguf file (--help explains)")
     # Only then, so that two runs on one machine do not fight for a port that neither needs.
     is_master_named = any(_is_given(context, name) for name in ("master_ip", "master_port"))
-    master_address = f"{master_ip}:{master_port}" if is_master_named else None
+    master_address = host_port(master_ip, master_port) if is_master_named else None
     if nodes is not None and use_gpu:
         raise InputError("--use-gpu is for nodes that this command starts; give it to each shardnode of --nodes")
     check_together(context.params, lambda name: _is_given(context, name))

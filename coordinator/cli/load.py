@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -94,7 +95,8 @@ def load(
                  f"coordinator-cli load --cancel {called}{as_typed(state_dir)}")  # fmt: skip
             raise
         address = coordinator.nodes().coordinator_address
-    tell(f"{called} is loaded; ask it: coordinator-cli generate --coordinator {address}{as_typed(state_dir)} "
+    there = f"--coordinator {shlex.quote(address)}{as_typed(state_dir)}"
+    tell(f"{called} is loaded; ask it: coordinator-cli generate {there} "
          "--prompt ...")  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from common.trust.certificates import lifetime_of
-from common.wire.rpc import is_ipv4, is_loopback, split_host_port
+from common.wire.addresses import is_loopback, is_number, split_host_port
 
 
 def invite_notes(
@@ -27,9 +27,12 @@ def invite_notes(
         notes.append(f"no other device can use this token: the coordinator is reached at {hosts[0]}, which every "
                      "device takes for itself; start it with --master-ip 0.0.0.0, or with --advertise HOST"
                      )  # fmt: skip
-    elif without_addresses and not any(is_ipv4(host) and not is_loopback(host) for host in hosts):
-        notes.append("no device will find this coordinator by looking around: it is announced at numbers of IPv4 only, "
-                     "and has none that others reach; make a token without --no-address")  # fmt: skip
+    elif not hosts:
+        notes.append("the token names no address, since this coordinator has none that means something beyond one "
+                     "link: a device on that link finds it by looking around")  # fmt: skip
+    elif without_addresses and not any(is_number(host) and not is_loopback(host) for host in hosts):
+        notes.append("no device will find this coordinator by looking around: it is announced by numbers only, and has "
+                     "none that others reach; make a token without --no-address")  # fmt: skip
     return notes
 
 

@@ -11,13 +11,10 @@ import re
 import psutil
 
 from common.errors import InputError
-from common.wire.rpc import is_loopback, split_host_port
+from common.wire.addresses import EVERYWHERE, host_of_caller, is_loopback, split_host_port, without_zone, zone_of
 
 MOST_LETTERS = 100
-EVERYWHERE = ("0.0.0.0", "::", "[::]")
 URL = re.compile(r"(https?)://([A-Za-z0-9_.:%\[\]-]+)")
-ZONE = "%"
-"""In an address that means something on one link only."""
 
 
 def metrics_url(said: str, caller: str) -> str:
@@ -33,23 +30,18 @@ def metrics_url(said: str, caller: str) -> str:
     if parts is None:
         raise InputError("the node says that its metrics are where nobody can read them")
     host, port = split_host_port(parts[2])
-    from_host = host_of(caller)
+    from_host = host_of_caller(caller)
     if parts[1] == "http":
         return said if is_loopback(host) and _is_here(from_host) else ""
     if is_loopback(host):
         return said if _is_here(from_host) else ""
     reached = from_host if host in EVERYWHERE else host
-    return "" if ZONE in reached else f"https://{reached}:{port}"
-
-
-def host_of(caller: str) -> str:
-    """Return the address that a peer calls from, in brackets if it is of IPv6."""
-    return caller.partition(":")[2].rpartition(":")[0].replace("%5B", "[").replace("%5D", "]")
+    return "" if zone_of(reached) else f"https://{reached}:{port}"
 
 
 def _is_here(host: str) -> bool:
     """Tell whether an address is this machine's own."""
     if is_loopback(host):
         return True
-    own = {address.address.partition("%")[0] for addresses in psutil.net_if_addrs().values() for address in addresses}
-    return host.strip("[]") in own
+    own = {without_zone(address.address) for addresses in psutil.net_if_addrs().values() for address in addresses}
+    return without_zone(host) in own

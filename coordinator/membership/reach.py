@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from common.errors import NodeLost, NoSuchNode, ShardmeshError
+from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
 from common.trust.tls import secure_channel
@@ -67,9 +67,11 @@ class MeshAccess:
     def channel(self, name: str) -> grpc.Channel:
         """Return a channel to a node; another one that answers there is refused. Raises: NoSuchNode, NodeLost."""
         peer = PeerName(mesh=self.mesh_name, role=NODE, name=name)
-        return secure_channel(
-            self.node(name).address, self.identity(), peer, ping_timeout_seconds=SLOW_LINK_PING_SECONDS
-        )
+        address = self.node(name).address
+        try:
+            return secure_channel(address, self.identity(), peer, ping_timeout_seconds=SLOW_LINK_PING_SECONDS)
+        except InputError as error:  # it was heard over a link that has gone since
+            raise NodeLost(f"{name} is not reachable: {error}") from error
 
     def secured(self, name: str) -> Callable[[socket.socket], TlsConnection]:
         """Return what shakes hands with a node over a connection; another one that answers there is refused."""

@@ -28,12 +28,13 @@ from common.trust.certificates import (
 )
 from common.trust.join_token import JoinToken
 from common.trust.tls import caller_certificate, caller_of
-from common.wire.rpc import PROTOCOL_VERSION, guarded, split_host_port
+from common.wire.rpc import PROTOCOL_VERSION, guarded
 from coordinator.membership.book import Device, Issued, Member
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
-from coordinator.membership.metrics_url import EVERYWHERE, host_of, metrics_url
+from coordinator.membership.metrics_url import metrics_url
+from coordinator.membership.node_address import node_address
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -91,7 +92,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         received_at = time.time()
         member = self._caller(context)
         self._state.members.hear(
-            member.name, _address(request.listen, context.peer()), device_from(request.device),
+            member.name, node_address(request.listen, context.peer()), device_from(request.device),
             max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
             metrics_url(request.metrics, context.peer()),
         )  # fmt: skip
@@ -243,14 +244,6 @@ def clock_skew(request: mesh_pb2.HeartbeatRequest, received_at: float) -> float 
     if not (0 < sent_at < MOST_SECONDS and 0 < round_trip < MOST_SECONDS):  # an earlier build, or its first; NaN
         return None
     return sent_at + round_trip / 2 - received_at
-
-
-def _address(listen: str, peer: str) -> str:
-    """Return where a node is reached: where it says, or its port on the address that it calls from."""
-    if len(listen) > MAX_TEXT or not listen.isprintable():
-        raise InputError("the node says that it listens where nobody can")
-    host, port = split_host_port(listen if not listen.startswith(":") else f"0.0.0.0{listen}")
-    return listen if host not in EVERYWHERE else f"{host_of(peer)}:{port}"
 
 
 def _printable(text: str) -> str:

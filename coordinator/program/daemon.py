@@ -32,7 +32,8 @@ from common.trust.certifying_apart import CertifyingHere
 from common.trust.metrics_door import MetricsDoor
 from common.trust.metrics_place import is_for_others, metrics_place
 from common.trust.tls import caller_of, mutual_server_credentials
-from common.wire.rpc import bind, make_server, split_host_port
+from common.wire.addresses import EVERYWHERE, host_port, split_host_port
+from common.wire.rpc import bind, make_server
 from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
@@ -41,7 +42,7 @@ from coordinator.membership.state import SOCKET_FILE, open_mesh_state
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
-from coordinator.program.door import EVERYWHERE, Door
+from coordinator.program.door import Door
 from coordinator.program.generation_service import GenerationServicer, Generator
 from coordinator.program.model_service import ModelServicer
 from coordinator.program.model_worker import ModelWorker
@@ -88,6 +89,8 @@ class Coordinator:
         check_own(state_directory)
         self._state = open_mesh_state(state_directory, certifying)
         self._host, wanted_port = split_host_port(address)
+        if advertised:
+            split_host_port(host_port(advertised, wanted_port))
         if wanted_port == LAST_PORT:
             raise InputError(f"--master-port is {LAST_PORT}; devices join on the next one, so choose a lower one")
         if place is not None and place.port and place.port in (wanted_port, wanted_port + 1):
@@ -254,4 +257,4 @@ class Coordinator:
     def _own_address(self) -> str:
         """Return where this machine reaches the members' listener, once it listens."""
         host = "127.0.0.1" if self._host in EVERYWHERE else self._host
-        return f"{host}:{self._port}"
+        return host_port(host, self._port)

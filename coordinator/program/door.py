@@ -17,9 +17,11 @@ import grpc
 import psutil
 
 from common.errors import AddressInUse, InputError
+from common.program.callers import listening_socket
 from common.program.logs import entry
 from common.trust.tls import open_server_credentials
-from common.wire.rpc import bind, is_ipv4, is_loopback, make_server, split_host_port
+from common.wire.addresses import EVERYWHERE, host_port, is_link_local, is_loopback, is_number, split_host_port
+from common.wire.rpc import bind, make_server
 from coordinator.membership.invites import Invites
 from coordinator.membership.services import JoinServicer
 from coordinator.membership.state import MeshState
@@ -32,7 +34,10 @@ WORKERS = 4
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 MAX_ADVERTISED = 4
-EVERYWHERE = ("0.0.0.0", "[::]")
+OF_A_HOME = ("fc", "fd")
+"""Numbers of IPv6 begin so that a home gives itself: others change when the provider likes; RFC 4193."""
+MAX_BESIDE_IPV4 = 1
+"""Addresses of IPv6 where there are some of IPv4: each makes the token half as long again."""
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +85,13 @@ class Door:
                 self._close()
 
     def addresses(self) -> list[str]:
-        """Return where a device may find it, the likeliest first. Raises: InputError: nowhere."""
+        """Return where a device may find it, the likeliest first; none: only by looking around. Raises: InputError."""
         hosts = self._reachable_hosts()
         if not hosts:
             raise InputError("this machine has no address that other devices could reach; connect it to a network, or "
                              "start the coordinator with --advertise HOST")  # fmt: skip
-        return [f"{host}:{self.port}" for host in hosts]
+        # What a link is called on this machine means nothing on another.
+        return [host_port(host, self.port) for host in hosts if not is_link_local(host)]
 
     def _open(self) -> None:
         server = make_server(WORKERS)
@@ -99,7 +105,7 @@ class Door:
         self._trouble = ""
         server.start()
         self._server = server
-        hosts = [host for host in self._reachable_hosts() if is_ipv4(host) and not is_loopback(host)]
+        hosts = [host for host in self._reachable_hosts() if is_number(host) and not is_loopback(host)]
         if hosts:
             # Here and not at the top: zeroconf takes 4 MB, and most programs that answer let nobody in.
             from coordinator.membership.announcement import Announcement
@@ -137,27 +143,39 @@ class Door:
         """Return hosts by which devices reach this machine, the likeliest first."""
         if self._advertised:
             return [self._advertised]
-        return own_addresses() if self._host in EVERYWHERE else [self._host]
+        return [*own_addresses(), *own_link_addresses()] if self._host in EVERYWHERE else [self._host]
 
 
 def _is_taken(host: str, port: int) -> bool:
     """Tell whether somebody listens on a port, as far as can be told without gRPC, which gives a port back late."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host.strip("[]"), port), family=family).close()
+        listening_socket(host, port).close()
     except OSError as error:
         return error.errno == errno.EADDRINUSE
     return False
 
 
 def own_addresses() -> list[str]:
-    """Return this machine's IPv4 addresses that others may reach, those of real networks first."""
+    """Return this machine's addresses that others may reach, those of real networks and of IPv4 first."""
+    found = _found_addresses()
+    ipv4 = [host for host in found if ":" not in host][:MAX_ADVERTISED]
+    ipv6 = [host for host in found if ":" in host and not is_link_local(host)]
+    ipv6.sort(key=lambda host: not host.startswith(OF_A_HOME))
+    return ipv4 + ipv6[: MAX_BESIDE_IPV4 if ipv4 else MAX_ADVERTISED]
+
+
+def own_link_addresses() -> list[str]:
+    """Return this machine's addresses of IPv6 that devices on the same link reach, with the links' names here."""
+    return [host for host in _found_addresses() if is_link_local(host)][:MAX_ADVERTISED]
+
+
+def _found_addresses() -> list[str]:
     found = []
     for name, addresses in psutil.net_if_addrs().items():
         is_virtual = name.startswith(("docker", "br-", "veth", "virbr"))
         found += [
             (is_virtual, entry.address)
             for entry in addresses
-            if entry.family.name == "AF_INET" and not is_loopback(entry.address)
+            if entry.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(entry.address)
         ]
-    return [address for _, address in sorted(found)][:MAX_ADVERTISED]
+    return [address for _, address in sorted(found)]

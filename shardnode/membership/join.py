@@ -39,7 +39,8 @@ from common.trust.identity import (
 )
 from common.trust.join_token import JoinToken, parse_token
 from common.trust.tls import channel_to_authority, read_authority
-from common.wire.rpc import failures_of, split_host_port
+from common.wire.addresses import host_port, split_host_port
+from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.membership.device_facts import device_facts
 
@@ -94,7 +95,7 @@ def join_mesh(
     ))  # fmt: skip
     own = KeyedCertificate(key=asked.key, certificate=response.certificate)
     check_pair(own)
-    coordinator = f"{split_host_port(address)[0]}:{response.mesh_port}"
+    coordinator = host_port(split_host_port(address)[0], response.mesh_port)
     try:
         save_identity(directory, Identity(authority=authority, own=own))
         values = {"coordinator": coordinator, "listen": listen, "data-dir": str(data_directory)}

@@ -21,7 +21,7 @@ from common.weights.stored_numbers import Floats
 from common.wire.rpc import status_of
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.session_series import SessionSeries
-from shardnode.work.kv_cache import KvCache, Segment, SequenceKv
+from shardnode.work.kv_cache import KvCache, Segment, Segments, SequenceKv
 
 MAX_SEQUENCES = 1024
 MAX_ROWS = 8192
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 class TakenSegments:
     """What of a request is to be computed."""
 
-    segments: list[Segment]
+    segments: Segments
     """Of sequences that are not refused; none where all are."""
     row_count: int
     """Of the request, rows of refused sequences included."""
@@ -105,7 +105,7 @@ class OpenSequences:
 
         Raises: ProtocolError: an unknown sequence; InputError: positions that cannot be; ShapeError: too many rows.
         """
-        segments, kept, row_count = [], [np.empty(0, np.intp)], 0
+        segments, kept, row_count = Segments(), [np.empty(0, np.intp)], 0
         for segment in asked:
             if segment.sequence_id not in refused:
                 segments.append(self._segment(segment))

@@ -26,6 +26,7 @@ from common.weights.tile_source import TileSource
 from common.weights.tile_tensors import TileTensors
 from shardnode.work.cached_tiles import CachedTiles
 from shardnode.work.kv_cache import Segment
+from shardnode.work.native_blocks import BlockTiles, NativeBlocks
 from shardnode.work.row_tables import RowTables
 
 
@@ -52,6 +53,8 @@ class Executor:
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
         self._row_tables = RowTables(manifest.spec, backend)
         self._cached = CachedTiles(manifest.spec, self._first_kv_head, tiles) if backend.name == NATIVE else None
+        kv_head_count = len(manifest.share.kv_heads(manifest.spec))
+        self._blocks = NativeBlocks(manifest.spec, kv_head_count, tiles, self._row_tables, self._at_hand)
         self._weights: dict[str, TileTensors[Any]] = {
             ATTENTION: TileTensors(self._head_tile, tiles.stays),
             FFN: TileTensors(self._ffn_tile, tiles.stays),
@@ -66,6 +69,10 @@ class Executor:
         started = time.perf_counter_ns()
         waited = 0
         self._backend.use_threads_for(rows.shape[0])
+        if self.computes_here and (whole := self._blocks.run(kind, layer, segments, rows)) is not None:
+            return BlockOutput(
+                partial=whole, compute_nanoseconds=time.perf_counter_ns() - started, tile_wait_nanoseconds=0
+            )
         own_rows = self._backend.rows_in(rows)
         attended = self._attended(layer, segments) if kind == ATTENTION else None
         partial: Any = None
@@ -92,18 +99,25 @@ class Executor:
 
     def native_tiles(self, kind: str, layer: int) -> list[Any] | None:
         """Return a block's tiles for kernels that need nothing else; None unless all are at hand."""
+        found = self._at_hand(kind, layer)
+        return None if found is None else found.tiles
+
+    def _at_hand(self, kind: str, layer: int) -> BlockTiles | None:
         if self._cached is None:
             return None
         tiles: list[Any] = []
+        first_tile = 0
         for tile_index, _ in self._tiles_of(kind, layer):
+            first_tile = tile_index if not tiles else first_tile
             tile = self._weights[kind].kept(tile_index) or self._cached.known(tile_index)
             if tile is None:
                 return None
             tiles.append(tile)
-        return tiles
+        return BlockTiles(first_tile, tiles)
 
     def forget(self) -> None:
         """Let go of the weights that stay; call with the node's lock held, when nothing is computed any more."""
+        self._blocks.forget()
         for weights in self._weights.values():
             weights.forget()
 

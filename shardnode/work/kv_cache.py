@@ -50,6 +50,13 @@ class Segment:
     rotary_length: int
 
 
+class Segments(list[Segment]):
+    """The segments of a round, the same for all blocks of a sweep."""
+
+    described: Any = None
+    """What kernels were told of them (native_blocks.py), and what that points at; it goes when they go."""
+
+
 class KvCache:
     """Hands out room for sequences within `budget_bytes`. Safe to call from several threads."""
 

@@ -19,8 +19,9 @@ import numpy as np
 
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
+from common.wire.addresses import split_host_port
 from common.wire.framing import FrameReader, send_frame
-from common.wire.rpc import MAX_MESSAGE_BYTES, split_host_port
+from common.wire.rpc import MAX_MESSAGE_BYTES
 from common.wire.tensor_codec import encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from tests.bench.star_seats import CoordinatorSeat, NodeSeat

@@ -23,7 +23,8 @@ from common.trust.identity import Identity, load_identity
 from common.trust.join_token import parse_token
 from common.trust.signing import make_authority, make_key, make_request
 from common.trust.tls import channel_to_authority, secure_channel
-from common.wire.rpc import error_from_rpc, split_host_port
+from common.wire.addresses import split_host_port
+from common.wire.rpc import error_from_rpc
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh
 from coordinator.program.daemon import Coordinator

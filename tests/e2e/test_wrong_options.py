@@ -142,7 +142,18 @@ def test_use_gpu_without_a_gpu_is_refused(here: RunHere, sliced_once: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "nodes", ["nowhere", "localhost:port", "127.0.0.1:70000", "::1:50051", "127.0.0.1:²", "127.0.0.1:1,127.0.0.1:1"]
+    "nodes",
+    [
+        "nowhere",
+        "localhost:port",
+        "127.0.0.1:70000",
+        "::1:50051",
+        "127.0.0.1:²",
+        "127.0.0.1:1,127.0.0.1:1",
+        "[::1:50051",
+        "[::1]",
+        "[1.2.3.4]:50051",
+    ],
 )
 def test_nodes_that_are_no_addresses_are_refused(here: RunHere, sliced_once: Path, nodes: str) -> None:
     """The line repeats what is wrong with the list, before anything is connected."""

@@ -135,8 +135,11 @@ class Shell:
         Args: stdout: a file descriptor instead of the file that `Running.out` reads; inside: what goes before the
         command (network_hosts.py).
         """
-        programs = PROGRAMS if self._checkout is None else self._checkout / ".venv" / "bin"
-        return self.start_command([*inside, str(programs / program), *arguments], stdout=stdout)
+        return self.start_command([*inside, str(self.program(program)), *arguments], stdout=stdout)
+
+    def program(self, program: Name) -> Path:
+        """Return where a program lies."""
+        return (PROGRAMS if self._checkout is None else self._checkout / ".venv" / "bin") / program
 
     def start_command(self, command: Sequence[str | bytes], *, stdout: int | None = None) -> Running:
         """Start any command."""

@@ -15,7 +15,7 @@ import socket
 import threading
 from types import TracebackType
 
-from common.wire.rpc import split_host_port
+from common.wire.addresses import split_host_port
 
 PIECE_BYTES = 65536
 

@@ -24,7 +24,7 @@ from common.errors import ShardmeshError
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import is_alive
 from tests.support.cli import Finished, Running, Shell
-from tests.support.network_hosts import NetworkHosts
+from tests.support.network_hosts import Kind, NetworkHosts
 from tests.support.owner_asking import OwnerAsking
 from tests.support.waiting import wait_until
 
@@ -43,19 +43,21 @@ class MeshOfHosts:
         self, nodes: Sequence[str], *, memory_bytes: int | None = None, rate_mbit: float = 100,
         delays: dict[str, float] | None = None, options: Mapping[str, Sequence[str]] | None = None,
         cores: Mapping[str, int] | None = None, coordinator_options: Sequence[str] = (),
-        checkout: Path | None = None,
+        checkout: Path | None = None, kind: Kind = "ipv4", everywhere: bool = False,
     ) -> None:  # fmt: skip
         """Start everything.
 
         Args: delays: milliseconds, each way, by node; options: further flags of shardnode, by node; cores: the one
-        that a node may use; coordinator_options: its further flags; checkout: whose programs, if not this one's.
+        that a node may use; coordinator_options: its further flags; checkout: whose programs, if not this one's;
+        kind: of addresses; everywhere: have all listen on 0.0.0.0, as documents say, and not on their addresses.
         """
+        self._everywhere = "0.0.0.0" if everywhere else ""
         self._cores = cores or {}
         self.nodes = list(nodes)
         self.shell, self._is_other = Shell(checkout), checkout is not None
         if self._is_other:
             self.shell.allow_torch()  # that programs do without it is this checkout's promise
-        self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit)
+        self.hosts = NetworkHosts([DESK, *nodes], memory_bytes=memory_bytes, rate_mbit=rate_mbit, kind=kind)
         self._delays, self._options = delays or {}, dict(options or {})
         self._coordinator_options = coordinator_options
         self.state = str(self.shell.home / "state")
@@ -90,7 +92,7 @@ class MeshOfHosts:
     def start_coordinator(self, *options: str) -> None:
         """Start the coordinator, and wait until it listens. Args: options: besides its own."""
         running = self.shell.start(
-            "coordinator", "--state-dir", self.state, "--master-ip", self.hosts.address(DESK),
+            "coordinator", "--state-dir", self.state, "--master-ip", self._everywhere or self.hosts.address(DESK),
             *self._coordinator_options, *options, inside=self._on(DESK),
         )  # fmt: skip
         self._wait_for(running, "mesh ")
@@ -191,7 +193,7 @@ class MeshOfHosts:
         token = self._token()
         joined = self.shell.run(
             "shardnode", "join", token, "--name", name, "--data-dir", str(self.data(name)), "--listen",
-            f"{self.hosts.address(name)}:{NODE_PORT}", "--no-measure", inside=self._on(name),
+            f"{self._everywhere or self.hosts.address(name)}:{NODE_PORT}", "--no-measure", inside=self._on(name),
         )  # fmt: skip
         assert joined.code == 0, joined.err
 

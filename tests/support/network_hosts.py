@@ -4,8 +4,9 @@
         shell.start("shardnode", ..., inside=hosts.inside("kitchen"))
         hosts.cut("kitchen"), hosts.mend("kitchen")
 
-Covers: addresses, rate (tbf on both ends), links that are cut or swallow packets, bytes that have passed, memory groups
-of version 1, processes of ours that move to a host (`enter_network`).
+Covers: addresses (of IPv4, of IPv6 alone, or of IPv6 that mean something on one link alone), rate (tbf on both ends),
+links that are cut or swallow packets, bytes that have passed, memory groups of version 1, processes of ours that move
+to a host (`enter_network`).
 Does not cover: delay, which this kernel has no queue for (delay_relay.py).
 Everything lies in namespaces of our own; nothing of the machine's own network is touched, and all is removed.
 """
@@ -23,7 +24,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
+Kind = Literal["ipv4", "ipv6", "link"]
 CLONE_NEWNET = 0x40000000
 GROUPS = Path("/sys/fs/cgroup/memory")
 TOOLS = ("ip", "tc", "bridge", "nsenter")
@@ -58,9 +61,14 @@ def _enter(descriptor: int) -> None:
 class NetworkHosts:
     """Hosts on one switch. Close it."""
 
-    def __init__(self, names: Sequence[str], *, rate_mbit: float = RATE_MBIT, memory_bytes: int | None = None) -> None:
-        """Args: memory_bytes: limit of each host's memory group; None: no groups."""
-        self._mark = f"sm{uuid.uuid4().hex[:6]}"
+    def __init__(
+        self, names: Sequence[str], *, rate_mbit: float = RATE_MBIT, memory_bytes: int | None = None,
+        kind: Kind = "ipv4",
+    ) -> None:  # fmt: skip
+        """Args: memory_bytes: limit of each host's memory group; None: no groups; kind: of the addresses that hosts
+        have; with `link` each host calls the link otherwise.
+        """
+        self._mark, self._kind = f"sm{uuid.uuid4().hex[:6]}", kind
         self._names = list(names)
         self._has_groups = memory_bytes is not None
         try:
@@ -74,8 +82,17 @@ class NetworkHosts:
             raise
 
     def address(self, name: str) -> str:
-        """Return a host's address."""
-        return f"10.77.0.{self._names.index(name) + 1}"
+        """Return a host's address, as a port may follow it; on one link: as that host itself writes it."""
+        number = self._names.index(name) + 1
+        return {
+            "ipv4": f"10.77.0.{number}",
+            "ipv6": f"[fd77::{number}]",
+            "link": f"[fe80::77:{number}%{self.device(name)}]",
+        }[self._kind]
+
+    def device(self, name: str) -> str:
+        """Return what a host calls its link."""
+        return f"eth{self._names.index(name) if self._kind == 'link' else 0}"
 
     def inside(self, name: str) -> list[str]:
         """Return what goes before a command so that it runs on a host, and in its memory group."""
@@ -84,12 +101,15 @@ class NetworkHosts:
             return enter
         return ["sh", "-c", f'echo $$ > {self._group(name)}/cgroup.procs && exec "$@"', "sh", *enter]
 
-    def connect(self, name: str, port: int, limit_seconds: float) -> socket.socket:
-        """Return a connection from a host to a port of its own. Raises: OSError: nobody takes it."""
+    def connect(self, name: str, port: int, limit_seconds: float, host: str = "127.0.0.1") -> socket.socket:
+        """Return a connection from a host to a port, of its own unless one is named. Raises: OSError: nobody takes it.
+
+        Args: host: in brackets if it is a number of IPv6.
+        """
         with open("/proc/thread-self/ns/net") as own:
             enter_network(self.network(name))
             try:
-                return socket.create_connection(("127.0.0.1", port), limit_seconds)
+                return socket.create_connection((host.strip("[]"), port), limit_seconds)
             finally:
                 _enter(own.fileno())
 
@@ -107,11 +127,11 @@ class NetworkHosts:
 
     def add_address(self, name: str, address: str) -> None:
         """Give a host one more address, such as 10.78.0.1/24."""
-        _run("ip", "-n", self._space(name), "address", "add", address, "dev", "eth0")
+        _run("ip", "-n", self._space(name), "address", "add", address, "dev", self.device(name))
 
     def drop_address(self, name: str, address: str) -> None:
         """Take such an address from a host; whoever listens there is not told."""
-        _run("ip", "-n", self._space(name), "address", "delete", address, "dev", "eth0")
+        _run("ip", "-n", self._space(name), "address", "delete", address, "dev", self.device(name))
 
     def set_rate(self, name: str, rate_mbit: float, *, burst: str = "", latency: str = "100ms") -> None:
         """Limit a host's link, each way, to another rate.
@@ -121,7 +141,7 @@ class NetworkHosts:
         """
         burst = burst or str(max(3200, int(rate_mbit * 1e6 / 8 / 200)))
         limit = ["root", "tbf", "rate", f"{rate_mbit}mbit", "burst", burst, "latency", latency]
-        _run("ip", "netns", "exec", self._space(name), "tc", "qdisc", "replace", "dev", "eth0", *limit)
+        _run("ip", "netns", "exec", self._space(name), "tc", "qdisc", "replace", "dev", self.device(name), *limit)
         _run("ip", "netns", "exec", self._hub, "tc", "qdisc", "replace", "dev", self._port(name), *limit)
 
     def cut(self, name: str) -> None:
@@ -178,14 +198,20 @@ class NetworkHosts:
         _run("ip", "netns", "exec", self._hub, "ip", "link", "set", "br0", "up")
 
     def _make_host(self, name: str, rate_mbit: float) -> None:
-        space, port = self._space(name), self._port(name)
+        space, port, device = self._space(name), self._port(name), self.device(name)
         _run("ip", "netns", "add", space)
-        _run("ip", "-n", self._hub, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
+        _run("ip", "-n", self._hub, "link", "add", port, "type", "veth", "peer", "name", device, "netns", space)
         _run("ip", "-n", self._hub, "link", "set", port, "master", "br0", "up")
         _run("ip", "-n", space, "link", "set", "lo", "up")
-        _run("ip", "-n", space, "address", "add", f"{self.address(name)}/24", "dev", "eth0")
-        _run("ip", "-n", space, "link", "set", "eth0", "up")
-        _run("ip", "-n", space, "route", "add", "default", "dev", "eth0")
+        if self._kind == "ipv4":
+            _run("ip", "-n", space, "address", "add", f"{self.address(name)}/24", "dev", device)
+            _run("ip", "-n", space, "link", "set", device, "up")
+            _run("ip", "-n", space, "route", "add", "default", "dev", device)
+        else:  # no other address than this one, and that at once
+            number = self.address(name)[1:-1].partition("%")[0]
+            _run("ip", "-n", space, "link", "set", device, "addrgenmode", "none")
+            _run("ip", "-n", space, "address", "add", f"{number}/64", "dev", device, "nodad")
+            _run("ip", "-n", space, "link", "set", device, "up")
         self.set_rate(name, rate_mbit)
 
     def _make_group(self, name: str, memory_bytes: int) -> None:

@@ -33,16 +33,23 @@ def test_an_address_that_every_device_takes_for_itself_is_told(host: str, withou
 
 
 def test_looking_around_for_what_is_not_announced_is_told() -> None:
-    """Names and numbers of IPv6 are not announced; a token that names them is good."""
-    for address in ("[fe80::1]:29501", "desk.example:29501"):
-        assert notes([address]) == []
-        (said,) = notes([address], without_addresses=True)
-        assert "without --no-address" in said
+    """Names are not announced; a token that has them is good."""
+    assert notes(["desk.example:29501"]) == []
+    (said,) = notes(["desk.example:29501"], without_addresses=True)
+    assert "without --no-address" in said
+
+
+@pytest.mark.parametrize("without_addresses", [False, True])
+def test_a_token_without_an_address_is_told(without_addresses: bool) -> None:
+    """As one is whose coordinator has an address of one link alone."""
+    (said,) = notes([], without_addresses=without_addresses)
+    assert "finds it by looking around" in said
 
 
 @pytest.mark.parametrize("without_addresses", [False, True])
 def test_an_address_that_others_reach_is_nothing_to_tell(without_addresses: bool) -> None:
-    """Also beside one that they do not."""
+    """Also beside one that they do not, and of IPv6."""
+    assert notes(["[fd00::7]:29501"], without_addresses=without_addresses) == []
     assert notes(["192.168.1.2:29501"], without_addresses=without_addresses) == []
     assert notes(["127.0.0.1:29501", "192.168.1.2:29501"], without_addresses=without_addresses) == []
 

@@ -12,7 +12,8 @@ import grpc
 import pytest
 
 from common.errors import AddressInUse, InputError
-from common.wire.rpc import bind, channel_options, check_listen_address, is_loopback, make_server, split_host_port
+from common.wire.addresses import is_loopback, split_host_port
+from common.wire.rpc import bind, channel_options, check_listen_address, make_server
 from coordinator.ranks.transports.connecting import parse_node_list
 from shardnode.config import NodeConfig
 
@@ -53,7 +54,9 @@ def test_host_and_port_are_told_apart(address: str, expected: tuple[str, int]) -
 @pytest.mark.parametrize(
     "address",
     ["", ":", "host", "host:", ":80", "host:port", "host:-1", "host:65536", "host:8 0", "host:²", "host:٣", "::1:80",
-     "fe80::1:80", "[::1:80", "::1]:80", "http://host:80", "dns:///host:80", "ipv4:1.2.3.4:80", "host:80:90"],
+     "fe80::1:80", "[::1:80", "::1]:80",
+     "[]:80", "[::1%]:80", "[1.2.3.4]:80", "[kitchen]:80", "a[::1]:80", "[::1]80", "[fe80::1]:80", "[::1]:",
+     "[12345::1]:80", "http://host:80", "dns:///host:80", "ipv4:1.2.3.4:80", "host:80:90"],
 )  # fmt: skip
 def test_what_is_no_address_is_refused_with_what_to_write(address: str) -> None:
     """The error repeats what was written and shows the form."""

@@ -17,7 +17,8 @@ import grpc
 
 from common.errors import InputError, NodeLost, SliceMismatch
 from common.program.logs import entry
-from common.wire.rpc import channel_options, is_loopback, split_host_port
+from common.wire.addresses import grpc_address, host_port, is_loopback, split_host_port
+from common.wire.rpc import channel_options
 from common.wording import counted
 from coordinator.ranks.transports.arrivals import Arrivals
 from coordinator.ranks.transports.carriers import AUTO, FRAMES, GRPC, Carrier
@@ -94,7 +95,8 @@ def connect_nodes(
         reaching = Reaching(mesh, rounds)
         for address in addresses:
             if mesh is None:
-                channel, who = grpc.insecure_channel(address, options=channel_options()), f"the node at {address}"
+                channel = grpc.insecure_channel(grpc_address(address), options=channel_options())
+                who = f"the node at {address}"
             else:
                 channel, who = mesh.channel(address), address
             channels.append(channel)
@@ -182,7 +184,7 @@ class Reaching:
         else:
             host = split_host_port(self._mesh.node(address).address)[0]
             secure = self._mesh.secured(address)
-        return f"{host}:{port}", secure
+        return host_port(host, port), secure
 
 
 def _is_silent(mesh: MeshAccess | None, name: str) -> Callable[[], bool]:

@@ -16,10 +16,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from common.errors import NodeLost, NodeTimeout, NotTrusted, ShardmeshError
+from common.errors import InputError, NodeLost, NodeTimeout, NotTrusted, ShardmeshError
 from common.native.library import PLAIN_FRAME, TLS_RECORD, Peer
+from common.wire.addresses import socket_address
 from common.wire.framing import Stream, limit_silence
-from common.wire.rpc import split_host_port
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
 from coordinator.ranks.transports.arrivals import WATCH_SECONDS, Arrivals
 from coordinator.ranks.transports.carriers import FRAMES, Carrier
@@ -43,10 +43,12 @@ def connect_framed(
     """
     plain: socket.socket | None = None
     try:
-        plain = socket.create_connection(split_host_port(address), timeout=CONNECT_SECONDS)
+        plain = socket.create_connection(socket_address(address), timeout=CONNECT_SECONDS)
         prepare_tcp(plain)
         limit_silence(plain, silence_seconds)
         link = PlainLink(plain) if secure is None else secure(plain)
+    except InputError as error:  # it was heard over a link that has gone since
+        raise NodeLost(f"{name} takes no rounds: {error}") from error
     except OSError as error:
         if plain is not None:
             plain.close()

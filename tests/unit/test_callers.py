@@ -1,0 +1,76 @@
+"""Whose place is taken where a port has none left, when callers have as many addresses as they like?
+
+Covers: common/program/callers.py with callers of IPv6. Does not cover: real ports (test_page_server.py,
+tests/contract/test_frames_port.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from common.program.callers import Caller, Callers, Places
+
+PLACES = 4
+
+
+class Port:
+    """A port whose callers wait to be let in until the test has ended."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+        self._ends: list[socket.socket] = []
+        places = Places(connections=PLACES, threads=64, seconds=60.0)
+        self._callers = Callers("127.0.0.1", 0, places, self._answer, name="crowd", refused="", failed="")
+
+    def call(self, host: str) -> socket.socket:
+        """Come from a host; return the caller's end."""
+        here, there = socket.socketpair()
+        self._ends.append(here)
+        self._callers._take(there, host)
+        return here
+
+    def close(self) -> None:
+        self._over.set()
+        self._callers.close()
+        for end in self._ends:
+            end.close()
+
+    def _answer(self, caller: Caller) -> None:
+        self._over.wait(60.0)
+
+
+@pytest.fixture
+def port() -> Iterator[Port]:
+    """Return a port with places for a few."""
+    made = Port()
+    yield made
+    made.close()
+
+
+def is_there(end: socket.socket) -> bool:
+    """Tell whether a caller still has its place."""
+    end.setblocking(False)
+    try:
+        return end.recv(1) != b""
+    except BlockingIOError:
+        return True
+
+
+def test_a_device_with_an_address_for_each_call_keeps_no_other_network_away(port: Port) -> None:
+    """Its addresses are of one network of 64 bits, whose oldest call loses its place."""
+    first = port.call("2001:db8:1::1")
+    crowd = [port.call(f"2001:db8:2::{number:x}") for number in range(1, 40)]
+    assert is_there(first)
+    assert [is_there(end) for end in crowd] == [False] * (len(crowd) - PLACES + 1) + [True] * (PLACES - 1)
+
+
+def test_in_one_network_whoever_calls_most_often_loses_a_place(port: Port) -> None:
+    """As on a home network, where all devices are of one."""
+    first = port.call("fe80::7%eth0")
+    crowd = [port.call("fe80::8%eth0") for _ in range(40)]
+    assert is_there(first)
+    assert sum(map(is_there, crowd)) == PLACES - 1
