@@ -154,6 +154,20 @@ class FrameReader:
         self._start = first + length
         return bytes(self._view[first : self._start])
 
+    def peek(self, most: int) -> bytes:
+        """Return the first bytes of the next message, `most` of them or all, and leave it where it is.
+
+        b"" where the connection ends before they are there. Raises: TimeoutError, OSError: as `receive`.
+        """
+        with contextlib.suppress(ProtocolError):  # whoever receives hears of it
+            if self._fill(_LENGTH.size):
+                (length,) = _LENGTH.unpack_from(self._buffer, self._start)
+                count = min(length, most)
+                self._fill(_LENGTH.size + count)
+                first = self._start + _LENGTH.size
+                return bytes(self._view[first : first + count])
+        return b""
+
     def put(self, data: bytes) -> bytes | None:
         """Take bytes that came by another way, after all that came so far; fewer than there is room for.
 

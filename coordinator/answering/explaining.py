@@ -20,6 +20,7 @@ from protos.shardmesh.v1 import observe_pb2
 if TYPE_CHECKING:  # numpy comes with them, which a coordinator without a model has no use for
     from coordinator.ranks.path_facts import NodeWork, SweepFacts
     from coordinator.ranks.path_watch import PathWatch
+    from coordinator.ranks.transports.carriers import Carrier
 
 DEFAULT_SECONDS = 20.0
 
@@ -33,6 +34,13 @@ class Explaining:
     def opened(self, model: str, path: PathWatch, wire_dtype: str) -> None:
         """Take the path of the model that is open from now on."""
         self._opened = (model, path, wire_dtype)
+
+    def carriers(self) -> dict[str, Carrier]:
+        """Return what carries rounds now, by node; nodes without a session are not in it. From any thread."""
+        opened = self._opened
+        if opened is None or not opened[1].is_open:
+            return {}
+        return dict(zip(opened[1].labels, opened[1].carriers, strict=False))
 
     def explain(self, seconds: float) -> observe_pb2.ExplainResponse:
         """Return where the last sweeps' time went.
@@ -62,6 +70,8 @@ class Explaining:
             response.nodes.append(_node(label, [one.nodes[rank] for one in facts], _parts(path.labels, gains)))
             response.nodes[rank].round_trip_seconds = way.round_trip_seconds
             response.nodes[rank].bytes_per_second = way.bytes_per_second
+        for node, carrier in zip(response.nodes, path.carriers, strict=False):
+            node.rounds_over, node.frames_failed, node.rounds_port = carrier
         return response
 
 

@@ -104,8 +104,7 @@ class OpenModel:
             ranks.open()
             measure_sessions(ranks)
             if run.mesh is not None:  # the ways within one host do not change
-                names, channels = [node.name for node in self.nodes], [node.channel for node in self.nodes]
-                opening.callback(LinkWatch(names, channels, ranks.path).close)
+                opening.callback(LinkWatch([node.echoes for node in self.nodes], ranks.path).close)
             prompt_tokens = series.requests.of(model.name).prompt_tokens
             self.engine = Engine(ranks, ends, head, schedule or Schedule(), series.sweeps, prompt_tokens)
             self._ends, self._head = ends, head

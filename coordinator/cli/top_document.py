@@ -56,4 +56,6 @@ def _node(node: observe_pb2.ObservedNode) -> dict[str, Any]:
         "read_bytes_per_second": node.read_bytes_per_second if node.read_bytes_per_second >= 0 else None,
         "round_seconds": node.round_seconds or None,
         "last_share": node.last_share if node.last_share >= 0 else None,
+        "rounds_over": node.rounds_over or None, "frames_failed": node.frames_failed,
+        "rounds_port": node.rounds_port or None,
     }  # fmt: skip

@@ -31,15 +31,16 @@ NODES = {
     "node": Column("node"), "state": Column("state"), "serves": Column("serves"), "memory": Column("memory"),
     "window": Column("window", is_number=True), "kv": Column("keys, values", is_number=True),
     "disk": Column("disk", is_number=True), "round": Column("round", is_number=True),
-    "last": Column("last", is_number=True),
+    "last": Column("last", is_number=True), "over": Column("over"),
 }  # fmt: skip
 REQUESTS = {
     "request": Column("request"), "model": Column("model"), "state": Column("state"),
     "tokens": Column("tokens", is_number=True), "rate": Column("tokens/s", is_number=True),
     "age": Column("age", is_number=True),
 }  # fmt: skip
-LEAVE_FIRST = ("kv", "serves", "window", "round")
-"""Columns of nodes that go where there is no room, in this order."""
+LEAVE_FIRST = ("kv", "serves", "window", "over", "round")
+"""Columns of nodes that go where there is no room, in this order; `over` before all where it complains of nothing."""
+OVER = {"direct": "socket", "frames": "frames", "grpc": "gRPC"}
 REQUESTS_LEAVE_FIRST = ("model", "age")
 
 
@@ -136,7 +137,8 @@ def _node_lines(console: Console, nodes: Sequence[Mapping[str, Any]]) -> list[Te
         return [[_cell(name, node, bar, most_name) for name in names] for node in nodes]
 
     names = list(NODES)
-    for gone in ("", *LEAVE_FIRST):
+    first = () if any(node["frames_failed"] for node in nodes) else ("over",)
+    for gone in ("", *first, *LEAVE_FIRST):
         names = [name for name in names if name != gone]
         columns = [NODES[name] for name in names]
         room = console.width - _width(columns, rows(names, LEAST_BAR, MOST_NAME))
@@ -187,6 +189,8 @@ def _cell(column: str, node: Mapping[str, Any], bar: int, most_name: int) -> str
             return "" if rate is None else f"{shown_size(int(rate))}/s"
         case "round":
             return "" if node["round_seconds"] is None else duration(node["round_seconds"])
+        case "over":
+            return _over(node)
         case _:
             return "" if node["last_share"] is None else f"{node['last_share']:.0%}"
 
@@ -197,6 +201,12 @@ def _state(node: Mapping[str, Any]) -> str:
     if node["silent_seconds"] is None:
         return Trouble("not heard")
     return Trouble(f"lost {duration(node['silent_seconds'])}")
+
+
+def _over(node: Mapping[str, Any]) -> str:
+    """Return what carries a node's rounds; a trouble where that is only since another way could not be had."""
+    over = OVER.get(node["rounds_over"], "")
+    return Trouble(over) if node["frames_failed"] else over
 
 
 def _memory(node: Mapping[str, Any], width: int) -> str:

@@ -68,6 +68,11 @@ def _found(response: observe_pb2.ExplainResponse) -> dict[str, Any]:
             {"node": part.node, "cause": part.cause, "seconds": part.seconds, "share": part.seconds / seconds}
             for part in response.parts
         ],
+        "rounds": [
+            {"node": node.node, "rounds_over": node.rounds_over or None, "frames_failed": node.frames_failed,
+             "rounds_port": node.rounds_port or None}
+            for node in response.nodes
+        ],
         "bound": None, "advice": [], "no_advice": None,
     }  # fmt: skip
 

@@ -26,6 +26,10 @@ STARVED = "the coordinator, whose threads wait for a core"
 STARVED_SHARE = 0.2
 
 
+FALLBACK_CAUSES = ("link", "coordinator", "processor", "core_wait")
+"""What rounds over gRPC make dearer than rounds in frames."""
+
+
 def bound_of(parts: Sequence[tuple[str, str, float]], own_starved_share: float = 0.0) -> dict[str, Any]:
     """Return the cause that takes most of a sweep, of which nodes, its share. Args: parts: (node, cause, seconds)."""
     whole = sum(seconds for _, _, seconds in parts) or 1.0
@@ -50,12 +54,31 @@ def sentences(found: Mapping[str, Any]) -> str:
     speed = f", {found['tokens_per_second']:.1f} tokens/s" if found["tokens_per_second"] else ""
     when = f" ({_ago(ago)})" if ago > max(OLD_SECONDS, 2 * seconds) else ""
     text = f"{bound['text']}: {100 * bound['share']:.0f} % of each {thing}'s {shown_seconds(seconds)}{speed}{when}."
+    text = " ".join([text, *_fallbacks(bound, found.get("rounds", ()))])
     if found.get("no_advice"):
         return f"{text} What would help cannot be said: {found['no_advice']}"
     if not found["advice"]:
         return f"{text} Nothing that is known here would make it much quicker."
     helps = _helps(found["advice"][:MOST_ADVICE])
     return f"{text} {helps[0].upper()}{helps[1:]}."
+
+
+def _fallbacks(bound: Mapping[str, Any], rounds: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each node that bounds and has its rounds over gRPC since frames could not be had.
+
+    Where the coordinator's own work bounds, every node that has is one.
+    """
+    if bound["cause"] not in FALLBACK_CAUSES:
+        return []
+    failed = [one for one in rounds if one["frames_failed"] and one["node"] in (bound["node_names"] or (one["node"],))]
+    texts = []
+    for one in failed[:MOST_NAMED]:
+        why = "it has no port for rounds: give its shardnode a --rounds-port that is free, or a newer version"
+        if one["rounds_port"]:
+            why = (f"its port for rounds ({one['rounds_port']}) is not reached: let it through its firewall, or give "
+                   "its shardnode another --rounds-port")  # fmt: skip
+        texts.append(f"Rounds to {one['node']} go over gRPC, since {why}.")
+    return texts
 
 
 def _helps(advice: Sequence[Mapping[str, Any]]) -> str:

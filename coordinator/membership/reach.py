@@ -7,6 +7,7 @@ running coordinator for it).
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -75,10 +76,13 @@ class MeshAccess:
     def secured(self, name: str) -> Callable[[socket.socket], TlsConnection]:
         """Return what shakes hands with a node over a connection; another one that answers there is refused."""
         peer = PeerName(mesh=self.mesh_name, role=NODE, name=name)
+        made: list[tuple[Identity, ssl.SSLContext]] = []  # making it takes as long as shaking hands
 
         def shake_hands(plain: socket.socket) -> TlsConnection:
-            context = client_context(self.identity())
-            connection = TlsConnection(plain, context, server_side=False, server_hostname=peer.dns)
+            identity = self.identity()
+            if not made or made[0][0] != identity:
+                made[:] = [(identity, client_context(identity))]
+            connection = TlsConnection(plain, made[0][1], server_side=False, server_hostname=peer.dns)
             connection.do_handshake()
             return connection
 

@@ -23,6 +23,7 @@ from coordinator.models.served import models_of, served_by
 from coordinator.program.generation_service import Generator
 from coordinator.program.node_looks import NodeLook, NodeLooks
 from coordinator.ranks.round_watch import LatelyRounds
+from coordinator.ranks.transports.carriers import Carrier
 from protos.shardmesh.v1 import mesh_pb2, observe_pb2
 
 if TYPE_CHECKING:  # what answers take comes with it
@@ -45,10 +46,13 @@ class Overviews:
         """Return how everything stands. Waits for no node."""
         now = time.perf_counter()
         looks, rounds, models = self._looks.latest(), self._generator.watch.look(now), models_of(self._records)
-        answers = self._generator.under_way()
+        answers, carriers = self._generator.under_way(), self._generator.explaining.carriers()
         return observe_pb2.OverviewResponse(
             mesh_name=self._state.name,
-            nodes=[_node(node, models, looks.get(node.name), rounds) for node in node_messages(self._state.members)],
+            nodes=[
+                _node(node, models, looks.get(node.name), rounds, carriers.get(node.name))
+                for node in node_messages(self._state.members)
+            ],
             requests=[_request(stream, now) for stream in answers.streams], most_requests=answers.most,
             tokens_per_second=self._token_rate(answers.token_count, now), open_model=self._generator.watch.model,
             memory=observe_pb2.ObservedMemory(
@@ -68,8 +72,9 @@ class Overviews:
 
 
 def _node(
-    node: mesh_pb2.Node, models: list[LoadedModel], look: NodeLook | None, rounds: LatelyRounds
-) -> observe_pb2.ObservedNode:
+    node: mesh_pb2.Node, models: list[LoadedModel], look: NodeLook | None, rounds: LatelyRounds,
+    carrier: Carrier | None,
+) -> observe_pb2.ObservedNode:  # fmt: skip
     found = observe_pb2.ObservedNode(
         name=node.name, silent_seconds=node.silent_seconds, is_up=is_alive(node), rank=-1, read_bytes_per_second=-1,
         last_share=-1,
@@ -90,6 +95,8 @@ def _node(
     if lately is not None:
         found.round_seconds = lately.seconds / lately.round_count
         found.last_share = lately.last_count / lately.round_count
+    if carrier is not None:
+        found.rounds_over, found.frames_failed, found.rounds_port = carrier
     return found
 
 

@@ -21,12 +21,11 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 
-import grpc
-
 from common.errors import ShardmeshError
 from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.ranks import Ranks
-from coordinator.ranks.transports.echo import EchoStream, Way
+from coordinator.ranks.transports.echo import Echoes, Way
+from coordinator.ranks.transports.echo_lane import EchoLane
 
 FIRST_SECONDS, LOOK_SECONDS, LOOKS, TRIPS = 0.2, 3.0, 3, 20
 STEADY_LOOK_SECONDS = 10.0
@@ -45,6 +44,8 @@ SESSION_ECHOES = 3
 STARVED_SHARE = 0.2
 LIMIT_SECONDS = 30.0
 """Of a look at one node."""
+CLOSE_SECONDS = 0.5
+"""Who ends the looking waits no longer for a look that is just being connected: that ends by itself, unseen."""
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +105,14 @@ class MeasuredWay:
 class LinkWatch:
     """Looks at the ways to the nodes of one open model. Close it."""
 
-    def __init__(self, names: Sequence[str], channels: Sequence[grpc.Channel], path: PathWatch) -> None:
-        """Args: names, channels: of the nodes, by rank; path: is told what is found, and tells of sweeps."""
-        self._ends = list(zip(names, channels, strict=True))
-        self._path = path
+    def __init__(self, lanes: Sequence[EchoLane], path: PathWatch) -> None:
+        """Args: lanes: to the nodes, by rank; path: is told what is found, and tells of sweeps."""
+        self._lanes, self._path = lanes, path
         self._measured = [MeasuredWay(way.round_trip_seconds) for way in path.ways]
         self._more: dict[int, dict[int, float]] = {}
         self._look_count = 0
         self._is_over = threading.Event()
-        self._stream: EchoStream | None = None
+        self._stream: Echoes | None = None
         self._thread = threading.Thread(target=self._watch, name="link-watch", daemon=True)
         self._thread.start()
 
@@ -122,7 +122,7 @@ class LinkWatch:
         stream = self._stream
         if stream is not None:
             stream.cancel()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
 
     def _watch(self) -> None:
         pause = FIRST_SECONDS
@@ -131,7 +131,7 @@ class LinkWatch:
                 continue
             started = time.perf_counter()
             ways = list(self._path.ways)
-            for rank in range(len(self._ends)):
+            for rank, lane in enumerate(self._lanes):
                 try:
                     quickest = dict(self._look(rank))
                     if quickest:
@@ -140,6 +140,7 @@ class LinkWatch:
                         ways[rank] = self._measured[rank].looked(quickest, is_starved=is_starved)
                 except ShardmeshError as error:  # of an earlier build, or gone: who sends rounds tells
                     log.debug("no echo: %s", error)
+                    lane.failed(error)
                 if self._is_over.is_set():
                     return
             self._look_count += 1
@@ -149,9 +150,8 @@ class LinkWatch:
 
     def _look(self, rank: int) -> Iterator[tuple[int, float]]:
         """Yield bytes and the quickest echo of as many: few, a round's. Raises: NodeError."""
-        name, channel = self._ends[rank]
         own = self._path.message_bytes
-        with EchoStream(channel, name, LIMIT_SECONDS) as stream:
+        with self._lanes[rank].stream(LIMIT_SECONDS) as stream:
             self._stream = stream
             if self._is_over.is_set():  # `close` may have found the one before
                 return

@@ -23,6 +23,7 @@ from coordinator.ranks.critical_path import CAUSES, COORDINATOR, OWN, UNKNOWN, P
 from coordinator.ranks.path_facts import SweepFacts, byte_count, facts_of
 from coordinator.ranks.path_series import PathSeries
 from coordinator.ranks.round_record import RoundRecord
+from coordinator.ranks.transports.carriers import Carrier
 from coordinator.ranks.transports.echo import Way
 
 LOOK_SECONDS = 1.0
@@ -50,9 +51,11 @@ class _Sum:
 class PathWatch:
     """The critical path of one open model."""
 
-    def __init__(self, labels: Sequence[str], series: PathSeries) -> None:
-        """Args: labels: what series and reports call the nodes, by rank."""
-        self.labels = list(labels)
+    def __init__(self, labels: Sequence[str], series: PathSeries, carriers: Sequence[Carrier] = ()) -> None:
+        """Args: labels: what series and reports call the nodes, by rank; carriers: of their rounds; (): not told."""
+        self.labels, self.carriers = list(labels), tuple(carriers)
+        self.is_open = True
+        """Whether there are sessions still; ranks that are closed say so."""
         self.ways: tuple[Way, ...] = (NEAR,) * len(labels)
         self.message_bytes = 0
         """Of the last message to the last node of a round of few rows: what echoes are to be like."""

@@ -68,7 +68,8 @@ class Ranks:
         self._slowness = SlowNodeWatch(names, self.told, noted)
         self._sessions = RankSessions(self.clients, self.node_names, self.series, self._slowness, self._past)
         metrics = RoundMetrics(self.series, self.node_names)
-        self.path = PathWatch(self.node_names, self.series.path)
+        self._carriers = [client.carrier for client in self.clients]
+        self.path = PathWatch(self.node_names, self.series.path, self._carriers)
         self.observers[:0] = [
             metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
         ]  # fmt: skip
@@ -85,6 +86,7 @@ class Ranks:
         )
         try:
             self._open_sessions()
+            self.series.carried(self.node_names, self._carriers, is_open=True)
         finally:
             self._memory.close_files()
 
@@ -206,6 +208,9 @@ class Ranks:
     def close(self) -> None:
         """End every session; what the nodes hold for us is freed. May be called twice."""
         self._slowness.close()
+        if self.path.is_open:  # those that come after these have the same series
+            self.path.is_open = False
+            self.series.carried(self.node_names, self._carriers, is_open=False)
         for client in self.clients:
             client.close()
 

@@ -26,6 +26,7 @@ from deploy.grafana.texts import texts_of
 
 TEXTS = texts_of("mesh")
 DAY_SECONDS = 86400
+TRANSPORTS = {0: "no session", 1: "socket", 2: "frames", 3: "gRPC"}
 
 
 def mesh_dashboard() -> dashboard.Dashboard:
@@ -210,6 +211,7 @@ def _table() -> table.Panel:
         [
             Column("heard", by_node("node_up"), "short", {0: "lost", 1: "yes"}, Steps(1, 0.5)),
             Column("last heard", by_node("node_heartbeat_age_seconds"), "s", steps=Steps(10, 30)),
+            Column("rounds over", _transport(), "short", TRANSPORTS, Steps(3, 4)),
             Column("slow", by_node("node_slow"), "short", {0: "no", 1: "slow"}, Steps(1, 2)),
             Column("clock skew", by_node("node_clock_skew_seconds"), "s"),
             Column("certificate ends in", f"{ends} - time()", "s", steps=Steps(7 * DAY_SECONDS, 2 * DAY_SECONDS)),
@@ -217,6 +219,14 @@ def _table() -> table.Panel:
             Column("failures", failures, "short", steps=Steps(1, 10)),
         ],
     )
+
+
+def _transport() -> str:
+    """Return a number for each node that says what carries its rounds."""
+    name = "shardmesh_coordinator_round_transport"
+    over = {"direct": 1, "frames": 2, "grpc": 3}
+    matching = {transport: f'transport="{transport}"' for transport in over}
+    return " + ".join(f"{over[one]} * max by (node) ({MESH.at_once(name, matching[one])})" for one in over)
 
 
 def _observers() -> table.Panel:

@@ -171,7 +171,14 @@ def _disk() -> Panels:
 
 
 def _messages() -> Panels:
-    yield lines(TEXTS["Rounds"], [Query(NODE.rate("shardmesh_node_rounds_total"), "rounds")], "ops")
+    yield lines(TEXTS["Rounds"], [Query(NODE.rate("shardmesh_node_rounds_total"), "rounds")], "ops", width=6)
+    yield lines(
+        TEXTS["Rounds go over"],
+        [Query(f"max by (transport) ({NODE.at_once('shardmesh_coordinator_round_transport')})", "{{transport}}")],
+        "short",
+        width=6,
+        most=1,
+    )
     yield lines(
         TEXTS["Bytes"],
         [
@@ -179,6 +186,7 @@ def _messages() -> Panels:
             Query(NODE.rate("shardmesh_node_round_sent_bytes_total"), "sent"),
         ],
         "Bps",
+        width=6,
     )
     yield lines(
         TEXTS["Failures"],
@@ -187,6 +195,7 @@ def _messages() -> Panels:
             Query(NODE.rate("shardmesh_coordinator_node_failures_total", by="reason"), "coordinator: {{reason}}"),
         ],
         "ops",
+        width=6,
     )
 
 

@@ -17,9 +17,9 @@ class Scope:
 
     matchers: str
 
-    def at_once(self, name: str) -> str:
+    def at_once(self, name: str, matching: str = "") -> str:
         """Return the series as they are."""
-        return f"{name}{{{self.matchers}}}"
+        return self._matching(name, matching)
 
     def total(self, name: str, by: str = "") -> str:
         """Return the sum of gauges, by the labels of `by` where there are some."""

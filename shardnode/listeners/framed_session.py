@@ -42,15 +42,16 @@ class FramedSession:
 
     def __init__(
         self, node: ShardNode, connection: Stream, series: SessionSeries, live: LiveSessions | None = None,
-        *, passes_files: bool = False, opened: Callable[[], None] = lambda: None,
+        *, passes_files: bool = False, reader: FrameReader | None = None,
+        opened: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
-        """Args: live: where a node that drains looks; None: nobody does; passes_files: over a Unix socket; opened:
-        called once a first message has been answered well.
+        """Args: live: where a node that drains looks; None: nobody does; passes_files: over a Unix socket; reader: of
+        this connection, if somebody has looked at its first message; opened: called once that has been answered well.
         """
         self._node, self._connection, self._series = node, connection, series
         self._live, self._passes_files, self._opened = live, passes_files, opened
         self.session = Session(node, series)
-        self._reader = FrameReader(connection, MAX_MESSAGE_BYTES)
+        self._reader = reader or FrameReader(connection, MAX_MESSAGE_BYTES)
 
     def serve(self) -> None:
         """Answer until the connection or the session ends. Raises: nothing that a peer can cause."""

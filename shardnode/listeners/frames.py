@@ -1,7 +1,8 @@
 """Rounds from another device without gRPC: frames over TLS on TCP, over TCP alone where gRPC is without TLS too.
 
-Covers: one session per connection, places for connections of which no session has come yet. Does not cover: the
-session (framed_session.py), who is let in (common/trust/rounds_door.py), which port (NodeConfig.rounds_place).
+Covers: one session per connection, or echoes alone; places for connections of which no session has come yet, which
+those of echoes keep to. Does not cover: the session (framed_session.py), echoes (framed_echoes.py), who is let in
+(common/trust/rounds_door.py), which port (NodeConfig.rounds_place).
 Threads: one that accepts; those of each session.
 """
 
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 
 from common.errors import ShardmeshError
 from common.program.callers import Caller, Callers, Places
-from common.wire.framing import Stream, send_frame
+from common.wire.framing import FrameReader, Stream, send_frame
+from common.wire.rpc import MAX_MESSAGE_BYTES
 from common.wire.tcp_limits import prepare_tcp
+from shardnode.listeners.framed_echoes import answer_echoes, is_of_echoes
 from shardnode.listeners.framed_session import FramedSession, failure_of
 from shardnode.sessions.live_sessions import LiveSessions
 from shardnode.sessions.session_series import SessionSeries
@@ -48,6 +51,10 @@ class FramesServer:
         plain = caller.connection
         prepare_tcp(plain)
         connection: Stream = plain if self._door is None else self._door.let_in(plain)
+        reader = FrameReader(connection, MAX_MESSAGE_BYTES)
+        if is_of_echoes(reader):
+            answer_echoes(connection, reader)
+            return
         try:
             self._live.check_open()
             node = self._serving.current()
@@ -64,6 +71,6 @@ class FramesServer:
             with suppress(OSError):
                 plain.shutdown(socket.SHUT_RDWR)
 
-        framed = FramedSession(node, connection, self._series, self._live, opened=opened)
+        framed = FramedSession(node, connection, self._series, self._live, reader=reader, opened=opened)
         with self._live.during(framed.session, cancel):
             framed.serve()

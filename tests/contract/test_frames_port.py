@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -25,10 +26,11 @@ from common.trust.identity import Identity
 from common.weights import slice_format
 from common.wire.packed_round import NextBlock, pack_next, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES
+from coordinator.ranks.transports import connecting
 from coordinator.ranks.transports.arrivals import Arrivals
+from coordinator.ranks.transports.carriers import FRAMES, GRPC, OVER_GRPC, Carrier
 from coordinator.ranks.transports.connecting import connect_nodes
 from coordinator.ranks.transports.framed_tcp import FramedTcpClient, PlainLink
-from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.run import RunningNode
@@ -198,11 +200,11 @@ def test_an_answer_has_come_when_its_end_has() -> None:
         rest.join()
 
 
-def kind_of_client(node: RunningNode, rounds: str) -> type[object]:
+def carrier_of(node: RunningNode, rounds: str) -> Carrier:
     """Return what carries rounds to a node by hand."""
     (connected,) = connect_nodes([node.address], rounds=rounds)
     try:
-        return type(connected.client)
+        return connected.client.carrier
     finally:
         connected.close()
 
@@ -211,8 +213,8 @@ def test_rounds_go_in_frames_where_a_node_takes_them(sliced: SlicedModel, caplog
     """By themselves; over gRPC where the user says so."""
     node = RunningNode(sliced.node_config(listen="127.0.0.1:0"))
     with closing(node):
-        assert kind_of_client(node, "auto") is kind_of_client(node, "frames") is FramedTcpClient
-        assert kind_of_client(node, "grpc") is GrpcShardClient
+        assert carrier_of(node, "auto") == carrier_of(node, "frames") == Carrier(FRAMES)
+        assert carrier_of(node, "grpc") == OVER_GRPC
     assert "rounds over gRPC" not in caplog.text
 
 
@@ -223,10 +225,22 @@ def test_a_port_that_is_taken_leaves_rounds_to_grpc(sliced: SlicedModel, caplog:
         port = taken.getsockname()[1]
         with closing(RunningNode(sliced.node_config(listen="127.0.0.1:0", rounds_port=port))) as node:
             assert f"rounds over gRPC only port={port}" in caplog.text
-            assert kind_of_client(node, "auto") is GrpcShardClient
+            assert carrier_of(node, "auto") == Carrier(GRPC, is_fallback=True)
             assert "rounds over gRPC node=" in caplog.text
             with pytest.raises(NodeLost, match="give its shardnode a --rounds-port that is free"):
-                kind_of_client(node, "frames")
+                carrier_of(node, "frames")
+
+
+def test_a_port_that_is_not_let_through_leaves_rounds_to_grpc(
+    sliced: SlicedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And which port that was is known, for whoever asks why it is slow."""
+    with closing(RunningNode(sliced.node_config(listen="127.0.0.1:0"))) as node:
+        refused = NodeLost("node 0 takes no rounds there (no answer in time; is the port let through?)")
+        monkeypatch.setattr(connecting, "connect_framed", mock.Mock(side_effect=refused))
+        carrier = carrier_of(node, "auto")
+    assert carrier.is_fallback
+    assert carrier.port > 0
 
 
 def test_the_port_of_a_member_is_known_and_that_of_others_is_free(sliced: SlicedModel) -> None:

@@ -1,7 +1,7 @@
 """Are ways to nodes measured while sweeps go on and only then, and does measuring end when it is told to?
 
-Covers: coordinator/ranks/link_watch.py with a node's LinkService over a socket. Does not cover: what it makes of echoes
-(tests/unit/test_link_watch.py).
+Covers: coordinator/ranks/link_watch.py with a node's LinkService over a socket. Does not cover: echoes in frames
+(test_framed_echoes.py), what it makes of echoes (tests/unit/test_link_watch.py).
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import grpc
 import pytest
 
 from common.compute.device_speeds import DeviceSpeeds
-from common.wire.rpc import channel_options, make_server
 from coordinator.ranks import link_watch
 from coordinator.ranks.link_watch import LinkWatch
 from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.round_series import RoundSeries
-from protos.shardmesh.v1 import links_pb2, links_pb2_grpc
+from coordinator.ranks.transports.echo_lane import EchoLane
+from protos.shardmesh.v1 import links_pb2
 from shardnode.listeners.link_service import LinkServicer
+from tests.support.echo_channel import echo_channel
 from tests.support.waiting import wait_until
 
 SOON_SECONDS = 10.0
@@ -52,17 +52,11 @@ def servicer() -> HeldServicer:
 
 
 @pytest.fixture
-def channel(servicer: HeldServicer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
+def channel(servicer: HeldServicer) -> Iterator[grpc.Channel]:
     """Return a channel to a node that answers echoes."""
-    path: Path = tmp_path_factory.mktemp("s") / "node"
-    server = make_server(4)
-    links_pb2_grpc.add_LinkServiceServicer_to_server(servicer, server)
-    server.add_insecure_port(f"unix:{path}")
-    server.start()
-    with grpc.insecure_channel(f"unix:{path}", options=channel_options()) as made:
+    with echo_channel(servicer) as made:
         yield made
-    servicer.goes_on.set()
-    server.stop(0).wait()
+        servicer.goes_on.set()
 
 
 @pytest.fixture
@@ -75,7 +69,7 @@ def path(monkeypatch: pytest.MonkeyPatch) -> PathWatch:
 
 def test_a_way_is_measured_once_sweeps_go_on(channel: grpc.Channel, servicer: HeldServicer, path: PathWatch) -> None:
     """In the sizes of rounds; before the first sweep nothing is sent."""
-    watch = LinkWatch(["kitchen"], [channel], path)
+    watch = LinkWatch([EchoLane("kitchen", channel)], path)
     try:
         looks = iter(range(20))
         wait_until(lambda: next(looks, None) is None, limit_seconds=SOON_SECONDS, what="some looks are over")
@@ -95,7 +89,7 @@ def test_a_node_that_answers_no_echo_holds_nobody_up(
     before = path.ways
     servicer.goes_on.clear()
     path.swept_at = time.perf_counter()
-    watch = LinkWatch(["kitchen"], [channel], path)
+    watch = LinkWatch([EchoLane("kitchen", channel)], path)
     wait_until(lambda: servicer.count, limit_seconds=SOON_SECONDS, what="an echo is asked for")
     started = time.monotonic()
     watch.close()

@@ -19,6 +19,7 @@ from common.program.version import program_version
 from common.wire.rpc import channel_options
 from coordinator.engine.sequence import LENGTH
 from coordinator.ranks.critical_path import CAUSES
+from coordinator.ranks.transports.carriers import CARRIERS
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
 from shardnode.run import RunningNode
 from tests.support.listening_nodes import ask
@@ -32,6 +33,7 @@ UNITS_THAT_ARE_NOT_BASE = re.compile(r"_(ms|milliseconds|us|nanoseconds|minutes|
 ENTRY = re.compile(r"^shardmesh_[a-z0-9_]+$")
 MOVED_ELSEWHERE = {
     "shardmesh_num_requests_waiting": "tests/unit/test_request_series.py",
+    "shardmesh_coordinator_round_transport_fallback": "tests/unit/test_round_metrics.py",
     "shardmesh_coordinator_node_slow": "tests/unit/test_slow_nodes.py",
     "shardmesh_coordinator_reads_in_flight": "tests/unit/test_weight_series.py",
     "shardmesh_node_reads_in_flight": "tests/unit/test_weight_series.py",
@@ -93,6 +95,7 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
         "node": {*NODES, ""},  # what is nobody's, or the coordinator's own
         "observer": {OBSERVER},
         "cause": set(CAUSES),
+        "transport": set(CARRIERS),
         "model": {pages.model},
         "program": {"coordinator", "shardnode"},
         "version": {program_version()},

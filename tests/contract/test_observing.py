@@ -100,6 +100,7 @@ def test_an_overview_tells_of_a_request_under_way(mesh: LoadedMesh) -> None:
     assert request["tokens_per_second"] > 0
     assert found["nodes"][0]["last_share"] == 1.0
     assert found["nodes"][0]["round_seconds"] > 0
+    assert (found["nodes"][0]["rounds_over"], found["nodes"][0]["frames_failed"]) == ("frames", False)
     assert found["open_model"] == "tiny"
     assert keys(found) == documented("top")
     wait_until(lambda: look(mesh)["requests"] == [], limit_seconds=LIMIT_SECONDS, what="its end")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.weights.stored_numbers import narrowed
-from tests.support.mesh_of_hosts import DESK
+from tests.support.mesh_of_hosts import DESK, NODE_PORT
 from tests.support.network_hosts import GROUPS
 from tests.support.observed_mesh import LIMIT_SECONDS, NODE_METRICS_PORT, ObservedMesh
 from tests.support.process_limits import ProcessLimits
@@ -125,6 +125,22 @@ def test_a_node_that_everybody_waits_for(observed: ObservedMesh) -> None:
         observed.until_fires("ShardmeshNodeSlow", node="kitchen")
         limits.close()
         observed.until_clear("ShardmeshNodeSlow")
+
+
+def test_a_port_for_rounds_that_is_not_to_be_had(observed: ObservedMesh) -> None:
+    """ShardmeshRoundsOverGrpc: another program has the port of a node when it starts."""
+    over = 'shardmesh_coordinator_round_transport{{node="attic", transport="{}"}} == 1'
+    with observed.asked(2, "one two three"):
+        observed.until(over.format("frames"))
+        observed.mesh.stop("attic")
+        with observed.mesh.hosts.taken("attic", NODE_PORT + 10):
+            observed.mesh.start_node("attic")
+            observed.until(over.format("grpc"))
+            observed.until_fires("ShardmeshRoundsOverGrpc", node="attic")
+            assert not observed.prometheus.firing("ShardmeshRoundsOverGrpc", node="kitchen")
+        observed.restart("attic")
+        observed.until_clear("ShardmeshRoundsOverGrpc")
+        observed.until(over.format("frames"))
 
 
 def test_a_queue_that_is_full(observed: ObservedMesh) -> None:

@@ -25,6 +25,7 @@ from common.weights.stored_numbers import Floats, widened
 from common.wire.rpc import status_of
 from common.wire.tensor_codec import decode_tensor, encode_tensor
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.transports.carriers import DIRECT, Carrier
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2
 
@@ -44,6 +45,7 @@ class FakeClient:
     """One rank, and the session with it: see ShardClient."""
 
     passes_files = takes_packed = False
+    carrier = Carrier(DIRECT)
     together = None
 
     def __init__(self, rank: int, identity: RanksIdentity, kv_budget_bytes: int) -> None:

@@ -120,6 +120,18 @@ class NetworkHosts:
         with _thread_in(self.network(name)):
             return socket.create_connection((host.strip("[]"), port), limit_seconds)
 
+    @contextlib.contextmanager
+    def taken(self, name: str, port: int) -> Iterator[None]:
+        """Have somebody listen on a host's port. Raises: OSError: somebody does."""
+        with open("/proc/thread-self/ns/net") as own:
+            enter_network(self.network(name))
+            try:
+                listener = socket.create_server(("", port))
+            finally:
+                _enter(own.fileno())
+        with listener:
+            yield
+
     def add_address(self, name: str, address: str) -> None:
         """Give a host one more address, such as 10.78.0.1/24."""
         _run("ip", "-n", self._space(name), "address", "add", address, "dev", self.device(name))

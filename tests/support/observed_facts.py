@@ -18,18 +18,20 @@ def overview(called: str = "") -> dict[str, Any]:
     unknown = dict.fromkeys((
         "serves_model", "serves_rank", "world_size", "rss_bytes", "budget_bytes", "machine_bytes", "window_bytes",
         "resident_bytes", "kv_bytes", "kv_budget_bytes", "page_cache_bytes", "read_bytes_per_second", "round_seconds",
-        "last_share",
+        "last_share", "rounds_over", "rounds_port",
     ))  # fmt: skip
-    idle = {**unknown, "is_up": True, "silent_seconds": 0.4}
+    idle = {**unknown, "frames_failed": False, "is_up": True, "silent_seconds": 0.4}
     model = {"serves_model": called or "SmolLM2-135M-Instruct", "world_size": 3}
     kitchen = {
         "rss_bytes": 687 * 10**6, "budget_bytes": 700 * 10**6, "machine_bytes": 8 * GB, "window_bytes": 64 * 10**6,
         "resident_bytes": 420 * 10**6, "kv_bytes": 11 * 10**6, "kv_budget_bytes": 175 * 10**6, "last_share": 0.61,
         "read_bytes_per_second": 98e6, "round_seconds": 0.0241,
+        "rounds_over": "grpc", "frames_failed": True, "rounds_port": 50061,
     }  # fmt: skip
     cellar = {
         "rss_bytes": 1.9 * GB, "machine_bytes": 4 * GB, "window_bytes": 0, "resident_bytes": 1.2 * GB, "kv_bytes": 0,
         "kv_budget_bytes": GB, "read_bytes_per_second": 0.0, "round_seconds": 0.0041, "last_share": 0.39,
+        "rounds_over": "frames",
     }  # fmt: skip
     asked = {"model": called or "SmolLM2-135M-Instruct", "most_answer_tokens": 200}
     return {

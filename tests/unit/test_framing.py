@@ -6,8 +6,10 @@ Covers: common/wire/framing.py. Does not cover: what is in the messages.
 from __future__ import annotations
 
 import socket
+import struct
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import cast
 
 import pytest
@@ -190,3 +192,30 @@ def test_a_peer_that_is_gone_is_an_os_error() -> None:
     receiver.close()
     with sender, pytest.raises(OSError, match="Broken pipe"):
         send_frame(sender, b"x")
+
+
+@given(
+    message=st.binary(max_size=MOST), most=st.integers(0, 12), sizes=st.lists(st.integers(1, 60)),
+    cut=st.integers(0, MOST + 4),
+)  # fmt: skip
+def test_who_looks_at_a_message_takes_nothing_of_it(message: bytes, most: int, sizes: list[int], cut: int) -> None:
+    """Whole or cut short, long, empty or not there: what is received afterwards is what it would have been."""
+    data = framed([message, b"next"])[:cut]
+    reader = FrameReader(cast(socket.socket, DrippingSocket(data, list(sizes))), MOST)
+    peeked = reader.peek(most)
+    assert peeked in (message[:most], b"")
+    assert peeked == reader.peek(most)
+    if len(data) < 4 + len(message):
+        with pytest.raises(ProtocolError) if data else nullcontext():
+            assert reader.receive() is None
+        return
+    assert peeked == message[:most]
+    assert reader.receive() == message
+
+
+def test_a_message_that_is_announced_too_long_can_be_looked_at_and_not_received() -> None:
+    """Whoever receives it hears that it is too long."""
+    reader = FrameReader(cast(socket.socket, DrippingSocket(struct.pack("<I", MOST + 1) + b"ab", [])), MOST)
+    assert reader.peek(2) == b"ab"
+    with pytest.raises(ProtocolError, match="announced"):
+        reader.receive()

@@ -69,6 +69,20 @@ def passed(mesh: FakeMesh, sweep: Sweep, records: list[RoundRecord] | None = Non
     return ranks, layer_pass(ranks, FakeEnds(mesh.identity.spec).residual).run(sweep, make_rows(count))
 
 
+def test_what_carries_rounds_is_shown_while_sessions_are_open(make_mesh: MeshMaker) -> None:
+    """To whom they are open and until they are closed; a second close changes nothing for those that came after."""
+    mesh = make_mesh(2)
+    ranks = mesh.ranks()
+    direct = ranks.series.transport.of("node1", "direct")
+    assert (ranks.path.is_open, direct.value) == (True, 1)
+    assert [carrier.name for carrier in ranks.path.carriers] == ["direct", "direct"]
+    ranks.close()
+    assert (ranks.path.is_open, direct.value) == (False, 0)
+    direct.value = 1.0
+    ranks.close()
+    assert direct.value == 1
+
+
 def test_the_sum_is_by_rank_whatever_the_order_of_answers(make_mesh: MeshMaker) -> None:
     """Answers come last rank first, and all bits are those of answers that come first rank first."""
     forward, backward = make_mesh(3), make_mesh(3)

@@ -12,6 +12,7 @@ from common.errors import NodeFault, NodeLost
 from coordinator.ranks.round_metrics import RoundMetrics
 from coordinator.ranks.round_record import RankRound, RoundRecord
 from coordinator.ranks.round_series import RoundSeries
+from coordinator.ranks.transports.carriers import FRAMES, GRPC, OVER_GRPC, Carrier
 
 NAMES = ("attic", "kitchen", "shed")
 
@@ -53,6 +54,28 @@ def test_a_round_costs_two_calls_a_rank_whatever_series_there_are() -> None:
         sys.setprofile(None)
     observed_itself, ended, last = 1, 1, 1
     assert calls <= 2 * len(NAMES) + observed_itself + ended + last
+
+
+def carried(series: RoundSeries, node: str) -> dict[str, float]:
+    """Return a node's series of what carries its rounds, by transport."""
+    (family,) = series.transport.collect()
+    return {one.labels["transport"]: one.value for one in family.samples if one.labels["node"] == node}
+
+
+def test_what_carries_rounds_is_one_of_three_until_sessions_end() -> None:
+    """And whether it was meant: gRPC that was asked for is no fallback. They go with the node."""
+    series, names = RoundSeries(), ("attic", "kitchen")
+    carriers = [Carrier(FRAMES), Carrier(GRPC, is_fallback=True, port=50061)]
+    series.carried(names, carriers, is_open=True)
+    assert carried(series, "attic") == {"direct": 0, "frames": 1, "grpc": 0}
+    assert carried(series, "kitchen") == {"direct": 0, "frames": 0, "grpc": 1}
+    assert [series.fell_back.of(name).value for name in names] == [0, 1]
+    series.carried(names, [Carrier(FRAMES), OVER_GRPC], is_open=True)
+    assert [series.fell_back.of(name).value for name in names] == [0, 0]
+    series.carried(names, carriers, is_open=False)
+    assert set(carried(series, "kitchen").values()) == {0.0} == {series.fell_back.of("kitchen").value}
+    series.is_member = lambda name: name == "attic"
+    assert carried(series, "kitchen") == {}
 
 
 def test_a_failure_is_the_nodes_and_nobodys_where_only_the_sum_is_wrong() -> None:

@@ -70,6 +70,33 @@ def test_where_nothing_helps_that_is_said() -> None:
     assert bound_of(own, 0.5)["text"] == "the coordinator, whose threads wait for a core"
 
 
+def rounds(node: str, port: int | None = None, *, failed: bool = True) -> dict[str, Any]:
+    """Return what carries a node's rounds, as `why --json` prints it."""
+    return {"node": node, "rounds_over": "grpc", "frames_failed": failed, "rounds_port": port}
+
+
+def test_a_node_that_bounds_over_grpc_is_told_what_is_in_the_way() -> None:
+    """Its port where it has one, with what to do; nothing of others, nor where gRPC was asked for."""
+    link = bound_of([("kitchen", "link", 0.6), ("attic", "processor", 0.1)])
+    over = [rounds("kitchen", 50061), rounds("attic", 50061)]
+    said = sentences(found(bound=link, rounds=over, advice=ADVICE[:1]))
+    assert said.startswith(
+        "kitchen's link: 86 % of each token's 0.65 s, 1.5 tokens/s. Rounds to kitchen go over gRPC, since its port for "
+        "rounds (50061) is not reached: let it through its firewall, or give its shardnode another --rounds-port. 1.2"
+    )
+    assert "attic" not in said
+    assert "has no port for rounds: give" in sentences(found(bound=link, rounds=[rounds("kitchen")]))
+    assert "gRPC" not in sentences(found(bound=link, rounds=[rounds("kitchen", 50061, failed=False)]))
+    assert "gRPC" not in sentences(found(rounds=over)), "a disk is not slower for it"
+
+
+def test_the_coordinators_own_work_is_dearer_over_grpc_whoever_has_it() -> None:
+    """A sentence for each of three at most."""
+    own = bound_of([("", "coordinator", 0.6), ("attic", "processor", 0.1)])
+    said = sentences(found(bound=own, rounds=[rounds(name, 50061) for name in "abcd"]))
+    assert said.count("go over gRPC") == 3
+
+
 def test_sweeps_of_prompts_and_of_long_ago_are_called_so() -> None:
     """Nobody takes them for tokens of now."""
     said = sentences(found(tokens_per_second=0.0, seconds_ago=130.0))

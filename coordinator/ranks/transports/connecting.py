@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,9 +21,10 @@ from common.wire.addresses import grpc_address, host_port, is_loopback, split_ho
 from common.wire.rpc import channel_options
 from common.wording import counted
 from coordinator.ranks.transports.arrivals import Arrivals
-from coordinator.ranks.transports.carriers import AUTO, FRAMES, GRPC
+from coordinator.ranks.transports.carriers import AUTO, FRAMES, GRPC, Carrier
+from coordinator.ranks.transports.echo_lane import EchoLane
 from coordinator.ranks.transports.framed import DirectShardClient
-from coordinator.ranks.transports.framed_tcp import FramedTcpClient, connect_framed
+from coordinator.ranks.transports.framed_tcp import FramedTcpClient, Link, connect_framed
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient, get_stats
 from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
@@ -45,6 +47,8 @@ class ConnectedNode:
     """As series call it: the member's name, or node0 and on by rank."""
     channel: grpc.Channel
     client: ShardClient
+    echoes: EchoLane
+    """Of the way that its rounds take."""
 
     def stats(self) -> shard_pb2.GetStatsResponse:
         """Ask the node for its state. Raises: NodeError."""
@@ -106,9 +110,10 @@ def connect_nodes(
         for rank in range(len(addresses)):
             address, channel, stats = found[rank]
             name = _name(rank, address, mesh)
+            client = reaching.session(address, channel, stats, name)
             nodes.append(ConnectedNode(
-                name=name, label=f"node{rank}" if mesh is None else name, channel=channel,
-                client=reaching.session(address, channel, stats, name),
+                name=name, label=f"node{rank}" if mesh is None else name, channel=channel, client=client,
+                echoes=EchoLane(name, channel, reaching.beside(client, address, stats.rounds_port)),
             ))  # fmt: skip
         return nodes
     except BaseException:
@@ -151,18 +156,35 @@ class Reaching:
             if self._rounds == FRAMES:
                 raise
             log.warning("%s", entry("rounds over gRPC", node=name, error=error))
-            return GrpcShardClient(channel, name, is_silent=is_silent)
+            carrier = Carrier(GRPC, is_fallback=True, port=stats.rounds_port)
+            return GrpcShardClient(channel, name, is_silent=is_silent, carrier=carrier)
+
+    def beside(self, client: ShardClient, address: str, port: int) -> Callable[[], FramedTcpClient] | None:
+        """Return what makes another connection in frames, with nothing sent; None: the session is in none.
+
+        Args: client: the session; port: for rounds, as the node told it. What is returned raises as `session`.
+        """
+        if client.carrier.name != FRAMES:
+            return None
+        is_silent, name = _is_silent(self._mesh, address), client.name
+        where, secure = self._place(address, port)
+        return lambda: connect_framed(where, name, Arrivals(), secure, is_silent)
 
     def _framed(self, address: str, port: int, name: str, is_silent: Callable[[], bool]) -> FramedTcpClient:
         if not port:
             raise NodeLost(f"{name} takes no rounds in frames; give its shardnode a --rounds-port that is free, or a "
                            "newer version")  # fmt: skip
+        where, secure = self._place(address, port)
+        return connect_framed(where, name, self._arrivals, secure, is_silent)
+
+    def _place(self, address: str, port: int) -> tuple[str, Callable[[socket.socket], Link] | None]:
+        """Return where a node takes frames, and what shakes hands there."""
         if self._mesh is None:
             host, secure = split_host_port(address)[0], None
         else:
             host = split_host_port(self._mesh.node(address).address)[0]
             secure = self._mesh.secured(address)
-        return connect_framed(host_port(host, port), name, self._arrivals, secure, is_silent)
+        return host_port(host, port), secure
 
 
 def _is_silent(mesh: MeshAccess | None, name: str) -> Callable[[], bool]:

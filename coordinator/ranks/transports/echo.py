@@ -1,7 +1,7 @@
 """How long do some bytes to a node and back take, over the same kind of stream as rounds?
 
-Covers: one stream of echoes; what a link is for a plan, and what a way is for rounds. Does not cover: how often, and
-what it means (planning/links.py, ranks/link_watch.py).
+Covers: one stream of echoes over gRPC; what a link is for a plan, and what a way is for rounds. Does not cover: echoes
+in frames (framed_echoes.py), how often, and what it means (planning/links.py, ranks/link_watch.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import grpc
 
@@ -68,8 +68,24 @@ class Way(NamedTuple):
         return (many - few) / max(1e-6, slow - quick)
 
 
+class Echoes(Protocol):
+    """A stream of echoes to one node. Use as a context manager."""
+
+    def round(self, byte_count: int) -> float:
+        """Return the seconds of one message and its answer of as many bytes. Raises: NodeError, NotTrusted."""
+
+    def cancel(self) -> None:
+        """Have whoever waits for an echo get NodeError at once. From any thread."""
+
+    def __enter__(self) -> Echoes: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
 class EchoStream:
-    """One stream to one node. Use as a context manager."""
+    """One stream to one node over gRPC. See Echoes."""
 
     def __init__(self, channel: grpc.Channel, name: str, limit_seconds: float) -> None:
         """Args: limit_seconds: of all echoes together."""
@@ -88,14 +104,14 @@ class EchoStream:
                 raise NodeLost(f"{self._name} ended the measurement")
 
     def round(self, byte_count: int) -> float:
-        """Return the seconds of one message and its answer. Raises: NodeError."""
+        """See Echoes."""
         started = time.perf_counter()
         self.send(byte_count)
         self.receive()
         return time.perf_counter() - started
 
     def cancel(self) -> None:
-        """Have whoever waits for an echo get NodeError at once. From any thread."""
+        """See Echoes."""
         self._requests.put(None)
         self._stream.cancel()
 

@@ -22,6 +22,7 @@ from common.native.library import PLAIN_FRAME, Peer
 from common.wire.framing import FrameReader, Stream, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.packed_round import is_packed, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
+from coordinator.ranks.transports.carriers import DIRECT, Carrier
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2
 
@@ -116,6 +117,7 @@ class DirectShardClient(FramedSession):
     """A node of this host, over its Unix socket. See ShardClient."""
 
     passes_files = is_on_this_host = True
+    carrier = Carrier(DIRECT)
     framing = PLAIN_FRAME
 
     def __init__(

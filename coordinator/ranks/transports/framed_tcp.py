@@ -22,6 +22,7 @@ from common.wire.addresses import socket_address
 from common.wire.framing import Stream, limit_silence
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
 from coordinator.ranks.transports.arrivals import WATCH_SECONDS, Arrivals
+from coordinator.ranks.transports.carriers import FRAMES, Carrier
 from coordinator.ranks.transports.framed import FramedSession
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_SECONDS, Arrived
 
@@ -105,6 +106,7 @@ class FramedTcpClient(FramedSession):
     """See ShardClient."""
 
     passes_files = is_on_this_host = False
+    carrier = Carrier(FRAMES)
 
     def __init__(
         self, plain: socket.socket, link: Link, name: str, arrivals: Arrivals, *,

@@ -20,6 +20,7 @@ import grpc
 from common.errors import NodeLost, NodeTimeout, ShardmeshError
 from common.wire.reaching import answer_of
 from common.wire.rpc import error_from_rpc, failures_of
+from coordinator.ranks.transports.carriers import OVER_GRPC, Carrier
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, Arrived
 from protos.shardmesh.v1 import shard_pb2, shard_pb2_grpc
 
@@ -35,10 +36,12 @@ class GrpcShardClient:
 
     def __init__(
         self, channel: grpc.Channel, name: str, *, round_limit_seconds: float = ROUND_LIMIT_SECONDS,
-        is_silent: Callable[[], bool] = lambda: False,
+        is_silent: Callable[[], bool] = lambda: False, carrier: Carrier = OVER_GRPC,
     ) -> None:  # fmt: skip
-        """Args: is_silent: whether the node is heard no more by other ways; asked while an answer is waited for."""
-        self.name = name
+        """Args: is_silent: whether the node is heard no more by other ways; asked while an answer is waited for;
+        carrier: says why it is gRPC.
+        """
+        self.name, self.carrier = name, carrier
         self._is_silent = is_silent
         self._is_lost = False
         self.round_limit_seconds = round_limit_seconds

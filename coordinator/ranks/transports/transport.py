@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from common.errors import NodeFault
 from common.wire.packed_round import BlockDone
+from coordinator.ranks.transports.carriers import Carrier
 from coordinator.ranks.transports.exchange import Exchanged
 from protos.shardmesh.v1 import shard_pb2
 
@@ -43,6 +44,9 @@ class ShardClient(Protocol):
 
     passes_files: bool
     """Whether descriptors can go with a message: the node is on this host and the transport is a Unix socket."""
+
+    carrier: Carrier
+    """What it goes over."""
 
     takes_packed: bool
     """Whether messages may be packed rounds (common/wire/packed_round.py), where the node understands them."""

@@ -24,45 +24,45 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/shardmesh/v1/observe.proto\x12\x0cshardmesh.v1\"\x11\n\x0fOverviewRequest\"\x90\x02\n\x10OverviewResponse\x12\x11\n\tmesh_name\x18\x01 \x01(\t\x12)\n\x05nodes\x18\x02 \x03(\x0b\x32\x1a.shardmesh.v1.ObservedNode\x12/\n\x08requests\x18\x03 \x03(\x0b\x32\x1d.shardmesh.v1.ObservedRequest\x12\x15\n\rmost_requests\x18\x04 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\x12\x12\n\nopen_model\x18\x06 \x01(\t\x12,\n\x06memory\x18\x07 \x01(\x0b\x32\x1c.shardmesh.v1.ObservedMemory\x12\x19\n\x11rounds_per_second\x18\x08 \x01(\x01\"\xec\x01\n\x0cObservedNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0esilent_seconds\x18\x02 \x01(\x01\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x12\n\nworld_size\x18\x06 \x01(\x05\x12,\n\x06memory\x18\x07 \x01(\x0b\x32\x1c.shardmesh.v1.ObservedMemory\x12\x1d\n\x15read_bytes_per_second\x18\x08 \x01(\x01\x12\x15\n\rround_seconds\x18\t \x01(\x01\x12\x12\n\nlast_share\x18\n \x01(\x01\"\xc3\x01\n\x0eObservedMemory\x12\x11\n\trss_bytes\x18\x01 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x02 \x01(\x03\x12\x15\n\rmachine_bytes\x18\x03 \x01(\x03\x12\x14\n\x0cwindow_bytes\x18\x04 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x05 \x01(\x03\x12\x10\n\x08kv_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x07 \x01(\x03\x12\x18\n\x10page_cache_bytes\x18\x08 \x01(\x03\"\xfe\x01\n\x0fObservedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.shardmesh.v1.ObservedState\x12\x1a\n\x12prompt_token_count\x18\x04 \x01(\x05\x12\x18\n\x10read_token_count\x18\x05 \x01(\x05\x12\x1a\n\x12\x61nswer_token_count\x18\x06 \x01(\x05\x12\x1a\n\x12most_answer_tokens\x18\x07 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x13\n\x0b\x61ge_seconds\x18\t \x01(\x01\"!\n\x0e\x45xplainRequest\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\"\xba\x02\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0bseconds_ago\x18\x02 \x01(\x01\x12\x13\n\x0bsweep_count\x18\x03 \x01(\x05\x12\x18\n\x10observed_seconds\x18\x04 \x01(\x01\x12\x15\n\rsweep_seconds\x18\x05 \x01(\x01\x12\x13\n\x0btoken_count\x18\x06 \x01(\x01\x12*\n\x05parts\x18\x07 \x03(\x0b\x32\x1b.shardmesh.v1.ExplainedPart\x12*\n\x05nodes\x18\x08 \x03(\x0b\x32\x1b.shardmesh.v1.ExplainedNode\x12!\n\x19halved_bytes_gain_seconds\x18\t \x01(\x01\x12\x12\n\nwire_dtype\x18\n \x01(\t\x12\x19\n\x11own_starved_share\x18\x0b \x01(\x01\"=\n\rExplainedPart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"\xf6\x01\n\rExplainedNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11processor_seconds\x18\x02 \x01(\x01\x12\x19\n\x11\x63ore_wait_seconds\x18\x03 \x01(\x01\x12\x14\n\x0c\x64isk_seconds\x18\x04 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x05 \x01(\x01\x12\x12\n\nbyte_count\x18\x06 \x01(\x01\x12*\n\x05gains\x18\x07 \x03(\x0b\x32\x1b.shardmesh.v1.ExplainedPart\x12\x1a\n\x12round_trip_seconds\x18\x08 \x01(\x01\x12\x18\n\x10\x62ytes_per_second\x18\t \x01(\x01\"\x1f\n\x0cTraceRequest\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\"W\n\rTraceResponse\x12)\n\x06sweeps\x18\x01 \x03(\x0b\x32\x19.shardmesh.v1.TracedSweep\x12\x1b\n\x13\x64ropped_sweep_count\x18\x02 \x01(\x03\"\xd2\x01\n\x0bTracedSweep\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08sweep_id\x18\x02 \x01(\x03\x12\x17\n\x0fstarted_seconds\x18\x03 \x01(\x01\x12\x1c\n\x14head_started_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x66inished_seconds\x18\x05 \x01(\x01\x12&\n\x04rows\x18\x06 \x03(\x0b\x32\x18.shardmesh.v1.TracedRows\x12)\n\x06rounds\x18\x07 \x03(\x0b\x32\x19.shardmesh.v1.TracedRound\"3\n\nTracedRows\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trow_count\x18\x02 \x01(\x05\"\xc4\x01\n\x0bTracedRound\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x13\n\x0blayer_count\x18\x03 \x01(\x05\x12\x11\n\trow_count\x18\x04 \x01(\x05\x12\x17\n\x0fstarted_seconds\x18\x05 \x01(\x01\x12\x14\n\x0csent_seconds\x18\x06 \x01(\x01\x12\x18\n\x10\x66inished_seconds\x18\x07 \x01(\x01\x12\'\n\x05parts\x18\x08 \x03(\x0b\x32\x18.shardmesh.v1.TracedPart\"\xd5\x01\n\nTracedPart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x17\n\x0f\x61rrived_seconds\x18\x02 \x01(\x01\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x03 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x04 \x01(\x03\x12\x19\n\x11queue_nanoseconds\x18\x05 \x01(\x03\x12\x1d\n\x15\x63ore_wait_nanoseconds\x18\x06 \x01(\x03\x12\x12\n\nsent_bytes\x18\x07 \x01(\x03\x12\x16\n\x0ereceived_bytes\x18\x08 \x01(\x03*\x85\x01\n\rObservedState\x12\x1e\n\x1aOBSERVED_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OBSERVED_STATE_WAITING\x10\x01\x12\x1a\n\x16OBSERVED_STATE_READING\x10\x02\x12\x1c\n\x18OBSERVED_STATE_ANSWERING\x10\x03\x32\xe7\x01\n\x0eObserveService\x12I\n\x08Overview\x12\x1d.shardmesh.v1.OverviewRequest\x1a\x1e.shardmesh.v1.OverviewResponse\x12\x46\n\x07\x45xplain\x12\x1c.shardmesh.v1.ExplainRequest\x1a\x1d.shardmesh.v1.ExplainResponse\x12\x42\n\x05Trace\x12\x1a.shardmesh.v1.TraceRequest\x1a\x1b.shardmesh.v1.TraceResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!protos/shardmesh/v1/observe.proto\x12\x0cshardmesh.v1\"\x11\n\x0fOverviewRequest\"\x90\x02\n\x10OverviewResponse\x12\x11\n\tmesh_name\x18\x01 \x01(\t\x12)\n\x05nodes\x18\x02 \x03(\x0b\x32\x1a.shardmesh.v1.ObservedNode\x12/\n\x08requests\x18\x03 \x03(\x0b\x32\x1d.shardmesh.v1.ObservedRequest\x12\x15\n\rmost_requests\x18\x04 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\x12\x12\n\nopen_model\x18\x06 \x01(\t\x12,\n\x06memory\x18\x07 \x01(\x0b\x32\x1c.shardmesh.v1.ObservedMemory\x12\x19\n\x11rounds_per_second\x18\x08 \x01(\x01\"\xad\x02\n\x0cObservedNode\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x16\n\x0esilent_seconds\x18\x02 \x01(\x01\x12\r\n\x05is_up\x18\x03 \x01(\x08\x12\r\n\x05model\x18\x04 \x01(\t\x12\x0c\n\x04rank\x18\x05 \x01(\x05\x12\x12\n\nworld_size\x18\x06 \x01(\x05\x12,\n\x06memory\x18\x07 \x01(\x0b\x32\x1c.shardmesh.v1.ObservedMemory\x12\x1d\n\x15read_bytes_per_second\x18\x08 \x01(\x01\x12\x15\n\rround_seconds\x18\t \x01(\x01\x12\x12\n\nlast_share\x18\n \x01(\x01\x12\x13\n\x0brounds_over\x18\x0b \x01(\t\x12\x15\n\rframes_failed\x18\x0c \x01(\x08\x12\x13\n\x0brounds_port\x18\r \x01(\x05\"\xc3\x01\n\x0eObservedMemory\x12\x11\n\trss_bytes\x18\x01 \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x02 \x01(\x03\x12\x15\n\rmachine_bytes\x18\x03 \x01(\x03\x12\x14\n\x0cwindow_bytes\x18\x04 \x01(\x03\x12\x16\n\x0eresident_bytes\x18\x05 \x01(\x03\x12\x10\n\x08kv_bytes\x18\x06 \x01(\x03\x12\x17\n\x0fkv_budget_bytes\x18\x07 \x01(\x03\x12\x18\n\x10page_cache_bytes\x18\x08 \x01(\x03\"\xfe\x01\n\x0fObservedRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12*\n\x05state\x18\x03 \x01(\x0e\x32\x1b.shardmesh.v1.ObservedState\x12\x1a\n\x12prompt_token_count\x18\x04 \x01(\x05\x12\x18\n\x10read_token_count\x18\x05 \x01(\x05\x12\x1a\n\x12\x61nswer_token_count\x18\x06 \x01(\x05\x12\x1a\n\x12most_answer_tokens\x18\x07 \x01(\x05\x12\x19\n\x11tokens_per_second\x18\x08 \x01(\x01\x12\x13\n\x0b\x61ge_seconds\x18\t \x01(\x01\"!\n\x0e\x45xplainRequest\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\"\xba\x02\n\x0f\x45xplainResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x13\n\x0bseconds_ago\x18\x02 \x01(\x01\x12\x13\n\x0bsweep_count\x18\x03 \x01(\x05\x12\x18\n\x10observed_seconds\x18\x04 \x01(\x01\x12\x15\n\rsweep_seconds\x18\x05 \x01(\x01\x12\x13\n\x0btoken_count\x18\x06 \x01(\x01\x12*\n\x05parts\x18\x07 \x03(\x0b\x32\x1b.shardmesh.v1.ExplainedPart\x12*\n\x05nodes\x18\x08 \x03(\x0b\x32\x1b.shardmesh.v1.ExplainedNode\x12!\n\x19halved_bytes_gain_seconds\x18\t \x01(\x01\x12\x12\n\nwire_dtype\x18\n \x01(\t\x12\x19\n\x11own_starved_share\x18\x0b \x01(\x01\"=\n\rExplainedPart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\r\n\x05\x63\x61use\x18\x02 \x01(\t\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"\xb7\x02\n\rExplainedNode\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x19\n\x11processor_seconds\x18\x02 \x01(\x01\x12\x19\n\x11\x63ore_wait_seconds\x18\x03 \x01(\x01\x12\x14\n\x0c\x64isk_seconds\x18\x04 \x01(\x01\x12\x15\n\rqueue_seconds\x18\x05 \x01(\x01\x12\x12\n\nbyte_count\x18\x06 \x01(\x01\x12*\n\x05gains\x18\x07 \x03(\x0b\x32\x1b.shardmesh.v1.ExplainedPart\x12\x1a\n\x12round_trip_seconds\x18\x08 \x01(\x01\x12\x18\n\x10\x62ytes_per_second\x18\t \x01(\x01\x12\x13\n\x0brounds_over\x18\n \x01(\t\x12\x15\n\rframes_failed\x18\x0b \x01(\x08\x12\x13\n\x0brounds_port\x18\x0c \x01(\x05\"\x1f\n\x0cTraceRequest\x12\x0f\n\x07seconds\x18\x01 \x01(\x01\"W\n\rTraceResponse\x12)\n\x06sweeps\x18\x01 \x03(\x0b\x32\x19.shardmesh.v1.TracedSweep\x12\x1b\n\x13\x64ropped_sweep_count\x18\x02 \x01(\x03\"\xd2\x01\n\x0bTracedSweep\x12\r\n\x05model\x18\x01 \x01(\t\x12\x10\n\x08sweep_id\x18\x02 \x01(\x03\x12\x17\n\x0fstarted_seconds\x18\x03 \x01(\x01\x12\x1c\n\x14head_started_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x66inished_seconds\x18\x05 \x01(\x01\x12&\n\x04rows\x18\x06 \x03(\x0b\x32\x18.shardmesh.v1.TracedRows\x12)\n\x06rounds\x18\x07 \x03(\x0b\x32\x19.shardmesh.v1.TracedRound\"3\n\nTracedRows\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\trow_count\x18\x02 \x01(\x05\"\xc4\x01\n\x0bTracedRound\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\r\n\x05layer\x18\x02 \x01(\x05\x12\x13\n\x0blayer_count\x18\x03 \x01(\x05\x12\x11\n\trow_count\x18\x04 \x01(\x05\x12\x17\n\x0fstarted_seconds\x18\x05 \x01(\x01\x12\x14\n\x0csent_seconds\x18\x06 \x01(\x01\x12\x18\n\x10\x66inished_seconds\x18\x07 \x01(\x01\x12\'\n\x05parts\x18\x08 \x03(\x0b\x32\x18.shardmesh.v1.TracedPart\"\xd5\x01\n\nTracedPart\x12\x0c\n\x04node\x18\x01 \x01(\t\x12\x17\n\x0f\x61rrived_seconds\x18\x02 \x01(\x01\x12\x1b\n\x13\x63ompute_nanoseconds\x18\x03 \x01(\x03\x12\x1d\n\x15tile_wait_nanoseconds\x18\x04 \x01(\x03\x12\x19\n\x11queue_nanoseconds\x18\x05 \x01(\x03\x12\x1d\n\x15\x63ore_wait_nanoseconds\x18\x06 \x01(\x03\x12\x12\n\nsent_bytes\x18\x07 \x01(\x03\x12\x16\n\x0ereceived_bytes\x18\x08 \x01(\x03*\x85\x01\n\rObservedState\x12\x1e\n\x1aOBSERVED_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16OBSERVED_STATE_WAITING\x10\x01\x12\x1a\n\x16OBSERVED_STATE_READING\x10\x02\x12\x1c\n\x18OBSERVED_STATE_ANSWERING\x10\x03\x32\xe7\x01\n\x0eObserveService\x12I\n\x08Overview\x12\x1d.shardmesh.v1.OverviewRequest\x1a\x1e.shardmesh.v1.OverviewResponse\x12\x46\n\x07\x45xplain\x12\x1c.shardmesh.v1.ExplainRequest\x1a\x1d.shardmesh.v1.ExplainResponse\x12\x42\n\x05Trace\x12\x1a.shardmesh.v1.TraceRequest\x1a\x1b.shardmesh.v1.TraceResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.shardmesh.v1.observe_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_OBSERVEDSTATE']._serialized_start=2507
-  _globals['_OBSERVEDSTATE']._serialized_end=2640
+  _globals['_OBSERVEDSTATE']._serialized_start=2637
+  _globals['_OBSERVEDSTATE']._serialized_end=2770
   _globals['_OVERVIEWREQUEST']._serialized_start=51
   _globals['_OVERVIEWREQUEST']._serialized_end=68
   _globals['_OVERVIEWRESPONSE']._serialized_start=71
   _globals['_OVERVIEWRESPONSE']._serialized_end=343
   _globals['_OBSERVEDNODE']._serialized_start=346
-  _globals['_OBSERVEDNODE']._serialized_end=582
-  _globals['_OBSERVEDMEMORY']._serialized_start=585
-  _globals['_OBSERVEDMEMORY']._serialized_end=780
-  _globals['_OBSERVEDREQUEST']._serialized_start=783
-  _globals['_OBSERVEDREQUEST']._serialized_end=1037
-  _globals['_EXPLAINREQUEST']._serialized_start=1039
-  _globals['_EXPLAINREQUEST']._serialized_end=1072
-  _globals['_EXPLAINRESPONSE']._serialized_start=1075
-  _globals['_EXPLAINRESPONSE']._serialized_end=1389
-  _globals['_EXPLAINEDPART']._serialized_start=1391
-  _globals['_EXPLAINEDPART']._serialized_end=1452
-  _globals['_EXPLAINEDNODE']._serialized_start=1455
-  _globals['_EXPLAINEDNODE']._serialized_end=1701
-  _globals['_TRACEREQUEST']._serialized_start=1703
-  _globals['_TRACEREQUEST']._serialized_end=1734
-  _globals['_TRACERESPONSE']._serialized_start=1736
-  _globals['_TRACERESPONSE']._serialized_end=1823
-  _globals['_TRACEDSWEEP']._serialized_start=1826
-  _globals['_TRACEDSWEEP']._serialized_end=2036
-  _globals['_TRACEDROWS']._serialized_start=2038
-  _globals['_TRACEDROWS']._serialized_end=2089
-  _globals['_TRACEDROUND']._serialized_start=2092
-  _globals['_TRACEDROUND']._serialized_end=2288
-  _globals['_TRACEDPART']._serialized_start=2291
-  _globals['_TRACEDPART']._serialized_end=2504
-  _globals['_OBSERVESERVICE']._serialized_start=2643
-  _globals['_OBSERVESERVICE']._serialized_end=2874
+  _globals['_OBSERVEDNODE']._serialized_end=647
+  _globals['_OBSERVEDMEMORY']._serialized_start=650
+  _globals['_OBSERVEDMEMORY']._serialized_end=845
+  _globals['_OBSERVEDREQUEST']._serialized_start=848
+  _globals['_OBSERVEDREQUEST']._serialized_end=1102
+  _globals['_EXPLAINREQUEST']._serialized_start=1104
+  _globals['_EXPLAINREQUEST']._serialized_end=1137
+  _globals['_EXPLAINRESPONSE']._serialized_start=1140
+  _globals['_EXPLAINRESPONSE']._serialized_end=1454
+  _globals['_EXPLAINEDPART']._serialized_start=1456
+  _globals['_EXPLAINEDPART']._serialized_end=1517
+  _globals['_EXPLAINEDNODE']._serialized_start=1520
+  _globals['_EXPLAINEDNODE']._serialized_end=1831
+  _globals['_TRACEREQUEST']._serialized_start=1833
+  _globals['_TRACEREQUEST']._serialized_end=1864
+  _globals['_TRACERESPONSE']._serialized_start=1866
+  _globals['_TRACERESPONSE']._serialized_end=1953
+  _globals['_TRACEDSWEEP']._serialized_start=1956
+  _globals['_TRACEDSWEEP']._serialized_end=2166
+  _globals['_TRACEDROWS']._serialized_start=2168
+  _globals['_TRACEDROWS']._serialized_end=2219
+  _globals['_TRACEDROUND']._serialized_start=2222
+  _globals['_TRACEDROUND']._serialized_end=2418
+  _globals['_TRACEDPART']._serialized_start=2421
+  _globals['_TRACEDPART']._serialized_end=2634
+  _globals['_OBSERVESERVICE']._serialized_start=2773
+  _globals['_OBSERVESERVICE']._serialized_end=3004
 # @@protoc_insertion_point(module_scope)

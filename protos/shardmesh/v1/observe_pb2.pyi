@@ -43,7 +43,7 @@ class OverviewResponse(_message.Message):
     def __init__(self, mesh_name: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[ObservedNode, _Mapping]]] = ..., requests: _Optional[_Iterable[_Union[ObservedRequest, _Mapping]]] = ..., most_requests: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., open_model: _Optional[str] = ..., memory: _Optional[_Union[ObservedMemory, _Mapping]] = ..., rounds_per_second: _Optional[float] = ...) -> None: ...
 
 class ObservedNode(_message.Message):
-    __slots__ = ("name", "silent_seconds", "is_up", "model", "rank", "world_size", "memory", "read_bytes_per_second", "round_seconds", "last_share")
+    __slots__ = ("name", "silent_seconds", "is_up", "model", "rank", "world_size", "memory", "read_bytes_per_second", "round_seconds", "last_share", "rounds_over", "frames_failed", "rounds_port")
     NAME_FIELD_NUMBER: _ClassVar[int]
     SILENT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     IS_UP_FIELD_NUMBER: _ClassVar[int]
@@ -54,6 +54,9 @@ class ObservedNode(_message.Message):
     READ_BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     ROUND_SECONDS_FIELD_NUMBER: _ClassVar[int]
     LAST_SHARE_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_OVER_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FAILED_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_PORT_FIELD_NUMBER: _ClassVar[int]
     name: str
     silent_seconds: float
     is_up: bool
@@ -64,7 +67,10 @@ class ObservedNode(_message.Message):
     read_bytes_per_second: float
     round_seconds: float
     last_share: float
-    def __init__(self, name: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., is_up: _Optional[bool] = ..., model: _Optional[str] = ..., rank: _Optional[int] = ..., world_size: _Optional[int] = ..., memory: _Optional[_Union[ObservedMemory, _Mapping]] = ..., read_bytes_per_second: _Optional[float] = ..., round_seconds: _Optional[float] = ..., last_share: _Optional[float] = ...) -> None: ...
+    rounds_over: str
+    frames_failed: bool
+    rounds_port: int
+    def __init__(self, name: _Optional[str] = ..., silent_seconds: _Optional[float] = ..., is_up: _Optional[bool] = ..., model: _Optional[str] = ..., rank: _Optional[int] = ..., world_size: _Optional[int] = ..., memory: _Optional[_Union[ObservedMemory, _Mapping]] = ..., read_bytes_per_second: _Optional[float] = ..., round_seconds: _Optional[float] = ..., last_share: _Optional[float] = ..., rounds_over: _Optional[str] = ..., frames_failed: _Optional[bool] = ..., rounds_port: _Optional[int] = ...) -> None: ...
 
 class ObservedMemory(_message.Message):
     __slots__ = ("rss_bytes", "budget_bytes", "machine_bytes", "window_bytes", "resident_bytes", "kv_bytes", "kv_budget_bytes", "page_cache_bytes")
@@ -151,7 +157,7 @@ class ExplainedPart(_message.Message):
     def __init__(self, node: _Optional[str] = ..., cause: _Optional[str] = ..., seconds: _Optional[float] = ...) -> None: ...
 
 class ExplainedNode(_message.Message):
-    __slots__ = ("node", "processor_seconds", "core_wait_seconds", "disk_seconds", "queue_seconds", "byte_count", "gains", "round_trip_seconds", "bytes_per_second")
+    __slots__ = ("node", "processor_seconds", "core_wait_seconds", "disk_seconds", "queue_seconds", "byte_count", "gains", "round_trip_seconds", "bytes_per_second", "rounds_over", "frames_failed", "rounds_port")
     NODE_FIELD_NUMBER: _ClassVar[int]
     PROCESSOR_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CORE_WAIT_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -161,6 +167,9 @@ class ExplainedNode(_message.Message):
     GAINS_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_OVER_FIELD_NUMBER: _ClassVar[int]
+    FRAMES_FAILED_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_PORT_FIELD_NUMBER: _ClassVar[int]
     node: str
     processor_seconds: float
     core_wait_seconds: float
@@ -170,7 +179,10 @@ class ExplainedNode(_message.Message):
     gains: _containers.RepeatedCompositeFieldContainer[ExplainedPart]
     round_trip_seconds: float
     bytes_per_second: float
-    def __init__(self, node: _Optional[str] = ..., processor_seconds: _Optional[float] = ..., core_wait_seconds: _Optional[float] = ..., disk_seconds: _Optional[float] = ..., queue_seconds: _Optional[float] = ..., byte_count: _Optional[float] = ..., gains: _Optional[_Iterable[_Union[ExplainedPart, _Mapping]]] = ..., round_trip_seconds: _Optional[float] = ..., bytes_per_second: _Optional[float] = ...) -> None: ...
+    rounds_over: str
+    frames_failed: bool
+    rounds_port: int
+    def __init__(self, node: _Optional[str] = ..., processor_seconds: _Optional[float] = ..., core_wait_seconds: _Optional[float] = ..., disk_seconds: _Optional[float] = ..., queue_seconds: _Optional[float] = ..., byte_count: _Optional[float] = ..., gains: _Optional[_Iterable[_Union[ExplainedPart, _Mapping]]] = ..., round_trip_seconds: _Optional[float] = ..., bytes_per_second: _Optional[float] = ..., rounds_over: _Optional[str] = ..., frames_failed: _Optional[bool] = ..., rounds_port: _Optional[int] = ...) -> None: ...
 
 class TraceRequest(_message.Message):
     __slots__ = ("seconds",)
