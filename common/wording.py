@@ -16,6 +16,7 @@ MOST_MARKS = 2
 SPACE = re.compile(r"\s+")
 MOST_SPACES = 8
 """In a row: a path may have two, and a hundred of them push what follows out of sight."""
+MORE_SPACES = " " * (MOST_SPACES + 1)
 
 
 def plain(text: object, most_letters: int | None = None) -> str:
@@ -24,15 +25,23 @@ def plain(text: object, most_letters: int | None = None) -> str:
     Control characters are those of terminals, and those that turn the direction of writing or cannot be seen.
     Args: most_letters: a longer text is cut, and ends in dots.
     """
-    line = SPACE.sub(_one_space, str(text)).strip()
+    line = str(text)
+    if line.isascii() and line.isprintable() and MORE_SPACES not in line:  # as most are: nothing is left to look for
+        line = line.strip()
+        return line if most_letters is None or len(line) <= most_letters else _cut(line, most_letters)
+    line = SPACE.sub(_one_space, line).strip()
     if most_letters is not None and len(line) > most_letters:
-        line = line[: most_letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
+        line = _cut(line, most_letters)
     letters, marks = [], 0
     for letter in line:
         marks = marks + 1 if unicodedata.combining(letter) else 0
         if marks <= MOST_MARKS:
             letters.append(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}")
     return "".join(letters)
+
+
+def _cut(line: str, most_letters: int) -> str:
+    return line[: most_letters - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _one_space(found: re.Match[str]) -> str:

@@ -13,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 # Before anything imports huggingface_hub, which reads it once. Child processes inherit it.
@@ -80,12 +81,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if "theirs" in getattr(item, "fixturenames", ())]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for no garbage meanwhile, nor in what is found: thousands of tests, and all of them stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 class LeakWatch:
     """What this process holds beyond what it held at the start, and after which test each was first seen."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
         self._first_seen: dict[str, str] = {}
+        self._sockets: frozenset[str] | None = None
+        self._ports: list[str] = []
         self._at_start = frozenset(self.held())
 
     def held(self) -> list[str]:
@@ -96,12 +110,19 @@ class LeakWatch:
             for thread in threading.enumerate()
             if thread is not threading.main_thread() and not thread.daemon
         ]
-        ports = [
-            f"listening port {connection.laddr.port}"
-            for connection in self._process.net_connections(kind="inet")
-            if connection.status == psutil.CONN_LISTEN
-        ]
-        return children + threads + ports
+        return children + threads + self._listening_ports()
+
+    def _listening_ports(self) -> list[str]:
+        """Name the ports; they are those of before where the sockets are, which is known much sooner."""
+        sockets = _sockets()
+        if sockets is None or sockets != self._sockets:
+            self._sockets = sockets
+            self._ports = [
+                f"listening port {connection.laddr.port}"
+                for connection in self._process.net_connections(kind="inet")
+                if connection.status == psutil.CONN_LISTEN
+            ]
+        return self._ports
 
     def leaks(self) -> list[str]:
         """Name what is held now and was not at the start."""
@@ -116,6 +137,7 @@ class LeakWatch:
         """Wait until nothing is left or the grace is over; name what is left and where it was first seen."""
         deadline = time.monotonic() + LEAK_GRACE_SECONDS
         gc.collect()
+        self._sockets = None  # one that was there may listen by now
         while (names := self.leaks()) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         return [f"{name}, first seen after {self._first_seen.get(name, 'the last test')}" for name in names]
@@ -133,6 +155,19 @@ def _has_child() -> bool:
     except ChildProcessError:
         return False
     return True
+
+
+def _sockets() -> frozenset[str] | None:
+    """Return this process' sockets, by names that no other one has; None where the system does not tell."""
+    try:
+        descriptors = os.listdir("/proc/self/fd")
+    except OSError:
+        return None
+    found = []
+    for descriptor in descriptors:
+        with suppress(OSError):  # it was for the list itself, or a thread has closed it since
+            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+    return frozenset(name for name in found if name.startswith("socket:"))
 
 
 def _process_name(child: psutil.Process) -> str:

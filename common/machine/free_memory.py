@@ -8,6 +8,7 @@ Sources: the Linux kernel's admin-guide, cgroup-v1/memory and cgroup-v2.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ import psutil
 
 UNLIMITED_BYTES = 1 << 60
 """What version 1 writes for "no limit" is a little below 2^63; nobody has this much."""
+MOST_BYTES = 1 << 16
+"""Of a file of a control group, which the kernel gives whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +97,18 @@ def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str]]]:
             yield mount / relative, ("memory.max", "memory.current")
 
 
+def _content(path: Path) -> bytes:
+    """Return a file of the kernel's, without what Python puts around files: a page asks for a dozen."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, MOST_BYTES)
+    finally:
+        os.close(descriptor)
+
+
 def _number(path: Path) -> int | None:
     try:
-        return int(path.read_text())
+        return int(_content(path))
     except (OSError, ValueError):  # no such controller here, or "max"
         return None
 
@@ -104,7 +116,7 @@ def _number(path: Path) -> int | None:
 def _reclaimable_bytes(directory: Path) -> int:
     """Return the page cache charged to a group: the kernel drops it before it runs out of memory."""
     try:
-        lines = (directory / "memory.stat").read_text().splitlines()
+        lines = _content(directory / "memory.stat").decode().splitlines()
     except OSError:
         return 0
     values = dict(line.split(maxsplit=1) for line in lines)

@@ -1,13 +1,14 @@
 """How does a port stay there for who may use it, whatever others do to it?
 
 Covers: a bounded number of connections and threads, a limit to how long somebody may take to be let in, whose place is
-taken where none is left. Does not cover: what is answered (page_server.py, shardnode/listeners/frames.py), TLS and who
-may come in (common/trust).
+taken where none is left; who stays between two requests. Does not cover: what is answered (page_server.py,
+shardnode/listeners/frames.py), TLS and who may come in (common/trust).
 Threads: one that accepts, one for each connection.
 
 Who is not let in yet has a few seconds, handshake included, so one that is idle or slow holds its place no longer.
 Where all places are taken, whoever has the most connections loses the oldest of them that is not yet let in: thousands
-of them from one host keep no other host away, and of IPv6 neither do those from one network.
+of them from one host keep no other host away, and of IPv6 neither do those from one network. Where all are let in, the
+one goes that has rested longest.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Caller:
     """Until when it may be there (time.monotonic), let in or not."""
     connection: socket.socket
     is_let_in: bool = False
+    is_resting: bool = False
+    """Whether it is let in and asks nothing now."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +96,7 @@ class Callers:
         self._end.close()
         self._thread.join()
         with self._lock:
-            self._cut([caller for caller in self._callers if not caller.is_let_in])
+            self._cut([caller for caller in self._callers if caller.is_resting or not caller.is_let_in])
             self._lock.wait_for(lambda: not self._thread_count, self._places.close_seconds)
             self._cut(list(self._callers))
             self._lock.wait_for(lambda: not self._thread_count, END_SECONDS)
@@ -113,6 +116,20 @@ class Callers:
         """Let somebody in for as long as he likes."""
         with self._lock:
             caller.is_let_in, caller.deadline = True, float("inf")
+
+    def rest(self, caller: Caller, seconds: float) -> bool:
+        """Let somebody who is let in wait so long for what he asks next; tell False if he was cut meanwhile."""
+        with self._lock:
+            caller.is_resting, caller.deadline = True, time.monotonic() + seconds
+            caller.connection.settimeout(seconds)
+            return caller in self._callers
+
+    def ask(self, caller: Caller) -> bool:
+        """Note that he asks, which may take as long as the first time; tell False if he was cut meanwhile."""
+        with self._lock:
+            caller.is_resting, caller.deadline = False, time.monotonic() + self._places.seconds
+            caller.connection.settimeout(self._places.seconds)
+            return caller in self._callers
 
     def tell(self, caller: Caller, why: str) -> None:
         """Log why somebody is refused, not each time that he asks again."""
@@ -165,11 +182,12 @@ class Callers:
         threading.Thread(target=self._serve, args=(caller,), name=f"{self._name} caller", daemon=True).start()
 
     def _make_room(self) -> None:
-        """Cut the oldest connection that is not let in, of the host that has the most of these.
+        """Cut the oldest connection that is not let in, of the host that has the most of these; else who rests longest.
 
         Networks come before hosts: of IPv6 one device has as many addresses as it likes.
         """
         waiting = [caller for caller in self._callers if not caller.is_let_in]
+        resting = [caller for caller in self._callers if caller.is_resting]
         hosts = Counter(caller.host for caller in waiting)
         networks = Counter(network_of(caller.host) for caller in waiting)
         if waiting:
@@ -177,6 +195,8 @@ class Callers:
                 waiting,
                 key=lambda caller: (-networks[network_of(caller.host)], -hosts[caller.host], caller.deadline),
             )])  # fmt: skip
+        elif resting:
+            self._cut([min(resting, key=lambda caller: caller.deadline)])
 
     def _cut(self, callers: list[Caller]) -> None:
         """Take their places from some; their threads end, since nothing comes or goes any more."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from datetime import datetime, timezone
 
 from common.errors import InputError
@@ -24,6 +25,7 @@ FORMATS = ("text", "json")
 TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 OWN_KEYS = ("time", "level", "logger", "event", "traceback")
 """Of a line of JSON; a value of an entry that is called so gets a dash behind it."""
+_is_plain = re.compile(r"[\w.:/@+\-,%\[\]]+").fullmatch
 
 
 class Entry(str):
@@ -69,6 +71,10 @@ def configure_logs(level: str, log_format: str = "text") -> None:
         raise InputError(f"--log-level is '{level}'; use {', '.join(LEVELS)}")
     if log_format not in FORMATS:
         raise InputError(f"--log-format is '{log_format}'; use {', '.join(FORMATS)}")
+    # Our lines say neither which line of code nor which thread wrote them, so nobody finds that out for each of them;
+    # all four are the library's documented ways, under "Optimization".
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    logging._srcfile = None
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonLines() if log_format == "json" else _OneLine(TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler])
@@ -85,23 +91,23 @@ def entry(event: str, **about: object) -> Entry:
 
     Text with blanks or marks in it is quoted as JSON has it, so that no name can look like an entry of its own.
     """
-    # As text: who keeps a record is not to keep an error's frames, and what they hold, alive.
-    known = {
-        key: value if isinstance(value, bool | int | float) else str(value)
-        for key, value in about.items()
-        if value is not None
-    }
-    made = Entry(" ".join([event, *(f"{key}={_value(value)}" for key, value in known.items())]))
+    known: dict[str, bool | int | float | str] = {}
+    line = event
+    for key, value in about.items():
+        if value is None:
+            continue
+        if isinstance(value, float):
+            known[key], text = value, f"{value:.3g}"
+        elif isinstance(value, int):  # a bool too
+            known[key], text = value, str(value)
+        else:  # as text: who keeps a record is not to keep an error's frames, and what they hold, alive
+            known[key] = text = str(value)
+            if not _is_plain(text):
+                text = json.dumps(text)
+        line += f" {key}={text}"
+    made = Entry(line)
     made.event, made.about = event, known
     return made
-
-
-def _value(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    text = str(value)
-    is_plain = text != "" and all(letter.isalnum() or letter in "_.:/@+-,%[]" for letter in text)
-    return text if is_plain else json.dumps(text)
 
 
 def _json_value(value: bool | int | float | str) -> bool | int | float | str | None:

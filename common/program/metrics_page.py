@@ -96,11 +96,10 @@ class MetricsPage:
         return self._metrics(parse_qs(asked.query).get("name[]", []), request)
 
     def _metrics(self, names: list[str], request: Request) -> Reply:
-        from prometheus_client.exposition import choose_encoder
-
         from common.program.page_server import Reply
+        from common.program.written_page import encoder_for
 
-        encode, content_type = choose_encoder(request.header("Accept"))
+        encode, content_type = encoder_for(request.header("Accept"))
         content = encode(self._registry.restricted_registry(names) if names else self._registry)
         if "gzip" not in request.header("Accept-Encoding"):
             return Reply(status=200, content_type=content_type, content=content)

@@ -1,15 +1,19 @@
 """How does a small page stay there for who may read it, whatever others do to its port?
 
-Covers: one request a connection, a limit to its length and to its time. Does not cover: connections, their number and
-threads (callers.py), what is answered (metrics_page.py), TLS and who may come in (common/trust/metrics_door.py).
+Covers: requests one after another, a limit to each one's length and to its time. Does not cover: connections, their
+number and threads (callers.py), what is answered (metrics_page.py), TLS and who may come in
+(common/trust/metrics_door.py).
 
-A connection has SECONDS from being accepted to being closed, handshake and answer included.
+A connection has SECONDS from being accepted to its first answer, handshake included. Whom a door has let in may then
+ask again over it, as Prometheus does: a handshake and a thread for each scrape cost more than the page. He is asked for
+his rights each time, and the connection ends with the first request that he may not make. Without a door one is all.
 """
 
 from __future__ import annotations
 
 import io
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -24,6 +28,10 @@ MOST_THREADS = 2 * MOST_CONNECTIONS
 """Those of connections that have just lost their place among them."""
 SECONDS = 10.0
 """As long as a scrape may take by default."""
+REST_SECONDS = 70.0
+"""From one request to the next: one a minute is the longest that people have."""
+MOST_KEPT_SECONDS = 3600.0
+"""After that a connection ends with an answer: whoever comes shows his certificate again."""
 MOST_HEAD_BYTES = 8192
 
 
@@ -86,7 +94,16 @@ class PageServer:
             if not self._callers.replace(caller, self._door.wrapped):
                 return
             self._door.greet(caller.connection)
-        _Handler(caller.connection, self._let_in(caller), self._reply)
+        refusal, first = self._let_in(caller), b""
+        until = time.monotonic() + MOST_KEPT_SECONDS
+        while True:
+            may_stay = self._door is not None and time.monotonic() < until
+            handler = _Handler(caller.connection, first, refusal, self._reply, may_stay=may_stay)
+            if handler.close_connection or not self._callers.rest(caller, REST_SECONDS):
+                return
+            first = caller.connection.recv(MOST_HEAD_BYTES)
+            if not first or not self._callers.ask(caller):
+                return
 
     def _let_in(self, caller: Caller) -> Callable[[str], Reply | None]:
         """Return what tells, by a request's authorization, what its caller is answered instead; None: he may read."""
@@ -105,15 +122,20 @@ class PageServer:
 class _Handler(BaseHTTPRequestHandler):
     """One request of a connection, and its answer."""
 
-    server_version, sys_version = "shardmesh", ""
+    server_version, sys_version, protocol_version = "shardmesh", "", "HTTP/1.1"
 
     def __init__(
-        self, connection: socket.socket, refusal: Callable[[str], Reply | None], reply: Callable[[Request], Reply]
+        self, connection: socket.socket, first: bytes, refusal: Callable[[str], Reply | None],
+        reply: Callable[[Request], Reply], *, may_stay: bool,
     ) -> None:  # fmt: skip
-        """Read, answer and return. Raises: OSError."""
+        """Read, answer and return; `close_connection` tells whether it was the last one.
+
+        Args: first: what of the request is here; may_stay: whether another one may follow. Raises: OSError.
+        """
         self.connection, self._refusal, self._make_reply = connection, refusal, reply
+        self._may_stay = may_stay
         self.client_address = ("", 0)
-        self.rfile, self.wfile = io.BytesIO(_head(connection)), io.BytesIO()
+        self.rfile, self.wfile = io.BytesIO(_head(connection, first)), io.BytesIO()
         self.close_connection = True
         self.handle_one_request()
         connection.sendall(self.wfile.getvalue())
@@ -124,7 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """Answer."""
-        self._send(self._refusal(self.header("Authorization")) or self._make_reply(self))
+        refused = self._refusal(self.header("Authorization"))
+        # Bytes beyond its empty line are a body, or a request that came too early: neither is asked for here.
+        has_body = bool(self.rfile.read(1) or self.header("Content-Length") or self.header("Transfer-Encoding"))
+        self._may_stay = self._may_stay and refused is None and not has_body
+        self._send(refused or self._make_reply(self))
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         """Answer what is no request that there is: one line of text, and not the library's page of HTML."""
@@ -134,11 +160,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(Reply(status=code, content=f"{plain(told)}\n".encode()))
 
     def _send(self, reply: Reply) -> None:
+        if reply.status != HTTPStatus.OK or not self._may_stay:
+            self.close_connection = True
         self.send_response(reply.status)
         headers = {
             "Content-Type": reply.content_type, "Content-Encoding": reply.encoding, "WWW-Authenticate": reply.challenge,
             "Content-Length": str(len(reply.content)), "Cache-Control": "no-store",
             "Allow": "GET" if reply.status == HTTPStatus.METHOD_NOT_ALLOWED else "",
+            "Connection": "close" if self.close_connection else "",
         }  # fmt: skip
         for name, value in headers.items():
             if value:
@@ -151,9 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a scrape is no event."""
 
 
-def _head(connection: socket.socket) -> bytes:
-    """Return a request up to its empty line. Raises: OSError: there is none in so many bytes, or in that time."""
-    head = b""
+def _head(connection: socket.socket, head: bytes) -> bytes:
+    """Return a request up to its empty line, at least. Args: head: what of it is here.
+
+    Raises: OSError: there is no empty line in so many bytes, or in that time.
+    """
     while b"\r\n\r\n" not in head and b"\n\n" not in head:
         part = connection.recv(MOST_HEAD_BYTES)
         head += part

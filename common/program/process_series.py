@@ -17,9 +17,9 @@ from common.machine.operating_system import own_memory, own_rss_bytes
 from common.program.scraped_series import ScrapedGauge
 from common.program.version import program_version
 
-PSS_SECONDS = 5.0
+PSS_SECONDS = 30.0
 """A value of the proportional set size is shown for so long: the kernel walks every page of the process for a new one,
-which takes it milliseconds."""
+which takes it milliseconds, and it changes slowly."""
 GROUP_SECONDS = 0.5
 """One page asks for three numbers of the same moment."""
 
@@ -51,7 +51,7 @@ class MemorySeries:
         rss.show(own_rss_bytes)
         pss = ScrapedGauge(
             f"{prefix}_pss_bytes", "Proportional set size: a page that n processes share counts 1/n; 0 where nobody "
-            "tells. At most 5 s old.", registry=r,
+            "tells. At most 30 s old.", registry=r,
         )  # fmt: skip
         pss.show(kept_for(PSS_SECONDS, lambda: float(own_memory().pss_bytes)))
         self.budget_bytes = Gauge(

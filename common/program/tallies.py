@@ -15,12 +15,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
-from itertools import accumulate
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 
 class Tally:
@@ -145,6 +145,10 @@ class HistogramTallies(_Tallies[HistogramTally]):
         return HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
 
     def _show(self, family: Metric, values: tuple[str, ...], tally: HistogramTally) -> None:
-        assert isinstance(family, HistogramMetricFamily)  # as above
-        buckets = list(zip(self._names, map(float, accumulate(list(tally.counts))), strict=True))
-        family.add_metric(values, buckets, tally.total)
+        labels, name, count = dict(zip(self._labels, values, strict=True)), f"{self._name}_bucket", 0
+        add = family.samples.append  # the library's add_metric makes each bucket's labels three times
+        for bound, counted in zip(self._names, list(tally.counts), strict=True):
+            count += counted
+            add(Sample(name, {**labels, "le": bound}, float(count)))
+        add(Sample(f"{self._name}_count", labels, float(count)))
+        add(Sample(f"{self._name}_sum", labels, tally.total))

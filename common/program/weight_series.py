@@ -6,6 +6,7 @@ Does not cover: the memory and the reads themselves (weights/tile_source.py).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,9 @@ from common.program.scraped_series import ScrapedCounter, ScrapedGauge
 
 if TYPE_CHECKING:  # kernels come with it, which a coordinator without a model has no use for
     from common.weights.tile_source import TileStats
+
+PAGE_SECONDS = 0.02
+"""One page asks for six numbers of the same moment."""
 
 
 class WeightSeries:
@@ -38,11 +42,20 @@ class WeightSeries:
         )
         self._in_flight = ScrapedGauge(f"{prefix}_reads_in_flight", "Reads of weights under way or asked for.",
                                        registry=r)  # fmt: skip
+        self._last: list[tuple[float, TileStats]] = []
         self.let_go()
 
-    def follow(self, stats: Callable[[], TileStats]) -> None:
-        """Show these weights from now on. Args: stats: asked when the page is."""
+    def follow(self, now: Callable[[], TileStats]) -> None:
+        """Show these weights from now on. Args: now: asked when the page is."""
         self.let_go()
+        last = self._last = []
+
+        def stats() -> TileStats:
+            at = time.monotonic()
+            if not last or at - last[-1][0] >= PAGE_SECONDS:
+                last[:] = [(at, now())]
+            return last[-1][1]
+
         self._window.show(lambda: stats().window_bytes)
         self._resident.show(lambda: stats().resident_bytes)
         self._in_flight.show(lambda: stats().reads_in_flight)
@@ -52,6 +65,7 @@ class WeightSeries:
 
     def let_go(self) -> None:
         """Show that there are none any more; what was read stays counted."""
+        self._last.clear()  # to the last byte
         for gauge in (self._window, self._resident, self._in_flight):
             gauge.show(lambda: 0)
         for counter in (self._read_bytes, self._cached_bytes, self._read_seconds):

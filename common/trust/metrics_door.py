@@ -5,7 +5,8 @@ Does not cover: connections and their limits (common/program/page_server.py), wh
 is asked), tokens (bearer_token.py). Safe to call from several threads.
 
 A caller whose certificate another authority than that of observers has signed, a member's too, or which has ended, is
-refused by the handshake. One handshake a request and no tickets: who was removed is refused at his next one.
+refused by the handshake. No tickets, and who asks again over a connection that he has kept is looked at again: who was
+removed is refused at his next request.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Callable
+from datetime import datetime, timezone
 from typing import Protocol, cast
 
 from common.errors import NotTrusted
 from common.program.logs import entry
 from common.program.page_server import Reply
 from common.trust.bearer_token import BearerToken
-from common.trust.certificates import OBSERVER, peer_of, serial_of, to_pem
+from common.trust.certificates import OBSERVER, lifetime_of, peer_of, serial_of, to_pem
 from common.trust.identity import Identity
 from common.trust.tls_contexts import RenewedContext
 
@@ -75,6 +77,8 @@ class MetricsDoor:
             return _forbidden(str(error))
         if (peer.mesh, peer.role) != (self._mesh, OBSERVER):
             return _forbidden(f"{peer.uri} is no observer of this mesh: show {HOW}")
+        if lifetime_of(certificate)[1] <= datetime.now(timezone.utc):  # the handshake may be an hour old
+            return _forbidden(f"the certificate of {peer.uri} has ended: show {HOW}")
         if not self._observers.knows(serial_of(certificate)):
             return _forbidden(f"{peer.uri} was removed, or has a newer certificate, or is not known here yet")
         return None

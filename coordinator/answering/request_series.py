@@ -74,6 +74,7 @@ class RequestSeries:
         self.under_way: Callable[[], Iterable[AnswerStream]] = tuple
         """Tells which requests there are."""
         self._seen: set[str] = set()
+        self._known: dict[str, ModelTallies] = {}
         self._counting = threading.Lock()
         self._opened: tuple[str, Callable[[], float]] | None = None
         self._registry = registry
@@ -112,17 +113,21 @@ class RequestSeries:
 
     def of(self, model: str) -> ModelTallies:
         """Return what a request moves, and have series of its model from now on."""
+        known = self._known.get(model)  # dropped with any of them
+        if known is not None:
+            return known
         self._seen.add(model)
         for end in ENDS:
             self._success.of(model, end)
         for failure in LIKELY_FAILURES:
             self._failures.of(model, failure.reason)
-        return ModelTallies(
+        self._known[model] = found = ModelTallies(
             prompt_tokens=self._prompt_tokens.of(model), generation_tokens=self._generation_tokens.of(model),
             first_token=self._first_token.of(model), between_tokens=self._between_tokens.of(model),
             queue=self._queue.of(model), prefill=self._prefill.of(model), decode=self._decode.of(model),
             whole=self._whole.of(model),
         )  # fmt: skip
+        return found
 
     def named(self, asked: str) -> str:
         """Return the label for a request that asks for this model: a model's name, or nothing, never a caller's words.
@@ -194,7 +199,10 @@ class RequestSeries:
         if not model or self.loaded is None or model in self.loaded():
             return True
         is_open = self._opened is not None and self._opened[0] == model
-        return is_open or any(stream.model_name == model for stream in self.under_way())
+        is_kept = is_open or any(stream.model_name == model for stream in self.under_way())
+        if not is_kept:
+            self._known.pop(model, None)
+        return is_kept
 
     def _counted(self, *, is_running: bool) -> Mapping[tuple[str, ...], float]:
         """Return how many requests run, or wait, by model. The page's first: from here on all models have series."""

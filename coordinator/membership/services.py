@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 
 import grpc
@@ -217,7 +217,7 @@ def node_messages(members: Members) -> list[mesh_pb2.Node]:
             name=member.name, address=member.address, silent_seconds=members.silent_seconds(member),
             certificate_ends=member.certificate_ends, rank=member.rank, model_identity=member.model_identity,
             metrics=member.metrics,
-            device=mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, **asdict(member.device)),
+            device=mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, **vars(member.device)),
         )
         for member in members.all()
     ]  # fmt: skip

@@ -5,11 +5,12 @@
 
 Covers: a span for a request, from its first sweep on, below it its sweeps, below these their rounds and the head;
 which requests. Does not cover: writing sweeps down (ranks/trace_watch.py), a file (tracing.py).
-Threads: one that takes sweeps twice a second, and the exporter's own.
+Threads: one that takes sweeps, twice a second while there are any of requests that are traced, and the exporter's own.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -33,6 +34,10 @@ SHARE, DEFAULT_SHARE = "OTEL_TRACES_SAMPLER_ARG", 0.01
 TAKE_SECONDS = 0.5
 FORGOTTEN_SECONDS = 60.0
 """A request without a sweep for so long has been cancelled, or has failed."""
+FORGET_SECONDS = 10.0
+"""From one look for such requests to the next."""
+MOST_DRAWN = 64
+"""Requests whose draw is remembered: each sweep asks for those that it has rows of."""
 CLOSE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
@@ -55,6 +60,7 @@ def sampled_share(environment: Mapping[str, str] = os.environ) -> float:
     return share
 
 
+@functools.lru_cache(MOST_DRAWN)
 def is_sampled(request_id: str, share: float) -> bool:
     """Tell whether a request is traced: by its name, so that whoever traces it elsewhere traces the same ones."""
     drawn = int.from_bytes(hashlib.sha256(request_id.encode()).digest()[:8], "big")
@@ -71,7 +77,7 @@ class Spans:
         self._trace, self._share = trace, share
         self._epoch = time.time_ns() - time.perf_counter_ns()
         self._requests: dict[str, tuple[Span, float]] = {}
-        self._ending = threading.Event()
+        self._ending, self._came = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
         self._thread.start()
         log.info("%s", entry("spans are sent", share=share))
@@ -79,14 +85,17 @@ class Spans:
     def close(self) -> None:
         """Send what is there, and no more. May be called twice."""
         self._ending.set()
+        self._came.set()
         self._thread.join(TAKE_SECONDS + CLOSE_SECONDS)
         self._provider.force_flush(int(CLOSE_SECONDS * 1000))
         self._provider.shutdown()
 
     def _run(self) -> None:
-        with self._trace.listen(self._wants) as listening:
+        with self._trace.listen(self._wants, self._came) as listening:
             while not self._ending.is_set():
-                self._ending.wait(TAKE_SECONDS)
+                self._came.wait(FORGET_SECONDS if self._requests else None)  # most requests wake nobody
+                self._ending.wait(TAKE_SECONDS)  # what comes meanwhile is taken with it
+                self._came.clear()
                 try:
                     for sweep in listening.take():
                         self._add(sweep)

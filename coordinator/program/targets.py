@@ -60,6 +60,9 @@ class ScrapeTargets:
         """Args: nodes: what the mesh knows of its members now."""
         self._mesh_name, self._path, self._nodes = mesh_name, path, nodes
         self._trouble = ""
+        self._told_of: list[tuple[str, str]] = []
+        self._written: tuple[int, ...] | None = None
+        """What the file system said of the file when it was last found to say what `_told_of` does."""
 
     def begin(self) -> None:
         """Write the file. Raises: InputError: it cannot be written there, and more room would not help."""
@@ -77,9 +80,13 @@ class ScrapeTargets:
 
     def update(self, nodes: Sequence[mesh_pb2.Node]) -> None:
         """Write the file if it would say something else than it does; what hinders that is logged once."""
+        pages = [(node.name, node.metrics) for node in nodes]
         try:
-            self._write(nodes)
+            if self._written is None or pages != self._told_of or self._standing() != self._written:
+                self._write(nodes)
+                self._told_of, self._written = pages, self._standing()
         except OSError as error:
+            self._written = None
             self._tell(error)
         else:
             self._trouble = ""
@@ -92,6 +99,14 @@ class ScrapeTargets:
         # A line each: with an indent json is ten times as slow, and this is done once a second.
         groups = ",\n".join(json.dumps(group) for group in target_groups(self._mesh_name, nodes))
         return f"[\n{groups}\n]\n".encode()
+
+    def _standing(self) -> tuple[int, ...] | None:
+        """Return what changes when anybody writes the file or takes it away: each second only that is asked for."""
+        try:
+            found = os.stat(self._path)
+        except FileNotFoundError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns
 
     def _write(self, nodes: Sequence[mesh_pb2.Node]) -> None:
         content = self._content(nodes)

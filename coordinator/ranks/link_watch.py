@@ -5,7 +5,8 @@
 
 Covers: the way alone: of echoes of the same size, one right after the other, the quicker one counts, which has met
 neither a busy processor nor a round's bytes; of three looks the one in the middle, so that a link that has become slow
-is seen with the second. Few bytes wait behind a round's on a way that is full, so of a minute the quickest counts.
+is seen with the second, which comes sooner after one that differs. Few bytes wait behind a round's on a way that is
+full, so of twenty looks the quickest counts.
 And the ways within one host, which do not change. Does not cover: what it means (critical_path.py), measuring for a
 plan (planning/links.py).
 Threads: one; it waits for nodes, the engine never waits for it.
@@ -27,11 +28,15 @@ from coordinator.ranks.transports.echo import Echoes, Way
 from coordinator.ranks.transports.echo_lane import EchoLane
 
 FIRST_SECONDS, LOOK_SECONDS, LOOKS, TRIPS = 0.2, 3.0, 3, 20
+STEADY_LOOK_SECONDS = 10.0
+"""From one look to the next while all ways are as they were: a look takes some milliseconds of both processors."""
+STEADY_SHARE, STEADY_SECONDS = 0.5, 0.005
+"""An echo may take so much more or less than the way says, or so long, and it is still as it was."""
 LOOK_SHARE = 0.05
 """Of the time: where a look takes long, because the link is slow, looks come as much less often."""
 BUSY_SECONDS = 6.0
 """After the last sweep: then nobody is asking, and nothing is sent."""
-SMALL_BYTES, SMALL_ECHOES, ECHOES = 64, 3, 2
+SMALL_BYTES, SMALL_ECHOES, ECHOES = 64, 2, 2
 MORE_BYTES, MORE_SECONDS, MORE_LOOKS = 64 << 10, 0.002, 10
 """Of an echo that tells what many rows would take: with every so manyth look, and where those like a round of one row
 are no slower than this."""
@@ -68,6 +73,8 @@ class MeasuredWay:
         """Args: round_trip_seconds: as it was before rounds filled the way; 0: not known."""
         self._trips = deque([round_trip_seconds] if round_trip_seconds else [], maxlen=TRIPS)
         self._looks: deque[Mapping[int, float]] = deque(maxlen=LOOKS)
+        self.is_steady = False
+        """Whether the last look found what those before it had found."""
 
     def looked(self, quickest: Mapping[int, float], *, is_starved: bool = False) -> Way:
         """Take a look, and return the way.
@@ -84,6 +91,14 @@ class MeasuredWay:
             took = [look[byte_count] for look in self._looks if byte_count in look]
             # More bytes are not quicker, whatever noise says.
             points.append((2.0 * byte_count, max(points[-1][1], middle(took))))
+        # Echoes that waited for a core tell nothing of the link, however often they are sent.
+        self.is_steady = is_starved or (
+            len(self._looks) == LOOKS
+            and all(
+                abs(quickest[byte_count] - seconds) <= max(STEADY_SECONDS, STEADY_SHARE * seconds)
+                for byte_count, (_, seconds) in zip(others, points[1:], strict=True)
+            )
+        )
         return Way(points=tuple(points))
 
 
@@ -130,7 +145,8 @@ class LinkWatch:
                     return
             self._look_count += 1
             self._path.set_ways(ways)
-            pause = max(LOOK_SECONDS, (time.perf_counter() - started) / LOOK_SHARE)
+            usual = STEADY_LOOK_SECONDS if all(one.is_steady for one in self._measured) else LOOK_SECONDS
+            pause = max(usual, (time.perf_counter() - started) / LOOK_SHARE)
 
     def _look(self, rank: int) -> Iterator[tuple[int, float]]:
         """Yield bytes and the quickest echo of as many: few, a round's. Raises: NodeError."""

@@ -15,6 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from common.machine.core_wait import StarvedTime
 from common.program.tallies import Tally
@@ -37,6 +38,16 @@ NEAR = Way(points=((0.0, 0.0),))
 """What a way counts for that nobody has measured: nothing, so that nothing is blamed on it."""
 
 
+@dataclass(slots=True)
+class _Sum:
+    """What sweeps have spent on one cause."""
+
+    tally: Tally
+    """Of all models that were open."""
+    seconds: float = 0.0
+    """Of this one."""
+
+
 class PathWatch:
     """The critical path of one open model."""
 
@@ -46,8 +57,6 @@ class PathWatch:
         self.is_open = True
         """Whether there are sessions still; ranks that are closed say so."""
         self.ways: tuple[Way, ...] = (NEAR,) * len(labels)
-        self.totals: Parts = {}
-        """Of all sweeps so far."""
         self.message_bytes = 0
         """Of the last message to the last node of a round of few rows: what echoes are to be like."""
         self.is_looking = False
@@ -55,25 +64,29 @@ class PathWatch:
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
         self._series = series
-        self._tallies: dict[tuple[int, str], Tally] = {}  # to look a label up costs as much as to count
+        self._sums: dict[tuple[int, str], _Sum] = {}  # to look a label up costs as much as to count
         for rank in range(len(labels)):
             for cause in CAUSES:
                 if cause not in (COORDINATOR, UNKNOWN):
-                    self._tally(rank, cause)
-        self._tally(OWN, COORDINATOR)
+                    self._sum(rank, cause)
+        self._sum(OWN, COORDINATOR)
         self._starved = [StarvedShare() for _ in labels]
         self._own_starved, self._own_time = StarvedShare(), StarvedTime()
         self._records: list[RoundRecord] = []
         self._link_seconds: dict[tuple[int, int], float] = {}
-        self._last: tuple[Parts, float] = ({}, 0.0)
+        self._shares: list[tuple[_Sum, float]] = []
+        """Of a second of the last sweep that was looked at: whose it was."""
         self._looked_at = float("-inf")
         self._lock = threading.Lock()
         self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
 
-    def _tally(self, rank: int, cause: str) -> Tally:
-        """Return a counter, which is on the page from now on."""
-        label = "" if rank == OWN else self.labels[rank]
-        return self._tallies.setdefault((rank, cause), self._series.critical_path_seconds.of(label, cause))
+    def _sum(self, rank: int, cause: str) -> _Sum:
+        """Return what is counted of a cause, which is on the page from now on."""
+        found = self._sums.get((rank, cause))
+        if found is None:
+            label = "" if rank == OWN else self.labels[rank]
+            found = self._sums[rank, cause] = _Sum(self._series.critical_path_seconds.of(label, cause))
+        return found
 
     def begin(self, row_count: int) -> None:
         """Say that a sweep begins: whether its rounds are looked at."""
@@ -90,17 +103,13 @@ class PathWatch:
         now = self.swept_at = time.perf_counter()
         if self.is_looking and self._records:
             parts = self._parts(seconds, now)
-            self._last, self._looked_at = (parts, seconds), now
+            self._looked_at = now
+            self._shares = [(self._sum(*key), value / max(seconds, 1e-9)) for key, value in parts.items()]
             self._keep(parts, now, seconds, row_count, token_count)
-        else:  # so soon after another one that it stands for this one too
-            parts, whole = self._last
-            parts = {key: value * seconds / whole for key, value in parts.items()}
-        for key, value in parts.items():
-            tally = self._tallies.get(key)
-            if tally is None:
-                tally = self._tally(*key)
-            tally.value += value
-            self.totals[key] = self.totals.get(key, 0.0) + value
+        for total, share in self._shares:  # of this one, or of one so short ago that it stands for this one too
+            amount = share * seconds
+            total.tally.value += amount
+            total.seconds += amount
 
     def _parts(self, seconds: float, now: float) -> Parts:
         """Return where a sweep's time went that is over now."""
@@ -143,8 +152,9 @@ class PathWatch:
     def seconds_by_node(self) -> dict[str, dict[str, float]]:
         """Return where all sweeps so far went, by node (coordinator: its own) and cause."""
         found: dict[str, dict[str, float]] = {}
-        for (rank, cause), seconds in sorted(self.totals.items()):
-            found.setdefault(COORDINATOR if rank == OWN else self.labels[rank], {})[cause] = seconds
+        for (rank, cause), total in sorted(self._sums.items()):
+            if total.seconds:
+                found.setdefault(COORDINATOR if rank == OWN else self.labels[rank], {})[cause] = total.seconds
         return found
 
     def starved_share(self, rank: int) -> float:

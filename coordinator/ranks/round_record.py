@@ -104,7 +104,7 @@ class PastRounds:
 
     Looking takes several observers' code and tables through the processor's caches: the rounds of a sweep, one after
     another, cost a quarter of what they cost one by one between others. So short rounds wait for the end of their
-    sweep, PASS_ON_SECONDS at most; who watches for slow nodes looks twice a second.
+    sweep, PASS_ON_SECONDS at most; who watches for slow nodes looks once a second.
     """
 
     def __init__(self, observers: Sequence[Callable[[RoundRecord], None]]) -> None:

@@ -5,7 +5,7 @@
     watch.observe(record)                 # after each round
 
 Covers: what is usual, what is slow, telling it once in a while. Does not cover: nodes that are gone (heartbeats, signs
-of life), ends of rounds (round_limits.py). Threads: one that looks twice a second; the engine's only takes notes.
+of life), ends of rounds (round_limits.py). Threads: one that looks once a second; the engine's only takes notes.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from coordinator.ranks.round_limits import kind_of_round
 from coordinator.ranks.round_record import RoundRecord
 
-LOOK_SECONDS = 0.5
-LOOKS = 6
+LOOK_SECONDS = 1.0
+LOOKS = 3
 """That are judged together: three seconds."""
 SLOW_SECONDS = 2.0
-"""Of them, spent on one node; with the look that finds it, well below the five seconds that we promise."""
+"""Of them, spent on one node; with the look that finds it, below the five seconds that we promise."""
 SLOW_TIMES = 3.0
 """And so many times what whole rounds of the same kind took before."""
-GROWTH = 1.02
+GROWTH = 1.04
 """What is usual may grow so much from one look to the next, or fall at once: after a minute slow is usual."""
 TOLD_AGAIN_SECONDS = 30.0
 SLOW_FOR_SECONDS = 6.0
@@ -57,7 +57,7 @@ class Slow:
 
 
 class SlowNodes:
-    """What is usual and what is slow in one mesh. Pure: times are given, `look` is to be called every half second."""
+    """What is usual and what is slow in one mesh. Pure: times are given, `look` is to be called every second."""
 
     def __init__(self) -> None:
         self._usual: dict[Hashable, float] = {}
@@ -105,7 +105,7 @@ class SlowNodes:
 
 
 class SlowNodeWatch:
-    """Looks every half second, once it is started, and tells. Close it."""
+    """Looks every second, once it is started, and tells. Close it."""
 
     def __init__(
         self, names: Sequence[str], told: Callable[[str], None],

@@ -41,9 +41,9 @@ class TracedSweep(NamedTuple):
 class Listening:
     """What one listener has not taken yet."""
 
-    def __init__(self, wants: Callable[[Swept], bool]) -> None:
-        """Args: wants: whether a sweep is to be kept; called in the engine's thread."""
-        self.wants = wants
+    def __init__(self, wants: Callable[[Swept], bool], came: threading.Event | None = None) -> None:
+        """Args: wants: whether a sweep is to be kept, called in the engine's thread; came: is set with each one."""
+        self.wants, self._came = wants, came
         self.dropped_count = 0
         self._sweeps: deque[TracedSweep] = deque()
 
@@ -53,6 +53,8 @@ class Listening:
             self._sweeps.append(sweep)
         else:
             self.dropped_count += 1
+        if self._came is not None:
+            self._came.set()
 
     def take(self) -> list[TracedSweep]:
         """Return the sweeps since the last time."""
@@ -83,17 +85,24 @@ class TraceWatch:
 
     def swept(self, swept: Swept) -> None:
         """Take a sweep that is over, with all its rounds."""
+        listeners = self._listeners
+        if not listeners:
+            if self._rounds:  # of when somebody listened
+                self._rounds = []
+            return
         rounds, self._rounds = self._rounds, []
-        wanting = [listening for listening in self._listeners if listening.wants(swept)]
+        wanting = [listening for listening in listeners if listening.wants(swept)]
         if wanting:
             sweep = TracedSweep(self._model, self._names, _of(rounds, swept.sweep_id), swept)
             for listening in wanting:
                 listening.put(sweep)
 
     @contextmanager
-    def listen(self, wants: Callable[[Swept], bool] = lambda swept: True) -> Iterator[Listening]:
-        """Yield what takes the sweeps from now on. Args: wants: which of them; called in the engine's thread."""
-        listening = Listening(wants)
+    def listen(
+        self, wants: Callable[[Swept], bool] = lambda swept: True, came: threading.Event | None = None
+    ) -> Iterator[Listening]:
+        """Yield what takes the sweeps from now on. Args: wants, came: as of Listening."""
+        listening = Listening(wants, came)
         with self._lock:
             self._listeners = (*self._listeners, listening)
         try:

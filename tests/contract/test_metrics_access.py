@@ -1,6 +1,7 @@
 """Who reads metrics beyond this machine, and who does not? A real coordinator and a real node, TLS on real sockets.
 
-Covers: observers and tokens on both pages, strangers of every kind, removal, connections that only hold a place.
+Covers: observers and tokens on both pages, strangers of every kind, removal, connections that are kept, and those that
+only hold a place.
 Does not cover: certificates that change (test_metrics_certificates.py), what an observer may call
 (test_observers_call_nothing.py), which series there are (test_metrics_page.py), the server's limits
 (tests/unit/test_page_server.py).
@@ -11,13 +12,15 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
-from datetime import timedelta
+from contextlib import ExitStack, suppress
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 
 from common.errors import NameTaken, NoSuchNode
+from common.program.page_server import MOST_CONNECTIONS
+from common.trust import metrics_door
 from common.trust.certificates import COORDINATOR, NODE, OBSERVER, PeerName
 from common.trust.identity import Identity, keyed_from, load_identity
 from common.trust.signing import make_authority
@@ -28,7 +31,7 @@ from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 from shardnode.run import RunningNode
 from tests.support.mesh_members import LIMIT_SECONDS, forged, state_of, token_of
-from tests.support.scraping import observer_of, observing, scrape, showing, trusting
+from tests.support.scraping import Scraping, observer_of, observing, scrape, showing, trusting
 from tests.support.sliced_models import SlicedModel
 from tests.support.waiting import wait_until
 from tests.support.watched_mesh import EVERYWHERE, TOKEN, Watched, status_of, wait_for, watched_mesh
@@ -212,3 +215,59 @@ def test_connections_that_only_hold_a_place_keep_no_observer_away(watched: Watch
         assert [status_of(port, context) for _ in range(5)] == [200] * 5
         for connection in idle:
             connection.close()
+
+
+def test_an_observer_keeps_his_connection_until_he_is_removed(watched: Watched, tmp_path: Path) -> None:
+    """As Prometheus does; at each request it is asked anew who he is, and with a refusal the connection ends."""
+    context = observing(observer_of(watched.state, "keeper", tmp_path / "keeper"))
+    wait_for(watched.ports["node"], context, 200)
+    with ExitStack() as kept:
+        scrapings = [kept.enter_context(Scraping(port, context)) for port in watched.ports.values()]
+        for one in scrapings:
+            answers = [one.scrape() for _ in range(3)]
+            assert [(answer.status, answer.is_kept) for answer in answers] == [(200, True)] * 3
+            assert "shardmesh_build_info" in answers[-1].text
+        with OwnerClient(watched.state) as owner:
+            owner.remove("keeper")
+        wait_for(watched.ports["node"], context, 403)
+        for one in scrapings:
+            refused = one.scrape()
+            assert (refused.status, refused.is_kept) == (403, False)
+            assert "shardmesh_" not in refused.text
+            with pytest.raises(OSError, match=r"(?i)closed|pipe|reset|eof|protocol"):
+                one.scrape()
+
+
+def test_who_keeps_a_connection_is_asked_for_his_token_each_time(watched: Watched) -> None:
+    """What one request has shown says nothing of the next one."""
+    context = trusting(watched.authority)
+    for port in watched.ports.values():
+        with Scraping(port, context) as scraping:
+            assert [scraping.scrape(TOKEN).status for _ in range(2)] == [200, 200]
+            assert scraping.scrape("").status == 401
+        for more in ("Connection: close\r\n", "Content-Length: 3\r\n", "Transfer-Encoding: chunked\r\n"):
+            with Scraping(port, context) as scraping:
+                assert not scraping.scrape(TOKEN, more).is_kept
+
+
+def test_a_connection_that_is_kept_ends_with_the_certificate(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake looks at when it ends, which may have been an hour ago."""
+    context = observing(observer_of(watched.state, "ending", tmp_path / "ending"))
+    with Scraping(watched.ports["coordinator"], context) as scraping:
+        assert scraping.scrape().status == 200
+        ended = (datetime.now(timezone.utc) - timedelta(days=1), datetime.now(timezone.utc))
+        monkeypatch.setattr(metrics_door, "lifetime_of", lambda certificate: ended)
+        refused = scraping.scrape()
+        assert (refused.status, "has ended" in refused.text) == (403, True)
+
+
+def test_connections_that_are_kept_keep_no_other_observer_away(watched: Watched, tmp_path: Path) -> None:
+    """Where all places are, whoever has rested longest gives his up; who is told to end does not wait for them."""
+    context = observing(observer_of(watched.state, "many", tmp_path / "many"))
+    port = watched.ports["coordinator"]
+    with ExitStack() as kept:
+        for _ in range(MOST_CONNECTIONS + 4):
+            assert kept.enter_context(Scraping(port, context)).scrape().is_kept
+        assert scrape(port, context).status == 200

@@ -7,6 +7,7 @@ themselves (test_tracing.py).
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from common.errors import InputError
 from common.program.request_id import new_request_id
 from coordinator.program.spans import ENDPOINTS, SHARE, is_sampled, sampled_share, spans_wanted
+from coordinator.ranks.sweep import Swept, SweptRows
 from coordinator.ranks.trace_watch import TraceWatch
 from tests.support.loaded_mesh import LoadedMesh
 from tests.support.span_collector import Collector
@@ -106,3 +108,15 @@ def test_about_the_share_of_requests_is_traced() -> None:
     assert sum(is_sampled(name, 0.01) for name in names) == pytest.approx(200, abs=75)
     assert not any(is_sampled(name, 0.0) for name in names)
     assert all(is_sampled(name, 1.0) for name in names)
+
+
+def test_a_request_that_is_not_traced_wakes_nobody() -> None:
+    """Ninety-nine of a hundred: its sweeps are asked about in the engine's thread, and that is all."""
+    watch, came = TraceWatch(), threading.Event()
+    with watch.listen(lambda swept: swept.rows[0].request_id == "traced", came) as listening:
+        watch.swept(Swept(1, 0.0, 0.1, 0.2, (SweptRows("another", 1, None),)))
+        assert not came.is_set()
+        assert listening.take() == []
+        watch.swept(Swept(2, 0.2, 0.3, 0.4, (SweptRows("traced", 1, None),)))
+        assert came.is_set()
+        assert [sweep.swept.sweep_id for sweep in listening.take() if sweep.swept] == [2]

@@ -1,12 +1,14 @@
 """Is anybody locked out when an answer is lost, a write refused or a program killed, as devices join and renew?
 
-Every step in turn, and each fault several times in a row; then the same is done once more without a fault. A real
-coordinator and a real device over TLS on loopback, with what is done to their files and answers counted. Real processes
-and real kills are in tests/e2e/test_killed_while_joining.py, what is kept in tests/unit/test_members.py.
+Every step in turn, and a fault several times in a row; then the same is done once more without a fault. Each step has
+one of the faults of files, and with SHARDMESH_THOROUGH=1 (.ci/run) each of them. A real coordinator and a real device
+over TLS on loopback, with what is done to their files and answers counted. Real processes and real kills are in
+tests/e2e/test_killed_while_joining.py, what is kept in tests/unit/test_members.py.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from common.errors import NodeLost, NotTrusted, ShardmeshError, TokenRefused
-from common.trust.certificates import serial_of
+from common.trust.certificates import KeyedRequest, serial_of
 from common.trust.identity import AUTHORITY_FILE, JOINING_KEY_FILE, RENEWING_KEY_FILE, Identity, load_identity
 from common.trust.join_token import JoinToken, parse_token
+from common.trust.signing import keyed_request
+from common.trust.signing_apart import RequestMaker
 from coordinator.membership.book import Book
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh, open_mesh_state
@@ -24,15 +28,26 @@ from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import CONFIG_FILE, IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
 from tests.support.mesh_members import aged_identity, beat, token_of
-from tests.support.trust_faults import CALL_KINDS, FILE_KINDS, Fault, Faults, KilledHere, Side
+from tests.support.thorough import steps
+from tests.support.trust_faults import CALL_KINDS, FILE_KINDS, Fault, Faults, KilledHere, Kind, Side
 
 NAME, LISTEN = "kitchen", "127.0.0.1:9"
 TIMES = 3
 """How often each fault comes before it stays away: two lost answers once locked a node out."""
-FAULTS: list[tuple[Side, str]] = [
-    *((side, kind) for side in ("node", "coordinator") for kind in FILE_KINDS),
+FAULTS: list[tuple[Side, Kind]] = [
+    *(("node", kind) for kind in FILE_KINDS), *(("coordinator", kind) for kind in FILE_KINDS),
     *(("call", kind) for kind in CALL_KINDS),
 ]  # fmt: skip
+
+
+class MakerHere(RequestMaker):
+    """Makes keys in this process; that another one does is a matter of memory, and tried with real programs."""
+
+    def _start(self, kept: bytes) -> None:
+        self._kept = kept
+
+    def _wait(self) -> KeyedRequest:
+        return keyed_request(self._kept)
 
 
 class Pair:
@@ -86,6 +101,7 @@ class Pair:
         """Send so many heartbeats from the node's program, which goes on running unless it is killed."""
         if self._membership is None:
             self._membership = Membership(self.data / IDENTITY_DIRECTORY, self.data, self.coordinator.address)
+            self._membership._maker = MakerHere()
         for _ in range(count):
             self._membership.turn(Presence(listen=LISTEN))
 
@@ -145,6 +161,11 @@ class Pair:
         self.begin_device()
 
 
+def steps_with(kind: Kind) -> Iterator[int]:
+    """Yield the steps at which a fault is tried, from 1: all, or of a file's faults those that no other is tried at."""
+    return steps(1 + FILE_KINDS.index(kind)) if kind in FILE_KINDS else itertools.count(1)
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     """Return a mesh whose coordinator runs."""
@@ -158,12 +179,11 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
 
 @pytest.mark.parametrize(("side", "kind"), FAULTS)
 def test_a_device_that_could_not_join_joins_when_the_same_command_is_typed_again(
-    pair: Pair, side: Side, kind: str
+    pair: Pair, side: Side, kind: Kind
 ) -> None:
     """At whichever step it failed; it has one certificate, and a stranger with its token has none."""
-    steps = 0
-    while True:
-        fault = Fault(side=side, kind=kind, at=steps + 1)
+    for at in steps_with(kind):
+        fault = Fault(side=side, kind=kind, at=at)
         if not pair.try_with(fault, pair.join):
             break
         pair.check_stranger()
@@ -171,28 +191,25 @@ def test_a_device_that_could_not_join_joins_when_the_same_command_is_typed_again
         pair.check_member(None)
         pair.check_stranger()
         pair.end_device()
-        steps += 1
-    assert steps >= {"node": 15, "coordinator": 8, "call": 2}[side]
+    assert at > {"node": 15, "coordinator": 8, "call": 2}[side]
 
 
 @pytest.mark.parametrize(("side", "kind"), FAULTS)
 def test_a_node_that_could_not_renew_its_certificate_renews_it_at_the_next_heartbeat(
-    pair: Pair, side: Side, kind: str
+    pair: Pair, side: Side, kind: Kind
 ) -> None:
     """At whichever step it failed; the former certificate is worth nothing then, and was good until then."""
-    steps = 0
-    while True:
+    for at in steps_with(kind):
         pair.join()
         aged = aged_identity(pair.coordinator, pair.data / IDENTITY_DIRECTORY)
         pair.stop_node()
-        fault = Fault(side=side, kind=kind, at=steps + 1)
+        fault = Fault(side=side, kind=kind, at=at)
         if not pair.try_with(fault, pair.renew):
             break
         pair.renew()
         pair.check_member(aged)
         pair.end_device()
-        steps += 1
-    assert steps >= {"node": 8, "coordinator": 8, "call": 3}[side]
+    assert at > {"node": 8, "coordinator": 8, "call": 3}[side]
 
 
 def test_a_device_on_which_an_earlier_build_broke_off_joins(pair: Pair) -> None:

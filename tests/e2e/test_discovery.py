@@ -6,10 +6,13 @@ Covers: multicast DNS between hosts of their own. Does not cover: joining itself
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from common.errors import EXIT_NODE
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.state import init_mesh
 from tests.support.cli import Finished, Running, Shell
 from tests.support.network_hosts import NetworkHosts, why_not
 from tests.support.waiting import wait_until
@@ -17,6 +20,7 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "there can be hosts")
 
 LIMIT_SECONDS = 30.0
+TOKEN_SECONDS = 600
 
 
 class Home:
@@ -27,8 +31,7 @@ class Home:
 
     def start(self, host: str, listen: str) -> Running:
         """Make a mesh on a host and start its coordinator."""
-        made = self.shell.run("coordinator-cli", "mesh", "init", "--state-dir", self.state(host))
-        assert made.code == 0, made.err
+        init_mesh(Path(self.state(host)), "home")
         running = self.shell.start(
             "coordinator", "--state-dir", self.state(host), "--master-ip", listen, inside=self.hosts.inside(host)
         )
@@ -37,12 +40,8 @@ class Home:
 
     def token(self, host: str) -> str:
         """Return a token without an address."""
-        invited = self.shell.run(
-            "coordinator-cli", "mesh", "invite", "--no-address", "--state-dir", self.state(host),
-            inside=self.hosts.inside(host),
-        )  # fmt: skip
-        assert invited.code == 0, invited.err
-        return invited.out.split()[-1]
+        with OwnerClient(Path(self.state(host))) as owner:
+            return owner.invite(TOKEN_SECONDS, without_addresses=True).token
 
     def join(self, token: str, name: str) -> Finished:
         """Let the device try to join."""
@@ -81,8 +80,8 @@ def test_a_device_finds_the_coordinator_that_its_token_is_of(home: Home) -> None
     assert joined.code == 0, joined.err
     config = (home.shell.home / "kitchen" / "shardnode.toml").read_text()
     assert f"{home.hosts.address('desk')}:29500" in config
-    nodes = home.shell.run("coordinator-cli", "nodes", "--state-dir", home.state("desk"))
-    assert "kitchen" in nodes.out
+    with OwnerClient(Path(home.state("desk"))) as owner:
+        assert [node.name for node in owner.nodes().nodes] == ["kitchen"]
 
 
 def test_where_nobody_is_found_one_line_says_what_to_do(home: Home) -> None:

@@ -72,8 +72,8 @@ class Killed:
             return document
 
         wait_until(
-            lambda: "alive" in self.here("coordinator-cli", "nodes", "--state-dir", self.state).out
-            and name not in [entry["name"] for entry in kept()["unseen"]],
+            lambda: name not in [entry["name"] for entry in kept()["unseen"]]
+            and "alive" in self.here("coordinator-cli", "nodes", "--state-dir", self.state).out,
             limit_seconds=LIMIT_SECONDS, what="it is heard",
         )  # fmt: skip
         (serials,) = [member["serials"] for member in kept()["members"] if member["name"] == name]

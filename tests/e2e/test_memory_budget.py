@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -72,9 +73,11 @@ class Watched:
 
 
 @pytest.fixture(scope="module")
-def save_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the slices go, made by the first run."""
-    return tmp_path_factory.mktemp("slices")
+def save_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where the slices go, made by the first run; gone afterwards, 650 MB."""
+    directory = tmp_path_factory.mktemp("slices")
+    yield directory
+    shutil.rmtree(directory)
 
 
 def start(shell: Shell, save_dir: Path, *options: str) -> Watched:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from common.errors import EXIT_INPUT, EXIT_MODEL, EXIT_NODE, EXIT_TRUST
+from coordinator.membership.owner_client import OwnerClient
+from coordinator.membership.reach import is_alive
+from coordinator.program.daemon import Coordinator
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Finished, Name, Running, Shell
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
@@ -88,10 +92,12 @@ class Devices:
             lambda: all("serving " in node.err or node.process.poll() is not None for node in self.nodes.values()),
             limit_seconds=LIMIT_SECONDS, what="two nodes serve",
         )  # fmt: skip
-        wait_until(
-            lambda: self.here("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2,
-            limit_seconds=LIMIT_SECONDS, what="two nodes alive",
-        )  # fmt: skip
+        with OwnerClient(Path(self.state)) as owner:
+            wait_until(
+                lambda: sum(map(is_alive, owner.nodes().nodes)) == 2, limit_seconds=LIMIT_SECONDS,
+                what="two nodes alive",
+            )  # fmt: skip
+        assert self.here("coordinator-cli", "nodes", "--state-dir", self.state).out.count("alive") == 2
 
     def answer(self, *through: str) -> list[int]:
         """Return what the mesh answers. Args: through: how it is asked."""
@@ -152,36 +158,39 @@ def test_what_a_person_gets_wrong_is_one_line(
     assert here(program, "mesh", "init", "--state-dir", state).code == 0
     again = here(program, "mesh", "init", "--state-dir", state)
     assert "there is a mesh" in again.error_line(program, EXIT_INPUT)
-    coordinator, _ = Devices(shell, here).start_coordinator()
-    empty = here(program, "nodes", "--state-dir", state)
-    assert (empty.code, "has no nodes yet" in empty.err) == (0, True)
-    gone = here(program, "mesh", "remove", "attic", "--state-dir", state)
-    assert "no node called 'attic'" in gone.error_line(program, EXIT_INPUT)
-    lifetime = here(program, "mesh", "invite", "--lifetime", "soon", "--state-dir", state)
-    assert "15m" in lifetime.error_line(program, EXIT_INPUT)
-    join: tuple[Name, str] = ("shardnode", "join")
-    assert "this is no token" in here(*join, "hello").error_line("shardnode", EXIT_INPUT)
-    token = here(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
-    assert "letter of the token" in here(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
-    data = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "a"))
-    assert here(*join, token, "--name", "attic", "--no-measure", *data).code == 0
-    elsewhere = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "b"))
-    used = here(*join, token, "--name", "cellar", *elsewhere)
-    assert used.code in (EXIT_TRUST, EXIT_NODE)
-    assert len(used.err.strip().splitlines()) == 1
-    nobody = here(program, "load", str(write_tiny_checkpoint(tmp_path / "m")), "--nodes", ",", "--state-dir", state)
-    assert "names no node" in nobody.error_line(program, EXIT_INPUT)
-    for verb in (("load", "no-such-model"), ("unload", "no-such-model"), ("generate", "--coordinator", "127.0.0.1:1")):
-        wrong = here(program, *verb, "--state-dir", state)
-        assert len(wrong.err.strip().splitlines()) == 1, wrong.err
-        assert wrong.code in (EXIT_MODEL, EXIT_NODE), wrong.err
-    both = here(program, "generate", "--coordinator", "127.0.0.1:1", "--nodes", "a", "--state-dir", state)
-    assert "do not go together" in both.error_line(program, EXIT_INPUT)
-    alone = here(program, "load", str(shell.home / "model"), "--state-dir", state)
-    assert "is alive" in alone.error_line(program, EXIT_NODE)
-    silent = here(
-        program, "generate", "--model", str(shell.home / "model"), "--nodes", "attic", "--state-dir", state
-    )  # fmt: skip
-    assert "was not heard" in silent.error_line(program, EXIT_NODE)
-    coordinator.process.send_signal(signal.SIGTERM)
-    assert coordinator.finish().code == 0
+    write_tiny_checkpoint(shell.home / "model")
+    with closing(Coordinator(Path(state), "127.0.0.1:0")):
+        empty = here(program, "nodes", "--state-dir", state)
+        assert (empty.code, "has no nodes yet" in empty.err) == (0, True)
+        gone = here(program, "mesh", "remove", "attic", "--state-dir", state)
+        assert "no node called 'attic'" in gone.error_line(program, EXIT_INPUT)
+        lifetime = here(program, "mesh", "invite", "--lifetime", "soon", "--state-dir", state)
+        assert "15m" in lifetime.error_line(program, EXIT_INPUT)
+        join: tuple[Name, str] = ("shardnode", "join")
+        assert "this is no token" in here(*join, "hello").error_line("shardnode", EXIT_INPUT)
+        token = here(program, "mesh", "invite", "--state-dir", state).out.split()[-1]
+        assert "letter of the token" in here(*join, token[:-3]).error_line("shardnode", EXIT_INPUT)
+        data = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "a"))
+        assert here(*join, token, "--name", "attic", "--no-measure", *data).code == 0
+        elsewhere = ("--listen", "127.0.0.1:0", "--data-dir", str(tmp_path / "b"))
+        used = here(*join, token, "--name", "cellar", *elsewhere)
+        assert used.code in (EXIT_TRUST, EXIT_NODE)
+        assert len(used.err.strip().splitlines()) == 1
+        nobody = here(program, "load", str(write_tiny_checkpoint(tmp_path / "m")), "--nodes", ",", "--state-dir", state)
+        assert "names no node" in nobody.error_line(program, EXIT_INPUT)
+        for verb in (
+            ("load", "no-such-model"),
+            ("unload", "no-such-model"),
+            ("generate", "--coordinator", "127.0.0.1:1"),
+        ):
+            wrong = here(program, *verb, "--state-dir", state)
+            assert len(wrong.err.strip().splitlines()) == 1, wrong.err
+            assert wrong.code in (EXIT_MODEL, EXIT_NODE), wrong.err
+        both = here(program, "generate", "--coordinator", "127.0.0.1:1", "--nodes", "a", "--state-dir", state)
+        assert "do not go together" in both.error_line(program, EXIT_INPUT)
+        alone = here(program, "load", str(shell.home / "model"), "--state-dir", state)
+        assert "is alive" in alone.error_line(program, EXIT_NODE)
+        silent = here(
+            program, "generate", "--model", str(shell.home / "model"), "--nodes", "attic", "--state-dir", state
+        )  # fmt: skip
+        assert "was not heard" in silent.error_line(program, EXIT_NODE)

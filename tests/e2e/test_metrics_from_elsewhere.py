@@ -10,9 +10,11 @@ import json
 import re
 import signal
 import ssl
+from contextlib import closing
 from pathlib import Path
 
 from common.errors import EXIT_INPUT, EXIT_TRUST
+from coordinator.program.daemon import Coordinator
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Running, Shell
 from tests.support.scraping import Scraped, scrape
@@ -93,19 +95,17 @@ def test_an_observer_reads_a_mesh_until_it_is_removed(shell: Shell, here: RunHer
     assert TOKEN not in coordinator.err
 
 
-def test_an_invitation_that_cannot_be_written_makes_no_certificate(here: RunHere, tmp_path: Path, shell: Shell) -> None:
+def test_an_invitation_that_cannot_be_written_makes_no_certificate(here: RunHere, tmp_path: Path) -> None:
     """It would take another one's place; options of the two kinds of invitation are told apart."""
     at = ("--state-dir", str(tmp_path / "state"))
     assert here("coordinator-cli", "mesh", "init", *at).code == 0
-    coordinator = shell.start("coordinator", *at, "--master-port", "0")
-    wait_until(lambda: "mesh home on" in coordinator.err, limit_seconds=LIMIT_SECONDS, what="a coordinator")
     (tmp_path / "file").write_text("")
-    for words in (
-        ("--observer", "prometheus", "--out", str(tmp_path / "file")), ("--observer", "prometheus"),
-        ("--observer", "prometheus", "--out", str(tmp_path / "out"), "--lifetime", "2h"),
-        ("--observer", "prometheus", "--out", str(tmp_path / "out"), "--valid-days", "0"),
-        ("--out", str(tmp_path / "out")), ("--valid-days", "7"),
-    ):  # fmt: skip
-        here("coordinator-cli", "mesh", "invite", *words, *at).error_line("coordinator-cli", EXIT_INPUT)
-    assert json.loads(here("coordinator-cli", "nodes", "--json", *at).out)["observers"] == []
-    end_all(shell)
+    with closing(Coordinator(tmp_path / "state", "127.0.0.1:0")):
+        for words in (
+            ("--observer", "prometheus", "--out", str(tmp_path / "file")), ("--observer", "prometheus"),
+            ("--observer", "prometheus", "--out", str(tmp_path / "out"), "--lifetime", "2h"),
+            ("--observer", "prometheus", "--out", str(tmp_path / "out"), "--valid-days", "0"),
+            ("--out", str(tmp_path / "out")), ("--valid-days", "7"),
+        ):  # fmt: skip
+            here("coordinator-cli", "mesh", "invite", *words, *at).error_line("coordinator-cli", EXIT_INPUT)
+        assert json.loads(here("coordinator-cli", "nodes", "--json", *at).out)["observers"] == []

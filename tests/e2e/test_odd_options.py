@@ -49,13 +49,20 @@ def answer(here: RunHere, model: Path, nodes: str, *options: str) -> dict[str, A
     return document
 
 
+@pytest.fixture(scope="module")
+def greedy() -> list[int]:
+    """Return what greedy answers have, once the first test has asked for one."""
+    return []
+
+
 @pytest.mark.parametrize("options", LIKE_GREEDY, ids=" ".join)
 def test_an_option_that_leaves_one_choice_is_greedy(
-    here: RunHere, sliced_once: Path, serving: str, options: tuple[str, ...]
+    here: RunHere, sliced_once: Path, serving: str, greedy: list[int], options: tuple[str, ...]
 ) -> None:
     """However small the number that says so."""
-    found = answer(here, sliced_once, serving, *options)
-    assert found["token_ids"] == answer(here, sliced_once, serving, *GREEDY)["token_ids"]
+    if not greedy:
+        greedy += answer(here, sliced_once, serving, *GREEDY)["token_ids"]
+    assert answer(here, sliced_once, serving, *options)["token_ids"] == greedy
 
 
 @pytest.mark.parametrize("options", OTHERS, ids=[option[0] for option in OTHERS])

@@ -129,10 +129,7 @@ def test_a_model_path_may_have_spaces_and_letters_of_any_script(here: RunHere, t
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["coordinator-cli"], ("generate", "split", "--help")),
-        (["coordinator-cli", "--help"], ("generate", "split", "Exit codes", "130")),
         (["coordinator-cli", "generate", "--help"], (*SEED_OPTIONS, "--world-size", "--nodes", "--json", "Example")),
-        (["coordinator-cli", "split", "--help"], ("--model", "--save-dir", "--split-bin", "Example")),
         (["shardnode", "--help"], ("--slice-dir", "--listen", "--memory-window", "--use-gpu", "Example")),
     ],
 )
@@ -148,3 +145,20 @@ def test_help_teaches_every_option_at_once(arguments: list[str], words: tuple[st
         if seconds[-1] < HELP_SECONDS:
             break
     assert min(seconds) < HELP_SECONDS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ("generate", "split", "--help")),
+        (["--help"], ("generate", "split", "Exit codes", "130")),
+        (["split", "--help"], ("--model", "--save-dir", "--split-bin", "Example")),
+    ],
+)
+def test_help_names_the_verbs_and_the_options_of_each(
+    here: RunHere, arguments: list[str], words: tuple[str, ...]
+) -> None:
+    """Also where nothing is typed; that it comes at once is tried with the verb that imports most."""
+    done = here("coordinator-cli", *arguments)
+    assert (done.code, done.err) == (0, "")
+    assert [word for word in words if word not in done.out] == []

@@ -13,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from coordinator.membership.reach import is_alive, owner_access
+from coordinator.membership.state import init_mesh
 from tests.support.cli import PROGRAMS, Running, Shell
+from tests.support.loaded_here import load_here
+from tests.support.mesh_members import joined
 from tests.support.terminal import CTRL_C, Terminal
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
@@ -30,10 +34,12 @@ class RunningMesh:
         self.shell = Shell()
         self.state = self.shell.home / "state"
         self.model = write_tiny_checkpoint(directory / "tiny")
-        self._run("mesh", "init", "--name", "home")
+        init_mesh(self.state, "home")
         self.coordinator = self.start_coordinator()
         self.node = self._start_node()
-        self._run("load", str(self.model), "--name", "tiny", "--split-strategy", "uniform")  # which measures nothing
+        access = owner_access(self.state)
+        wait_until(lambda: is_alive(access.nodes()[0]), limit_seconds=LIMIT_SECONDS, what="the node is heard")
+        load_here(self.state, self.model, ["kitchen"])
 
     def start_coordinator(self, port: str = "0") -> Running:
         """Start it, or start it again where nodes look for it."""
@@ -50,21 +56,11 @@ class RunningMesh:
         return self.coordinator.err.partition('"address": "127.0.0.1:')[2].partition('"')[0]
 
     def _start_node(self) -> Running:
-        token = self._run("mesh", "invite").split()[-1]
         data = self.shell.home / "kitchen"
-        joined = self.shell.run(
-            "shardnode", "join", token, "--name", "kitchen", "--data-dir", str(data), "--listen", "127.0.0.1:0",
-            "--no-measure",
-        )  # fmt: skip
-        assert joined.code == 0, joined.err
+        joined(self.state, "kitchen", data)
         started = self.shell.start("shardnode", "--config", str(data / "shardnode.toml"), "--log-level", "debug")
         _wait_for(started, "serving")
         return started
-
-    def _run(self, *words: str) -> str:
-        done = self.shell.run("coordinator-cli", *words, "--state-dir", str(self.state))
-        assert done.code == 0, done.err
-        return done.out
 
     def top(self, **environment: str) -> Terminal:
         """Start the view in a terminal of its own."""

@@ -23,6 +23,7 @@ from typing import Any
 from common.errors import ShardmeshError
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import is_alive
+from coordinator.membership.state import init_mesh
 from tests.support.cli import Finished, Running, Shell
 from tests.support.network_hosts import Kind, NetworkHosts
 from tests.support.owner_asking import OwnerAsking
@@ -63,7 +64,7 @@ class MeshOfHosts:
         self.state = str(self.shell.home / "state")
         self.running: dict[str, Running] = {}
         try:
-            self.cli("mesh", "init")
+            self._make_mesh()
             self.start_coordinator()
             with ThreadPoolExecutor(2) as pool:
                 list(pool.map(self._join, self.nodes))
@@ -182,6 +183,12 @@ class MeshOfHosts:
     def _all_are_listed(self) -> bool:
         """Return whether the other checkout's programs list every node as alive."""
         return sum("alive" in line.split() for line in self.cli("nodes").out.splitlines()) == len(self.nodes)
+
+    def _make_mesh(self) -> None:
+        if self._is_other:
+            self.cli("mesh", "init")
+        else:
+            init_mesh(Path(self.state), "home")
 
     def _token(self) -> str:
         if self._is_other:

@@ -10,6 +10,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from common.trust.certificates import METRICS_NAME
 from common.trust.identity import Identity
@@ -27,6 +28,8 @@ class Scraped:
     text: str
     shown: bytes
     """The certificate of who answered, in DER."""
+    is_kept: bool
+    """Whether the next scrape may go over the same connection."""
 
 
 def observer_of(state: Path, name: str, out: Path, valid_days: int = 365) -> ObserverFiles:
@@ -58,13 +61,39 @@ def showing(identity: Identity, directory: Path) -> ssl.SSLContext:
     return context
 
 
-def scrape(port: int, context: ssl.SSLContext, token: str = "", name: str = METRICS_NAME) -> Scraped:
-    """Return what the page of a port answers over TLS. Raises: OSError: nothing."""
-    plain = socket.create_connection(("127.0.0.1", port), timeout=LIMIT_SECONDS)
-    with plain, context.wrap_socket(plain, server_hostname=name) as connection:
+class Scraping:
+    """One connection to a page, which is kept for the next scrape, as Prometheus keeps it. Use as a context manager."""
+
+    def __init__(self, port: int, context: ssl.SSLContext, name: str = METRICS_NAME) -> None:
+        """Raises: OSError: nobody listens, or is not believed."""
+        plain = socket.create_connection(("127.0.0.1", port), timeout=LIMIT_SECONDS)
+        try:
+            self.connection, self._name = context.wrap_socket(plain, server_hostname=name), name
+        except BaseException:
+            plain.close()
+            raise
+
+    def scrape(self, token: str = "", more: str = "") -> Scraped:
+        """Return what the page answers. Args: more: headers. Raises: OSError: nothing."""
         credentials = f"Authorization: Bearer {token}\r\n" if token else ""
-        connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: {name}\r\n{credentials}\r\n".encode())
-        with http.client.HTTPResponse(connection) as answer:
+        self.connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: {self._name}\r\n{credentials}{more}\r\n".encode())
+        with http.client.HTTPResponse(self.connection) as answer:
             answer.begin()
             text = answer.read().decode()
-        return Scraped(status=answer.status, text=text, shown=connection.getpeercert(binary_form=True) or b"")
+            is_kept = not answer.will_close
+        shown = self.connection.getpeercert(binary_form=True) or b""
+        return Scraped(status=answer.status, text=text, shown=shown, is_kept=is_kept)
+
+    def __enter__(self) -> Scraping:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.connection.close()
+
+
+def scrape(port: int, context: ssl.SSLContext, token: str = "", name: str = METRICS_NAME) -> Scraped:
+    """Return what the page of a port answers over TLS. Raises: OSError: nothing."""
+    with Scraping(port, context, name) as scraping:
+        return scraping.scrape(token)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
@@ -29,6 +30,12 @@ def name_of(path: Path) -> str:
 def tree_of(path: Path) -> ast.Module:
     """Return the file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"), filename=name_of(path))
+
+
+@cache
+def docstring_of(path: Path) -> str:
+    """Return what the file says of itself, empty if nothing; a docstring is all that is kept of a whole tree."""
+    return ast.get_docstring(tree_of(path)) or ""
 
 
 def imported_names(tree: ast.Module, package: str) -> Iterator[tuple[str, int]]:

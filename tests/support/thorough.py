@@ -23,6 +23,6 @@ def examples(count: int) -> int:
     return count if THOROUGH else -(-count // FAIR_PART)
 
 
-def steps() -> Iterator[int]:
-    """Yield at which of many like steps, from 1, to try without end: each, or the second and each third from there."""
-    return itertools.count(1) if THOROUGH else itertools.count(2, STRIDE)
+def steps(first: int = 2) -> Iterator[int]:
+    """Yield at which of many like steps, from 1, to try without end: each, or the `first` and each third from there."""
+    return itertools.count(1) if THOROUGH else itertools.count(first, STRIDE)

@@ -123,7 +123,9 @@ def wrong_code(path: Path, tree: ast.Module) -> list[str]:
         if reason:
             found.append(f"{name_of(path)}:{line} imports {name}: {reason}")
     for node in ast.walk(tree):
-        where = f"{name_of(path)}:{getattr(node, 'lineno', 0)}"
+        if not isinstance(node, ast.Call | ast.keyword):
+            continue
+        where = f"{name_of(path)}:{node.lineno}"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
             found.append(f"{where} calls {node.func.id}: {FORBIDDEN_CALLS[node.func.id]}")
         if isinstance(node, ast.keyword) and node.arg in FORBIDDEN_NAMES:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_files import PRODUCT, REPOSITORY, called_name, name_of, python_files, tree_of
+from tests.support.source_files import PRODUCT, REPOSITORY, called_name, docstring_of, name_of, python_files, tree_of
 
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "misc", "shared", "stuff"}
 
@@ -69,7 +69,7 @@ def test_every_file_begins_by_saying_what_it_is_for() -> None:
     """The first line of the module docstring is one sentence; of a room's __init__.py it says what the room is for."""
     silent = []
     for path in python_files(*PRODUCT, "tests"):
-        first_line = (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
+        first_line = docstring_of(path).partition("\n")[0]
         if not first_line.endswith((".", "?", ":")):
             silent.append(name_of(path))
     assert silent == []
@@ -80,7 +80,7 @@ def test_files_that_a_docstring_names_are_there() -> None:
     wrong = [
         f"{name_of(path)} names {name}"
         for path in python_files(*PRODUCT, "tests")
-        for name in missing_files(ast.get_docstring(tree_of(path)) or "", path)
+        for name in missing_files(docstring_of(path), path)
     ]
     assert wrong == []
 

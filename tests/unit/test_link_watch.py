@@ -61,3 +61,28 @@ def test_bytes_of_another_size_are_between_those_that_were_measured() -> None:
     assert way.seconds(3000) == pytest.approx(0.004)
     assert way.seconds(6000) == pytest.approx(0.010)
     assert way.seconds(0) == pytest.approx(0.001)
+
+
+def test_a_way_is_steady_while_looks_find_what_they_found() -> None:
+    """Then they come less often; one that differs is looked at again soon, until it is what is usual."""
+    measured = MeasuredWay()
+    steady = []
+    for look in (QUICK, QUICK, QUICK, SLOW, SLOW, QUICK, QUICK, QUICK):
+        measured.looked(look)
+        steady.append(measured.is_steady)
+    assert steady == [False, False, True, False, True, False, True, True]
+
+
+def test_a_moment_more_or_less_is_as_steady() -> None:
+    """A busy processor adds milliseconds; a slow way's own wobble is in its measure."""
+    measured = MeasuredWay()
+    for seconds in (0.001, 0.001, 0.0058):
+        measured.looked({64: 0.001, 4000: seconds})
+    assert measured.is_steady
+    for seconds in (0.1, 0.1, 0.1, 0.14):
+        measured.looked({64: 0.001, 4000: seconds})
+    assert measured.is_steady
+    measured.looked({64: 0.001, 4000: 0.3})
+    assert not measured.is_steady
+    measured.looked({64: 0.001, 4000: 0.9}, is_starved=True)
+    assert measured.is_steady, "it waited for a core, which no look at the link tells"

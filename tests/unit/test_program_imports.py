@@ -19,6 +19,7 @@ import pytest
 from common.errors import EXIT_INPUT, EXIT_INTERNAL
 from coordinator.membership.state import init_mesh
 from tests.support.cli import Shell
+from tests.support.mesh import sliced
 from tests.support.random_models import Format, build, save
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
@@ -89,30 +90,41 @@ for line in json.load(sys.stdin):
         print(json.dumps([line, end.code, "torch" in sys.modules]), flush=True)
 """
 LOOK = """
-import os, sys
+import json, os, sys
 
 class Look:
+    told = []
     def find_spec(self, name, path=None, target=None):
         if name == "grpc":
-            print(os.environ.get("GRPC_VERBOSITY"))
+            self.told.append(os.environ.get("GRPC_VERBOSITY"))
 
 sys.meta_path.insert(0, Look())
 import {program}
+print(json.dumps([Look.told, [name for name in {names} if name in sys.modules]]))
 """
 
 
 @pytest.mark.parametrize(
-    "program",
-    ["shardnode.cli", "coordinator.cli.coordinator, coordinator.program.daemon", "coordinator.cli.answer_here"],
+    ("program", "unwanted"),
+    [
+        ("shardnode.cli", ["zeroconf", "cryptography"]),
+        ("shardnode.run, shardnode.membership.membership, shardnode.membership.join", ["zeroconf", "cryptography"]),
+        ("coordinator.cli.coordinator, coordinator.program.daemon", ["zeroconf", "cryptography"]),
+        ("coordinator.cli.answer_here, coordinator.membership.reach", ["cryptography"]),
+    ],
 )
-def test_grpc_is_told_to_write_no_log_before_it_is_imported(program: str) -> None:
-    """It looks then and never again; a node whose coordinator it does not trust would write a line each second."""
+def test_a_program_begins_without_what_few_need_and_its_grpc_writes_no_log(program: str, unwanted: list[str]) -> None:
+    """gRPC looks when it is imported; a node whose coordinator it does not trust would write a line each second.
+
+    zeroconf, 4 MB, is for devices that join by its help, and for a coordinator that lets them in; cryptography, 10 MB,
+    for processes that end: they make certificates for members and coordinators that stay, who only read them.
+    """
     environment = {name: value for name, value in os.environ.items() if name != "GRPC_VERBOSITY"}
     done = subprocess.run(
-        [sys.executable, "-c", LOOK.format(program=program)],
+        [sys.executable, "-c", LOOK.format(program=program, names=unwanted)],
         cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert done.stdout.splitlines() == ["NONE"]
+    assert json.loads(done.stdout) == [["NONE"], []]
 
 
 def test_what_needs_no_model_imports_no_torch(tmp_path: Path) -> None:
@@ -193,22 +205,26 @@ def test_all_modules_but_torchs_own_are_imported_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(("world_size", "form"), [(1, "gguf"), (2, "safetensors")])
-def test_a_model_is_cut_and_answers_without_torch(shell: Shell, tmp_path: Path, form: Format, world_size: int) -> None:
+@pytest.mark.parametrize(
+    ("world_size", "form", "again"), [(1, "gguf", []), (2, "safetensors", ["--split-bin"])], ids=["gguf", "safetensors"]
+)
+def test_a_model_is_cut_and_answers_without_torch(
+    shell: Shell, tmp_path: Path, form: Format, world_size: int, again: list[str]
+) -> None:
     """generate cuts it, starts a pool with its nodes and answers; then split finds the slices, or cuts anew."""
     model = save(build(vocab_size=320), tmp_path / "model", form)
     words = "--model", str(model), "--world-size", str(world_size)
     done = shell.run("coordinator-cli", "generate", *words, "--prompt", "hi", "--length", "3", "--ignore-eos")
     assert (done.code, shell.torch_imports) == (0, ""), done.err
-    assert shell.run("coordinator-cli", "split", *words).code == 0
-    assert shell.run("coordinator-cli", "split", *words, "--split-bin").code == 0
+    assert shell.run("coordinator-cli", "split", *words, *again).code == 0
     assert shell.torch_imports == ""
 
 
 def test_a_node_by_hand_and_who_asks_it_do_without_torch(shell: Shell, tmp_path: Path) -> None:
     """A node that serves a slice computes a prompt of many rows and tokens after it."""
     model = write_tiny_checkpoint(tmp_path / "tiny")
-    assert shell.run("coordinator-cli", "split", "--model", str(model)).code == 0
+    with sliced(model, model / "split", world_size=1):
+        pass
     address = f"unix:{shell.home}/node.sock"
     node = shell.start("shardnode", "--slice-dir", str(model / "split" / "node0"), "--listen", address)
     wait_until(lambda: "serving" in node.err or node.process.poll() is not None, limit_seconds=60, what="a node")
@@ -222,7 +238,8 @@ def test_an_answer_begins_before_anything_is_imported_that_it_does_not_need(shel
     """At its first token: no TLS, no screens, no other verbs, no converters of other formats."""
     model = write_tiny_checkpoint(tmp_path / "tiny")
     words = ["generate", "--model", str(model), "--prompt", "hi", "--length", "2"]
-    assert shell.run("coordinator-cli", *words).code == 0
+    with sliced(model, model / "split", world_size=1):
+        pass
     done = shell.start_command([sys.executable, "-c", BEGINS, *words]).finish()
     modules = set(done.out.split())
     assert "coordinator.engine.engine" in modules, done.err
@@ -235,23 +252,6 @@ def test_torch_that_is_not_there_is_told_in_one_line(shell: Shell, tmp_path: Pat
     model = write_tiny_checkpoint(tmp_path / "tiny")
     done = shell.run("coordinator-cli", "generate", "--model", str(model), "--prompt", "hi", *more)
     assert "shardmesh[torch]" in done.error_line("coordinator-cli", EXIT_INPUT)
-
-
-@pytest.mark.parametrize("modules", ["shardnode.run, shardnode.membership.membership, shardnode.membership.join",
-                                     "coordinator.program.daemon"])  # fmt: skip
-def test_programs_that_serve_a_mesh_look_for_nobody(modules: str) -> None:
-    """zeroconf, 4 MB, is for devices that join by its help, and for a coordinator that lets them in."""
-    looked = f"import sys, {modules}\nassert 'zeroconf' not in sys.modules"
-    subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
-
-
-@pytest.mark.parametrize("modules", ["shardnode.run, shardnode.membership.membership, shardnode.membership.join",
-                                     "coordinator.cli.answer_here, coordinator.membership.reach",
-                                     "coordinator.program.daemon"])  # fmt: skip
-def test_who_reads_certificates_and_makes_none_does_without_cryptography(modules: str) -> None:
-    """10 MB: members and coordinators that stay have processes that end make theirs."""
-    looked = f"import sys, {modules}\nassert 'cryptography' not in sys.modules"
-    subprocess.run([sys.executable, "-c", looked], check=True, cwd=REPOSITORY)
 
 
 def test_a_mesh_is_opened_without_cryptography(tmp_path: Path) -> None:

@@ -120,3 +120,11 @@ def test_a_models_series_come_with_it_at_zero_and_go_with_it() -> None:
     generate_latest(series.registry)
     assert label_values(generate_latest(series.registry).decode())["model"] == {"large"}
     assert (requests.named("large"), requests.named(""), requests.named("small")) == ("large", "large", "")
+    loaded.add("small")  # and one that comes again counts from nothing, where the page sees it
+    again = requests.of("small")
+    again.generation_tokens.value += 2
+    again.whole.observe(1.0)
+    page = generate_latest(series.registry).decode()
+    assert 'shardmesh_generation_tokens_total{model="small"} 2.0' in page
+    assert 'shardmesh_e2e_request_latency_seconds_count{model="small"} 1.0' in page
+    assert 'shardmesh_request_failures_total{model="small",reason="NODE_LOST"} 0.0' in page

@@ -69,6 +69,26 @@ def test_the_file_follows_nodes_and_is_written_only_when_it_changes(tmp_path: Pa
     assert os.listdir(path.parent) == ["targets.json"]
 
 
+def test_a_file_that_somebody_changes_or_takes_away_is_there_again_at_the_next_look(
+    tmp_path: Path, known: list[mesh_pb2.Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And while nobody does it is not read: once a second, for as long as the coordinator runs."""
+    path = tmp_path / "targets.json"
+    told = ScrapeTargets("home", path, lambda: known)
+    told.begin()
+    told.update(known)
+    expected = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", lambda path: pytest.fail("it is read"))
+        told.update(known)
+    path.write_bytes(b"[]")
+    told.update(known)
+    assert path.read_bytes() == expected
+    path.unlink()
+    told.update(known)
+    assert path.read_bytes() == expected
+
+
 def test_others_may_read_the_file_under_any_umask(tmp_path: Path, known: list[mesh_pb2.Node]) -> None:
     """Prometheus is another user, and our units let files be read by nobody else."""
     path = tmp_path / "prometheus" / "targets.json"

@@ -1,6 +1,6 @@
 """Is a node named when it makes everybody wait much longer than before, and only then?
 
-Covers: the pure judgement, half-second looks with given times; that it is shown as long as it holds.
+Covers: the pure judgement, looks of a second with given times; that it is shown as long as it holds.
 Does not cover: real nodes (tests/e2e/test_faults_in_namespaces.py).
 """
 
@@ -9,20 +9,20 @@ from __future__ import annotations
 import pytest
 
 from coordinator.ranks.round_series import RoundSeries
-from coordinator.ranks.slow_nodes import LOOK_SECONDS, SLOW_FOR_SECONDS, Slow, SlowNodes, SlowNodeWatch, sentence
+from coordinator.ranks.slow_nodes import LOOK_SECONDS, LOOKS, SLOW_FOR_SECONDS, Slow, SlowNodes, SlowNodeWatch, sentence
 
 KIND, OTHER = ("ffn", 1), ("ffn", 8)
 
 
 def rounds(nodes: SlowNodes, waits: list[float], *, count: int = 0, kind: object = KIND) -> Slow | None:
-    """Fill half a second, or `count` rounds, with rounds in which each rank is waited for so long; then look."""
+    """Fill a second, or `count` rounds, with rounds in which each rank is waited for so long; then look."""
     for _ in range(count or max(1, round(LOOK_SECONDS / sum(waits)))):
         nodes.round_took(kind, list(enumerate(waits)))
     return nodes.look(None, None, 0.0)
 
 
 def usual(waits: list[float]) -> SlowNodes:
-    """Return what has seen ten seconds of such rounds."""
+    """Return what has seen twenty seconds of such rounds."""
     nodes = SlowNodes()
     assert not any(rounds(nodes, waits) for _ in range(20))
     return nodes
@@ -31,7 +31,8 @@ def usual(waits: list[float]) -> SlowNodes:
 def test_a_node_that_becomes_ten_times_slower_is_named_in_three_seconds() -> None:
     """Rounds of five milliseconds take fifty, because of rank 2."""
     nodes = usual([0.004, 0.0005, 0.0005])
-    found = [rounds(nodes, [0.004, 0.0005, 0.0455]) for _ in range(6)]
+    found = [rounds(nodes, [0.004, 0.0005, 0.0455]) for _ in range(LOOKS)]
+    assert LOOKS * LOOK_SECONDS == 3.0
     slow = next(one for one in found if one)
     assert slow.rank == 2
     assert not slow.is_one_round

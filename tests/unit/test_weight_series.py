@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from unittest import mock
 
 from prometheus_client import CollectorRegistry
 
-from common.program.weight_series import WeightSeries
+from common.program.weight_series import PAGE_SECONDS, WeightSeries
 from common.weights.reader import ReadSettings, read_into
 from common.weights.tile_source import StreamedTiles
 from tests.support.series_totals import total_of
@@ -43,6 +44,24 @@ def test_reads_under_way_and_what_they_took_are_shown(tmp_path: Path) -> None:
         wait_until(lambda: total_of(registry, "x_read_bytes_total") >= read, limit_seconds=10, what="a tile is counted")
         assert total_of(registry, "x_read_seconds_total") > 0
     series.let_go()
+
+
+def test_a_page_asks_once_for_all_numbers_and_the_next_one_again(tmp_path: Path) -> None:
+    """They are of one moment, and each asking takes the lock that readers wait for."""
+    registry, asked = CollectorRegistry(), []
+    series = WeightSeries(PREFIX, registry)
+    with StreamedTiles(write_tiles(tmp_path), window_bytes=LEAST_BYTES) as source:
+        series.follow(lambda: asked.append(1) or source.stats)  # type: ignore[func-returns-value] # it counts
+        clock = mock.Mock(return_value=100.0)
+        with mock.patch("common.program.weight_series.time.monotonic", clock):
+            list(registry.collect())
+            list(registry.collect())
+            assert len(asked) == 1
+            clock.return_value += 1.5 * PAGE_SECONDS
+            list(registry.collect())
+            assert len(asked) == 2
+        series.let_go()
+        assert len(asked) > 2, "to the last byte"
 
 
 def test_what_was_read_stays_counted_over_the_lives_of_several_slices(tmp_path: Path) -> None:
