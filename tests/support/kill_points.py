@@ -122,18 +122,23 @@ class KillPoints:
     def _shipping(self, share: float) -> Running:
         """Return a load of which so much is sent. One that has less to send, since nodes kept it, is right and over."""
         for _ in range(SHIPPING_TRIES):
-            self._plan = next(plan for plan in PLANS if plan != self._plan)
-            until = self._bytes_sent() + share * self._plans[self._plan].slice_bytes
-            loading = self.mesh.start_cli(*self._load_command())
-            wait_until(
-                lambda until=until, loading=loading: self._bytes_sent() >= until or loading.process.poll() is not None,
-                limit_seconds=LIMIT_SECONDS, what="so much is sent",
-            )  # fmt: skip
+            loading = self._load_until(share)
             if loading.process.poll() is None:
                 return loading
             ended = loading.finish()
             assert ended.code == 0, f"it ended before the kill: {ended.err}"
         raise AssertionError(f"{SHIPPING_TRIES} loads ended before so much was sent")
+
+    def _load_until(self, share: float) -> Running:
+        """Load by the other plan, and return once so much is sent, or the load is over."""
+        self._plan = next(plan for plan in PLANS if plan != self._plan)
+        until = self._bytes_sent() + share * self._plans[self._plan].slice_bytes
+        loading = self.mesh.start_cli(*self._load_command())
+        wait_until(
+            lambda: self._bytes_sent() >= until or loading.process.poll() is not None,
+            limit_seconds=LIMIT_SECONDS, what="so much is sent",
+        )  # fmt: skip
+        return loading
 
     def _while_answering(self, victim: str, letters: int) -> tuple[float, Finished]:
         asking = self.mesh.start_cli(*self.mesh.ask(PROMPT, ENDLESS))
