@@ -28,7 +28,7 @@ from coordinator.ranks.transports.echo import Echoes, Way
 from coordinator.ranks.transports.echo_lane import EchoLane
 
 FIRST_SECONDS, LOOK_SECONDS, LOOKS, TRIPS = 0.2, 3.0, 3, 20
-STEADY_LOOK_SECONDS = 10.0
+STEADY_LOOK_SECONDS = 15.0
 """From one look to the next while all ways are as they were: a look takes some milliseconds of both processors."""
 STEADY_SHARE, STEADY_SECONDS = 0.5, 0.005
 """An echo may take so much more or less than the way says, or so long, and it is still as it was."""

@@ -26,11 +26,11 @@ from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.transports.carriers import Carrier
 from coordinator.ranks.transports.echo import Way
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 """From one sweep that is looked at to the next: those between are taken to be like it. What nodes measure for it, and
 what is made of it, takes some hundredths of a quick token."""
 KEPT = 60
-"""Sweeps: a minute of them."""
+"""Sweeps: two minutes of them."""
 ROUNDS_THAT_TELL = 2
 """The first of a sweep for each rank: one without heads takes part in the second."""
 FEW_ROWS, MOST_SIZES = 8, 256

@@ -3,7 +3,7 @@
 Covers: a coordinator program and a node that two people ask all the time, scraped over TLS by an observer, with an
 OpenTelemetry collector that gets one request in a hundred: which share of the processor time of each is observing
 (see_profile.py), where answers are as long as people's, and where they are short. A mesh of four on this machine that
-looks at every second sweep: what a look adds to a sweep, and so once a second to all of them.
+looks at every second sweep: what a look adds to a sweep, and so once in two seconds to all of them.
 Does not cover: single observers (observers.py), what `why` says (tests/observed).
 """
 
@@ -258,6 +258,6 @@ def _looking(shell: Shell, home: Path, tokens: int, result: Result) -> None:
     ))  # fmt: skip
     result.numbers["looking"] = {"looked": looked, "others": others, "more": more, "pairs": len(pairs)}
     result.bars.append(Bar(
-        name=f"a look a second ({100 * more / others:.1f} % of the sweep that is looked at), of all time,",
+        name=f"a look every {LOOK_SECONDS:g} s ({100 * more / others:.1f} % of the sweep that is looked at), of all time,",
         measured=percent, needed=MOST_PERCENT, at_least=False, unit=" %",
     ))  # fmt: skip
