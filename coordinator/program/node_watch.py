@@ -3,7 +3,7 @@
 Who else is to know who is there, as Prometheus is (targets.py), is told at every look.
 
 Does not cover: hearing them (membership/services.py), what becomes of their answers (answering/answers.py).
-Threads: one that looks once a second.
+Threads: one that looks every two seconds.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coordinator.membership.reach import is_alive
 from coordinator.models.served import Served
 from protos.shardmesh.v1 import mesh_pb2
 
-LOOK_SECONDS = 1.0
+LOOK_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 

@@ -28,8 +28,9 @@ from coordinator.ranks.transports.echo import Echoes, Way
 from coordinator.ranks.transports.echo_lane import EchoLane
 
 FIRST_SECONDS, LOOK_SECONDS, LOOKS, TRIPS = 0.2, 3.0, 3, 20
-STEADY_LOOK_SECONDS = 15.0
-"""From one look to the next while all ways are as they were: a look takes some milliseconds of both processors."""
+STEADY_LOOK_SECONDS = 60.0
+"""From one look to the next while all ways, and the time of tokens, are as they were: a look takes some milliseconds of
+both processors."""
 STEADY_SHARE, STEADY_SECONDS = 0.5, 0.005
 """An echo may take so much more or less than the way says, or so long, and it is still as it was."""
 LOOK_SHARE = 0.05
@@ -64,6 +65,11 @@ def measure_sessions(ranks: Ranks) -> None:
             trips.append(time.perf_counter() - started)
         ways.append(Way(points=((0.0, min(trips)),)))
     ranks.path.set_ways(ways)
+
+
+def is_alike(seconds: float, before: float) -> bool:
+    """Tell whether tokens take about as long as before, so that no way has become much slower or quicker."""
+    return before <= seconds * (1 + STEADY_SHARE) and seconds <= before * (1 + STEADY_SHARE)
 
 
 class MeasuredWay:
@@ -125,11 +131,15 @@ class LinkWatch:
         self._thread.join(CLOSE_SECONDS)
 
     def _watch(self) -> None:
-        pause = FIRST_SECONDS
+        pause, looked_at, looked_at_tokens_of = FIRST_SECONDS, float("-inf"), 0.0
         while not self._is_over.wait(pause):
-            if time.perf_counter() - self._path.swept_at > BUSY_SECONDS:
-                continue
             started = time.perf_counter()
+            is_steady = all(one.is_steady for one in self._measured)
+            if started - self._path.swept_at > BUSY_SECONDS or (
+                is_steady and started - looked_at < STEADY_LOOK_SECONDS
+                and is_alike(self._path.token_seconds, looked_at_tokens_of)
+            ):  # fmt: skip
+                continue
             ways = list(self._path.ways)
             for rank, lane in enumerate(self._lanes):
                 try:
@@ -145,8 +155,8 @@ class LinkWatch:
                     return
             self._look_count += 1
             self._path.set_ways(ways)
-            usual = STEADY_LOOK_SECONDS if all(one.is_steady for one in self._measured) else LOOK_SECONDS
-            pause = max(usual, (time.perf_counter() - started) / LOOK_SHARE)
+            pause = max(LOOK_SECONDS, (time.perf_counter() - started) / LOOK_SHARE)
+            looked_at, looked_at_tokens_of = started, self._path.token_seconds
 
     def _look(self, rank: int) -> Iterator[tuple[int, float]]:
         """Yield bytes and the quickest echo of as many: few, a round's. Raises: NodeError."""

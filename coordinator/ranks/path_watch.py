@@ -63,6 +63,8 @@ class PathWatch:
         """Whether rounds of the sweep under way are looked at, and nodes asked for what they waited."""
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
+        self.token_seconds = 0.0
+        """What the last one of few rows took."""
         self._series = series
         self._sums: dict[tuple[int, str], _Sum] = {}  # to look a label up costs as much as to count
         for rank in range(len(labels)):
@@ -101,6 +103,8 @@ class PathWatch:
     def swept(self, seconds: float, *, row_count: int, token_count: int) -> None:
         """Take a sweep that is over, with all its rounds."""
         now = self.swept_at = time.perf_counter()
+        if row_count <= FEW_ROWS:
+            self.token_seconds = seconds
         if self.is_looking and self._records:
             parts = self._parts(seconds, now)
             self._looked_at = now

@@ -258,6 +258,6 @@ def _looking(shell: Shell, home: Path, tokens: int, result: Result) -> None:
     ))  # fmt: skip
     result.numbers["looking"] = {"looked": looked, "others": others, "more": more, "pairs": len(pairs)}
     result.bars.append(Bar(
-        name=f"a look every {LOOK_SECONDS:g} s ({100 * more / others:.1f} % of the sweep that is looked at), of all time,",
+        name=f"a look every {LOOK_SECONDS:g} s ({100 * more / others:.1f} % of the sweep looked at), of all time,",
         measured=percent, needed=MOST_PERCENT, at_least=False, unit=" %",
     ))  # fmt: skip

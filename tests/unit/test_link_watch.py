@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.ranks.link_watch import MeasuredWay
+from coordinator.ranks.link_watch import MeasuredWay, is_alike
 
 QUICK, SLOW = {64: 0.001, 4000: 0.002}, {64: 0.001, 4000: 0.1}
 
@@ -86,3 +86,10 @@ def test_a_moment_more_or_less_is_as_steady() -> None:
     assert not measured.is_steady
     measured.looked({64: 0.001, 4000: 0.9}, is_starved=True)
     assert measured.is_steady, "it waited for a core, which no look at the link tells"
+
+
+def test_tokens_that_take_half_as_long_again_have_the_ways_looked_at() -> None:
+    """Slower or quicker; what was never measured is unlike anything."""
+    assert [is_alike(seconds, 0.1) for seconds in (0.06, 0.07, 0.1, 0.14, 0.16)] == [False, True, True, True, False]
+    assert not is_alike(0.1, 0.0)
+    assert is_alike(0.0, 0.0)
