@@ -131,15 +131,17 @@ class LinkWatch:
         self._thread.join(CLOSE_SECONDS)
 
     def _watch(self) -> None:
-        pause, looked_at, looked_at_tokens_of = FIRST_SECONDS, float("-inf"), 0.0
+        pause, looked_at, usual, left = FIRST_SECONDS, float("-inf"), 0.0, LOOKS
         while not self._is_over.wait(pause):
-            started = time.perf_counter()
-            is_steady = all(one.is_steady for one in self._measured)
-            if started - self._path.swept_at > BUSY_SECONDS or (
-                is_steady and started - looked_at < STEADY_LOOK_SECONDS
-                and is_alike(self._path.token_seconds, looked_at_tokens_of)
-            ):  # fmt: skip
+            started, tokens_take = time.perf_counter(), self._path.token_seconds
+            if started - self._path.swept_at > BUSY_SECONDS:
                 continue
+            if not is_alike(tokens_take, usual):  # all that a way is made of is to be new
+                usual, left = tokens_take, LOOKS
+            is_steady = left <= 0 and all(one.is_steady for one in self._measured)
+            if is_steady and started - looked_at < STEADY_LOOK_SECONDS:
+                continue
+            left -= 1
             ways = list(self._path.ways)
             for rank, lane in enumerate(self._lanes):
                 try:
@@ -156,7 +158,7 @@ class LinkWatch:
             self._look_count += 1
             self._path.set_ways(ways)
             pause = max(LOOK_SECONDS, (time.perf_counter() - started) / LOOK_SHARE)
-            looked_at, looked_at_tokens_of = started, self._path.token_seconds
+            looked_at = started
 
     def _look(self, rank: int) -> Iterator[tuple[int, float]]:
         """Yield bytes and the quickest echo of as many: few, a round's. Raises: NodeError."""
