@@ -33,7 +33,7 @@ KEPT = 60
 """Sweeps: two minutes of them."""
 ROUNDS_THAT_TELL = 2
 """The first of a sweep for each rank: one without heads takes part in the second."""
-FEW_ROWS, MOST_SIZES = 8, 256
+FEW_ROWS, MOST_SIZES, MEAN_OF = 8, 256, 20
 NEAR = Way(points=((0.0, 0.0),))
 """What a way counts for that nobody has measured: nothing, so that nothing is blamed on it."""
 
@@ -64,7 +64,7 @@ class PathWatch:
         self.swept_at = float("-inf")
         """When the last one ended (time.perf_counter)."""
         self.token_seconds = 0.0
-        """What the last one of few rows took."""
+        """What sweeps of few rows take: a running mean, since one alone may have met anything."""
         self._series = series
         self._sums: dict[tuple[int, str], _Sum] = {}  # to look a label up costs as much as to count
         for rank in range(len(labels)):
@@ -104,7 +104,7 @@ class PathWatch:
         """Take a sweep that is over, with all its rounds."""
         now = self.swept_at = time.perf_counter()
         if row_count <= FEW_ROWS:
-            self.token_seconds = seconds
+            self.token_seconds += (seconds - self.token_seconds) / (MEAN_OF if self.token_seconds else 1)
         if self.is_looking and self._records:
             parts = self._parts(seconds, now)
             self._looked_at = now
