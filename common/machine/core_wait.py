@@ -16,6 +16,8 @@ import threading
 import time
 from contextlib import suppress
 
+from common.machine.kernel_files import content_of
+
 LOOK_SECONDS = 1.0
 """Between two looks; one takes some ten microseconds a thread."""
 TASKS = "/proc/self/task"
@@ -55,15 +57,7 @@ class StarvedTime:
             return
         for thread in threads:
             with suppress(OSError, IndexError, ValueError):  # it has just ended, or the kernel does not count
-                waited = int(_read(f"{self._tasks}/{thread}/schedstat").split()[1])
+                waited = int(content_of(f"{self._tasks}/{thread}/schedstat", _LONGEST).split()[1])
                 self._by_thread[thread] = waited
                 if not is_first:
                     self._total += max(0, waited - before.get(thread, 0))
-
-
-def _read(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, _LONGEST)
-    finally:
-        os.close(descriptor)

@@ -8,12 +8,13 @@ Sources: the Linux kernel's admin-guide, cgroup-v1/memory and cgroup-v2.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from common.machine.kernel_files import content_of
 
 UNLIMITED_BYTES = 1 << 60
 """What version 1 writes for "no limit" is a little below 2^63; nobody has this much."""
@@ -97,18 +98,9 @@ def _groups(root: Path) -> Iterator[tuple[Path, tuple[str, str]]]:
             yield mount / relative, ("memory.max", "memory.current")
 
 
-def _content(path: Path) -> bytes:
-    """Return a file of the kernel's, without what Python puts around files: a page asks for a dozen."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        return os.read(descriptor, MOST_BYTES)
-    finally:
-        os.close(descriptor)
-
-
 def _number(path: Path) -> int | None:
     try:
-        return int(_content(path))
+        return int(content_of(path, MOST_BYTES))
     except (OSError, ValueError):  # no such controller here, or "max"
         return None
 
@@ -116,7 +108,7 @@ def _number(path: Path) -> int | None:
 def _reclaimable_bytes(directory: Path) -> int:
     """Return the page cache charged to a group: the kernel drops it before it runs out of memory."""
     try:
-        lines = _content(directory / "memory.stat").decode().splitlines()
+        lines = content_of(directory / "memory.stat", MOST_BYTES).decode().splitlines()
     except OSError:
         return 0
     values = dict(line.split(maxsplit=1) for line in lines)

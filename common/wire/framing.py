@@ -68,11 +68,16 @@ def give_room(connection: socket.socket) -> None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM_BYTES)
 
 
+def framed(message: bytes) -> bytes:
+    """Return a message with its length before it."""
+    return _LENGTH.pack(len(message)) + message
+
+
 def send_frame(connection: Stream, message: bytes) -> None:
     """Send one message. Raises: TimeoutError: the limit on silence passed; OSError: the connection is gone."""
     try:
         if len(message) < LONG_BYTES:
-            connection.sendall(_LENGTH.pack(len(message)) + message)
+            connection.sendall(framed(message))
         else:
             _send_long(connection, message)
     except BlockingIOError as error:  # what a limit on the socket itself reports
@@ -81,10 +86,10 @@ def send_frame(connection: Stream, message: bytes) -> None:
 
 def send_frame_with_files(connection: socket.socket, message: bytes, files: Sequence[int]) -> None:
     """Send one message over a Unix socket together with descriptors, which stay open here. Raises: as `send_frame`."""
-    framed = _LENGTH.pack(len(message)) + message
+    whole = framed(message)
     try:
-        sent = socket.send_fds(connection, [framed], files)
-        connection.sendall(framed[sent:])
+        sent = socket.send_fds(connection, [whole], files)
+        connection.sendall(whole[sent:])
     except BlockingIOError as error:  # what a limit on the socket itself reports
         raise TimeoutError("the peer takes no more bytes") from error
 

@@ -26,7 +26,7 @@ from common.weights.tile_source import TileSource
 from common.weights.tile_tensors import TileTensors
 from shardnode.work.cached_tiles import CachedTiles
 from shardnode.work.kv_cache import Segment
-from shardnode.work.native_blocks import BlockTiles, NativeBlocks
+from shardnode.work.native_blocks import NativeBlocks
 from shardnode.work.row_tables import RowTables
 
 
@@ -54,7 +54,9 @@ class Executor:
         self._row_tables = RowTables(manifest.spec, backend)
         self._cached = CachedTiles(manifest.spec, self._first_kv_head, tiles) if backend.name == NATIVE else None
         kv_head_count = len(manifest.share.kv_heads(manifest.spec))
-        self._blocks = NativeBlocks(manifest.spec, kv_head_count, tiles, self._row_tables, self._at_hand)
+        self._blocks = NativeBlocks(
+            manifest.spec, kv_head_count, tiles, self._row_tables, self._first_tile, self.tiles_at_hand
+        )  # fmt: skip
         self._weights: dict[str, TileTensors[Any]] = {
             ATTENTION: TileTensors(self._head_tile, tiles.stays),
             FFN: TileTensors(self._ffn_tile, tiles.stays),
@@ -97,23 +99,17 @@ class Executor:
         elapsed = time.perf_counter_ns() - started
         return BlockOutput(partial=sums, compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
 
-    def native_tiles(self, kind: str, layer: int) -> list[Any] | None:
-        """Return a block's tiles for kernels that need nothing else; None unless all are at hand."""
-        found = self._at_hand(kind, layer)
-        return None if found is None else found.tiles
-
-    def _at_hand(self, kind: str, layer: int) -> BlockTiles | None:
+    def tiles_at_hand(self, kind: str, layer: int) -> list[Any]:
+        """Return a block's tiles for kernels that need nothing else; none unless all are at hand."""
         if self._cached is None:
-            return None
+            return []
         tiles: list[Any] = []
-        first_tile = 0
         for tile_index, _ in self._tiles_of(kind, layer):
-            first_tile = tile_index if not tiles else first_tile
             tile = self._weights[kind].kept(tile_index) or self._cached.known(tile_index)
             if tile is None:
-                return None
+                return []
             tiles.append(tile)
-        return BlockTiles(first_tile, tiles)
+        return tiles
 
     def forget(self) -> None:
         """Let go of the weights that stay; call with the node's lock held, when nothing is computed any more."""
@@ -135,8 +131,10 @@ class Executor:
 
     def _tiles_of(self, kind: str, layer: int) -> Iterator[tuple[int, TileLayout]]:
         """Yield index and layout of each tile of a block."""
-        first_tile = layer * self._tiles_per_layer + (0 if kind == ATTENTION else len(self._layouts[ATTENTION]))
-        yield from enumerate(self._layouts[kind], start=first_tile)
+        yield from enumerate(self._layouts[kind], start=self._first_tile(kind, layer))
+
+    def _first_tile(self, kind: str, layer: int) -> int:
+        return layer * self._tiles_per_layer + (0 if kind == ATTENTION else len(self._layouts[ATTENTION]))
 
     def _attended(self, layer: int, segments: Sequence[Segment]) -> list[AttentionRows]:
         """Announce the segments' rows to their sequences; return them for the backend."""

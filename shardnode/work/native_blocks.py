@@ -28,14 +28,6 @@ from shardnode.work.kv_cache import Segment, Segments
 from shardnode.work.row_tables import RowTables
 
 
-class BlockTiles(NamedTuple):
-    """A block's tiles for kernels that need nothing else."""
-
-    first_tile: int
-    tiles: list[Any]
-    """In their order: HeadTile or FfnTile."""
-
-
 class _Block(NamedTuple):
     """A block that is ready."""
 
@@ -53,11 +45,12 @@ class NativeBlocks:
 
     def __init__(
         self, spec: ModelSpec, kv_head_count: int, tiles: TileSource, tables: RowTables,
-        at_hand: Callable[[str, int], BlockTiles | None],
+        first_tile: Callable[[str, int], int], at_hand: Callable[[str, int], list[Any]],
     ) -> None:  # fmt: skip
-        """Args: kv_head_count: of this rank; at_hand: gives the tiles of a kind of block in a layer, or None."""
+        """Args: kv_head_count: of this rank; first_tile: of a kind of block in a layer; at_hand: its tiles or []."""
         self._model = LayersModel(spec.hidden_size, spec.head_size, kv_head_count, spec.norm_epsilon)
-        self._windows, self._tiles, self._tables, self._at_hand = spec.sliding_windows, tiles, tables, at_hand
+        self._windows, self._tiles, self._tables = spec.sliding_windows, tiles, tables
+        self._first_tile, self._at_hand = first_tile, at_hand
         self._ready: dict[tuple[str, int], _Block] = {}
 
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> Floats | None:
@@ -103,29 +96,43 @@ class NativeBlocks:
     def _described(self, segments: Sequence[Segment]) -> tuple[Any, object]:
         """Describe a sweep's rows to the kernels; return that, and tables that it points at. Kept with the segments."""
         tables = self._tables.of(segments)
-        made = (SequenceRows * len(segments))(*[
-            SequenceRows(
-                own.row_count, own.first_position, own.sequence.capacity, own.sequence.store.address,
-                table.cosine_address, table.sine_address,
-            )
-            for own, table in zip(segments, tables, strict=True)
-        ])  # fmt: skip
+        found = rows_described(segments, tables), tables
         if isinstance(segments, Segments):
-            segments.described = made, tables
-        return made, tables
+            segments.described = found
+        return found
 
     def _prepared(self, kind: str, layer: int) -> _Block | None:
         """Describe a block, once; None while some of its tiles are not at hand."""
-        found = self._at_hand(kind, layer)
-        if found is None or not found.tiles:
+        tiles = self._at_hand(kind, layer)
+        if not tiles:
             return None
-        count = len(found.tiles)
-        if kind == ATTENTION:
-            kept: Any = (HeadTile * count)(*found.tiles)
-            described = LayerBlock(None, kept, count, None, None, self._windows[layer])
-        else:
-            kept = (FfnTile * count)(*found.tiles)
-            described = LayerBlock(kept, None, count, None, None, 0)
-        stay = all(self._tiles.stays(index) for index in range(found.first_tile, found.first_tile + count))
-        block = self._ready[kind, layer] = _Block(described, kept, found.first_tile, count, not stay)
+        described, kept = block_described(kind, tiles, self._windows[layer])
+        first, count = self._first_tile(kind, layer), len(tiles)
+        stay = all(self._tiles.stays(index) for index in range(first, first + count))
+        block = self._ready[kind, layer] = _Block(described, kept, first, count, not stay)
         return block
+
+
+def rows_described(segments: Sequence[Segment], tables: Sequence[Any]) -> Any:
+    """Return neighbouring rows of sequences as kernels want them. Args: tables: of `segments`, which it points at."""
+    return (SequenceRows * len(segments))(*[
+        SequenceRows(
+            own.row_count, own.first_position, own.sequence.capacity, own.sequence.store.address,
+            table.cosine_address, table.sine_address,
+        )
+        for own, table in zip(segments, tables, strict=True)
+    ])  # fmt: skip
+
+
+def block_described(
+    kind: str, tiles: Sequence[Any], sliding_window: int, norm: int | None = None, late_bias: int | None = None
+) -> tuple[LayerBlock, object]:  # fmt: skip
+    """Return a block as kernels want it, and what it points at beside the vectors.
+
+    Args: tiles: in their order; norm, late_bias: addresses, for kernels that take the steps between blocks too.
+    """
+    if kind == ATTENTION:
+        heads = (HeadTile * len(tiles))(*tiles)
+        return LayerBlock(None, heads, len(tiles), norm, late_bias, sliding_window), heads
+    ffn = (FfnTile * len(tiles))(*tiles)
+    return LayerBlock(ffn, None, len(tiles), norm, late_bias, 0), ffn

@@ -15,10 +15,11 @@ from common.compute import matmul
 from common.compute.residual import Residual
 from common.compute.tile_products import can_take_from_cache, checked
 from common.native.address import address, address_or_none
-from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
-from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN
+from common.native.library import LayerBlock, LayersModel, Outcome
+from common.weights.slice_format import BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from shardnode.work.kv_cache import Segment
+from shardnode.work.native_blocks import block_described, rows_described
 from shardnode.work.slice_at_work import ShardNode
 
 
@@ -76,14 +77,11 @@ class NativeLayers:
         hidden: Floats,
         nanoseconds: ctypes.Array[ctypes.c_int64],
     ) -> tuple[int, Outcome]:
-        rows, tables = (SequenceRows * len(segments))(), self._node.executor.row_tables(segments)
-        for number, own in enumerate(segments):
+        for own in segments:
             for layer in layers:
                 own.sequence.extend(layer, own.first_position, own.row_count)
-            rows[number] = SequenceRows(
-                own.row_count, own.first_position, own.sequence.capacity, own.sequence.store.address,
-                tables[number].cosine_address, tables[number].sine_address,
-            )  # fmt: skip
+        tables = self._node.executor.row_tables(segments)
+        rows = rows_described(segments, tables)
         self._node.executor.use_threads_for(len(hidden))
         outcome = ctypes.c_int()
         first_block = ctypes.byref(self._blocks, ctypes.sizeof(LayerBlock) * len(BLOCK_KINDS) * layers.start)
@@ -97,19 +95,19 @@ class NativeLayers:
         """Point a layer's blocks at its tiles, once; tell False while some are not at hand."""
         if layer in self._kept:
             return True
-        heads, ffn = [self._node.executor.native_tiles(kind, layer) for kind in (ATTENTION, FFN)]
-        if not heads or not ffn:
+        found = [self._node.executor.tiles_at_hand(kind, layer) for kind in BLOCK_KINDS]
+        if not all(found):
             return False
-        head_array, ffn_array = (HeadTile * len(heads))(*heads), (FfnTile * len(ffn))(*ffn)
-        self._kept[layer] = (head_array, ffn_array)
         first_tile, tile_count = self._node.executor.tile_range(range(layer, layer + 1))
         self._is_cached[layer] = not all(
             self._node.tiles.stays(tile_index) for tile_index in range(first_tile, first_tile + tile_count)
         )
         window = self._node.manifest.spec.sliding_windows[layer]
-        first = len(BLOCK_KINDS) * layer
-        self._blocks[first] = LayerBlock(None, head_array, len(heads), *self._vectors(ATTENTION, layer), window)
-        self._blocks[first + 1] = LayerBlock(ffn_array, None, len(ffn), *self._vectors(FFN, layer), 0)
+        kept = []
+        for number, (kind, tiles) in enumerate(zip(BLOCK_KINDS, found, strict=True), start=len(BLOCK_KINDS) * layer):
+            self._blocks[number], tile_array = block_described(kind, tiles, window, *self._vectors(kind, layer))
+            kept.append(tile_array)
+        self._kept[layer] = kept
         return True
 
     def _vectors(self, kind: str, layer: int) -> tuple[int | None, int | None]:

@@ -21,6 +21,7 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh, open_mesh_state
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import join_mesh
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import token_of
 from tests.support.waiting import wait_until
 
@@ -38,14 +39,14 @@ def test_a_damaged_file_of_the_mesh_is_named_with_what_to_do(tmp_path: Path, nam
 def test_a_second_coordinator_on_the_same_state_is_refused(tmp_path: Path) -> None:
     """It would take the first one's socket over; once that has ended it may start."""
     init_mesh(tmp_path, "home")
-    first = Coordinator(tmp_path, "127.0.0.1:0")
+    first = Coordinator(tmp_path, free_place())
     with pytest.raises(ShardmeshError, match=r"runs on .* already"):
-        Coordinator(tmp_path, "127.0.0.1:0")
+        Coordinator(tmp_path, free_place())
     with OwnerClient(tmp_path) as owner:
         assert owner.nodes().mesh_name == "home"
     first.close()
     first.close()
-    Coordinator(tmp_path, "127.0.0.1:0").close()
+    Coordinator(tmp_path, free_place()).close()
 
 
 def test_a_coordinator_that_cannot_listen_leaves_its_state_free(tmp_path: Path) -> None:
@@ -53,7 +54,7 @@ def test_a_coordinator_that_cannot_listen_leaves_its_state_free(tmp_path: Path) 
     init_mesh(tmp_path, "home")
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(ShardmeshError, match="another process has"):
         Coordinator(tmp_path, f"127.0.0.1:{taken.getsockname()[1]}")
-    Coordinator(tmp_path, "127.0.0.1:0").close()
+    Coordinator(tmp_path, free_place()).close()
 
 
 def test_a_join_port_that_is_taken_is_told_and_the_door_opens_and_closes_once_it_is_free(
@@ -62,7 +63,7 @@ def test_a_join_port_that_is_taken_is_told_and_the_door_opens_and_closes_once_it
     """Whoever invites hears what to do; a door that was missed once must not stay open when its token has ended."""
     monkeypatch.setattr("coordinator.program.door.LOOK_SECONDS", 0.01)
     init_mesh(tmp_path, "home")
-    coordinator = Coordinator(tmp_path, "127.0.0.1:0")
+    coordinator = Coordinator(tmp_path, free_place())
     try:
         with socket.create_server(("127.0.0.1", 0)) as taken, OwnerClient(tmp_path) as owner:
             assert coordinator._door is not None
@@ -97,7 +98,7 @@ def test_a_clock_that_is_wrong_is_told_as_that(tmp_path: Path, days: int) -> Non
     own = KeyedCertificate(key=key, certificate=certify(mesh.authority, make_request(key), mesh.peer, now=elsewhen))
     save_identity(state, Identity(authority=mesh.authority.certificate, own=own))
     with mock.patch("coordinator.membership.state.needs_renewal", return_value=False):
-        coordinator = Coordinator(state, "127.0.0.1:0")
+        coordinator = Coordinator(state, free_place())
         try:
             with pytest.raises(NodeLost, match=r"this device's clock says, \d{4}-.* set the clocks"):
                 join_mesh(token_of(state), "kitchen", tmp_path / "kitchen", "127.0.0.1:0")

@@ -32,6 +32,7 @@ from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc, shard_pb2, shard_pb2_gr
 from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
 from shardnode.run import RunningNode
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import (
     DEVICE,
     LIMIT_SECONDS,
@@ -51,7 +52,7 @@ def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Coordinator
     """Return a coordinator of a mesh called home, and its state directory."""
     directory = tmp_path_factory.mktemp("state")
     init_mesh(directory, "home")
-    coordinator = Coordinator(directory, "127.0.0.1:0")
+    coordinator = Coordinator(directory, free_place())
     yield coordinator, directory
     coordinator.close()
 
@@ -102,7 +103,7 @@ def test_two_devices_with_one_token_are_not_both_let_in(mesh: tuple[Coordinator,
 def test_the_door_is_closed_when_there_is_no_token(tmp_path: Path) -> None:
     """Before the first, and once the last device that it let in was seen: until then its answer may have been lost."""
     init_mesh(tmp_path, "closed")
-    coordinator = Coordinator(tmp_path, "127.0.0.1:0")
+    coordinator = Coordinator(tmp_path, free_place())
     try:
         token = token_of(tmp_path)
         (address,) = parse_token(token).addresses
@@ -122,7 +123,7 @@ def test_the_door_is_closed_when_there_is_no_token(tmp_path: Path) -> None:
 def test_another_coordinator_behind_the_address_is_not_believed(mesh: tuple[Coordinator, Path], tmp_path: Path) -> None:
     """A token names one authority; the secret is not even sent to another."""
     init_mesh(tmp_path, "home")
-    other = Coordinator(tmp_path, "127.0.0.1:0")
+    other = Coordinator(tmp_path, free_place())
     try:
         theirs = parse_token(token_of(tmp_path))
         mine = parse_token(token_of(mesh[1]))

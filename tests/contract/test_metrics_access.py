@@ -30,6 +30,7 @@ from coordinator.membership.state import init_mesh
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 from shardnode.run import RunningNode
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import LIMIT_SECONDS, forged, state_of, token_of
 from tests.support.scraping import Scraping, observer_of, observing, scrape, showing, trusting
 from tests.support.sliced_models import SlicedModel
@@ -143,7 +144,7 @@ def test_a_node_that_starts_without_its_coordinator_knows_its_observers(
     watched: Watched, sliced: SlicedModel, tmp_path: Path
 ) -> None:
     """By what it heard last: who was let in reads, who was removed does not."""
-    coordinator = Coordinator(_mesh_in(tmp_path / "state"), "127.0.0.1:0")
+    coordinator = Coordinator(_mesh_in(tmp_path / "state"), free_place())
     data = tmp_path / "data"
     join_mesh(token_of(tmp_path / "state"), "attic", data, "127.0.0.1:0")
     config = sliced.node_config(coordinator=coordinator.address, data_directory=data, metrics_listen=EVERYWHERE)

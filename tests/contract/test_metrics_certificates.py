@@ -18,6 +18,7 @@ from coordinator.membership.state import init_mesh
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 from shardnode.run import RunningNode
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import LIMIT_SECONDS, token_of
 from tests.support.scraping import observer_of, observing, scrape
 from tests.support.sliced_models import SlicedModel
@@ -53,7 +54,7 @@ def test_certificates_of_earlier_builds_get_the_name_by_themselves(
         earlier.setattr("common.trust.signing.METRICS_NAME", "nobody.asks.shardmesh")
         earlier.setattr("coordinator.membership.state.has_metrics_name", lambda certificate: True)
         init_mesh(tmp_path / "state", "home")
-        coordinator = Coordinator(tmp_path / "state", "127.0.0.1:0")
+        coordinator = Coordinator(tmp_path / "state", free_place())
         join_mesh(token_of(tmp_path / "state"), "kitchen", tmp_path / "data", "127.0.0.1:0")
         coordinator.close()
     identities: list[Callable[[], Identity]] = [

@@ -25,6 +25,7 @@ from coordinator.program.daemon import MEMBER_WORKERS, Coordinator
 from protos.shardmesh.v1 import generation_pb2, links_pb2, mesh_pb2, models_pb2, observe_pb2, shard_pb2, slices_pb2
 from shardnode.membership.join import join_mesh
 from shardnode.run import RunningNode
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import LIMIT_SECONDS, beat, joined, token_of
 from tests.support.scraping import observer_of
 from tests.support.sliced_models import SlicedModel
@@ -69,7 +70,7 @@ def answers(channel: grpc.Channel) -> dict[str, str]:
 def observer(tmp_path: Path) -> Iterator[tuple[Coordinator, Identity]]:
     """Return a mesh's coordinator and the identity of somebody who may read its metrics."""
     init_mesh(tmp_path / "state", "home")
-    coordinator = Coordinator(tmp_path / "state", "127.0.0.1:0")
+    coordinator = Coordinator(tmp_path / "state", free_place())
     files = observer_of(tmp_path / "state", "prometheus", tmp_path / "observer")
     own = KeyedCertificate(key=files.key.read_bytes(), certificate=files.certificate.read_bytes())
     yield coordinator, Identity(authority=files.authority.read_bytes(), own=own)

@@ -27,7 +27,7 @@ from coordinator.membership.state import init_mesh, open_mesh_state
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import CONFIG_FILE, IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
-from tests.support.free_ports import free_port_pair
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import aged_identity, beat, token_of
 from tests.support.thorough import steps
 from tests.support.trust_faults import CALL_KINDS, FILE_KINDS, Fault, Faults, KilledHere, Kind, Side
@@ -58,7 +58,7 @@ class Pair:
         self.state, self._directory = directory / "state", directory
         init_mesh(self.state, "home")
         self.faults = Faults(coordinator=self.state)
-        self.coordinator = Coordinator(self.state, f"127.0.0.1:{free_port_pair()}")
+        self.coordinator = Coordinator(self.state, free_place())
         self._devices = 0
         self.begin_device()
 
@@ -128,7 +128,7 @@ class Pair:
             self.stop_node()
         if "coordinator" in dead:
             self.coordinator.close()
-            self.coordinator = Coordinator(self.state, f"127.0.0.1:{free_port_pair()}")
+            self.coordinator = Coordinator(self.state, free_place())
         return has_happened
 
     def check_member(self, former: Identity | None) -> None:

@@ -18,7 +18,7 @@ from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh
 from coordinator.program.daemon import Coordinator
 from tests.support.cli import Finished, run_here
-from tests.support.free_ports import free_port_pair
+from tests.support.free_ports import free_place, free_port_pair
 from tests.support.mesh_members import joined, token_of
 
 MODELS = Path(__file__).resolve().parent / "made_by_e3cc05c" / "state" / "models"
@@ -47,7 +47,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureF
     state = tmp_path / "state"
     init_mesh(state, "home")
     shutil.copytree(MODELS, state / "models")
-    coordinator = Coordinator(state, "127.0.0.1:0")
+    coordinator = Coordinator(state, free_place())
     for name in ("kitchen", "attic"):
         joined(state, name, tmp_path / name)
     yield Desk(state, monkeypatch, capfd)
@@ -120,7 +120,7 @@ def test_a_coordinator_whose_join_port_is_taken_says_so_at_its_start_and_serves_
 def test_a_join_port_that_was_looked_at_is_free(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever looks whether it is taken must not take it."""
     init_mesh(tmp_path, "home")
-    coordinator = Coordinator(tmp_path, f"127.0.0.1:{free_port_pair()}")
+    coordinator = Coordinator(tmp_path, free_place())
     joined(tmp_path, "kitchen", tmp_path / "kitchen")
     coordinator.close()
     assert "cannot join" not in caplog.text

@@ -19,6 +19,7 @@ from coordinator.membership.reach import is_alive
 from coordinator.program.daemon import Coordinator
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Finished, Name, Running, Shell
+from tests.support.free_ports import free_place
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 from tests.support.waiting import wait_until
 
@@ -159,7 +160,7 @@ def test_what_a_person_gets_wrong_is_one_line(
     again = here(program, "mesh", "init", "--state-dir", state)
     assert "there is a mesh" in again.error_line(program, EXIT_INPUT)
     write_tiny_checkpoint(shell.home / "model")
-    with closing(Coordinator(Path(state), "127.0.0.1:0")):
+    with closing(Coordinator(Path(state), free_place())):
         empty = here(program, "nodes", "--state-dir", state)
         assert (empty.code, "has no nodes yet" in empty.err) == (0, True)
         gone = here(program, "mesh", "remove", "attic", "--state-dir", state)

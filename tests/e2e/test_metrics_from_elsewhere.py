@@ -17,6 +17,7 @@ from common.errors import EXIT_INPUT, EXIT_TRUST
 from coordinator.program.daemon import Coordinator
 from tests.e2e.conftest import RunHere
 from tests.support.cli import Running, Shell
+from tests.support.free_ports import free_place
 from tests.support.scraping import Scraped, scrape
 from tests.support.waiting import wait_until
 
@@ -100,7 +101,7 @@ def test_an_invitation_that_cannot_be_written_makes_no_certificate(here: RunHere
     at = ("--state-dir", str(tmp_path / "state"))
     assert here("coordinator-cli", "mesh", "init", *at).code == 0
     (tmp_path / "file").write_text("")
-    with closing(Coordinator(tmp_path / "state", "127.0.0.1:0")):
+    with closing(Coordinator(tmp_path / "state", free_place())):
         for words in (
             ("--observer", "prometheus", "--out", str(tmp_path / "file")), ("--observer", "prometheus"),
             ("--observer", "prometheus", "--out", str(tmp_path / "out"), "--lifetime", "2h"),

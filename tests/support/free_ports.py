@@ -13,6 +13,11 @@ from contextlib import suppress
 PORTS = range(12_000, 30_000)
 
 
+def free_place() -> str:
+    """Return such a pair's first place on this machine, host:port."""
+    return f"127.0.0.1:{free_port_pair()}"
+
+
 def free_port_pair() -> int:
     """Return a port that is free on every address of this machine, and the next one is too: devices join there."""
     choice = random.SystemRandom()

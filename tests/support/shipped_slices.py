@@ -25,6 +25,7 @@ from coordinator.shipping.shipment import Arrival, ship
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
+from tests.support.free_ports import free_place
 from tests.support.mesh_members import LIMIT_SECONDS, joined, state_of
 from tests.support.random_models import build, save
 
@@ -55,7 +56,7 @@ class ShippingMesh:
         self.state_directory = directory / "state"
         self.state_directory.mkdir()
         init_mesh(self.state_directory, "home")
-        self.coordinator = Coordinator(self.state_directory, "127.0.0.1:0")
+        self.coordinator = Coordinator(self.state_directory, free_place())
         self.data = directory / NAME
         joined(self.state_directory, NAME, self.data)
         self.node = self._started()

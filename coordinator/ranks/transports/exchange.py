@@ -15,19 +15,18 @@ Why: of a round of four nodes over Python's sockets, four fifths of the coordina
 from __future__ import annotations
 
 import ctypes
-import struct
 from collections.abc import Sequence
 from typing import Protocol
 
 from common.compute import matmul
 from common.native.library import Peer
+from common.wire.framing import framed
 
 LIMIT_MILLISECONDS = 250
 """After that each session is looked at by itself (arrivals.WATCH_SECONDS)."""
 MOST_BYTES = 1 << 14
 """Of a message: one record of TLS, and more would find no room at once."""
 ROOM_BYTES = 1 << 15
-_LENGTH = struct.Struct("<I")
 
 
 class Exchanged(Protocol):
@@ -75,10 +74,10 @@ class Group:
 
     def send(self, message: bytes) -> float:
         """Send a message that it takes to all; return when that was done (time.perf_counter). Never raises."""
-        framed = _LENGTH.pack(len(message)) + message
+        whole = framed(message)
         all_sealed = []
         for session, peer, _ in self._each:
-            sealed = session.sealed(framed)
+            sealed = session.sealed(whole)
             peer.out, peer.out_count = sealed, len(sealed)
             all_sealed.append(sealed)
         matmul.functions().shardmesh_exchange(

@@ -13,7 +13,6 @@ import socket
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import cast
 
 from google.protobuf.message import DecodeError
 
@@ -41,6 +40,8 @@ class FramedSession:
         self._connection = connection
         self._silence_seconds = silence_seconds
         self._reader = FrameReader(connection, MAX_MESSAGE_BYTES)
+        self._inbox: deque[Arrived | ShardmeshError] = deque()
+        """What has come and nobody has collected: answers, and how the session has ended."""
 
     def interrupt(self) -> None:
         """See ShardClient."""
@@ -85,6 +86,19 @@ class FramedSession:
         if response.HasField("failure"):
             raise self._told(response.failure)
         return response.WhichOneof("body") is not None
+
+    def keep(self, arrived: Arrived) -> None:
+        """Have a message collected, if it is an answer. Raises: as `answered`."""
+        if self.answered(arrived):
+            self._inbox.append(arrived)
+
+    def kept(self) -> Arrived:
+        """Return the first answer that was kept. Raises: how the session has ended, to whoever asks again too."""
+        found = self._inbox[0]
+        if isinstance(found, ShardmeshError):
+            raise found
+        self._inbox.popleft()
+        return found
 
     def too_long(self) -> NodeTimeout:
         """Return what a round that takes too long ends in."""
@@ -134,8 +148,6 @@ class DirectShardClient(FramedSession):
         limit_silence(self._socket, silence_seconds)
         give_room(self._socket)
         self._submitted_at = 0.0
-        self._inbox: deque[Arrived | ShardmeshError] = deque()
-        """What came with an exchange."""
         try:
             self._socket.connect(path)
         except OSError as error:
@@ -184,9 +196,7 @@ class DirectShardClient(FramedSession):
                 self._socket.sendall(memoryview(sealed)[peer.sent_count :])
             message = self._reader.put(bytes(received)) if received else None
             if message is not None:
-                arrived = self.arrived(message, self._submitted_at, None)
-                if self.answered(arrived):
-                    self._inbox.append(arrived)
+                self.keep(self.arrived(message, self._submitted_at, None))
         except OSError as error:
             self._inbox.append(self._lost(error))
         except ShardmeshError as error:
@@ -195,10 +205,7 @@ class DirectShardClient(FramedSession):
     def collect(self) -> Arrived:
         """See ShardClient."""
         if self._inbox:
-            found = self._inbox[0]
-            if isinstance(found, ShardmeshError):  # it stays, for whoever asks again
-                raise found
-            return cast("Arrived", self._inbox.popleft())
+            return self.kept()
         limit = time.monotonic() + self.round_limit_seconds
         while True:
             arrived = self.receive(self._submitted_at)

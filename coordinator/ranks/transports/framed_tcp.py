@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-import struct
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ from typing import Protocol
 from common.errors import InputError, NodeLost, NodeTimeout, NotTrusted, ShardmeshError
 from common.native.library import PLAIN_FRAME, TLS_RECORD, Peer
 from common.wire.addresses import socket_address
-from common.wire.framing import Stream, limit_silence
+from common.wire.framing import Stream, framed, limit_silence
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
 from coordinator.ranks.transports.arrivals import WATCH_SECONDS, Arrivals
 from coordinator.ranks.transports.carriers import FRAMES, Carrier
@@ -28,7 +27,6 @@ from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS, SILENCE_
 
 CONNECT_SECONDS = 2.0
 """A firewall that says nothing costs so much once, before rounds go over gRPC."""
-_LENGTH = struct.Struct("<I")
 
 
 def connect_framed(
@@ -117,7 +115,6 @@ class FramedTcpClient(FramedSession):
         super().__init__(link, name, silence_seconds, round_limit_seconds)
         self._plain, self._link, self._arrivals, self._is_silent = plain, link, arrivals, is_silent
         self.framing = PLAIN_FRAME if isinstance(link, PlainLink) else TLS_RECORD
-        self._inbox: deque[Arrived | ShardmeshError] = deque()
         self._unsent: deque[memoryview] = deque()
         self._heard_at = self._asked_at = time.monotonic()
         self._owed = self._under_way = 0
@@ -138,7 +135,7 @@ class FramedTcpClient(FramedSession):
         if not self._owed:
             self._heard_at = self._asked_at = time.monotonic()
         self._owed += 1
-        self._unsent.append(memoryview(self._link.sealed(_LENGTH.pack(len(message)) + message)))
+        self._unsent.append(memoryview(self._link.sealed(framed(message))))
         if len(self._unsent) > 1:  # what waits for room goes first
             return
         try:
@@ -182,11 +179,8 @@ class FramedTcpClient(FramedSession):
         if not self._inbox:
             self._asked_at = time.monotonic()
             self._arrivals.wait_for(self)
-        found = self._inbox[0]
-        if isinstance(found, ShardmeshError):  # it stays, for whoever asks again
-            raise found
+        found = self.kept()
         self._owed -= 1
-        self._inbox.popleft()
         return found
 
     def take(self, now: float) -> None:
@@ -194,9 +188,7 @@ class FramedTcpClient(FramedSession):
         self._heard_at = time.monotonic()
         try:
             while True:
-                arrived = self.receive(0.0, now)
-                if self.answered(arrived):
-                    self._inbox.append(arrived)
+                self.keep(self.receive(0.0, now))
                 if not self._reader.is_holding and not self._link.is_holding:
                     return
         except ShardmeshError as error:
@@ -208,9 +200,7 @@ class FramedTcpClient(FramedSession):
             message = self._reader.put(self._link.opened(received))
             if message is not None:
                 self._heard_at = time.monotonic()
-                arrived = self.arrived(message, 0.0, now)
-                if self.answered(arrived):
-                    self._inbox.append(arrived)
+                self.keep(self.arrived(message, 0.0, now))
         except OSError as error:
             self._fail(self._lost(error))
         except ShardmeshError as error:
