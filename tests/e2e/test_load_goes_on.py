@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from common.errors import EXIT_INTERRUPTED, EXIT_NODE
+from coordinator.models import load_process
 from tests.e2e.conftest import RunHere
 from tests.e2e.test_mesh_of_devices import LIMIT_SECONDS, NAMES, Devices
 from tests.support.cli import PROGRAMS, Shell
@@ -75,11 +76,17 @@ class Loads:
         return terminal
 
     def held(self) -> psutil.Process:
-        """Return the process of the load, held where it is."""
-        wait_until(self._coordinator.children, limit_seconds=LIMIT_SECONDS, what="the load has a process")
-        (process,) = self._coordinator.children()
+        """Return the process of the load, held where it is, but not before it has become the program that loads.
+
+        Between fork and exec it would hold the coordinator's thread with it, and outlive the coordinator.
+        """
+        wait_until(self._loading, limit_seconds=LIMIT_SECONDS, what="the load has a process")
+        (process,) = self._loading()
         process.suspend()
         return process
+
+    def _loading(self) -> list[psutil.Process]:
+        return [child for child in self._coordinator.children() if load_process.__name__ in child.cmdline()]
 
 
 def json_tokens(devices: Devices, *arguments: str) -> list[int]:
