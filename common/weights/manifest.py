@@ -28,7 +28,7 @@ from common.weights.slice_description import (
     NORMS_FILE,
     SliceDescription,
 )
-from common.weights.slice_format import FORMAT_VERSION, FileLayout, block_layout
+from common.weights.slice_format import FORMAT_VERSIONS, FileLayout
 from common.wording import counted
 
 __all__ = [
@@ -97,10 +97,6 @@ class SliceManifest(SliceDescription):
     def share(self) -> RankShare:
         return self.plan.shares[self.rank]
 
-    def layout(self, kind: str) -> FileLayout:
-        """Return the layout that all blocks of `kind` in this slice have."""
-        return block_layout(self.spec, self.share, kind, self.dtype, self.tile_bytes)
-
     def text(self) -> str:
         """Return what stands in manifest.json."""
         files = {name: entry.to_json() for name, entry in sorted(self.files.items())}
@@ -162,14 +158,17 @@ def _parse(path: Path, value: Any) -> SliceManifest:
     again = "slice the model again with --split-bin"
     if not isinstance(value, dict):
         raise SliceCorrupt(f"{path} is not a manifest; {again}")
-    if value.get("format_version") != FORMAT_VERSION:
-        raise SliceMismatch(f"{path} has slice format {value.get('format_version')!r}, "
-                            f"this program reads {FORMAT_VERSION}; {again}")  # fmt: skip
+    if value.get("format_version") not in FORMAT_VERSIONS:
+        raise SliceMismatch(f"{path} has slice format {value.get('format_version')!r}, this program reads "
+                            f"{' and '.join(map(str, FORMAT_VERSIONS))}; {again}, or install the shardmesh that made "
+                            "it")  # fmt: skip
     body = dict(value)
     if body.pop("body_sha256", None) != _body_digest(body):
         raise SliceCorrupt(f"{path} is damaged (its digest differs); {again}")
     try:
         about = SliceDescription.from_json(body)
+        if about.format_version != body["format_version"]:
+            raise ValueError(f"format {body['format_version']} for {about.dtype} weights")
         files = {str(name): FileEntry.from_json(entry) for name, entry in body["files"].items()}
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError) as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); {again}") from error

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Protocol
 
 from common.model.model_spec import ModelSpec
-from common.weights.stored_numbers import Stored
+from common.weights.model_encodings import ModelEncodings
+from common.weights.stored_numbers import Bytes, Stored
 from coordinator.checkpoints.model_place import find_model
 from coordinator.checkpoints.safetensors_reader import SafetensorsCheckpoint
 
@@ -26,6 +27,10 @@ class Checkpoint(Protocol):
     @property
     def dtype(self) -> str:
         """float32, float16 or bfloat16: what all matrices are stored as; float32 when they differ."""
+
+    @property
+    def encodings(self) -> ModelEncodings | None:
+        """What all matrices are encoded as, where some are blocks that slices can keep; None: there are none."""
 
     @property
     def identity(self) -> str:
@@ -47,6 +52,12 @@ class Checkpoint(Protocol):
         """Return rows start..stop of dimension 0, otherwise as `read`.
 
         Raises: as `read`; InternalError: the tensor has no such rows.
+        """
+
+    def read_blocks(self, name: str, start: int, stop: int) -> Bytes:
+        """Return rows of a matrix whose encoding is one of blocks as they are stored: [row_count, bytes of a row].
+
+        Rows are in the order of `read_rows`. Raises: as `read_rows`.
         """
 
     def close(self) -> None:

@@ -18,8 +18,10 @@ from common.compute.residual import LayerVectors, Residual, norm_rows
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.machine.direct_io import OpenedFile, forget, open_file
 from common.weights.checksums import Checksum, Comparison
-from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
-from common.weights.slice_format import ATTENTION, FFN, TileLayout
+from common.weights.encodings import BLOCK_ENCODINGS, GROUP_OUTPUTS, packed_bytes
+from common.weights.manifest import EMBEDDING_FILE, HEAD_FILE, NORMS_FILE, SliceManifest
+from common.weights.packed_blocks import output_row
+from common.weights.slice_format import ATTENTION, FFN, TensorPlace, TileLayout
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
 
 PIECE_BYTES = 256 << 10
@@ -36,12 +38,12 @@ class Ends:
         spec = manifest.spec
         layouts = manifest.layouts()
         self._spec = spec
-        self._dtype = NUMPY_DTYPES[manifest.dtype]
-        self._row_bytes = spec.hidden_size * self._dtype.itemsize
-        self._layout = layouts[EMBEDDING_FILE]
-        self._tile_checksums = manifest.files[EMBEDDING_FILE].tile_checksums
+        name = HEAD_FILE if manifest.shares_head else EMBEDDING_FILE
+        self._layout = layouts[name]
+        self._rows = _rows_of(self._layout.tiles[0].tensors[0])
+        self._tile_checksums = manifest.files[name].tile_checksums
         self._verified_tiles: set[int] = set()
-        self._path = directory / EMBEDDING_FILE
+        self._path = directory / name
         self.checksum_nanoseconds = 0
         """Processor time that checking tiles took when they were first read."""
         norms = self._read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
@@ -77,14 +79,14 @@ class Ends:
         """
         rows = np.empty((len(token_ids), self._spec.hidden_size), np.float32)
         for row, token_id in zip(rows, token_ids, strict=True):
-            row[:] = widened(np.frombuffer(self._read_row(token_id), self._dtype))
+            row[:] = self._row(token_id)
         return rows
 
     def head_input(self, hidden: Floats) -> Floats:
         """Return the normed input of the head."""
         return norm_rows(hidden, None, self._final_norm, self._spec.norm_epsilon)
 
-    def _read_row(self, token_id: int) -> bytearray:
+    def _row(self, token_id: int) -> Floats:
         if not 0 <= token_id < self._spec.vocab_size:
             raise InputError(f"token {token_id} is outside this model's vocabulary of {self._spec.vocab_size}")
         if self._file is None:
@@ -95,11 +97,11 @@ class Ends:
             self._check_tile(self._file.fd, offset, tile.byte_count, self._tile_checksums[tile_index])
             self._verified_tiles.add(tile_index)
             self.bytes_read_total += tile.byte_count
-        self.bytes_read_total += self._row_bytes
-        row_offset = offset + (token_id - tile.first) * self._row_bytes
-        row = _read(self._file.fd, self._path, row_offset, self._row_bytes)
+        first, byte_count = self._rows.place(token_id - tile.first)
+        data = _read(self._file.fd, self._path, offset + first, byte_count)
+        self.bytes_read_total += byte_count
         forget(self._file, offset, tile.byte_count)
-        return row
+        return self._rows.row(data, token_id - tile.first)
 
     def _read_norms(self, path: Path, layout: TileLayout, offset: int, checksum: Checksum) -> dict[str, Floats]:
         try:
@@ -128,6 +130,43 @@ class Ends:
         if not comparison.agrees():
             raise SliceCorrupt(f"{path} is damaged (its {checksum.kind} differs); slice the model again with "
                                "--split-bin")  # fmt: skip
+
+
+class _PlainRows:
+    """Rows of plain numbers, one after another."""
+
+    def __init__(self, dtype: str, hidden_size: int) -> None:
+        self._dtype = NUMPY_DTYPES[dtype]
+        self._row_bytes = hidden_size * self._dtype.itemsize
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return where in a tile what a row is made of begins, and its bytes."""
+        return row * self._row_bytes, self._row_bytes
+
+    def row(self, data: bytearray, row: int) -> Floats:
+        """Return the row. Args: data: at `place`."""
+        return widened(np.frombuffer(data, self._dtype))
+
+
+class _BlockRows:
+    """Rows as a head has them, each an output: in groups whose blocks lie side by side."""
+
+    def __init__(self, encoding: str, hidden_size: int) -> None:
+        self._encoding, self._hidden_size = encoding, hidden_size
+        self._group_bytes = packed_bytes(encoding, hidden_size, GROUP_OUTPUTS)
+
+    def place(self, row: int) -> tuple[int, int]:
+        return row // GROUP_OUTPUTS * self._group_bytes, self._group_bytes
+
+    def row(self, data: bytearray, row: int) -> Floats:
+        return output_row(self._encoding, np.frombuffer(data, np.uint8), self._hidden_size, row % GROUP_OUTPUTS)
+
+
+def _rows_of(place: TensorPlace) -> _PlainRows | _BlockRows:
+    """Return how rows lie in a tile of embeddings."""
+    if place.dtype in BLOCK_ENCODINGS:
+        return _BlockRows(place.dtype, place.shape[0])
+    return _PlainRows(place.dtype, place.shape[1])
 
 
 def _layer_vectors(norms: Floats, late_biases: Floats | None) -> LayerVectors:

@@ -44,7 +44,7 @@ def _make_own_slice(checkpoint: Checkpoint, model: LoadedModel, report: ReportBy
     description = model.description
     split = SplitRequest(
         plan=description.plan, dtype=description.dtype, tile_bytes=description.tile_bytes,
-        directory=model.parts_directory, with_nodes=False,
+        encodings=description.encodings, directory=model.parts_directory, with_nodes=False,
     )  # fmt: skip
     try:
         ensure_slices(checkpoint, split, redo=False, progress=report)

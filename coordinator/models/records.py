@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import InputError, ModelNotFound
 from common.machine.durable_files import replace_private
 from common.model.plan import Plan
-from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from common.weights.slice_description import COORDINATOR_RANK, SliceDescription, total_bytes
 from coordinator.checkpoints.gguf_place import plain_name
 
 if TYPE_CHECKING:  # numpy comes with it, which a coordinator without a model has no use for
@@ -90,8 +90,7 @@ class LoadedModel:
 
     def total_bytes(self) -> int:
         """Return the bytes of all slices, the coordinator's own included."""
-        every = [self.description, *self.slices()]
-        return sum(layout.file_bytes for one in every for layout in one.layouts().values())
+        return total_bytes(self.description)
 
 
 class LoadedModels:

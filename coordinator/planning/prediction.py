@@ -23,7 +23,7 @@ from common.weights.open_tiles import CACHED_SHARE
 from common.weights.pinning import plan_weights
 from common.weights.reader import ReadSettings
 from common.weights.slice_description import COORDINATOR_RANK, HEAD_FILE, SliceDescription
-from common.weights.slice_format import BLOCK_KINDS, ITEM_BYTES, FileLayout
+from common.weights.slice_format import BLOCK_KINDS, FileLayout
 from common.weights.weight_memory import WeightMemory
 from common.wording import counted
 from coordinator.local.shares import ROW_COPIES
@@ -165,7 +165,7 @@ def _device(
     memory_rate = device.memory_rate * MEMORY_SHARE * rate_share
     compute = weight_bytes / memory_rate + rounds * ROUND_SECONDS
     disk = streamed_bytes / device.disk_rate if streamed_bytes else 0.0
-    arithmetic = 2 * workload.prompt_tokens * weight_bytes / ITEM_BYTES[description.dtype]
+    arithmetic = 2 * workload.prompt_tokens * description.of_rank(rank).weight_count()
     prompt = max(sweeps * disk, arithmetic / (device.arithmetic_rate * ARITHMETIC_SHARE), sweeps * compute)
     one_way = spec.hidden_size * workload.wire_bytes / device.link_rate
     return DevicePrediction(

@@ -22,21 +22,21 @@ from common.machine.durable_files import is_full, sync_directory
 from common.model.plan import Plan
 from common.weights.manifest import (
     COORDINATOR_RANK,
-    EMBEDDING_FILE,
-    HEAD_FILE,
     MANIFEST_NAME,
-    NORMS_FILE,
     FileEntry,
     SliceManifest,
     check_belongs,
     read_manifest,
 )
+from common.weights.model_encodings import ModelEncodings
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.tiles import BlockTiles, TileWriter, coordinator_tile
 
 BUILDING = ".building"
+OWN_SLICE = "coordinator"
+"""The directory of the coordinator's own."""
 INCOMPLETE = ".incomplete"
 LOCK = ".lock"
 
@@ -51,18 +51,20 @@ class SplitRequest:
     plan: Plan
     dtype: str
     tile_bytes: int
+    encodings: ModelEncodings | None = None
+    """Of slices whose matrices have encodings of their own."""
     directory: Path
     with_nodes: bool = True
     """False: only the coordinator's own slice; the nodes' are elsewhere."""
 
     def slice_directory(self, rank: int) -> Path:
-        return self.directory / ("coordinator" if rank == COORDINATOR_RANK else f"node{rank}")
+        return self.directory / (OWN_SLICE if rank == COORDINATOR_RANK else f"node{rank}")
 
     def slice_of(self, checkpoint: Checkpoint, rank: int) -> SliceDescription:
         """Return what a rank's slice is."""
         return SliceDescription(
             model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, rank=rank, dtype=self.dtype,
-            tile_bytes=self.tile_bytes,
+            tile_bytes=self.tile_bytes, encodings=self.encodings,
         )  # fmt: skip
 
     @property
@@ -182,15 +184,14 @@ def _write_files(
     """Write every block file of every rank, layer by layer, so that each source tensor is read once."""
     entries: dict[int, dict[str, FileEntry]] = {rank: {} for rank in request.ranks}
     writer = TileWriter(progress)
-    for name in (EMBEDDING_FILE, NORMS_FILE, HEAD_FILE):
-        layout = layouts[COORDINATOR_RANK][name]
+    for name, layout in layouts[COORDINATOR_RANK].items():
         directory = building / request.slice_directory(COORDINATOR_RANK).name
         tiles = (coordinator_tile(checkpoint, name, tile) for tile in layout.tiles)
         entries[COORDINATOR_RANK][name] = writer.write(directory / name, layout, tiles)
     for layer in range(checkpoint.spec.layer_count):
         for kind in BLOCK_KINDS if request.with_nodes else ():
             name = block_file_name(layer, kind)
-            block = BlockTiles(checkpoint, layer, kind)
+            block = BlockTiles(checkpoint, layer, kind, request.encodings)
             for rank in range(request.plan.world_size):
                 rank_layout = layouts[rank].get(name)
                 if rank_layout is not None:

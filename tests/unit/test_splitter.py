@@ -58,7 +58,7 @@ def whole_matrix(sliced: SlicedModel, name: str, tensor: str) -> Floats:
     kind = "attention" if "attn" in name else "ffn"
     for rank in range(sliced.plan.world_size):
         manifest = sliced.manifest(rank)
-        layout = manifest.layout(kind)
+        layout = manifest.block_layouts()[kind][0]
         if not layout.tiles:
             continue
         tensors = read_tensors(sliced.slice_directory(rank) / f"layer0000.{kind}.safetensors")
