@@ -70,6 +70,6 @@ def finite_blocks(checkpoint: Checkpoint, name: str, start: int, stop: int, enco
     row = not_finite_row(encoding, rows)
     if row is not None:
         raise CheckpointError(f"{checkpoint.place(name)} holds a scale that is no finite number in row {start + row}: "
-                              "the model itself is damaged and cannot answer; download it again, or take another copy of it"
+                              "the model itself is damaged and cannot answer; download it again, or take another copy"
                               )  # fmt: skip
     return rows
