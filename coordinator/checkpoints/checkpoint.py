@@ -35,6 +35,10 @@ class Checkpoint(Protocol):
         """What all matrices are encoded as, where some are blocks that slices can keep; None: there are none."""
 
     @property
+    def widened(self) -> tuple[str, ...]:
+        """Encodings of the file, in its own words, that slices cannot keep: such matrices become float32."""
+
+    @property
     def identity(self) -> str:
         """SHA-256, in hex, of the spec, the tensors' headers and samples of them; the directory does not count."""
 

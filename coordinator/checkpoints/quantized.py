@@ -25,6 +25,7 @@ class QuantizedCheckpoint:
     def __init__(self, source: Checkpoint, dtype: str) -> None:
         self._source = source
         self.spec, self.dtype, self.identity = source.spec, source.dtype, source.identity
+        self.widened: tuple[str, ...] = ()
         self.encodings: ModelEncodings | None = quantized_encodings(source.spec, dtype, source.dtype)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
