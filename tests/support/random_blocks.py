@@ -63,14 +63,19 @@ def encoded(
 ) -> tuple[RandomModel, dict[str, EncodedRows]]:
     """Return a model whose matrices are the values of random blocks, and these, by name.
 
-    Args: encodings: of a matrix, by the tensor's name.
+    Args: encodings: of a matrix, by the tensor's name: one of ENCODINGS, or a plain one of GGUF.
     """
     generator = np.random.default_rng(seed)
     tensors, blocks = dict(model.tensors), {}
     for name, tensor in model.tensors.items():
         if tensor.ndim > 1:
             encoding = encodings(name)
-            rows = random_blocks(encoding, *tensor.shape, generator, deviation=1.5 / math.sqrt(tensor.shape[1]))
+            deviation = 1.5 / math.sqrt(tensor.shape[1])
+            if encoding in ENCODINGS:
+                rows = random_blocks(encoding, *tensor.shape, generator, deviation=deviation)
+            else:
+                values = generator.normal(0, deviation, tensor.shape).astype(np.float32)
+                rows = gguf.quantize(values, gguf.GGMLQuantizationType[encoding])
             blocks[name] = encoding, rows
             tensors[name] = gguf.dequantize(rows, gguf.GGMLQuantizationType[encoding]).astype(np.float32)
     return replace(model, tensors=tensors), blocks
