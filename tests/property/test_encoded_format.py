@@ -105,24 +105,14 @@ def check_tile(about: SliceDescription, kind: str, layer: int, tile: TileLayout)
 
 
 @settings(deadline=None)
-@given(described(), st.integers(1, 9), st.integers(1, 9))
-def test_two_plans_cut_at_the_same_places_but_for_their_ranks_edges(
-    about: SliceDescription, first: int, second: int
-) -> None:
-    """A tile that lies within one rank's share in both plans is the same tile in both."""
-    found = []
-    for world_size in (first, second):
-        planned = dataclasses.replace(about, plan=balanced_plan(about, "uniform", world_size))
-        cuts = {share.ffn_column_start for share in planned.plan.shares} | {about.spec.ffn_size}
-        tiles = [
-            tile for rank in range(world_size) for tile in planned.of_rank(rank).block_layouts()[FFN][0].tiles
-        ]  # fmt: skip
-        found.append({tile.first for tile in tiles} - cuts)
-    grid = found[0] | found[1]
-    for own, cell in itertools.product(found, grid):
-        assert cell in own or cell in {start for start in grid if start not in own}
-    steps = {b - a for a, b in itertools.pairwise(sorted(grid))}
-    assert all(step % min(steps) == 0 for step in steps)
+@given(described())
+def test_plans_cut_where_one_node_does_but_for_their_ranks_edges(about: SliceDescription) -> None:
+    """A cell that lies within one rank's share is the same tile, whatever the plan."""
+    alone = dataclasses.replace(about, plan=balanced_plan(about, "uniform", 1), rank=0)
+    grid = {tile.first for tile in alone.block_layouts()[FFN][0].tiles}
+    edges = {share.ffn_column_start for share in about.plan.shares}
+    for rank in range(about.plan.world_size):
+        assert {tile.first for tile in about.of_rank(rank).block_layouts()[FFN][0].tiles} <= grid | edges
 
 
 SHAPES = {
@@ -135,7 +125,7 @@ SHAPES = {
 
 
 def q4_k_m(spec: ModelSpec) -> ModelEncodings:
-    """Return the mixture of a Q4_K_M file: half of the values and downs in Q6_K, as llama.cpp's quantizer deals them."""
+    """Return the mixture of a Q4_K_M file: half of values and downs in Q6_K, as llama.cpp deals them."""
 
     def layer(index: int) -> LayerEncodings:
         eighth = spec.layer_count // 8
