@@ -90,7 +90,7 @@ def multiply(rows: Floats, weight: Stored) -> Floats:
 
 
 def multiply_packed(rows: Floats, packed: npt.NDArray[np.uint8], encoding: str, depth: int, width: int) -> Floats:
-    """Return rows times a packed matrix [depth, width] (common/weights/packed_blocks.py), new float32 [row_count, width].
+    """Return rows times a packed matrix (common/weights/packed_blocks.py), new float32 [row_count, width].
 
     Args: rows: float32 [row_count, depth], any number of them; packed: uint8 [packed_bytes] without gaps.
     """

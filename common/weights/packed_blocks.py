@@ -1,9 +1,9 @@
 """How do blocks of a GGUF file become a packed matrix, and a packed matrix float32?
 
-    rows uint8 [outputs, row_bytes], as a file has them  --pack-->  uint8 [packed_bytes]  --unpacked-->  float32 [in, out]
+    rows uint8 [outputs, row_bytes], as in a file  --pack-->  uint8 [packed_bytes]  --unpacked-->  float32 [in, out]
 
 Covers: packing, refusing scales that are no numbers, all values or one output's (a token's row of an embedding).
-Does not cover: sizes (encodings.py), products with packed matrices (common/compute/matmul.py, tile_products.py beside it),
+Does not cover: sizes (encodings.py), products with packed matrices (common/compute/matmul.py),
 the order of bytes (native/encodings.h).
 """
 

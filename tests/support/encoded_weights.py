@@ -1,7 +1,7 @@
 """Random blocks of every encoding of GGUF, as a file might have them, and what they are.
 
-Covers: blocks of random bits whose 16-bit scales are kept small and finite, since the gguf package makes no k-quants; the
-same values by that package.
+Covers: blocks of random bits whose 16-bit scales are kept small and finite, since the gguf package makes no k-quants;
+the same values by that package.
 """
 
 from __future__ import annotations
