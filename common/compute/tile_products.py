@@ -57,8 +57,8 @@ def ffn_tile(layout: TileLayout, activation: str, matrix: MatrixAt, vector: Vect
     vectors = [vector(places[name]) if name in places else None for name in FFN_VECTORS]
     projections = [matrix(places[name]) for name in _names(places, "gate_up", FFN_PROJECTIONS)]
     return FfnTile(
-        (Matrix * 2)(*projections), len(projections), ACTIVATIONS.index(activation), matrix(places["down"]), layout.skip,
-        *vectors,
+        (Matrix * 2)(*projections), len(projections), ACTIVATIONS.index(activation), matrix(places["down"]),
+        layout.skip, *vectors,
     )  # fmt: skip
 
 

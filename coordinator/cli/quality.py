@@ -13,6 +13,7 @@ import typer
 from common.errors import InputError
 from common.program.logs import configure_logs
 from common.program.path_options import path_argument
+from common.wording import counted
 from coordinator.cli.early import check_weights_dtype
 from coordinator.cli.options import LogLevelOption, WeightsDtypeOption
 from coordinator.cli.telling import say, tell
@@ -54,7 +55,7 @@ def quality(
     find_model(model)
     token_ids = load_tokenizer(model).encode(_text(text))[:tokens]
     if len(token_ids) < LEAST_TOKENS:
-        raise InputError(f"{text} has {len(token_ids)} tokens; at least {LEAST_TOKENS} are needed")
+        raise InputError(f"{text} has {counted(len(token_ids), 'token')}; at least {LEAST_TOKENS} are needed")
     base = model if model.is_dir() else model.parent
     with ExitStack() as closing:
         directory = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=base, prefix=".quality-")))
@@ -113,7 +114,7 @@ def _show(found: Quality, dtype: str, source_bytes: int, judged_bytes: int, *, j
             "slice_bytes": {"source": source_bytes, "judged": judged_bytes},
         }))  # fmt: skip
         return
-    say(f"{dtype} on {found.token_count} tokens: mean divergence {found.mean_divergence:.4f} nats (most "
+    say(f"{dtype} on {counted(found.token_count, 'token')}: mean divergence {found.mean_divergence:.4f} nats (most "
         f"{max(found.divergences):.3f}), the same likeliest token after {found.same_share:.1%} of them, perplexity "
         f"{after:.3f} instead of {before:.3f}")  # fmt: skip
     tell(f"its slices are {judged_bytes / 1e6:.0f} MB instead of {source_bytes / 1e6:.0f} MB")

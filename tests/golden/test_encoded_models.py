@@ -3,7 +3,7 @@
 Covers: small random models of random blocks, every encoding in turn and in mixtures, layers that are not alike, plain
 matrices among them, cuts inside of superblocks, rows of queries and keys interleaved as llama's files have them; one to
 five nodes, uniform and not, streamed and resident, prompts in chunks.
-Does not cover: blocks' values (tests/unit/test_packed_blocks.py), real files (test_smollm2.py, test_qwen2_coder.py).
+Does not cover: blocks' values (tests/unit/test_encodings.py), real files (test_smollm2.py, test_qwen2_coder.py).
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Random blocks of any encoding of GGUF, as a file has them: every bit random, but for scales that stay sane.
+"""Models of random blocks of any encoding of GGUF: every bit random, but for scales that give values like a model's.
 
     blocks = random_blocks("Q4_K", 64, 512, generator)       # uint8 [64, bytes of a row]
 
-Covers: what the `gguf` package reads and cannot make. Does not cover: files of them (gguf_models.py).
+Covers: what the `gguf` package reads and cannot make.
+Does not cover: single matrices (encoded_weights.py), files of them (gguf_models.py).
 """
 
 from __future__ import annotations
@@ -15,21 +16,15 @@ import gguf
 import numpy as np
 import numpy.typing as npt
 
+from tests.support.encoded_weights import SCALE_PLACES
 from tests.support.model_tensors import RandomModel
 
 Bytes = npt.NDArray[np.uint8]
 EncodedRows = tuple[str, Bytes]
 """The name of an encoding, and blocks as random_blocks makes them."""
 
-ENCODINGS = (
-    "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS",
-)  # fmt: skip
-"""Those that slices keep."""
-_SCALES_AT = {
-    "Q8_0": (0,), "Q4_0": (0,), "Q4_1": (0, 2), "Q5_0": (0,), "Q5_1": (0, 2), "Q2_K": (80, 82), "Q3_K": (108,),
-    "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,), "IQ4_NL": (0,), "IQ4_XS": (0,),
-}  # fmt: skip
-"""Where a block has numbers of 16 bits, in bytes."""
+ENCODINGS = tuple(name.upper() for name in SCALE_PLACES)
+"""Those that slices keep, as GGUF spells them."""
 _SCALED_LEAST = ("Q2_K", "Q4_K", "Q5_K")
 """Blocks that take a multiple of their second number away; of others it is added."""
 _LEAST = {"Q4_1": -7.5, "Q5_1": -15.5, **dict.fromkeys(_SCALED_LEAST, 1.0)}
@@ -84,5 +79,5 @@ def encoded(
 def _put_scales(
     blocks: Bytes, encoding: str, scales: npt.NDArray[np.float64], least: npt.NDArray[np.float64]
 ) -> None:  # fmt: skip
-    for at, values in zip(_SCALES_AT[encoding], (scales, least), strict=False):
+    for at, values in zip(SCALE_PLACES[encoding.lower()], (scales, least), strict=False):
         blocks[:, at : at + 2] = values.astype(np.float16).view(np.uint8).reshape(-1, 2)
