@@ -1,7 +1,7 @@
 """Do tiles of a slice with encodings of its own cover its share, on a grid that no plan moves, in bytes that are even?
 
-Covers: common/weights/encoded_format.py, model_encodings.py, balanced_plans.py for random models and encodings, and the shapes of
-models that people have. Does not cover: slices of one dtype (test_slice_format.py), what lies in blocks.
+Covers: common/weights/encoded_format.py and what it cuts for, random models and encodings, shapes of models that people
+have. Does not cover: slices of one dtype (test_slice_format.py), what lies in blocks.
 """
 
 from __future__ import annotations
