@@ -53,14 +53,17 @@ class EncodedBlock:
         name = tensor_of(place.name, self._layer)
         if is_encoded(place.dtype):
             return finite_blocks(self._checkpoint, name, first, first + count, place.dtype)
-        return read_finite_rows(self._checkpoint, name, first, first + count).T
+        numbers: Stored = read_finite_rows(self._checkpoint, name, first, first + count).T
+        return numbers
 
     def _inputs(self, place: TensorPlace, first: int) -> Stored | Bytes:
         """Return what the matrix that is cut by input has from an input on."""
         if not is_encoded(place.dtype):
-            return self._by_input[:, first : first + place.shape[0]].T
+            numbers: Stored = self._by_input[:, first : first + place.shape[0]].T
+            return numbers
         start, count = row_bytes(place.dtype, first), row_bytes(place.dtype, place.shape[0])
-        return self._by_input[:, start : start + count]
+        blocks: Bytes = self._by_input[:, start : start + count]
+        return blocks
 
 
 def finite_blocks(checkpoint: Checkpoint, name: str, start: int, stop: int, encoding: str) -> Bytes:

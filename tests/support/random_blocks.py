@@ -67,7 +67,7 @@ def encoded(
             encoding = encodings(name)
             deviation = 1.5 / math.sqrt(tensor.shape[1])
             if encoding in ENCODINGS:
-                rows = random_blocks(encoding, *tensor.shape, generator, deviation=deviation)
+                rows = random_blocks(encoding, tensor.shape[0], tensor.shape[1], generator, deviation=deviation)
             else:
                 values = generator.normal(0, deviation, tensor.shape).astype(np.float32)
                 rows = gguf.quantize(values, gguf.GGMLQuantizationType[encoding])
