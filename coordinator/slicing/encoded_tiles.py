@@ -30,7 +30,7 @@ class EncodedBlock:
         matrix = "output" if kind == ATTENTION else "down"
         name = tensor_of(matrix, layer)
         if is_encoded(encodings.of(matrix, layer)):
-            self._by_input: Stored | Bytes = finite_blocks(
+            self._by_input: Stored = finite_blocks(
                 checkpoint, name, 0, checkpoint.spec.hidden_size, encodings.of(matrix, layer)
             )
         else:
@@ -40,7 +40,7 @@ class EncodedBlock:
         """Return a tile's matrices: blocks as [outputs, bytes of a row], plain numbers as [in, out]."""
         return {place.name: [self._matrix(place, layout)] for place in layout.tensors if len(place.shape) > 1}
 
-    def _matrix(self, place: TensorPlace, layout: TileLayout) -> Stored | Bytes:
+    def _matrix(self, place: TensorPlace, layout: TileLayout) -> Stored:
         head = self._checkpoint.spec.head_size
         if place.name in BY_INPUT:
             first = layout.first * (head if place.name == "output" else 1) - layout.skip
@@ -56,13 +56,13 @@ class EncodedBlock:
         numbers: Stored = read_finite_rows(self._checkpoint, name, first, first + count).T
         return numbers
 
-    def _inputs(self, place: TensorPlace, first: int) -> Stored | Bytes:
+    def _inputs(self, place: TensorPlace, first: int) -> Stored:
         """Return what the matrix that is cut by input has from an input on."""
         if not is_encoded(place.dtype):
             numbers: Stored = self._by_input[:, first : first + place.shape[0]].T
             return numbers
         start, count = row_bytes(place.dtype, first), row_bytes(place.dtype, place.shape[0])
-        blocks: Bytes = self._by_input[:, start : start + count]
+        blocks: Stored = self._by_input[:, start : start + count]
         return blocks
 
 
