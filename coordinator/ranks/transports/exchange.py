@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.compute import matmul
-from common.native.library import Peer
+from common.native.peers import Peer, Tls
 from common.wire.framing import framed
 
 LIMIT_MILLISECONDS = 250
@@ -34,6 +34,9 @@ class Exchanged(Protocol):
 
     framing: int
     """What its bytes begin with, of exchange.h."""
+
+    native: Tls | None
+    """What C encrypts with; None: `sealed` does, or there is no TLS."""
 
     is_on_this_host: bool
     """Whether the node computes on cores of this machine, and says itself when it was done."""
@@ -66,6 +69,8 @@ class Group:
         for peer, session, room in zip(self._peers, self._sessions, self._rooms, strict=True):
             peer.fd, peer.framing = session.fileno(), session.framing
             peer.into, peer.room = ctypes.addressof(room), ROOM_BYTES
+            if session.native is not None:
+                peer.tls = ctypes.pointer(session.native)
         self._each = list(zip(self._sessions, self._peers, self._views, strict=True))
 
     def takes(self, message: bytes) -> bool:
