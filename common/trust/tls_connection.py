@@ -4,8 +4,8 @@
     connection.do_handshake()
 
 Covers: bytes between a socket that blocks and OpenSSL, which see each other through memory only. Does not cover:
-contexts and whom they trust (tls_contexts.py), messages (common/wire/framing.py). Rounds use it where C cannot take part
-(rounds_tls.py).
+contexts and whom they trust (tls_contexts.py), messages (common/wire/framing.py). Rounds use it where C cannot take
+part (rounds_tls.py).
 
 Python's own SSLSocket lets OpenSSL read the socket: five bytes of a record's head, then the record, two calls each; and
 what it has read ahead no poll shows. Not safe for several threads, but one may send while no other does anything.

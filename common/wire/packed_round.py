@@ -61,6 +61,11 @@ def pack_next(block: NextBlock) -> bytes:
     return _NEXT.pack(0, _NUMBERS[block.kind], flags, block.layer, block.call_id, block.sweep_id)
 
 
+def next_bytes(kind: str, layer: int, call_id: int, sweep_id: int, *, tells_waits: bool) -> bytes:
+    """Return what `pack_next` does of a block whose rows follow, in a third of its time."""
+    return _NEXT.pack(0, _NUMBERS[kind], _TELLS_WAITS if tells_waits else 0, layer, call_id, sweep_id)
+
+
 def unpack_next(message: bytes | bytearray) -> NextBlock:
     """Return what a request asks; its rows begin at NEXT_BYTES. Raises: InputError: it is none."""
     if len(message) < NEXT_BYTES:
