@@ -5,8 +5,8 @@
     connection.do_handshake()
 
 Covers: who shows and believes what, to the letter as tls_contexts.py says it to Python's ssl; one connection with the
-names of tls_connection.py. Does not cover: finding the library (libssl.py), which of the two is used (rounds_tls.py), the
-hot path (common/native/exchange.c). Not safe for several threads, but one may send while no other does anything.
+names of tls_connection.py. Does not cover: finding the library (libssl.py), which of the two is used (rounds_tls.py),
+the hot path (common/native/exchange.c). Not safe for several threads, but one may send while no other does anything.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from common.wire.framing import Stream
 class RoundsConnection(Stream, Protocol):
     """A connection of either kind; the names are explained in tls_connection.py."""
 
+    plain: socket.socket
     native: Tls | None
     """What C is given to take part; None: it cannot."""
 

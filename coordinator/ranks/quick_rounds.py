@@ -1,4 +1,4 @@
-"""A round that goes as nearly all do, in one call of C: a few rows, told in a packed message, answered by all as it should.
+"""A round that goes as nearly all do, in one call of C: a few rows, a packed message, and all answer as they should.
 
     quick = QuickRounds(messages, sessions, past)
     tried = quick.run(...)        # None: not such a round, nothing has happened

@@ -66,7 +66,7 @@ class RankSessions:
             self._clients[rank].round_limit_seconds = limit_seconds
 
     def quiet_group(self, ranks: tuple[int, ...], of_a_kind: Hashable, since: float) -> Group | None:
-        """Return what asks all ranks that take part, the first of which is waited for from now on; None: it cannot now."""
+        """Return what asks all ranks that take part, the first of which is waited for from now on; None: not now."""
         group = self._group(ranks)
         if group is None or not group.is_quick or not (self._quiet == ranks or group.is_quiet):
             return None

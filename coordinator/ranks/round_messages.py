@@ -14,7 +14,7 @@ import numpy as np
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats
 from common.wire.packed_round import NEXT_BYTES, NextBlock, next_bytes, pack_next
-from common.wire.row_codec import FLOAT32, dtype_on_the_wire, encode_rows, row_bytes
+from common.wire.row_codec import encode_rows, is_float32, row_bytes
 from common.wire.tensor_codec import encode_in_memory
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.sweep import Sweep
@@ -88,7 +88,7 @@ class RoundMessages:
         """
         if self._told[kind] is not sweep or not self._has_one_lane[kind]:
             return None
-        if rows.nbytes > MOST_QUICK_BYTES or dtype_on_the_wire(self._wire, rows.shape[0]) != FLOAT32:
+        if rows.nbytes > MOST_QUICK_BYTES or not is_float32(self._wire, rows.shape[0]):
             return None
         if rows.dtype != np.float32 or not rows.flags.c_contiguous:
             return None

@@ -20,8 +20,8 @@ from common.program.logs import entry
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats
 from common.wire.framing import close_files
-from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, pack_done
-from common.wire.row_codec import FLOAT32, WIRE_DTYPES, decode_rows, encode_rows, row_bytes, rows_of
+from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, done_bytes, pack_done
+from common.wire.row_codec import FLOAT32, WIRE_DTYPES, decode_rows, encode_rows, is_float32, row_bytes, rows_of
 from common.wire.tensor_codec import dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.answer_waits import AnswerWaits
@@ -49,6 +49,7 @@ class Session:
         self._node, self._series = node, series or SessionSeries()
         self.counts = self._series.begin()
         self._sequences = OpenSequences(node.kv_cache, self._series)
+        self._hidden_size = node.manifest.spec.hidden_size
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = self._is_over = False
@@ -74,14 +75,15 @@ class Session:
             self._fail(error)
             raise
 
-    def handle_next(self, block: NextBlock, message: bytes) -> bytes:
-        """Do what a packed message asks and return the whole answer. Args: block: what `message` begins with.
+    def answer_next(self, block: NextBlock, message: bytes | memoryview) -> tuple[bytes, Floats | None]:
+        """Do what a packed message asks; return the answer, or its beginning and the float32, without gaps, behind it.
 
+        Args: block: what `message` begins with; its rows are of no use to anybody afterwards.
         Raises: as `handle`.
         """
         self.settle()
         try:
-            return self._handle_next(block, message)
+            return self._answer_next(block, message)
         except Exception as error:
             self._fail(error)
             raise
@@ -196,7 +198,7 @@ class Session:
         if request.tells_waits:
             self._waits.tell(result)
 
-    def _handle_next(self, block: NextBlock, message: bytes) -> bytes:
+    def _answer_next(self, block: NextBlock, message: bytes | memoryview) -> tuple[bytes, Floats | None]:
         self._begin_call(block.call_id)
         if block.tells_waits:
             self._waits.begin()
@@ -204,7 +206,7 @@ class Session:
         if taken is None or block.sweep_id != self._last_sweep_id:
             raise ProtocolError(f"the next block of sweep {block.sweep_id} came before its first")
         self.counts.rounds += 1
-        shape = (taken.row_count, self._node.manifest.spec.hidden_size)
+        shape = (taken.row_count, self._hidden_size)
         memory = self._memory if block.is_in_memory else None
         place = memory.inputs.view(shape) if memory else None
         data = memoryview(message)[NEXT_BYTES:]
@@ -215,11 +217,13 @@ class Session:
         if answer_place is not None:
             answer_place[...] = partial
         handling, core_wait, starved = self._waits.told(tile_waited, queued) if block.tells_waits else (0, 0, 0)
-        head = pack_done(BlockDone(
-            block.call_id, time.perf_counter_ns(), computed, tile_waited, handling, queued, core_wait, starved,
-            answer_place is not None,
-        ))  # fmt: skip
-        return head if answer_place is not None else head + row_bytes(partial, self._wire)
+        times = (time.perf_counter_ns(), computed, tile_waited, handling, queued, core_wait, starved)
+        if answer_place is not None:
+            return pack_done(BlockDone(block.call_id, *times, is_in_memory=True)), None
+        head = done_bytes(block.call_id, *times)
+        if is_float32(self._wire, taken.row_count):
+            return head, np.ascontiguousarray(partial)
+        return head + row_bytes(partial, self._wire), None
 
     def _computed(
         self, kind: str, layer: int, taken: TakenSegments, rows: Floats
