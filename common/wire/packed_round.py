@@ -77,6 +77,16 @@ def unpack_next(message: bytes | bytearray | memoryview) -> NextBlock:
     return NextBlock(call_id, sweep_id, kind, layer, bool(flags & _IN_MEMORY), bool(flags & _TELLS_WAITS))
 
 
+def next_block(message: memoryview, sweep_id: int) -> tuple[str, int, int] | None:
+    """Return kind, layer and call of a request for the next block of a sweep, whose rows follow; None: it is none.
+
+    Args: message: of NEXT_BYTES or more.
+    """
+    first, number, flags, layer, call_id, of_sweep = _NEXT.unpack_from(message)
+    kind = _KINDS.get(number)
+    return (kind, layer, call_id) if kind is not None and not first and not flags and of_sweep == sweep_id else None
+
+
 def done_bytes(*numbers: int) -> bytes:
     """Return what `pack_done` does of an answer whose partial sum follows. Args: the fields before is_in_memory."""
     return _DONE.pack(0, 0, *numbers)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # TLS is for members of a mesh
 
 ROOM_BYTES = 1 << 15
 """Of a frame; longer messages are received by the reader."""
+HEAD_BYTES, MOST_LENGTHS = 4, 64
 MOST_NUMBER_BYTES = 1 << 14
 """Of an answer's numbers: one record of TLS, and more would find no room at once."""
 
@@ -41,14 +42,30 @@ class AnswerLane:
         self._frame, self._into = (ctypes.c_char * ROOM_BYTES)(), (ctypes.c_char * ROOM_BYTES)()
         self._frame_view, self._view = (memoryview(place).cast("B") for place in (self._frame, self._into))
         self._place = ctypes.addressof(self._frame)
+        self._messages: dict[int, memoryview] = {}
+        self._is_clear = False
+        """Whether the last call has left nothing anywhere."""
+        self._call = matmul.functions().shardmesh_answer  # to look it up takes as long as half of the call
         self._peer = Peer(into=ctypes.addressof(self._into), room=ROOM_BYTES, fd=plain.fileno(), framing=PLAIN_FRAME)
         if secure is not None and secure.native is not None:
             self._peer.tls = ctypes.pointer(secure.native)
 
     def takes(self, numbers: Floats) -> bool:
         """Tell whether `answer_and_wait` takes an answer: it is short, and nothing that has come waits elsewhere."""
-        is_holding = self._reader.is_holding or (self._secure is not None and self._secure.is_holding)
-        return numbers.nbytes <= MOST_NUMBER_BYTES and not is_holding
+        return numbers.nbytes <= MOST_NUMBER_BYTES and (self._is_clear or not self._is_holding)
+
+    @property
+    def _is_holding(self) -> bool:
+        return self._reader.is_holding or (self._secure is not None and self._secure.is_holding)
+
+    def _message(self, frame_bytes: int) -> memoryview:
+        """Return the message of a frame of such a length; the same object each time, so that sessions know it again."""
+        found = self._messages.get(frame_bytes)
+        if found is None:
+            if len(self._messages) >= MOST_LENGTHS:
+                self._messages.clear()
+            found = self._messages[frame_bytes] = self._view[HEAD_BYTES:frame_bytes]
+        return found
 
     def answer_and_wait(self, head: bytes, numbers: Floats) -> bytes | memoryview | None:
         """Send a packed answer and return the next message, good until the next call; None: the peer has ended.
@@ -57,11 +74,11 @@ class AnswerLane:
         Raises: ProtocolError, TimeoutError, OSError: as FrameReader.receive and send_frame.
         """
         peer = self._peer
-        outcome = matmul.functions().shardmesh_answer(
-            peer, self._place, ROOM_BYTES, head, len(head), address(numbers), numbers.size
-        )
+        outcome = self._call(peer, self._place, ROOM_BYTES, head, len(head), address(numbers), numbers.size)
         if outcome == Outcome.DONE:
-            return self._view[4 : peer.received_count]
+            self._is_clear = True
+            return self._message(peer.received_count)
+        self._is_clear = False
         return self._go_on(peer)
 
     def _go_on(self, peer: Peer) -> bytes | None:
@@ -83,7 +100,7 @@ class AnswerLane:
 
 
 def lane_of(connection: Stream, reader: FrameReader) -> AnswerLane | None:
-    """Return what answers over a connection; None: Python's ssl seals its messages, or no functions of ours are here."""
+    """Return what answers over a connection; None: Python's ssl seals its messages, or there are no kernels."""
     if matmul.kernels.functions is None:
         return None
     if isinstance(connection, socket.socket):

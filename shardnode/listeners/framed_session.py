@@ -107,6 +107,9 @@ class FramedSession:
         if self._live is not None and self._live.cut is not None:
             return self._refusal(self._live.cut), None, True
         try:
+            if call_id := self.session.begin_quickly(frame):
+                signs.begin(call_id)
+                return *self.session.answer_quickly(), False
             if is_packed(frame):
                 block = unpack_next(frame)
                 signs.begin(block.call_id)

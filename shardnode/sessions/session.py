@@ -26,6 +26,7 @@ from common.wire.tensor_codec import dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.answer_waits import AnswerWaits
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
+from shardnode.sessions.quick_blocks import QuickBlocks
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.sessions.same_slice import check_same
 from shardnode.sessions.session_series import SessionSeries
@@ -62,6 +63,7 @@ class Session:
         self._waits = AnswerWaits(node)
         self._sweep_rows: TakenSegments | None = None
         """Of the last RunBlock, while its sweep lasts."""
+        self._quick = QuickBlocks(node, self.counts)
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -84,6 +86,21 @@ class Session:
         self.settle()
         try:
             return self._answer_next(block, message)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def begin_quickly(self, message: bytes | memoryview) -> int:
+        """Begin what a message asks if it is like the one before it; return its call's number. 0: nothing has begun."""
+        if not self._quick.begins(message, self._last_call_id):
+            return 0
+        self._last_call_id = self._quick.call_id
+        return self._last_call_id
+
+    def answer_quickly(self) -> tuple[bytes, Floats]:
+        """Return the answer to what `begin_quickly` has begun. Raises: as `handle`."""
+        try:
+            return self._quick.answer()
         except Exception as error:
             self._fail(error)
             raise
@@ -139,7 +156,7 @@ class Session:
             self.counts.rounds += 1
             self._run_block(request.run_block, response)
             return response
-        self._sweep_rows = None  # its sequences may end with this
+        self._forget_rows()  # its sequences may end with this
         if body == "run_layers":
             self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
@@ -186,6 +203,7 @@ class Session:
         result.refused.extend(self._begin_sweep(request))
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, FLOAT32 if memory else self._wire)
+        self._forget_rows()
         self._sweep_rows = taken
         partial, output, queued = self._computed(kind, request.layer, taken, rows)
         if output is not None:
@@ -222,6 +240,7 @@ class Session:
             return pack_done(BlockDone(block.call_id, *times, is_in_memory=True)), None
         head = done_bytes(block.call_id, *times)
         if is_float32(self._wire, taken.row_count):
+            self._quick.learn(message, block.sweep_id, taken, rows)
             return head, np.ascontiguousarray(partial)
         return head + row_bytes(partial, self._wire), None
 
@@ -268,7 +287,7 @@ class Session:
             return []
         self._last_sweep_id = request.sweep_id
         self._waits.is_first_answer = True
-        self._sweep_rows = None
+        self._forget_rows()
         self.counts.sweeps += 1
         return self._sequences.change(request.changes)
 
@@ -285,6 +304,10 @@ class Session:
             raise ShapeError(f"a round of no rows; from 1 to {MAX_ROWS} are possible")
         shape = (taken.row_count, self._node.manifest.spec.hidden_size)
         return taken, decode_rows(request.input, shape, wire, memory.inputs.view(shape) if memory else None)
+
+    def _forget_rows(self) -> None:
+        self._sweep_rows = None
+        self._quick.forget()
 
     def _close_files(self) -> None:
         files, self._files = self._files, ()
