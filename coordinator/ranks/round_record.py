@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from common.native.peers import Answered
@@ -24,6 +25,7 @@ from protos.shardmesh.v1 import shard_pb2
 PASS_ON_SECONDS = 0.1
 """The most that a record may come late."""
 
+_ARRIVED = attrgetter("arrived")
 _ANSWERED = struct.Struct(f"@{len(Answered._fields_)}q")
 Result = shard_pb2.BlockResult | shard_pb2.LayersResult | BlockDone
 
@@ -155,9 +157,10 @@ class PastRounds:
 
 def _record_of(past: PastRound) -> RoundRecord:
     parts = past.parts.parts() if isinstance(past.parts, PackedParts) else past.parts
+    work = [part.compute_nanoseconds + part.tile_wait_nanoseconds for part in parts]
     return RoundRecord(
         past.sweep.sweep_id, past.sweep.sequence_ids, past.kind, past.layer, past.layer_count, past.row_count,
-        past.started, past.sent, past.finished, tuple(sorted(parts, key=_arrival)), max(parts, key=_work),
+        past.started, past.sent, past.finished, tuple(sorted(parts, key=_ARRIVED)), parts[work.index(max(work))],
     )  # fmt: skip
 
 
@@ -185,14 +188,6 @@ def parts_of(
         )
         for rank, answer, result in zip(ranks, answers, results, strict=True)
     ]  # fmt: skip
-
-
-def _work(part: RankRound) -> int:
-    return part.compute_nanoseconds + part.tile_wait_nanoseconds
-
-
-def _arrival(part: RankRound) -> float:
-    return part.arrived
 
 
 @dataclass(kw_only=True)
