@@ -103,7 +103,7 @@ class NativeTlsConnection:
             raise ValueError("a client has to say whom it wants")
         self._buffer = (ctypes.c_char * READ_BYTES)()
         self._view = memoryview(self._buffer).cast("B")
-        self.native = Tls(ctypes.pointer(found.given), self._ssl, self._in, self._out)
+        self.native: Tls | None = Tls(ctypes.pointer(found.given), self._ssl, self._in, self._out)
         """What C is given; good as long as this is there."""
 
     def __del__(self) -> None:

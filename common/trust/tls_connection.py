@@ -18,6 +18,8 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
+from common.native.peers import Tls
+
 READ_BYTES = 1 << 18
 """At once: some records of 16 KiB."""
 WRITE_BYTES = 1 << 18
@@ -27,7 +29,7 @@ WRITE_BYTES = 1 << 18
 class TlsConnection:
     """A socket's names, as far as common/wire/framing.py uses them. It owns the socket."""
 
-    native = None
+    native: Tls | None = None
     """C takes no part."""
 
     def __init__(

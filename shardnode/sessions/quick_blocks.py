@@ -56,9 +56,10 @@ class QuickBlocks:
 
     def begins(self, message: bytes | memoryview, last_call_id: int) -> bool:
         """Tell whether a message is the next block of these, for `answer`."""
-        if message is not self._message or self._message is None or self._node.is_closed:
+        own = self._message
+        if own is None or message is not own or self._node.is_closed:
             return False
-        found = next_block(self._message, self._sweep_id)
+        found = next_block(own, self._sweep_id)
         if found is None:
             return False
         self._kind, self._layer, self.call_id = found

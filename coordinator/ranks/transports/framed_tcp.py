@@ -91,7 +91,8 @@ class Link(Stream, Protocol):
 class PlainLink:
     """TCP as it is."""
 
-    is_holding, native = False, None
+    is_holding = False
+    native: Tls | None = None
 
     def __init__(self, plain: socket.socket) -> None:
         self.sendall, self.sendmsg, self.recv_into = plain.sendall, plain.sendmsg, plain.recv_into
