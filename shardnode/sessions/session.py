@@ -25,21 +25,18 @@ from common.wire.row_codec import FLOAT32, WIRE_DTYPES, decode_rows, encode_rows
 from common.wire.tensor_codec import dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.answer_waits import AnswerWaits
+from shardnode.sessions.block_turns import Computed, computed_in_turn, tell_times
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.quick_blocks import QuickBlocks
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.sessions.same_slice import check_same
 from shardnode.sessions.session_series import SessionSeries
-from shardnode.work.executor import BlockOutput
-from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
+from shardnode.work.layers import WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
 log = logging.getLogger(__name__)
 
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
-
-
-Result = shard_pb2.BlockResult | shard_pb2.LayersResult
 
 
 class Session:
@@ -205,9 +202,9 @@ class Session:
         taken, rows = self._rows(request, result.refused, memory, FLOAT32 if memory else self._wire)
         self._forget_rows()
         self._sweep_rows = taken
-        partial, output, queued = self._computed(kind, request.layer, taken, rows)
+        partial, output, queued = self._in_turn(kind, request.layer, taken, rows)
         if output is not None:
-            _tell_times(result, output, queued)
+            tell_times(result, output, queued)
         place = memory.answers.view(rows.shape) if memory else None
         if place is not None:
             encode_in_memory(partial, result.partial, place)
@@ -229,7 +226,7 @@ class Session:
         place = memory.inputs.view(shape) if memory else None
         data = memoryview(message)[NEXT_BYTES:]
         rows = rows_of(data, shape, self._wire) if place is None else place
-        partial, output, queued = self._computed(block.kind, block.layer, taken, rows)
+        partial, output, queued = self._in_turn(block.kind, block.layer, taken, rows)
         computed, tile_waited = (0, 0) if output is None else (output.compute_nanoseconds, output.tile_wait_nanoseconds)
         answer_place = memory.answers.view(shape) if memory else None
         if answer_place is not None:
@@ -244,22 +241,9 @@ class Session:
             return head, np.ascontiguousarray(partial)
         return head + row_bytes(partial, self._wire), None
 
-    def _computed(
-        self, kind: str, layer: int, taken: TakenSegments, rows: Floats
-    ) -> tuple[Floats, BlockOutput | None, int]:
-        """Return a block's partial sum of all rows, what its computing took, and nanoseconds in the queue before."""
-        if not 0 <= layer < self._node.manifest.spec.layer_count:
-            raise InputError(f"no {kind} block in layer {layer}")
+    def _in_turn(self, kind: str, layer: int, taken: TakenSegments, rows: Floats) -> Computed:
         self.last_round_is_long = taken.row_count > FEW_ROWS
-        if not taken.segments:
-            return np.zeros_like(rows), None, 0
-        queued = self._node.wait_for_turn()
-        try:
-            output = self._node.executor.run(kind, layer, taken.segments, taken.own(rows))
-            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-        finally:
-            self._node.lock.release()
-        return taken.among_all(output.partial), output, queued
+        return computed_in_turn(self._node, kind, layer, taken, rows)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -277,7 +261,7 @@ class Session:
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        _tell_times(result, output, output.queue_nanoseconds)
+        tell_times(result, output, output.queue_nanoseconds)
         if request.tells_waits:
             self._waits.tell(result)
 
@@ -312,10 +296,3 @@ class Session:
     def _close_files(self) -> None:
         files, self._files = self._files, ()
         close_files(files)
-
-
-def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int) -> None:
-    result.compute_nanoseconds = output.compute_nanoseconds
-    result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
-    if queued:
-        result.queue_nanoseconds = queued

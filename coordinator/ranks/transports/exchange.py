@@ -108,7 +108,6 @@ class Group:
             session.exchanged(peer, sealed, view[: peer.received_count])
         return self._sent.value / 1e9
 
-
     def run(self, head: bytes, rows: Floats, total: Floats) -> bytes | None:
         """Send all the same packed round, and add their parts in order. Never raises. Only where `is_quick`.
 
