@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from typing import Protocol, cast
 
 from common.errors import NotTrusted
@@ -23,7 +24,7 @@ from common.program.page_server import Reply
 from common.trust.bearer_token import BearerToken
 from common.trust.certificates import OBSERVER, lifetime_of, peer_of, serial_of, to_pem
 from common.trust.identity import Identity
-from common.trust.tls_contexts import RenewedContext
+from common.trust.tls_contexts import RenewedContext, server_context
 
 HOW = "a certificate that `coordinator-cli mesh invite --observer NAME --out DIR` has made, or a token"
 
@@ -49,7 +50,9 @@ class MetricsDoor:
         self._observers, self._token = observers, token
         self._mesh = identity().peer.mesh
         failed = entry("certificate of metrics is not replaced", mesh=self._mesh)
-        self._context = RenewedContext(lambda: (identity(), observers.authority), failed, is_optional=True)
+        self._context = RenewedContext(
+            lambda: (identity(), observers.authority), failed, partial(server_context, is_optional=True)
+        )  # fmt: skip
 
     def wrapped(self, connection: socket.socket) -> socket.socket:
         """Return a connection that speaks TLS, before its handshake. Raises: OSError."""
