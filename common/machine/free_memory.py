@@ -111,8 +111,9 @@ def _levels_of(root: Path, said: bytes) -> Sequence[_Level]:
             continue
         for directory in (group, *group.parents):
             is_top = directory.name in ("cgroup", "memory") and directory.parent.name in ("fs", "cgroup")
-            files = (str(directory / name) for name in (limit, used, "memory.stat"))
-            found.append(_Level(*files, is_top))
+            found.append(_Level(
+                str(directory / limit), str(directory / used), str(directory / "memory.stat"), is_top
+            ))  # fmt: skip
             if is_top:
                 break
     return found
