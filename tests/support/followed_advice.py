@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.slowed_mesh import SLOW
 
-RIGHT_WITHIN, TURNS = 0.3, 1
+RIGHT_WITHIN, TURNS = 0.3, 3
 PLANS = ("split", "node", "without")
 """Advice of which there is one of a kind, whomever it is about."""
 Found = dict[str, Any]
