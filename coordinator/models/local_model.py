@@ -20,7 +20,8 @@ from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.checkpoints.quantized import as_stored_in
 from coordinator.planning.outline import outline
 from coordinator.ranks.identity import RanksIdentity
-from coordinator.slicing.splitter import OWN_SLICE, ReportBytes, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import OWN_SLICE, ReportBytes, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from common.compute.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
 from common.machine.operating_system import give_free_heap_back, own_memory
 from common.program.logs import entry
+from common.weights.tile_places import tile_places
 from shardnode.config import NodeConfig
 from shardnode.slices.slice_store import Offer, SliceStore
 from shardnode.work.node_memory import told_budget
@@ -93,8 +94,9 @@ class Serving:
         node = self._node
         if node is None or node.config.slice_directory is None:
             return []
-        files = [node.config.slice_directory / name for name in node.manifest.files]
-        large = [path for path in files if path.stat().st_size >= LARGE_FILE_BYTES]
+        places = tile_places(node.config.slice_directory, node.manifest)
+        files = {tile.path for tiles in places.values() for tile in tiles}
+        large = [path for path in sorted(files) if path.stat().st_size >= LARGE_FILE_BYTES]
         return large if len(large) * LARGE_FILE_BYTES >= SCRATCH_BYTES else []
 
     def current(self) -> ShardNode:

@@ -27,7 +27,8 @@ from common.weights.slice_description import SliceDescription
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import error_from_rpc
 from coordinator.checkpoints.checkpoint import Checkpoint
-from coordinator.slicing.splitter import SplitRequest, ensure_slices
+from coordinator.slicing.split_request import SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 from shardnode.slices.arriving_file import ArrivingFile
 from tests.support import delay_relay
 from tests.support.cutting_relay import CuttingRelay

@@ -25,7 +25,8 @@ from typing import Any
 from common.errors import SliceMismatch
 from common.model.plan import make_plan
 from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.slicing.splitter import LOCK, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import SplitRequest
+from coordinator.slicing.splitter import LOCK, ensure_slices
 
 TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
 """Audit events of what changes a directory; writes and syncs have none and are wrapped."""

@@ -1,0 +1,86 @@
+"""Which plans of a model lie in a directory, how much of it is each one's own, and how does one go?
+
+Covers: manifests of slices whose tiles lie in packs; what packs they need. Does not cover: making them
+(packed_slices.py), slices of one dtype, of which there is one plan only.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import SliceError
+from common.weights.manifest import MANIFEST_NAME, SliceManifest, read_manifest
+from common.weights.pack_store import PackStore, Place
+from common.weights.packs import STORE_DIRECTORY
+from coordinator.slicing.split_request import OWN_SLICE
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredPlan:
+    """One plan that lies in a directory, with those of its slices that can be read."""
+
+    name: str
+    slices: tuple[SliceManifest, ...]
+
+    @property
+    def places(self) -> dict[Place, int]:
+        """Bytes of its tiles, by where they lie."""
+        return {
+            (found.pack, found.offset): tile.byte_count
+            for manifest in self.slices
+            for file, layout in manifest.layouts().items()
+            for tile, found in zip(layout.tiles, manifest.tiles[file], strict=True)
+        }
+
+
+def stored_plans(directory: Path) -> list[StoredPlan]:
+    """Return the plans in a directory, by name."""
+    manifests: dict[str, list[SliceManifest]] = {}
+    for place in rank_directories(directory):
+        for path in sorted(place.glob(f"*/{MANIFEST_NAME}")):
+            found = manifests.setdefault(path.parent.name, [])
+            try:
+                found.append(read_manifest(path.parent))
+            except SliceError:  # the next run for this plan writes it again
+                continue
+    return [StoredPlan(name=name, slices=tuple(found)) for name, found in sorted(manifests.items())]
+
+
+def needed_places(directory: Path) -> set[Place]:
+    """Return where the tiles lie that any plan needs."""
+    return {place for plan in stored_plans(directory) for place in plan.places}
+
+
+def largest_plan_bytes(directory: Path) -> int:
+    """Return the bytes of the tiles of the largest plan there."""
+    return max((sum(plan.places.values()) for plan in stored_plans(directory)), default=0)
+
+
+def remove_plans(directory: Path, but: Collection[str]) -> None:
+    """Remove the manifests of plans. Args: but: of these they stay."""
+    for place in rank_directories(directory):
+        for path in place.glob(f"*/{MANIFEST_NAME}"):
+            if path.parent.name not in but:
+                path.unlink()
+                shutil.rmtree(path.parent)
+        if not any(place.iterdir()):
+            place.rmdir()
+
+
+def slices_in_the_way(directory: Path) -> list[Path]:
+    """Return the directories of slices of one dtype, which are called as those of plans are."""
+    return [place for place in rank_directories(directory) if (place / MANIFEST_NAME).exists()]
+
+
+def drop_unneeded(directory: Path, keep_bytes: int) -> int:
+    """Remove packs that no plan needs until no more than `keep_bytes` are left of such; return the bytes freed."""
+    return PackStore(directory / STORE_DIRECTORY).drop(needed_places(directory), keep_bytes)
+
+
+def rank_directories(directory: Path) -> list[Path]:
+    """Return where slices of ranks are, of whatever format."""
+    nodes = [path for path in directory.glob("node*") if path.name[4:].isdigit()]
+    return [path for path in (*sorted(nodes), directory / OWN_SLICE) if path.is_dir()]
