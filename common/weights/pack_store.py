@@ -105,6 +105,11 @@ class PackStore:
             if name not in (but if is_part else whole):
                 path.unlink(missing_ok=True)
 
+    @property
+    def has_parts(self) -> bool:
+        """Whether somebody writes a pack, or was killed while he did."""
+        return any(is_part for _, _, is_part in self._files())
+
     def remove(self, name: str) -> None:
         """Remove a pack; its bytes are gone once nobody reads it any more."""
         self.path(name).unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from contextlib import ExitStack
 
 from common.errors import DiskFull, ShardmeshError, SliceError, SliceMismatch
 from common.machine.durable_files import is_full, replace_readable, sync_directory
+from common.program.sizes import format_size
 from common.weights.manifest import COORDINATOR_RANK, MANIFEST_NAME, SliceManifest, check_belongs, read_manifest
 from common.weights.pack_store import PackStore
 from common.weights.packs import SliceTile, StoredTile, slice_tiles
@@ -24,6 +25,7 @@ from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.pack_writer import SlicePacks
 from coordinator.slicing.split_request import INCOMPLETE, ReportBytes, SplitRequest
 from coordinator.slicing.stored_plans import (
+    drop_unneeded,
     largest_plan_bytes,
     needed_places,
     rank_directories,
@@ -55,7 +57,12 @@ def ensure_packed(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
     Raises: as splitter.py's `ensure_slices`.
     """
     store = PackStore(request.store_directory)
+    was_killed = store.has_parts
+    if was_killed:
+        store.clean()
     if not redo and are_there(checkpoint, request):
+        if was_killed:  # perhaps gigabytes, of slicing again
+            drop_unneeded(request.directory, largest_plan_bytes(request.directory))
         return False
     _end_of_before(request)
     if not redo and (old := slices_in_the_way(request.directory)):
@@ -157,8 +164,8 @@ def _make_room(request: SplitRequest, store: PackStore, wanted: _Wanted, total_b
         store.make_room(needed_places(request.directory) | taken, total_bytes - free_bytes)
         free_bytes = shutil.disk_usage(request.directory).free
     if free_bytes < total_bytes:
-        raise DiskFull(f"the slices need {total_bytes / 1e9:.2f} GB more and {request.directory} has "
-                       f"{free_bytes / 1e9:.2f} GB free; free some, or have them elsewhere (generate and split: "
+        raise DiskFull(f"the slices need {format_size(total_bytes)} more and {request.directory} has "
+                       f"{format_size(free_bytes)} free; free some, or have them elsewhere (generate and split: "
                        "--save-dir)")  # fmt: skip
 
 
@@ -185,6 +192,7 @@ def _publish(request: SplitRequest, store: PackStore, wanted: _Wanted, only: set
         manifest = SliceManifest.of_tiles(about, {name: tuple(block) for name, block in tiles.items()}, used)
         directory = request.slice_directory(rank)
         directory.mkdir(parents=True, exist_ok=True)
+        for left in directory.glob(f".{MANIFEST_NAME}-*"):  # of a run that was killed right before it got its name
+            left.unlink()
         replace_readable(directory / MANIFEST_NAME, manifest.text().encode())
-    keep_bytes = 0 if only is not None else largest_plan_bytes(request.directory)
-    store.drop(needed_places(request.directory), keep_bytes)
+    drop_unneeded(request.directory, 0 if only is not None else largest_plan_bytes(request.directory))
