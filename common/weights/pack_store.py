@@ -52,6 +52,11 @@ class Pack:
     written_at: float
     """Of the clock, to tell old from new."""
 
+    @property
+    def tile_bytes(self) -> int:
+        """Bytes of its tiles, by which packs are weighed: as slices are, that have no headers."""
+        return sum(byte_count for _, byte_count in self.tiles.values())
+
 
 class PackStore:
     """The packs in one directory, which is made when the first one comes."""
@@ -106,6 +111,15 @@ class PackStore:
                 path.unlink(missing_ok=True)
 
     @property
+    def total_bytes(self) -> int:
+        """Bytes of all packs, those that are being written here too."""
+        sizes = []
+        for path, _, _ in self._files():
+            with suppress(FileNotFoundError):  # it went just now
+                sizes.append(path.stat().st_size)
+        return sum(sizes)
+
+    @property
     def has_parts(self) -> bool:
         """Whether somebody writes a pack, or was killed while he did."""
         return any(is_part for _, _, is_part in self._files())
@@ -137,10 +151,10 @@ class PackStore:
     def drop(self, needed: Collection[Place], keep_bytes: int, models: Collection[str] | None = None) -> int:
         """Remove the oldest packs of which nothing is needed until the others have no more than `keep_bytes`.
 
-        Args: models: only packs of these. Returns: the bytes that are free now.
+        Args: models: only packs of these. Returns: the bytes of tiles that have gone.
         """
         packs = [pack for pack in self.unneeded(needed) if models is None or pack.model_identity in models]
-        return self._remove_oldest(packs, sum(pack.size_bytes for pack in packs) - keep_bytes)
+        return self._remove_oldest(packs, sum(pack.tile_bytes for pack in packs) - keep_bytes)
 
     def make_room(self, needed: Collection[Place], wanted_bytes: int) -> int:
         """Remove the oldest packs of which nothing is needed until so much is free; return what it is."""
@@ -152,7 +166,7 @@ class PackStore:
             if freed_bytes >= wanted_bytes:
                 break
             self.remove(pack.name)
-            freed_bytes += pack.size_bytes
+            freed_bytes += pack.tile_bytes
         return freed_bytes
 
     def _forget(self, pack: Pack, keys: Collection[str]) -> None:

@@ -1,7 +1,7 @@
 """Slices whose tiles lie in packs that all plans share: a plan more needs only the tiles that no other one has.
 
-Covers: plans beside each other, which tiles are lacking, writing those, the manifests, a kill at any instant (whole packs
-stay, and the next run goes on from them), a full disk, slices of one dtype that are in the way.
+Covers: plans beside each other, which tiles are lacking, writing those, the manifests, a kill at any instant (whole
+packs stay, and the next run goes on from them), a full disk, slices of one dtype that are in the way.
 Does not cover: who may build (splitter.py), bytes of packs (pack_writer.py), plans that are listed and removed
 (stored_plans.py).
 """

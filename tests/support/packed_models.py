@@ -1,4 +1,4 @@
-"""Small models in slices whose tiles lie in packs: every matrix has an encoding of its own, though all are plain numbers.
+"""Small models in slices whose tiles lie in packs: matrices have encodings of their own, though all are plain numbers.
 
     request = packed_request(checkpoint, directory, world_size=4)
     ensure_slices(checkpoint, request, redo=False, progress=no_progress)
