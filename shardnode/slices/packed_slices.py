@@ -114,10 +114,11 @@ class PackedSlices:
         )
         replace_private(directory / MANIFEST_NAME, manifest.text().encode())
         read_manifest(directory)
+        for path in directory.iterdir():  # the manifest says all of it
+            if path.name != MANIFEST_NAME:
+                path.unlink()
         os.rename(directory, self._slices / slice_id)
         sync_directory(self._slices)
-        for scaffold in (DESCRIPTION_FILE, *(path.name for path in (self._slices / slice_id).glob(f"*{PART}"))):
-            (self._slices / slice_id / scaffold).unlink(missing_ok=True)
 
     def drop(self, keep_bytes: int, model_identity: str = "") -> None:
         """Remove tiles that no slice needs until no more than `keep_bytes` of them are left.

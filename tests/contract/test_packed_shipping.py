@@ -2,7 +2,7 @@
 
 Covers: slices in packs on their way to a real node, over TLS on loopback; what stays of a slice that is removed; builds
 that do not know the format. Does not cover: slices of one dtype (test_slice_shipping.py), hostile senders
-(test_packed_distrust.py), whole meshes (tests/e2e/test_another_plan.py).
+(test_slice_distrust.py), whole meshes (test_another_plan.py).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ from coordinator.slicing.split_request import SplitRequest
 from coordinator.slicing.splitter import LOCK, ensure_slices
 from tests.support.packed_models import contents_of, plain_encodings
 
-TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+TOUCHES = {"open", "os.truncate", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
 """Audit events of what changes a directory; writes and syncs have none and are wrapped."""
 PLAIN, PACKED = "plain", "packed"
 """Formats: block files of one dtype; packs that plans share."""
@@ -143,7 +143,7 @@ def _touches_of(setting: Setting, scenario: str) -> int:
     child = os.fork()
     if child == 0:
         counter = [0]
-        _watch_touches(lambda: counter.__setitem__(0, counter[0] + 1))
+        watch_touches(lambda: counter.__setitem__(0, counter[0] + 1))
         setting.slice(setting.wanted, redo=setting.redo)
         os._exit(0 if _really_write(writing, str(counter[0]).encode()) else 1)
     os.waitpid(child, 0)
@@ -164,7 +164,7 @@ def _killed_split(setting: Setting, scenario: str, moment: int) -> int:
             if not left[0]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        _watch_touches(touch)
+        watch_touches(touch)
         setting.slice(setting.wanted, redo=setting.redo)
         os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -174,15 +174,20 @@ def _killed_split(setting: Setting, scenario: str, moment: int) -> int:
 _really_write = os.write
 
 
-def _watch_touches(touch: Callable[[], None]) -> None:
+def watch_touches(touch: Callable[[], None]) -> None:
     """Call `touch` before each change of the file system, for the rest of this process."""
 
     def write(descriptor: int, data: Any) -> int:
         touch()
         return _really_write(descriptor, data)
 
+    def write_at(descriptor: int, data: Any, position: int) -> int:
+        touch()
+        return really_write_at(descriptor, data, position)
+
+    really_write_at = os.pwrite
     sys.addaudithook(lambda event, arguments: touch() if event in TOUCHES else None)
-    os.write = write
+    os.write, os.pwrite = write, write_at
     os.fsync = lambda fd: touch()
 
 
