@@ -23,10 +23,8 @@ from common.weights.manifest import MANIFEST_NAME, read_manifest
 from common.weights.slice_description import SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.splitter import ensure_slices
-from protos.shardmesh.v1 import slices_pb2
 from shardnode.slices.arriving_file import ArrivingFile
 from tests.support.cutting_relay import CuttingRelay
-from tests.support.mesh_members import LIMIT_SECONDS
 from tests.support.packed_models import (
     contents_of,
     finely_cut_checkpoint,
@@ -83,20 +81,6 @@ def check_is_as_cut(checkpoint: Checkpoint, slice_: SliceDescription, mesh: Ship
 def packs_of(mesh: ShippingMesh) -> dict[str, int]:
     """Return the packs on the node, with the times of their last change."""
     return {path.name: path.stat().st_mtime_ns for path in (mesh.data / "slices" / "store").glob("*.safetensors")}
-
-
-def remove(mesh: ShippingMesh, slice_: SliceDescription, *, keep_tiles: bool) -> None:
-    """Have the node remove a slice."""
-    request = slices_pb2.RemoveSliceRequest(slice_id=slice_.slice_id, keep_tiles=keep_tiles)
-    mesh.ask(lambda stub: stub.RemoveSlice(request, timeout=LIMIT_SECONDS))
-
-
-def kept(mesh: ShippingMesh) -> dict[str, int]:
-    """Return the bytes of tiles that no slice on the node needs."""
-    found: list[slices_pb2.ListSlicesResponse] = []
-    request = slices_pb2.ListSlicesRequest(with_kept_tiles=True)
-    mesh.ask(lambda stub: found.append(stub.ListSlices(request, timeout=LIMIT_SECONDS)))
-    return {one.model_identity: one.byte_count for one in found[0].kept_tiles}
 
 
 def test_a_slice_arrives_tile_by_tile_and_is_not_sent_twice(
@@ -235,61 +219,6 @@ def test_what_a_kill_left_in_the_store_is_gone_after_the_next_start(
     mesh.restart(lambda: [(store / name).write_text("half") for name in (*ours, "notes.txt")])
     assert {path.name for path in store.iterdir()} == {*whole, "notes.txt"}
     assert mesh.ship(checkpoint, half).sent_bytes == 0
-
-
-def test_tiles_of_a_slice_that_is_removed_may_stay_for_another_plan(
-    checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh
-) -> None:
-    """As many as the largest slice has, if they may; otherwise what no other slice needs goes at once."""
-    other = packed_description(checkpoint, world_size=2, rank=1)
-    mesh.ship(checkpoint, half)
-    remove(mesh, half, keep_tiles=True)
-    assert kept(mesh) == {checkpoint.identity: tile_bytes_of(half)}
-    assert mesh.ship(checkpoint, half).sent_bytes == 0
-    mesh.ship(checkpoint, other)
-    remove(mesh, half, keep_tiles=False)
-    assert kept(mesh) == {}
-    assert mesh.ship(checkpoint, other).sent_bytes == 0
-    assert mesh.ship(checkpoint, half).sent_bytes > 0
-
-
-def test_tiles_that_are_kept_go_by_their_models_name_or_when_a_node_keeps_none(
-    checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh
-) -> None:
-    """--keep-bytes 1 is none: bytes above it go, the oldest first."""
-    mesh.ship(checkpoint, half)
-    remove(mesh, half, keep_tiles=True)
-    for model in ("", "another", checkpoint.identity):
-        request = slices_pb2.RemoveSliceRequest(model_identity=model, slice_id="" if model else half.slice_id)
-        if model:
-            mesh.ask(lambda stub, request=request: stub.RemoveSlice(request, timeout=LIMIT_SECONDS))
-        assert bool(packs_of(mesh)) == (model != checkpoint.identity)
-    mesh.ship(checkpoint, half)
-    with mock.patch.object(mesh.node._serving.store, "_keep_bytes", 1):  # what the flag sets
-        remove(mesh, half, keep_tiles=True)
-    assert packs_of(mesh) == {}
-
-
-def test_kept_tiles_go_when_room_is_wanted_and_needed_ones_never(
-    checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh
-) -> None:
-    """A disk without room is told before the first byte, with what is needed; the slice at work stays whole."""
-    other = packed_description(checkpoint, world_size=2, rank=1)
-    mesh.serve(mesh.ship(checkpoint, half).slice_id)
-    full = mock.Mock(return_value=mock.Mock(free=16 << 20))
-    patched = mock.patch("shardnode.slices.slice_store.shutil.disk_usage", full)
-    with patched, pytest.raises(DiskFull, match=r"kitchen: the slice needs \d+kB more and its disk has 0 free"):
-        mesh.ship(checkpoint, other)
-    mesh.restart()
-    assert mesh.served() == half.slice_id
-    mesh.ship(checkpoint, other)
-    remove(mesh, other, keep_tiles=True)
-    foreign = finely_cut_checkpoint(mesh.data.parent / "foreign", seed=3)
-    with patched, pytest.raises(DiskFull):
-        mesh.ship(foreign, packed_description(foreign, world_size=2, rank=1))
-    foreign.close()
-    assert kept(mesh) == {}
-    assert mesh.served() == half.slice_id
 
 
 def test_a_disk_that_runs_full_meanwhile_gives_the_last_pack_back(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +17,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.errors import DiskFull, SliceError, SliceMismatch
+from common.errors import SliceError, SliceMismatch
 from common.weights.manifest import COORDINATOR_RANK, EMBEDDING_FILE, HEAD_FILE, read_manifest
 from common.weights.open_tiles import sweep_tiles
-from common.weights.pack_store import PackStore
 from common.weights.stored_numbers import Floats
 from common.weights.tile_places import tile_places
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.engine.ends import Ends
-from coordinator.slicing import pack_writer, splitter
+from coordinator.slicing import pack_writer
 from coordinator.slicing.split_request import INCOMPLETE, SplitRequest
 from coordinator.slicing.splitter import ensure_slices
-from coordinator.slicing.stored_plans import drop_unneeded, needed_places, remove_plans, stored_plans
+from coordinator.slicing.stored_plans import stored_plans
 from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_request
 from tests.support.safetensors_files import read_tensors
 from tests.support.sliced_models import no_progress
@@ -236,63 +234,6 @@ def test_another_model_in_the_same_place_is_refused(checkpoint: Checkpoint, four
     with pytest.raises(SliceMismatch, match="another model"):
         ensure_slices(other, four, redo=False, progress=no_progress)
     other.close()
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_an_error_leaves_nothing_new_behind(
-    checkpoint: Checkpoint, four: SplitRequest, monkeypatch: pytest.MonkeyPatch, code: int
-) -> None:
-    """A full disk is needed by others; the plan that was there works, and with room the next run makes the other."""
-    before = files(four.store_directory)
-    other = packed_request(checkpoint, four.directory, world_size=5, tile_bytes=200_000)
-    real_write, calls = os.write, iter(range(25))
-
-    def write(descriptor: int, data: bytes) -> int:
-        if next(calls, None) is None:
-            raise OSError(code, os.strerror(code))
-        return real_write(descriptor, data)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "write", write)
-        with pytest.raises(DiskFull if code == errno.ENOSPC else SliceError):
-            cut(checkpoint, other)
-    assert next(calls, None) is None
-    assert files(four.store_directory) == before
-    assert cut(checkpoint, four) == 0
-    assert cut(checkpoint, other) > 0
-
-
-def test_packs_that_no_plan_needs_go_first_when_room_is_wanted(
-    checkpoint: Checkpoint, four: SplitRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Those that a plan needs never do: without enough room it is told what is lacking, before a byte is written."""
-    usage = namedtuple("usage", "total used free")
-    other = packed_request(checkpoint, four.directory, world_size=5, tile_bytes=200_000)
-    monkeypatch.setattr(splitter.shutil, "disk_usage", lambda path: usage(10, 10, 5000))
-    with pytest.raises(DiskFull, match=r"need \d+kB more .* has 5kB free"):
-        cut(checkpoint, other)
-    remove_plans(four.directory, [])
-    assert needed_places(four.directory) == set()
-    with pytest.raises(DiskFull):
-        cut(checkpoint, other)
-    left = {pack.name for pack in PackStore(four.store_directory).packs()}
-    assert 0 < len(left) < 5, "norms are alike in all plans, and so is their pack of use"
-
-
-def test_packs_that_no_plan_needs_stay_within_so_many_bytes_the_newest(
-    checkpoint: Checkpoint, four: SplitRequest
-) -> None:
-    """After a plan was removed, what it alone needed can be dropped; what others share with it stays."""
-    other = packed_request(checkpoint, four.directory, world_size=3, strategy="ratio:3,1,1")
-    added_bytes = cut(checkpoint, other)
-    before = contents_of(other.slice_directory(1))
-    assert drop_unneeded(four.directory, 0) == 0
-    remove_plans(four.directory, [four.plan_name])
-    assert drop_unneeded(four.directory, 1 << 30) == 0
-    assert drop_unneeded(four.directory, 0) >= added_bytes
-    assert cut(checkpoint, four) == 0
-    assert cut(checkpoint, other) == added_bytes
-    assert contents_of(other.slice_directory(1)) == before
 
 
 def test_slices_that_are_there_can_be_used_where_nothing_can_be_written(
