@@ -135,7 +135,7 @@ def serve(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="Of weights that no loaded slice needs, what may stay on the disk for another plan of their model, such "
+            help="Of weights that no slice here needs, what may stay on the disk for another plan of their model, such "
             "as 2GB; they go first when room is wanted. Default: as much as the largest slice.",
             show_default=False,
         ),

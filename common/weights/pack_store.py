@@ -96,8 +96,13 @@ class PackStore:
             [tile.key, offset, tile.layout.byte_count, sha256, xxh3]
             for tile, offset, (sha256, xxh3) in zip(tiles, layout.tile_offsets, digests, strict=True)
         ]
-        self._write_index(name, {"model": model_identity, "size_bytes": layout.file_bytes, "tiles": rows})
-        os.rename(part, self.path(name))
+        self.put(name, model_identity, rows, layout.file_bytes, part)
+
+    def put(self, name: str, model_identity: str, rows: list[list[Any]], size_bytes: int, part: Path | None = None
+            ) -> None:  # fmt: skip
+        """Do as `publish`. Args: rows: key, offset, bytes, SHA-256 and XXH3 of each tile; part: if not the store's."""
+        self._write_index(name, {"model": model_identity, "size_bytes": size_bytes, "tiles": rows})
+        os.rename(part or self.part(name), self.path(name))
         sync_directory(self.directory)
 
     def clean(self, but: Collection[str] = ()) -> None:

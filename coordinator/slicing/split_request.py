@@ -25,6 +25,8 @@ from coordinator.checkpoints.checkpoint import Checkpoint
 OWN_SLICE = "coordinator"
 """The directory of the coordinator's own."""
 
+LOCK = ".lock"
+"""Is held by whoever changes what lies there."""
 INCOMPLETE = ".incomplete"
 """Is there while slices are being replaced: then nothing there counts."""
 

@@ -30,11 +30,10 @@ from common.weights.manifest import (
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.packed_slices import are_there, ensure_packed
-from coordinator.slicing.split_request import INCOMPLETE, ReportBytes, SplitRequest
+from coordinator.slicing.split_request import INCOMPLETE, LOCK, ReportBytes, SplitRequest
 from coordinator.slicing.tiles import BlockTiles, TileWriter, coordinator_tile
 
 BUILDING = ".building"
-LOCK = ".lock"
 
 
 def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, progress: ReportBytes) -> bool:

@@ -23,6 +23,7 @@ from common.program.sizes import format_size
 from common.weights.manifest import MANIFEST_NAME, FileEntry, SliceManifest, read_manifest
 from common.weights.pack_store import PART, PackStore, Place
 from common.weights.packs import STORE_DIRECTORY, SliceTile, StoredTile, pack_layout, pack_name, packed, slice_tiles
+from common.weights.repacking import repack, tell_manifest
 from common.weights.slice_description import SliceDescription
 from shardnode.slices.arriving_file import ArrivingFile
 from shardnode.slices.slice_offer import SLICE_ID, LackingPack, Offer, description_of
@@ -126,6 +127,8 @@ class PackedSlices:
         Args: model_identity: only those of this model.
         """
         self._store.drop(self._needed(), keep_bytes, {model_identity} if model_identity else None)
+        with suppress(OSError):  # a full disk, say: then they stay in their packs for now
+            self._repack(keep_bytes)
 
     def kept(self) -> dict[str, int]:
         """Return the bytes of tiles that no slice needs, by model."""
@@ -133,6 +136,18 @@ class PackedSlices:
         for pack in self._store.unneeded(self._needed()):
             kept[pack.model_identity] = kept.get(pack.model_identity, 0) + pack.tile_bytes
         return kept
+
+    def _repack(self, keep_bytes: int) -> None:
+        """Have what slices need moved out of packs that have more than `keep_bytes` of other tiles."""
+        moved = repack(self._store, self._needed(), keep_bytes)
+        if moved:
+            for path in self._slices.iterdir():
+                if SLICE_ID.fullmatch(path.name):
+                    with suppress(SliceError):
+                        tell_manifest(path, moved, self._store, is_private=True)
+            needed = self._needed()
+            for name in {pack for pack, _ in moved} - {pack for pack, _ in needed}:
+                self._store.remove(name)
 
     def _lacking_pack(self, directory: Path, tiles: list[SliceTile]) -> LackingPack:
         part = directory / (_name(tiles) + PART)

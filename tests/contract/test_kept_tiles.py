@@ -17,7 +17,7 @@ from common.weights.slice_description import SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint
 from protos.shardmesh.v1 import slices_pb2
 from tests.support.mesh_members import LIMIT_SECONDS
-from tests.support.packed_models import finely_cut_checkpoint, packed_description, tile_bytes_of
+from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_description, tile_bytes_of
 from tests.support.series_totals import total_of
 from tests.support.shipped_slices import ShippingMesh
 
@@ -124,3 +124,23 @@ def test_a_node_tells_what_its_packs_take(checkpoint: Checkpoint, half: SliceDes
     mesh.ship(checkpoint, half)
     remove(mesh, half, keep_tiles=True)
     assert total_of(registry, "shardmesh_node_packs_bytes") > tile_bytes_of(half)
+
+
+def test_of_packs_that_a_slice_needs_in_part_the_rest_goes_too(
+    checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh
+) -> None:
+    """A quarter has its tiles from a half's packs: once the half is gone, the node holds a quarter and no more."""
+    quarter = packed_description(checkpoint, world_size=4, rank=0)
+    mesh.ship(checkpoint, half)
+    assert mesh.ship(checkpoint, quarter).sent_bytes == 0
+    mesh.serve(quarter.slice_id)
+    before = contents_of(mesh.slice_directory(quarter))
+    remove(mesh, half, keep_tiles=True)
+    assert mesh.ship(checkpoint, half).sent_bytes == 0
+    remove(mesh, half, keep_tiles=False)
+    held = sum((mesh.data / "slices" / "store" / name).stat().st_size for name in packs_of(mesh))
+    assert held < 1.1 * tile_bytes_of(quarter)
+    assert contents_of(mesh.slice_directory(quarter)) == before
+    mesh.restart()
+    assert mesh.served() == quarter.slice_id
+    assert mesh.ship(checkpoint, quarter, verify=True).sent_bytes == 0

@@ -2,9 +2,10 @@
 
     python -m tests.support.interrupted_arrivals MODEL_DIRECTORY WORK_DIRECTORY KILL_COUNT SEED
 
-Prints JSON. On the node's disk lies a half of the model; three quarters arrive, are made whole, and the half is removed
-while its tiles stay. Each time a forked child does that which ends by SIGKILL right before its n-th touch of the file
-system. The store that this process opens then must take the rest, and have both slices' tiles as they were cut.
+Prints JSON. On the node's disk lie a half of the model and a quarter, out of the half's packs; three quarters arrive
+and are made whole, the half is removed while its tiles stay, then the three quarters with all that the quarter does not
+need, so that its tiles move. Each time a forked child does that which ends by SIGKILL right before its n-th touch of
+the file system. The store that this process opens then must take the rest, and have all slices' tiles as they were cut.
 Does not cover: messages (tests/contract/test_packed_shipping.py), power cuts.
 """
 
@@ -34,8 +35,8 @@ from tests.support.packed_models import contents_of, packed_description
 
 CHUNK_BYTES = 100_000
 PACK_BYTES = 300_000
-LAST_TOUCHES = 24
-"""Making the slice whole and removing the other one: half of all kills."""
+LAST_TOUCHES = 80
+"""Making the slice whole, removing, moving tiles: half of all kills."""
 
 
 class Cut:
@@ -79,11 +80,14 @@ class Setting:
     def __init__(self, model: Path, work: Path) -> None:
         checkpoint = open_checkpoint(model)
         self.data, self._made = work / "data", work / "made"
-        self.half = Cut(checkpoint, packed_description(checkpoint, world_size=2, rank=0))
-        more = packed_description(checkpoint, world_size=2, strategy="ratio:3,1", rank=0)
-        self.more = Cut(checkpoint, more)
+        half, more, quarter = (
+            Cut(checkpoint, packed_description(checkpoint, world_size=world_size, strategy=strategy, rank=0))
+            for world_size, strategy in ((2, "uniform"), (2, "ratio:3,1"), (4, "uniform"))
+        )
+        self.half, self.more, self.cuts = half, more, (half, quarter, more)
         checkpoint.close()
-        self.half.arrive(SliceStore(self._made))
+        for cut in (half, quarter):
+            cut.arrive(SliceStore(self._made))
 
     def prepare(self) -> None:
         """Put there what each time begins with."""
@@ -95,18 +99,20 @@ class Setting:
         store = SliceStore(self.data)
         self.more.arrive(store)
         store.remove(self.half.description.slice_id, keep_tiles=True)
+        store.remove(self.more.description.slice_id)
 
     def is_right(self) -> bool:
-        """Start again, have the rest sent, and compare both slices with what was cut; nothing else may be left."""
+        """Start again, have the rest sent, and compare all slices with what was cut; nothing else may be left."""
         store = SliceStore(self.data)
-        for cut in (self.half, self.more) if store.held() else ():
-            path = self.data / "slices" / cut.description.slice_id
-            if (path / MANIFEST_NAME).exists() and contents_of(path) != cut.right:
+        places = [self.data / "slices" / cut.description.slice_id for cut in self.cuts]
+        for cut, place in zip(self.cuts, places, strict=True):
+            if (place / MANIFEST_NAME).exists() and contents_of(place) != cut.right:
                 return False
-        self.more.arrive(store)
-        self.half.arrive(store)
-        found = [contents_of(self.data / "slices" / cut.description.slice_id) for cut in (self.half, self.more)]
-        return found == [self.half.right, self.more.right] and not list(self._left())
+        if not (places[1] / MANIFEST_NAME).exists():  # the quarter, which nobody has removed
+            return False
+        for cut in self.cuts:
+            cut.arrive(store)
+        return [contents_of(place) for place in places] == [cut.right for cut in self.cuts] and not list(self._left())
 
     def _left(self) -> Iterator[Path]:
         slices = self.data / "slices"

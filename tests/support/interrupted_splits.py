@@ -28,8 +28,8 @@ from common.weights.manifest import MANIFEST_NAME
 from common.weights.model_encodings import AS_THE_FILE
 from common.weights.pack_store import PART
 from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.slicing.split_request import SplitRequest
-from coordinator.slicing.splitter import LOCK, ensure_slices
+from coordinator.slicing.split_request import LOCK, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 from tests.support.packed_models import contents_of, plain_encodings
 
 TOUCHES = {"open", "os.truncate", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}

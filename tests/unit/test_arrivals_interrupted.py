@@ -1,6 +1,6 @@
 """After a node was killed at any moment while a slice in packs arrived, does its next start take the rest, and no more?
 
-Covers: SIGKILL at any touch of the file system, from the first byte until the slice before is removed.
+Covers: SIGKILL at any touch of the file system, from the first byte until slices are removed and tiles have moved.
 Does not cover: how the kills are made (tests/support/interrupted_arrivals.py), kills of whole programs
 (tests/support/kill_points.py).
 """

@@ -1,7 +1,7 @@
 """Which packs go, when a plan is removed, when room is wanted and when writing fails, and which never do?
 
 Covers: coordinator/slicing/stored_plans.py, room on the disk. Does not cover: what is in packs (test_packed_slices.py),
-what is printed (test_slices_verb.py).
+moving tiles (test_repacking.py), what is printed (test_slices_verb.py).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import DiskFull, SliceError
+from common.errors import DiskFull, InputError, SliceError
 from common.weights.pack_store import PackStore
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing import splitter
 from coordinator.slicing.split_request import SplitRequest
 from coordinator.slicing.splitter import ensure_slices
-from coordinator.slicing.stored_plans import drop_unneeded, needed_places, remove_plans
+from coordinator.slicing.stored_plans import drop_unneeded, needed_places, remove_plan, remove_plans, stored_plans
 from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_request
 
 
@@ -107,3 +107,27 @@ def test_packs_that_no_plan_needs_stay_within_so_many_bytes_the_newest(
     assert cut(checkpoint, four) == 0
     assert cut(checkpoint, other) == added_bytes
     assert contents_of(other.slice_directory(1)) == before
+
+
+def test_removing_a_plan_gives_back_what_it_has_alone_also_of_packs_that_others_need(
+    checkpoint: Checkpoint, four: SplitRequest
+) -> None:
+    """The other plan's tiles move where they are less than their packs; it is as whole as before."""
+    other = packed_request(checkpoint, four.directory, world_size=3, strategy="ratio:3,1,1")
+    cut(checkpoint, other)
+    before = contents_of(other.slice_directory(0))
+    alone_bytes = sum(
+        size for place, size in stored_plans(four.directory)[1].places.items()
+        if place not in stored_plans(four.directory)[0].places
+    )  # fmt: skip
+    assert stored_plans(four.directory)[1].name == four.plan_name
+    freed_bytes = remove_plan(four.directory, four.plan_name)
+    assert 0.9 * alone_bytes <= freed_bytes
+    assert contents_of(other.slice_directory(0)) == before
+    store = PackStore(four.store_directory)
+    assert sum(len(pack.tiles) for pack in store.packs()) == len(needed_places(four.directory))
+    assert cut(checkpoint, other) == 0
+    assert cut(checkpoint, four) > 0
+    for name in ("4", "", "../node0", "4-000000000000"):
+        with pytest.raises(InputError, match=rf"has no plan '{name}'; there are: {other.plan_name}, {four.plan_name}"):
+            remove_plan(four.directory, name)
