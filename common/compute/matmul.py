@@ -1,4 +1,4 @@
-"""The one matrix product of the project: rows times a weight matrix that is stored [in, out].
+"""The one matrix product of the project: rows times a weight matrix that is stored [in, out], or packed.
 
 Covers: calling our kernels, which read each weight once and in the type it is stored in; how many threads they have;
 refusing to compute without them.
@@ -12,18 +12,20 @@ import ctypes
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from common.errors import InputError
 from common.native.address import address
 from common.native.build import TAKE_TORCH, how_to_build
-from common.native.library import WEIGHT_KINDS, shared
+from common.native.library import FLOAT_KINDS, WEIGHT_KINDS, shared
+from common.weights.encodings import packed_bytes
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored
 
 kernels = shared()
 """Of our own; replaced by `absent(...)` where tests want none."""
 FEW_ROWS = 32
 """Up to so many rows memory is what limits a product; of more, as in a prompt, processors are."""
-_KINDS = {NUMPY_DTYPES[name]: kind for kind, name in enumerate(WEIGHT_KINDS)}
+_KINDS = {NUMPY_DTYPES[name]: kind for kind, name in enumerate(FLOAT_KINDS)}
 
 
 def require_kernels() -> None:
@@ -84,4 +86,22 @@ def multiply(rows: Floats, weight: Stored) -> Floats:
     functions().shardmesh_multiply(
         address(rows), depth, row_count, address(weight), _KINDS[weight.dtype], depth, width, address(product)
     )
+    return product
+
+
+def multiply_packed(rows: Floats, packed: npt.NDArray[np.uint8], encoding: str, depth: int, width: int) -> Floats:
+    """Return rows times a packed matrix (common/weights/packed_blocks.py), new float32 [row_count, width].
+
+    Args: rows: float32 [row_count, depth], any number of them; packed: uint8 [packed_bytes] without gaps.
+    """
+    rows = np.ascontiguousarray(rows)
+    assert rows.dtype == np.float32
+    assert rows.shape[1] == depth
+    assert packed.nbytes == packed_bytes(encoding, depth, width)
+    product = np.empty((rows.shape[0], width), np.float32)
+    outcome = functions().shardmesh_multiply(
+        address(rows), depth, rows.shape[0], address(packed), WEIGHT_KINDS.index(encoding), depth, width,
+        address(product),
+    )  # fmt: skip
+    assert outcome == 0, "the depth is whole blocks"
     return product

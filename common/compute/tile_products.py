@@ -10,7 +10,7 @@ come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -30,6 +30,8 @@ HEAD_VECTORS = ("qkv_bias", "query_norm", "key_norm")
 """What an attention tile may have beside its matrices, in the order of HeadTile's fields."""
 FFN_VECTORS = ("gate_up_bias",)
 """The same of an FFN tile."""
+HEAD_PROJECTIONS, FFN_PROJECTIONS = ("query", "key", "value"), ("gate", "up")
+"""What matrices are called that have encodings of their own; else they lie side by side in one, `qkv` and `gate_up`."""
 MOST_CACHED_ROWS = 8
 """Of more, the sums alone are larger than the nearest caches; they go through the window."""
 _OUTCOMES = tuple(Outcome)  # by number: asking the class takes ten times as long
@@ -53,17 +55,26 @@ def ffn_tile(layout: TileLayout, activation: str, matrix: MatrixAt, vector: Vect
     """Return an FFN tile. Args: matrix, vector: where what lies at a place of the tile is; no vector: set later."""
     places = {place.name: place for place in layout.tensors}
     vectors = [vector(places[name]) if name in places else None for name in FFN_VECTORS]
+    projections = [matrix(places[name]) for name in _names(places, "gate_up", FFN_PROJECTIONS)]
     return FfnTile(
-        matrix(places["gate_up"]), matrix(places["down"]), *vectors, activation=ACTIVATIONS.index(activation)
-    )
+        (Matrix * 2)(*projections), len(projections), ACTIVATIONS.index(activation), matrix(places["down"]),
+        layout.skip, *vectors,
+    )  # fmt: skip
 
 
-def head_tile(layout: TileLayout, first_kv_head: int, matrix: MatrixAt, vector: VectorAt) -> HeadTile:
+def head_tile(
+    layout: TileLayout, first_kv_head: int, matrix: MatrixAt, vector: VectorAt
+) -> HeadTile:  # fmt: skip
     """Return a tile of attention. Args: first_kv_head: among those that this rank holds; the others: as ffn_tile."""
     places = {place.name: place for place in layout.tensors}
     vectors = [vector(places[name]) if name in places else None for name in HEAD_VECTORS]
-    matrices = AttentionTile(matrix(places["qkv"]), matrix(places["output"]))
+    projections = [matrix(places[name]) for name in _names(places, "qkv", HEAD_PROJECTIONS)]
+    matrices = AttentionTile((Matrix * 3)(*projections), len(projections), matrix(places["output"]), layout.skip)
     return HeadTile(matrices, *vectors, layout.count, layout.kv_count, first_kv_head)
+
+
+def _names(places: Mapping[str, TensorPlace], together: str, apart: Sequence[str]) -> Sequence[str]:
+    return (together,) if together in places else apart
 
 
 def can_take_from_cache(rows: Floats) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from common.compute.backend import TORCH, AttentionRows
 from common.errors import InputError, UnsupportedModel
 from common.model.model_spec import ModelSpec
-from common.weights.encodings import BLOCK_ENCODINGS
+from common.weights.encodings import is_encoded
 from common.weights.slice_format import TensorPlace, TileLayout
 from common.weights.stored_numbers import Floats
 
@@ -83,7 +83,7 @@ class TorchBackend:
 
     def weight(self, place: TensorPlace, buffer: memoryview) -> torch.Tensor:
         """On a GPU it is a copy, widened to float32."""
-        if place.dtype in BLOCK_ENCODINGS:
+        if is_encoded(place.dtype):
             raise UnsupportedModel(f"its weights are blocks of {place.dtype}, which torch does not compute with; slice "
                                    "the model with --weights-dtype float16, or compute with --backend native"
                                    )  # fmt: skip

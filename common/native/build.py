@@ -27,10 +27,10 @@ FLAGS = ("-std=c11", "-O3", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off",
 STRICT_FLAGS = ("-Wall", "-Wextra", "-Werror")
 """What `make verify` adds."""
 PLAIN_SOURCES = (
-    "matmul.c", "many_rows.c", "ranges.c", "tiles.c", "layers.c", "conversions.c", "rounding.c", "exchange.c",
-    "workers.c",
+    "matmul.c", "many_rows.c", "ranges.c", "groups.c", "tiles.c", "layers.c", "conversions.c", "pack.c", "rounding.c",
+    "exchange.c", "workers.c",
 )  # fmt: skip
-KERNEL_SOURCES = ("kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c")
+KERNEL_SOURCES = ("blocks.c", "kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c")
 X86_KERNELS: dict[str, tuple[str, ...]] = {
     "avx512": ("-DSHARDMESH_AVX512", "-mavx512f", "-mfma"),
     "avx2": ("-DSHARDMESH_AVX2", "-mavx2", "-mfma", "-mf16c"),

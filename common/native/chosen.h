@@ -19,6 +19,9 @@ struct variant {
     packed_rows *packed_rows;
     pack_rows *pack_rows;
     multiply_packed *multiply_packed;
+    multiply_groups *multiply_groups;
+    decode_group *decode_group;
+    vector_lanes *lanes;
     sum_of *sum;
     prepare_rows *prepare;
     attend_block *attend;
@@ -39,6 +42,12 @@ int part_count_of(ptrdiff_t bytes, ptrdiff_t units);
 int multiply(const struct product *product);
 
 enum { PIECE_BYTES = 256 * 1024 }; /* of rows, at least one, that are taken from the page cache at a time */
+
+/* Read that many bytes from the page cache; return what became of it. */
+int take_cached(int fd, char *piece, size_t count, long long offset);
+
+/* Compute a product of a few rows with encoded weights, group by group; as multiply. */
+int multiply_by_groups(const struct product *product);
 
 /* Compute a product of at most MOST_ROWS rows, range by range of k; NOT_CACHED also when there is no memory for sums. */
 int multiply_by_ranges(const struct product *product);

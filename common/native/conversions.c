@@ -37,7 +37,7 @@ static void narrow_part(const void *work, int part, int part_count) {
 }
 
 static int convert(work_function *do_part, const void *from, int kind, ptrdiff_t count, void *to) {
-    if (kind < 0 || kind >= WEIGHT_KINDS || count < 0) return REFUSED;
+    if (kind < 0 || kind >= FLOAT_KINDS || count < 0) return REFUSED;
     const struct conversion whole = {.from = from, .to = to, .kind = (enum weight_kind)kind, .count = count};
     workers_run(do_part, &whole, part_count_of(count * (ptrdiff_t)sizeof(float), count / UNIT));
     return DONE;

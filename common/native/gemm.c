@@ -80,8 +80,30 @@ ALWAYS_INLINE void pack(const enum weight_kind kind, const char *weights, ptrdif
     }
 }
 
+/* The same of encoded weights; `k` and `depth` are of whole pieces. */
+static void pack_groups(const struct product *product, ptrdiff_t k, ptrdiff_t depth, ptrdiff_t first, ptrdiff_t stop,
+                        float *to) {
+    const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth), columns = stop - first;
+    const ptrdiff_t decoded = groups_of(columns) * GROUP, padded = (columns + STRIP - 1) / STRIP * STRIP;
+    for (ptrdiff_t column = 0; column < decoded; column += GROUP) {
+        float *at[GROUP / LANES];
+        for (ptrdiff_t v = 0; v < GROUP / LANES; v++) {
+            const ptrdiff_t own = column + v * LANES;
+            at[v] = to + own / STRIP * STRIP * depth + own % STRIP;
+        }
+        VARIANT(decode_group)(product->kind, product->weights + (first + column) / GROUP * own_bytes, k / PIECE,
+                              (k + depth) / PIECE, at, STRIP);
+    }
+    for (ptrdiff_t own = decoded; own < padded; own += LANES)
+        for (ptrdiff_t d = 0; d < depth; d++) store(to + own / STRIP * STRIP * depth + d * STRIP + own % STRIP, zero());
+}
+
 static void pack_weights(const struct product *product, ptrdiff_t k, ptrdiff_t depth, ptrdiff_t first, ptrdiff_t stop,
                          float *to) {
+    if (is_encoded(product->kind)) {
+        pack_groups(product, k, depth, first, stop, to);
+        return;
+    }
     const ptrdiff_t item = product->kind == FLOAT32 ? 4 : 2, row_bytes = row_bytes_of(product);
     const char *weights = product->weights + k * row_bytes + first * item;
     if (product->kind == FLOAT32) pack(FLOAT32, weights, row_bytes, depth, stop - first, to);
@@ -93,14 +115,14 @@ static void pack_weights(const struct product *product, ptrdiff_t k, ptrdiff_t d
 struct sums {
     float *chain;   /* [rows, STRIP]: of the pieces of this range so far */
     float *to;      /* the product's */
-    ptrdiff_t width; /* of the product */
+    ptrdiff_t pitch; /* of the product's */
     ptrdiff_t columns;
     int begins, ends; /* a range, with this piece */
     int adds;         /* to the ranges before */
 };
 
 ALWAYS_INLINE void put(const struct sums *sums, ptrdiff_t row, const vector *sum) {
-    float *to = sums->to + row * sums->width;
+    float *to = sums->to + row * sums->pitch;
     if (sums->columns >= STRIP) {
         EACH_VECTOR(v) store(to + v * LANES, sums->adds ? add(load(to + v * LANES), sum[v]) : sum[v]);
         return;
@@ -159,13 +181,13 @@ static void multiply_piece(const struct many_rows *m, ptrdiff_t k, ptrdiff_t dep
         for (ptrdiff_t strip = 0; strip < strips; strip++) {
             const ptrdiff_t column = part->first + strip * STRIP;
             struct sums sums = {
-                .width = product->width, .columns = part->stop - column, .begins = k == m->k,
+                .pitch = product->sums_pitch, .columns = part->stop - column, .begins = k == m->k,
                 .ends = k + depth == m->stop, .adds = m->adds,
             };
             for (ptrdiff_t row = block; row < block_stop; row += ROWS_AT_ONCE) {
                 const ptrdiff_t rows = block_stop - row < ROWS_AT_ONCE ? block_stop - row : ROWS_AT_ONCE;
                 sums.chain = scratch->chains + ((row - part->first_row) * strips + strip * ROWS_AT_ONCE) * STRIP;
-                sums.to = product->sums + row * product->width + column;
+                sums.to = product->sums + row * product->sums_pitch + column;
                 walks[rows - 1](m->packed + row * range_depth + (k - m->k) * ROWS_AT_ONCE,
                                 scratch->weights + strip * depth * STRIP, depth, &sums);
             }
@@ -175,8 +197,11 @@ static void multiply_piece(const struct many_rows *m, ptrdiff_t k, ptrdiff_t dep
 
 int VARIANT(multiply_packed)(const struct many_rows *m, const struct columns *part) {
     const ptrdiff_t range_depth = m->stop - m->k, pieces = (range_depth + PIECE_DEPTH - 1) / PIECE_DEPTH;
-    const ptrdiff_t most_depth = (range_depth + pieces - 1) / pieces;
-    const ptrdiff_t padded_columns = (part->stop - part->first + STRIP - 1) / STRIP * STRIP;
+    const ptrdiff_t unit = is_encoded(m->product->kind) ? PIECE : 1;
+    const ptrdiff_t most_depth = ((range_depth + pieces - 1) / pieces + unit - 1) / unit * unit;
+    const ptrdiff_t columns = part->stop - part->first; /* of which groups are decoded as a whole */
+    const ptrdiff_t decoded = is_encoded(m->product->kind) ? groups_of(columns) * GROUP : columns;
+    const ptrdiff_t padded_columns = (decoded + STRIP - 1) / STRIP * STRIP;
     const ptrdiff_t rows = part->stop_row - part->first_row;
     const ptrdiff_t padded_rows = (rows < CHAINED_ROWS ? rows : CHAINED_ROWS) + ROWS_AT_ONCE;
     const size_t weight_count = (size_t)(most_depth * padded_columns);

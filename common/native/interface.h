@@ -2,7 +2,7 @@
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
  * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
- * rounding.c, exchange.c).
+ * pack.c, rounding.c, exchange.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
@@ -16,7 +16,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 7 };
+enum { ABI_VERSION = 8 };
 enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none. */
@@ -47,6 +47,13 @@ EXPORT int shardmesh_normalize(float *hidden, const float *addend, const float *
                                ptrdiff_t width, float epsilon, float *normed);
 EXPORT int shardmesh_widen(const void *from, int kind, ptrdiff_t count, float *to);
 EXPORT int shardmesh_narrow(const float *from, int kind, ptrdiff_t count, void *to);
+
+EXPORT int shardmesh_pack_blocks(int kind, const char *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, ptrdiff_t depth,
+                                 char *packed);
+EXPORT ptrdiff_t shardmesh_blocks_not_finite(int kind, const char *rows, ptrdiff_t row_pitch, ptrdiff_t row_count,
+                                             ptrdiff_t depth);
+EXPORT int shardmesh_unpack(int kind, const char *packed, ptrdiff_t depth, ptrdiff_t width, float *to);
+EXPORT int shardmesh_unpack_output(int kind, const char *group, ptrdiff_t depth, ptrdiff_t lane, float *row);
 
 EXPORT int shardmesh_round_rows(const float *rows, ptrdiff_t row_count, ptrdiff_t width, float *scales,
                                 void *numbers);

@@ -115,9 +115,9 @@ DEFINE_KINDS(5) DEFINE_KINDS(6) DEFINE_KINDS(7) DEFINE_KINDS(8)
 #define ENTRIES(name) {ENTRIES_4(name), ENTRY(name, 5), ENTRY(name, 6), ENTRY(name, 7), ENTRY(name, 8)}
 #endif
 
-static add_rows_function *const add_first[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add);
-static add_rows_function *const add_again[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_again);
-static add_rows_function *const add_one[ROWS_AT_ONCE][WEIGHT_KINDS] = ENTRIES(add_one);
+static add_rows_function *const add_first[ROWS_AT_ONCE][FLOAT_KINDS] = ENTRIES(add);
+static add_rows_function *const add_again[ROWS_AT_ONCE][FLOAT_KINDS] = ENTRIES(add_again);
+static add_rows_function *const add_one[ROWS_AT_ONCE][FLOAT_KINDS] = ENTRIES(add_one);
 
 /* Add `depth` (DEPTH or 1) rows of weights from row `k` on to the sums of all the product's rows, group by group. The
  * first group fetches ahead; not in a piece, whose rows lie one after another: the processor does that better. */
@@ -175,7 +175,7 @@ static void put_sums(const struct product *product, const float *sums, ptrdiff_t
     /* The last vector of weights was read so that it ends with the columns: its sums lie that much further on. */
     const float *tail = columns < LANES ? sums : sums + whole - (columns - LANES);
     const ptrdiff_t pitch = panel_of(product, columns).sums_pitch;
-    for (ptrdiff_t r = 0; r < product->row_count; r++, sums += pitch, tail += pitch, to += product->width) {
+    for (ptrdiff_t r = 0; r < product->row_count; r++, sums += pitch, tail += pitch, to += product->sums_pitch) {
         if (adds) {
             for (ptrdiff_t c = 0; c < whole; c++) to[c] += sums[c];
             for (ptrdiff_t c = whole; c < columns; c++) to[c] += tail[c];
@@ -245,7 +245,7 @@ void VARIANT(put_pieces)(const struct product *product, const float *sums, ptrdi
         const ptrdiff_t columns = panel_columns(product, product->width - first);
         const ptrdiff_t whole = columns / LANES * LANES, pitch = panel_of(product, columns).sums_pitch;
         for (ptrdiff_t r = 0; r < product->row_count; r++, sums += pitch) {
-            float *to = product->sums + r * product->width + first;
+            float *to = product->sums + r * product->sums_pitch + first;
             put_ranges(sums, sums_of_range, whole, to);
             if (whole < columns) put_ranges(sums + whole, sums_of_range, LANES, to + columns - LANES);
         }

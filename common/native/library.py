@@ -9,30 +9,31 @@ from __future__ import annotations
 
 import ctypes
 import logging
-import os
-import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
 
 from common.native.build import LIBRARY, why_there_are_none
+from common.native.elf import is_cut_short
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
 NONE = "none"
-WEIGHT_KINDS = ("float32", "float16", "bfloat16")
-"""What weights may be, numbered as in product.h."""
+FLOAT_KINDS = ("float32", "float16", "bfloat16")
+WEIGHT_KINDS = (
+    *FLOAT_KINDS,
+    "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q2_k", "q3_k", "q4_k", "q5_k", "q6_k", "iq4_nl", "iq4_xs",
+)  # fmt: skip
+"""What weights may be, numbered as in encodings.h; beside floats, GGUF's blocks (common/weights/encodings.py)."""
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 """What an FFN tile's gate may be, numbered as in steps.h."""
 NUMBERS_PER_SCALE = 64
 """Of rows that travel in 8 bits (rounding.c)."""
 TLS_RECORD, PLAIN_FRAME = 0, 1
 """What a peer's bytes begin with (exchange.h)."""
-ELF_HEADER = struct.Struct("<40xQ10xHH2x")
-"""Of 64 bits: where the table of sections is, which linkers write last, and the size and number of its entries."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,10 @@ class Attention(ctypes.Structure):
 
 
 class Matrix(ctypes.Structure):
-    """`struct matrix` of tiles.h: weights in memory, or at an offset of a file, to be had from the page cache."""
+    """`struct matrix` of tiles.h: weights in memory, or at an offset of a file, to be had from the page cache.
+
+    `kind` is the place of a name in WEIGHT_KINDS; those after FLOAT_KINDS are packed (encodings.h).
+    """
 
     _fields_ = (
         ("memory", ctypes.c_void_p), ("offset", ctypes.c_longlong), ("fd", ctypes.c_int), ("kind", ctypes.c_int),
@@ -63,14 +67,18 @@ class FfnTile(ctypes.Structure):
     """`struct ffn_tile` of tiles.h."""
 
     _fields_ = (
-        ("gate_up", Matrix), ("down", Matrix), ("gate_up_bias", ctypes.c_void_p), ("activation", ctypes.c_int),
+        ("gate_up", Matrix * 2), ("projection_count", ctypes.c_int), ("activation", ctypes.c_int), ("down", Matrix),
+        ("down_skip", ctypes.c_ssize_t), ("gate_up_bias", ctypes.c_void_p),
     )  # fmt: skip
 
 
 class AttentionTile(ctypes.Structure):
     """`struct attention_tile` of tiles.h."""
 
-    _fields_ = (("qkv", Matrix), ("output", Matrix))
+    _fields_ = (
+        ("projections", Matrix * 3), ("projection_count", ctypes.c_int), ("output", Matrix),
+        ("output_skip", ctypes.c_ssize_t),
+    )  # fmt: skip
 
 
 class HeadTile(ctypes.Structure):
@@ -186,7 +194,7 @@ def load(path: Path = LIBRARY) -> Kernels:
     if not path.exists():
         return absent("the library was not built; `python -m common.native.build` builds it")
     try:
-        if _is_cut_short(path):
+        if is_cut_short(path):
             return _refused(path, "it is cut short")
         functions = ctypes.CDLL(str(path))
         _declare(functions)
@@ -207,18 +215,6 @@ def load(path: Path = LIBRARY) -> Kernels:
 def shared() -> Kernels:
     """Return the library as this process first loaded it: the choice of an instruction set is one for all of it."""
     return load()
-
-
-def _is_cut_short(path: Path) -> bool:
-    """Tell whether the end of an ELF file is missing: the system's loader would crash on it instead of refusing it."""
-    with path.open("rb") as file:
-        header = file.read(ELF_HEADER.size)
-        if not header.startswith(b"\x7fELF"):
-            return False
-        if len(header) < ELF_HEADER.size:
-            return True
-        sections_offset, section_bytes, section_count = ELF_HEADER.unpack(header)
-        return bool(file.seek(0, os.SEEK_END) < sections_offset + section_bytes * section_count)
 
 
 def _refused(path: Path, reason: str) -> Kernels:
@@ -274,6 +270,13 @@ def _declare(functions: ctypes.CDLL) -> None:
     for convert in (functions.shardmesh_widen, functions.shardmesh_narrow):
         convert.restype = integer
         convert.argtypes = [address, integer, size, address]
+    functions.shardmesh_pack_blocks.restype = integer
+    functions.shardmesh_pack_blocks.argtypes = [integer, address, size, size, size, address]
+    functions.shardmesh_blocks_not_finite.restype = size
+    functions.shardmesh_blocks_not_finite.argtypes = [integer, address, size, size, size]
+    for unpack in (functions.shardmesh_unpack, functions.shardmesh_unpack_output):
+        unpack.restype = integer
+        unpack.argtypes = [integer, address, size, size, address]
     functions.shardmesh_round_rows.restype = integer
     functions.shardmesh_round_rows.argtypes = [address, size, size, address, address]
     functions.shardmesh_unround_rows.restype = integer

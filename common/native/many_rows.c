@@ -75,7 +75,8 @@ int multiply_many_rows(const struct product *product) {
     cut.many.packed = packed;
     const int alone = cut_for_threads(&cut);
     if (!range_start(product, 1)) { /* the first ranges are empty: their sums are zeros, to which the last is added */
-        memset(product->sums, 0, (size_t)(product->row_count * product->width) * sizeof *product->sums);
+        for (ptrdiff_t row = 0; row < product->row_count; row++)
+            memset(product->sums + row * product->sums_pitch, 0, (size_t)product->width * sizeof *product->sums);
         cut.many.adds = 1;
     }
     for (int range = 0; range < DEPTH_RANGES && !cut.has_failed; range++) {

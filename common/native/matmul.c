@@ -20,7 +20,7 @@ enum way { NOTHING_TO_DO, BY_COLUMNS, BY_RANGES, NOT_FROM_CACHE };
 
 #define ENTRY(name) \
     {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, packed_rows_##name, \
-     pack_rows_##name, multiply_packed_##name, sum_of_##name, \
+     pack_rows_##name, multiply_packed_##name, multiply_groups_##name, decode_group_##name, vector_lanes_##name, sum_of_##name, \
      prepare_rows_##name, attend_block_##name, gate_rows_##name, add_parts_##name, \
      normalize_rows_##name, widen_numbers_##name, narrow_numbers_##name}
 
@@ -116,7 +116,15 @@ static int multiply_few(const struct product *product, int part_count) {
     return DONE;
 }
 
+/* Encoded weights are decoded once for all rows as soon as their sums are more than registers hold. */
+static int multiply_encoded(const struct product *product) {
+    if (product->row_count > MOST_BLOCK_ROWS && product->weights && product->width && multiply_many_rows(product) == 0)
+        return DONE;
+    return multiply_by_groups(product);
+}
+
 int multiply(const struct product *product) {
+    if (is_encoded(product->kind)) return multiply_encoded(product);
     /* Without memory for rows laid out anew, the same sums are made a few rows at a time. */
     if (product->row_count > MOST_ROWS && product->weights && product->width && multiply_many_rows(product) == 0) return DONE;
     const int part_count = part_count_of(product->depth * row_bytes_of(product), product->width / SPLIT_COLUMNS);
@@ -125,7 +133,7 @@ int multiply(const struct product *product) {
         const ptrdiff_t left = product->row_count - first;
         struct product some = *product;
         some.rows += first * some.row_pitch;
-        some.sums += first * some.width;
+        some.sums += first * some.sums_pitch;
         some.row_count = left < MOST_ROWS ? left : MOST_ROWS;
         outcome = multiply_few(&some, part_count);
     }
@@ -135,10 +143,10 @@ int multiply(const struct product *product) {
 /* sums[row_count, width] = rows[row_count, depth] . weights[depth, width]; `kind` is one of product.h's. */
 EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, const char *weights,
                               int kind, ptrdiff_t depth, ptrdiff_t width, float *sums) {
-    if (kind < 0 || kind >= WEIGHT_KINDS || row_count < 0 || depth < 0 || width < 0) return REFUSED;
+    if (!fits_blocks(kind, depth) || row_count < 0 || width < 0) return REFUSED;
     const struct product product = {
         .rows = rows, .row_pitch = row_pitch, .row_count = row_count, .weights = weights, .fd = -1,
-        .kind = (enum weight_kind)kind, .depth = depth, .width = width, .sums = sums,
+        .kind = (enum weight_kind)kind, .depth = depth, .width = width, .sums = sums, .sums_pitch = width,
     };
     return multiply(&product);
 }

@@ -29,8 +29,7 @@ struct ranges {
 
 #if defined(__linux__) && defined(RWF_NOWAIT)
 
-/* Return what became of reading `count` bytes. */
-static int take(int fd, char *piece, size_t count, long long offset) {
+int take_cached(int fd, char *piece, size_t count, long long offset) {
     const struct iovec place = {.iov_base = piece, .iov_len = count};
     const ssize_t taken = preadv2(fd, &place, 1, (off_t)offset, RWF_NOWAIT);
     if (taken == (ssize_t)count) return DONE;
@@ -39,7 +38,7 @@ static int take(int fd, char *piece, size_t count, long long offset) {
 
 #else
 
-static int take(int fd, char *piece, size_t count, long long offset) {
+int take_cached(int fd, char *piece, size_t count, long long offset) {
     (void)fd, (void)piece, (void)count, (void)offset;
     return NEVER_CACHED;
 }
@@ -53,7 +52,7 @@ static void add_from_cache(struct ranges *ranges, ptrdiff_t k, ptrdiff_t stop, f
     const ptrdiff_t rows_at_once = fitting < RANGE_UNIT ? fitting : fitting / RANGE_UNIT * RANGE_UNIT;
     while (k < stop && atomic_load(&ranges->outcome) == DONE) {
         const ptrdiff_t count = stop - k < rows_at_once ? stop - k : rows_at_once;
-        const int outcome = take(product->fd, piece, (size_t)(count * row_bytes), product->offset + k * row_bytes);
+        const int outcome = take_cached(product->fd, piece, (size_t)(count * row_bytes), product->offset + k * row_bytes);
         if (outcome != DONE) {
             atomic_store(&ranges->outcome, outcome);
             return;

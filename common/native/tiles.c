@@ -11,21 +11,58 @@
 #include "workers.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { LEAST_SHARED_BYTES = 32 * 1024 }; /* of keys and values: fewer are read before another thread has begun */
 
 static int is_matrix(const struct matrix *matrix, ptrdiff_t depth) {
-    return matrix->kind >= 0 && matrix->kind < WEIGHT_KINDS && matrix->depth == depth && matrix->width > 0;
+    return matrix->depth == depth && matrix->width > 0 && fits_blocks(matrix->kind, depth);
 }
 
-/* sums = rows . matrix; rows have no gaps. */
-static int multiply_by(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
+/* Return how many columns one product with these matrices, side by side, would have; 0: they do not fit. */
+static ptrdiff_t width_of(const struct matrix *matrices, int count, ptrdiff_t depth) {
+    ptrdiff_t width = 0;
+    for (int i = 0; i < count; i++) {
+        if (!is_matrix(matrices + i, depth)) return 0;
+        width += matrices[i].width;
+    }
+    return width;
+}
+
+/* Tell whether a matrix can be a tile's last, of which the tile has `columns` inputs. */
+static int is_last(const struct matrix *matrix, ptrdiff_t skip, ptrdiff_t columns) {
+    return is_matrix(matrix, matrix->depth) && columns > 0 && skip >= 0 && skip <= matrix->depth - columns;
+}
+
+/* sums[row_count, sums_pitch] = rows . matrix, as many columns as it has; rows have no gaps. */
+static int multiply_into(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums,
+                         ptrdiff_t sums_pitch) {
     const struct product product = {
         .rows = rows, .row_pitch = matrix->depth, .row_count = row_count, .weights = matrix->memory, .fd = matrix->fd,
         .offset = matrix->offset, .kind = (enum weight_kind)matrix->kind, .depth = matrix->depth,
-        .width = matrix->width, .sums = sums,
+        .width = matrix->width, .sums = sums, .sums_pitch = sums_pitch,
     };
     return multiply(&product);
+}
+
+/* sums = rows . matrices, results side by side. */
+static int multiply_by(const float *rows, ptrdiff_t row_count, const struct matrix *matrices, int count, float *sums,
+                       ptrdiff_t width) {
+    int outcome = DONE;
+    for (int i = 0; i < count && outcome == DONE; sums += matrices[i++].width)
+        outcome = multiply_into(rows, row_count, matrices + i, sums, width);
+    return outcome;
+}
+
+/* Move rows of `columns` numbers to where they are inputs of a tile's last matrix, zeros around them. They end where the
+ * memory for rows of `depth` does, so that the first ones move first. */
+static void spread(float *memory, ptrdiff_t row_count, ptrdiff_t columns, ptrdiff_t skip, ptrdiff_t depth) {
+    const float *from = memory + row_count * (depth - columns);
+    for (ptrdiff_t row = 0; row < row_count; row++, memory += depth, from += columns) {
+        memmove(memory + skip, from, (size_t)columns * sizeof *from);
+        memset(memory, 0, (size_t)skip * sizeof *memory);
+        memset(memory + skip + columns, 0, (size_t)(depth - skip - columns) * sizeof *memory);
+    }
 }
 
 static ptrdiff_t share_of(ptrdiff_t row_count, int part, int part_count) { return row_count * part / part_count; }
@@ -59,13 +96,13 @@ static void attend(const struct attention *a) {
 /* What lies between an FFN tile's two products. */
 struct gate {
     const struct ffn_tile *tile;
-    ptrdiff_t row_count;
+    ptrdiff_t row_count, width; /* of both */
     float *both, *gated;
 };
 
 static void gate_part(const void *work, int part, int part_count) {
     const struct gate *gate = work;
-    const ptrdiff_t first = share_of(gate->row_count, part, part_count), width = gate->tile->gate_up.width;
+    const ptrdiff_t first = share_of(gate->row_count, part, part_count), width = gate->width;
     const ptrdiff_t count = share_of(gate->row_count, part + 1, part_count) - first;
     float *both = gate->both + first * width;
     if (gate->tile->gate_up_bias)
@@ -76,48 +113,62 @@ static void gate_part(const void *work, int part, int part_count) {
 
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
     if (row_count < 0 || !is_matrix(matrix, matrix->depth)) return REFUSED;
-    return multiply_by(rows, row_count, matrix, sums);
+    return multiply_into(rows, row_count, matrix, sums, matrix->width);
 }
 
 int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
-    const ptrdiff_t columns = tile->gate_up.width / 2;
-    if (row_count < 0 || tile->gate_up.width % 2 || !is_matrix(&tile->gate_up, tile->down.width) ||
-        !is_matrix(&tile->down, columns) || tile->activation < 0 || tile->activation >= ACTIVATIONS)
+    const int count = tile->projection_count;
+    if (row_count < 0 || count < 1 || count > 2 || tile->activation < 0 || tile->activation >= ACTIVATIONS)
         return REFUSED;
-    float *const both = malloc((size_t)(row_count * columns * 3) * sizeof *both);
+    const ptrdiff_t width = width_of(tile->gate_up, count, tile->down.width), columns = width / 2;
+    if (width % 2 || (count == 2 && tile->gate_up[0].width != columns) ||
+        !is_last(&tile->down, tile->down_skip, columns))
+        return REFUSED;
+    const ptrdiff_t depth = tile->down.depth;
+    float *const both = malloc((size_t)(row_count * (width + depth)) * sizeof *both);
     if (!both) return NO_MEMORY;
-    float *const gated = both + row_count * columns * 2;
-    int outcome = multiply_by(rows, row_count, &tile->gate_up, both);
+    float *const inputs = both + row_count * width, *const gated = inputs + row_count * (depth - columns);
+    int outcome = multiply_by(rows, row_count, tile->gate_up, count, both, width);
     if (outcome == DONE) {
-        const struct gate gate = {.tile = tile, .row_count = row_count, .both = both, .gated = gated};
+        const struct gate gate = {.tile = tile, .row_count = row_count, .width = width, .both = both, .gated = gated};
         workers_run(gate_part, &gate, part_count_of(row_count * columns * 3 * (ptrdiff_t)sizeof *both, row_count));
-        outcome = multiply_by(gated, row_count, &tile->down, part);
+        if (depth > columns) spread(inputs, row_count, columns, tile->down_skip, depth);
+        outcome = multiply_into(inputs, row_count, &tile->down, part, tile->down.width);
     }
     free(both);
     return outcome;
 }
 
+/* Tell whether a sequence's heads are those of a tile whose matrices have so many columns. */
+static int has_heads_of(const struct attention_tile *tile, const struct attention *a, ptrdiff_t width) {
+    const ptrdiff_t queries = a->query_count * a->head_size, keys = a->kv_count * a->head_size;
+    if (queries + 2 * keys != width) return 0;
+    return tile->projection_count == 1 || (tile->projections[0].width == queries && tile->projections[1].width == keys);
+}
+
 int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct attention_tile *tile,
                        struct attention *segments, ptrdiff_t segment_count, float *part) {
-    const ptrdiff_t width = tile->qkv.width, context_width = tile->output.depth;
+    const int count = tile->projection_count;
+    if (row_count < 0 || (count != 1 && count != 3) || (segment_count > 0 && !is_possible(segments))) return REFUSED;
+    const ptrdiff_t width = width_of(tile->projections, count, tile->output.width), depth = tile->output.depth;
+    const ptrdiff_t columns = segment_count > 0 ? segments->query_count * segments->head_size : depth;
     ptrdiff_t row = 0;
-    if (row_count < 0 || !is_matrix(&tile->qkv, tile->output.width) || !is_matrix(&tile->output, context_width))
-        return REFUSED;
-    float *const projected = malloc((size_t)(row_count * (width + context_width)) * sizeof *projected);
+    if (!width || !is_last(&tile->output, tile->output_skip, columns)) return REFUSED;
+    float *const projected = malloc((size_t)(row_count * (width + depth)) * sizeof *projected);
     if (!projected) return NO_MEMORY;
-    float *const context = projected + row_count * width;
+    float *const inputs = projected + row_count * width, *const context = inputs + row_count * (depth - columns);
     for (ptrdiff_t s = 0; s < segment_count; s++) {
         struct attention *own = segments + s;
-        const int fits = is_possible(own) && own->query_count * own->head_size == context_width &&
-                         (own->query_count + 2 * own->kv_count) * own->head_size == width;
+        const int fits = is_possible(own) && own->query_count * own->head_size == columns && has_heads_of(tile, own, width);
         own->projected = projected + row * width;
-        own->context = context + row * context_width;
+        own->context = context + row * columns;
         row += own->row_count;
         if (!fits || row > row_count) row = -1, s = segment_count;
     }
-    int outcome = row == row_count ? multiply_by(rows, row_count, &tile->qkv, projected) : REFUSED;
+    int outcome = row == row_count ? multiply_by(rows, row_count, tile->projections, count, projected, width) : REFUSED;
     for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) attend(segments + s);
-    if (outcome == DONE) outcome = multiply_by(context, row_count, &tile->output, part);
+    if (outcome == DONE && depth > columns) spread(inputs, row_count, columns, tile->output_skip, depth);
+    if (outcome == DONE) outcome = multiply_into(inputs, row_count, &tile->output, part, tile->output.width);
     free(projected);
     return outcome;
 }

@@ -7,7 +7,7 @@
 
 #include <stddef.h>
 
-/* Weights [depth, width], row-major, without gaps. */
+/* Weights [depth, width], row-major, without gaps, or packed (encodings.h). */
 struct matrix {
     const char *memory; /* where they lie, or NULL: in the page cache */
     long long offset;   /* of the file, when `memory` is NULL */
@@ -16,14 +16,23 @@ struct matrix {
     ptrdiff_t depth, width;
 };
 
+/* A tile's inputs of its last matrix are `skip` up to `skip` and as many as the tile has columns: where a cut between
+ * two ranks lies inside a block of encoded weights, both have the whole block, and what is the other's counts as zero. */
+
 struct ffn_tile {
-    struct matrix gate_up, down;
-    const float *gate_up_bias; /* one for each column of gate_up, or NULL */
-    int activation;            /* steps.h's */
+    struct matrix gate_up[2]; /* gate and up side by side in one, or one of each */
+    int projection_count;     /* 1 or 2 */
+    int activation;           /* steps.h's */
+    struct matrix down;
+    ptrdiff_t down_skip;
+    const float *gate_up_bias; /* one for each column of gate and up, side by side, or NULL */
 };
 
 struct attention_tile {
-    struct matrix qkv, output;
+    struct matrix projections[3]; /* q, k and v side by side in one, or one of each */
+    int projection_count;         /* 1 or 3 */
+    struct matrix output;
+    ptrdiff_t output_skip;
 };
 
 /* One block of one layer; its tiles are added up in their order. */

@@ -23,6 +23,7 @@ ALWAYS_INLINE vector add(vector a, vector b) { return _mm512_add_ps(a, b); }
 ALWAYS_INLINE vector multiply_add(const float *factor, vector value, vector sum) {
     return _mm512_fmadd_ps(_mm512_set1_ps(*factor), value, sum);
 }
+ALWAYS_INLINE vector fused(vector a, vector b, vector c) { return _mm512_fmadd_ps(a, b, c); }
 ALWAYS_INLINE vector load_float16(const uint16_t *from) {
     return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)from));
 }
@@ -44,6 +45,7 @@ ALWAYS_INLINE vector add(vector a, vector b) { return _mm256_add_ps(a, b); }
 ALWAYS_INLINE vector multiply_add(const float *factor, vector value, vector sum) {
     return _mm256_fmadd_ps(_mm256_broadcast_ss(factor), value, sum);
 }
+ALWAYS_INLINE vector fused(vector a, vector b, vector c) { return _mm256_fmadd_ps(a, b, c); }
 ALWAYS_INLINE vector load_float16(const uint16_t *from) {
     return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)from));
 }
@@ -64,6 +66,7 @@ ALWAYS_INLINE vector add(vector a, vector b) { return vaddq_f32(a, b); }
 ALWAYS_INLINE vector multiply_add(const float *factor, vector value, vector sum) {
     return vfmaq_f32(sum, vld1q_dup_f32(factor), value);
 }
+ALWAYS_INLINE vector fused(vector a, vector b, vector c) { return vfmaq_f32(c, a, b); }
 ALWAYS_INLINE vector load_float16(const uint16_t *from) {
     return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(from)));
 }

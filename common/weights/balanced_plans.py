@@ -18,7 +18,7 @@ from common.weights.slice_format import ATTENTION, FFN
 MOST_UNEVEN = 1.03
 """Bytes of the fullest rank, of the mean (by ratios), that cuts between blocks may give: above it they go through
 blocks, which are copied to both sides."""
-STEPS = 4
+STEPS = 8
 """Of balancing cuts through blocks: what a cut copies is known once it is made."""
 
 

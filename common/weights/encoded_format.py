@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from common.errors import InputError
 from common.model.model_spec import ModelSpec
 from common.model.plan import RankShare
-from common.weights.encodings import BLOCK_ENCODINGS, grain
+from common.weights.encodings import ENCODINGS, GROUP_OUTPUTS, PIECE_INPUTS, is_encoded
 from common.weights.model_encodings import LayerEncodings, ModelEncodings, inputs_of
 from common.weights.slice_format import (
     ATTENTION,
@@ -31,7 +31,7 @@ from common.weights.slice_format import (
 
 DEFAULT_CELL_BYTES = 2 << 20
 """Small enough for another plan to use most tiles again, large enough for a disk to be read at its speed."""
-LEAST_CUT = 32
+LEAST_CUT = PIECE_INPUTS
 """FFN columns between two ranks' cuts where those go through blocks."""
 
 Tensors = list[tuple[str, str, tuple[int, ...]]]
@@ -49,10 +49,11 @@ def encoded_block_layout(
 
 def encoded_head_layout(spec: ModelSpec, encoding: str, tile_bytes: int, name: str = "head") -> FileLayout:
     """Return the layout of the head, or of an embedding of blocks, which lies as a head does: output by output."""
-    most = max(1, int(tile_bytes // (spec.hidden_size * bytes_per_value(encoding))) // _GROUP * _GROUP)
+    groups = int(tile_bytes // (spec.hidden_size * bytes_per_value(encoding))) // GROUP_OUTPUTS
+    most = max(1, groups) * GROUP_OUTPUTS
     return FileLayout(tiles=tuple(
         tile_of([(name, encoding, (spec.hidden_size, count))], first=first, count=count)
-        for first, count in cut(spec.vocab_size, most, min(most, _GROUP))
+        for first, count in cut(spec.vocab_size, most, GROUP_OUTPUTS)
     ))  # fmt: skip
 
 
@@ -62,15 +63,16 @@ def column_grains(encodings: ModelEncodings) -> tuple[int, ...]:
     return (whole, LEAST_CUT) if whole > LEAST_CUT else (LEAST_CUT,)
 
 
+def grain(encoding: str) -> int:
+    """Return at which multiples of inputs a matrix may be cut without copying anything; 1 of plain numbers."""
+    return ENCODINGS[encoding].block_values if is_encoded(encoding) else 1
+
+
 def bytes_per_value(encoding: str) -> float:
     """Return what one weight takes."""
-    if encoding in BLOCK_ENCODINGS:
-        block_values, block_bytes = BLOCK_ENCODINGS[encoding]
-        return block_bytes / block_values
+    if is_encoded(encoding):
+        return ENCODINGS[encoding].bits_per_weight / 8
     return float(ITEM_BYTES[encoding])
-
-
-_GROUP = 16
 
 
 def _attention_layout(spec: ModelSpec, share: RankShare, own: LayerEncodings, cell: int) -> FileLayout:

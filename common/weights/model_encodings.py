@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.model.model_spec import ModelSpec
-from common.weights.encodings import BLOCK_ENCODINGS
+from common.weights.encodings import ENCODINGS, is_encoded
 from common.weights.slice_format import ITEM_BYTES
 
 AS_THE_FILE = "gguf"
@@ -21,7 +21,7 @@ ENCODED_DTYPES = (AS_THE_FILE, "q8_0", "q4_0")
 """Names of slices whose matrices have encodings of their own."""
 WEIGHTS_DTYPES = (*ITEM_BYTES, *ENCODED_DTYPES)
 """What slices may be stored as, by the names of --weights-dtype."""
-ENCODINGS = (*ITEM_BYTES, *BLOCK_ENCODINGS)
+ALL_ENCODINGS = (*ITEM_BYTES, *ENCODINGS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +84,8 @@ class ModelEncodings:
     def check(self, spec: ModelSpec) -> None:
         """Raise InputError unless every encoding is known, and every matrix of `spec` is whole blocks of its own."""
         for name in self.names():
-            if name not in ENCODINGS:
-                raise InputError(f"the encoding {str(name)[:20]!r} is unknown; use one of {', '.join(ENCODINGS)}")
+            if name not in ALL_ENCODINGS:
+                raise InputError(f"the encoding {str(name)[:20]!r} is unknown; use one of {', '.join(ALL_ENCODINGS)}")
         for layer in self.layers:
             for name in MATRICES:
                 _check_whole(name, getattr(layer, name), inputs_of(spec, name))
@@ -110,5 +110,5 @@ def _column(value: Any, layer_count: int) -> list[str]:
 
 
 def _check_whole(matrix: str, encoding: str, inputs: int) -> None:
-    if encoding in BLOCK_ENCODINGS and inputs % BLOCK_ENCODINGS[encoding].block_values:
+    if is_encoded(encoding) and inputs % ENCODINGS[encoding].block_values:
         raise InputError(f"{inputs} inputs of '{matrix}' are not whole blocks of {encoding}")

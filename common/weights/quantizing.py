@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from common.model.model_spec import ModelSpec
-from common.weights.encodings import BLOCK_ENCODINGS
+from common.weights.encodings import grain
 from common.weights.model_encodings import (
     AS_THE_FILE,
     ENCODED_DTYPES,
@@ -23,7 +23,7 @@ def quantized_encodings(spec: ModelSpec, dtype: str, plain: str) -> ModelEncodin
 
     def encoding(matrix: str) -> str:
         wanted = "q8_0" if matrix in KEEP_EIGHT else dtype
-        return plain if inputs_of(spec, matrix) % BLOCK_ENCODINGS[wanted].block_values else wanted
+        return plain if inputs_of(spec, matrix) % grain(wanted) else wanted
 
     layer = LayerEncodings(**{name: encoding(name) for name in MATRICES})
     return ModelEncodings(

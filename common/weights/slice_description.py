@@ -18,7 +18,7 @@ from common.errors import InputError, ModelError
 from common.model.model_spec import ModelSpec, canonical_json
 from common.model.plan import Plan
 from common.weights.encoded_format import encoded_block_layout, encoded_head_layout
-from common.weights.encodings import BLOCK_ENCODINGS
+from common.weights.encodings import is_encoded
 from common.weights.model_encodings import ENCODED_DTYPES, ModelEncodings
 from common.weights.slice_format import (
     BLOCK_KINDS,
@@ -98,7 +98,7 @@ class SliceDescription:
     @property
     def shares_head(self) -> bool:
         """Whether embeddings are looked up in the head's file, and have none of their own."""
-        return self.spec.tied_embeddings and self.encodings is not None and self.encodings.head in BLOCK_ENCODINGS
+        return self.spec.tied_embeddings and self.encodings is not None and is_encoded(self.encodings.head)
 
     def weight_count(self) -> int:
         """Return how many numbers this rank's matrices have."""
@@ -114,7 +114,7 @@ class SliceDescription:
         head = encoded_head_layout(spec, encodings.head, tile_bytes)
         if self.shares_head:
             return {NORMS_FILE: norms, HEAD_FILE: head}
-        if encodings.embedding in BLOCK_ENCODINGS:
+        if is_encoded(encodings.embedding):
             embedding = encoded_head_layout(spec, encodings.embedding, tile_bytes, "embedding")
         else:
             embedding = embedding_layout(spec, encodings.embedding, tile_bytes)

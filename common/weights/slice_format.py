@@ -21,7 +21,7 @@ from functools import cached_property
 from common.errors import InputError
 from common.model.model_spec import ModelSpec
 from common.model.plan import COLUMN_GRAIN, RankShare
-from common.weights.encodings import BLOCK_ENCODINGS, packed_bytes
+from common.weights.encodings import is_encoded, packed_bytes
 
 FORMAT_VERSION = 1
 """Of slices whose matrices are all of one dtype; what has encodings of its own is ENCODED_FORMAT_VERSION."""
@@ -55,7 +55,7 @@ class TensorPlace:
 
     @property
     def byte_count(self) -> int:
-        if self.dtype in BLOCK_ENCODINGS:
+        if is_encoded(self.dtype):
             return packed_bytes(self.dtype, *self.shape)
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
@@ -91,7 +91,7 @@ class FileLayout:
     @cached_property
     def header(self) -> bytes:
         """The file's first bytes: length of the JSON, the JSON, spaces up to a whole page."""
-        has_blocks = any(place.dtype in BLOCK_ENCODINGS for tile in self.tiles for place in tile.tensors)
+        has_blocks = any(is_encoded(place.dtype) for tile in self.tiles for place in tile.tensors)
         version = ENCODED_FORMAT_VERSION if has_blocks or self.names else FORMAT_VERSION
         names = self.names or [f"tile{index}" for index in range(len(self.tiles))]
         entries: dict[str, object] = {"__metadata__": {"format": "pt", "shardmesh": str(version)}}
@@ -275,7 +275,7 @@ def _with_pads(tile: TileLayout) -> Iterator[tuple[str, str, list[int], int, int
     ends = [place.offset for place in tile.tensors[1:]] + [tile.byte_count]
     for index, (place, end) in enumerate(zip(tile.tensors, ends, strict=True)):
         stop = place.offset + place.byte_count
-        if place.dtype in BLOCK_ENCODINGS:
+        if is_encoded(place.dtype):
             yield place.name, "U8", [place.byte_count], place.offset, stop
         else:
             yield place.name, SAFETENSORS_DTYPES[place.dtype], list(place.shape), place.offset, stop

@@ -17,7 +17,7 @@ import numpy as np
 
 from common.errors import CheckpointError, UnsupportedModel
 from common.model.model_spec import ModelSpec
-from common.weights.encodings import BLOCK_ENCODINGS
+from common.weights.encodings import ENCODINGS, is_encoded
 from common.weights.model_encodings import MATRICES, LayerEncodings, ModelEncodings
 from common.weights.stored_numbers import Bytes, Stored
 from coordinator.checkpoints.gguf_file import GgufTensor, read_gguf_parts
@@ -26,7 +26,7 @@ from coordinator.checkpoints.identity import matrix_dtype, model_identity, settl
 from coordinator.checkpoints.lean_gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
 from coordinator.checkpoints.matrix_names import tensor_of
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
-from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD, check_tensors
+from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD, MATRIX, check_tensors
 
 StoredRows = TypeVar("StoredRows", Stored, Bytes)
 
@@ -82,6 +82,8 @@ class GgufCheckpoint:
         self.spec = settled_spec(self.spec, self._tensors, self.read_rows)
         self.dtype = matrix_dtype(self._tensors)
         self.encodings = _encodings(self.spec, self._tensors)
+        quantized = {tensor.encoding for name, tensor in self._tensors.items() if MATRIX.fullmatch(name)}
+        self.widened = tuple(sorted(quantized - {kind.name for kind in _PLAIN} - {*map(str.upper, ENCODINGS)}))
         self.identity = model_identity(self.spec, self._tensors, self.read_rows)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -124,7 +126,7 @@ def _encodings(spec: ModelSpec, tensors: Mapping[str, SourceTensor]) -> ModelEnc
     def encoding(name: str) -> str:
         tensor = tensors[name]
         own = tensor.encoding.lower()
-        return own if own in BLOCK_ENCODINGS else tensor.dtype
+        return own if is_encoded(own) else tensor.dtype
 
     layers = tuple(
         LayerEncodings(**{matrix: encoding(tensor_of(matrix, layer)) for matrix in MATRICES})
@@ -132,7 +134,7 @@ def _encodings(spec: ModelSpec, tensors: Mapping[str, SourceTensor]) -> ModelEnc
     )
     head = EMBEDDING if spec.tied_embeddings else HEAD
     found = ModelEncodings(layers=layers, embedding=encoding(EMBEDDING), head=encoding(head))
-    return found if any(name in BLOCK_ENCODINGS for name in found.names()) else None
+    return found if any(is_encoded(name) for name in found.names()) else None
 
 
 def halves_first(rows: StoredRows, head_size: int) -> StoredRows:

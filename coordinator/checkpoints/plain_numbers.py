@@ -11,6 +11,7 @@ class PlainNumbers:
     """Of a `Checkpoint` (checkpoint.py)."""
 
     encodings: ModelEncodings | None = None
+    widened: tuple[str, ...] = ()
 
     def read_blocks(self, name: str, start: int, stop: int) -> Bytes:
         raise InternalError(f"{name} has no blocks to be read")

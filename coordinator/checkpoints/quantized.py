@@ -11,26 +11,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from common.errors import InputError
-from common.weights.model_encodings import AS_THE_FILE, ModelEncodings
-from common.weights.quantizing import QUANTIZED_DTYPES, quantized_encodings
+from common.weights.model_encodings import ModelEncodings
+from common.weights.quantizing import quantized_encodings
 from common.weights.stored_numbers import Bytes, Floats, Stored, widened
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.checkpoints.lean_gguf import GGMLQuantizationType, quantize
 from coordinator.checkpoints.matrix_names import matrix_of
-
-
-def as_stored_in(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
-    """Return a checkpoint whose `encodings` are those of slices of this dtype.
-
-    Raises: InputError: its file has no blocks that could be kept.
-    """
-    if dtype in QUANTIZED_DTYPES:
-        return QuantizedCheckpoint(checkpoint, dtype)
-    if dtype == AS_THE_FILE and checkpoint.encodings is None:
-        raise InputError(f"--weights-dtype {AS_THE_FILE} keeps the blocks of a GGUF file, and this model has none that "
-                         f"can be kept; use {', '.join(QUANTIZED_DTYPES)} to quantize it")  # fmt: skip
-    return checkpoint
 
 
 class QuantizedCheckpoint:
@@ -39,6 +25,7 @@ class QuantizedCheckpoint:
     def __init__(self, source: Checkpoint, dtype: str) -> None:
         self._source = source
         self.spec, self.dtype, self.identity = source.spec, source.dtype, source.identity
+        self.widened: tuple[str, ...] = ()
         self.encodings: ModelEncodings | None = quantized_encodings(source.spec, dtype, source.dtype)
 
     def shape(self, name: str) -> tuple[int, ...] | None:

@@ -31,6 +31,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "why": lambda: import_module("coordinator.cli.why").why,
     "status": lambda: import_module("coordinator.cli.status").status,
     "trace": lambda: import_module("coordinator.cli.trace").trace,
+    "quality": lambda: import_module("coordinator.cli.quality").quality,
     "top": lambda: import_module("coordinator.cli.top").top,
 }
 MESH_VERBS: dict[str, Callable[[], Verb]] = {

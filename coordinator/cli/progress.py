@@ -37,6 +37,19 @@ def byte_progress(text: str) -> Iterator[ReportBytes]:
 
 
 @contextmanager
+def token_progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with (tokens done, tokens in all)."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(None),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} tokens"),
+        console=screen(to_stderr=True), transient=True, disable=not screen(to_stderr=True).is_terminal, expand=True,
+    )  # fmt: skip
+    task = bar.add_task(text, visible=False)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+@contextmanager
 def node_progress(names: Sequence[str]) -> Iterator[ReportNode]:
     """Yield what to call with a node's name and its slice's bytes; a bar for each node, from the first call on."""
     bars, report = node_bars(names, screen(to_stderr=True))

@@ -18,7 +18,7 @@ from common.compute.residual import LayerVectors, Residual, norm_rows
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.machine.direct_io import OpenedFile, forget, open_file
 from common.weights.checksums import Checksum, Comparison
-from common.weights.encodings import BLOCK_ENCODINGS, GROUP_OUTPUTS, packed_bytes
+from common.weights.encodings import GROUP_OUTPUTS, is_encoded, packed_bytes
 from common.weights.manifest import EMBEDDING_FILE, HEAD_FILE, NORMS_FILE, SliceManifest
 from common.weights.packed_blocks import output_row
 from common.weights.reader import TileRange
@@ -175,7 +175,7 @@ class _BlockRows:
 
 def _rows_of(place: TensorPlace) -> _PlainRows | _BlockRows:
     """Return how rows lie in a tile of embeddings."""
-    if place.dtype in BLOCK_ENCODINGS:
+    if is_encoded(place.dtype):
         return _BlockRows(place.dtype, place.shape[0])
     return _PlainRows(place.dtype, place.shape[1])
 

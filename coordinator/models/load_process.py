@@ -77,8 +77,7 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
     from coordinator.checkpoints.model_place import find_model
 
     find_model(path)  # a mistake is told before anything is imported that takes time
-    from coordinator.checkpoints.checkpoint import open_checkpoint
-    from coordinator.checkpoints.quantized import as_stored_in
+    from coordinator.checkpoints.checkpoint import as_stored_in, open_checkpoint
     from coordinator.membership.reach import owner_access
     from coordinator.models.loading import bring
     from coordinator.models.records import LoadedModels

@@ -16,8 +16,7 @@ from common.weights.balanced_plans import balanced_plan
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.model_encodings import AS_THE_FILE, WEIGHTS_DTYPES
 from common.weights.slice_description import total_bytes
-from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
-from coordinator.checkpoints.quantized import as_stored_in
+from coordinator.checkpoints.checkpoint import Checkpoint, as_stored_in, open_checkpoint
 from coordinator.planning.outline import outline
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.slicing.split_request import OWN_SLICE, ReportBytes, SplitRequest

@@ -17,10 +17,10 @@ import numpy as np
 
 from common.errors import InputError
 from common.weights.checksums import xxh3_of
-from common.weights.encodings import BLOCK_ENCODINGS
+from common.weights.encodings import is_encoded
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
 from common.weights.model_encodings import ModelEncodings
-from common.weights.packed_blocks import pack_into
+from common.weights.packed_blocks import pack
 from common.weights.slice_format import ATTENTION, FileLayout, TensorPlace, TileLayout
 from common.weights.stored_numbers import NUMPY_DTYPES, STORED_NAMES, Bytes, Stored, narrowed, widened
 from coordinator.checkpoints.checkpoint import Checkpoint
@@ -103,7 +103,7 @@ def coordinator_tile(checkpoint: Checkpoint, file_name: str, layout: TileLayout)
         return _norms(checkpoint)
     rows = (layout.first, layout.first + layout.count)
     (place,) = layout.tensors
-    if place.dtype in BLOCK_ENCODINGS:
+    if is_encoded(place.dtype):
         name = EMBEDDING if file_name == EMBEDDING_FILE or spec.tied_embeddings else HEAD
         return {place.name: [finite_blocks(checkpoint, name, *rows, place.dtype)]}
     if file_name == EMBEDDING_FILE:
@@ -147,9 +147,9 @@ class TilePacker:
         for place in layout.tensors:
             start, stop = place.offset, place.offset + place.byte_count
             buffer[end:start] = 0
-            if place.dtype in BLOCK_ENCODINGS:
+            if is_encoded(place.dtype):
                 (rows,) = tensors[place.name]
-                pack_into(buffer[start:stop], place.dtype, cast("Bytes", rows))
+                buffer[start:stop] = pack(place.dtype, cast("Bytes", rows), place.shape[0])
             else:
                 target = buffer[start:stop].view(NUMPY_DTYPES[place.dtype]).reshape(place.shape)
                 _fill(target, place, tensors[place.name])

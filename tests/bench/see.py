@@ -82,7 +82,19 @@ def _watched(shell: Shell, home: Path, collector: Collector, settings: Settings,
                    "--listen", "127.0.0.1:0"))  # fmt: skip
     node = serving(shell, "shardnode", "--config", str(data / "shardnode.toml"), "--metrics-listen",
                    f"0.0.0.0:{ports[2]}")  # fmt: skip
-    done(shell.run("coordinator-cli", "load", str(MODEL_DIRECTORY), "--state-dir", str(state), "--name", "demo"))
+    done(
+        shell.run(
+            "coordinator-cli",
+            "load",
+            str(MODEL_DIRECTORY),
+            "--weights-dtype",
+            "float32",
+            "--state-dir",
+            str(state),
+            "--name",
+            "demo",
+        )
+    )
     observer = observing(observer_of(state, "prometheus", home / "observer"))
     wait_until(
         lambda: all(scrape(port, observer).status == HTTPStatus.OK for port in ports[1:]),

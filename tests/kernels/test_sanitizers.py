@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.native.library import LEAST_THREADED_BYTES, Kernels, load
-from tests.support.kernel_calls import record
+from tests.support.all_calls import record
 from tests.support.other_builds import OtherBuild
 from tests.support.recorded_calls import Calls, Place
 from tests.support.toolchains import ADDRESS_AND_UNDEFINED, GCC, THREAD, sanitizer_prefix

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from common.compute.matmul import kernels
 from common.compute.tile_products import feed_forward, in_page_cache, multiply_matrix
-from common.native.library import WEIGHT_KINDS, FfnTile, Outcome
+from common.native.library import FLOAT_KINDS, Outcome
 from common.weights.cached_reads import CachedTile
 from common.weights.slice_format import TensorPlace
 from common.weights.stored_numbers import STORED_NAMES, Floats, Stored, narrowed
-from tests.support.native_weights import matrix_of
+from tests.support.native_weights import ffn_tile_of, matrix_of
 from tests.support.syncing import sync
 
 pytestmark = [
@@ -64,7 +64,7 @@ def write(file: Path, *weights: Stored) -> list[TensorPlace]:
 
 @given(
     depth=st.integers(1, 700), width=st.integers(16, 1100), row_count=st.integers(0, 8),
-    thread_count=st.integers(1, 4), kind=st.sampled_from(WEIGHT_KINDS),
+    thread_count=st.integers(1, 4), kind=st.sampled_from(FLOAT_KINDS),
 )  # fmt: skip
 @settings(max_examples=60, deadline=None)
 def test_a_product_from_the_cache_has_the_bits_of_one_from_memory(
@@ -104,7 +104,7 @@ def test_what_cannot_be_had_at_once_is_not_waited_for(file: Path, what: str) -> 
     gate_up, down = random(64, 4096, seed=1), random(2048, 64, seed=2)
     places = write(file, gate_up, down)
     fd = os.open(file, os.O_RDWR)
-    tile = FfnTile(*[in_page_cache(CachedTile(fd=fd, offset=OFFSET), place) for place in places], None, 0)
+    tile = ffn_tile_of(*[in_page_cache(CachedTile(fd=fd, offset=OFFSET), place) for place in places])
     if what == "evicted":
         sync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)

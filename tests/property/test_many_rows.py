@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from common.native.library import ACTIVATIONS, Attention, AttentionTile, FfnTile, Matrix, shared
+from common.native.library import ACTIVATIONS, Attention, Matrix, shared
+from tests.support.native_weights import attention_tile_of, ffn_tile_of
 from tests.support.thorough import examples
 
 kernels = shared()
@@ -92,7 +93,7 @@ class Prompt:
             None, count, self.kv * self.group, self.kv, self.size, place(self.bias), *map(place, self.norms), EPSILON,
             place(cosine), place(sine), keys, keys + self.kv * pitch * 4, pitch, self.first + start, self.window, None,
         )  # fmt: skip
-        tile = AttentionTile(matrix_of(qkv), matrix_of(output))
+        tile = attention_tile_of(matrix_of(qkv), matrix_of(output))
         outcome = kernels.functions.shardmesh_attention(place(rows), count, tile, ctypes.byref(segment), 1, place(part))
         assert outcome == DONE
         return part[:, :context_width]
@@ -194,7 +195,7 @@ def gated(both: Floats, activation: str) -> Floats:
     row_count, width = both.shape
     gate_up, down = np.eye(width, dtype=np.float32), np.eye(width // 2, width, dtype=np.float32)
     part: Floats = np.empty_like(both)
-    tile = FfnTile(matrix_of(gate_up), matrix_of(down), None, ACTIVATIONS.index(activation))
+    tile = ffn_tile_of(matrix_of(gate_up), matrix_of(down), ACTIVATIONS.index(activation))
     assert kernels.functions.shardmesh_feed_forward(place(both), row_count, tile, place(part)) == DONE
     return part[:, : width // 2]
 
@@ -258,5 +259,5 @@ def test_a_gate_of_an_unknown_kind_is_refused() -> None:
     both, part = noise(1, 1, 8), np.empty((1, 8), np.float32)
     gate_up, down = np.eye(8, dtype=np.float32), np.eye(4, 8, dtype=np.float32)
     for number in (-1, len(ACTIVATIONS)):
-        tile = FfnTile(matrix_of(gate_up), matrix_of(down), None, number)
+        tile = ffn_tile_of(matrix_of(gate_up), matrix_of(down), number)
         assert kernels.functions.shardmesh_feed_forward(place(both), 1, tile, place(part)) != DONE

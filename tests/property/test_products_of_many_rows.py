@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.native.library import LEAST_THREADED_BYTES, WEIGHT_KINDS, load
+from common.native.library import FLOAT_KINDS, LEAST_THREADED_BYTES, load
 from common.weights.stored_numbers import Floats, Stored, narrowed, widened
 
 MOST_FEW_ROWS = 32
@@ -46,7 +46,7 @@ def same_bits(one: Floats, other: Floats) -> bool:
 
 @given(
     row_count=st.integers(MOST_FEW_ROWS + 1, 150), depth=st.integers(0, 140), width=st.integers(1, 210),
-    kind=st.sampled_from(range(len(WEIGHT_KINDS))), threads=st.integers(1, 3), together=st.integers(1, MOST_FEW_ROWS),
+    kind=st.sampled_from(range(len(FLOAT_KINDS))), threads=st.integers(1, 3), together=st.integers(1, MOST_FEW_ROWS),
     seed=st.integers(0, 2**32 - 1),
 )  # fmt: skip
 @example(row_count=33, depth=1100, width=400, kind=0, threads=2, together=8, seed=1)  # ranges of several pieces
@@ -60,7 +60,7 @@ def test_a_row_among_many_is_the_same_bits_as_among_few(
     """On every instruction set of this processor; also where rows lie apart in memory."""
     random = np.random.default_rng(seed)
     rows = random.standard_normal((row_count, depth + 3), dtype=np.float32)[:, :depth]
-    weight = narrowed(random.standard_normal((depth, width), dtype=np.float32), WEIGHT_KINDS[kind])
+    weight = narrowed(random.standard_normal((depth, width), dtype=np.float32), FLOAT_KINDS[kind])
     kernels.set_thread_count(threads, 0)
     found = []
     for variant in kernels.variants:

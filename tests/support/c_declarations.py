@@ -12,6 +12,7 @@ COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
 STRUCTURE = re.compile(r"^struct (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
 PROTOTYPE = re.compile(r"^EXPORT (.*?)(shardmesh_\w+)\((.*?)\);", re.DOTALL | re.MULTILINE)
 LAST_NAME = re.compile(r"(\w+)\s*$")
+FIELD_NAME = re.compile(r"(\w+)\s*(?:\[\w+\])?\s*$")
 
 
 def structures_of(header: str) -> dict[str, list[str]]:
@@ -20,7 +21,7 @@ def structures_of(header: str) -> dict[str, list[str]]:
     for name, body in STRUCTURE.findall(COMMENT.sub("", header)):
         statements = [statement for statement in body.split(";") if statement.strip()]
         declarators = [part for statement in statements for part in statement.split(",")]
-        found[name] = [match.group(1) for part in declarators if (match := LAST_NAME.search(part))]
+        found[name] = [match.group(1) for part in declarators if (match := FIELD_NAME.search(part))]
     return found
 
 

@@ -1,8 +1,9 @@
-"""Which calls show that two builds of the library compute the same? Every function, with every kind of awkward shape.
+"""Which calls show that two builds of the library compute the same? Every function, with every awkward shape of floats.
 
 Covers: products, tiles, whole layers, steps, conversions, in memory and from the page cache, with threads, with numbers
 that are none; what is to be refused. All of it is made from one seed, without torch.
-Does not cover: whether the numbers are right (tests/property/test_matmul.py, tests/property/test_row_steps.py).
+Does not cover: encoded weights (encoded_calls.py), all of them in a row (all_calls.py), whether the numbers are right
+(tests/property/test_matmul.py, tests/property/test_row_steps.py).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from common.native.library import (
     ACTIVATIONS,
+    FLOAT_KINDS,
     WEIGHT_KINDS,
     Attention,
     AttentionTile,
@@ -57,8 +59,8 @@ class KernelCalls:
 
     def matrix(self, depth: int, width: int, *, is_cached: bool = False) -> Laid:
         """Return a matrix of any kind, in memory or to be had from the page cache."""
-        kind = self.one_of(*range(len(WEIGHT_KINDS)))
-        weights = self.calls.put(self.stored(self.noise(depth, width) / max(1, depth) ** 0.5, WEIGHT_KINDS[kind]))
+        kind = self.one_of(*range(len(FLOAT_KINDS)))
+        weights = self.calls.put(self.stored(self.noise(depth, width) / max(1, depth) ** 0.5, FLOAT_KINDS[kind]))
         shape = {"kind": kind, "depth": depth, "width": width}
         if is_cached:
             return laid(Matrix, fd=DESCRIPTOR, offset=self.calls.offset_in_file(weights), **shape)
@@ -83,8 +85,8 @@ class KernelCalls:
             self.use_threads()
             if number % 3:
                 pitch = depth + self.one_of(0, 5)
-                kind = self.one_of(*range(len(WEIGHT_KINDS)))
-                weights = self.calls.put(self.stored(self.noise(depth, width), WEIGHT_KINDS[kind]))
+                kind = self.one_of(*range(len(FLOAT_KINDS)))
+                weights = self.calls.put(self.stored(self.noise(depth, width), FLOAT_KINDS[kind]))
                 self.calls.call(
                     "multiply", self.calls.put(self.noise(row_count, pitch)), pitch, row_count, weights, kind, depth,
                     width, self.empty(row_count, width),
@@ -132,6 +134,7 @@ class KernelCalls:
         return laid(
             FfnTile,
             gate_up=self.matrix(hidden_size, 2 * columns, is_cached=is_cached),
+            projection_count=1,
             down=self.matrix(columns, hidden_size, is_cached=is_cached),
             gate_up_bias=self.vector(2 * columns, is_there=has_bias),
             activation=self.one_of(*range(len(ACTIVATIONS))),
@@ -154,7 +157,8 @@ class KernelCalls:
         """Return the two matrices of `kv` heads with `group` query heads each."""
         return laid(
             AttentionTile,
-            qkv=self.matrix(hidden_size, kv * (group + 2) * size, is_cached=is_cached),
+            projection_count=1,
+            projections=self.matrix(hidden_size, kv * (group + 2) * size, is_cached=is_cached),
             output=self.matrix(kv * group * size, hidden_size, is_cached=is_cached),
         )
 
@@ -200,7 +204,7 @@ class KernelCalls:
     def conversions(self, count: int) -> None:
         """Widened, narrowed, rounded to 8 bits; numbers of every size, tails of vectors."""
         for _ in range(count):
-            size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(WEIGHT_KINDS)))
+            size, kind = self.one_of(0, 1, 7, 31, 4096, 9001), self.one_of(*range(len(FLOAT_KINDS)))
             patterns = self.calls.put(self._random.integers(0, 2**32, size, dtype=np.uint32))
             self.use_threads()
             self.calls.call("widen", patterns, kind, size, self.empty(size))
@@ -260,9 +264,10 @@ class KernelCalls:
         memory = self.empty(64)
         self.calls.call("multiply", memory, 4, 1, memory, len(WEIGHT_KINDS), 4, 4, memory)
         for width, activation in ((17, 0), (16, len(ACTIVATIONS))):
-            wrong = laid(FfnTile, gate_up=self.matrix(8, width), down=self.matrix(8, 8), activation=activation)
+            matrices = {"gate_up": self.matrix(8, width), "down": self.matrix(8, 8)}
+            wrong = laid(FfnTile, projection_count=1, activation=activation, **matrices)
             self.calls.call("feed_forward", memory, 1, self.calls.put(wrong), memory)
-        self.calls.call("widen", memory, len(WEIGHT_KINDS), 4, memory)
+        self.calls.call("widen", memory, len(FLOAT_KINDS), 4, memory)
         self.calls.call("narrow", memory, -1, 4, memory)
         for size in (3, 514):
             tile = self.calls.put(self.attention_tile(24, 1, 1, size))
@@ -272,29 +277,3 @@ class KernelCalls:
 
 REFUSED_COUNT = 7
 """Calls of `what_is_refused`, the last of a recording."""
-
-
-def record(scale: float = 1.0) -> Calls:
-    """Return a recording. Args: scale: how many calls of each kind."""
-    made = KernelCalls()
-    made.products(int(240 * scale))
-    made.every_number_of_16_bits()
-    made.sums()
-    made.steps(int(40 * scale))
-    made.feed_forwards(int(60 * scale))
-    made.attentions(int(56 * scale))
-    made.conversions(int(30 * scale))
-    for is_cached in (False, True):
-        for has_all in (False, True):
-            made.layers(is_cached=is_cached, has_all=has_all)
-    made.what_is_refused()
-    return made.calls
-
-
-def outcomes(calls: Calls, answers: list[float]) -> dict[str, set[float]]:
-    """Return what each function answered to calls that are not to be refused; sums are left out."""
-    found: dict[str, set[float]] = {}
-    for (name, _), answer in list(zip(calls.calls, answers, strict=True))[:-REFUSED_COUNT]:
-        if name not in ("sum", "use_threads"):
-            found.setdefault(name, set()).add(answer)
-    return found

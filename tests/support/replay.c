@@ -105,6 +105,11 @@ static double call(const char *name, const struct argument *arguments, char *con
                                    (float)arguments[5].fraction, A(6, float *));
     if (!strcmp(name, "widen")) return shardmesh_widen(address[0], I(1), N(2), A(3, float *));
     if (!strcmp(name, "narrow")) return shardmesh_narrow(A(0, float *), I(1), N(2), address[3]);
+    if (!strcmp(name, "pack_blocks")) return shardmesh_pack_blocks(I(0), address[1], N(2), N(3), N(4), address[5]);
+    if (!strcmp(name, "blocks_not_finite"))
+        return (double)shardmesh_blocks_not_finite(I(0), address[1], N(2), N(3), N(4));
+    if (!strcmp(name, "unpack")) return shardmesh_unpack(I(0), address[1], N(2), N(3), A(4, float *));
+    if (!strcmp(name, "unpack_output")) return shardmesh_unpack_output(I(0), address[1], N(2), N(3), A(4, float *));
     if (!strcmp(name, "round_rows")) return shardmesh_round_rows(A(0, float *), N(1), N(2), A(3, float *), address[4]);
     if (!strcmp(name, "unround_rows"))
         return shardmesh_unround_rows(A(0, float *), address[1], N(2), N(3), A(4, float *));

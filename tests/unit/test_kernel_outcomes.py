@@ -15,9 +15,9 @@ from common.compute.matmul import kernels
 from common.compute.tile_products import attention, checked, feed_forward
 from common.errors import InternalError, ResourceError
 from common.native.address import address
-from common.native.library import AttentionTile, FfnTile, LayersModel, Matrix, Outcome
+from common.native.library import FfnTile, LayersModel, Matrix, Outcome
 from common.weights.stored_numbers import Floats
-from tests.support.native_weights import matrix_of
+from tests.support.native_weights import attention_tile_of, ffn_tile_of, matrix_of
 
 pytestmark = pytest.mark.skipif(kernels.functions is None, reason=kernels.reason or "there are kernels")
 ROWS, WEIGHTS = np.ones((1, 8), np.float32), np.ones((8, 16), np.float32)
@@ -27,14 +27,14 @@ NO_MACHINE_HAS = 1 << 42
 
 def ffn_tile(gate_up: Floats, down: Floats) -> FfnTile:
     """Return a tile of these weights."""
-    return FfnTile(matrix_of(gate_up), matrix_of(down), None, 0)
+    return ffn_tile_of(matrix_of(gate_up), matrix_of(down))
 
 
 def test_rows_that_memory_is_too_small_for_are_told_as_that() -> None:
     """Of a feed-forward tile and of an attention tile: fewer rows would do, and the words say so."""
     assert kernels.functions is not None
     ffn = ffn_tile(WEIGHTS, np.ones((8, 8), np.float32))
-    heads = AttentionTile(matrix_of(WEIGHTS), Matrix(0, 0, -1, 0, 8, 8))
+    heads = attention_tile_of(matrix_of(WEIGHTS), Matrix(0, 0, -1, 0, 8, 8))
     for call in (
         lambda: kernels.functions.shardmesh_feed_forward(address(ROWS), NO_MACHINE_HAS, ffn, None),  # type: ignore[union-attr]  # asserted
         lambda: kernels.functions.shardmesh_attention(address(ROWS), NO_MACHINE_HAS, heads, None, 0, None),  # type: ignore[union-attr]  # asserted
@@ -61,4 +61,4 @@ def test_shapes_that_do_not_fit_are_a_bug_and_no_want_of_memory() -> None:
     with pytest.raises(InternalError, match="shapes do not fit"):
         feed_forward(ROWS, ffn_tile(WEIGHTS, np.ones((7, 8), np.float32)))
     with pytest.raises(InternalError, match="shapes do not fit"):
-        attention(ROWS, AttentionTile(matrix_of(WEIGHTS), matrix_of(np.ones((8, 8), np.float32))), [])
+        attention(ROWS, attention_tile_of(matrix_of(WEIGHTS), matrix_of(np.ones((8, 8), np.float32))), [])

@@ -1,0 +1,271 @@
+/* How are a few rows multiplied with weights that stay encoded, and how are those decoded for many?
+ *
+ * Covers: groups of 16 outputs (encodings.h), one thread, one instruction set (vectors.h); compiled once for each.
+ * Does not cover: threads, the page cache (groups.c), codes to numbers (codes.h), many rows (gemm.c).
+ *
+ * A weight is d * code, plus a number where its encoding has one: the float32 bits that the gguf package's dequantize
+ * gives. A scale times a code is exact (11 bits of float16, 6 of a k-quant's scale, 6 of a code), so that one fused
+ * multiply-add with the number rounds as the package's addition does. Then every sum is the chain of fused multiply-adds
+ * in the order of k that other weights have (kernel.c), over ranges that begin at whole pieces. Two groups take turns
+ * piece by piece, so that one's chain is not waited for.
+ */
+#include "codes.h"
+#include "product.h"
+#include "vectors.h"
+
+enum {
+    VECTORS = GROUP / LANES, /* of a group */
+    PIECES_AT_ONCE = MOST_BLOCK_VALUES / PIECE,
+    GROUPS_AT_ONCE = 2,
+};
+
+#if defined(__clang__)
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("GCC unroll 32")
+#endif
+#define EACH_INPUT(i) UNROLLED for (int i = 0; i < PIECE; i++)
+#define EACH_VECTOR(v) UNROLLED for (int v = 0; v < VECTORS; v++)
+#define EACH_ROW(r, rows) UNROLLED for (int r = 0; r < MOST_BLOCK_ROWS; r++) if (r < (rows))
+
+/* What neighbouring pieces of a group are multiplied with and what is added: [16 inputs, or 32, output]. */
+struct scales {
+    float scale[2 * PIECES_AT_ONCE][GROUP], more[2 * PIECES_AT_ONCE][GROUP];
+} __attribute__((aligned(64)));
+
+ALWAYS_INLINE vector halves(const char *plane, int v) { return load_float16((const uint16_t *)(const void *)plane + v * LANES); }
+ALWAYS_INLINE vector byte_at(words word, int byte) { return as_floats(word >> 8 * byte & 255); }
+ALWAYS_INLINE vector signed_byte_at(words word, int byte) {
+    return as_signed_floats((whole_numbers)(word << (24 - 8 * byte)) >> 24);
+}
+
+/* The six bits of q4_k's and q5_k's scales and of what they take away. */
+static void scales_of_6_bits(const char *unit, int v, struct scales *scales) {
+    const vector d = halves(unit, v), least = -halves(unit + 2 * GROUP, v);
+    const words low = load_word(unit + 4 * GROUP, 0, v), lows = load_word(unit + 4 * GROUP, 1, v);
+    const words high = load_word(unit + 4 * GROUP, 2, v);
+    const words scale[2] = {low & 0x3F3F3F3Fu, (high & 0x0F0F0F0Fu) | (low >> 2 & 0x30303030u)};
+    const words more[2] = {lows & 0x3F3F3F3Fu, (high >> 4 & 0x0F0F0F0Fu) | (lows >> 2 & 0x30303030u)};
+    UNROLLED for (int i = 0; i < 8; i++) {
+        store(scales->scale[i] + v * LANES, d * byte_at(scale[i / 4], i % 4));
+        store(scales->more[i] + v * LANES, least * byte_at(more[i / 4], i % 4));
+    }
+}
+
+static void scales_of_q3_k(const char *unit, int v, struct scales *scales) {
+    const vector d = halves(unit, v), offset = zero() + 32.0f;
+    const words low[2] = {load_word(unit + 2 * GROUP, 0, v), load_word(unit + 2 * GROUP, 1, v)};
+    const words high = load_word(unit + 2 * GROUP, 2, v);
+    UNROLLED for (int i = 0; i < 4; i++) {
+        const words four = (low[i % 2] >> 4 * (i / 2) & 0x0F0F0F0Fu) | (high >> 2 * i & 0x03030303u) << 4;
+        UNROLLED for (int b = 0; b < 4; b++)
+            store(scales->scale[4 * i + b] + v * LANES, d * (byte_at(four, b) - offset));
+    }
+}
+
+static void scales_of_bytes(enum weight_kind kind, const char *unit, int v, struct scales *scales) {
+    const vector d = halves(unit, v), least = -halves(unit + 2 * GROUP, v);
+    const char *plane = unit + (kind == Q2_K ? 4 : 2) * GROUP;
+    UNROLLED for (int i = 0; i < 16; i++) {
+        const words word = load_word(plane, i / 4, v);
+        if (kind == Q6_K) {
+            store(scales->scale[i] + v * LANES, d * signed_byte_at(word, i % 4));
+        } else {
+            store(scales->scale[i] + v * LANES, d * as_floats(word >> 8 * (i % 4) & 15));
+            store(scales->more[i] + v * LANES, least * as_floats(word >> (8 * (i % 4) + 4) & 15));
+        }
+    }
+}
+
+static void scales_of_iq4_xs(const char *unit, int v, struct scales *scales) {
+    const vector d = halves(unit, v), offset = zero() + 32.0f;
+    const words low = load_word(unit + 4 * GROUP, 0, v);
+    uint16_t two_bits[LANES];
+    words high;
+    memcpy(two_bits, unit + 2 * GROUP + v * LANES * 2, sizeof two_bits);
+    UNROLLED for (int lane = 0; lane < LANES; lane++) high[lane] = two_bits[lane];
+    UNROLLED for (int i = 0; i < 8; i++) {
+        const words six = (low >> 4 * i & 15) | (high >> 2 * i & 3) << 4;
+        store(scales->scale[i] + v * LANES, d * (as_floats(six) - offset));
+    }
+}
+
+/* Make the scales of `count` pieces from `piece` on, which are of one unit where units are of more than a piece. */
+static void find_scales(enum weight_kind kind, const char *group, ptrdiff_t piece, int count, struct scales *scales) {
+    const ptrdiff_t pieces = encodings[kind].block_values / PIECE;
+    const char *unit = group + piece / pieces * unit_bytes(kind);
+    if (pieces == 1) {
+        const int has_numbers = kind == Q4_1 || kind == Q5_1;
+        for (int i = 0; i < count; i++, unit += unit_bytes(kind))
+            EACH_VECTOR(v) {
+                store(scales->scale[i] + v * LANES, halves(unit, v));
+                if (has_numbers) store(scales->more[i] + v * LANES, halves(unit + 2 * GROUP, v));
+            }
+        return;
+    }
+    EACH_VECTOR(v) {
+        if (kind == Q4_K || kind == Q5_K) scales_of_6_bits(unit, v, scales);
+        else if (kind == Q3_K) scales_of_q3_k(unit, v, scales);
+        else if (kind == IQ4_XS) scales_of_iq4_xs(unit, v, scales);
+        else scales_of_bytes(kind, unit, v, scales);
+    }
+}
+
+/* Neighbouring pieces of some groups, whose codes lie in equal steps. */
+struct pieces {
+    const char *codes[GROUPS_AT_ONCE];
+    struct scales scales[GROUPS_AT_ONCE];
+    ptrdiff_t step;
+    int first_scale, count;
+};
+
+/* Where the numbers that pieces are multiplied with lie, or, without any rows, where weights go. */
+struct sums {
+    const float *row[MOST_BLOCK_ROWS];
+    float (*sum)[MOST_BLOCK_ROWS][GROUP]; /* [group] */
+    float **to; /* [VECTORS] */
+    ptrdiff_t pitch;
+};
+
+/* Take one vector of a piece. Constants unroll everything inside. */
+ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const struct table *table, const char *codes,
+                              const float *scale, const float *more, const float *const *row, ptrdiff_t k,
+                              float *sums, float *to, ptrdiff_t pitch, int v) {
+    const int bits = bits_of(coding);
+    words word[8];
+    vector sum[MOST_BLOCK_ROWS], own_scale = load(scale), own_more = has_more(coding) ? load(more) : zero();
+    if (coding != CODES_8) UNROLLED for (int i = 0; i < 8; i++) if (i < bits) word[i] = load_word(codes, i, v);
+    const float *from[MOST_BLOCK_ROWS];
+    EACH_ROW(r, rows) from[r] = row[r] + k, sum[r] = load(sums + r * GROUP);
+    EACH_INPUT(i) {
+        if (has_two_scales(coding) && i == PIECE / 2) {
+            own_scale = load(scale + GROUP);
+            if (has_more(coding)) own_more = load(more + GROUP);
+        }
+        const vector number = coding == CODES_8 ? signed_bytes(codes + i * GROUP + v * LANES)
+                                                : number_of(coding, code_at(bits, word, i), table);
+        const vector weight = has_more(coding) ? fused(own_scale, number, own_more) : (vector)(own_scale * number);
+        EACH_ROW(r, rows) sum[r] = multiply_add(from[r] + i, weight, sum[r]);
+        if (!rows) store(to + i * pitch, weight);
+    }
+    EACH_ROW(r, rows) store(sums + r * GROUP, sum[r]);
+}
+
+ALWAYS_INLINE void take_pieces(const enum coding coding, const int rows, const struct pieces *pieces,
+                               const struct sums *sums, int groups) {
+    const struct table table = table_of(coding);
+    const int scales = has_two_scales(coding) ? 2 : 1;
+    for (int p = 0; p < pieces->count; p++) {
+        const int own = (pieces->first_scale + p) * scales;
+        for (int g = 0; g < groups; g++)
+            for (int v = 0; v < VECTORS; v++)
+                take_piece(coding, rows, &table, pieces->codes[g] + p * pieces->step,
+                           pieces->scales[g].scale[own] + v * LANES, pieces->scales[g].more[own] + v * LANES,
+                           sums->row, p * PIECE,
+                           rows ? sums->sum[g][0] + v * LANES : NULL,
+                           rows ? NULL : sums->to[v] + p * PIECE * sums->pitch, sums->pitch, v);
+    }
+}
+
+typedef void take_function(const struct pieces *pieces, const struct sums *sums, int groups);
+
+#define DEFINE(coding, rows)                                                                                          \
+    static void take_##coding##_##rows(const struct pieces *p, const struct sums *s, int groups) {                    \
+        take_pieces(coding, rows, p, s, groups);                                                                      \
+    }
+#define DEFINE_ROWS(coding)                                                                                           \
+    DEFINE(coding, 0) DEFINE(coding, 1) DEFINE(coding, 2) DEFINE(coding, 4) DEFINE(coding, 8)
+/* Functions for 1, 2, 4 and 8 rows; where there are fewer, the last one is taken for the others too, and left out. */
+#define ENTRIES(coding)                                                                                               \
+    {take_##coding##_0, take_##coding##_1, take_##coding##_2, take_##coding##_4, take_##coding##_4,                   \
+     take_##coding##_8, take_##coding##_8, take_##coding##_8, take_##coding##_8}
+
+DEFINE_ROWS(CODES_8) DEFINE_ROWS(CODES_4) DEFINE_ROWS(CODES_4_MORE) DEFINE_ROWS(CODES_BOOK) DEFINE_ROWS(CODES_5)
+DEFINE_ROWS(CODES_5_MORE) DEFINE_ROWS(CODES_2_MORE) DEFINE_ROWS(CODES_3) DEFINE_ROWS(CODES_6)
+
+static take_function *const takes[CODINGS][MOST_BLOCK_ROWS + 1] = {
+    ENTRIES(CODES_8), ENTRIES(CODES_4), ENTRIES(CODES_4_MORE), ENTRIES(CODES_BOOK), ENTRIES(CODES_5),
+    ENTRIES(CODES_5_MORE), ENTRIES(CODES_2_MORE), ENTRIES(CODES_3), ENTRIES(CODES_6),
+};
+
+static const enum coding coding_of[WEIGHT_KINDS] = {
+    [Q8_0] = CODES_8,      [Q4_0] = CODES_4,      [Q4_1] = CODES_4_MORE, [Q5_0] = CODES_5, [Q5_1] = CODES_5_MORE,
+    [Q2_K] = CODES_2_MORE, [Q3_K] = CODES_3,      [Q4_K] = CODES_4_MORE, [Q5_K] = CODES_5_MORE, [Q6_K] = CODES_6,
+    [IQ4_NL] = CODES_BOOK, [IQ4_XS] = CODES_BOOK,
+};
+
+/* Point at as many pieces as can be taken at once; return how many. */
+static int point_at(enum weight_kind kind, const char *group, ptrdiff_t piece, ptrdiff_t stop, int own,
+                    struct pieces *pieces) {
+    const ptrdiff_t in_unit = encodings[kind].block_values / PIECE, before = piece % in_unit;
+    const ptrdiff_t most = in_unit == 1 ? PIECES_AT_ONCE : in_unit - before, left = stop - piece;
+    pieces->count = (int)(left < most ? left : most);
+    pieces->first_scale = (int)before;
+    pieces->step = in_unit == 1 ? unit_bytes(kind) : piece_bytes(kind);
+    pieces->codes[own] = group + piece / in_unit * unit_bytes(kind) + scale_bytes(kind) + before * piece_bytes(kind);
+    find_scales(kind, group, piece, pieces->count, pieces->scales + own);
+    return pieces->count;
+}
+
+ptrdiff_t VARIANT(vector_lanes)(void) { return LANES; }
+
+void VARIANT(decode_group)(enum weight_kind kind, const char *group, ptrdiff_t piece, ptrdiff_t stop, float *const *to,
+                           ptrdiff_t pitch) {
+    struct pieces pieces;
+    float *at[VECTORS];
+    EACH_VECTOR(v) at[v] = to[v];
+    const struct sums sums = {.to = at, .pitch = pitch};
+    while (piece < stop) {
+        const int count = point_at(kind, group, piece, stop, 0, &pieces);
+        takes[coding_of[kind]][0](&pieces, &sums, 1);
+        EACH_VECTOR(v) at[v] += count * PIECE * pitch;
+        piece += count;
+    }
+}
+
+/* Write the sums of a group's outputs that there are, or add them to what is there. */
+static void put_sums(const struct product *product, ptrdiff_t group, ptrdiff_t first_row, int rows,
+                     float (*sum)[GROUP], int adds) {
+    const ptrdiff_t left = product->width - group * GROUP, columns = left < GROUP ? left : GROUP;
+    float *to = product->sums + first_row * product->sums_pitch + group * GROUP;
+    for (int r = 0; r < rows; r++, to += product->sums_pitch) {
+        if (adds) for (ptrdiff_t c = 0; c < columns; c++) to[c] += sum[r][c];
+        else memcpy(to, sum[r], (size_t)columns * sizeof *to);
+    }
+}
+
+/* Compute some groups and rows, range by range of k. */
+static void multiply_some(const struct product *product, const char *weights, ptrdiff_t group, int groups,
+                          ptrdiff_t first_row, int rows) {
+    const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth);
+    take_function *const take = takes[coding_of[product->kind]][rows];
+    float sum[GROUPS_AT_ONCE][MOST_BLOCK_ROWS][GROUP] __attribute__((aligned(64)));
+    struct pieces pieces;
+    for (int range = 0; range < DEPTH_RANGES; range++) {
+        const ptrdiff_t stop = range_start(product, range + 1) / PIECE;
+        ptrdiff_t piece = range_start(product, range) / PIECE;
+        memset(sum, 0, sizeof sum);
+        while (piece < stop) {
+            struct sums sums = {.sum = sum};
+            for (int r = 0; r < MOST_BLOCK_ROWS; r++)
+                sums.row[r] = product->rows + (first_row + (r < rows ? r : rows - 1)) * product->row_pitch + piece * PIECE;
+            for (int g = 0; g < groups; g++)
+                point_at(product->kind, weights + g * own_bytes, piece, stop, g, &pieces);
+            take(&pieces, &sums, groups);
+            piece += pieces.count;
+        }
+        for (int g = 0; g < groups; g++) put_sums(product, group + g, first_row, rows, sum[g], range);
+    }
+}
+
+void VARIANT(multiply_groups)(const struct product *product, const char *weights, ptrdiff_t first, ptrdiff_t stop) {
+    const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth);
+    for (ptrdiff_t group = first; group < stop; group += GROUPS_AT_ONCE) {
+        const int groups = stop - group < GROUPS_AT_ONCE ? 1 : GROUPS_AT_ONCE;
+        for (ptrdiff_t row = 0; row < product->row_count; row += MOST_BLOCK_ROWS) {
+            const ptrdiff_t left = product->row_count - row;
+            multiply_some(product, weights + (group - first) * own_bytes, group, groups, row,
+                          (int)(left < MOST_BLOCK_ROWS ? left : MOST_BLOCK_ROWS));
+        }
+    }
+}
