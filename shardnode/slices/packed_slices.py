@@ -38,6 +38,8 @@ class PackedSlices:
         self._slices, self._arriving = slices, arriving
         self._store = PackStore(slices / STORE_DIRECTORY)
         self._store.clean()
+        for left in slices.glob(f"*/.{MANIFEST_NAME}-*"):  # a manifest that was to say where tiles have moved
+            left.unlink(missing_ok=True)
         self._sizes: dict[str, tuple[int, int]] = {}
 
     @property

@@ -10,9 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import grpc
 import pytest
 
 from common.weights.manifest import read_manifest
+from common.wire.rpc import channel_options
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.membership.reach import owner_access
 from coordinator.membership.state import init_mesh
@@ -23,6 +25,7 @@ from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
 from tests.support.free_ports import free_place
 from tests.support.loaded_here import bring_here
+from tests.support.loaded_mesh import tokens_of
 from tests.support.mesh_members import LIMIT_SECONDS, joined
 from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_description, tile_bytes_of
 from tests.support.waiting import wait_until
@@ -35,6 +38,7 @@ class FourNodes:
 
     def __init__(self, directory: Path, closing: ExitStack, keep_bytes: int | None = None) -> None:
         self.state, self.directory = directory / "state", directory
+        self.answers: list[list[int]] = []
         self.state.mkdir()
         init_mesh(self.state, "home")
         coordinator = Coordinator(self.state, free_place())
@@ -52,12 +56,14 @@ class FourNodes:
         )
 
     def load(self, checkpoint: Checkpoint, source: Path, names: Sequence[str]) -> tuple[int, int]:
-        """Load a model onto these nodes; return the bytes that were sent, and those of all their slices."""
+        """Load a model onto these nodes, and ask it; return the bytes that were sent, and those of all their slices."""
         description = packed_description(checkpoint, world_size=len(names))
         arrivals = bring_here(self.state, source, description, names)
         for rank, name in enumerate(names):
             slice_ = description.of_rank(rank)
             assert contents_of(self.slices(name) / slice_.slice_id)
+        with grpc.insecure_channel(f"unix:{self.state}/coordinator.sock", options=channel_options()) as channel:
+            self.answers.append(tokens_of(channel, "one two three", length=12))
         total_bytes = sum(tile_bytes_of(description.of_rank(rank)) for rank in range(len(names)))
         return sum(arrival.sent_bytes for arrival in arrivals), total_bytes
 
@@ -92,6 +98,7 @@ def test_four_nodes_to_three_and_back_sends_little_and_then_nothing(tmp_path: Pa
     assert 0 < sent_bytes <= 0.6 * total_bytes
     for names in (NAMES, NAMES[:3], NAMES):
         assert mesh.load(checkpoint, tmp_path / "model", names)[0] == 0
+    assert mesh.answers == mesh.answers[:1] * 5
     for name in NAMES:
         (whole,) = [path for path in mesh.slices(name).iterdir() if len(path.name) == 64]
         assert read_manifest(whole).plan.world_size == 4
