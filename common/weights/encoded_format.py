@@ -14,11 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from common.errors import InputError
 from common.model.model_spec import ModelSpec
 from common.model.plan import RankShare
 from common.weights.encodings import ENCODINGS, GROUP_OUTPUTS, PIECE_INPUTS, is_encoded
 from common.weights.model_encodings import LayerEncodings, ModelEncodings, inputs_of
-from common.weights.slice_format import ATTENTION, ITEM_BYTES, FileLayout, cut, tile_of, uniform_runs
+from common.weights.slice_format import (
+    ATTENTION,
+    ITEM_BYTES,
+    MAX_TILES_PER_FILE,
+    FileLayout,
+    cut,
+    tile_of,
+    uniform_runs,
+)
 
 DEFAULT_CELL_BYTES = 2 << 20
 """Small enough for another plan to use most tiles again, large enough for a disk to be read at its speed."""
@@ -105,7 +114,9 @@ def _ffn_layout(spec: ModelSpec, share: RankShare, own: LayerEncodings, cell: in
 
 
 def _cells(start: int, stop: int, cell: int) -> Iterator[tuple[int, int]]:
-    """Yield (first, count) of the parts into which a grid of cells cuts a range."""
+    """Yield (first, count) of the parts into which a grid of cells cuts a range. Raises: InputError: too many."""
+    if (stop - start) // cell > MAX_TILES_PER_FILE:
+        raise InputError(f"{stop - start} entries in cells of {cell} make more than {MAX_TILES_PER_FILE} tiles a file")
     while start < stop:
         end = min(stop, (start // cell + 1) * cell)
         yield start, end - start

@@ -82,21 +82,24 @@ class TileLayout:
 
 @dataclass(frozen=True, kw_only=True)
 class FileLayout:
-    """One block file: a header padded to whole pages, then the tiles one after another."""
+    """One block file, or a pack (packs.py): a header padded to whole pages, then the tiles one after another."""
 
     tiles: tuple[TileLayout, ...]
+    names: tuple[str, ...] = ()
+    """What the tensors of each tile are called by, where tiles are of several blocks; else their places in the file."""
 
     @cached_property
     def header(self) -> bytes:
         """The file's first bytes: length of the JSON, the JSON, spaces up to a whole page."""
         has_blocks = any(is_encoded(place.dtype) for tile in self.tiles for place in tile.tensors)
-        version = ENCODED_FORMAT_VERSION if has_blocks else FORMAT_VERSION
+        version = ENCODED_FORMAT_VERSION if has_blocks or self.names else FORMAT_VERSION
+        names = self.names or [f"tile{index}" for index in range(len(self.tiles))]
         entries: dict[str, object] = {"__metadata__": {"format": "pt", "shardmesh": str(version)}}
         tile_start = 0
-        for index, tile in enumerate(self.tiles):
+        for tile_name, tile in zip(names, self.tiles, strict=True):
             for name, dtype, shape, start, stop in _with_pads(tile):
                 offsets = [tile_start + start, tile_start + stop]
-                entries[f"tile{index}.{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+                entries[f"{tile_name}.{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
             tile_start += tile.byte_count
         text = json.dumps(entries, separators=(",", ":")).encode()
         padded = _round_up(8 + len(text), PAGE_BYTES) - 8

@@ -21,6 +21,7 @@ Verb = Callable[..., object]
 VERBS: dict[str, Callable[[], Verb]] = {
     "generate": lambda: import_module("coordinator.cli.generate").generate,
     "split": lambda: import_module("coordinator.cli.split").split,
+    "slices": lambda: import_module("coordinator.cli.slices").slices,
     "load": lambda: import_module("coordinator.cli.load").load,
     "unload": lambda: import_module("coordinator.cli.unload").unload,
     "models": lambda: import_module("coordinator.cli.models").models,

@@ -18,7 +18,7 @@ from common.wording import plain
 from coordinator.cli.tables import screen
 
 if TYPE_CHECKING:  # gRPC comes with it, which a split has no use for
-    from coordinator.slicing.splitter import ReportBytes
+    from coordinator.slicing.split_request import ReportBytes
 
 MOST_LETTERS = 24
 """Of a name before its bar, which wants some room too."""

@@ -19,7 +19,8 @@ from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModel
 from coordinator.shipping.shipment import Arrival, Report, ship
-from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import ReportBytes, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 from coordinator.tokenizer.keep import keep_tokenizer
 
 BUILDING = ".building"

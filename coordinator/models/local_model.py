@@ -19,7 +19,8 @@ from common.weights.slice_description import total_bytes
 from coordinator.checkpoints.checkpoint import Checkpoint, as_stored_in, open_checkpoint
 from coordinator.planning.outline import outline
 from coordinator.ranks.identity import RanksIdentity
-from coordinator.slicing.splitter import OWN_SLICE, ReportBytes, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import OWN_SLICE, ReportBytes, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -207,14 +207,14 @@ class TileWriter:
         file_digest = hashlib.sha256()
         tile_digests, tile_xxh3 = [], []
         with open(path, "wb", buffering=0) as file:
-            _write_all(file.fileno(), memoryview(layout.header))
+            write_all(file.fileno(), memoryview(layout.header))
             file_digest.update(layout.header)
             for tile_layout, tensors in zip(layout.tiles, tiles, strict=True):
                 data = self._packer.pack(tile_layout, tensors)
                 tile_digests.append(hashlib.sha256(data).hexdigest())
                 tile_xxh3.append(xxh3_of(data))
                 file_digest.update(data)
-                _write_all(file.fileno(), data)
+                write_all(file.fileno(), data)
                 self._written_bytes += len(data)
                 self._progress(self._written_bytes)
             self._written_bytes += len(layout.header)
@@ -225,6 +225,7 @@ class TileWriter:
         )  # fmt: skip
 
 
-def _write_all(descriptor: int, data: memoryview) -> None:
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write all of it. Raises: OSError."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -24,7 +24,8 @@ from common.weights.manifest import COORDINATOR_RANK, HEAD_FILE, NORMS_FILE
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing import splitter
-from coordinator.slicing.splitter import BUILDING, INCOMPLETE, LOCK, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import INCOMPLETE, LOCK, SplitRequest
+from coordinator.slicing.splitter import BUILDING, ensure_slices
 from tests.support.model_tensors import HEAD
 from tests.support.random_models import build
 from tests.support.safetensors_files import Array, read_tensors
