@@ -101,9 +101,9 @@ class Serving:
             places = tile_places(directory, read_manifest(directory))  # packs may have moved since it was opened
         except SliceError:
             return []
-        files = {tile.path for tiles in places.values() for tile in tiles}
-        large = [path for path in sorted(files) if path.stat().st_size >= LARGE_FILE_BYTES]
-        return large if len(large) * LARGE_FILE_BYTES >= SCRATCH_BYTES else []
+        files = sorted({tile.path for tiles in places.values() for tile in tiles})
+        large = {path: size for path in files if (size := path.stat().st_size) >= LARGE_FILE_BYTES}
+        return list(large) if sum(large.values()) >= SCRATCH_BYTES else []
 
     def current(self) -> ShardNode:
         """Return the slice at work. Raises: SliceMismatch: there is none."""
