@@ -72,7 +72,7 @@ class RunningNode:
                 store = SliceStore(config.data_directory, config.keep_bytes)
                 series.slices.follow(store)
             self._serving = serving = Serving(config, store, series=series.work)
-            series.memory.budget_bytes.set(serving.budget_bytes)
+            series.memory.budget_bytes.value = serving.budget_bytes
             self._closers.append(serving.close)
             live = LiveSessions()
             if direct_path:

@@ -106,11 +106,15 @@ class LoadedModels:
 
     def stamp(self) -> object:
         """Return what is another one as soon as a record has come, gone or changed."""
-        found = []
-        for record in self.directory.glob(f"*/{RECORD_FILE}"):
-            with suppress(FileNotFoundError):  # it went just now
-                about = record.stat()
-                found.append((record.parent.name, about.st_ino, about.st_mtime_ns, about.st_size))
+        found: list[tuple[str, int, int, int]] = []
+        try:
+            names = os.listdir(self.directory)
+        except OSError:  # no model was ever loaded
+            return found
+        for name in names:
+            with suppress(OSError):  # no record, or it went just now
+                about = os.stat(f"{self.directory}/{name}/{RECORD_FILE}")
+                found.append((name, about.st_ino, about.st_mtime_ns, about.st_size))
         return sorted(found)
 
     def get(self, name: str) -> LoadedModel:
