@@ -105,6 +105,14 @@ class PackStore:
         os.rename(part or self.part(name), self.path(name))
         sync_directory(self.directory)
 
+    def adopt(self, other: Path) -> None:
+        """Have the packs of another store on the same disk here too, as the same files: they never change."""
+        for pack in PackStore(other).packs():
+            self.directory.mkdir(exist_ok=True)
+            for path in (PackStore(other).path(pack.name), PackStore(other)._index(pack.name)):
+                with suppress(OSError):  # it is here, or the disk knows no second name: it is written again then
+                    os.link(path, self.directory / path.name)
+
     def clean(self, but: Collection[str] = ()) -> None:
         """Remove what a kill has left: parts, packs without an index or of another size, indices of nothing.
 

@@ -23,25 +23,30 @@ from common.weights.pack_store import Pack, PackStore, Place
 from common.weights.packs import StoredTile
 from common.weights.slice_format import PAGE_BYTES
 
-MOST_COPIED_BYTES = 512 << 20
+MOST_COPIED_BYTES = 256 << 20
 """At once, where somebody waits: a slow disk takes seconds for it. The next time goes on."""
 
 
 def repack(
-    store: PackStore, needed: Collection[Place], keep_bytes: int, most_copied_bytes: int = MOST_COPIED_BYTES
-) -> dict[Place, StoredTile]:
+    store: PackStore, needed: Collection[Place], keep_bytes: int, *, model_identity: str = "",
+    most_copied_bytes: int = MOST_COPIED_BYTES,
+) -> dict[Place, StoredTile]:  # fmt: skip
     """Copy needed tiles out of packs that have others too, until those others have no more than `keep_bytes`.
 
+    Args: model_identity: only out of packs of this model.
     Returns: where the tiles lie now, by where they lay; what needs them is to be told (`tell_manifest`), and then those
     packs can go. Raises: OSError: nothing is lost.
     """
-    mixed = [(pack, *_live_and_dead(pack, needed)) for pack in store.packs()]
+    packs = [pack for pack in store.packs() if model_identity in ("", pack.model_identity)]
+    mixed = [(pack, *_live_and_dead(pack, needed)) for pack in packs]
     mixed = [(pack, live, dead) for pack, live, dead in mixed if live and dead]
     dead_bytes = sum(dead for _, _, dead in mixed)
     moved: dict[Place, StoredTile] = {}
     for pack, live, dead in sorted(mixed, key=lambda one: one[1] / one[2]):
-        if dead_bytes <= keep_bytes or live > most_copied_bytes:
+        if dead_bytes <= keep_bytes:
             break
+        if live > most_copied_bytes:
+            continue
         moved.update(_copied(store, pack, needed))
         dead_bytes -= dead
         most_copied_bytes -= live

@@ -15,6 +15,8 @@ import shutil
 from pathlib import Path
 
 from common.errors import SliceCorrupt, SliceMismatch
+from common.weights.pack_store import PackStore
+from common.weights.packs import STORE_DIRECTORY
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModel
@@ -47,6 +49,10 @@ def _make_own_slice(checkpoint: Checkpoint, model: LoadedModel, report: ReportBy
         plan=description.plan, dtype=description.dtype, tile_bytes=description.tile_bytes,
         encodings=description.encodings, directory=model.parts_directory, with_nodes=False,
     )  # fmt: skip
+    for other in sorted(model.directory.glob(f"*/{STORE_DIRECTORY}")):  # of another plan: the same tiles
+        if other != split.store_directory:
+            model.parts_directory.mkdir(exist_ok=True)
+            PackStore(split.store_directory).adopt(other)
     try:
         ensure_slices(checkpoint, split, redo=False, progress=report)
     except (SliceMismatch, SliceCorrupt):

@@ -127,6 +127,7 @@ def _write(
             packer = TilePacker()
             for rank, tile, tensors in _read_blocks(checkpoint, request, wanted):
                 packs[rank].write(tile, tensors, packer)
+                del tensors  # of a block whose matrix goes before the next one's is read
     except (OSError, ShardmeshError):  # after a kill or an interruption the next run goes on from what is there
         for name in (name for one in packs.values() for name in one.written):
             store.remove(name)
@@ -147,30 +148,28 @@ def _read_blocks(
     for layer in range(checkpoint.spec.layer_count):
         for kind in BLOCK_KINDS:
             name = block_file_name(layer, kind)
-            ranks = [rank for rank, tiles in lacking.items() if tiles and tiles[0].file == name]
-            block = BlockTiles(checkpoint, layer, kind, request.encodings) if ranks else None
-            for rank in ranks:
-                assert block is not None
-                while lacking[rank] and lacking[rank][0].file == name:
-                    tile = lacking[rank].popleft()
-                    yield rank, tile, block.tile(tile.layout)
+            found: list[tuple[int, SliceTile]] = []
+            for rank, tiles in lacking.items():
+                while tiles and tiles[0].file == name:
+                    found.append((rank, tiles.popleft()))
+            if found:
+                block = BlockTiles(checkpoint, layer, kind, request.encodings)
+                yield from ((rank, tile, block.tile(tile.layout)) for rank, tile in found)
+                del block
 
 
 def _make_room(request: SplitRequest, store: PackStore, wanted: _Wanted, total_bytes: int) -> None:
     """Have packs go that no plan needs, if room is wanted. Raises: DiskFull: there is none."""
     free_bytes = shutil.disk_usage(request.directory).free
     if free_bytes < total_bytes:
-        taken = {(tile.pack, tile.offset) for key, tile in wanted.there.items() if key in _keys(wanted)}
+        keys = {tile.key for tiles in wanted.tiles.values() for tile in tiles}
+        taken = {(tile.pack, tile.offset) for key, tile in wanted.there.items() if key in keys}
         store.make_room(needed_places(request.directory) | taken, total_bytes - free_bytes)
         free_bytes = shutil.disk_usage(request.directory).free
     if free_bytes < total_bytes:
         raise DiskFull(f"the slices need {format_size(total_bytes)} more and {request.directory} has "
                        f"{format_size(free_bytes)} free; free some, or have them elsewhere (generate and split: "
                        "--save-dir)")  # fmt: skip
-
-
-def _keys(wanted: _Wanted) -> set[str]:
-    return {tile.key for tiles in wanted.tiles.values() for tile in tiles}
 
 
 def _publish(request: SplitRequest, store: PackStore, wanted: _Wanted, only: set[str] | None) -> None:

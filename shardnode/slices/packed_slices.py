@@ -130,7 +130,7 @@ class PackedSlices:
         """
         self._store.drop(self._needed(), keep_bytes, {model_identity} if model_identity else None)
         with suppress(OSError):  # a full disk, say: then they stay in their packs for now
-            self._repack(keep_bytes)
+            self._repack(keep_bytes - sum(self.kept().values()) if keep_bytes else 0, model_identity)
 
     def kept(self) -> dict[str, int]:
         """Return the bytes of tiles that no slice needs, by model."""
@@ -139,9 +139,9 @@ class PackedSlices:
             kept[pack.model_identity] = kept.get(pack.model_identity, 0) + pack.tile_bytes
         return kept
 
-    def _repack(self, keep_bytes: int) -> None:
+    def _repack(self, keep_bytes: int, model_identity: str) -> None:
         """Have what slices need moved out of packs that have more than `keep_bytes` of other tiles."""
-        moved = repack(self._store, self._needed(), keep_bytes)
+        moved = repack(self._store, self._needed(), keep_bytes, model_identity=model_identity)
         if moved:
             for path in self._slices.iterdir():
                 if SLICE_ID.fullmatch(path.name):

@@ -16,6 +16,7 @@ from common.compute.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
 from common.machine.operating_system import give_free_heap_back, own_memory
 from common.program.logs import entry
+from common.weights.manifest import read_manifest
 from common.weights.tile_places import tile_places
 from shardnode.config import NodeConfig
 from shardnode.slices.slice_offer import Offer
@@ -95,10 +96,14 @@ class Serving:
         node = self._node
         if node is None or node.config.slice_directory is None:
             return []
-        places = tile_places(node.config.slice_directory, node.manifest)
-        files = {tile.path for tiles in places.values() for tile in tiles}
-        large = [path for path in sorted(files) if path.stat().st_size >= LARGE_FILE_BYTES]
-        return large if len(large) * LARGE_FILE_BYTES >= SCRATCH_BYTES else []
+        directory = node.config.slice_directory
+        try:
+            places = tile_places(directory, read_manifest(directory))  # packs may have moved since it was opened
+        except SliceError:
+            return []
+        files = sorted({tile.path for tiles in places.values() for tile in tiles})
+        large = {path: size for path in files if (size := path.stat().st_size) >= LARGE_FILE_BYTES}
+        return list(large) if sum(large.values()) >= SCRATCH_BYTES else []
 
     def current(self) -> ShardNode:
         """Return the slice at work. Raises: SliceMismatch: there is none."""

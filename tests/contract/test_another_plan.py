@@ -67,6 +67,10 @@ class FourNodes:
         total_bytes = sum(tile_bytes_of(description.of_rank(rank)) for rank in range(len(names)))
         return sum(arrival.sent_bytes for arrival in arrivals), total_bytes
 
+    def own_packs(self) -> set[int]:
+        """Return what the coordinator's own packs are on the disk: files, whatever their names."""
+        return {path.stat().st_ino for path in (self.state / "models").rglob("*.safetensors")}
+
     def slices(self, name: str) -> Path:
         """Return where a node keeps slices."""
         return self.directory / name / "slices"
@@ -93,11 +97,13 @@ def test_four_nodes_to_three_and_back_sends_little_and_then_nothing(tmp_path: Pa
     mesh = FourNodes(tmp_path, closing)
     sent_bytes, total_bytes = mesh.load(checkpoint, tmp_path / "model", NAMES)
     assert sent_bytes >= total_bytes
+    own = mesh.own_packs()
     sent_bytes, total_bytes = mesh.load(checkpoint, tmp_path / "model", NAMES[:3])
     print(f"four to three: {sent_bytes} of {total_bytes} bytes sent, {sent_bytes / total_bytes:.3f}")
     assert 0 < sent_bytes <= 0.6 * total_bytes
     for names in (NAMES, NAMES[:3], NAMES):
         assert mesh.load(checkpoint, tmp_path / "model", names)[0] == 0
+    assert mesh.own_packs() == own, "the coordinator's own slice is the same for every plan, and is not cut again"
     assert mesh.answers == mesh.answers[:1] * 5
     for name in NAMES:
         (whole,) = [path for path in mesh.slices(name).iterdir() if len(path.name) == 64]
