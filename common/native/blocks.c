@@ -16,7 +16,9 @@
 enum {
     VECTORS = GROUP / LANES, /* of a group */
     PIECES_AT_ONCE = MOST_BLOCK_VALUES / PIECE,
-    GROUPS_AT_ONCE = 2,
+    GROUPS_AT_ONCE = 4,
+    LINE_BYTES = 64,
+    BYTES_AHEAD = 4096, /* of each group's stream */
 };
 
 #if defined(__clang__)
@@ -94,13 +96,17 @@ static void scales_of_iq4_xs(const char *unit, int v, struct scales *scales) {
 static void find_scales(enum weight_kind kind, const char *group, ptrdiff_t piece, int count, struct scales *scales) {
     const ptrdiff_t pieces = encodings[kind].block_values / PIECE;
     const char *unit = group + piece / pieces * unit_bytes(kind);
+    for (ptrdiff_t byte = 0; byte < scale_bytes(kind); byte += LINE_BYTES)
+        __builtin_prefetch(unit + BYTES_AHEAD + byte, 0, 2);
     if (pieces == 1) {
         const int has_numbers = kind == Q4_1 || kind == Q5_1;
-        for (int i = 0; i < count; i++, unit += unit_bytes(kind))
+        for (int i = 0; i < count; i++, unit += unit_bytes(kind)) {
+            __builtin_prefetch(unit + BYTES_AHEAD, 0, 2);
             EACH_VECTOR(v) {
                 store(scales->scale[i] + v * LANES, halves(unit, v));
                 if (has_numbers) store(scales->more[i] + v * LANES, halves(unit + 2 * GROUP, v));
             }
+        }
         return;
     }
     EACH_VECTOR(v) {
@@ -136,6 +142,8 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const st
     vector sum[MOST_BLOCK_ROWS], own_scale = load(scale), own_more = has_more(coding) ? load(more) : zero();
     if (coding != CODES_8) UNROLLED for (int i = 0; i < 8; i++) if (i < bits) word[i] = load_word(codes, i, v);
     const float *from[MOST_BLOCK_ROWS];
+    if (rows && !v) UNROLLED for (int line = 0; line < GROUP * PIECE / 8 * bits / LINE_BYTES; line++)
+        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 2);
     EACH_ROW(r, rows) from[r] = row[r] + k, sum[r] = load(sums + r * GROUP);
     EACH_INPUT(i) {
         if (has_two_scales(coding) && i == PIECE / 2) {
@@ -234,9 +242,9 @@ static void put_sums(const struct product *product, ptrdiff_t group, ptrdiff_t f
     }
 }
 
-/* Compute some groups and rows, range by range of k. */
-static void multiply_some(const struct product *product, const char *weights, ptrdiff_t group, int groups,
-                          ptrdiff_t first_row, int rows) {
+/* Compute some groups and rows, range by range of k; group `first` lies at `weights`. */
+static void multiply_some(const struct product *product, const char *weights, ptrdiff_t first, const ptrdiff_t *group,
+                          int groups, ptrdiff_t first_row, int rows) {
     const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth);
     take_function *const take = takes[coding_of[product->kind]][rows];
     float sum[GROUPS_AT_ONCE][MOST_BLOCK_ROWS][GROUP] __attribute__((aligned(64)));
@@ -250,21 +258,24 @@ static void multiply_some(const struct product *product, const char *weights, pt
             for (int r = 0; r < MOST_BLOCK_ROWS; r++)
                 sums.row[r] = product->rows + (first_row + (r < rows ? r : rows - 1)) * product->row_pitch + piece * PIECE;
             for (int g = 0; g < groups; g++)
-                point_at(product->kind, weights + g * own_bytes, piece, stop, g, &pieces);
+                point_at(product->kind, weights + (group[g] - first) * own_bytes, piece, stop, g, &pieces);
             take(&pieces, &sums, groups);
             piece += pieces.count;
         }
-        for (int g = 0; g < groups; g++) put_sums(product, group + g, first_row, rows, sum[g], range);
+        for (int g = 0; g < groups; g++) put_sums(product, group[g], first_row, rows, sum[g], range);
     }
 }
 
+/* Groups that are taken at once lie far from each other: each is the next of its own stream through memory. */
 void VARIANT(multiply_groups)(const struct product *product, const char *weights, ptrdiff_t first, ptrdiff_t stop) {
-    const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth);
-    for (ptrdiff_t group = first; group < stop; group += GROUPS_AT_ONCE) {
-        const int groups = stop - group < GROUPS_AT_ONCE ? 1 : GROUPS_AT_ONCE;
+    const ptrdiff_t count = (stop - first + GROUPS_AT_ONCE - 1) / GROUPS_AT_ONCE; /* of the longest stream */
+    for (ptrdiff_t step = 0; step < count; step++) {
+        ptrdiff_t group[GROUPS_AT_ONCE];
+        int groups = 0;
+        for (ptrdiff_t at = first + step; at < stop; at += count) group[groups++] = at;
         for (ptrdiff_t row = 0; row < product->row_count; row += MOST_BLOCK_ROWS) {
             const ptrdiff_t left = product->row_count - row;
-            multiply_some(product, weights + (group - first) * own_bytes, group, groups, row,
+            multiply_some(product, weights, first, group, groups, row,
                           (int)(left < MOST_BLOCK_ROWS ? left : MOST_BLOCK_ROWS));
         }
     }

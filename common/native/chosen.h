@@ -46,8 +46,11 @@ enum { PIECE_BYTES = 256 * 1024 }; /* of rows, at least one, that are taken from
 /* Read that many bytes from the page cache; return what became of it. */
 int take_cached(int fd, char *piece, size_t count, long long offset);
 
-/* Compute a product of a few rows with encoded weights, group by group; as multiply. */
-int multiply_by_groups(const struct product *product);
+/* Compute products of the same few rows with encoded weights, group by group; as multiply. */
+int multiply_by_groups(const struct product *products, int count);
+
+/* Compute products of the same rows, in one piece of work where that can be; as multiply. */
+int multiply_all(const struct product *products, int count);
 
 /* Compute a product of at most MOST_ROWS rows, range by range of k; NOT_CACHED also when there is no memory for sums. */
 int multiply_by_ranges(const struct product *product);

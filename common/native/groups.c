@@ -1,4 +1,4 @@
-/* How is a product with encoded weights shared by threads, and taken from the page cache?
+/* How do threads share products with encoded weights, and how are those taken from the page cache?
  *
  * Covers: parts of whole groups of outputs (encodings.h), in memory, or read piece by piece into a buffer that stays in
  * the second-level cache.
@@ -8,18 +8,17 @@
 #include "workers.h"
 
 #include <stdatomic.h>
-#include <string.h>
 
 enum { BYTES_PER_WEIGHT = 2 }; /* that an encoded weight's time is worth, where it is asked if a thread is to be woken */
 
 struct grouped {
-    const struct product *product;
+    const struct product *products;
+    int count;
     atomic_int outcome;
 };
 
-static void multiply_cached(struct grouped *grouped, ptrdiff_t first, ptrdiff_t stop) {
+static void multiply_cached(struct grouped *grouped, const struct product *product, ptrdiff_t first, ptrdiff_t stop) {
     static _Thread_local char piece[PIECE_BYTES] __attribute__((aligned(64)));
-    const struct product *product = grouped->product;
     const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth), at_once = PIECE_BYTES / own_bytes;
     while (first < stop && atomic_load(&grouped->outcome) == DONE) {
         const ptrdiff_t count = least(stop - first, at_once);
@@ -34,25 +33,33 @@ static void multiply_cached(struct grouped *grouped, ptrdiff_t first, ptrdiff_t 
     }
 }
 
+/* Parts are of the groups of all products, one product's after another's. */
 static void multiply_part(const void *work, int part, int part_count) {
     struct grouped *grouped = (struct grouped *)(size_t)work;
-    const struct product *product = grouped->product;
-    const ptrdiff_t groups = groups_of(product->width), own_bytes = group_bytes(product->kind, product->depth);
-    const ptrdiff_t first = groups * part / part_count, stop = groups * (part + 1) / part_count;
-    if (product->weights) chosen->multiply_groups(product, product->weights + first * own_bytes, first, stop);
-    else multiply_cached(grouped, first, stop);
+    ptrdiff_t all = 0, before = 0;
+    for (int i = 0; i < grouped->count; i++) all += groups_of(grouped->products[i].width);
+    const ptrdiff_t part_first = all * part / part_count, part_stop = all * (part + 1) / part_count;
+    for (int i = 0; i < grouped->count; i++) {
+        const struct product *product = grouped->products + i;
+        const ptrdiff_t groups = groups_of(product->width), own_bytes = group_bytes(product->kind, product->depth);
+        const ptrdiff_t first = most(part_first - before, 0), stop = least(part_stop - before, groups);
+        before += groups;
+        if (first >= stop) continue;
+        if (product->weights || !product->depth) chosen->multiply_groups(product, product->weights + first * own_bytes, first, stop);
+        else multiply_cached(grouped, product, first, stop);
+    }
 }
 
-int multiply_by_groups(const struct product *product) {
-    struct grouped grouped = {.product = product};
-    if (!product->row_count || !product->width) return DONE;
-    /* A group that no piece has room for has 30,000 inputs: nothing that a slice has. */
-    if (!product->weights && group_bytes(product->kind, product->depth) > PIECE_BYTES) return NOT_CACHED;
-    const ptrdiff_t bytes = product->depth * product->width * BYTES_PER_WEIGHT;
-    if (!product->depth)
-        for (ptrdiff_t row = 0; row < product->row_count; row++)
-            memset(product->sums + row * product->sums_pitch, 0, (size_t)product->width * sizeof(float));
-    else
-        workers_run(multiply_part, &grouped, part_count_of(bytes, groups_of(product->width)));
+int multiply_by_groups(const struct product *products, int count) {
+    struct grouped grouped = {.products = products, .count = count};
+    ptrdiff_t bytes = 0, groups = 0;
+    for (int i = 0; i < count; i++) {
+        const struct product *product = products + i;
+        /* A group that no piece has room for has 14,000 inputs or more: no part of a model's matrix on its way has. */
+        if (!product->weights && group_bytes(product->kind, product->depth) > PIECE_BYTES) return NOT_CACHED;
+        bytes += product->depth * product->width * BYTES_PER_WEIGHT;
+        groups += groups_of(product->width);
+    }
+    if (products->row_count && groups) workers_run(multiply_part, &grouped, part_count_of(bytes, groups));
     return atomic_load(&grouped.outcome);
 }

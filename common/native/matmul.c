@@ -120,7 +120,16 @@ static int multiply_few(const struct product *product, int part_count) {
 static int multiply_encoded(const struct product *product) {
     if (product->row_count > MOST_BLOCK_ROWS && product->weights && product->width && multiply_many_rows(product) == 0)
         return DONE;
-    return multiply_by_groups(product);
+    return multiply_by_groups(product, 1);
+}
+
+int multiply_all(const struct product *products, int count) {
+    int outcome = DONE, is_one = 1;
+    for (int i = 0; i < count; i++)
+        is_one &= is_encoded(products[i].kind) && (products[i].row_count <= MOST_BLOCK_ROWS || !products[i].weights);
+    if (is_one) return multiply_by_groups(products, count);
+    for (int i = 0; i < count && outcome == DONE; i++) outcome = multiply(products + i);
+    return outcome;
 }
 
 int multiply(const struct product *product) {

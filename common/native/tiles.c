@@ -34,24 +34,20 @@ static int is_last(const struct matrix *matrix, ptrdiff_t skip, ptrdiff_t column
     return is_matrix(matrix, matrix->depth) && columns > 0 && skip >= 0 && skip <= matrix->depth - columns;
 }
 
-/* sums[row_count, sums_pitch] = rows . matrix, as many columns as it has; rows have no gaps. */
-static int multiply_into(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums,
-                         ptrdiff_t sums_pitch) {
-    const struct product product = {
-        .rows = rows, .row_pitch = matrix->depth, .row_count = row_count, .weights = matrix->memory, .fd = matrix->fd,
-        .offset = matrix->offset, .kind = (enum weight_kind)matrix->kind, .depth = matrix->depth,
-        .width = matrix->width, .sums = sums, .sums_pitch = sums_pitch,
-    };
-    return multiply(&product);
-}
-
-/* sums = rows . matrices, results side by side. */
+/* sums[row_count, width] = rows . matrices, their results side by side; rows have no gaps. */
 static int multiply_by(const float *rows, ptrdiff_t row_count, const struct matrix *matrices, int count, float *sums,
                        ptrdiff_t width) {
-    int outcome = DONE;
-    for (int i = 0; i < count && outcome == DONE; sums += matrices[i++].width)
-        outcome = multiply_into(rows, row_count, matrices + i, sums, width);
-    return outcome;
+    struct product products[3];
+    for (int i = 0; i < count; i++) {
+        const struct matrix *matrix = matrices + i;
+        products[i] = (struct product){
+            .rows = rows, .row_pitch = matrix->depth, .row_count = row_count, .weights = matrix->memory,
+            .fd = matrix->fd, .offset = matrix->offset, .kind = (enum weight_kind)matrix->kind, .depth = matrix->depth,
+            .width = matrix->width, .sums = sums, .sums_pitch = width,
+        };
+        sums += matrix->width;
+    }
+    return multiply_all(products, count);
 }
 
 /* Move rows of `columns` numbers to where they are inputs of a tile's last matrix, zeros around them. They end where the
@@ -113,7 +109,7 @@ static void gate_part(const void *work, int part, int part_count) {
 
 EXPORT int shardmesh_multiply_matrix(const float *rows, ptrdiff_t row_count, const struct matrix *matrix, float *sums) {
     if (row_count < 0 || !is_matrix(matrix, matrix->depth)) return REFUSED;
-    return multiply_into(rows, row_count, matrix, sums, matrix->width);
+    return multiply_by(rows, row_count, matrix, 1, sums, matrix->width);
 }
 
 int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *tile, float *part) {
@@ -133,7 +129,7 @@ int run_ffn_tile(const float *rows, ptrdiff_t row_count, const struct ffn_tile *
         const struct gate gate = {.tile = tile, .row_count = row_count, .width = width, .both = both, .gated = gated};
         workers_run(gate_part, &gate, part_count_of(row_count * columns * 3 * (ptrdiff_t)sizeof *both, row_count));
         if (depth > columns) spread(inputs, row_count, columns, tile->down_skip, depth);
-        outcome = multiply_into(inputs, row_count, &tile->down, part, tile->down.width);
+        outcome = multiply_by(inputs, row_count, &tile->down, 1, part, tile->down.width);
     }
     free(both);
     return outcome;
@@ -168,7 +164,7 @@ int run_attention_tile(const float *rows, ptrdiff_t row_count, const struct atte
     int outcome = row == row_count ? multiply_by(rows, row_count, tile->projections, count, projected, width) : REFUSED;
     for (ptrdiff_t s = 0; s < segment_count && outcome == DONE; s++) attend(segments + s);
     if (outcome == DONE && depth > columns) spread(inputs, row_count, columns, tile->output_skip, depth);
-    if (outcome == DONE) outcome = multiply_into(inputs, row_count, &tile->output, part, tile->output.width);
+    if (outcome == DONE) outcome = multiply_by(inputs, row_count, &tile->output, 1, part, tile->output.width);
     free(projected);
     return outcome;
 }

@@ -2,7 +2,8 @@
 
 Covers: 1, 2, 4 and 8 rows, and a prompt's 512 beside numpy's BLAS; every type of weights, one thread and two; taking
 turns, medians of the ratios of rounds.
-Does not cover: whole tokens (speed.py). Weights are many matrices walked in turn: far more than any cache holds.
+Does not cover: weights in GGUF's blocks (encoded.py), whole tokens (speed.py). Weights are many matrices walked in
+turn: far more than any cache holds.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from common.compute import matmul
 from common.compute.matmul import kernels, multiply
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, Stored, narrowed
+from tests.bench.encoded import measure_encoded
 from tests.bench.products import BLAS, OURS, PROMPT_ROWS, seconds_of
 from tests.bench.report import Bar, Result, Settings, Table
 
@@ -61,7 +63,9 @@ def measure(settings: Settings) -> Result:
     finally:
         matmul.set_thread_count(1)
     header = ("weights", "threads", "sum GB/s", "1 row GB/s", "1 row : sum", *(f"{n} rows : 1" for n in ROW_COUNTS[1:]))
-    result.tables = [Table(title="Medians of rounds", header=header, rows=rows_of_table)]
+    encoded_table, encoded_bars = measure_encoded(settings)
+    result.bars += encoded_bars
+    result.tables = [Table(title="Medians of rounds", header=header, rows=rows_of_table), encoded_table]
     result.notes = [f"instruction set: {kernels.variant}; {MATRIX_COUNT} matrices of about 8 MiB, walked in turn"]
     return result
 
