@@ -19,6 +19,7 @@ from common.compute.backend import BACKENDS, NATIVE, TORCH, Backend, backend_nam
 from common.errors import InputError, UnsupportedModel
 from common.model.model_spec import ACTIVATIONS
 from common.native.library import absent
+from common.weights.slice_format import TensorPlace
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, narrowed, widened
 from common.weights.weight_memory import WeightMemory
 from common.wire.tensor_codec import decode_tensor
@@ -79,6 +80,18 @@ def test_a_product_is_that_of_the_widened_weights(backend: Backend, dtype: str, 
     product = backend.multiply(backend.rows_in(rows), backend.weight(layout.tensors[0], content))
     expected = rows.astype(np.float64) @ widened(weight).astype(np.float64)
     assert_close(backend.rows_out(product), expected, size=20)
+
+
+def test_weights_in_blocks_are_computed_with_by_our_kernels_alone(backend: Backend) -> None:
+    """torch refuses them by the encoding's name, and says what to do."""
+    place = TensorPlace(name="head", dtype="q4_0", shape=(64, 16), offset=0)
+    content = memoryview(bytearray(place.byte_count))
+    if backend.name == NATIVE:
+        product = backend.multiply(np.ones((1, 64), np.float32), backend.weight(place, content))
+        assert not product.any()
+    else:
+        with pytest.raises(UnsupportedModel, match=r"q4_0.*--weights-dtype float16"):
+            backend.weight(place, content)
 
 
 @pytest.mark.parametrize("has_bias", [False, True])

@@ -41,7 +41,7 @@ LONG = "long"
 SHORT = [entry for entry in ENTRIES if entry["name"] != LONG]
 PLANS = [(1, "uniform"), (2, "uniform"), (4, "uniform"), (9, "uniform"), (3, "ratio:3,1,1")]
 if THOROUGH:
-    PLANS.append((3, "uniform"))
+    PLANS += [(3, "uniform"), (5, "uniform"), (7, "uniform")]
 LONG_ON = (9, "uniform")
 """The plan on which the long prompt is answered too: it takes as long to read as all others together."""
 ALONE = SHORT[:2]
