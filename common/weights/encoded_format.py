@@ -29,8 +29,8 @@ from common.weights.slice_format import (
     uniform_runs,
 )
 
-DEFAULT_CELL_BYTES = 2 << 20
-"""Small enough for another plan to use most tiles again, large enough for a disk to be read at its speed."""
+DEFAULT_CELL_BYTES = 7 << 18
+"""Small enough for another plan to use most tiles again (DECISIONS.md), large enough to be read at a disk's speed."""
 LEAST_CUT = PIECE_INPUTS
 """FFN columns between two ranks' cuts where those go through blocks."""
 
@@ -150,4 +150,6 @@ def _cell_columns(spec: ModelSpec, encodings: ModelEncodings, tile_bytes: int) -
         return spec.hidden_size * sum(map(bytes_per_value, (own.gate, own.up, own.down)))
 
     step = column_grains(encodings)[0]
-    return max(step, int(tile_bytes // max(map(bytes_of, encodings.layers))) // step * step)
+    most = max(step, int(tile_bytes // max(map(bytes_of, encodings.layers))) // step * step)
+    count = -(-spec.ffn_size // most)
+    return -(-spec.ffn_size // (count * step)) * step
