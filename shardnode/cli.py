@@ -131,6 +131,15 @@ def serve(
     data_dir: Annotated[
         Path | None, path_option(help="Where a member keeps its identity and its slices.", show_default=False)
     ] = None,
+    keep_bytes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="Of weights that no slice here needs, what may stay on the disk for another plan of their model, such "
+            "as 2GB; they go first when room is wanted. Default: as much as the largest slice.",
+            show_default=False,
+        ),
+    ] = None,
     version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     log_format: LogFormatOption = "text",
@@ -150,6 +159,7 @@ def serve(
         thread_count=threads, backend=backend, use_gpu=use_gpu, metrics_port=metrics_port,
         metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, insecure=insecure,
         coordinator=coordinator, data_directory=data_dir, advertise=advertise,
+        keep_bytes=None if keep_bytes is None else parse_size(keep_bytes, "--keep-bytes"),
         weights=weight_memory(
             memory_window=memory_window, window_bytes=window_bytes, page_cache=page_cache,
             reads_in_flight=reads_in_flight, read_bytes=read_bytes, read_timeout_seconds=read_timeout_seconds,

@@ -63,6 +63,8 @@ class NodeConfig:
     """host:port where the coordinator reaches this node, if not where it listens."""
     data_directory: Path | None = None
     """Where a member keeps its identity; None where there is no coordinator."""
+    keep_bytes: int | None = None
+    """Of tiles that no slice needs, what may stay for another plan; None: as much as the largest slice here."""
 
     def __post_init__(self) -> None:
         check_backend(self.backend)

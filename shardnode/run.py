@@ -45,7 +45,7 @@ class NodeSeries:
         self.work = WorkSeries(self.registry)
         self.sessions = SessionSeries(self.registry)
         self.membership = MembershipSeries(self.registry)
-        SliceSeries(self.registry, config.data_directory or config.slice_directory or Path())
+        self.slices = SliceSeries(self.registry, config.data_directory or config.slice_directory or Path())
 
 
 class RunningNode:
@@ -58,6 +58,7 @@ class RunningNode:
         self._directory = config.slice_directory
         self._closers = []
         try:
+            self.series = series = NodeSeries(config)
             membership = None
             if config.coordinator and config.data_directory is not None:
                 from shardnode.membership.join import IDENTITY_DIRECTORY
@@ -68,10 +69,10 @@ class RunningNode:
                 )  # fmt: skip
             store = None
             if membership is not None and config.slice_directory is None and config.data_directory is not None:
-                store = SliceStore(config.data_directory)
-            self.series = series = NodeSeries(config)
+                store = SliceStore(config.data_directory, config.keep_bytes)
+                series.slices.follow(store)
             self._serving = serving = Serving(config, store, series=series.work)
-            series.memory.budget_bytes.set(serving.budget_bytes)
+            series.memory.budget_bytes.value = serving.budget_bytes
             self._closers.append(serving.close)
             live = LiveSessions()
             if direct_path:

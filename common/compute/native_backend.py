@@ -16,14 +16,21 @@ import numpy as np
 
 from common.compute import matmul
 from common.compute.backend import NATIVE, AttentionRows
-from common.compute.tile_products import MOST_HEAD_SIZE, attention, feed_forward, ffn_tile, head_tile, in_memory
+from common.compute.tile_products import (
+    MOST_HEAD_SIZE,
+    attention,
+    feed_forward,
+    ffn_tile,
+    head_tile,
+    in_memory,
+    multiply_matrix,
+)
 from common.errors import UnsupportedModel
 from common.model.model_spec import KV_ITEM_BYTES, ModelSpec
 from common.native.address import address
-from common.native.library import Attention, FfnTile, HeadTile, Outcome
+from common.native.library import Attention, FfnTile, HeadTile, Matrix, Outcome
 from common.weights.slice_format import TensorPlace, TileLayout
-from common.weights.stored_numbers import Floats, Stored
-from common.weights.tile_tensors import stored_array
+from common.weights.stored_numbers import Floats
 
 
 class NativeTables(NamedTuple):
@@ -87,11 +94,11 @@ class NativeBackend:
     def rows_out(self, rows: Floats) -> Floats:
         return rows
 
-    def weight(self, place: TensorPlace, buffer: memoryview) -> Stored:
-        return stored_array(place, buffer)
+    def weight(self, place: TensorPlace, buffer: memoryview) -> Matrix:
+        return in_memory(address(np.frombuffer(buffer, np.uint8)), place)
 
-    def multiply(self, rows: Floats, weight: Stored) -> Floats:
-        return matmul.multiply(rows, weight)
+    def multiply(self, rows: Floats, weight: Matrix) -> Floats:
+        return multiply_matrix(rows, weight)[0]
 
     def new_store(self, shape: tuple[int, ...]) -> NativeStore:
         return NativeStore(shape)

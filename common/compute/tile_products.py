@@ -30,7 +30,7 @@ HEAD_VECTORS = ("qkv_bias", "query_norm", "key_norm")
 """What an attention tile may have beside its matrices, in the order of HeadTile's fields."""
 FFN_VECTORS = ("gate_up_bias",)
 """The same of an FFN tile."""
-HEAD_PROJECTIONS, FFN_PROJECTIONS = ("q", "k", "v"), ("gate", "up")
+HEAD_PROJECTIONS, FFN_PROJECTIONS = ("query", "key", "value"), ("gate", "up")
 """What matrices are called that have encodings of their own; else they lie side by side in one, `qkv` and `gate_up`."""
 MOST_CACHED_ROWS = 8
 """Of more, the sums alone are larger than the nearest caches; they go through the window."""
@@ -51,29 +51,25 @@ def in_page_cache(tile: CachedTile, place: TensorPlace) -> Matrix:
     return Matrix(None, tile.offset + place.offset, tile.fd, WEIGHT_KINDS.index(place.dtype), *place.shape)
 
 
-def ffn_tile(layout: TileLayout, activation: str, matrix: MatrixAt, vector: VectorAt, skip: int = 0) -> FfnTile:
-    """Return an FFN tile.
-
-    Args: matrix, vector: where what lies at a place of the tile is; no vector: set later; skip: inputs of `down` before
-    the tile's own columns, where a cut lies inside a block of its encoding.
-    """
+def ffn_tile(layout: TileLayout, activation: str, matrix: MatrixAt, vector: VectorAt) -> FfnTile:
+    """Return an FFN tile. Args: matrix, vector: where what lies at a place of the tile is; no vector: set later."""
     places = {place.name: place for place in layout.tensors}
     vectors = [vector(places[name]) if name in places else None for name in FFN_VECTORS]
     projections = [matrix(places[name]) for name in _names(places, "gate_up", FFN_PROJECTIONS)]
     return FfnTile(
-        (Matrix * 2)(*projections), len(projections), ACTIVATIONS.index(activation), matrix(places["down"]), skip,
-        *vectors,
+        (Matrix * 2)(*projections), len(projections), ACTIVATIONS.index(activation), matrix(places["down"]),
+        layout.skip, *vectors,
     )  # fmt: skip
 
 
 def head_tile(
-    layout: TileLayout, first_kv_head: int, matrix: MatrixAt, vector: VectorAt, skip: int = 0
+    layout: TileLayout, first_kv_head: int, matrix: MatrixAt, vector: VectorAt
 ) -> HeadTile:  # fmt: skip
     """Return a tile of attention. Args: first_kv_head: among those that this rank holds; the others: as ffn_tile."""
     places = {place.name: place for place in layout.tensors}
     vectors = [vector(places[name]) if name in places else None for name in HEAD_VECTORS]
     projections = [matrix(places[name]) for name in _names(places, "qkv", HEAD_PROJECTIONS)]
-    matrices = AttentionTile((Matrix * 3)(*projections), len(projections), matrix(places["output"]), skip)
+    matrices = AttentionTile((Matrix * 3)(*projections), len(projections), matrix(places["output"]), layout.skip)
     return HeadTile(matrices, *vectors, layout.count, layout.kv_count, first_kv_head)
 
 

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from common.compute.backend import TORCH, AttentionRows
-from common.errors import InputError
+from common.errors import InputError, UnsupportedModel
 from common.model.model_spec import ModelSpec
+from common.weights.encodings import is_encoded
 from common.weights.slice_format import TensorPlace, TileLayout
 from common.weights.stored_numbers import Floats
 
@@ -82,6 +83,10 @@ class TorchBackend:
 
     def weight(self, place: TensorPlace, buffer: memoryview) -> torch.Tensor:
         """On a GPU it is a copy, widened to float32."""
+        if is_encoded(place.dtype):
+            raise UnsupportedModel(f"its weights are blocks of {place.dtype}, which torch does not compute with; slice "
+                                   "the model with --weights-dtype float16, or compute with --backend native"
+                                   )  # fmt: skip
         dtype = getattr(torch, place.dtype)
         stored = torch.frombuffer(buffer, dtype=dtype, count=math.prod(place.shape), offset=place.offset)
         stored = stored.view(place.shape)

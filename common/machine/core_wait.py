@@ -16,10 +16,10 @@ import threading
 import time
 from contextlib import suppress
 
-from common.machine.kernel_files import content_of
+from common.machine.kernel_files import KeptFile
 
 LOOK_SECONDS = 1.0
-"""Between two looks; one takes some ten microseconds a thread."""
+"""Between two looks; one takes some microseconds a thread, whose file stays open."""
 TASKS = "/proc/self/task"
 _LONGEST = 64
 
@@ -32,7 +32,7 @@ class StarvedTime:
         self._tasks = tasks
         self._lock = threading.Lock()
         self._looked_at = float("-inf")
-        self._by_thread: dict[str, int] = {}
+        self._by_thread: dict[str, tuple[KeptFile, int]] = {}
         self._total, self._has_looked = 0, False
         self._look()
 
@@ -56,8 +56,10 @@ class StarvedTime:
         except OSError:  # another system than Linux
             return
         for thread in threads:
-            with suppress(OSError, IndexError, ValueError):  # it has just ended, or the kernel does not count
-                waited = int(content_of(f"{self._tasks}/{thread}/schedstat", _LONGEST).split()[1])
-                self._by_thread[thread] = waited
+            # It has just ended, there are no descriptors left, or the kernel does not count.
+            with suppress(OSError, IndexError, ValueError):
+                file, waited_before = before.get(thread) or (KeptFile(f"{self._tasks}/{thread}/schedstat"), 0)
+                waited = int(file.content(_LONGEST).split()[1])
+                self._by_thread[thread] = (file, waited)
                 if not is_first:
-                    self._total += max(0, waited - before.get(thread, 0))
+                    self._total += max(0, waited - waited_before)

@@ -18,8 +18,12 @@ from pathlib import Path
 
 import psutil
 
+from common.machine.kernel_files import content_of
+
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_... of <malloc.h>
 _ANYWHERE = contextlib.nullcontext()
+_LONGEST = 256
+"""Bytes of a line of the kernel's."""
 HEAP_BLOCK_BYTES = 1 << 20
 """Blocks from this size on get pages of their own, and so much free memory at the heap's end is given back."""
 
@@ -144,7 +148,7 @@ def own_memory() -> ProcessMemory:
 def own_rss_bytes() -> int:
     """Return the resident bytes of this process: a hundredth of what `own_memory` costs."""
     if _is_linux():
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(content_of("/proc/self/statm", _LONGEST).split()[1]) * os.sysconf("SC_PAGE_SIZE")
     return psutil.Process().memory_info().rss
 
 

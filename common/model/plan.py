@@ -11,7 +11,7 @@ fine grain so that they even out what whole heads cannot.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,20 +137,40 @@ def parse_ratios(strategy: str, world_size: int) -> list[float]:
     return ratios
 
 
-def make_plan(spec: ModelSpec, strategy: str, world_size: int) -> Plan:
-    """Deal the model out over `world_size` ranks.
+@dataclass(frozen=True, kw_only=True)
+class Weighing:
+    """What columns are dealt by: the bytes of what a rank's heads need, and those of one column."""
+
+    attention_bytes: Callable[[RankShare], float]
+    column_bytes: float
+    column_grain: int = COLUMN_GRAIN
+
+
+def alike(spec: ModelSpec) -> Weighing:
+    """Return the weighing of a model whose matrices are all of one dtype, in rows of hidden_size values."""
+
+    def attention_rows(share: RankShare) -> float:
+        # q and o have one row or column set per query head, k and v one per KV head.
+        return 2 * spec.head_size * (share.query_head_count + len(share.kv_heads(spec)))
+
+    return Weighing(attention_bytes=attention_rows, column_bytes=3)  # gate, up, down
+
+
+def make_plan(spec: ModelSpec, strategy: str, world_size: int, weighing: Weighing | None = None) -> Plan:
+    """Deal the model out over `world_size` ranks. Args: weighing: of matrices that are not alike.
 
     Raises: InputError: the strategy is unknown or does not fit the world size.
     """
-    ratios = parse_ratios(strategy, world_size)
+    ratios, weighing = parse_ratios(strategy, world_size), weighing or alike(spec)
     heads = _deal(spec.query_head_count, ratios)
     head_ends = _running_sum(heads)
-    attention_bytes = []
-    for start, stop in zip([0, *head_ends], head_ends, strict=False):
-        share = RankShare(query_head_start=start, query_head_stop=stop, ffn_column_start=0, ffn_column_stop=0)
-        # q and o have one row or column set per query head, k and v one per KV head.
-        attention_bytes.append(2 * spec.head_size * (share.query_head_count + len(share.kv_heads(spec))))
-    column_ends = _running_sum(_deal_columns(spec, ratios, attention_bytes))
+    attention_bytes = [
+        weighing.attention_bytes(
+            RankShare(query_head_start=start, query_head_stop=stop, ffn_column_start=0, ffn_column_stop=0)
+        )
+        for start, stop in zip([0, *head_ends], head_ends, strict=False)
+    ]
+    column_ends = _running_sum(_deal_columns(spec, ratios, attention_bytes, weighing))
     shares = tuple(
         RankShare(
             query_head_start=head_stop - head_count, query_head_stop=head_stop,
@@ -176,18 +196,18 @@ def _deal(total: int, weights: Sequence[float]) -> list[int]:
     return counts
 
 
-def _deal_columns(spec: ModelSpec, ratios: Sequence[float], attention_rows: Sequence[int]) -> list[int]:
+def _deal_columns(
+    spec: ModelSpec, ratios: Sequence[float], attention_bytes: Sequence[float], weighing: Weighing
+) -> list[int]:
     """Deal FFN columns so that attention and FFN together come as near to the ratios as they can.
 
-    All sizes in weight rows of hidden_size values; an FFN column is three of them (gate, up, down).
     A rank whose heads alone exceed its share gets no column, and the others divide what is left.
     """
-    column_rows = 3
     sharing = set(range(len(ratios)))
     while True:
-        rows = column_rows * spec.ffn_size + sum(attention_rows[i] for i in sharing)
+        total = weighing.column_bytes * spec.ffn_size + sum(attention_bytes[i] for i in sharing)
         ratio_sum = sum(ratios[i] for i in sharing)
-        wanted = {i: rows * ratios[i] / ratio_sum - attention_rows[i] for i in sharing}
+        wanted = {i: total * ratios[i] / ratio_sum - attention_bytes[i] for i in sharing}
         overfull = {i for i, value in wanted.items() if value <= 0}
         if not overfull or overfull == sharing:
             break
@@ -195,8 +215,8 @@ def _deal_columns(spec: ModelSpec, ratios: Sequence[float], attention_rows: Sequ
     weights = [max(wanted.get(i, 0.0), 0.0) for i in range(len(ratios))]
     if not any(weights):
         weights = list(ratios)
-    grains, rest = divmod(spec.ffn_size, COLUMN_GRAIN)
-    columns = [COLUMN_GRAIN * count for count in _deal(grains, weights)]
+    grains, rest = divmod(spec.ffn_size, weighing.column_grain)
+    columns = [weighing.column_grain * count for count in _deal(grains, weights)]
     columns[max(range(len(columns)), key=lambda i: (weights[i], -i))] += rest
     return columns
 

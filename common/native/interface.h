@@ -2,7 +2,7 @@
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
  * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
- * pack.c, rounding.c, exchange.c).
+ * pack.c, rounding.c, exchange.c, rounds.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
@@ -16,11 +16,12 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 8 };
+enum { ABI_VERSION = 9 };
 enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
-/* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none. */
-enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED, NO_MEMORY };
+/* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none.
+ * NOT_SIMPLE, of messages: whoever calls has to go on by himself. */
+enum { DONE, REFUSED, NOT_CACHED, NEVER_CACHED, NO_MEMORY, NOT_SIMPLE };
 
 EXPORT int shardmesh_abi_version(void);
 EXPORT const char *shardmesh_variant_name(int index);
@@ -62,6 +63,11 @@ EXPORT int shardmesh_unround_rows(const float *scales, const void *numbers, ptrd
 
 EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds, int in_order,
                               int64_t *sent_nanoseconds);
+
+EXPORT int shardmesh_round(struct peer *peers, ptrdiff_t count, struct round *round, const char *head,
+                           ptrdiff_t head_count, const float *rows, ptrdiff_t number_count, float *sums);
+EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, const char *head, ptrdiff_t head_count,
+                            const float *numbers, ptrdiff_t number_count);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from common.native.build import LIBRARY, why_there_are_none
 from common.native.elf import is_cut_short
+from common.native.peers import Peer, Round
 
-ABI_VERSION = 8
+ABI_VERSION = 9
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -32,8 +33,6 @@ ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 """What an FFN tile's gate may be, numbered as in steps.h."""
 NUMBERS_PER_SCALE = 64
 """Of rows that travel in 8 bits (rounding.c)."""
-TLS_RECORD, PLAIN_FRAME = 0, 1
-"""What a peer's bytes begin with (exchange.h)."""
 
 logger = logging.getLogger(__name__)
 
@@ -119,17 +118,6 @@ class LayersModel(ctypes.Structure):
     )  # fmt: skip
 
 
-class Peer(ctypes.Structure):
-    """`struct peer` of exchange.h."""
-
-    _fields_ = (
-        ("out", ctypes.c_char_p), ("out_count", ctypes.c_ssize_t), ("sent_count", ctypes.c_ssize_t),
-        ("into", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("received_count", ctypes.c_ssize_t),
-        ("came_nanoseconds", ctypes.c_longlong), ("fd", ctypes.c_int), ("framing", ctypes.c_int),
-        ("send_error", ctypes.c_int), ("receive_error", ctypes.c_int), ("has_ended", ctypes.c_int),
-    )  # fmt: skip
-
-
 class Outcome(IntEnum):
     """What the functions that take a Matrix return (interface.h)."""
 
@@ -142,6 +130,8 @@ class Outcome(IntEnum):
     """This system, or this file's file system, does not read only what is in the page cache."""
     NO_MEMORY = 4
     """For what lies between two products of these rows."""
+    NOT_SIMPLE = 5
+    """Of messages: whoever calls has to go on by himself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -285,5 +275,11 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_exchange.argtypes = [
         ctypes.POINTER(Peer), size, integer, integer, ctypes.POINTER(ctypes.c_int64)
     ]  # fmt: skip
+    functions.shardmesh_round.restype = integer
+    functions.shardmesh_round.argtypes = [
+        ctypes.POINTER(Peer), size, ctypes.POINTER(Round), ctypes.c_char_p, size, address, size, address
+    ]  # fmt: skip
+    functions.shardmesh_answer.restype = integer
+    functions.shardmesh_answer.argtypes = [ctypes.POINTER(Peer), address, size, ctypes.c_char_p, size, address, size]
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -94,11 +94,10 @@ class PageServer:
             if not self._callers.replace(caller, self._door.wrapped):
                 return
             self._door.greet(caller.connection)
-        refusal, first = self._let_in(caller), b""
+        handler, first = _Handler(caller.connection, self._let_in(caller), self._reply), b""
         until = time.monotonic() + MOST_KEPT_SECONDS
         while True:
-            may_stay = self._door is not None and time.monotonic() < until
-            handler = _Handler(caller.connection, first, refusal, self._reply, may_stay=may_stay)
+            handler.answer(first, may_stay=self._door is not None and time.monotonic() < until)
             if handler.close_connection or not self._callers.rest(caller, REST_SECONDS):
                 return
             first = caller.connection.recv(MOST_HEAD_BYTES)
@@ -120,25 +119,33 @@ class PageServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request of a connection, and its answer."""
+    """Requests of a connection, and their answers."""
 
     server_version, sys_version, protocol_version = "shardmesh", "", "HTTP/1.1"
 
     def __init__(
-        self, connection: socket.socket, first: bytes, refusal: Callable[[str], Reply | None],
-        reply: Callable[[Request], Reply], *, may_stay: bool,
+        self, connection: socket.socket, refusal: Callable[[str], Reply | None], reply: Callable[[Request], Reply]
     ) -> None:  # fmt: skip
-        """Read, answer and return; `close_connection` tells whether it was the last one.
+        # Not the library's __init__, which answers.
+        self.connection, self._refusal, self._make_reply = connection, refusal, reply
+        self.client_address = ("", 0)
+        self._may_stay, self._known_head = False, b""
+
+    def answer(self, first: bytes, *, may_stay: bool) -> None:
+        """Read a request and answer it; `close_connection` tells whether it was the last one.
 
         Args: first: what of the request is here; may_stay: whether another one may follow. Raises: OSError.
         """
-        self.connection, self._refusal, self._make_reply = connection, refusal, reply
-        self._may_stay = may_stay
-        self.client_address = ("", 0)
-        self.rfile, self.wfile = io.BytesIO(_head(connection, first)), io.BytesIO()
-        self.close_connection = True
-        self.handle_one_request()
-        connection.sendall(self.wfile.getvalue())
+        head = _head(self.connection, first)
+        self._may_stay, self.wfile = may_stay, io.BytesIO()
+        if head == self._known_head:  # who reads a page asks for it with the same bytes each time
+            self.close_connection = False
+            self.do_GET()
+        else:
+            self.rfile, self.close_connection = io.BytesIO(head), True
+            self.handle_one_request()
+            self._known_head = b"" if self.close_connection else head
+        self.connection.sendall(self.wfile.getvalue())
 
     def header(self, name: str) -> str:
         """Return a header of the request; empty without it."""

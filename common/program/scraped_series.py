@@ -14,6 +14,8 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from common.program.kept_lines import About, Family, Row
+
 Values = Mapping[tuple[str, ...], float]
 """By the values of the labels, in their order."""
 
@@ -26,8 +28,8 @@ class ScrapedCounter(Collector):
     """A counter that starts at 0 and shows what its function returns once it has one."""
 
     def __init__(self, name: str, documentation: str, *, registry: CollectorRegistry) -> None:
-        self._name = name
-        self._documentation = documentation
+        self._about = About(CounterMetricFamily(name, documentation))
+        self._row = Row(self._about.places(()))
         self._before = 0.0
         self._read: Callable[[], float] = _nothing
         registry.register(self)
@@ -43,11 +45,11 @@ class ScrapedCounter(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the series with its value of this moment."""
-        return [CounterMetricFamily(self._name, self._documentation, value=self._before + self._read())]
+        return [Family(self._about, [(self._row, (self._before + self._read(),))])]
 
     def describe(self) -> Iterable[Metric]:
         """Return the series without a value, so that the registry refuses a second one of this name."""
-        return [CounterMetricFamily(self._name, self._documentation)]
+        return [Family(self._about, [])]
 
 
 class ScrapedGauge(Collector):
@@ -56,7 +58,8 @@ class ScrapedGauge(Collector):
     def __init__(
         self, name: str, documentation: str, labels: Sequence[str] = (), *, registry: CollectorRegistry
     ) -> None:
-        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
+        self._about = About(GaugeMetricFamily(name, documentation), labels)
+        self._rows: dict[tuple[str, ...], Row] = {}
         self._read: Callable[[], Values] = dict
         registry.register(self)
 
@@ -70,14 +73,12 @@ class ScrapedGauge(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the series with its values of this moment."""
-        family = self._family()
-        for labels, value in self._read().items():
-            family.add_metric(labels, value)
-        return [family]
+        values, kept = self._read(), self._rows
+        if kept.keys() != values.keys():
+            kept = {labels: kept.get(labels) or Row(self._about.places(labels)) for labels in values}
+            self._rows = kept  # whole: another page may be made meanwhile
+        return [Family(self._about, [(kept[labels], (value,)) for labels, value in values.items()])]
 
     def describe(self) -> Iterable[Metric]:
         """See ScrapedCounter."""
-        return [self._family()]
-
-    def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
+        return [Family(self._about, [])]

@@ -15,12 +15,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+
+from common.program.kept_lines import About, Family, Numbers, Place, Row
 
 
 class Tally:
@@ -61,9 +63,10 @@ class _Tallies(Collector, ABC, Generic[T]):
         keeps: Keeps = lambda value: True,
     ) -> None:  # fmt: skip
         """Args: keeps: tells of a value of the first label whether it is still one; others go with the next page."""
-        self._name, self._documentation, self._labels = name, documentation, tuple(labels)
+        self._about = About(self._family(name, documentation), labels)
         self._keeps = keeps
         self._tallies: dict[tuple[str, ...], T] = {}
+        self._rows: dict[tuple[str, ...], Row] = {}
         registry.register(self)
 
     def of(self, *values: str) -> T:
@@ -73,57 +76,61 @@ class _Tallies(Collector, ABC, Generic[T]):
 
     def collect(self) -> Iterable[Metric]:
         """Return the series with its values of this moment."""
-        family = self._family()
+        shown = []
         for values, tally in list(self._tallies.items()):
             if values and not self._keeps(values[0]):
                 self._tallies.pop(values, None)
-            else:
-                self._show(family, values, tally)
-        return [family]
+                self._rows.pop(values, None)
+                continue
+            row = self._rows.get(values)
+            if row is None:
+                row = self._rows[values] = Row(self._places(values))
+            shown.append((row, self._numbers(tally)))
+        return [Family(self._about, shown)]
 
     def describe(self) -> Iterable[Metric]:
         """Return the series without a value, so that the registry refuses a second one of this name."""
-        return [self._family()]
+        return [Family(self._about, [])]
 
     @abstractmethod
     def _new(self) -> T:
         """Return a value that nothing has moved."""
 
     @abstractmethod
-    def _family(self) -> Metric:
-        """Return the series without values."""
+    def _family(self, name: str, documentation: str) -> Metric:
+        """Return the library's family of this kind, without values."""
+
+    def _places(self, values: tuple[str, ...]) -> list[Place]:
+        """Return where the numbers go of these values of the labels."""
+        return self._about.places(values)
 
     @abstractmethod
-    def _show(self, family: Metric, values: tuple[str, ...], tally: T) -> None:
-        """Add a value to the series."""
+    def _numbers(self, tally: T) -> Numbers:
+        """Return what a value is at this moment."""
 
 
-class CounterTallies(_Tallies[Tally]):
+class _PlainTallies(_Tallies[Tally]):
+    """Values that are one number."""
+
+    def _new(self) -> Tally:
+        return Tally()
+
+    def _numbers(self, tally: Tally) -> Numbers:
+        return (tally.value,)
+
+
+class CounterTallies(_PlainTallies):
     """Counters; `_total` is added to the name."""
 
-    def _new(self) -> Tally:
-        return Tally()
-
-    def _family(self) -> Metric:
-        return CounterMetricFamily(self._name, self._documentation, labels=self._labels)
-
-    def _show(self, family: Metric, values: tuple[str, ...], tally: Tally) -> None:
-        assert isinstance(family, CounterMetricFamily)  # `_family` has made it
-        family.add_metric(values, tally.value)
+    def _family(self, name: str, documentation: str) -> Metric:
+        return CounterMetricFamily(name, documentation)
 
 
-class GaugeTallies(_Tallies[Tally]):
+class GaugeTallies(_PlainTallies):
     """Gauges."""
 
-    def _new(self) -> Tally:
-        return Tally()
-
-    def _family(self) -> Metric:
-        return GaugeMetricFamily(self._name, self._documentation, labels=self._labels)
-
-    def _show(self, family: Metric, values: tuple[str, ...], tally: Tally) -> None:
-        assert isinstance(family, GaugeMetricFamily)  # as above
-        family.add_metric(values, tally.value)
+    def _family(self, name: str, documentation: str) -> Metric:
+        return GaugeMetricFamily(name, documentation)
 
 
 class HistogramTallies(_Tallies[HistogramTally]):
@@ -141,14 +148,14 @@ class HistogramTallies(_Tallies[HistogramTally]):
     def _new(self) -> HistogramTally:
         return HistogramTally(self._bounds)
 
-    def _family(self) -> Metric:
-        return HistogramMetricFamily(self._name, self._documentation, labels=self._labels)
+    def _family(self, name: str, documentation: str) -> Metric:
+        return HistogramMetricFamily(name, documentation)
 
-    def _show(self, family: Metric, values: tuple[str, ...], tally: HistogramTally) -> None:
-        labels, name, count = dict(zip(self._labels, values, strict=True)), f"{self._name}_bucket", 0
-        add = family.samples.append  # the library's add_metric makes each bucket's labels three times
-        for bound, counted in zip(self._names, list(tally.counts), strict=True):
-            count += counted
-            add(Sample(name, {**labels, "le": bound}, float(count)))
-        add(Sample(f"{self._name}_count", labels, float(count)))
-        add(Sample(f"{self._name}_sum", labels, tally.total))
+    def _places(self, values: tuple[str, ...]) -> list[Place]:
+        name, labels = self._about.name, self._about.labels(values)
+        buckets = [(f"{name}_bucket", {**labels, "le": bound}) for bound in self._names]
+        return [*buckets, (f"{name}_count", labels), (f"{name}_sum", labels)]
+
+    def _numbers(self, tally: HistogramTally) -> Numbers:
+        counts = list(accumulate(tally.counts))
+        return [*counts, counts[-1], tally.total]

@@ -152,6 +152,7 @@ def to_pem(der: bytes) -> bytes:
     return ssl.DER_cert_to_PEM_cert(der).encode("ascii")
 
 
+@functools.lru_cache(MOST_READ)
 def _facts(certificate: bytes) -> CertificateFacts:
     return _read(_der(certificate))
 

@@ -11,19 +11,21 @@ removed is refused at his next request.
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 from collections.abc import Callable
 from datetime import datetime, timezone
+from functools import partial
 from typing import Protocol, cast
 
 from common.errors import NotTrusted
 from common.program.logs import entry
 from common.program.page_server import Reply
 from common.trust.bearer_token import BearerToken
-from common.trust.certificates import OBSERVER, lifetime_of, peer_of, serial_of, to_pem
+from common.trust.certificates import MOST_READ, OBSERVER, PeerName, lifetime_of, peer_of, serial_of, to_pem
 from common.trust.identity import Identity
-from common.trust.tls_contexts import RenewedContext
+from common.trust.tls_contexts import RenewedContext, server_context
 
 HOW = "a certificate that `coordinator-cli mesh invite --observer NAME --out DIR` has made, or a token"
 
@@ -49,7 +51,9 @@ class MetricsDoor:
         self._observers, self._token = observers, token
         self._mesh = identity().peer.mesh
         failed = entry("certificate of metrics is not replaced", mesh=self._mesh)
-        self._context = RenewedContext(lambda: (identity(), observers.authority), failed, is_optional=True)
+        self._context = RenewedContext(
+            lambda: (identity(), observers.authority), failed, partial(server_context, is_optional=True)
+        )  # fmt: skip
 
     def wrapped(self, connection: socket.socket) -> socket.socket:
         """Return a connection that speaks TLS, before its handshake. Raises: OSError."""
@@ -71,17 +75,23 @@ class MetricsDoor:
             said = "the token is not the one" if authorization else "who are you?"
             return Reply(status=401, content=f"{said}: show {HOW}\n".encode(), challenge="Bearer")
         try:
-            certificate = to_pem(shown)
-            peer = peer_of(certificate)
+            certificate, peer, serial = _said(shown)
         except NotTrusted as error:
             return _forbidden(str(error))
         if (peer.mesh, peer.role) != (self._mesh, OBSERVER):
             return _forbidden(f"{peer.uri} is no observer of this mesh: show {HOW}")
         if lifetime_of(certificate)[1] <= datetime.now(timezone.utc):  # the handshake may be an hour old
             return _forbidden(f"the certificate of {peer.uri} has ended: show {HOW}")
-        if not self._observers.knows(serial_of(certificate)):
+        if not self._observers.knows(serial):
             return _forbidden(f"{peer.uri} was removed, or has a newer certificate, or is not known here yet")
         return None
+
+
+@functools.lru_cache(MOST_READ)
+def _said(der: bytes) -> tuple[bytes, PeerName, str]:
+    """Return a certificate in PEM, whom it names, and its number. Raises: NotTrusted."""
+    certificate = to_pem(der)
+    return certificate, peer_of(certificate), serial_of(certificate)
 
 
 def _forbidden(why: str) -> Reply:

@@ -12,10 +12,10 @@ from collections.abc import Callable
 
 from common.errors import NotTrusted
 from common.program.logs import entry
-from common.trust.certificates import COORDINATOR
+from common.trust.certificates import COORDINATOR, peer_of, to_pem
 from common.trust.identity import Identity
-from common.trust.tls_connection import TlsConnection
-from common.trust.tls_contexts import RenewedContext, peer_shown
+from common.trust.rounds_tls import RoundsConnection, server_handshakes
+from common.trust.tls_contexts import RenewedContext
 
 
 class RoundsDoor:
@@ -25,20 +25,20 @@ class RoundsDoor:
         """Args: identity: of the node, asked at every handshake."""
         self._mesh = identity().peer.mesh
         failed = entry("certificate of rounds is not replaced", mesh=self._mesh)
-        self._context = RenewedContext(lambda: _shown(identity()), failed)
+        self._context = RenewedContext(lambda: _shown(identity()), failed, server_handshakes)
 
-    def let_in(self, connection: socket.socket) -> TlsConnection:
+    def let_in(self, connection: socket.socket) -> RoundsConnection:
         """Shake hands and return what to read from now on.
 
         Raises: PermissionError: in words, why the caller is not believed; OSError: he has gone, or speaks no TLS.
         """
-        secure = TlsConnection(connection, self._context.current(), server_side=True)
+        secure = self._context.current().wrap(connection)
         try:
             secure.do_handshake()
         except ssl.SSLCertVerificationError as error:
             raise PermissionError(f"it is no member of this mesh: {error.verify_message}") from error
         try:
-            peer = peer_shown(secure.getpeercert())
+            peer = peer_of(to_pem(secure.peer_certificate))
         except NotTrusted as error:
             raise PermissionError(str(error)) from error
         if (peer.mesh, peer.role) != (self._mesh, COORDINATOR):

@@ -4,7 +4,8 @@
     connection.do_handshake()
 
 Covers: bytes between a socket that blocks and OpenSSL, which see each other through memory only. Does not cover:
-contexts and whom they trust (tls_contexts.py), messages (common/wire/framing.py).
+contexts and whom they trust (tls_contexts.py), messages (common/wire/framing.py). Rounds use it where C cannot take
+part (rounds_tls.py).
 
 Python's own SSLSocket lets OpenSSL read the socket: five bytes of a record's head, then the record, two calls each; and
 what it has read ahead no poll shows. Not safe for several threads, but one may send while no other does anything.
@@ -17,6 +18,8 @@ import ssl
 from collections.abc import Sequence
 from typing import cast
 
+from common.native.peers import Tls
+
 READ_BYTES = 1 << 18
 """At once: some records of 16 KiB."""
 WRITE_BYTES = 1 << 18
@@ -25,6 +28,9 @@ WRITE_BYTES = 1 << 18
 
 class TlsConnection:
     """A socket's names, as far as common/wire/framing.py uses them. It owns the socket."""
+
+    native: Tls | None = None
+    """C takes no part."""
 
     def __init__(
         self, plain: socket.socket, context: ssl.SSLContext, *, server_side: bool, server_hostname: str | None = None
@@ -56,19 +62,19 @@ class TlsConnection:
                 self._send_out()
                 return
 
-    def getpeercert(self) -> dict[str, object]:
-        """Return what the peer's certificate says, verified; empty without one."""
-        return dict(self._tls.getpeercert() or {})
-
     @property
     def peer_certificate(self) -> bytes:
-        """The peer's certificate in DER; empty without one."""
+        """The peer's certificate in DER, verified; empty without one."""
         return self._tls.getpeercert(binary_form=True) or b""
 
     def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
         self._tls.write(framed)
         return self._out.read()
+
+    def unsent(self) -> bytes:
+        """Return what was encrypted and not sent by somebody else: nothing."""
+        return b""
 
     def opened(self, received: memoryview) -> bytes:
         """Return what the peer has sent in bytes that somebody else took off the socket; `recv_into` gives the rest.

@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
-from common.errors import NotTrusted
 from common.machine.named_files import named_file
 from common.program.logs import Entry
-from common.trust.certificates import PeerName, peer_from_uri
 from common.trust.identity import Identity
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def server_context(identity: Identity, authority: bytes, *, is_optional: bool = False) -> ssl.SSLContext:
@@ -35,27 +36,27 @@ def server_context(identity: Identity, authority: bytes, *, is_optional: bool = 
     return context
 
 
-class RenewedContext:
+class RenewedContext(Generic[T]):
     """How a server shakes hands, made anew when what it shows or believes has changed. Safe from any thread."""
 
     def __init__(
-        self, made_of: Callable[[], tuple[Identity, bytes]], failed: Entry, *, is_optional: bool = False
+        self, made_of: Callable[[], tuple[Identity, bytes]], failed: Entry, make: Callable[[Identity, bytes], T]
     ) -> None:  # fmt: skip
-        """Args: made_of: asked at every handshake for what `server_context` takes, as is_optional is; failed: what the
-        log says where that is no certificate, and the context before goes on.
+        """Args: made_of: asked at every handshake for what `make` takes; failed: what the log says where that is no
+        certificate, and the context before goes on; make: server_context, or what is like it.
         """
-        self._ask, self._failed, self._is_optional = made_of, failed, is_optional
+        self._ask, self._failed, self._make = made_of, failed, make
         self._lock = threading.Lock()
         self._made_of = made_of()
-        self._context = server_context(*self._made_of, is_optional=is_optional)
+        self._context = make(*self._made_of)
 
-    def current(self) -> ssl.SSLContext:
+    def current(self) -> T:
         """Return the context of now."""
         with self._lock:
             wanted = self._ask()
             if wanted != self._made_of:
                 try:
-                    self._context, self._made_of = server_context(*wanted, is_optional=self._is_optional), wanted
+                    self._context, self._made_of = self._make(*wanted), wanted
                 except OSError:  # the one before is good for a third of its life
                     log.exception("%s", self._failed)
             return self._context
@@ -66,18 +67,6 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     context = _context(ssl.PROTOCOL_TLS_CLIENT, identity)
     context.load_verify_locations(cadata=identity.authority.decode("ascii"))
     return context
-
-
-def peer_shown(certificate: Mapping[str, object]) -> PeerName:
-    """Return who shows a verified certificate. Args: certificate: as ssl's getpeercert returns it.
-
-    Raises: NotTrusted: nobody of a mesh.
-    """
-    names = certificate.get("subjectAltName")
-    uris = [value for kind, value in names if kind == "URI"] if isinstance(names, tuple) else []
-    if len(uris) != 1:
-        raise NotTrusted("the caller has shown no certificate of this mesh")
-    return peer_from_uri(str(uris[0]))
 
 
 def _context(protocol: int, identity: Identity) -> ssl.SSLContext:

@@ -1,7 +1,7 @@
 """What a slice directory says of itself: model, plan, rank, dtype, and the digest of every file and tile.
 
 Covers: the text of manifest.json, reading it with distrust, telling what differs from what was asked for.
-Does not cover: making slices (coordinator/slicing/splitter.py), reading weights (reader.py).
+Does not cover: making slices (coordinator/slicing/splitter.py), reading weights (reader.py), packs (packs.py).
 
 A checksum per tile lets a node check each tile when it first reads it, so that no flipped byte is ever
 computed with: XXH3, or SHA-256 in slices from before it was written. The digest per file is for shipping. A digest of
@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from common.errors import InputError, SliceCorrupt, SliceError, SliceMismatch
 from common.model.model_spec import canonical_json
 from common.model.plan import Plan, RankShare
 from common.weights.checksums import SHA256, XXH3, Checksum
+from common.weights.pack_store import store_of
+from common.weights.packs import StoredTile, stored_of, stored_text
 from common.weights.slice_description import (
     COORDINATOR_RANK,
     EMBEDDING_FILE,
@@ -28,7 +30,7 @@ from common.weights.slice_description import (
     NORMS_FILE,
     SliceDescription,
 )
-from common.weights.slice_format import FORMAT_VERSION, FileLayout, block_layout
+from common.weights.slice_format import FORMAT_VERSIONS, FileLayout
 from common.wording import counted
 
 __all__ = [
@@ -87,34 +89,45 @@ class SliceManifest(SliceDescription):
     """Everything a reader must know of one slice directory: what the slice is, and the digests of its files."""
 
     files: dict[str, FileEntry]
+    """None of a slice whose tiles lie in packs."""
+    tiles: dict[str, tuple[StoredTile, ...]] = field(default_factory=dict)
+    """By block: where its tiles lie, where that is in packs."""
+    pack_bytes: dict[str, int] = field(default_factory=dict)
+    """Sizes of those packs."""
 
     @classmethod
     def of(cls, about: SliceDescription, files: dict[str, FileEntry]) -> SliceManifest:
         """Return the manifest of a slice whose files have these digests."""
-        return cls(**{part.name: getattr(about, part.name) for part in fields(about)}, files=files)
+        return cls(**{part.name: getattr(about, part.name) for part in fields(SliceDescription)}, files=files)
+
+    @classmethod
+    def of_tiles(
+        cls, about: SliceDescription, tiles: dict[str, tuple[StoredTile, ...]], pack_bytes: dict[str, int]
+    ) -> SliceManifest:  # fmt: skip
+        """Return the manifest of a slice whose tiles lie there."""
+        return replace(cls.of(about, {}), tiles=tiles, pack_bytes=pack_bytes)
 
     @property
     def share(self) -> RankShare:
         return self.plan.shares[self.rank]
 
-    def layout(self, kind: str) -> FileLayout:
-        """Return the layout that all blocks of `kind` in this slice have."""
-        return block_layout(self.spec, self.share, kind, self.dtype, self.tile_bytes)
-
     def text(self) -> str:
         """Return what stands in manifest.json."""
         files = {name: entry.to_json() for name, entry in sorted(self.files.items())}
-        body = {**self.to_json(), "files": files}
+        where = {"files": files} if self.encodings is None else stored_text(self.tiles, self.pack_bytes)
+        body = {**self.to_json(), **where}
         return json.dumps({**body, "body_sha256": _body_digest(body)}, indent=1)
 
 
 def read_manifest(directory: Path) -> SliceManifest:
-    """Read and check a slice directory's manifest and the sizes of its files.
+    """Read and check a slice directory's manifest and the sizes of its files, or of the packs that have its tiles.
+
+    Where `directory` has no manifest but those of plans in it, and of one only, it is that one.
 
     Raises: SliceError: there is none; SliceMismatch: another format version;
     SliceCorrupt: not readable, or files are missing or of another size.
     """
-    path = directory / MANIFEST_NAME
+    path = _manifest_of(directory)
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise SliceCorrupt(f"{path} is larger than any manifest; slice the model again with --split-bin")
@@ -128,7 +141,10 @@ def read_manifest(directory: Path) -> SliceManifest:
         layouts = manifest.layouts()
     except InputError as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); slice the model again with --split-bin") from error
-    _check_files(directory, manifest, layouts)
+    if manifest.encodings is None:
+        _check_files(directory, manifest, layouts)
+    else:
+        _check_packs(store_of(directory), manifest)
     return manifest
 
 
@@ -162,18 +178,46 @@ def _parse(path: Path, value: Any) -> SliceManifest:
     again = "slice the model again with --split-bin"
     if not isinstance(value, dict):
         raise SliceCorrupt(f"{path} is not a manifest; {again}")
-    if value.get("format_version") != FORMAT_VERSION:
-        raise SliceMismatch(f"{path} has slice format {value.get('format_version')!r}, "
-                            f"this program reads {FORMAT_VERSION}; {again}")  # fmt: skip
+    if value.get("format_version") not in FORMAT_VERSIONS:
+        raise SliceMismatch(f"{path} has slice format {value.get('format_version')!r}, this program reads "
+                            f"{' and '.join(map(str, FORMAT_VERSIONS))}; {again}, or install the shardmesh that made "
+                            "it")  # fmt: skip
     body = dict(value)
     if body.pop("body_sha256", None) != _body_digest(body):
         raise SliceCorrupt(f"{path} is damaged (its digest differs); {again}")
     try:
         about = SliceDescription.from_json(body)
+        if about.format_version != body["format_version"]:
+            raise ValueError(f"format {body['format_version']} for {about.dtype} weights")
+        if about.encodings is not None:
+            return SliceManifest.of_tiles(about, *stored_of(body, about.layouts()))
         files = {str(name): FileEntry.from_json(entry) for name, entry in body["files"].items()}
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, InputError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError, AttributeError, InputError) as error:
         raise SliceCorrupt(f"{path} makes no sense ({error}); {again}") from error
     return SliceManifest.of(about, files)
+
+
+def _manifest_of(directory: Path) -> Path:
+    """Return the manifest of a slice directory, or of the one plan in it. Raises: SliceError: there are several."""
+    path = directory / MANIFEST_NAME
+    if path.exists():
+        return path
+    plans = sorted(directory.glob(f"*/{MANIFEST_NAME}"))
+    if len(plans) > 1:
+        names = ", ".join(plan.parent.name for plan in plans)
+        raise SliceError(f"{directory} has slices of several plans ({names}); name one, such as {plans[0].parent}")
+    return plans[0] if plans else path
+
+
+def _check_packs(store: Path, manifest: SliceManifest) -> None:
+    for name, size_bytes in manifest.pack_bytes.items():
+        try:
+            found = (store / name).stat().st_size
+        except OSError:
+            raise SliceCorrupt(f"{store / name} is missing; slice the model again with --split-bin") from None
+        if found != size_bytes:
+            raise SliceCorrupt(f"{store / name} has {found} bytes where {size_bytes} belong; "
+                               "slice the model again with --split-bin")  # fmt: skip
 
 
 def _check_files(directory: Path, manifest: SliceManifest, layouts: dict[str, FileLayout]) -> None:

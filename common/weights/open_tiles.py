@@ -1,7 +1,8 @@
 """Opens a slice's tiles in the order of a sweep: streamed through a window, resident, or some of each.
 
-Covers: sizes of window and resident part, whether the page cache is used, paths and offsets of tiles, their checksums.
-Does not cover: scheduling and reading (window.py, reader.py), which slice (manifest.py).
+Covers: sizes of window and resident part, whether the page cache is used, which tiles a sweep walks over.
+Does not cover: scheduling and reading (window.py, reader.py), which slice (manifest.py), where tiles lie
+(tile_places.py).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from common.weights.disk_profile import disk_profile
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
 from common.weights.pinning import plan_weights
 from common.weights.reader import ReadInto, ReadSettings, TileRange, read_into
+from common.weights.tile_places import tile_places
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileSource
 from common.weights.weight_memory import WeightMemory
 
@@ -29,16 +31,8 @@ PROBE_FROM_BYTES = 256 << 20
 
 def sweep_tiles(directory: Path, manifest: SliceManifest) -> list[TileRange]:
     """Return every tile that a sweep walks over, in order; the coordinator's are those of its head."""
-    layouts = manifest.layouts()
-    tiles: list[TileRange] = []
-    for name, layout in layouts.items():
-        if name not in (EMBEDDING_FILE, NORMS_FILE):
-            checksums = manifest.files[name].tile_checksums
-            tiles += [
-                TileRange(path=directory / name, offset=offset, byte_count=tile.byte_count, checksum=checksum)
-                for tile, offset, checksum in zip(layout.tiles, layout.tile_offsets, checksums, strict=True)
-            ]
-    return tiles
+    places = tile_places(directory, manifest)
+    return [tile for name, found in places.items() if name not in (EMBEDDING_FILE, NORMS_FILE) for tile in found]
 
 
 def largest_block_bytes(manifest: SliceManifest) -> int:

@@ -10,14 +10,19 @@ what is asked for is one comparison, and no name that a peer sends ever becomes 
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from common.errors import InputError, ModelError
 from common.model.model_spec import ModelSpec, canonical_json
 from common.model.plan import Plan
+from common.weights.encoded_format import encoded_block_layout, encoded_head_layout
+from common.weights.encodings import is_encoded
+from common.weights.model_encodings import ENCODED_DTYPES, ModelEncodings
 from common.weights.slice_format import (
     BLOCK_KINDS,
+    ENCODED_FORMAT_VERSION,
     FORMAT_VERSION,
     FileLayout,
     block_file_name,
@@ -44,7 +49,14 @@ class SliceDescription:
     plan: Plan
     rank: int
     dtype: str
+    """What all matrices are stored as, or one of ENCODED_DTYPES."""
     tile_bytes: int
+    encodings: ModelEncodings | None = None
+    """Of a slice whose matrices have encodings of their own."""
+
+    @property
+    def format_version(self) -> int:
+        return FORMAT_VERSION if self.encodings is None else ENCODED_FORMAT_VERSION
 
     @property
     def slice_id(self) -> str:
@@ -58,21 +70,59 @@ class SliceDescription:
 
         Blocks that this rank has no part of are left out.
         """
-        spec, dtype, tile_bytes = self.spec, self.dtype, self.tile_bytes
         if self.rank == COORDINATOR_RANK:
-            return {
-                EMBEDDING_FILE: embedding_layout(spec, dtype, tile_bytes),
-                NORMS_FILE: norms_layout(spec),
-                HEAD_FILE: head_layout(spec, dtype, tile_bytes),
-            }
-        share = self.plan.shares[self.rank]
-        blocks = {kind: block_layout(spec, share, kind, dtype, tile_bytes) for kind in BLOCK_KINDS}
+            return self._own_layouts()
+        blocks = self.block_layouts()
         return {
-            block_file_name(layer, kind): blocks[kind]
-            for layer in range(spec.layer_count)
+            block_file_name(layer, kind): blocks[kind][layer]
+            for layer in range(self.spec.layer_count)
             for kind in BLOCK_KINDS
-            if blocks[kind].tiles
+            if blocks[kind][layer].tiles
         }
+
+    def block_layouts(self) -> dict[str, tuple[FileLayout, ...]]:
+        """Return, by kind, the layout of each layer's block on this rank: as many tiles in all layers."""
+        spec, share = self.spec, self.plan.shares[self.rank]
+        encodings = self.encodings
+        if encodings is None:
+            alike = {kind: block_layout(spec, share, kind, self.dtype, self.tile_bytes) for kind in BLOCK_KINDS}
+            return {kind: (layout,) * spec.layer_count for kind, layout in alike.items()}
+        first_alike = [encodings.layers.index(own) for own in encodings.layers]
+
+        def made(kind: str, layer: int) -> FileLayout:
+            return encoded_block_layout(spec, share, kind, encodings, layer, self.tile_bytes)
+
+        once = {(kind, layer): made(kind, layer) for kind in BLOCK_KINDS for layer in set(first_alike)}
+        return {kind: tuple(once[kind, layer] for layer in first_alike) for kind in BLOCK_KINDS}
+
+    @property
+    def shares_head(self) -> bool:
+        """Whether embeddings are looked up in the head's file, and have none of their own."""
+        return self.spec.tied_embeddings and self.encodings is not None and is_encoded(self.encodings.head)
+
+    def weight_count(self) -> int:
+        """Return how many numbers this rank's matrices have."""
+        places = [place for layout in self.layouts().values() for tile in layout.tiles for place in tile.tensors]
+        return sum(math.prod(place.shape) for place in places)
+
+    def _own_layouts(self) -> dict[str, FileLayout]:
+        spec, dtype, tile_bytes, encodings = self.spec, self.dtype, self.tile_bytes, self.encodings
+        norms = norms_layout(spec)
+        if encodings is None:
+            embedding, head = embedding_layout(spec, dtype, tile_bytes), head_layout(spec, dtype, tile_bytes)
+            return {EMBEDDING_FILE: embedding, NORMS_FILE: norms, HEAD_FILE: head}
+        head = encoded_head_layout(spec, encodings.head, tile_bytes)
+        if self.shares_head:
+            return {NORMS_FILE: norms, HEAD_FILE: head}
+        if is_encoded(encodings.embedding):
+            embedding = encoded_head_layout(spec, encodings.embedding, tile_bytes, "embedding")
+        else:
+            embedding = embedding_layout(spec, encodings.embedding, tile_bytes)
+        return {EMBEDDING_FILE: embedding, NORMS_FILE: norms, HEAD_FILE: head}
+
+    def all_ranks(self) -> list[SliceDescription]:
+        """Return every rank's slice and the coordinator's own, the last one."""
+        return [self.of_rank(rank) for rank in (*range(self.plan.world_size), COORDINATOR_RANK)]
 
     def of_rank(self, rank: int) -> SliceDescription:
         """Return another rank's slice of the same model and plan."""
@@ -80,8 +130,9 @@ class SliceDescription:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON values that `from_json` reads back."""
+        encodings = {} if self.encodings is None else {"encodings": self.encodings.to_json()}
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": self.format_version,
             "model_identity": self.model_identity,
             "spec": self.spec.to_json(),
             "plan": self.plan.to_json(),
@@ -89,6 +140,7 @@ class SliceDescription:
             "rank": self.rank,
             "dtype": self.dtype,
             "tile_bytes": self.tile_bytes,
+            **encodings,
         }
 
     @classmethod
@@ -101,10 +153,18 @@ class SliceDescription:
             if not COORDINATOR_RANK <= rank < plan.world_size:
                 raise ValueError(f"rank {rank} of {plan.world_size}")
             dtype, tile_bytes = str(value["dtype"]), int(value["tile_bytes"])
-            check_storage(dtype, tile_bytes)
+            encodings = None
+            if dtype in ENCODED_DTYPES:
+                encodings = ModelEncodings.from_json(value["encodings"], spec)
+            check_storage("float32" if encodings else dtype, tile_bytes)
             return cls(
                 model_identity=str(value["model_identity"]), spec=spec, plan=plan, rank=rank,
-                dtype=dtype, tile_bytes=tile_bytes,
+                dtype=dtype, tile_bytes=tile_bytes, encodings=encodings,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ModelError) as error:
             raise InputError(f"the description of a slice makes no sense: {error}") from error
+
+
+def total_bytes(description: SliceDescription) -> int:
+    """Return the bytes of all slices of a model's plan, the coordinator's own included."""
+    return sum(layout.file_bytes for one in description.all_ranks() for layout in one.layouts().values())

@@ -21,8 +21,12 @@ from functools import cached_property
 from common.errors import InputError
 from common.model.model_spec import ModelSpec
 from common.model.plan import COLUMN_GRAIN, RankShare
+from common.weights.encodings import is_encoded, packed_bytes
 
 FORMAT_VERSION = 1
+"""Of slices whose matrices are all of one dtype; what has encodings of its own is ENCODED_FORMAT_VERSION."""
+ENCODED_FORMAT_VERSION = 2
+FORMAT_VERSIONS = (FORMAT_VERSION, ENCODED_FORMAT_VERSION)
 PAGE_BYTES = 4096
 TENSOR_ALIGN_BYTES = 64
 DEFAULT_TILE_BYTES = 8 << 20
@@ -42,13 +46,17 @@ class TensorPlace:
 
     name: str
     dtype: str
-    """Matrices have the slice's dtype; vectors (biases, norms) are float32 always, as checkpoints often keep them."""
+    """Matrices have the slice's dtype, or an encoding of their own; vectors (biases, norms) are float32 always, as
+    checkpoints often keep them."""
     shape: tuple[int, ...]
+    """Of a matrix of blocks [inputs, outputs] too, however its blocks lie."""
     offset: int
     """Bytes from the start of the tile."""
 
     @property
     def byte_count(self) -> int:
+        if is_encoded(self.dtype):
+            return packed_bytes(self.dtype, *self.shape)
         return math.prod(self.shape) * ITEM_BYTES[self.dtype]
 
 
@@ -68,23 +76,30 @@ class TileLayout:
     tensors: tuple[TensorPlace, ...]
     byte_count: int
     """A multiple of 4096."""
+    skip: int = 0
+    """Inputs that the tile's last matrix, `output` or `down`, has before the tile's own: blocks are not cut through."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FileLayout:
-    """One block file: a header padded to whole pages, then the tiles one after another."""
+    """One block file, or a pack (packs.py): a header padded to whole pages, then the tiles one after another."""
 
     tiles: tuple[TileLayout, ...]
+    names: tuple[str, ...] = ()
+    """What the tensors of each tile are called by, where tiles are of several blocks; else their places in the file."""
 
     @cached_property
     def header(self) -> bytes:
         """The file's first bytes: length of the JSON, the JSON, spaces up to a whole page."""
-        entries: dict[str, object] = {"__metadata__": {"format": "pt", "shardmesh": str(FORMAT_VERSION)}}
+        has_blocks = any(is_encoded(place.dtype) for tile in self.tiles for place in tile.tensors)
+        version = ENCODED_FORMAT_VERSION if has_blocks or self.names else FORMAT_VERSION
+        names = self.names or [f"tile{index}" for index in range(len(self.tiles))]
+        entries: dict[str, object] = {"__metadata__": {"format": "pt", "shardmesh": str(version)}}
         tile_start = 0
-        for index, tile in enumerate(self.tiles):
+        for tile_name, tile in zip(names, self.tiles, strict=True):
             for name, dtype, shape, start, stop in _with_pads(tile):
                 offsets = [tile_start + start, tile_start + stop]
-                entries[f"tile{index}.{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+                entries[f"{tile_name}.{name}"] = {"dtype": dtype, "shape": shape, "data_offsets": offsets}
             tile_start += tile.byte_count
         text = json.dumps(entries, separators=(",", ":")).encode()
         padded = _round_up(8 + len(text), PAGE_BYTES) - 8
@@ -109,9 +124,9 @@ def attention_layout(spec: ModelSpec, share: RankShare, dtype: str, tile_bytes: 
     """Return the layout of one rank's attention block; the same for every layer."""
     head, hidden = spec.head_size, spec.hidden_size
     tiles = []
-    for first, kv_first, kv_count, group in _uniform_runs(spec, share):
+    for first, kv_first, kv_count, group in uniform_runs(spec, share):
         per_kv_head = hidden * head * (2 * group + 2) * ITEM_BYTES[dtype]
-        for kv_offset, count in _cut(kv_count, max(1, tile_bytes // per_kv_head)):
+        for kv_offset, count in cut(kv_count, max(1, tile_bytes // per_kv_head)):
             query_count = count * group
             rows = (query_count + 2 * count) * head
             tensors: list[tuple[str, tuple[int, ...]]] = [
@@ -134,7 +149,7 @@ def ffn_layout(spec: ModelSpec, share: RankShare, dtype: str, tile_bytes: int) -
     hidden = spec.hidden_size
     per_column = 3 * hidden * ITEM_BYTES[dtype]
     tiles = []
-    for offset, count in _cut(share.ffn_column_count, max(COLUMN_GRAIN, tile_bytes // per_column), COLUMN_GRAIN):
+    for offset, count in cut(share.ffn_column_count, max(COLUMN_GRAIN, tile_bytes // per_column), COLUMN_GRAIN):
         tensors: list[tuple[str, tuple[int, ...]]] = [("gate_up", (hidden, 2 * count)), ("down", (count, hidden))]
         if spec.ffn_bias:
             tensors.append(("gate_up_bias", (2 * count,)))
@@ -147,7 +162,7 @@ def head_layout(spec: ModelSpec, dtype: str, tile_bytes: int) -> FileLayout:
     per_entry = spec.hidden_size * ITEM_BYTES[dtype]
     tiles = [
         _tile([("head", (spec.hidden_size, count))], dtype, first=first, count=count)
-        for first, count in _cut(spec.vocab_size, max(1, tile_bytes // per_entry))
+        for first, count in cut(spec.vocab_size, max(1, tile_bytes // per_entry))
     ]
     return FileLayout(tiles=tuple(tiles))
 
@@ -157,7 +172,7 @@ def embedding_layout(spec: ModelSpec, dtype: str, tile_bytes: int) -> FileLayout
     per_row = spec.hidden_size * ITEM_BYTES[dtype]
     tiles = [
         _tile([("embedding", (count, spec.hidden_size))], dtype, first=first, count=count)
-        for first, count in _cut(spec.vocab_size, max(1, tile_bytes // per_row))
+        for first, count in cut(spec.vocab_size, max(1, tile_bytes // per_row))
     ]
     return FileLayout(tiles=tuple(tiles))
 
@@ -200,7 +215,7 @@ def block_file_name(layer: int, kind: str) -> str:
     return f"layer{layer:04d}.{kind}.safetensors"
 
 
-def _uniform_runs(spec: ModelSpec, share: RankShare) -> Iterator[tuple[int, int, int, int]]:
+def uniform_runs(spec: ModelSpec, share: RankShare) -> Iterator[tuple[int, int, int, int]]:
     """Yield (first query head, first KV head, KV head count, query heads of each) of equal-sized groups."""
     groups = []
     for kv_head in share.kv_heads(spec):
@@ -217,7 +232,7 @@ def _uniform_runs(spec: ModelSpec, share: RankShare) -> Iterator[tuple[int, int,
         position = stop
 
 
-def _cut(total: int, most: int, grain: int = 1) -> Iterator[tuple[int, int]]:
+def cut(total: int, most: int, grain: int = 1) -> Iterator[tuple[int, int]]:
     """Yield (offset, count) of as few parts as possible: `most` each, give or take one grain."""
     parts = math.ceil(total / most) if total else 0
     if parts > MAX_TILES_PER_FILE:
@@ -234,16 +249,24 @@ def _tile(
     tensors: Sequence[tuple[str, tuple[int, ...]]], dtype: str, *, first: int, count: int,
     kv_first: int = 0, kv_count: int = 0,
 ) -> TileLayout:  # fmt: skip
+    stored = [(name, dtype if len(shape) > 1 else "float32", shape) for name, shape in tensors]
+    return tile_of(stored, first=first, count=count, kv_first=kv_first, kv_count=kv_count)
+
+
+def tile_of(
+    tensors: Sequence[tuple[str, str, tuple[int, ...]]], *, first: int, count: int,
+    kv_first: int = 0, kv_count: int = 0, skip: int = 0,
+) -> TileLayout:  # fmt: skip
+    """Return the tile that holds these tensors, (name, dtype, shape), one after another."""
     places = []
     position = 0
-    for name, shape in tensors:
-        stored = dtype if len(shape) > 1 else "float32"
-        place = TensorPlace(name=name, dtype=stored, shape=shape, offset=position)
+    for name, dtype, shape in tensors:
+        place = TensorPlace(name=name, dtype=dtype, shape=shape, offset=position)
         places.append(place)
         position = _round_up(position + place.byte_count, TENSOR_ALIGN_BYTES)
     return TileLayout(
         first=first, count=count, kv_first=kv_first, kv_count=kv_count,
-        tensors=tuple(places), byte_count=_round_up(position, PAGE_BYTES),
+        tensors=tuple(places), byte_count=_round_up(position, PAGE_BYTES), skip=skip,
     )  # fmt: skip
 
 
@@ -252,7 +275,10 @@ def _with_pads(tile: TileLayout) -> Iterator[tuple[str, str, list[int], int, int
     ends = [place.offset for place in tile.tensors[1:]] + [tile.byte_count]
     for index, (place, end) in enumerate(zip(tile.tensors, ends, strict=True)):
         stop = place.offset + place.byte_count
-        yield place.name, SAFETENSORS_DTYPES[place.dtype], list(place.shape), place.offset, stop
+        if is_encoded(place.dtype):
+            yield place.name, "U8", [place.byte_count], place.offset, stop
+        else:
+            yield place.name, SAFETENSORS_DTYPES[place.dtype], list(place.shape), place.offset, stop
         if stop < end:
             yield f"pad{index}", "U8", [end - stop], stop, end
 

@@ -21,6 +21,8 @@ from common.native.library import WEIGHT_KINDS, shared
 Floats = npt.NDArray[np.float32]
 Stored = npt.NDArray[np.generic]
 """float32, float16, or uint16 for bfloat16."""
+Bytes = npt.NDArray[np.uint8]
+"""Of blocks (encodings.py), [outputs, bytes of a row], or packed."""
 
 NUMPY_DTYPES: dict[str, np.dtype[np.generic]] = {
     "float32": np.dtype(np.float32),

@@ -26,6 +26,11 @@ def dtype_on_the_wire(wire: str, row_count: int) -> str:
     return FLOAT32 if wire == INT8 and row_count <= TOKEN_ROWS else wire
 
 
+def is_float32(wire: str, row_count: int) -> bool:
+    """Tell whether so many rows travel as they are."""
+    return dtype_on_the_wire(wire, row_count) == FLOAT32
+
+
 def row_bytes(rows: Floats, wire: str) -> bytes:
     """Return rows, float32 [row_count, width], as a packed message has them."""
     dtype = dtype_on_the_wire(wire, rows.shape[0])

@@ -87,9 +87,13 @@ def decode_tensor(
 
 
 def decode_bytes(data: bytes | memoryview, shape: tuple[int, ...], dtype: str) -> Stored:
-    """Return an array that came without a word of its type and shape; it may be written. Raises: ShapeError."""
+    """Return an array that came without a word of its type and shape; it may be written. Raises: ShapeError.
+
+    Memory that may be written is not copied: the array lies in it.
+    """
     _check_length(data, shape, dtype)
-    return _array(bytearray(data), shape, dtype)
+    is_ours = isinstance(data, memoryview) and not data.readonly
+    return _array(data if is_ours else bytearray(data), shape, dtype)
 
 
 def _array(data: bytes | bytearray | memoryview, shape: tuple[int, ...], dtype: str) -> Stored:

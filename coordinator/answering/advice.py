@@ -16,20 +16,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from common.errors import InputError
-from common.model.plan import Plan
+from common.model.plan import Plan, make_plan
 from common.program.sizes import shown_size
 from common.weights.slice_description import SliceDescription
 from coordinator.planning.prediction import (
     PROGRAM_BYTES,
     ROUND_SECONDS,
+    DevicePrediction,
     Devices,
     PlannedDevice,
     Prediction,
     Workload,
     predict,
 )
-from coordinator.planning.strategies import MEASURED, UNIFORM, plan_by_speed, plan_for
-from coordinator.ranks.critical_path import COORDINATOR, CORE_WAIT, DISK, LINK, QUEUE, UNKNOWN
+from coordinator.planning.strategies import plan_by_speed
+from coordinator.ranks.critical_path import COORDINATOR, CORE_WAIT, DISK, LINK, PROCESSOR, QUEUE, UNKNOWN
 
 LEAST_SAVED = 0.03
 """Of a token: less is not worth doing anything for."""
@@ -38,6 +39,8 @@ ABOUT_AS_MUCH = 0.8
 EASIEST_FIRST = ("budget", "processor", "split", "bfloat16", "link", "without", "node")
 GRAIN_BYTES = 10_000_000
 KV_SHARE = 4
+QUICK_DISK = 1e12
+"""Bytes a second of a disk that nobody waits for."""
 BARELY_KEPT = 64_000_000
 """Of a device's free memory, left alone."""
 
@@ -158,39 +161,40 @@ def _direct(evidence: Evidence) -> Iterator[Advice]:
 
 def _plans(evidence: Evidence) -> Iterator[Advice]:
     """Yield other plans, as the planner predicts them for devices that are as quick as they were seen to be."""
-    nodes = evidence.nodes
-    described = evidence.description
-    seen = SeenDevices(evidence)
-    now = seen.predicted(described.plan, range(len(nodes)))
-
-    def saved(plan: Plan, ranks: Sequence[int]) -> float:
-        return evidence.seconds * (1 - seen.predicted(plan, ranks).seconds_per_token / now.seconds_per_token)
-
-    everybody = list(range(len(nodes)))
-    if len(nodes) > 1:
-        measured = plan_by_speed(described, seen.devices(everybody), seen.workload)
-        if all(part.fits for part in seen.predicted(measured, everybody).devices):
-            yield Advice(
-                kind="split", node="", saved_seconds=saved(measured, everybody),
-                text="a split by what each can do (load it again with --split-strategy measured)",
-            )  # fmt: skip
+    nodes, described = evidence.nodes, evidence.description
+    seen, everybody = SeenDevices(evidence), list(range(len(evidence.nodes)))
+    now = seen.predicted(described.plan, everybody).seconds_per_token
     slowest = max(everybody, key=lambda rank: _waited_for(evidence, nodes[rank].name))
     quickest = min(
         everybody,
         key=lambda rank: nodes[rank].processor_seconds + nodes[rank].core_wait_seconds + nodes[rank].disk_seconds,
     )
-    ways = [([*everybody, quickest], "node", f"one more node like {nodes[quickest].name}")]
+    names = [node.name for node in nodes]
+    ways = [("node", [*everybody, quickest], [*names, "NEW"], f"one more node like {names[quickest]}")]
     if len(nodes) > 1:
         others = [rank for rank in everybody if rank != slowest]
-        ways.append((others, "without", f"to load it without {nodes[slowest].name}"))
-    for ranks, kind, text in ways:
+        ways.append(("split", everybody, names, "a split by what each can do"))
+        ways.append(("without", others, [names[rank] for rank in others], f"to do without {names[slowest]}"))
+    for kind, ranks, named, text in ways:
+        devices = seen.devices(ranks)
         try:
-            plan = plan_for(described, MEASURED if kind == "node" else UNIFORM, seen.devices(ranks), seen.workload)
+            best = plan_by_speed(described, devices, seen.workload)
+            split = _ratio([part.slice_bytes for part in seen.predicted(best, ranks).devices])
+            plan = make_plan(described.spec, split, len(ranks))  # by what is typed, and not what it was rounded from
         except InputError:  # more nodes than the model has heads for
             continue
         predicted = seen.predicted(plan, ranks)
         if all(part.fits for part in predicted.devices):
-            yield Advice(kind=kind, node=nodes[slowest].name, text=text, saved_seconds=saved(plan, ranks))
+            how = f"load --nodes {','.join(named)}" + (f" --split-strategy {split}" if len(ranks) > 1 else "")
+            saved = evidence.seconds * (1 - predicted.seconds_per_token / now)
+            about = "" if kind == "split" else names[slowest]
+            yield Advice(kind=kind, node=about, text=f"{text} ({how})", saved_seconds=saved)
+
+
+def _ratio(slice_bytes: Sequence[int]) -> str:
+    """Return a split strategy by which nodes hold about these parts of a model, in hundredths of it."""
+    whole = sum(slice_bytes)
+    return "ratio:" + ",".join(str(max(1, round(100 * one / whole))) for one in slice_bytes)
 
 
 def _waited_for(evidence: Evidence, name: str) -> float:
@@ -210,9 +214,24 @@ class SeenDevices:
         self._nodes = [self._device(rank, node) for rank, node in enumerate(evidence.nodes)]
         seen = self.predicted(evidence.description.plan, range(len(evidence.nodes))).devices
         self._nodes = [
-            replace(device, memory_rate=device.memory_rate * self._work(part.compute_seconds) / self._computing(node))
-            for device, part, node in zip(self._nodes, seen, evidence.nodes, strict=True)
+            self._calibrated(rank, device, part)
+            for rank, (device, part) in enumerate(zip(self._nodes, seen, strict=True))
         ]
+
+    def _calibrated(self, rank: int, device: PlannedDevice, part: DevicePrediction) -> PlannedDevice:
+        """Return a device that takes as long, and keeps as much, as was seen. Args: part: predicted of the plan of now.
+
+        What a disk would do that nothing is read from, nobody has seen: no plan is to need it.
+        """
+        node, memory_bytes = self._evidence.nodes[rank], device.memory_bytes
+        streamed = self._evidence.tiles_bytes[rank] - node.resident_bytes
+        if device.has_budget and streamed > 0 and part.streamed_bytes:
+            memory_bytes -= int((streamed - part.streamed_bytes) / (1 - 1 / KV_SHARE))
+        return replace(
+            device, memory_bytes=max(1, memory_bytes),
+            memory_rate=device.memory_rate * self._work(part.compute_seconds) / self._computing(node),
+            disk_rate=device.disk_rate if part.streamed_bytes or device.disk_rate < QUICK_DISK else 1.0,
+        )  # fmt: skip
 
     def devices(self, ranks: Sequence[int]) -> Devices:
         """Return the devices of a plan. Args: ranks: of the plan of now, for each rank of it."""
@@ -247,7 +266,7 @@ class SeenDevices:
         all_bytes = self._evidence.tiles_bytes[rank]
         streamed = max(0, all_bytes - node.resident_bytes)
         is_waited_for = node.gains.get(DISK, 0.0) > 0 or node.disk_seconds > 0.1 * self._evidence.seconds
-        rate = streamed / self._evidence.seconds if is_waited_for and streamed else 1e12
+        rate = streamed / self._evidence.seconds if is_waited_for and streamed else QUICK_DISK
         # Without a budget a node keeps a window, and the page cache what it can: that is what it has.
         memory = node.budget_bytes or max(node.free_bytes, all_bytes)
         return PlannedDevice(
@@ -260,4 +279,9 @@ class SeenDevices:
         return max(1e-6, seconds - self._rounds * ROUND_SECONDS)
 
     def _computing(self, node: NodeEvidence) -> float:
-        return self._work(node.processor_seconds + node.core_wait_seconds)
+        """Return what a node's work takes, with what it waits for a core for before it can begin or send."""
+        waited_for = sum(
+            seconds for name, cause, seconds in self._evidence.parts
+            if name == node.name and cause in (PROCESSOR, CORE_WAIT)
+        )  # fmt: skip
+        return self._work(max(waited_for, node.processor_seconds + node.core_wait_seconds))

@@ -108,7 +108,7 @@ class OpenModel:
             prompt_tokens = series.requests.of(model.name).prompt_tokens
             self.engine = Engine(ranks, ends, head, schedule or Schedule(), series.sweeps, prompt_tokens)
             self._ends, self._head = ends, head
-            series.memory.budget_bytes.set(memory.budget_bytes)
+            series.memory.budget_bytes.value = memory.budget_bytes
             series.weights.follow(self.own_weights)
             opening.callback(series.weights.let_go)
             series.requests.opened(model.name, self.engine.schedule.room_taken)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from common.errors import (
     InputError,
@@ -172,8 +172,10 @@ class RequestSeries:
             ["model"], registry=registry,
         )  # fmt: skip
         waiting.set_function(lambda: self._counted(is_running=False))
-        limit = Gauge("shardmesh_requests_limit", "Most requests that may be under way at once.", registry=registry)
-        limit.set(MOST_ASKED)
+        limit = ScrapedGauge(
+            "shardmesh_requests_limit", "Most requests that may be under way at once.", registry=registry
+        )
+        limit.show(lambda: MOST_ASKED)
         usage = ScrapedGauge(
             "shardmesh_kv_cache_usage_ratio", "Of the room for keys and values on the fullest node: what is reserved.",
             ["model"], registry=registry,

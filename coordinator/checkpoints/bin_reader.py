@@ -25,6 +25,7 @@ from common.model.model_spec import ModelSpec
 from common.weights.stored_numbers import NUMPY_DTYPES, Stored
 from coordinator.checkpoints.config_values import shown
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
+from coordinator.checkpoints.plain_numbers import PlainNumbers
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
 from coordinator.checkpoints.tensor_names import check_stored_tensors
 from coordinator.checkpoints.weight_files import WeightFiles
@@ -46,7 +47,7 @@ class _Strided:
     stride: tuple[int, ...]
 
 
-class BinCheckpoint:
+class BinCheckpoint(PlainNumbers):
     """A `Checkpoint` (checkpoint.py) of one or more `.bin` files; holds no file open."""
 
     def __init__(self, spec: ModelSpec, files: WeightFiles) -> None:

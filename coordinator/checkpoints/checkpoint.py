@@ -10,8 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from common.errors import InputError
 from common.model.model_spec import ModelSpec
-from common.weights.stored_numbers import Stored
+from common.weights.model_encodings import AS_THE_FILE, ModelEncodings
+from common.weights.quantizing import QUANTIZED_DTYPES
+from common.weights.stored_numbers import Bytes, Stored
 from coordinator.checkpoints.model_place import find_model
 from coordinator.checkpoints.safetensors_reader import SafetensorsCheckpoint
 
@@ -26,6 +29,14 @@ class Checkpoint(Protocol):
     @property
     def dtype(self) -> str:
         """float32, float16 or bfloat16: what all matrices are stored as; float32 when they differ."""
+
+    @property
+    def encodings(self) -> ModelEncodings | None:
+        """What all matrices are encoded as, where some are blocks that slices can keep; None: there are none."""
+
+    @property
+    def widened(self) -> tuple[str, ...]:
+        """Encodings of the file, in its own words, that slices cannot keep: such matrices become float32."""
 
     @property
     def identity(self) -> str:
@@ -49,6 +60,12 @@ class Checkpoint(Protocol):
         Raises: as `read`; InternalError: the tensor has no such rows.
         """
 
+    def read_blocks(self, name: str, start: int, stop: int) -> Bytes:
+        """Return rows of a matrix whose encoding is one of blocks as they are stored: [row_count, bytes of a row].
+
+        Rows are in the order of `read_rows`. Raises: as `read_rows`.
+        """
+
     def close(self) -> None:
         """Let go of files; may be called twice."""
 
@@ -70,3 +87,18 @@ def open_checkpoint(model: Path) -> Checkpoint:
     from coordinator.checkpoints.bin_reader import BinCheckpoint
 
     return BinCheckpoint(spec, files)
+
+
+def as_stored_in(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
+    """Return a checkpoint whose `encodings` are those of slices of this dtype.
+
+    Raises: InputError: its file has no blocks that could be kept.
+    """
+    if dtype in QUANTIZED_DTYPES:
+        from coordinator.checkpoints.quantized import QuantizedCheckpoint  # and gguf, which takes long
+
+        return QuantizedCheckpoint(checkpoint, dtype)
+    if dtype == AS_THE_FILE and checkpoint.encodings is None:
+        raise InputError(f"--weights-dtype {AS_THE_FILE} keeps the blocks of a GGUF file, and this model has none that "
+                         f"can be kept; use {', '.join(QUANTIZED_DTYPES)} to quantize it")  # fmt: skip
+    return checkpoint

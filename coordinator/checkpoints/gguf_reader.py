@@ -8,19 +8,27 @@ Does not cover: the header (gguf_file.py), metadata (gguf_metadata.py).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
 from common.errors import CheckpointError, UnsupportedModel
-from common.weights.stored_numbers import Stored
+from common.model.model_spec import ModelSpec
+from common.weights.encodings import ENCODINGS, is_encoded
+from common.weights.model_encodings import MATRICES, LayerEncodings, ModelEncodings
+from common.weights.stored_numbers import Bytes, Stored
 from coordinator.checkpoints.gguf_file import GgufTensor, read_gguf_parts
 from coordinator.checkpoints.gguf_metadata import family_from_gguf, spec_from_gguf
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
 from coordinator.checkpoints.lean_gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+from coordinator.checkpoints.matrix_names import tensor_of
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
-from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD, check_tensors
+from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD, MATRIX, check_tensors
+
+StoredRows = TypeVar("StoredRows", Stored, Bytes)
 
 ROPE_FREQUENCY_FACTORS = "rope_freqs.weight"
 
@@ -73,6 +81,9 @@ class GgufCheckpoint:
         self._tensors = check_tensors(self.spec, tensors, str(path))
         self.spec = settled_spec(self.spec, self._tensors, self.read_rows)
         self.dtype = matrix_dtype(self._tensors)
+        self.encodings = _encodings(self.spec, self._tensors)
+        quantized = {tensor.encoding for name, tensor in self._tensors.items() if MATRIX.fullmatch(name)}
+        self.widened = tuple(sorted(quantized - {kind.name for kind in _PLAIN} - {*map(str.upper, ENCODINGS)}))
         self.identity = model_identity(self.spec, self._tensors, self.read_rows)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -96,11 +107,37 @@ class GgufCheckpoint:
         heads = halves_first(_read_file_rows(tensor, first, last), head_size)
         return heads if len(heads) == stop - start else heads[start - first : stop - first].copy()
 
+    def read_blocks(self, name: str, start: int, stop: int) -> Bytes:
+        tensor = self._tensors[name]
+        start, stop = checked_rows(tensor, start, stop)
+        if not self._interleaved or not _ROTATED.fullmatch(name):
+            return _read_raw_rows(tensor, start, stop)
+        head_size = self.spec.head_size
+        first, last = start // head_size * head_size, -(-stop // head_size) * head_size
+        return halves_first(_read_raw_rows(tensor, first, last), head_size)[start - first : stop - first]
+
     def close(self) -> None:
         """Nothing is open between two reads."""
 
 
-def halves_first(rows: Stored, head_size: int) -> Stored:
+def _encodings(spec: ModelSpec, tensors: Mapping[str, SourceTensor]) -> ModelEncodings | None:
+    """Return what slices can keep of the file's encodings; of others a matrix becomes float32, as it was before."""
+
+    def encoding(name: str) -> str:
+        tensor = tensors[name]
+        own = tensor.encoding.lower()
+        return own if is_encoded(own) else tensor.dtype
+
+    layers = tuple(
+        LayerEncodings(**{matrix: encoding(tensor_of(matrix, layer)) for matrix in MATRICES})
+        for layer in range(spec.layer_count)
+    )
+    head = EMBEDDING if spec.tied_embeddings else HEAD
+    found = ModelEncodings(layers=layers, embedding=encoding(EMBEDDING), head=encoding(head))
+    return found if any(is_encoded(name) for name in found.names()) else None
+
+
+def halves_first(rows: StoredRows, head_size: int) -> StoredRows:
     """Return rows of whole heads with each head's rotary pairs moved apart: first all first halves, then all second.
 
     Args: rows: [head_count * head_size, ...] with row 2i and 2i+1 of a head forming pair i.
@@ -163,6 +200,13 @@ def _can_dequantize(encoding: GGMLQuantizationType) -> bool:
     except NotImplementedError:
         return False
     return True
+
+
+def _read_raw_rows(tensor: SourceTensor, start: int, stop: int) -> Bytes:
+    """Return rows as the file has them."""
+    rows = np.empty((stop - start, tensor.row_bytes), np.uint8)
+    read_into(tensor.path, tensor.offset_bytes + start * tensor.row_bytes, rows.reshape(-1).data)
+    return rows
 
 
 def _read_file_rows(tensor: SourceTensor, start: int, stop: int) -> Stored:

@@ -34,3 +34,4 @@ with _package_that_runs_nothing():
     from gguf.constants import GGML_QUANT_SIZES as GGML_QUANT_SIZES
     from gguf.constants import GGMLQuantizationType as GGMLQuantizationType
     from gguf.quants import dequantize as dequantize
+    from gguf.quants import quantize as quantize

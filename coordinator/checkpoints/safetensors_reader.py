@@ -19,6 +19,7 @@ from common.model.model_spec import ModelSpec
 from common.weights.slice_format import SAFETENSORS_DTYPES
 from common.weights.stored_numbers import Stored
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
+from coordinator.checkpoints.plain_numbers import PlainNumbers
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_stored_rows
 from coordinator.checkpoints.tensor_names import check_stored_tensors
 from coordinator.checkpoints.weight_files import WeightFiles
@@ -26,7 +27,7 @@ from coordinator.checkpoints.weight_files import WeightFiles
 _DTYPES = {theirs: ours for ours, theirs in SAFETENSORS_DTYPES.items()}
 
 
-class SafetensorsCheckpoint:
+class SafetensorsCheckpoint(PlainNumbers):
     """A `Checkpoint` (checkpoint.py) of one or more safetensors files; holds no file open."""
 
     def __init__(self, spec: ModelSpec, files: WeightFiles) -> None:

@@ -60,6 +60,9 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         screen.clear()
         with late_progress("slicing") as progress:
             model.slice(progress)
+        if (widened := model.widened_bytes) is not None:
+            screen.note(f"the slices are {model.dtype}, {widened[0] / 1e6:.0f} MB; --split-bin makes them as the file "
+                        f"has its blocks, {widened[1] / 1e6:.0f} MB, which is faster")  # fmt: skip
         screen.wait("opening the model")
         run = replace(request.run, position_capacity=sequence.position_capacity)
         told = [screen.note]  # of slow nodes: until there are answers, whose other events it comes among

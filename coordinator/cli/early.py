@@ -10,13 +10,13 @@ from common.compute.backend import check_backend
 from common.errors import InputError
 from common.model.plan import parse_ratios
 from common.program.metrics_page import MetricsPlace
-from common.weights.slice_format import ITEM_BYTES
+from common.weights.model_encodings import WEIGHTS_DTYPES
 
 
 def check_weights_dtype(weights_dtype: str | None) -> None:
     """Raise InputError unless weights can be stored so."""
-    if weights_dtype is not None and weights_dtype not in ITEM_BYTES:
-        raise InputError(f"--weights-dtype is '{weights_dtype}'; use {', '.join(ITEM_BYTES)}")
+    if weights_dtype is not None and weights_dtype not in WEIGHTS_DTYPES:
+        raise InputError(f"--weights-dtype is '{weights_dtype}'; use {', '.join(WEIGHTS_DTYPES)}")
 
 
 def check_cut(world_size: int, split_strategy: str, weights_dtype: str | None) -> None:

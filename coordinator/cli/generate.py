@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from common.compute.backend import NATIVE
 from common.errors import InputError
 from common.program.logs import configure_logs
 from common.program.memory_flags import (
@@ -214,6 +215,7 @@ def generate(
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
                 save_dir=str(save_dir), split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,
+                keeps_blocks=backend == NATIVE and not use_gpu,
             ),
         ), local, screen)  # fmt: skip
 

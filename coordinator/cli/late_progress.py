@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coordinator.slicing.splitter import ReportBytes
+    from coordinator.slicing.split_request import ReportBytes
 
 
 @contextmanager

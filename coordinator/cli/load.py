@@ -16,6 +16,7 @@ import typer
 from common.errors import CheckpointError, InputError
 from common.program.logs import configure_logs
 from common.program.path_options import path_argument
+from coordinator.cli.early import check_weights_dtype
 from coordinator.cli.options import LogLevelOption, StateOption, WeightsDtypeOption, as_typed
 from coordinator.cli.telling import tell
 
@@ -102,7 +103,6 @@ def load(
 
 def _check(path: Path, weights_dtype: str | None) -> None:
     """Raise what can be told at once, and would otherwise be told by the coordinator a second later."""
-    from common.weights.slice_format import DEFAULT_TILE_BYTES, check_storage
     from coordinator.checkpoints.model_place import find_model
 
     try:
@@ -110,8 +110,7 @@ def _check(path: Path, weights_dtype: str | None) -> None:
     except CheckpointError as error:
         if not isinstance(error.__cause__, PermissionError):  # the coordinator's user has to be able to read it
             raise
-    if weights_dtype is not None:
-        check_storage(weights_dtype, DEFAULT_TILE_BYTES)
+    check_weights_dtype(weights_dtype)
 
 
 def _show(news: Iterable[models_pb2.LoadModelResponse]) -> None:

@@ -21,6 +21,7 @@ Verb = Callable[..., object]
 VERBS: dict[str, Callable[[], Verb]] = {
     "generate": lambda: import_module("coordinator.cli.generate").generate,
     "split": lambda: import_module("coordinator.cli.split").split,
+    "slices": lambda: import_module("coordinator.cli.slices").slices,
     "load": lambda: import_module("coordinator.cli.load").load,
     "unload": lambda: import_module("coordinator.cli.unload").unload,
     "models": lambda: import_module("coordinator.cli.models").models,
@@ -30,6 +31,7 @@ VERBS: dict[str, Callable[[], Verb]] = {
     "why": lambda: import_module("coordinator.cli.why").why,
     "status": lambda: import_module("coordinator.cli.status").status,
     "trace": lambda: import_module("coordinator.cli.trace").trace,
+    "quality": lambda: import_module("coordinator.cli.quality").quality,
     "top": lambda: import_module("coordinator.cli.top").top,
 }
 MESH_VERBS: dict[str, Callable[[], Verb]] = {

@@ -39,7 +39,10 @@ SaveDirOption = Annotated[Path, path_option(help="Where slices are kept; relativ
 SplitBinOption = Annotated[bool, typer.Option("--split-bin", help="Slice again even if slices are there.")]
 WeightsDtypeOption = Annotated[
     str | None,
-    typer.Option(help="Stored dtype: float32, float16 or bfloat16; the source's own by default. Computed in float32."),
+    typer.Option(
+        help="Stored as: float32, float16, bfloat16; q8_0 or q4_0 (quantized here, in blocks of 32); gguf (as a "
+        "quantized GGUF file has it). The source's own by default. Computed in float32."
+    ),
 ]
 LogLevelOption = Annotated[str, typer.Option(help="debug, info, warning or error.")]
 StateOption = Annotated[

@@ -18,7 +18,7 @@ from common.wording import plain
 from coordinator.cli.tables import screen
 
 if TYPE_CHECKING:  # gRPC comes with it, which a split has no use for
-    from coordinator.slicing.splitter import ReportBytes
+    from coordinator.slicing.split_request import ReportBytes
 
 MOST_LETTERS = 24
 """Of a name before its bar, which wants some room too."""
@@ -32,6 +32,19 @@ def byte_progress(text: str) -> Iterator[ReportBytes]:
     """Yield a function to call with (bytes done, bytes in all); the bar shows up at the first call."""
     bar = _bars(screen(to_stderr=True))
     task = bar.add_task(plain(text, MOST_LETTERS), visible=False)
+    with bar:
+        yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
+
+@contextmanager
+def token_progress(text: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a function to call with (tokens done, tokens in all)."""
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(None),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} tokens"),
+        console=screen(to_stderr=True), transient=True, disable=not screen(to_stderr=True).is_terminal, expand=True,
+    )  # fmt: skip
+    task = bar.add_task(text, visible=False)
     with bar:
         yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 

@@ -27,6 +27,7 @@ MEANT = {
     **dict.fromkeys(("create", "push", "deploy"), "load is what you mean: coordinator-cli load DIR"),
     **dict.fromkeys(("watch", "htop", "monitor"), "top is what you mean: coordinator-cli top"),
     "slice": "split is what you mean: coordinator-cli split --model DIR --world-size N",
+    **dict.fromkeys(("plans", "prune"), "slices is what you mean: coordinator-cli slices --model DIR [--remove PLAN]"),
     "devices": "nodes is what you mean: coordinator-cli nodes",
     "join": "the device that joins types it: shardnode join TOKEN; here coordinator-cli mesh invite prints a token",
     **{name: f"mesh {name} is what you mean: coordinator-cli mesh {name}" for name in ("init", "invite", "remove")},

@@ -18,9 +18,13 @@ from common.compute.residual import LayerVectors, Residual, norm_rows
 from common.errors import InputError, SliceCorrupt, SliceReadError
 from common.machine.direct_io import OpenedFile, forget, open_file
 from common.weights.checksums import Checksum, Comparison
-from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, SliceManifest
-from common.weights.slice_format import ATTENTION, FFN, TileLayout
+from common.weights.encodings import GROUP_OUTPUTS, is_encoded, packed_bytes
+from common.weights.manifest import EMBEDDING_FILE, HEAD_FILE, NORMS_FILE, SliceManifest
+from common.weights.packed_blocks import output_row
+from common.weights.reader import TileRange
+from common.weights.slice_format import ATTENTION, FFN, TensorPlace, TileLayout
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
+from common.weights.tile_places import tile_places
 
 PIECE_BYTES = 256 << 10
 
@@ -36,17 +40,15 @@ class Ends:
         spec = manifest.spec
         layouts = manifest.layouts()
         self._spec = spec
-        self._dtype = NUMPY_DTYPES[manifest.dtype]
-        self._row_bytes = spec.hidden_size * self._dtype.itemsize
-        self._layout = layouts[EMBEDDING_FILE]
-        self._tile_checksums = manifest.files[EMBEDDING_FILE].tile_checksums
+        name = HEAD_FILE if manifest.shares_head else EMBEDDING_FILE
+        self._layouts = layouts[name].tiles
+        self._rows = _rows_of(self._layouts[0].tensors[0])
+        places = tile_places(directory, manifest)
+        self._places = places[name]
         self._verified_tiles: set[int] = set()
-        self._path = directory / EMBEDDING_FILE
         self.checksum_nanoseconds = 0
         """Processor time that checking tiles took when they were first read."""
-        norms = self._read_norms(directory / NORMS_FILE, layouts[NORMS_FILE].tiles[0],
-                                 layouts[NORMS_FILE].tile_offsets[0],
-                                 manifest.files[NORMS_FILE].tile_checksums[0])  # fmt: skip
+        norms = self._read_norms(layouts[NORMS_FILE].tiles[0], places[NORMS_FILE][0])
         self.residual = Residual(
             blocks={
                 ATTENTION: _layer_vectors(norms["attention_norm"], norms.get("output_bias")),
@@ -57,18 +59,18 @@ class Ends:
         self._final_norm = norms["final_norm"]
         self.resident_bytes = sum(array.nbytes for array in norms.values())
         self.bytes_read_total = layouts[NORMS_FILE].tiles[0].byte_count
-        self._first_tokens = [tile.first for tile in self._layout.tiles]
+        self._first_tokens = [tile.first for tile in self._layouts]
+        self._files: dict[Path, OpenedFile] = {}
         try:
-            # Rows are no whole blocks, so never with O_DIRECT; what was read is given back instead.
-            opened = open_file(self._path, bypass_page_cache=False)
-        except OSError as error:
-            raise SliceReadError(f"cannot open {self._path}: {error.strerror}") from error
-        self._file: OpenedFile | None = replace(opened, leaves_pages=not leaves_page_cache)
+            for path in dict.fromkeys(place.path for place in self._places):
+                self._files[path] = _opened(path, leaves_page_cache=leaves_page_cache)
+        except SliceReadError:
+            self.close()
+            raise
 
     def close(self) -> None:
-        if self._file is not None:
-            os.close(self._file.fd)
-            self._file = None
+        while self._files:
+            os.close(self._files.popitem()[1].fd)
 
     def embed(self, token_ids: Sequence[int]) -> Floats:
         """Return the embedding rows of `token_ids`: float32 [token_count, hidden_size].
@@ -77,57 +79,105 @@ class Ends:
         """
         rows = np.empty((len(token_ids), self._spec.hidden_size), np.float32)
         for row, token_id in zip(rows, token_ids, strict=True):
-            row[:] = widened(np.frombuffer(self._read_row(token_id), self._dtype))
+            row[:] = self._row(token_id)
         return rows
 
     def head_input(self, hidden: Floats) -> Floats:
         """Return the normed input of the head."""
         return norm_rows(hidden, None, self._final_norm, self._spec.norm_epsilon)
 
-    def _read_row(self, token_id: int) -> bytearray:
+    def _row(self, token_id: int) -> Floats:
         if not 0 <= token_id < self._spec.vocab_size:
             raise InputError(f"token {token_id} is outside this model's vocabulary of {self._spec.vocab_size}")
-        if self._file is None:
-            raise SliceReadError(f"{self._path}: not read, because it was closed")
         tile_index = bisect_right(self._first_tokens, token_id) - 1
-        tile, offset = self._layout.tiles[tile_index], self._layout.tile_offsets[tile_index]
+        tile, place = self._layouts[tile_index], self._places[tile_index]
+        file = self._files.get(place.path)
+        if file is None:
+            raise SliceReadError(f"{place.path}: not read, because it was closed")
         if tile_index not in self._verified_tiles:
-            self._check_tile(self._file.fd, offset, tile.byte_count, self._tile_checksums[tile_index])
+            self._check_tile(file.fd, place)
             self._verified_tiles.add(tile_index)
-            self.bytes_read_total += tile.byte_count
-        self.bytes_read_total += self._row_bytes
-        row_offset = offset + (token_id - tile.first) * self._row_bytes
-        row = _read(self._file.fd, self._path, row_offset, self._row_bytes)
-        forget(self._file, offset, tile.byte_count)
-        return row
+            self.bytes_read_total += place.byte_count
+        first, byte_count = self._rows.place(token_id - tile.first)
+        data = _read(file.fd, place.path, place.offset + first, byte_count)
+        self.bytes_read_total += byte_count
+        forget(file, place.offset, place.byte_count)
+        return self._rows.row(data, token_id - tile.first)
 
-    def _read_norms(self, path: Path, layout: TileLayout, offset: int, checksum: Checksum) -> dict[str, Floats]:
+    def _read_norms(self, layout: TileLayout, place: TileRange) -> dict[str, Floats]:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(place.path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            raise SliceReadError(f"cannot open {path}: {error.strerror}") from error
+            raise SliceReadError(f"cannot open {place.path}: {error.strerror}") from error
         try:
-            data = _read(descriptor, path, offset, layout.byte_count)
+            data = _read(descriptor, place.path, place.offset, place.byte_count)
         finally:
             os.close(descriptor)
-        comparison = Comparison(checksum)
+        assert place.checksum is not None
+        comparison = Comparison(place.checksum)
         comparison.update(data)
-        self._end(comparison, checksum, path)
-        return {place.name: np.ndarray(place.shape, np.float32, data, place.offset) for place in layout.tensors}
+        self._end(comparison, place.checksum, place.path)
+        return {part.name: np.ndarray(part.shape, np.float32, data, part.offset) for part in layout.tensors}
 
-    def _check_tile(self, descriptor: int, offset: int, byte_count: int, checksum: Checksum) -> None:
+    def _check_tile(self, descriptor: int, place: TileRange) -> None:
         """Compare piece by piece: a buffer for all of a tile would be memory that nobody has counted."""
-        comparison = Comparison(checksum)
-        for start in range(0, byte_count, PIECE_BYTES):
-            piece = _read(descriptor, self._path, offset + start, min(PIECE_BYTES, byte_count - start))
-            comparison.update(piece)
-        self._end(comparison, checksum, self._path)
+        assert place.checksum is not None
+        comparison = Comparison(place.checksum)
+        for start in range(0, place.byte_count, PIECE_BYTES):
+            size = min(PIECE_BYTES, place.byte_count - start)
+            comparison.update(_read(descriptor, place.path, place.offset + start, size))
+        self._end(comparison, place.checksum, place.path)
 
     def _end(self, comparison: Comparison, checksum: Checksum, path: Path) -> None:
         self.checksum_nanoseconds += comparison.nanoseconds
         if not comparison.agrees():
             raise SliceCorrupt(f"{path} is damaged (its {checksum.kind} differs); slice the model again with "
                                "--split-bin")  # fmt: skip
+
+
+def _opened(path: Path, *, leaves_page_cache: bool) -> OpenedFile:
+    """Open what rows lie in. They are no whole blocks, so never with O_DIRECT; what was read is given back instead."""
+    try:
+        return replace(open_file(path, bypass_page_cache=False), leaves_pages=not leaves_page_cache)
+    except OSError as error:
+        raise SliceReadError(f"cannot open {path}: {error.strerror}") from error
+
+
+class _PlainRows:
+    """Rows of plain numbers, one after another."""
+
+    def __init__(self, dtype: str, hidden_size: int) -> None:
+        self._dtype = NUMPY_DTYPES[dtype]
+        self._row_bytes = hidden_size * self._dtype.itemsize
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Return where in a tile what a row is made of begins, and its bytes."""
+        return row * self._row_bytes, self._row_bytes
+
+    def row(self, data: bytearray, row: int) -> Floats:
+        """Return the row. Args: data: at `place`."""
+        return widened(np.frombuffer(data, self._dtype))
+
+
+class _BlockRows:
+    """Rows as a head has them, each an output: in groups whose blocks lie side by side."""
+
+    def __init__(self, encoding: str, hidden_size: int) -> None:
+        self._encoding, self._hidden_size = encoding, hidden_size
+        self._group_bytes = packed_bytes(encoding, hidden_size, GROUP_OUTPUTS)
+
+    def place(self, row: int) -> tuple[int, int]:
+        return row // GROUP_OUTPUTS * self._group_bytes, self._group_bytes
+
+    def row(self, data: bytearray, row: int) -> Floats:
+        return output_row(self._encoding, np.frombuffer(data, np.uint8), self._hidden_size, row % GROUP_OUTPUTS)
+
+
+def _rows_of(place: TensorPlace) -> _PlainRows | _BlockRows:
+    """Return how rows lie in a tile of embeddings."""
+    if is_encoded(place.dtype):
+        return _BlockRows(place.dtype, place.shape[0])
+    return _PlainRows(place.dtype, place.shape[1])
 
 
 def _layer_vectors(norms: Floats, late_biases: Floats | None) -> LayerVectors:

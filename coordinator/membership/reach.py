@@ -7,7 +7,6 @@ running coordinator for it).
 from __future__ import annotations
 
 import socket
-import ssl
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,9 +18,8 @@ import grpc
 from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
+from common.trust.rounds_tls import Handshakes, RoundsConnection, client_handshakes
 from common.trust.tls import secure_channel
-from common.trust.tls_connection import TlsConnection
-from common.trust.tls_contexts import client_context
 from common.wire.reaching import answer_of, wait_until_reached
 from common.wire.rpc import failures_of
 from coordinator.membership.owner_client import OwnerClient
@@ -73,16 +71,16 @@ class MeshAccess:
         except InputError as error:  # it was heard over a link that has gone since
             raise NodeLost(f"{name} is not reachable: {error}") from error
 
-    def secured(self, name: str) -> Callable[[socket.socket], TlsConnection]:
+    def secured(self, name: str) -> Callable[[socket.socket], RoundsConnection]:
         """Return what shakes hands with a node over a connection; another one that answers there is refused."""
         peer = PeerName(mesh=self.mesh_name, role=NODE, name=name)
-        made: list[tuple[Identity, ssl.SSLContext]] = []  # making it takes as long as shaking hands
+        made: list[tuple[Identity, Handshakes]] = []  # making it takes as long as shaking hands
 
-        def shake_hands(plain: socket.socket) -> TlsConnection:
+        def shake_hands(plain: socket.socket) -> RoundsConnection:
             identity = self.identity()
             if not made or made[0][0] != identity:
-                made[:] = [(identity, client_context(identity))]
-            connection = TlsConnection(plain, made[0][1], server_side=False, server_hostname=peer.dns)
+                made[:] = [(identity, client_handshakes(identity))]
+            connection = made[0][1].wrap(plain, peer.dns)
             connection.do_handshake()
             return connection
 

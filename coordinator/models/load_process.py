@@ -77,7 +77,7 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
     from coordinator.checkpoints.model_place import find_model
 
     find_model(path)  # a mistake is told before anything is imported that takes time
-    from coordinator.checkpoints.checkpoint import open_checkpoint
+    from coordinator.checkpoints.checkpoint import as_stored_in, open_checkpoint
     from coordinator.membership.reach import owner_access
     from coordinator.models.loading import bring
     from coordinator.models.records import LoadedModels
@@ -93,13 +93,14 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
         if plan is None:
             plan, prediction = _planned(description, order.split_strategy or "measured", mesh, members, state, teller)
         description = replace(description, plan=plan)
+        stored = as_stored_in(checkpoint, description.dtype)
         teller.send(Planned(node_names=names, description=description.to_json(), prediction=prediction))
         may_go.wait()
         with suppress(OSError):  # a unit may forbid it; not before, since what is measured would be less
             os.nice(NICENESS)
         model = models.future(order.name, path, description, names)
         arrivals = bring(
-            checkpoint, model, mesh, report=teller.report, report_own=teller.report_own, verify=order.verify
+            stored, model, mesh, report=teller.report, report_own=teller.report_own, verify=order.verify
         )  # fmt: skip
     teller.send(Brought(
         sent_bytes=[one.sent_bytes for one in arrivals], total_bytes=[one.total_bytes for one in arrivals]
@@ -120,13 +121,13 @@ def _planned(
     teller: Teller,
 ) -> tuple[Plan, dict[str, object] | None]:  # fmt: skip
     """Return who holds what; where that follows from measurements, they are made, and what they predict comes too."""
-    from common.model.plan import make_plan
+    from common.weights.balanced_plans import balanced_plan
     from coordinator.planning.prediction import Workload, predict
     from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
     from coordinator.planning.survey import survey
 
     if strategy not in (MEASURED, MEMORY):
-        return make_plan(description.spec, strategy, len(members)), None
+        return balanced_plan(description, strategy, len(members)), None
     workload = Workload()
     devices = survey(mesh, members, state, description.spec.hidden_size, workload, teller.tell).devices
     plan = plan_for(description, strategy, devices, workload)

@@ -15,11 +15,14 @@ import shutil
 from pathlib import Path
 
 from common.errors import SliceCorrupt, SliceMismatch
+from common.weights.pack_store import PackStore
+from common.weights.packs import STORE_DIRECTORY
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.membership.reach import MeshAccess
 from coordinator.models.records import LoadedModel
 from coordinator.shipping.shipment import Arrival, Report, ship
-from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import ReportBytes, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 from coordinator.tokenizer.keep import keep_tokenizer
 
 BUILDING = ".building"
@@ -44,8 +47,12 @@ def _make_own_slice(checkpoint: Checkpoint, model: LoadedModel, report: ReportBy
     description = model.description
     split = SplitRequest(
         plan=description.plan, dtype=description.dtype, tile_bytes=description.tile_bytes,
-        directory=model.parts_directory, with_nodes=False,
+        encodings=description.encodings, directory=model.parts_directory, with_nodes=False,
     )  # fmt: skip
+    for other in sorted(model.directory.glob(f"*/{STORE_DIRECTORY}")):  # of another plan: the same tiles
+        if other != split.store_directory:
+            model.parts_directory.mkdir(exist_ok=True)
+            PackStore(split.store_directory).adopt(other)
     try:
         ensure_slices(checkpoint, split, redo=False, progress=report)
     except (SliceMismatch, SliceCorrupt):

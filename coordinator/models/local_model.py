@@ -7,16 +7,20 @@ files (checkpoints/checkpoint.py), cutting (slicing/splitter.py).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from common.errors import InputError
-from common.model.plan import Plan, make_plan
-from common.weights.manifest import COORDINATOR_RANK
-from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES
-from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
+from common.errors import InputError, SliceError
+from common.model.plan import Plan
+from common.weights.balanced_plans import balanced_plan
+from common.weights.manifest import COORDINATOR_RANK, read_manifest
+from common.weights.model_encodings import AS_THE_FILE, WEIGHTS_DTYPES
+from common.weights.slice_description import total_bytes
+from coordinator.checkpoints.checkpoint import Checkpoint, as_stored_in, open_checkpoint
+from coordinator.planning.outline import outline
 from coordinator.ranks.identity import RanksIdentity
-from coordinator.slicing.splitter import ReportBytes, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import OWN_SLICE, ReportBytes, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +35,15 @@ class ModelOptions:
     split_bin: bool = False
     """Slice again even if slices are there."""
     weights_dtype: str | None = None
-    """Stored dtype; None for the source's own."""
+    """Stored dtype; None for the source's own, or what the slices have that are there."""
+    keeps_blocks: bool = True
+    """Whether a quantized file's own are its blocks; False: their numbers, for what computes with nothing else."""
     with_nodes: bool = True
     """Whether the nodes' slices are made too; False: nodes that run already have theirs."""
 
     def __post_init__(self) -> None:
-        if self.weights_dtype is not None and self.weights_dtype not in ITEM_BYTES:
-            raise InputError(f"--weights-dtype is '{self.weights_dtype}'; use {', '.join(ITEM_BYTES)}")
+        if self.weights_dtype is not None and self.weights_dtype not in WEIGHTS_DTYPES:
+            raise InputError(f"--weights-dtype is '{self.weights_dtype}'; use {', '.join(WEIGHTS_DTYPES)}")
 
     @property
     def split_directory(self) -> Path:
@@ -53,19 +59,47 @@ class LocalModel:
         self.options = options
         self.checkpoint: Checkpoint = open_checkpoint(options.model)
         try:
-            self.plan: Plan = make_plan(self.checkpoint.spec, options.split_strategy, options.world_size)
+            self.dtype = options.weights_dtype or self._dtype_there() or self._own_dtype
+            self.checkpoint = as_stored_in(self.checkpoint, self.dtype)
+            description = outline(self.checkpoint).description(self.dtype)
+            self.plan: Plan = balanced_plan(description, options.split_strategy, options.world_size)
         except BaseException:
             self.checkpoint.close()
             raise
-        self.dtype = options.weights_dtype or self.checkpoint.dtype
         self.split = SplitRequest(
-            plan=self.plan, dtype=self.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=options.split_directory,
-            with_nodes=options.with_nodes,
+            plan=self.plan, dtype=self.dtype, encodings=description.encodings, tile_bytes=description.tile_bytes,
+            directory=options.split_directory, with_nodes=options.with_nodes,
         )  # fmt: skip
 
     def slice(self, progress: ReportBytes) -> bool:
         """Make the slices unless they are there; return whether they had to be made."""
         return ensure_slices(self.checkpoint, self.split, redo=self.options.split_bin, progress=progress)
+
+    @property
+    def widened_bytes(self) -> tuple[int, int] | None:
+        """Return the bytes of slices that are there as numbers though the file's blocks could be kept, and of those."""
+        if self.dtype == self._own_dtype or self.options.weights_dtype or self.options.split_bin:
+            return None
+        wanted = outline(self.checkpoint).description(self._own_dtype)
+        found = outline(self.checkpoint).description(self.dtype)
+        return total_bytes(replace(found, plan=self.plan)), total_bytes(replace(wanted, plan=self.plan))
+
+    @property
+    def _own_dtype(self) -> str:
+        keeps = self.options.keeps_blocks and self.checkpoint.encodings is not None
+        return AS_THE_FILE if keeps else self.checkpoint.dtype
+
+    def _dtype_there(self) -> str | None:
+        """Return what the slices of this model are stored as that are there already and are the source's own."""
+        if self.options.split_bin:
+            return None
+        own = self.options.split_directory / OWN_SLICE
+        try:
+            manifest = read_manifest(own)
+        except SliceError:  # none, or none that can be used: slicing says so
+            return None
+        is_own = manifest.model_identity == self.checkpoint.identity and manifest.dtype == self.checkpoint.dtype
+        return manifest.dtype if is_own else None
 
     @property
     def name(self) -> str:

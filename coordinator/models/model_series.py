@@ -10,12 +10,13 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 
 from common.errors import ShardmeshError
 from common.program.logs import entry
 from common.program.process_series import kept_for
 from common.program.scraped_series import ScrapedGauge
+from common.program.tallies import CounterTallies
 from coordinator.models.records import LoadedModel, LoadedModels
 
 PREFIX = "shardmesh_coordinator"
@@ -40,9 +41,10 @@ class ModelSeries:
         self._lock = threading.Lock()
         self._stamp: object = None
         self._read: dict[str, LoadedModel] = {}
-        self.loads = Counter(f"{PREFIX}_loads", "Loads of models by outcome.", ["outcome"], registry=r)
+        self.loads = CounterTallies(f"{PREFIX}_loads", "Loads of models by outcome.", ["outcome"], registry=r)
+        """One load after another moves it."""
         for outcome in OUTCOMES:
-            self.loads.labels(outcome=outcome)
+            self.loads.of(outcome)
         loaded = ScrapedGauge(f"{PREFIX}_model_loaded", "1 for each model that is loaded.", ["model"], registry=r)
         loaded.set_function(lambda: {(name,): 1 for name in self.loaded()})
         nodes = ScrapedGauge(f"{PREFIX}_model_nodes", "Nodes that a model is cut over.", ["model"], registry=r)

@@ -12,9 +12,9 @@ READY = "ready"
 LIST_SECONDS, CHANGE_SECONDS, SERVE_SECONDS = 4.0, 30.0, 120.0
 
 
-def list_slices(mesh: MeshAccess, name: str) -> slices_pb2.ListSlicesResponse:
+def list_slices(mesh: MeshAccess, name: str, *, with_kept_tiles: bool = False) -> slices_pb2.ListSlicesResponse:
     """Return what a node holds. Raises: NoSuchNode, NodeError."""
-    request = slices_pb2.ListSlicesRequest()
+    request = slices_pb2.ListSlicesRequest(with_kept_tiles=with_kept_tiles)
     response: slices_pb2.ListSlicesResponse = mesh.ask(name, lambda to: Stub(to).ListSlices, request, LIST_SECONDS)
     return response
 
@@ -28,9 +28,19 @@ def serve_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
     mesh.ask(name, lambda to: Stub(to).ServeSlice, request, SERVE_SECONDS)
 
 
-def remove_slice(mesh: MeshAccess, name: str, slice_id: str) -> None:
-    """Have a node remove a slice, whole or not. Raises: NoSuchNode, NodeError."""
-    request = slices_pb2.RemoveSliceRequest(slice_id=slice_id)
+def remove_slice(mesh: MeshAccess, name: str, slice_id: str, *, keep_tiles: bool = False) -> None:
+    """Have a node remove a slice, whole or not.
+
+    Args: keep_tiles: its tiles may stay, as far as the node keeps such, for another plan.
+    Raises: NoSuchNode, NodeError.
+    """
+    request = slices_pb2.RemoveSliceRequest(slice_id=slice_id, keep_tiles=keep_tiles)
+    mesh.ask(name, lambda to: Stub(to).RemoveSlice, request, CHANGE_SECONDS)
+
+
+def remove_kept_tiles(mesh: MeshAccess, name: str, model_identity: str) -> None:
+    """Have a node remove the tiles of a model that no slice needs. Raises: NoSuchNode, NodeError."""
+    request = slices_pb2.RemoveSliceRequest(model_identity=model_identity)
     mesh.ask(name, lambda to: Stub(to).RemoveSlice, request, CHANGE_SECONDS)
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from common.errors import InputError, ModelNotFound
 from common.machine.durable_files import replace_private
 from common.model.plan import Plan
-from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
+from common.weights.slice_description import COORDINATOR_RANK, SliceDescription, total_bytes
 from coordinator.checkpoints.gguf_place import plain_name
 
 if TYPE_CHECKING:  # numpy comes with it, which a coordinator without a model has no use for
@@ -90,8 +90,7 @@ class LoadedModel:
 
     def total_bytes(self) -> int:
         """Return the bytes of all slices, the coordinator's own included."""
-        every = [self.description, *self.slices()]
-        return sum(layout.file_bytes for one in every for layout in one.layouts().values())
+        return total_bytes(self.description)
 
 
 class LoadedModels:
@@ -107,11 +106,15 @@ class LoadedModels:
 
     def stamp(self) -> object:
         """Return what is another one as soon as a record has come, gone or changed."""
-        found = []
-        for record in self.directory.glob(f"*/{RECORD_FILE}"):
-            with suppress(FileNotFoundError):  # it went just now
-                about = record.stat()
-                found.append((record.parent.name, about.st_ino, about.st_mtime_ns, about.st_size))
+        found: list[tuple[str, int, int, int]] = []
+        try:
+            names = os.listdir(self.directory)
+        except OSError:  # no model was ever loaded
+            return found
+        for name in names:
+            with suppress(OSError):  # no record, or it went just now
+                about = os.stat(f"{self.directory}/{name}/{RECORD_FILE}")
+                found.append((name, about.st_ino, about.st_mtime_ns, about.st_size))
         return sorted(found)
 
     def get(self, name: str) -> LoadedModel:

@@ -15,7 +15,7 @@ from pathlib import Path
 from common.errors import InputError, NodeError, NoSuchNode
 from common.machine.state_directory import check_own
 from coordinator.membership.reach import MeshAccess, is_alive
-from coordinator.models.node_slices import list_slices, remove_slice
+from coordinator.models.node_slices import list_slices, remove_kept_tiles, remove_slice
 from coordinator.models.records import LoadedModels
 
 LOCK_FILE = ".lock"
@@ -43,20 +43,30 @@ def remove_what_nobody_needs(models: LoadedModels, mesh: MeshAccess) -> list[str
     too. Returns the members that could not be asked; they keep what they have until the next time.
     Raises: InputError: a damaged record: nobody can tell what its model needs.
     """
+    models_there = (*models.all(), *models.attempts())
     needed = {
         (node, one.slice_id)
-        for model in (*models.all(), *models.attempts())
+        for model in models_there
         for node, one in zip(model.node_names, model.slices(), strict=True)
     }
-    return [node.name for node in mesh.nodes() if not (is_alive(node) and _keeps_only(needed, mesh, node.name))]
+    identities = {model.description.model_identity for model in models_there}
+    return [
+        node.name for node in mesh.nodes() if not (is_alive(node) and _keeps_only(needed, identities, mesh, node.name))
+    ]
 
 
-def _keeps_only(needed: set[tuple[str, str]], mesh: MeshAccess, name: str) -> bool:
-    """Have a node remove what nobody needs; tell whether it could be asked."""
+def _keeps_only(needed: set[tuple[str, str]], models: set[str], mesh: MeshAccess, name: str) -> bool:
+    """Have a node remove what nobody needs; tell whether it could be asked.
+
+    Args: needed: slices, by node; models: those of which some are needed: their tiles may stay for another plan.
+    """
     try:
         for held in list_slices(mesh, name).slices:
             if (name, held.slice_id) not in needed:
-                remove_slice(mesh, name, held.slice_id)
+                remove_slice(mesh, name, held.slice_id, keep_tiles=bool(models))
+        for kept in list_slices(mesh, name, with_kept_tiles=True).kept_tiles:
+            if kept.model_identity not in models:
+                remove_kept_tiles(mesh, name, kept.model_identity)
     except NoSuchNode:  # it was removed from the mesh, and what it still holds is its owner's matter
         return True
     except NodeError:

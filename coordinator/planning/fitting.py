@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from common.errors import InputError, ResourceError
+from common.weights.encoded_format import DEFAULT_CELL_BYTES
+from common.weights.quantizing import QUANTIZED_DTYPES, quantized_encodings
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import ITEM_BYTES
 from coordinator.planning.prediction import Devices, PlannedDevice, Workload, predict
@@ -65,8 +67,9 @@ def _ways(description: SliceDescription, strategy: str, devices: Devices, worklo
         if other != strategy and _fits(description, other, devices, workload):
             yield f"--split-strategy {other}"
             break
-    for dtype in _smaller(description.dtype):
-        if _fits(replace(description, dtype=dtype), strategy, devices, workload):
+    for smaller in _smaller(description):
+        dtype = smaller.dtype
+        if _fits(smaller, strategy, devices, workload):
             yield f"--weights-dtype {dtype}"
             break
     largest = max(devices.nodes, key=lambda node: (node.memory_bytes, node.disk_bytes))
@@ -77,9 +80,16 @@ def _ways(description: SliceDescription, strategy: str, devices: Devices, worklo
             return
 
 
-def _smaller(dtype: str) -> list[str]:
-    """Return the dtypes that take less, the closest to the model's own first; bfloat16 has every number's range."""
-    return [other for other in ("bfloat16", "float16") if ITEM_BYTES[other] < ITEM_BYTES[dtype]]
+def _smaller(description: SliceDescription) -> Iterator[SliceDescription]:
+    """Yield the model in dtypes that take less, the closest to its own first; bfloat16 has every number's range."""
+    if description.encodings is not None:
+        return
+    for dtype in ("bfloat16", "float16"):
+        if ITEM_BYTES[dtype] < ITEM_BYTES[description.dtype]:
+            yield replace(description, dtype=dtype)
+    for dtype in QUANTIZED_DTYPES:
+        encodings = quantized_encodings(description.spec, dtype, description.dtype)
+        yield replace(description, dtype=dtype, encodings=encodings, tile_bytes=DEFAULT_CELL_BYTES)
 
 
 def _fits(description: SliceDescription, strategy: str, devices: Devices, workload: Workload) -> bool:

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from common.errors import InputError
 from common.model.model_spec import ModelSpec
 from common.model.plan import make_plan
+from common.weights.encoded_format import DEFAULT_CELL_BYTES
+from common.weights.model_encodings import AS_THE_FILE, ENCODED_DTYPES, ModelEncodings
+from common.weights.quantizing import quantized_encodings
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES, check_storage
 from coordinator.checkpoints.config_values import read_json_object
@@ -31,7 +35,9 @@ class ModelOutline:
 
     spec: ModelSpec
     dtype: str
-    """That its matrices are stored in."""
+    """That its matrices are stored in, as numbers: float32 of a quantized one."""
+    encodings: ModelEncodings | None = None
+    """Of a file whose blocks slices can keep."""
     identity: str = NO_IDENTITY
 
     def description(self, dtype: str | None = None) -> SliceDescription:
@@ -39,16 +45,32 @@ class ModelOutline:
 
         Raises: InputError: weights cannot be stored so.
         """
-        check_storage(dtype or self.dtype, DEFAULT_TILE_BYTES)
+        wanted = dtype or (self.dtype if self.encodings is None else AS_THE_FILE)
+        encodings = self._encodings_of(wanted)
+        if encodings is None:
+            check_storage(wanted, DEFAULT_TILE_BYTES)
         return SliceDescription(
             model_identity=self.identity, spec=self.spec, plan=make_plan(self.spec, "uniform", 1),
-            rank=COORDINATOR_RANK, dtype=dtype or self.dtype, tile_bytes=DEFAULT_TILE_BYTES,
+            rank=COORDINATOR_RANK, dtype=wanted, encodings=encodings,
+            tile_bytes=DEFAULT_TILE_BYTES if encodings is None else DEFAULT_CELL_BYTES,
         )  # fmt: skip
+
+    def _encodings_of(self, dtype: str) -> ModelEncodings | None:
+        if dtype not in ENCODED_DTYPES:
+            return None
+        if dtype != AS_THE_FILE:
+            return quantized_encodings(self.spec, dtype, self.dtype)
+        if self.encodings is None:
+            raise InputError(f"--weights-dtype {AS_THE_FILE} keeps the blocks of a GGUF file, and this model has none "
+                             "that can be kept; q8_0 quantizes it")  # fmt: skip
+        return self.encodings
 
 
 def outline(checkpoint: Checkpoint) -> ModelOutline:
     """Return the outline of a model whose weights are there."""
-    return ModelOutline(spec=checkpoint.spec, dtype=checkpoint.dtype, identity=checkpoint.identity)
+    return ModelOutline(
+        spec=checkpoint.spec, dtype=checkpoint.dtype, identity=checkpoint.identity, encodings=checkpoint.encodings
+    )  # fmt: skip
 
 
 def outline_of(model: Path) -> ModelOutline:

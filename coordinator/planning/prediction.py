@@ -23,7 +23,7 @@ from common.weights.open_tiles import CACHED_SHARE
 from common.weights.pinning import plan_weights
 from common.weights.reader import ReadSettings
 from common.weights.slice_description import COORDINATOR_RANK, HEAD_FILE, SliceDescription
-from common.weights.slice_format import BLOCK_KINDS, ITEM_BYTES, FileLayout
+from common.weights.slice_format import BLOCK_KINDS, FileLayout
 from common.weights.weight_memory import WeightMemory
 from common.wording import counted
 from coordinator.local.shares import ROW_COPIES
@@ -35,6 +35,8 @@ CACHED_RATE_SHARE = 0.8
 """Of the rate from memory: what weights in the page cache reach."""
 ARITHMETIC_SHARE = 0.9
 """Of the rate of one large product: what a prompt's blocks reach."""
+DECODED_PER_OPERATION = 0.06
+"""Numbers that kernels make of blocks for a single row, of the operations of a large product: `--only kernels`."""
 ROUND_SECONDS = 0.0002
 """A node's own work for a round: taking a message apart, tables, the answer."""
 SWEEP_SECONDS = 0.002
@@ -163,9 +165,10 @@ def _device(
     fixed_bytes = device.program_bytes + WORK_BYTES + kv_bytes + rows_bytes
     held_bytes, streamed_bytes, rate_share = _weights(device, layouts, tiles)
     memory_rate = device.memory_rate * MEMORY_SHARE * rate_share
-    compute = weight_bytes / memory_rate + rounds * ROUND_SECONDS
+    weight_count = description.of_rank(rank).weight_count()
+    compute = max(weight_bytes / memory_rate, _decoding(description, weight_count, device)) + rounds * ROUND_SECONDS
     disk = streamed_bytes / device.disk_rate if streamed_bytes else 0.0
-    arithmetic = 2 * workload.prompt_tokens * weight_bytes / ITEM_BYTES[description.dtype]
+    arithmetic = 2 * workload.prompt_tokens * weight_count
     prompt = max(sweeps * disk, arithmetic / (device.arithmetic_rate * ARITHMETIC_SHARE), sweeps * compute)
     one_way = spec.hidden_size * workload.wire_bytes / device.link_rate
     return DevicePrediction(
@@ -230,7 +233,16 @@ def _empty_round(devices: Devices, byte_count: int) -> float:
 
 def _head_seconds(description: SliceDescription, own: PlannedDevice) -> float:
     head = description.of_rank(COORDINATOR_RANK).layouts()[HEAD_FILE]
-    return head.file_bytes / (own.memory_rate * MEMORY_SHARE * CACHED_RATE_SHARE)
+    weight_count = description.spec.vocab_size * description.spec.hidden_size
+    by_memory = head.file_bytes / (own.memory_rate * MEMORY_SHARE * CACHED_RATE_SHARE)
+    return max(by_memory, _decoding(description, weight_count, own))
+
+
+def _decoding(description: SliceDescription, weight_count: int, device: PlannedDevice) -> float:
+    """Return the seconds in which processors make so many numbers of blocks; 0 of plain numbers, which they read."""
+    if description.encodings is None:
+        return 0.0
+    return weight_count / (device.arithmetic_rate * DECODED_PER_OPERATION)
 
 
 def _bottleneck(

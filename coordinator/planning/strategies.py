@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from common.errors import InputError
-from common.model.model_spec import ModelSpec
-from common.model.plan import Plan, make_plan
+from common.model.plan import Plan
+from common.weights.balanced_plans import balanced_plan
 from common.weights.slice_description import SliceDescription
 from coordinator.planning.prediction import Devices, PlannedDevice, Prediction, Workload, predict
 
@@ -21,10 +21,10 @@ STEPS = 24
 LEAST_MEMORY_BYTES = 1 << 20
 
 
-def plan_by_memory(spec: ModelSpec, devices: Sequence[PlannedDevice]) -> Plan:
+def plan_by_memory(description: SliceDescription, devices: Sequence[PlannedDevice]) -> Plan:
     """Return a plan in which each node holds in proportion to the weights that its memory can hold."""
     room = [max(LEAST_MEMORY_BYTES, device.memory_bytes - device.program_bytes) for device in devices]
-    return _in_ratio(spec, [float(byte_count) for byte_count in room], MEMORY)
+    return _in_ratio(description, [float(byte_count) for byte_count in room], MEMORY)
 
 
 def plan_by_speed(description: SliceDescription, devices: Devices, workload: Workload) -> Plan:
@@ -33,17 +33,17 @@ def plan_by_speed(description: SliceDescription, devices: Devices, workload: Wor
     Each step gives less to who takes longer than the others; the best plan on the way is kept, so it is never worse
     than uniform and `memory`.
     """
-    spec, nodes = description.spec, devices.nodes
+    nodes = devices.nodes
 
     def judged(plan: Plan) -> tuple[tuple[bool, float], Prediction]:
         predicted = predict(replace(description, plan=plan), devices, workload)
         return (not all(part.fits for part in predicted.devices), predicted.seconds_per_token), predicted
 
-    candidates = [make_plan(spec, UNIFORM, len(nodes)), plan_by_memory(spec, nodes)]
+    candidates = [balanced_plan(description, UNIFORM, len(nodes)), plan_by_memory(description, nodes)]
     best_cost, best = min(((judged(plan)[0], plan) for plan in candidates), key=lambda costed: costed[0])
     ratios = [node.memory_rate for node in nodes]
     for _ in range(STEPS):
-        plan = _in_ratio(spec, ratios, MEASURED)
+        plan = _in_ratio(description, ratios, MEASURED)
         cost, predicted = judged(plan)
         if cost < best_cost:
             best_cost, best = cost, plan
@@ -64,11 +64,11 @@ def plan_for(description: SliceDescription, strategy: str, devices: Devices, wor
     if not nodes:
         raise InputError("a plan needs a node; --nodes names none")
     if strategy == MEMORY:
-        return plan_by_memory(description.spec, nodes)
+        return plan_by_memory(description, nodes)
     if strategy == MEASURED:
         return plan_by_speed(description, devices, workload)
     try:
-        return make_plan(description.spec, strategy, len(nodes))
+        return balanced_plan(description, strategy, len(nodes))
     except InputError as error:
         if "unknown --split-strategy" in str(error):
             raise InputError(f"unknown --split-strategy '{strategy}'; use uniform, ratio:3,1,1, memory or measured"
@@ -76,6 +76,6 @@ def plan_for(description: SliceDescription, strategy: str, devices: Devices, wor
         raise
 
 
-def _in_ratio(spec: ModelSpec, ratios: Sequence[float], name: str) -> Plan:
-    plan = make_plan(spec, "ratio:" + ",".join(f"{ratio:.9g}" for ratio in ratios), len(ratios))
+def _in_ratio(description: SliceDescription, ratios: Sequence[float], name: str) -> Plan:
+    plan = balanced_plan(description, "ratio:" + ",".join(f"{ratio:.9g}" for ratio in ratios), len(ratios))
     return replace(plan, strategy=name)

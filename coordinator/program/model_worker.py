@@ -181,7 +181,7 @@ class ModelWorker:
             log.warning("%s", entry(event, model=load.name, reason=failure.reason, error=failure,
                                     seconds=time.monotonic() - started))  # fmt: skip
         outcome = "cancelled" if load.stop_reason is not None else "error"
-        self._series.loads.labels(outcome="done" if failure is None else outcome).inc()
+        self._series.loads.of("done" if failure is None else outcome).value += 1
         with self._lock:
             self._loading = self._child = None
         load.end(failure)

@@ -30,9 +30,12 @@ class RankSessions:
         self._clients, self._node_names, self._series = clients, node_names, series
         self._slowness, self._past = slowness, past
         self._groups: dict[tuple[int, ...], Group | None] = {}
+        self._quiet: tuple[int, ...] | None = None
+        """Ranks whose sessions are known to be quiet: the last that any did was a round that all of these answered."""
 
     def submit(self, rank: int, message: bytes, files: Sequence[int] = ()) -> None:
         """Send one rank a message. Raises: NodeError."""
+        self._quiet = None
         try:
             self._clients[rank].submit(message, files)
         except ShardmeshError as error:
@@ -47,15 +50,34 @@ class RankSessions:
         no other ranks are to get another message, so that nobody waits if answers are waited for here.
         Raises: NodeError.
         """
-        for rank in ranks:
-            self._clients[rank].round_limit_seconds = limit_seconds
+        self.limit(ranks, limit_seconds)
         group = self._group(ranks) if is_all else None
+        self._quiet = None
         if group is not None and group.takes(message):
             self._slowness.waiting_for(ranks[0], of_a_kind, time.perf_counter())
             return group.send(message)
         for rank in ranks:
             self.submit(rank, message)
         return time.perf_counter()
+
+    def limit(self, ranks: Sequence[int], limit_seconds: float) -> None:
+        """Say how long the round under way may take."""
+        for rank in ranks:
+            self._clients[rank].round_limit_seconds = limit_seconds
+
+    def quiet_group(self, ranks: tuple[int, ...], of_a_kind: Hashable, since: float) -> Group | None:
+        """Return what asks all ranks that take part, the first of which is waited for from now on; None: not now."""
+        group = self._group(ranks)
+        if group is None or not group.is_quick or not (self._quiet == ranks or group.is_quiet):
+            return None
+        self._quiet = None
+        self._slowness.waiting_for(ranks[0], of_a_kind, since)
+        return group
+
+    def all_answered(self, ranks: tuple[int, ...]) -> None:
+        """Note that a quiet group has done what it was asked to: nobody is waited for, and these are quiet."""
+        self._slowness.idle()
+        self._quiet = ranks
 
     def _group(self, ranks: tuple[int, ...]) -> Group | None:
         if ranks not in self._groups:

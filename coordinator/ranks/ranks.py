@@ -20,6 +20,7 @@ from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.path_watch import PathWatch
+from coordinator.ranks.quick_rounds import QuickRounds
 from coordinator.ranks.rank_sessions import RankSessions
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
@@ -74,7 +75,7 @@ class Ranks:
             metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
         ]  # fmt: skip
         self._taking_part = self.identity.taking_part()
-        self._messages = RoundMessages(self._taking_part, (), self._memory, self.wire)
+        self._say_with(())
 
     def open(self) -> None:
         """Open a session on every rank. Raises: SliceMismatch: a node holds something else; NodeError: one is gone."""
@@ -117,17 +118,19 @@ class Ranks:
         """
         started = time.perf_counter()
         self._call_id += 1
+        tells_waits = self.path.is_looking
+        tried = self._quick.run(kind, layer, sweep, rows, self._call_id, started, tells_waits=tells_waits)
+        if tried is not None and tried.total is not None:
+            return Summed(tried.total, {}, layer + 1)
         limit_seconds = self._limits.seconds(kind, rows.shape[0])
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
         in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
-        sent_bytes: dict[int, int] = {}
-        tells_waits = self.path.is_looking
         of_a_kind = kind_of_round(kind, rows.shape[0])
-        sent = started
-        for ranks, message in self._messages.of_block(kind, layer, sweep, rows, self._call_id, tells_waits=tells_waits):
-            sent_bytes.update(dict.fromkeys(ranks, len(message)))
-            is_all = len(ranks) == len(taking_part)
-            sent = self._sessions.ask(ranks, message, of_a_kind, limit_seconds, is_all=is_all)
+        if tried is not None:  # what C has left
+            self._sessions.limit(taking_part, limit_seconds)
+            sent, sent_bytes = tried.sent, dict.fromkeys(taking_part, tried.sent_bytes)
+        else:
+            sent, sent_bytes = self._ask(kind, layer, sweep, rows, limit_seconds, tells_waits=tells_waits)
         self._past.pass_on_late(sent)
         answers = self._sessions.collect(taking_part, self._call_id, "block_result", of_a_kind)
         results = [result_of(answer) for answer in answers]
@@ -147,6 +150,17 @@ class Ranks:
             PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts)
         )  # fmt: skip
         return Summed(output=total, spoiled=spoiled, next_layer=layer + 1)
+
+    def _ask(
+        self, kind: str, layer: int, sweep: Sweep, rows: Floats, limit_seconds: float, *, tells_waits: bool
+    ) -> tuple[float, dict[int, int]]:  # fmt: skip
+        """Send each rank its message of a round; return when that was done, and how long each one is."""
+        sent, sent_bytes, of_a_kind = 0.0, dict[int, int](), kind_of_round(kind, rows.shape[0])
+        for ranks, message in self._messages.of_block(kind, layer, sweep, rows, self._call_id, tells_waits=tells_waits):
+            sent_bytes.update(dict.fromkeys(ranks, len(message)))
+            is_all = len(ranks) == len(self._taking_part[kind])
+            sent = self._sessions.ask(ranks, message, of_a_kind, limit_seconds, is_all=is_all)
+        return sent, sent_bytes
 
     @property
     def is_one_node(self) -> bool:
@@ -231,7 +245,12 @@ class Ranks:
         packed = [
             rank for rank, opened in enumerate(all_opened) if opened.takes_packed and self.clients[rank].takes_packed
         ]
+        self._say_with(packed)
+
+    def _say_with(self, packed: Collection[int]) -> None:
+        """Make what messages are made with. Args: packed: ranks that understand packed rounds."""
         self._messages = RoundMessages(self._taking_part, packed, self._memory, self.wire)
+        self._quick = QuickRounds(self._messages, self._sessions, self._past, self._taking_part)
 
     def _request(self) -> shard_pb2.RoundsRequest:
         self._call_id += 1

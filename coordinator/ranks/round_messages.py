@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats
-from common.wire.packed_round import NextBlock, pack_next
-from common.wire.row_codec import encode_rows, row_bytes
+from common.wire.packed_round import NEXT_BYTES, NextBlock, next_bytes, pack_next
+from common.wire.row_codec import encode_rows, is_float32, row_bytes
 from common.wire.tensor_codec import encode_in_memory
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.sweep import Sweep
+from coordinator.ranks.transports.exchange import MOST_BYTES
 from protos.shardmesh.v1 import shard_pb2
 
+MOST_QUICK_BYTES = MOST_BYTES - NEXT_BYTES
 _KINDS = {ATTENTION: shard_pb2.BLOCK_KIND_ATTENTION, FFN: shard_pb2.BLOCK_KIND_FFN}
 
 
@@ -43,6 +47,9 @@ class RoundMessages:
             (kind, is_long): _lanes(ranks, packed, memory.ranks() if is_long else ())
             for kind, ranks in taking_part.items()
             for is_long in (False, True)
+        }
+        self._has_one_lane = {
+            kind: [lane.is_packed for lane in self._lanes[kind, False]] == [True] for kind in taking_part
         }
         # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
         self._is_first = {ATTENTION: True, FFN: bool({*taking_part[FFN]} - {*taking_part[ATTENTION]})}
@@ -72,6 +79,20 @@ class RoundMessages:
                 else:
                     encode_rows(rows, self._wire, request.run_block.input)
                 yield ranks, request.SerializeToString()
+
+    def quick_head(
+        self, kind: str, layer: int, sweep: Sweep, rows: Floats, call_id: int, *, tells_waits: bool
+    ) -> bytes | None:  # fmt: skip
+        """Return what the rows' bytes follow in the one message for all ranks; None: `of_block` has to make several, or
+        another one.
+        """
+        if self._told[kind] is not sweep or not self._has_one_lane[kind]:
+            return None
+        if rows.nbytes > MOST_QUICK_BYTES or not is_float32(self._wire, rows.shape[0]):
+            return None
+        if rows.dtype != np.float32 or not rows.flags.c_contiguous:
+            return None
+        return next_bytes(kind, layer, call_id, sweep.sweep_id, tells_waits=tells_waits)
 
     def _whole(
         self, kind: str, layer: int, sweep: Sweep, call_id: int, *, tells_waits: bool

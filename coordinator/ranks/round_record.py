@@ -10,10 +10,13 @@ RoundTimes below, which benchmarks read. Instants are time.perf_counter's, all o
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
+from common.native.peers import Answered
 from common.wire.packed_round import BlockDone
 from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
@@ -22,6 +25,8 @@ from protos.shardmesh.v1 import shard_pb2
 PASS_ON_SECONDS = 0.1
 """The most that a record may come late."""
 
+_ARRIVED = attrgetter("arrived")
+_ANSWERED = struct.Struct(f"@{len(Answered._fields_)}q")
 Result = shard_pb2.BlockResult | shard_pb2.LayersResult | BlockDone
 
 
@@ -84,6 +89,26 @@ class RoundRecord(NamedTuple):
             before = part.arrived
 
 
+class PackedParts(NamedTuple):
+    """What all ranks have answered, as C has put it down: taken apart when somebody looks."""
+
+    ranks: tuple[int, ...]
+    answered: bytes
+    """`struct answered` of exchange.h, one for each of them."""
+    sent_bytes: int
+    received_bytes: int
+    """Of each message, and of each answer."""
+
+    def parts(self) -> list[RankRound]:
+        """Return each rank's part, in the order of ranks."""
+        return [
+            RankRound(rank, came / 1e9, computed, tile_waited, self.sent_bytes, self.received_bytes, *waits)
+            for rank, (came, computed, tile_waited, *waits) in zip(
+                self.ranks, _ANSWERED.iter_unpack(self.answered), strict=True
+            )
+        ]
+
+
 class PastRound(NamedTuple):
     """What a record is made of, once there is time for it: numbers only, so that no answer's tensors are kept."""
 
@@ -95,7 +120,7 @@ class PastRound(NamedTuple):
     started: float
     sent: float
     finished: float
-    parts: Sequence[RankRound]
+    parts: Sequence[RankRound] | PackedParts
     """In the order of ranks."""
 
 
@@ -131,9 +156,11 @@ class PastRounds:
 
 
 def _record_of(past: PastRound) -> RoundRecord:
+    parts = past.parts.parts() if isinstance(past.parts, PackedParts) else past.parts
+    work = [part.compute_nanoseconds + part.tile_wait_nanoseconds for part in parts]
     return RoundRecord(
         past.sweep.sweep_id, past.sweep.sequence_ids, past.kind, past.layer, past.layer_count, past.row_count,
-        past.started, past.sent, past.finished, tuple(sorted(past.parts, key=_arrival)), max(past.parts, key=_work),
+        past.started, past.sent, past.finished, tuple(sorted(parts, key=_ARRIVED)), parts[work.index(max(work))],
     )  # fmt: skip
 
 
@@ -161,14 +188,6 @@ def parts_of(
         )
         for rank, answer, result in zip(ranks, answers, results, strict=True)
     ]  # fmt: skip
-
-
-def _work(part: RankRound) -> int:
-    return part.compute_nanoseconds + part.tile_wait_nanoseconds
-
-
-def _arrival(part: RankRound) -> float:
-    return part.arrived
 
 
 @dataclass(kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 
+from common.weights.model_encodings import ModelEncodings
 from common.weights.slice_format import BLOCK_KINDS
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.tiles import BlockTiles
@@ -24,8 +25,9 @@ class FeedClosed(Exception):
 class BlockFeed:
     """Hands out blocks."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
+    def __init__(self, checkpoint: Checkpoint, encodings: ModelEncodings | None = None) -> None:
+        """Args: encodings: of slices whose matrices have encodings of their own."""
+        self._checkpoint, self._encodings = checkpoint, encodings
         self._changed = threading.Condition()
         self._positions: dict[int, int] = {}
         """By rank at work: the block it is at."""
@@ -47,7 +49,7 @@ class BlockFeed:
             for passed in [kept for kept in self._blocks if kept < min(self._positions.values())]:
                 del self._blocks[passed]
             if position not in self._blocks:
-                self._blocks[position] = BlockTiles(self._checkpoint, layer, kind)
+                self._blocks[position] = BlockTiles(self._checkpoint, layer, kind, self._encodings)
             return self._blocks[position]
 
     def leave(self, rank: int) -> None:

@@ -52,7 +52,7 @@ def ship(
     Args: connect: a channel to a node, by name. verify: have every byte looked at that was there before.
     Raises: DiskFull: before a byte is sent; NodeError, SliceError, CheckpointError: what has arrived stays.
     """
-    feed, stopping = BlockFeed(checkpoint), threading.Event()
+    feed, stopping = BlockFeed(checkpoint, slices[0].encodings), threading.Event()
     senders = [
         SliceSender(name, description, partial(connect, name), feed, stopping)
         for name, description in zip(names, slices, strict=True)

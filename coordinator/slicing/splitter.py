@@ -2,7 +2,8 @@
 
 Covers: reuse of slices that fit, building in a hidden directory and renaming into place, one builder
 at a time, a full disk, a kill at any instant (the next run starts over, never from a half slice).
-Does not cover: reading checkpoints (checkpoints/checkpoint.py), where tensors lie (common/weights/slice_format.py).
+Does not cover: reading checkpoints (checkpoints/checkpoint.py), where tensors lie (common/weights/slice_format.py),
+slices whose matrices have encodings of their own (packed_slices.py).
 
 Peak memory is one source tensor (`o_proj` or `down_proj`, which are cut by column) plus two tiles.
 """
@@ -14,60 +15,25 @@ import fcntl
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from common.errors import DiskFull, InputError, SliceError
 from common.machine.durable_files import is_full, sync_directory
-from common.model.plan import Plan
 from common.weights.manifest import (
     COORDINATOR_RANK,
-    EMBEDDING_FILE,
-    HEAD_FILE,
     MANIFEST_NAME,
-    NORMS_FILE,
     FileEntry,
     SliceManifest,
     check_belongs,
     read_manifest,
 )
-from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from coordinator.checkpoints.checkpoint import Checkpoint
+from coordinator.slicing.packed_slices import are_there, ensure_packed
+from coordinator.slicing.split_request import INCOMPLETE, LOCK, ReportBytes, SplitRequest
 from coordinator.slicing.tiles import BlockTiles, TileWriter, coordinator_tile
 
 BUILDING = ".building"
-INCOMPLETE = ".incomplete"
-LOCK = ".lock"
-
-ReportBytes = Callable[[int, int], None]
-"""Called with (bytes done, bytes in all) as a split goes on."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitRequest:
-    """What slices are wanted, and where."""
-
-    plan: Plan
-    dtype: str
-    tile_bytes: int
-    directory: Path
-    with_nodes: bool = True
-    """False: only the coordinator's own slice; the nodes' are elsewhere."""
-
-    def slice_directory(self, rank: int) -> Path:
-        return self.directory / ("coordinator" if rank == COORDINATOR_RANK else f"node{rank}")
-
-    def slice_of(self, checkpoint: Checkpoint, rank: int) -> SliceDescription:
-        """Return what a rank's slice is."""
-        return SliceDescription(
-            model_identity=checkpoint.identity, spec=checkpoint.spec, plan=self.plan, rank=rank, dtype=self.dtype,
-            tile_bytes=self.tile_bytes,
-        )  # fmt: skip
-
-    @property
-    def ranks(self) -> range:
-        return range(COORDINATOR_RANK, self.plan.world_size if self.with_nodes else COORDINATOR_RANK + 1)
 
 
 def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, progress: ReportBytes) -> bool:
@@ -82,22 +48,33 @@ def ensure_slices(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool, 
         request.directory.mkdir(parents=True, exist_ok=True)
         lock = os.open(request.directory / LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM) and not redo and _are_complete(request):
-            _check_all_belong(checkpoint, request)  # nobody can change them here, so no lock is needed
-            return False
+        is_read_only = error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
+        if is_read_only and not redo and _are_there(checkpoint, request):
+            return False  # nobody can change them here, so no lock is needed
         raise InputError(f"cannot write slices to {request.directory}: {error.strerror}; "
                          "have them elsewhere (generate and split: --save-dir)") from error  # fmt: skip
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
         # With the lock held nobody builds: what is there was left by a run that was killed, gigabytes perhaps.
         shutil.rmtree(request.directory / BUILDING, ignore_errors=True)
-        if not redo and _are_complete(request):
-            _check_all_belong(checkpoint, request)
+        if request.encodings is not None:
+            return ensure_packed(checkpoint, request, redo=redo, progress=progress)
+        if not redo and _are_there(checkpoint, request):
             return False
         _build(checkpoint, request, progress)
         return True
     finally:
         os.close(lock)
+
+
+def _are_there(checkpoint: Checkpoint, request: SplitRequest) -> bool:
+    """Tell whether all slices are there. Raises: SliceMismatch, SliceCorrupt: those that are there do not do."""
+    if request.encodings is not None:
+        return are_there(checkpoint, request)
+    is_complete = _are_complete(request)
+    if is_complete:
+        _check_all_belong(checkpoint, request)
+    return is_complete
 
 
 def _are_complete(request: SplitRequest) -> bool:
@@ -156,6 +133,7 @@ def _publish(request: SplitRequest, building: Path) -> None:
     for old in request.directory.glob("node*") if request.with_nodes else ():
         if old.name[4:].isdigit():
             shutil.rmtree(old)
+    shutil.rmtree(request.store_directory, ignore_errors=True)  # of plans that were in the same places
     for rank in request.ranks:
         final = request.slice_directory(rank)
         shutil.rmtree(final, ignore_errors=True)
@@ -182,15 +160,14 @@ def _write_files(
     """Write every block file of every rank, layer by layer, so that each source tensor is read once."""
     entries: dict[int, dict[str, FileEntry]] = {rank: {} for rank in request.ranks}
     writer = TileWriter(progress)
-    for name in (EMBEDDING_FILE, NORMS_FILE, HEAD_FILE):
-        layout = layouts[COORDINATOR_RANK][name]
+    for name, layout in layouts[COORDINATOR_RANK].items():
         directory = building / request.slice_directory(COORDINATOR_RANK).name
         tiles = (coordinator_tile(checkpoint, name, tile) for tile in layout.tiles)
         entries[COORDINATOR_RANK][name] = writer.write(directory / name, layout, tiles)
     for layer in range(checkpoint.spec.layer_count):
         for kind in BLOCK_KINDS if request.with_nodes else ():
             name = block_file_name(layer, kind)
-            block = BlockTiles(checkpoint, layer, kind)
+            block = BlockTiles(checkpoint, layer, kind, request.encodings)
             for rank in range(request.plan.world_size):
                 rank_layout = layouts[rank].get(name)
                 if rank_layout is not None:

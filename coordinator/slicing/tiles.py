@@ -11,21 +11,28 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
 from common.errors import InputError
 from common.weights.checksums import xxh3_of
+from common.weights.encodings import is_encoded
 from common.weights.manifest import EMBEDDING_FILE, NORMS_FILE, FileEntry
+from common.weights.model_encodings import ModelEncodings
+from common.weights.packed_blocks import pack
 from common.weights.slice_format import ATTENTION, FileLayout, TensorPlace, TileLayout
-from common.weights.stored_numbers import NUMPY_DTYPES, STORED_NAMES, Stored, narrowed, widened
+from common.weights.stored_numbers import NUMPY_DTYPES, STORED_NAMES, Bytes, Stored, narrowed, widened
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD
+from coordinator.slicing.encoded_tiles import EncodedBlock, finite_blocks
 from coordinator.slicing.finite import read_finite, read_finite_rows, row_not_finite
 
 TileTensors = Mapping[str, Sequence[Stored]]
-"""The tensors of one tile by their names in the layout, in any float dtype: parts that stand side by side."""
+"""The tensors of one tile by their names in the layout: in any float dtype parts that stand side by side, of blocks one
+matrix as [outputs, bytes of a row]."""
 
+GATE_UP = ("mlp.gate_proj", "mlp.up_proj")
 _ROWS, _COLUMNS = 128, 512
 """What is transposed or converted at a time, of the source: 256 KiB of float32 stay in the processor's cache."""
 
@@ -33,43 +40,56 @@ _ROWS, _COLUMNS = 128, 512
 class BlockTiles:
     """Makes the tiles of one block for all ranks; holds the one tensor that is cut by column meanwhile."""
 
-    def __init__(self, checkpoint: Checkpoint, layer: int, kind: str) -> None:
+    def __init__(self, checkpoint: Checkpoint, layer: int, kind: str, encodings: ModelEncodings | None = None) -> None:
+        """Args: encodings: of slices whose matrices have encodings of their own."""
         self._checkpoint = checkpoint
         self._prefix = f"model.layers.{layer}."
         self._kind = kind
+        self._encodings = None if encodings is None else EncodedBlock(checkpoint, layer, kind, encodings)
         by_column = "self_attn.o_proj" if kind == ATTENTION else "mlp.down_proj"
-        self._by_column = read_finite(checkpoint, f"{self._prefix}{by_column}.weight")
+        if encodings is None:
+            self._by_column = read_finite(checkpoint, f"{self._prefix}{by_column}.weight")
 
     def tile(self, layout: TileLayout) -> TileTensors:
         """Return the tensors of one tile, projections as [in, out]."""
-        return self._attention(layout) if self._kind == ATTENTION else self._ffn(layout)
+        if self._encodings is not None:
+            return {**self._encodings.matrices(layout), **self._vectors(layout)}
+        matrices = self._attention(layout) if self._kind == ATTENTION else self._ffn(layout)
+        return {**matrices, **self._vectors(layout)}
 
     def _attention(self, layout: TileLayout) -> TileTensors:
-        spec = self._checkpoint.spec
-        head = spec.head_size
+        parts = self._attention_rows(layout)
+        first, last = parts[0][1]
+        return {
+            "qkv": [self._rows(f"self_attn.{name}.weight", rows).T for name, rows in parts],
+            "output": [self._by_column[:, first:last].T],
+        }
+
+    def _attention_rows(self, layout: TileLayout) -> list[tuple[str, tuple[int, int]]]:
+        head = self._checkpoint.spec.head_size
         queries = (layout.first * head, (layout.first + layout.count) * head)
         keys = (layout.kv_first * head, (layout.kv_first + layout.kv_count) * head)
-        parts = [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)]
-        tensors = {
-            "qkv": [self._rows(f"self_attn.{name}.weight", rows).T for name, rows in parts],
-            "output": [self._by_column[:, queries[0] : queries[1]].T],
+        return [("q_proj", queries), ("k_proj", keys), ("v_proj", keys)]
+
+    def _ffn(self, layout: TileLayout) -> TileTensors:
+        columns = (layout.first, layout.first + layout.count)
+        return {
+            "gate_up": [self._rows(f"{name}.weight", columns).T for name in GATE_UP],
+            "down": [self._by_column[:, columns[0] : columns[1]].T],
         }
+
+    def _vectors(self, layout: TileLayout) -> TileTensors:
+        """Return what is float32 in any slice."""
+        spec, tensors = self._checkpoint.spec, {}
+        if self._kind != ATTENTION:
+            columns = (layout.first, layout.first + layout.count)
+            return {"gate_up_bias": [self._rows(f"{name}.bias", columns) for name in GATE_UP]} if spec.ffn_bias else {}
         if spec.qkv_bias:
+            parts = self._attention_rows(layout)
             tensors["qkv_bias"] = [self._rows(f"self_attn.{name}.bias", rows) for name, rows in parts]
         if spec.qk_norm:
             tensors["query_norm"] = [read_finite(self._checkpoint, f"{self._prefix}self_attn.q_norm.weight")]
             tensors["key_norm"] = [read_finite(self._checkpoint, f"{self._prefix}self_attn.k_norm.weight")]
-        return tensors
-
-    def _ffn(self, layout: TileLayout) -> TileTensors:
-        columns = (layout.first, layout.first + layout.count)
-        names = ("mlp.gate_proj", "mlp.up_proj")
-        tensors = {
-            "gate_up": [self._rows(f"{name}.weight", columns).T for name in names],
-            "down": [self._by_column[:, columns[0] : columns[1]].T],
-        }
-        if self._checkpoint.spec.ffn_bias:
-            tensors["gate_up_bias"] = [self._rows(f"{name}.bias", columns) for name in names]
         return tensors
 
     def _rows(self, name: str, rows: tuple[int, int]) -> Stored:
@@ -82,6 +102,10 @@ def coordinator_tile(checkpoint: Checkpoint, file_name: str, layout: TileLayout)
     if file_name == NORMS_FILE:
         return _norms(checkpoint)
     rows = (layout.first, layout.first + layout.count)
+    (place,) = layout.tensors
+    if is_encoded(place.dtype):
+        name = EMBEDDING if file_name == EMBEDDING_FILE or spec.tied_embeddings else HEAD
+        return {place.name: [finite_blocks(checkpoint, name, *rows, place.dtype)]}
     if file_name == EMBEDDING_FILE:
         return {"embedding": [read_finite_rows(checkpoint, EMBEDDING, *rows)]}
     if spec.tied_embeddings:  # looked at as the embedding
@@ -123,8 +147,12 @@ class TilePacker:
         for place in layout.tensors:
             start, stop = place.offset, place.offset + place.byte_count
             buffer[end:start] = 0
-            target = buffer[start:stop].view(NUMPY_DTYPES[place.dtype]).reshape(place.shape)
-            _fill(target, place, tensors[place.name])
+            if is_encoded(place.dtype):
+                (rows,) = tensors[place.name]
+                buffer[start:stop] = pack(place.dtype, cast("Bytes", rows), place.shape[0])
+            else:
+                target = buffer[start:stop].view(NUMPY_DTYPES[place.dtype]).reshape(place.shape)
+                _fill(target, place, tensors[place.name])
             end = stop
         buffer[end:] = 0
         return buffer.data
@@ -179,14 +207,14 @@ class TileWriter:
         file_digest = hashlib.sha256()
         tile_digests, tile_xxh3 = [], []
         with open(path, "wb", buffering=0) as file:
-            _write_all(file.fileno(), memoryview(layout.header))
+            write_all(file.fileno(), memoryview(layout.header))
             file_digest.update(layout.header)
             for tile_layout, tensors in zip(layout.tiles, tiles, strict=True):
                 data = self._packer.pack(tile_layout, tensors)
                 tile_digests.append(hashlib.sha256(data).hexdigest())
                 tile_xxh3.append(xxh3_of(data))
                 file_digest.update(data)
-                _write_all(file.fileno(), data)
+                write_all(file.fileno(), data)
                 self._written_bytes += len(data)
                 self._progress(self._written_bytes)
             self._written_bytes += len(layout.header)
@@ -197,6 +225,7 @@ class TileWriter:
         )  # fmt: skip
 
 
-def _write_all(descriptor: int, data: memoryview) -> None:
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write all of it. Raises: OSError."""
     while data:
         data = data[os.write(descriptor, data) :]

@@ -22,10 +22,12 @@ from google.protobuf.message import DecodeError
 from common.errors import InputError, ShardmeshError
 from common.machine.operating_system import on_core
 from common.program.logs import entry
+from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, Stream, send_frame
 from common.wire.packed_round import is_packed, unpack_next
 from common.wire.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
+from shardnode.listeners.answer_lane import lane_of
 from shardnode.sessions.live_sessions import LiveSessions
 from shardnode.sessions.round_memory import FILE_COUNT
 from shardnode.sessions.session import Session
@@ -56,19 +58,27 @@ class FramedSession:
     def serve(self) -> None:
         """Answer until the connection or the session ends. Raises: nothing that a peer can cause."""
         session, signs = self.session, _SignsOfLife(self._connection)
+        lane, counts = lane_of(self._connection, self._reader), session.counts
         try:
-            frame, files = self._first()
+            first, files = self._first()
+            frame: bytes | memoryview | None = first
             session.take_files(files)
             is_first = True
             while frame is not None:
-                session.counts.received_bytes += len(frame)
-                response, is_last = self._answer(signs, frame)
-                session.counts.sent_bytes += len(response)
+                counts.received_bytes += len(frame)
+                response, numbers, is_last = self._answer(signs, frame)
+                counts.sent_bytes += len(response) + (0 if numbers is None else numbers.nbytes)
+                is_done = is_last or (self._live is not None and self._live.is_done(session))
+                can_wait = not (is_done or session.last_round_is_long)
+                if numbers is not None and lane is not None and can_wait and lane.takes(numbers):
+                    with signs.writing:  # nothing is worked on until the next message is here, so nobody else writes
+                        frame = lane.answer_and_wait(response, numbers)
+                    continue
                 if is_first and not is_last:  # before the coordinator hears that it is in
                     self._opened()
                     is_first = False
-                signs.send(response)
-                if is_last or (self._live is not None and self._live.is_done(session)):
+                signs.send(response if numbers is None else response + numbers.tobytes())
+                if is_done or (self._live is not None and self._live.is_done(session)):
                     return
                 session.settle()
                 with on_core(self._node.config.home_core if session.last_round_is_long else None):
@@ -90,25 +100,30 @@ class FramedSession:
             return self._reader.receive_with_files(FILE_COUNT)
         return self._reader.receive(), ()
 
-    def _answer(self, signs: _SignsOfLife, frame: bytes) -> tuple[bytes, bool]:
-        """Return the serialized response and whether it ends the session."""
+    def _answer(
+        self, signs: _SignsOfLife, frame: bytes | memoryview
+    ) -> tuple[bytes, Floats | None, bool]:  # fmt: skip
+        """Return the serialized response, the float32 that follow it, if any, and whether it ends the session."""
         if self._live is not None and self._live.cut is not None:
-            return self._refusal(self._live.cut), True
+            return self._refusal(self._live.cut), None, True
         try:
+            if call_id := self.session.begin_quickly(frame):
+                signs.begin(call_id)
+                return *self.session.answer_quickly(), False
             if is_packed(frame):
                 block = unpack_next(frame)
                 signs.begin(block.call_id)
-                return self.session.handle_next(block, frame), False
-            request = shard_pb2.RoundsRequest.FromString(frame)
+                return *self.session.answer_next(block, frame), False
+            request = shard_pb2.RoundsRequest.FromString(bytes(frame))
             signs.begin(request.call_id)
             response = self.session.handle(request)
             # what the coordinator finds may have been there for long: this says since when.
             response.ready_nanoseconds = time.perf_counter_ns()
-            return response.SerializeToString(), False
+            return response.SerializeToString(), None, False
         except DecodeError:
-            return self._refusal(InputError("a message that cannot be read")), True
+            return self._refusal(InputError("a message that cannot be read")), None, True
         except Exception as error:  # noqa: BLE001 - the edge of a session; status_of logs what is not ours
-            return failure_of(error), True
+            return failure_of(error), None, True
         finally:
             signs.end()
 
@@ -123,7 +138,8 @@ class _SignsOfLife:
 
     def __init__(self, connection: Stream) -> None:
         self._connection = connection
-        self._write_lock = threading.Lock()
+        self.writing = threading.Lock()
+        """Held by whoever writes."""
         self._is_over = threading.Event()
         self._call_id = 0
         self._thread = threading.Thread(target=self._run, name="signs-of-life", daemon=True)
@@ -136,7 +152,7 @@ class _SignsOfLife:
         self._call_id = 0
 
     def send(self, message: bytes) -> None:
-        with self._write_lock:
+        with self.writing:
             send_frame(self._connection, message)
 
     def close(self) -> None:
@@ -148,7 +164,7 @@ class _SignsOfLife:
         while not self._is_over.wait(SIGN_OF_LIFE_SECONDS):
             current = self._call_id
             if current and current == seen:  # the same request as a second ago
-                with contextlib.suppress(OSError), self._write_lock:
+                with contextlib.suppress(OSError), self.writing:
                     if self._call_id == current:
                         send_frame(self._connection, shard_pb2.RoundsResponse(call_id=current).SerializeToString())
             seen = current

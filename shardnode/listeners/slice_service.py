@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import grpc
 
 from common.errors import InputError
+from common.weights.slice_format import FORMAT_VERSIONS
 from common.wire.rpc import guarded
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 from shardnode.slices.serving import Serving
@@ -34,6 +35,11 @@ class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
                 for held in store.held()
             ],
             served_slice_id=self._serving.slice_id, free_bytes=store.free_bytes, trouble=self._serving.trouble,
+            slice_format=max(FORMAT_VERSIONS),
+            kept_tiles=[
+                slices_pb2.KeptTiles(model_identity=model, byte_count=byte_count)
+                for model, byte_count in (store.kept_tiles() if request.with_kept_tiles else {}).items()
+            ],
         )  # fmt: skip
 
     @guarded
@@ -48,6 +54,8 @@ class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
             if arrived.digests is not None:
                 file.digests.sha256 = arrived.digests.sha256
                 file.digests.tile_sha256.extend(arrived.digests.tile_sha256)
+        for pack in offer.packs:
+            response.packs.add(name=pack.name, byte_count=pack.byte_count, tiles=pack.tiles)
         return response
 
     @guarded
@@ -95,5 +103,8 @@ class SliceServicer(slices_pb2_grpc.SliceServiceServicer):
         self, request: slices_pb2.RemoveSliceRequest, context: grpc.ServicerContext
     ) -> slices_pb2.RemoveSliceResponse:
         self._check_caller(context)
-        self._serving.remove(request.slice_id)
+        if request.model_identity and not request.slice_id:
+            self._serving.store.remove_kept(request.model_identity)
+        else:
+            self._serving.remove(request.slice_id, keep_tiles=request.keep_tiles)
         return slices_pb2.RemoveSliceResponse(free_bytes=self._serving.store.free_bytes)

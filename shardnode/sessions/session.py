@@ -20,25 +20,23 @@ from common.program.logs import entry
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats
 from common.wire.framing import close_files
-from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, pack_done
-from common.wire.row_codec import FLOAT32, WIRE_DTYPES, decode_rows, encode_rows, row_bytes, rows_of
+from common.wire.packed_round import NEXT_BYTES, BlockDone, NextBlock, done_bytes, pack_done
+from common.wire.row_codec import FLOAT32, WIRE_DTYPES, decode_rows, encode_rows, is_float32, row_bytes, rows_of
 from common.wire.tensor_codec import dtype_of, encode_in_memory, encode_tensor
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.sessions.answer_waits import AnswerWaits
+from shardnode.sessions.block_turns import Computed, computed_in_turn, tell_times
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
+from shardnode.sessions.quick_blocks import QuickBlocks
 from shardnode.sessions.round_memory import AcceptedMemory
 from shardnode.sessions.same_slice import check_same
 from shardnode.sessions.session_series import SessionSeries
-from shardnode.work.executor import BlockOutput
-from shardnode.work.layers import LayersOutput, WholeLayers, residual_from
+from shardnode.work.layers import WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
 
 log = logging.getLogger(__name__)
 
 _KINDS = {shard_pb2.BLOCK_KIND_ATTENTION: ATTENTION, shard_pb2.BLOCK_KIND_FFN: FFN}
-
-
-Result = shard_pb2.BlockResult | shard_pb2.LayersResult
 
 
 class Session:
@@ -49,6 +47,7 @@ class Session:
         self._node, self._series = node, series or SessionSeries()
         self.counts = self._series.begin()
         self._sequences = OpenSequences(node.kv_cache, self._series)
+        self._hidden_size = node.manifest.spec.hidden_size
         self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = self._is_over = False
@@ -61,6 +60,7 @@ class Session:
         self._waits = AnswerWaits(node)
         self._sweep_rows: TakenSegments | None = None
         """Of the last RunBlock, while its sweep lasts."""
+        self._quick = QuickBlocks(node, self.counts)
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -74,14 +74,30 @@ class Session:
             self._fail(error)
             raise
 
-    def handle_next(self, block: NextBlock, message: bytes) -> bytes:
-        """Do what a packed message asks and return the whole answer. Args: block: what `message` begins with.
+    def answer_next(self, block: NextBlock, message: bytes | memoryview) -> tuple[bytes, Floats | None]:
+        """Do what a packed message asks; return the answer, or its beginning and the float32, without gaps, behind it.
 
+        Args: block: what `message` begins with; its rows are of no use to anybody afterwards.
         Raises: as `handle`.
         """
         self.settle()
         try:
-            return self._handle_next(block, message)
+            return self._answer_next(block, message)
+        except Exception as error:
+            self._fail(error)
+            raise
+
+    def begin_quickly(self, message: bytes | memoryview) -> int:
+        """Begin what a message asks if it is like the one before it; return its call's number. 0: nothing has begun."""
+        if not self._quick.begins(message, self._last_call_id):
+            return 0
+        self._last_call_id = self._quick.call_id
+        return self._last_call_id
+
+    def answer_quickly(self) -> tuple[bytes, Floats]:
+        """Return the answer to what `begin_quickly` has begun. Raises: as `handle`."""
+        try:
+            return self._quick.answer()
         except Exception as error:
             self._fail(error)
             raise
@@ -137,7 +153,7 @@ class Session:
             self.counts.rounds += 1
             self._run_block(request.run_block, response)
             return response
-        self._sweep_rows = None  # its sequences may end with this
+        self._forget_rows()  # its sequences may end with this
         if body == "run_layers":
             self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
@@ -184,10 +200,11 @@ class Session:
         result.refused.extend(self._begin_sweep(request))
         memory = self._memory if request.input.is_in_memory else None
         taken, rows = self._rows(request, result.refused, memory, FLOAT32 if memory else self._wire)
+        self._forget_rows()
         self._sweep_rows = taken
-        partial, output, queued = self._computed(kind, request.layer, taken, rows)
+        partial, output, queued = self._in_turn(kind, request.layer, taken, rows)
         if output is not None:
-            _tell_times(result, output, queued)
+            tell_times(result, output, queued)
         place = memory.answers.view(rows.shape) if memory else None
         if place is not None:
             encode_in_memory(partial, result.partial, place)
@@ -196,7 +213,7 @@ class Session:
         if request.tells_waits:
             self._waits.tell(result)
 
-    def _handle_next(self, block: NextBlock, message: bytes) -> bytes:
+    def _answer_next(self, block: NextBlock, message: bytes | memoryview) -> tuple[bytes, Floats | None]:
         self._begin_call(block.call_id)
         if block.tells_waits:
             self._waits.begin()
@@ -204,39 +221,29 @@ class Session:
         if taken is None or block.sweep_id != self._last_sweep_id:
             raise ProtocolError(f"the next block of sweep {block.sweep_id} came before its first")
         self.counts.rounds += 1
-        shape = (taken.row_count, self._node.manifest.spec.hidden_size)
+        shape = (taken.row_count, self._hidden_size)
         memory = self._memory if block.is_in_memory else None
         place = memory.inputs.view(shape) if memory else None
         data = memoryview(message)[NEXT_BYTES:]
         rows = rows_of(data, shape, self._wire) if place is None else place
-        partial, output, queued = self._computed(block.kind, block.layer, taken, rows)
+        partial, output, queued = self._in_turn(block.kind, block.layer, taken, rows)
         computed, tile_waited = (0, 0) if output is None else (output.compute_nanoseconds, output.tile_wait_nanoseconds)
         answer_place = memory.answers.view(shape) if memory else None
         if answer_place is not None:
             answer_place[...] = partial
         handling, core_wait, starved = self._waits.told(tile_waited, queued) if block.tells_waits else (0, 0, 0)
-        head = pack_done(BlockDone(
-            block.call_id, time.perf_counter_ns(), computed, tile_waited, handling, queued, core_wait, starved,
-            answer_place is not None,
-        ))  # fmt: skip
-        return head if answer_place is not None else head + row_bytes(partial, self._wire)
+        times = (time.perf_counter_ns(), computed, tile_waited, handling, queued, core_wait, starved)
+        if answer_place is not None:
+            return pack_done(BlockDone(block.call_id, *times, is_in_memory=True)), None
+        head = done_bytes(block.call_id, *times)
+        if is_float32(self._wire, taken.row_count):
+            self._quick.learn(message, block.sweep_id, taken, rows)
+            return head, np.ascontiguousarray(partial)
+        return head + row_bytes(partial, self._wire), None
 
-    def _computed(
-        self, kind: str, layer: int, taken: TakenSegments, rows: Floats
-    ) -> tuple[Floats, BlockOutput | None, int]:
-        """Return a block's partial sum of all rows, what its computing took, and nanoseconds in the queue before."""
-        if not 0 <= layer < self._node.manifest.spec.layer_count:
-            raise InputError(f"no {kind} block in layer {layer}")
+    def _in_turn(self, kind: str, layer: int, taken: TakenSegments, rows: Floats) -> Computed:
         self.last_round_is_long = taken.row_count > FEW_ROWS
-        if not taken.segments:
-            return np.zeros_like(rows), None, 0
-        queued = self._node.wait_for_turn()
-        try:
-            output = self._node.executor.run(kind, layer, taken.segments, taken.own(rows))
-            self._node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
-        finally:
-            self._node.lock.release()
-        return taken.among_all(output.partial), output, queued
+        return computed_in_turn(self._node, kind, layer, taken, rows)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:
@@ -254,7 +261,7 @@ class Session:
         output = self._layers.run(layers, taken.segments, taken.own(rows))
         encode_tensor(taken.among_all(output.hidden), result.output)
         result.layer_count = output.layer_count
-        _tell_times(result, output, output.queue_nanoseconds)
+        tell_times(result, output, output.queue_nanoseconds)
         if request.tells_waits:
             self._waits.tell(result)
 
@@ -264,7 +271,7 @@ class Session:
             return []
         self._last_sweep_id = request.sweep_id
         self._waits.is_first_answer = True
-        self._sweep_rows = None
+        self._forget_rows()
         self.counts.sweeps += 1
         return self._sequences.change(request.changes)
 
@@ -282,13 +289,10 @@ class Session:
         shape = (taken.row_count, self._node.manifest.spec.hidden_size)
         return taken, decode_rows(request.input, shape, wire, memory.inputs.view(shape) if memory else None)
 
+    def _forget_rows(self) -> None:
+        self._sweep_rows = None
+        self._quick.forget()
+
     def _close_files(self) -> None:
         files, self._files = self._files, ()
         close_files(files)
-
-
-def _tell_times(result: Result, output: BlockOutput | LayersOutput, queued: int) -> None:
-    result.compute_nanoseconds = output.compute_nanoseconds
-    result.tile_wait_nanoseconds = output.tile_wait_nanoseconds
-    if queued:
-        result.queue_nanoseconds = queued

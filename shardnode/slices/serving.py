@@ -16,8 +16,11 @@ from common.compute.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
 from common.machine.operating_system import give_free_heap_back, own_memory
 from common.program.logs import entry
+from common.weights.manifest import read_manifest
+from common.weights.tile_places import tile_places
 from shardnode.config import NodeConfig
-from shardnode.slices.slice_store import Offer, SliceStore
+from shardnode.slices.slice_offer import Offer
+from shardnode.slices.slice_store import SliceStore
 from shardnode.work.node_memory import told_budget
 from shardnode.work.slice_at_work import ShardNode
 from shardnode.work.work_series import WorkSeries
@@ -93,9 +96,14 @@ class Serving:
         node = self._node
         if node is None or node.config.slice_directory is None:
             return []
-        files = [node.config.slice_directory / name for name in node.manifest.files]
-        large = [path for path in files if path.stat().st_size >= LARGE_FILE_BYTES]
-        return large if len(large) * LARGE_FILE_BYTES >= SCRATCH_BYTES else []
+        directory = node.config.slice_directory
+        try:
+            places = tile_places(directory, read_manifest(directory))  # packs may have moved since it was opened
+        except SliceError:
+            return []
+        files = sorted({tile.path for tiles in places.values() for tile in tiles})
+        large = {path: size for path in files if (size := path.stat().st_size) >= LARGE_FILE_BYTES}
+        return list(large) if sum(large.values()) >= SCRATCH_BYTES else []
 
     def current(self) -> ShardNode:
         """Return the slice at work. Raises: SliceMismatch: there is none."""
@@ -127,12 +135,12 @@ class Serving:
                 self._stop()
             return offer
 
-    def remove(self, slice_id: str) -> None:
-        """Remove a slice, served or not."""
+    def remove(self, slice_id: str, *, keep_tiles: bool = False) -> None:
+        """Remove a slice, served or not. Args: keep_tiles: as SliceStore's."""
         with self._changing:
             if slice_id and self.slice_id == slice_id:
                 self._stop()
-            self.store.remove(slice_id)
+            self.store.remove(slice_id, keep_tiles=keep_tiles)
 
     def close(self) -> None:
         """Serve nothing any more. May be called twice."""

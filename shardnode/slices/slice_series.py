@@ -1,6 +1,6 @@
-"""The series of slices on this disk: room for more of them.
+"""The series of slices on this disk: what packs of tiles take, room for more.
 
-Covers: its name. Does not cover: the slice at work (work/work_series.py), sending slices (slice_store.py).
+Covers: their names. Does not cover: the slice at work (work/work_series.py), sending slices (slice_store.py).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from common.program.scraped_series import ScrapedGauge
+from shardnode.slices.slice_store import SliceStore
 
 
 class SliceSeries:
@@ -19,6 +20,14 @@ class SliceSeries:
     def __init__(self, registry: CollectorRegistry, directory: Path) -> None:
         free = ScrapedGauge("shardmesh_node_disk_free_bytes", "Room on the disk that slices lie on.", registry=registry)
         free.set_function(lambda: _free_bytes(directory))
+        self._packs = ScrapedGauge(
+            "shardmesh_node_packs_bytes", "Weights on disk in packs that slices share, kept ones included.",
+            registry=registry,
+        )  # fmt: skip
+
+    def follow(self, store: SliceStore) -> None:
+        """Take the bytes of packs from here; before, there are none."""
+        self._packs.set_function(lambda: {(): float(store.pack_bytes)})
 
 
 def _free_bytes(directory: Path) -> dict[tuple[str, ...], float]:

@@ -5,7 +5,8 @@
     DATA_DIR/serving.json                   the slice that is served
 
 Covers: what has arrived and can be gone on from, room on the disk, publishing in one step, removing.
-Does not cover: the bytes of one file (arriving_file.py), messages (listeners/slice_service.py), serving (serving.py).
+Does not cover: the bytes of one file (arriving_file.py), slices whose tiles lie in packs (packed_slices.py), messages
+(listeners/slice_service.py), serving (serving.py).
 A peer names a slice by its hash and a file by what follows from its description: neither is taken for a path unchecked.
 Threads: any; one transfer at a time, the newest, so that a link that is not known to be dead yet holds nobody up.
 """
@@ -14,75 +15,54 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import threading
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
-from common.errors import DiskFull, InputError, SliceError
+from common.errors import DiskFull, InputError, ShardmeshError, SliceError
 from common.machine.durable_files import replace_private, sync_directory
 from common.program.sizes import format_size
 from common.weights.manifest import MANIFEST_NAME, FileEntry, SliceManifest, read_manifest
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import FileLayout
 from shardnode.slices.arriving_file import ArrivingFile
+from shardnode.slices.packed_slices import DESCRIPTION_FILE, PackedSlices
+from shardnode.slices.slice_offer import SLICE_ID, Arrived, HeldSlice, Offer, checked_id, description_of
 
 SLICES_DIRECTORY, ARRIVING_DIRECTORY, SERVING_FILE = "slices", "arriving", "serving.json"
-DESCRIPTION_FILE, PART, DIGESTS = "description.json", ".part", ".digests"
-MAX_DESCRIPTION_BYTES = 16 << 20
+PART, DIGESTS = ".part", ".digests"
 SPARE_BYTES = 16 << 20
 """Left free on the disk: a system without a free byte works badly."""
-_SLICE_ID = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeldSlice:
-    """One slice here."""
-
-    slice_id: str
-    byte_count: int
-    is_whole: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arrived:
-    """What is here of one file: its digests once it was verified."""
-
-    byte_count: int
-    digests: FileEntry | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """What is here of a slice that was offered."""
-
-    slice_id: str
-    is_whole: bool
-    files: dict[str, Arrived]
 
 
 class SliceStore:
     """The slices below one directory."""
 
-    def __init__(self, data_directory: Path) -> None:
-        """Raises: InputError: the directory cannot be written."""
+    def __init__(self, data_directory: Path, keep_bytes: int | None = None) -> None:
+        """Open them.
+
+        Args: keep_bytes: of tiles that no slice needs, what may stay; None: as much as the largest slice here.
+        Raises: InputError: the directory cannot be written.
+        """
         self._serving_file = data_directory / SERVING_FILE
         self._slices = data_directory / SLICES_DIRECTORY
         self._arriving = self._slices / ARRIVING_DIRECTORY
         self._lock = threading.RLock()
         self._transfer: ArrivingFile | None = None
         self._make_directories()
+        self._keep_bytes = keep_bytes
+        self._packed = PackedSlices(self._slices, self._arriving)
 
     def held(self) -> list[HeldSlice]:
         """Return every slice that is here, whole ones first. Raises: InputError: the directory cannot be written."""
         with self._lock:
             self._make_directories()  # somebody may have removed them while the node runs
             return [
-                HeldSlice(slice_id=path.name, byte_count=_bytes_below(path), is_whole=base == self._slices)
+                HeldSlice(slice_id=path.name, byte_count=self._bytes_of(path), is_whole=base == self._slices)
                 for base in (self._slices, self._arriving)
                 for path in sorted(base.iterdir())
-                if _SLICE_ID.fullmatch(path.name)
+                if SLICE_ID.fullmatch(path.name)
             ]
 
     @property
@@ -92,7 +72,7 @@ class SliceStore:
 
     def whole(self, slice_id: str) -> Path:
         """Return the directory of a whole slice. Raises: InputError: no name of a slice; SliceError: it is not here."""
-        path = self._slices / _checked(slice_id)
+        path = self._slices / checked_id(slice_id)
         if not (path / MANIFEST_NAME).exists():
             raise SliceError(f"slice {slice_id[:12]} is not on this node; send it with `coordinator-cli load`")
         return path
@@ -102,12 +82,16 @@ class SliceStore:
 
         Raises: InputError: a description that no node's slice can have; DiskFull: there is no room for the rest.
         """
-        description = _parse(description_text)
+        description = description_of(description_text)
         slice_id = description.slice_id
         with self._lock:
             self._make_directories()
             self._end_transfer()
             self._forget_other_transfers(slice_id)
+            if description.encodings is not None:
+                return self._packed.offer(
+                    description, description_text, verify=verify, free_bytes=lambda: self.free_bytes
+                )
             if self._is_whole(slice_id, description, verify=verify):
                 return Offer(slice_id=slice_id, is_whole=True, files={})
             layouts = description.layouts()
@@ -133,22 +117,21 @@ class SliceStore:
         with self._lock:
             self._end_transfer()
             description = self._offered(slice_id)
-            layout = description.layouts().get(name)
-            if layout is None:
-                raise InputError(f"slice {slice_id[:12]} has no file '{name[:60]}'")
-            path = self._arriving / slice_id / name
-            self._transfer = ArrivingFile(
-                part=path.with_name(name + PART), path=path, digests=path.with_name(name + DIGESTS),
-                layout=layout, first_byte=first_byte,
-            )  # fmt: skip
+            if description.encodings is not None:
+                self._transfer = self._packed.receive(description, name, first_byte)
+            else:
+                self._transfer = self._receive_file(description, name, first_byte)
             return self._transfer
 
     def publish(self, slice_id: str) -> None:
         """Make a slice whole in one step. Raises: SliceError: it was not offered, or files are missing."""
         with self._lock:
-            if (self._slices / _checked(slice_id) / MANIFEST_NAME).exists():
+            if (self._slices / checked_id(slice_id) / MANIFEST_NAME).exists():
                 return
             description = self._offered(slice_id)
+            if description.encodings is not None:
+                self._packed.publish(description)
+                return
             directory = self._arriving / slice_id
             entries = {}
             for name in description.layouts():
@@ -165,14 +148,40 @@ class SliceStore:
             for scaffold in (DESCRIPTION_FILE, *(name + DIGESTS for name in entries)):  # the manifest says all of it
                 (whole / scaffold).unlink(missing_ok=True)
 
-    def remove(self, slice_id: str) -> None:
-        """Remove a slice, or what has arrived of it. Raises: InputError: no name of a slice."""
+    def remove(self, slice_id: str, *, keep_tiles: bool = False) -> None:
+        """Remove a slice, or what has arrived of it.
+
+        Args: keep_tiles: of those in packs that no other slice needs, as many stay as may be kept; else none.
+        Raises: InputError: no name of a slice.
+        """
         with self._lock:
             self._end_transfer()
-            if self.served() == _checked(slice_id):
+            if self.served() == checked_id(slice_id):
                 self.set_served("")
+            about = self._description(slice_id)
+            largest_bytes = max((one.byte_count for one in self.held()), default=0)
             for base in (self._slices, self._arriving):
                 shutil.rmtree(base / slice_id, ignore_errors=True)
+            if about is not None and about.encodings is not None:
+                if keep_tiles:
+                    self._packed.drop(largest_bytes if self._keep_bytes is None else self._keep_bytes)
+                else:
+                    self._packed.drop(0, about.model_identity)
+
+    def remove_kept(self, model_identity: str) -> None:
+        """Remove what no slice needs of a model's tiles."""
+        with self._lock:
+            self._packed.drop(0, model_identity)
+
+    def kept_tiles(self) -> dict[str, int]:
+        """Return the bytes of tiles that no slice needs, by model."""
+        with self._lock:
+            return self._packed.kept()
+
+    @property
+    def pack_bytes(self) -> int:
+        """Bytes of all packs of tiles."""
+        return self._packed.store_bytes
 
     def served(self) -> str:
         """Return the slice that was served last; empty for none."""
@@ -180,11 +189,15 @@ class SliceStore:
             slice_id = json.loads(self._serving_file.read_bytes())["slice_id"]
         except (OSError, ValueError, KeyError, TypeError):
             return ""
-        return slice_id if isinstance(slice_id, str) and _SLICE_ID.fullmatch(slice_id) else ""
+        return slice_id if isinstance(slice_id, str) and SLICE_ID.fullmatch(slice_id) else ""
 
     def set_served(self, slice_id: str) -> None:
         """Remember which slice is served; empty for none."""
         replace_private(self._serving_file, json.dumps({"slice_id": slice_id}).encode())
+
+    def _bytes_of(self, path: Path) -> int:
+        """Return what lies in a slice's directory, or of one in packs the bytes of its tiles."""
+        return self._packed.slice_bytes(path.name) or _bytes_below(path)
 
     def _make_directories(self) -> None:
         try:
@@ -224,9 +237,33 @@ class SliceStore:
         size = part.stat().st_size if part.exists() else 0
         return Arrived(byte_count=min(size, layout.file_bytes))
 
+    def _receive_file(self, description: SliceDescription, name: str, first_byte: int) -> ArrivingFile:
+        slice_id = description.slice_id
+        layout = description.layouts().get(name)
+        if layout is None:
+            raise InputError(f"slice {slice_id[:12]} has no file '{name[:60]}'")
+        path = self._arriving / slice_id / name
+        part, digests = path.with_name(name + PART), path.with_name(name + DIGESTS)
+        path.unlink(missing_ok=True)  # verified once, and yet sent again
+        digests.unlink(missing_ok=True)
+
+        def land(entry: FileEntry) -> None:
+            replace_private(digests, json.dumps(entry.to_json()).encode())
+            os.rename(part, path)
+
+        return ArrivingFile(part=part, name=name, layout=layout, first_byte=first_byte, land=land)
+
+    def _description(self, slice_id: str) -> SliceDescription | None:
+        """Return what a slice is that is here, or has been offered; None: nobody can tell."""
+        with suppress(ShardmeshError):
+            return read_manifest(self._slices / slice_id)
+        with suppress(ShardmeshError):
+            return self._offered(slice_id)
+        return None
+
     def _offered(self, slice_id: str) -> SliceDescription:
         try:
-            description = _parse((self._arriving / _checked(slice_id) / DESCRIPTION_FILE).read_bytes())
+            description = description_of((self._arriving / checked_id(slice_id) / DESCRIPTION_FILE).read_bytes())
         except OSError:
             raise SliceError(f"slice {slice_id[:12]} was not offered to this node") from None
         if description.slice_id != slice_id:
@@ -242,24 +279,6 @@ class SliceStore:
         for path in self._arriving.iterdir():
             if path.name != slice_id:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _parse(text: bytes) -> SliceDescription:
-    if len(text) > MAX_DESCRIPTION_BYTES:
-        raise InputError("the description of a slice is longer than any can be")
-    try:
-        description = SliceDescription.from_json(json.loads(text))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the description of a slice is no JSON: {error}") from error
-    if description.rank < 0:
-        raise InputError("the coordinator's own slice does not belong on a node")
-    return description
-
-
-def _checked(slice_id: str) -> str:
-    if not _SLICE_ID.fullmatch(slice_id):
-        raise InputError(f"'{slice_id[:60]}' names no slice")
-    return slice_id
 
 
 def _digests(path: Path) -> FileEntry | None:

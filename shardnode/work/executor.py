@@ -48,8 +48,9 @@ class Executor:
         self._backend = backend
         self.computes_here = backend.name == NATIVE
         """Whether the thread that calls works as long as its products do."""
-        self._layouts = {kind: manifest.layout(kind).tiles for kind in BLOCK_KINDS}
-        self._tiles_per_layer = sum(len(layout) for layout in self._layouts.values())
+        self._layouts = manifest.block_layouts()
+        self._attention_tiles, ffn_tiles = (len(self._layouts[kind][0].tiles) for kind in BLOCK_KINDS)
+        self._tiles_per_layer = self._attention_tiles + ffn_tiles
         self._first_kv_head = next(iter(manifest.share.kv_heads(manifest.spec)), 0)
         self._row_tables = RowTables(manifest.spec, backend)
         self._cached = CachedTiles(manifest.spec, self._first_kv_head, tiles) if backend.name == NATIVE else None
@@ -131,10 +132,10 @@ class Executor:
 
     def _tiles_of(self, kind: str, layer: int) -> Iterator[tuple[int, TileLayout]]:
         """Yield index and layout of each tile of a block."""
-        yield from enumerate(self._layouts[kind], start=self._first_tile(kind, layer))
+        yield from enumerate(self._layouts[kind][layer].tiles, start=self._first_tile(kind, layer))
 
     def _first_tile(self, kind: str, layer: int) -> int:
-        return layer * self._tiles_per_layer + (0 if kind == ATTENTION else len(self._layouts[ATTENTION]))
+        return layer * self._tiles_per_layer + (0 if kind == ATTENTION else self._attention_tiles)
 
     def _attended(self, layer: int, segments: Sequence[Segment]) -> list[AttentionRows]:
         """Announce the segments' rows to their sequences; return them for the backend."""

@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-start.py, slicing.py, slicing_memory.py, light.py, links.py, see.py).
+start.py, slicing.py, slicing_memory.py, light.py, links.py, see.py, quantized.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -34,6 +34,7 @@ from tests.bench import (
     light,
     links,
     predictions,
+    quantized,
     rounding,
     see,
     slicing,
@@ -62,8 +63,9 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "links": links.measure,
     "rounding": rounding.measure,
     "see": see.measure,
+    "quantized": quantized.measure,
 }
-FULL_ONLY = ("growth", "big", "kills", "plan", "links", "rounding", "see")
+FULL_ONLY = ("growth", "big", "kills", "plan", "links", "rounding", "see", "quantized")
 """Not part of --quick: minutes each, a model of 7 GB, or root (plan, kills, links; see: to look into processes)."""
 RESULTS = Path(__file__).resolve().parent / "results"
 CORES = 2
@@ -76,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it closes everything, as Ctrl-C does
     settings = Settings(
         rounds=options.rounds or (2 if options.quick else 5), length=16 if options.quick else 64,
-        is_quick=options.quick, big_size=options.big_size, older=options.older, case=options.case, lane=options.lane,
+        is_quick=options.quick, big_size=options.big_size, older=options.older,
+        llama_bench=options.llama_bench, case=options.case, lane=options.lane,
     )  # fmt: skip
     facts = {**machine_facts(), "cores_used": _use_two_cores(), "rounds": settings.rounds, "tokens": settings.length}
     names = [options.only] if options.only else [n for n in BENCHMARKS if not (options.quick and n in FULL_ONLY)]
@@ -104,6 +107,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", choices=BENCHMARKS, help="run one benchmark")
     parser.add_argument("--big-size", choices=SIZES, default="3b", help="the shape of `big`'s model; 8b takes 50 GB")
     parser.add_argument("--older", type=Path, help="another checkout with an environment, for `links` to compare with")
+    parser.add_argument("--llama-bench", type=Path, help="llama.cpp's llama-bench, for `quantized` to compare with")
     parser.add_argument("--case", choices=["", *links.CASES], default="", help="one mesh of `links`")
     parser.add_argument("--lane", choices=["", "grpc", "frames", "auto"], default="", help="its coordinator's --rounds")
     options = parser.parse_args(arguments)

@@ -90,7 +90,19 @@ def _in_a_mesh(shell: Shell, prompt: str) -> Iterator[Look]:
         done(shell.run("shardnode", "join", token, "--name", "kitchen", "--data-dir", data, "--no-measure",
                         "--listen", "127.0.0.1:0"))  # fmt: skip
         node = serving(shell, "shardnode", "--config", f"{data}/shardnode.toml", "--memory-window", str(WINDOW))
-        done(shell.run("coordinator-cli", "load", str(MODEL_DIRECTORY), "--state-dir", state, "--name", "demo"))
+        done(
+            shell.run(
+                "coordinator-cli",
+                "load",
+                str(MODEL_DIRECTORY),
+                "--weights-dtype",
+                "float32",
+                "--state-dir",
+                state,
+                "--name",
+                "demo",
+            )
+        )
         memory = _ask(shell, prompt, "--coordinator", f"127.0.0.1:{port}", "--state-dir", state)
         yield _look(MEMBER, memory["node0"])
         yield _look(PROGRAM, memory["coordinator"])

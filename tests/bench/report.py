@@ -43,6 +43,8 @@ class Settings:
     """Which model that is larger than memory: a key of big_inputs.SIZES."""
     older: Path | None = None
     """Another checkout, with an environment of its own, that `links` compares with."""
+    llama_bench: Path | None = None
+    """llama.cpp's program of this name, for `quantized` to compare with."""
     case: str = ""
     """Which mesh of links.CASES; empty: all."""
     lane: str = ""

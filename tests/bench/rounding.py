@@ -73,7 +73,7 @@ def _logits(directory: Path, wire: str, pieces: Sequence[list[int]]) -> list[Flo
     """Return the logits after each piece, float32 [vocab_size] each."""
     found = []
     with (
-        sliced(MODEL_DIRECTORY, directory, world_size=WORLD_SIZE) as model,
+        sliced(MODEL_DIRECTORY, directory, world_size=WORLD_SIZE, weights_dtype="float32") as model,
         thread_mesh(model, memory_window=0, transport="grpc", wire_dtype=wire) as opened,
     ):
         for piece in pieces:

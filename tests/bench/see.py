@@ -39,7 +39,7 @@ from tests.bench.see_profile import Observing, Profile
 from tests.support.cli import Shell
 from tests.support.free_ports import free_port_pair
 from tests.support.owner_asking import OwnerAsking
-from tests.support.scraping import Scraping, observer_of, observing, scrape
+from tests.support.scraping import PROMETHEUS_HEADERS, Scraping, observer_of, observing, scrape
 from tests.support.span_collector import Collector
 from tests.support.waiting import wait_until
 
@@ -82,7 +82,19 @@ def _watched(shell: Shell, home: Path, collector: Collector, settings: Settings,
                    "--listen", "127.0.0.1:0"))  # fmt: skip
     node = serving(shell, "shardnode", "--config", str(data / "shardnode.toml"), "--metrics-listen",
                    f"0.0.0.0:{ports[2]}")  # fmt: skip
-    done(shell.run("coordinator-cli", "load", str(MODEL_DIRECTORY), "--state-dir", str(state), "--name", "demo"))
+    done(
+        shell.run(
+            "coordinator-cli",
+            "load",
+            str(MODEL_DIRECTORY),
+            "--weights-dtype",
+            "float32",
+            "--state-dir",
+            str(state),
+            "--name",
+            "demo",
+        )
+    )
     observer = observing(observer_of(state, "prometheus", home / "observer"))
     wait_until(
         lambda: all(scrape(port, observer).status == HTTPStatus.OK for port in ports[1:]),
@@ -129,7 +141,7 @@ def _scrape_seconds(process: psutil.Process, port: int, observer: ssl.SSLContext
         before, started = _processor_seconds(process), time.monotonic()
         with Scraping(port, observer) as scraping:
             for _ in range(count):
-                scraping.scrape()
+                scraping.scrape(more=PROMETHEUS_HEADERS)
         if not count:
             time.sleep(RESTED_SECONDS)
         return (_processor_seconds(process) - before) / (time.monotonic() - started if not count else 1)
@@ -184,7 +196,7 @@ def _scraped(ports: Sequence[int], observer: ssl.SSLContext) -> Iterator[list[in
         with ExitStack() as kept:
             scrapings = [kept.enter_context(Scraping(port, observer)) for port in ports]
             while not ending.wait(SCRAPE_SECONDS):
-                lengths.extend(len(one.scrape().text) for one in scrapings)
+                lengths.extend(len(one.scrape(more=PROMETHEUS_HEADERS).text) for one in scrapings)
 
     with _threads([read], ending):
         yield lengths

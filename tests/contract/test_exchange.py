@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from common.native.library import PLAIN_FRAME, TLS_RECORD, Peer
+from common.native.peers import PLAIN_FRAME, TLS_RECORD, Peer, Tls
 from coordinator.ranks.transports.exchange import LIMIT_MILLISECONDS, MOST_BYTES, Group, group_of
 
 LENGTH = struct.Struct("<I")
@@ -31,6 +31,7 @@ class Session:
     framing: int = PLAIN_FRAME
     is_on_this_host: bool = False
     is_quiet: bool = True
+    native: Tls | None = None
     received: bytes = b""
     sent_count: int = 0
     came: float = 0.0

@@ -34,7 +34,7 @@ from coordinator.ranks.transports.framed_tcp import FramedTcpClient, PlainLink
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.run import RunningNode
-from tests.support.listening_nodes import NAME, ListeningNode, ask
+from tests.support.listening_nodes import NAME, SECURE, ListeningNode, ask
 from tests.support.mesh_identities import MeshIdentities
 from tests.support.session_messages import FFN, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import SlicedModel
@@ -43,10 +43,10 @@ from tests.support.waiting import wait_until
 LIMIT_SECONDS = 20.0
 
 
-@pytest.fixture
-def node(sliced: SlicedModel) -> Iterator[ListeningNode]:
-    """Return a node whose port speaks TLS."""
-    with ListeningNode(sliced, "frames-tls") as made:
+@pytest.fixture(params=SECURE)
+def node(sliced: SlicedModel, request: pytest.FixtureRequest) -> Iterator[ListeningNode]:
+    """Return a node whose port speaks TLS, of each kind."""
+    with ListeningNode(sliced, request.param) as made:
         yield made
 
 

@@ -251,6 +251,17 @@ def test_who_keeps_a_connection_is_asked_for_his_token_each_time(watched: Watche
                 assert not scraping.scrape(TOKEN, more).is_kept
 
 
+def test_each_request_of_a_connection_is_answered_by_its_own_words(watched: Watched) -> None:
+    """Whoever asks as he did before is known by that; who asks otherwise is read anew."""
+    context = trusting(watched.authority)
+    openmetrics = "Accept: application/openmetrics-text;version=1.0.0\r\n"
+    for port in watched.ports.values():
+        with Scraping(port, context) as scraping:
+            texts = [scraping.scrape(TOKEN, more).text for more in ("", "", openmetrics, openmetrics, "")]
+            assert [text.endswith("# EOF\n") for text in texts] == [False, False, True, True, False]
+            assert not scraping.scrape(TOKEN, "Connection: close\r\n").is_kept
+
+
 def test_a_connection_that_is_kept_ends_with_the_certificate(
     watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.errors import InputError, ProtocolError, ShardmeshError, SliceCorrupt, SliceError
+from common.weights.packs import pack_layout, slice_tiles
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import FileLayout
 from shardnode.slices.slice_store import SliceStore
+from tests.support.packed_models import finely_cut_checkpoint, packed_description
 from tests.support.shipped_slices import checkpoint_of, slice_of
 
 IDS = ("", ".", "..", "../../etc", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "/", "a" * 65, "\0" * 64, "/etc/passwd")
@@ -167,6 +169,36 @@ def test_no_description_does_more_than_fail(store: SliceStore, text: bytes) -> N
     """Random bytes, and JSON of any shape."""
     with pytest.raises(ShardmeshError):
         store.offer(text, verify=False)
+
+
+def test_a_pack_that_is_not_lacking_so_is_refused_whatever_it_is_called(store: SliceStore, tmp_path: Path) -> None:
+    """A name that follows from other tiles than those that are lacking, a path, a position behind what has arrived."""
+    checkpoint = finely_cut_checkpoint(tmp_path / "model", layers=1)
+    description = packed_description(checkpoint, world_size=2, rank=0)
+    checkpoint.close()
+    offer = store.offer(text_of(description), verify=False)
+    (pack,) = offer.packs
+    for name in (*NAMES, pack.name + ".part", "a" * 32 + ".safetensors", "layer0000.ffn.safetensors"):
+        with pytest.raises(InputError, match="lacks no pack"):
+            store.receive(offer.slice_id, name, 0)
+    for position in POSITIONS:
+        with pytest.raises(InputError, match="cannot go on from"):
+            store.receive(offer.slice_id, pack.name, position)
+    with pytest.raises(SliceError, match="lacks a tile"):
+        store.publish(offer.slice_id)
+    file = store.receive(offer.slice_id, pack.name, 0)
+    layout = pack_layout(slice_tiles(description))
+    file.write(bytes(layout.file_bytes))
+    with pytest.raises(InputError, match="more were sent"):
+        file.write(b"x")
+    right = hashlib.sha256(bytes(layout.file_bytes)).hexdigest()
+    with pytest.raises(InputError, match="each with a SHA-256"):
+        file.finish(right, ["0" * 64])
+    with pytest.raises(SliceCorrupt, match="other bytes than were sent"):
+        file.finish("0" * 64, ["0" * 64] * len(layout.tiles))
+    file.close()
+    assert store.kept_tiles() == {}
+    assert (tmp_path / "beside").read_text() == "precious"
 
 
 def test_the_pointer_to_what_is_served_is_believed_only_if_it_names_a_slice(store: SliceStore, tmp_path: Path) -> None:

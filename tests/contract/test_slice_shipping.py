@@ -27,7 +27,9 @@ from common.weights.slice_description import SliceDescription
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import error_from_rpc
 from coordinator.checkpoints.checkpoint import Checkpoint
-from coordinator.slicing.splitter import SplitRequest, ensure_slices
+from coordinator.slicing.split_request import SplitRequest
+from coordinator.slicing.splitter import ensure_slices
+from protos.shardmesh.v1 import slices_pb2
 from shardnode.slices.arriving_file import ArrivingFile
 from tests.support import delay_relay
 from tests.support.cutting_relay import CuttingRelay
@@ -264,8 +266,6 @@ def test_removing_a_slice_gives_its_room_back(
     checkpoint: Checkpoint, description: SliceDescription, mesh: ShippingMesh
 ) -> None:
     """Also of the one that is served, and of one that was still arriving; twice does no harm."""
-    from protos.shardmesh.v1 import slices_pb2
-
     slice_id = mesh.ship(checkpoint, description).slice_id
     mesh.serve(slice_id)
     for _ in range(2):

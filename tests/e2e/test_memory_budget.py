@@ -84,7 +84,7 @@ def start(shell: Shell, save_dir: Path, *options: str) -> Watched:
     """Start an answer of two nodes."""
     return Watched(running=shell.start(
         "coordinator-cli", "generate", "--model", str(MODEL), "--world-size", str(WORLD_SIZE), *ASK, "--json",
-        "--save-dir", str(save_dir), *options,
+        "--save-dir", str(save_dir), "--weights-dtype", "float32", *options,
     ))  # fmt: skip
 
 
@@ -100,7 +100,7 @@ def test_every_budget_is_kept_by_all_processes_together(shell: Shell, save_dir: 
     """Too small: refused with the least. The least, and more: the same tokens, and the sum below the budget."""
     refused = shell.run(
         "coordinator-cli", "generate", "--model", str(MODEL), "--world-size", str(WORLD_SIZE), *ASK,
-        "--save-dir", str(save_dir), "--memory-budget", "100MB",
+        "--save-dir", str(save_dir), "--weights-dtype", "float32", "--memory-budget", "100MB",
     )  # fmt: skip
     line = refused.error_line("coordinator-cli", EXIT_RESOURCE)
     least = re.search(r"--memory-budget 100MB is too small.* needs at least (\w+)", line)

@@ -45,7 +45,7 @@ def main() -> int:
     model = load_model(MODEL)
     entries = []
     for name, text in {**PROMPTS, **CHATS}.items():
-        prompt_ids = _prompt_ids(tokenizer, text, chat=name in CHATS)
+        prompt_ids = prompt_ids_of(tokenizer, text, chat=name in CHATS)
         token_ids, logits = greedy_answer(model, prompt_ids, length=LENGTH)
         margin = least_margin(logits)
         entries.append({
@@ -64,7 +64,7 @@ def main() -> int:
         "model_sha256": sha256_of(MODEL),
         "prompts": entries,
     }
-    GOLDEN.write_text(_shown(document), encoding="utf-8")
+    GOLDEN.write_text(shown_as_json(document), encoding="utf-8")
     return 0
 
 
@@ -79,7 +79,7 @@ def differences() -> list[str]:
     for entry in json.loads(GOLDEN.read_text(encoding="utf-8"))["prompts"]:
         place = f"{GOLDEN.name}: {entry['name']}"
         prompt_ids, token_ids = entry["prompt_ids"], entry["token_ids"]
-        if _prompt_ids(tokenizer, entry["text"], chat=entry["chat"]) != prompt_ids:
+        if prompt_ids_of(tokenizer, entry["text"], chat=entry["chat"]) != prompt_ids:
             found.append(f"{place}: the prompt has other ids")
         with torch.inference_mode():
             logits = model(torch.tensor([prompt_ids + token_ids[:-1]])).logits[0, len(prompt_ids) - 1 :]
@@ -90,7 +90,8 @@ def differences() -> list[str]:
     return found
 
 
-def _prompt_ids(tokenizer: Any, text: str, *, chat: bool) -> list[int]:
+def prompt_ids_of(tokenizer: Any, text: str, *, chat: bool) -> list[int]:
+    """Return a prompt's tokens, as a turn of a conversation or as it stands."""
     if chat:
         messages = [{"role": "user", "content": text}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -98,7 +99,7 @@ def _prompt_ids(tokenizer: Any, text: str, *, chat: bool) -> list[int]:
     return ids
 
 
-def _shown(document: dict[str, Any]) -> str:
+def shown_as_json(document: dict[str, Any]) -> str:
     """Return JSON for people: one line for each list of tokens."""
     lines = ["{"]
     lines += [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in document.items() if key != "prompts"]

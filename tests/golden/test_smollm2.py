@@ -14,16 +14,22 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.model.sweep_size import MAX_ROWS
-from common.weights.slice_format import BLOCK_KINDS, DEFAULT_TILE_BYTES, block_layout
+from common.weights.balanced_plans import balanced_plan
+from common.weights.model_encodings import AS_THE_FILE
+from common.weights.slice_description import SliceDescription, total_bytes
 from coordinator.answering.open_model import OpenModel
+from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.local.pool import LocalNodes
 from coordinator.models.local_model import LocalModel
+from coordinator.planning.outline import outline
 from coordinator.tokenizer import load_tokenizer
 from tests.golden.smollm2_prompts import CHATS, GOLDEN, LEAST_MARGIN, LENGTH, PROMPTS, sha256_of
 from tests.support.mesh import importing_pool, new_sequence, process_meshes, run_together, sliced
@@ -124,12 +130,9 @@ def check_answers(mesh: OpenModel, asked: list[tuple[list[int], list[int]]]) -> 
 def check_window_promise(model: LocalModel, conversation: OpenModel, windows_by_rank: list[int]) -> None:
     """After dozens of sweeps no node has ever held more weight bytes than its window was promised to be."""
     for stats, memory_window in zip(conversation.node_stats(), windows_by_rank, strict=True):
-        share = model.plan.shares[stats.rank]
-        layouts = [
-            block_layout(model.checkpoint.spec, share, kind, model.dtype, DEFAULT_TILE_BYTES) for kind in BLOCK_KINDS
-        ]
-        block_bytes = [sum(tile.byte_count for tile in layout.tiles) for layout in layouts]
-        slice_bytes = sum(block_bytes) * model.checkpoint.spec.layer_count
+        blocks = model.split.slice_of(model.checkpoint, stats.rank).block_layouts().values()
+        block_bytes = [sum(tile.byte_count for tile in layout.tiles) for layers in blocks for layout in layers]
+        slice_bytes = sum(block_bytes)
         if memory_window:
             assert 0 < stats.peak_weight_bytes <= stats.window_bytes <= memory_window * max(block_bytes)
             assert stats.resident_bytes == 0
@@ -137,6 +140,24 @@ def check_window_promise(model: LocalModel, conversation: OpenModel, windows_by_
         else:
             assert stats.window_bytes == 0
             assert stats.resident_bytes == stats.peak_weight_bytes == stats.read_bytes == slice_bytes
+
+
+def test_slices_take_what_the_file_takes(demo_model: Path) -> None:
+    """At most 1.03 of it on one node, and 1.06 of it and of what is copied on seven: KV heads, blocks at cuts."""
+    file_bytes = (demo_model / "model.gguf").stat().st_size
+    with closing(open_checkpoint(demo_model)) as checkpoint:
+        about = outline(checkpoint).description()
+    assert about.dtype == AS_THE_FILE
+    planned = {count: replace(about, plan=balanced_plan(about, "uniform", count)) for count in (1, 7)}
+    copied = tensor_bytes(planned[7]) - tensor_bytes(planned[1])
+    assert total_bytes(planned[1]) <= 1.03 * file_bytes
+    assert total_bytes(planned[7]) <= 1.06 * (file_bytes + copied)
+
+
+def tensor_bytes(about: SliceDescription) -> int:
+    """Return the bytes of all ranks' tensors, without what lies between them."""
+    layouts = [layout for one in about.all_ranks() for layout in one.layouts().values()]
+    return sum(place.byte_count for layout in layouts for tile in layout.tiles for place in tile.tensors)
 
 
 def test_the_prompts_are_what_they_should_be(demo_model: Path) -> None:

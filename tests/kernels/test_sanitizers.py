@@ -27,7 +27,7 @@ KERNEL_TESTS = (
     "tests/property/test_many_rows.py", "tests/property/test_stored_numbers.py",
     "tests/property/test_encoded_products.py", "tests/property/test_encoded_tiles.py", "tests/unit/test_encodings.py",
     "tests/unit/test_cached_reads.py", "tests/unit/test_native_library.py", "tests/contract/test_whole_layers.py",
-    "tests/contract/test_cached_rounds.py",
+    "tests/contract/test_cached_rounds.py", "tests/contract/test_exchange.py", "tests/contract/test_round_in_c.py",
 )  # fmt: skip
 BUILDS_ANOTHER = "built_in_one_step"
 """One of them takes long to build a library that has no sanitizer."""

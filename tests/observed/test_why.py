@@ -1,19 +1,19 @@
 """A node that is slowed in one way: is it named, for the right cause, and does the advice give what it says?
 
 Covers: a share of a core, a slow disk, a slow link, each by the system and none by a hook of ours; `why` as a person
-types it. With SHARDMESH_THOROUGH also what comes of it when a person does what is advised. Does not cover: the
-arithmetic (tests/property/test_critical_path.py, tests/unit/test_advice.py).
+types it. With SHARDMESH_THOROUGH also what comes of it when a person does what is advised. Does not cover: other
+plans (test_why_plans.py), the arithmetic (tests/property/test_critical_path.py, tests/unit/test_advice.py).
 """
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from tests.support.documented_keys import documented, keys
+from tests.support.followed_advice import TURNS, check
 from tests.support.network_hosts import why_not as why_no_hosts
 from tests.support.process_limits import why_not as why_no_limits
 from tests.support.slowed_mesh import OTHER, SHORTER, SLOW, SlowedMesh
@@ -22,7 +22,6 @@ from tests.support.thorough import THOROUGH
 WHY_NOT = why_no_hosts() or why_no_limits()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "there can be hosts")
 
-RIGHT_WITHIN, TURNS = 0.3, 3
 CORE_SHARE, DISK_RATE, LINK_MBIT = 0.1, 80e6, 2.0
 Slow = Callable[[SlowedMesh], None]
 WAYS: dict[str, Slow] = {
@@ -72,28 +71,6 @@ def test_work_for_others_is_named(slowed: SlowedMesh) -> None:
     with slowed.answering(SHORTER), slowed.read_for_another():
         found = slowed.wait_for("queue", (SLOW, OTHER))
     assert "work for others: " in found["said"]
-
-
-Found = dict[str, Any]
-
-
-def remedy(found: Found, kind: str) -> float:
-    """Return what a kind of advice is said to save, seconds of a token; 0: it is not given any more."""
-    kinds = [one for one in found["advice"] if one["kind"] == kind and one["node"] in ("", SLOW)]
-    return float(kinds[0]["saved_seconds"]) if kinds else 0.0
-
-
-def check(kind: str, turns: list[tuple[Found, Found]]) -> None:
-    """Compare what was said with what came of it: medians of turns, since neighbours of a shared machine come and go.
-
-    What is still said afterwards has not been followed: a neighbour takes cores that no lifted quota gives.
-    """
-    promised = statistics.median(remedy(before, kind) - remedy(after, kind) for before, after in turns)
-    before, after = (statistics.median(turn[place]["seconds_per_sweep"] for turn in turns) for place in (0, 1))
-    ratio = promised / (before - after)
-    told = f"{1000 * promised:.0f} ms promised, {1000 * (before - after):.0f} came of it: {ratio:.2f}"
-    print(f"{kind}, of {1000 * before:.0f} ms: {told}")
-    assert ratio == pytest.approx(1, rel=RIGHT_WITHIN), told
 
 
 thorough = pytest.mark.skipif(not THOROUGH, reason="a minute each; SHARDMESH_THOROUGH=1 runs them")

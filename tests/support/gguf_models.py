@@ -19,6 +19,7 @@ import numpy.typing as npt
 from common.weights.stored_numbers import STORED_NAMES, widened
 from tests.support.byte_tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS, byte_vocabulary
 from tests.support.model_tensors import RandomModel
+from tests.support.random_blocks import Bytes, EncodedRows
 
 ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "qwen2", "qwen3": "qwen3"}
 _NAMES = (
@@ -41,10 +42,14 @@ _NAMES = (
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def write_gguf(model: RandomModel, path: Path, *, quantization: str | None = None, tensors_per_part: int = 0) -> Path:
+def write_gguf(
+    model: RandomModel, path: Path, *, quantization: str | None = None, tensors_per_part: int = 0,
+    blocks: Mapping[str, EncodedRows] | None = None,
+) -> Path:  # fmt: skip
     """Write `model` to `path` and return it: vectors as float32, matrices quantized or in their dtype.
 
     Args: tensors_per_part: split into parts of so many tensors, the first of which is returned; 0: one file.
+    blocks: of matrices, by name, that are written as they are (random_blocks.py), whatever the model's tensors say.
     """
     config = model.config
     architecture = ARCHITECTURES[config["model_type"]]
@@ -53,6 +58,9 @@ def write_gguf(model: RandomModel, path: Path, *, quantization: str | None = Non
     _add_rope(writer, config)
     _add_tokenizer(writer, config["vocab_size"])
     for name, tensor in model.tensors.items():
+        if blocks is not None and name in blocks:
+            _add_blocks(writer, name, *blocks[name], config if architecture == "llama" else None)
+            continue
         values = widened(tensor)
         if architecture == "llama" and ".q_proj." in name:
             values = interleave(values, config["num_attention_heads"])
@@ -66,6 +74,18 @@ def write_gguf(model: RandomModel, path: Path, *, quantization: str | None = Non
     writer.write_tensors_to_file()
     writer.close()
     return min(path.parent.glob(f"{path.stem}-00001-of-*{path.suffix}")) if tensors_per_part else path
+
+
+def _add_blocks(
+    writer: gguf.GGUFWriter, name: str, encoding: str, rows: Bytes, config: Mapping[str, Any] | None
+) -> None:
+    """Write a matrix's blocks. Args: config: of a model whose rows of queries and keys are interleaved."""
+    if config is not None and ".q_proj." in name:
+        rows = interleave(rows, config["num_attention_heads"])
+    if config is not None and ".k_proj." in name:
+        rows = interleave(rows, config["num_key_value_heads"])
+    kind = gguf.GGMLQuantizationType[encoding]
+    writer.add_tensor(gguf_name(name), np.ascontiguousarray(rows), raw_dtype=kind)
 
 
 def gguf_name(name: str) -> str:

@@ -1,6 +1,6 @@
 """A program that kills slicing at chosen moments and tells what the next run made of it.
 
-    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY SCENARIO KILL_COUNT SEED
+    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY FORMAT SCENARIO KILL_COUNT SEED
 
 Prints JSON. Each split is a forked child that ends by SIGKILL right before its n-th touch of the file system (open,
 write, sync, mkdir, rename, remove): between two of them nothing changes on disk, so these are all the moments there
@@ -24,11 +24,18 @@ from typing import Any
 
 from common.errors import SliceMismatch
 from common.model.plan import make_plan
+from common.weights.manifest import MANIFEST_NAME
+from common.weights.model_encodings import AS_THE_FILE
+from common.weights.pack_store import PART
 from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.slicing.splitter import LOCK, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import LOCK, SplitRequest
+from coordinator.slicing.splitter import ensure_slices
+from tests.support.packed_models import contents_of, plain_encodings
 
-TOUCHES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
+TOUCHES = {"open", "os.truncate", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
 """Audit events of what changes a directory; writes and syncs have none and are wrapped."""
+PLAIN, PACKED = "plain", "packed"
+"""Formats: block files of one dtype; packs that plans share."""
 FRESH, SAME, OTHER = "fresh", "same", "other"
 """What was there before the split that is killed: nothing, the same slices, another plan's slices."""
 PUBLISHING_TOUCHES = 24
@@ -42,6 +49,20 @@ class Setting:
     model: Path
     wanted: SplitRequest
     other: SplitRequest
+    redo: bool
+    """Whether the split that is killed makes again what is there; other plans of packs lie beside each other."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what lies there: of slices in packs the tiles of each plan, whatever packs they are in."""
+        directory = self.wanted.directory
+        if self.wanted.encodings is None:
+            return digests(directory)
+        slices = {
+            str(path.parent.relative_to(directory)): contents_of(path.parent)
+            for path in sorted(directory.glob(f"*/*/{MANIFEST_NAME}"))
+        }
+        names = sorted(path.name for path in directory.rglob("*") if path.is_file() and path.name != LOCK)
+        return {**slices, "left": [name for name in names if name.startswith(".") or name.endswith(PART)]}
 
     def slice(self, request: SplitRequest, *, redo: bool) -> bool:
         """Run one split as the product does."""
@@ -55,19 +76,22 @@ class Setting:
 def main(arguments: list[str]) -> int:
     """Run a scenario and print its outcome; see the module's docstring."""
     os.fsync = lambda fd: None  # a kill loses nothing that was written, so syncing proves nothing here
-    model, work, scenario, kill_count, seed = arguments
+    model, work, slice_format, scenario, kill_count, seed = arguments
+    is_packed = slice_format == PACKED
     checkpoint = open_checkpoint(Path(model))
     requests = [
         SplitRequest(
             plan=make_plan(checkpoint.spec, strategy, 2),
-            dtype="float32",
+            dtype=AS_THE_FILE if is_packed else "float32",
             tile_bytes=8192,
+            encodings=plain_encodings(checkpoint.spec) if is_packed else None,
             directory=Path(work) / "split",
         )
         for strategy in ("uniform", "ratio:3,1")
     ]
     checkpoint.close()
-    setting = Setting(model=Path(model), wanted=requests[0], other=requests[1])
+    redo = scenario != FRESH and not (is_packed and scenario == OTHER)
+    setting = Setting(model=Path(model), wanted=requests[0], other=requests[1], redo=redo)
     print(json.dumps(_run(setting, scenario, int(kill_count), random.Random(int(seed)))))
     return 0
 
@@ -83,8 +107,9 @@ def digests(directory: Path) -> dict[str, str]:
 
 def _run(setting: Setting, scenario: str, kill_count: int, source: random.Random) -> dict[str, Any]:
     directory = setting.wanted.directory
-    setting.slice(setting.wanted, redo=True)
-    right = digests(directory)
+    _prepare(setting, scenario)
+    setting.slice(setting.wanted, redo=setting.redo)
+    right = setting.state()
     _prepare(setting, scenario)
     touch_count = _touches_of(setting, scenario)
     last = list(range(max(1, touch_count - PUBLISHING_TOUCHES), touch_count + 1))
@@ -93,7 +118,7 @@ def _run(setting: Setting, scenario: str, kill_count: int, source: random.Random
     outcomes = []
     for moment in sorted(moments):
         _prepare(setting, scenario)
-        before = digests(directory) if directory.exists() else {}
+        before = setting.state() if directory.exists() else {}
         signal_number = _killed_split(setting, scenario, moment)
         outcomes.append({"moment": moment, "signal": signal_number, **_next_run(setting, right, before)})
     return {"touches": touch_count, "outcomes": outcomes}
@@ -118,8 +143,8 @@ def _touches_of(setting: Setting, scenario: str) -> int:
     child = os.fork()
     if child == 0:
         counter = [0]
-        _watch_touches(lambda: counter.__setitem__(0, counter[0] + 1))
-        setting.slice(setting.wanted, redo=scenario != FRESH)
+        watch_touches(lambda: counter.__setitem__(0, counter[0] + 1))
+        setting.slice(setting.wanted, redo=setting.redo)
         os._exit(0 if _really_write(writing, str(counter[0]).encode()) else 1)
     os.waitpid(child, 0)
     os.close(writing)
@@ -139,8 +164,8 @@ def _killed_split(setting: Setting, scenario: str, moment: int) -> int:
             if not left[0]:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        _watch_touches(touch)
-        setting.slice(setting.wanted, redo=scenario != FRESH)
+        watch_touches(touch)
+        setting.slice(setting.wanted, redo=setting.redo)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
@@ -149,29 +174,33 @@ def _killed_split(setting: Setting, scenario: str, moment: int) -> int:
 _really_write = os.write
 
 
-def _watch_touches(touch: Callable[[], None]) -> None:
+def watch_touches(touch: Callable[[], None]) -> None:
     """Call `touch` before each change of the file system, for the rest of this process."""
 
     def write(descriptor: int, data: Any) -> int:
         touch()
         return _really_write(descriptor, data)
 
+    def write_at(descriptor: int, data: Any, position: int) -> int:
+        touch()
+        return really_write_at(descriptor, data, position)
+
+    really_write_at = os.pwrite
     sys.addaudithook(lambda event, arguments: touch() if event in TOUCHES else None)
-    os.write = write
+    os.write, os.pwrite = write, write_at
     os.fsync = lambda fd: touch()
 
 
-def _next_run(setting: Setting, right: dict[str, str], before: dict[str, str]) -> dict[str, Any]:
+def _next_run(setting: Setting, right: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """Run again, without --split-bin where that is allowed, and say what came of it."""
-    directory = setting.wanted.directory
     try:
         setting.slice(setting.wanted, redo=False)
     except SliceMismatch:
         # Slices of another plan: they must be exactly those that were there before the killed run.
-        kept = digests(directory) == before
+        kept = setting.state() == before
         setting.slice(setting.wanted, redo=True)
-        return {"right": kept and digests(directory) == right, "kept": kept}
-    return {"right": digests(directory) == right, "kept": False}
+        return {"right": kept and setting.state() == right, "kept": kept}
+    return {"right": setting.state() == right, "kept": False}
 
 
 if __name__ == "__main__":

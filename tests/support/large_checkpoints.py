@@ -22,7 +22,8 @@ from common.machine.operating_system import own_memory
 from common.model.plan import make_plan
 from common.weights.slice_format import DEFAULT_TILE_BYTES
 from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.slicing.splitter import SplitRequest, ensure_slices
+from coordinator.slicing.split_request import SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 HIDDEN, FFN, QUERY_HEADS, KV_HEADS, HEAD, VOCAB = 4096, 14336, 32, 8, 128, 16384

@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
+from unittest.mock import patch
 
 import grpc
 
+from common.trust import rounds_tls
 from common.trust.identity import Identity
 from common.trust.rounds_door import RoundsDoor
 from common.wire.rpc import channel_options
@@ -38,9 +40,12 @@ from shardnode.work.slice_at_work import ShardNode
 from tests.support.mesh_identities import MeshIdentities
 from tests.support.sliced_models import SlicedModel
 
-Transport = Literal["direct", "grpc-unix", "grpc-tcp", "frames", "frames-tls"]
-TRANSPORTS: tuple[Transport, ...] = ("direct", "grpc-unix", "grpc-tcp", "frames", "frames-tls")
-FRAMED = ("frames", "frames-tls")
+PYTHON_TLS = "frames-python-tls"
+"""Where C cannot take part: both ends as on a system whose Python keeps its OpenSSL to itself."""
+Transport = Literal["direct", "grpc-unix", "grpc-tcp", "frames", "frames-tls", "frames-python-tls"]
+TRANSPORTS: tuple[Transport, ...] = ("direct", "grpc-unix", "grpc-tcp", "frames", "frames-tls", "frames-python-tls")
+FRAMED = ("frames", "frames-tls", PYTHON_TLS)
+SECURE = ("frames-tls", PYTHON_TLS)
 
 NAME = "node 0 (under test)"
 SOON_SECONDS = 10.0
@@ -54,6 +59,8 @@ class ListeningNode:
         """Start. Args: settings: of NodeConfig."""
         self._closing = ExitStack()
         self._transport = transport
+        if transport == PYTHON_TLS:
+            self._closing.enter_context(python_tls())
         # Not the test's own directory: a Unix socket's path has 108 bytes at most.
         directory = Path(tempfile.mkdtemp(prefix="shardmesh-test-"))
         self._closing.callback(shutil.rmtree, directory, ignore_errors=True)
@@ -82,7 +89,7 @@ class ListeningNode:
         """Return a client in frames over TCP. Args: identity: who connects, if not the node's coordinator."""
         assert isinstance(self._server, FramesServer)
         secure = None
-        if self._transport == "frames-tls":
+        if self._transport in SECURE:
             access = MeshAccess(
                 mesh_name=self.identities.mesh, identity=lambda: identity or self.identities.coordinator(), nodes=list
             )
@@ -121,6 +128,11 @@ class ListeningNode:
         self._closing.close()
 
 
+def python_tls() -> AbstractContextManager[object]:
+    """Have every connection that is made meanwhile go by Python's ssl."""
+    return patch.object(rounds_tls, "_for_c", lambda: None)
+
+
 def ask(client: ShardClient, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
     """Send one request and return its response."""
     client.submit(request.SerializeToString())
@@ -132,7 +144,7 @@ def _listen(
 ) -> NodeServer | DirectServer | FramesServer:  # fmt: skip
     if transport in FRAMED:
         own = identities.node()
-        door = RoundsDoor(lambda: own) if transport == "frames-tls" else None
+        door = RoundsDoor(lambda: own) if transport in SECURE else None
         serving = Serving(node.config, opened=node)
         return FramesServer("127.0.0.1", 0, serving, LiveSessions(), SessionSeries(), door)
     if transport == "direct":

@@ -60,14 +60,16 @@ class RecordingSampler(Sampler):
 
 @contextmanager
 def sliced(
-    path: Path, directory: Path, *, world_size: int, strategy: str = "uniform", tile_bytes: int | None = None
-) -> Iterator[LocalModel]:
+    path: Path, directory: Path, *, world_size: int, strategy: str = "uniform", tile_bytes: int | None = None,
+    weights_dtype: str | None = None,
+) -> Iterator[LocalModel]:  # fmt: skip
     """Open the model at `path` with its slices in `directory`; made there unless they are there already.
 
     Args: tile_bytes: small ones cut the blocks of a small model into several tiles; None takes the product's own.
     """
     model = LocalModel(ModelOptions(
-        model=path, world_size=world_size, split_strategy=strategy, save_dir=str(directory.absolute())
+        model=path, world_size=world_size, split_strategy=strategy, save_dir=str(directory.absolute()),
+        weights_dtype=weights_dtype,
     ))  # fmt: skip
     try:
         if tile_bytes is not None:

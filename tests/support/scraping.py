@@ -5,6 +5,7 @@ Does not cover: who may (tests/contract/test_metrics_access.py).
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import socket
 import ssl
@@ -18,6 +19,13 @@ from coordinator.membership.observer_files import ObserverFiles, invite_observer
 from coordinator.membership.owner_client import OwnerClient
 
 LIMIT_SECONDS = 10.0
+PROMETHEUS_HEADERS = (
+    "User-Agent: Prometheus/2.53.0\r\n"
+    "Accept: application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n"
+    "Accept-Encoding: gzip\r\nX-Prometheus-Scrape-Timeout-Seconds: 5\r\n"
+)
+"""What Prometheus asks with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +87,8 @@ class Scraping:
         self.connection.sendall(f"GET /metrics HTTP/1.1\r\nHost: {self._name}\r\n{credentials}{more}\r\n".encode())
         with http.client.HTTPResponse(self.connection) as answer:
             answer.begin()
-            text = answer.read().decode()
+            content = answer.read()
+            text = (gzip.decompress(content) if answer.getheader("Content-Encoding") == "gzip" else content).decode()
             is_kept = not answer.will_close
         shown = self.connection.getpeercert(binary_form=True) or b""
         return Scraped(status=answer.status, text=text, shown=shown, is_kept=is_kept)

@@ -20,7 +20,8 @@ from common.weights.weight_memory import WeightMemory
 from coordinator.checkpoints.checkpoint import open_checkpoint
 from coordinator.engine.ends import Ends
 from coordinator.ranks.identity import RanksIdentity
-from coordinator.slicing.splitter import SplitRequest, ensure_slices
+from coordinator.slicing.split_request import SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 from shardnode.config import NodeConfig
 from tests.support.model_tensors import RandomModel
 from tests.support.random_models import build, save

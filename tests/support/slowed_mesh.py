@@ -6,7 +6,8 @@
             slowed.wait_for("core_wait")
             slowed.why()["advice"]
 
-Covers: two nodes, of which kitchen has a budget that its slice does not fit; slowing it three ways; asking meanwhile.
+Covers: two nodes, of which kitchen has a budget that its slice does not fit, or others as they are told; slowing one
+three ways; asking meanwhile; loading the model again, as a person does who follows what is advised.
 Does not cover: what has to come of it.
 """
 
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from tests.support.process_limits import ProcessLimits
 from tests.support.random_models import build, save
 from tests.support.waiting import wait_until
 
-SLOW, OTHER = "kitchen", "attic"
+SLOW, OTHER, SPARE = "kitchen", "attic", "cellar"
 PROMPT, ENDLESS = "one two three", 8_000
 SHORTER, OTHERS_PROMPT = 1_500, 6_000
 """Tokens, of which both have to find room at once."""
@@ -41,44 +42,46 @@ SHAPE: dict[str, Any] = {
     "vocab_size": 320, "max_position_embeddings": 32768,
 }  # fmt: skip
 BUDGET = "240MB"
+BUDGETS: Mapping[str, str] = {OTHER: "", SLOW: BUDGET}
 
 
 class SlowedMesh:
     """Use as a context manager."""
 
-    def __init__(self, directory: Path) -> None:
-        """Start everything and load a model."""
+    def __init__(self, directory: Path, budgets: Mapping[str, str] = BUDGETS) -> None:
+        """Start everything and load a model over the first two. Args: budgets: by node; empty: the node has none."""
         self.model = save(build(**SHAPE), directory / "slowed")
-        self.mesh = MeshOfHosts([OTHER, SLOW], rate_mbit=RATE_MBIT, options={SLOW: ["--memory-budget", BUDGET]})
-        self.limits: ProcessLimits | None = None
-        self.mesh.load(self.model, "--split-strategy", "uniform")
+        options = {name: ["--memory-budget", budget] if budget else [] for name, budget in budgets.items()}
+        self.mesh = MeshOfHosts([*budgets], rate_mbit=RATE_MBIT, options=options)
+        self._limited: dict[str, ProcessLimits] = {}
+        self.load(self.mesh.nodes[:2])
 
-    def slow_processor(self, share: float) -> None:
-        """Let the slow node have so much of one core."""
-        self._limits().set_processor(share)
+    def load(self, names: Sequence[str], strategy: str = "uniform") -> None:
+        """Load the model over these nodes, instead of those that it is on. Args: strategy: empty: none is named."""
+        self.mesh.load(self.model, "--nodes", ",".join(names), *(["--split-strategy", strategy] if strategy else []))
 
-    def slow_disk(self, bytes_per_second: float) -> None:
-        """Let the slow node read no faster."""
-        self._limits().set_disk(bytes_per_second, self.mesh.data(SLOW))
+    def slow_processor(self, share: float, name: str = SLOW) -> None:
+        """Let a node have so much of one core."""
+        self._limits(name).set_processor(share)
+
+    def slow_disk(self, bytes_per_second: float, name: str = SLOW) -> None:
+        """Let a node read no faster."""
+        self._limits(name).set_disk(bytes_per_second, self.mesh.data(name))
 
     def slow_link(self, rate_mbit: float) -> None:
         """Let the slow node's link carry no more, each way."""
         self.mesh.hosts.set_rate(SLOW, rate_mbit)
 
     def lift(self) -> None:
-        """Have the node be as quick as it was."""
-        if self.limits is not None:
-            self.limits.close()
-            self.limits = None
+        """Have all nodes be as quick as they were."""
+        self._lift_limits()
         self.mesh.hosts.set_rate(SLOW, RATE_MBIT)
 
     def restart_node(self, budget: str = BUDGET) -> None:
         """Start the slow node with another budget, without limits."""
-        if self.limits is not None:
-            self.limits.close()
-            self.limits = None
+        self._lift_limits()
         self.mesh.stop(SLOW)
-        self.mesh._options = {SLOW: ["--memory-budget", budget]}
+        self.mesh.set_options(SLOW, "--memory-budget", budget)
         self.mesh.start_node(SLOW)
         self.mesh.wait_until_alive()
 
@@ -162,14 +165,18 @@ class SlowedMesh:
 
         return wait_until(is_so, limit_seconds=LIMIT_SECONDS, what=what)
 
-    def _limits(self) -> ProcessLimits:
-        self.limits = self.limits or ProcessLimits(self.mesh.running[SLOW].process.pid)
-        return self.limits
+    def _limits(self, name: str) -> ProcessLimits:
+        if name not in self._limited:
+            self._limited[name] = ProcessLimits(self.mesh.running[name].process.pid)
+        return self._limited[name]
+
+    def _lift_limits(self) -> None:
+        while self._limited:
+            self._limited.popitem()[1].close()
 
     def close(self) -> None:
         """End everything."""
-        if self.limits is not None:
-            self.limits.close()
+        self._lift_limits()
         self.mesh.close()
 
     def __enter__(self) -> SlowedMesh:

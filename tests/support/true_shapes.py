@@ -123,9 +123,14 @@ def ensure_checkpoint(directory: Path, shape: Shape) -> bool:
 
 def write_full_tokenizer(directory: Path, vocab_size: int) -> None:
     """Write a byte-level tokenizer.json in which every id is a token; text uses the first 935 of them."""
+    save_byte_level(directory, *full_vocabulary(vocab_size))
+
+
+def full_vocabulary(vocab_size: int) -> tuple[list[str], list[tuple[str, str]]]:
+    """Return a token for every id, and merges."""
     tokens, merges = byte_vocabulary(min(vocab_size, _BYTE_VOCABULARY))
     tokens += [f"Ġw{number}" for number in range(len(tokens), vocab_size)]  # Ġ is a space among byte-level letters
-    save_byte_level(directory, tokens, merges)
+    return tokens, merges
 
 
 def _write_weights(path: Path, shape: Shape) -> None:

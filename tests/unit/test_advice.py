@@ -5,6 +5,7 @@ Covers: coordinator/answering/advice.py. Does not cover: a mesh that follows it 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -132,3 +133,52 @@ def test_what_saves_next_to_nothing_is_not_advised() -> None:
     """A hundredth of a token is noise."""
     evidence = make_evidence({"gains": {"core_wait": 0.01, "link": 0.02}}, halved_gain=0.01)
     assert not {"processor", "link", "bfloat16"} & {one.kind for one in advise(evidence)}
+
+
+def test_another_split_is_named_by_what_is_typed() -> None:
+    """Each node, and its hundredths of the model; what it is worth is that of this plan, and of no other."""
+    evidence = make_evidence(
+        {"processor_seconds": 0.6}, parts=[("kitchen", "processor", 0.6), ("", "coordinator", 0.4)]
+    )
+    advice = of_kind(evidence, "split")
+    named = re.search(r"--nodes kitchen,attic --split-strategy (ratio:(\d+),(\d+))\)$", advice.text)
+    assert named, advice.text
+    assert int(named[2]) + int(named[3]) == pytest.approx(100, abs=1)
+    assert int(named[2]) < 40
+    seen = SeenDevices(evidence)
+    now = seen.predicted(evidence.description.plan, [0, 1]).seconds_per_token
+    then = seen.predicted(make_plan(SPEC, named[1], 2), [0, 1]).seconds_per_token
+    assert advice.saved_seconds == pytest.approx(SECONDS * (1 - then / now))
+
+
+def test_what_a_node_waits_for_a_core_before_it_begins_counts_as_its_work() -> None:
+    """Its kernels tell of a part of that only; the sweep's parts have all of it."""
+    first = {"processor_seconds": 0.2, "core_wait_seconds": 0.05, "gains": {"core_wait": 0.4}}
+    parts = [("kitchen", "processor", 0.2), ("kitchen", "core_wait", 0.45), ("", "coordinator", 0.35)]
+    assert of_kind(make_evidence(first, parts=parts), "split").saved_seconds > 0.25
+
+
+def test_no_plan_needs_a_disk_that_nobody_has_seen_at_work() -> None:
+    """All that a node holds stays in its memory now; with more it would read, at nobody knows which rate."""
+    evidence = make_evidence(
+        {"budget_bytes": 1500 * MB, "kv_bytes": 375 * MB, "processor_seconds": 0.05},
+        parts=[("attic", "processor", 0.8), ("", "coordinator", 0.2)],
+    )  # fmt: skip
+    kitchen, attic = evidence.nodes
+    evidence = replace(evidence, nodes=[
+        replace(kitchen, resident_bytes=evidence.tiles_bytes[0]), replace(attic, processor_seconds=0.8)
+    ])  # fmt: skip
+    seen = SeenDevices(evidence)
+    for one in advise(evidence):
+        if named := re.search(r"--split-strategy (ratio:\S+)\)", one.text):
+            ranks = [0, 1] if one.kind == "split" else [0, 1, 0]
+            plan = make_plan(SPEC, named[1], len(ranks))
+            assert not any(part.streamed_bytes for part in seen.predicted(plan, ranks).devices[:1]), one.text
+
+
+def test_a_node_keeps_as_much_in_other_plans_as_it_does_now() -> None:
+    """The planner would have it keep more of a budget than it does: with one more node it would read too little."""
+    for resident in (100 * MB, 200 * MB):
+        evidence = on_disk(resident_bytes=resident)
+        (kitchen, _) = SeenDevices(evidence).predicted(evidence.description.plan, [0, 1]).devices
+        assert kitchen.streamed_bytes == pytest.approx(evidence.tiles_bytes[0] - resident, rel=0.05)

@@ -5,6 +5,8 @@ Covers: common/machine/core_wait.py. Does not cover: what is made of it (coordin
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,11 @@ def wait(tasks: Path, thread: int, nanoseconds: int) -> None:
     """Have a thread have waited so long, as the kernel writes it."""
     (tasks / str(thread)).mkdir(exist_ok=True)
     (tasks / str(thread) / "schedstat").write_text(f"123 {nanoseconds} 7\n")
+
+
+def open_files() -> int:
+    """Return how many descriptors this process has."""
+    return len(os.listdir("/proc/self/fd"))
 
 
 @pytest.fixture
@@ -38,6 +45,21 @@ def test_all_threads_count_those_that_come_and_those_that_have_ended(tasks: Path
     assert starved.nanoseconds() == 55
     wait(tasks, 1, 160)
     assert starved.nanoseconds() == 65
+
+
+def test_a_threads_file_stays_open_only_as_long_as_the_thread_is_there(tasks: Path) -> None:
+    """No descriptor is left of threads that have ended, nor of who counts no more."""
+    before = open_files()
+    for thread in range(5):
+        wait(tasks, thread, 100)
+    starved = StarvedTime(str(tasks))
+    assert open_files() == before + 5
+    for thread in range(3):
+        shutil.rmtree(tasks / str(thread))
+    starved.nanoseconds()
+    assert open_files() == before + 2
+    del starved
+    assert open_files() == before
 
 
 def test_it_is_looked_at_some_times_a_second_only(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

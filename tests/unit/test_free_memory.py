@@ -100,3 +100,14 @@ def test_the_whole_machine_is_no_group_but_with_a_limit_of_its_own(tmp_path: Pat
     assert group_memory(tmp_path) == group_memory(tmp_path / "nowhere") == GroupMemory()
     write(tmp_path, {f"{top}/memory.limit_in_bytes": str(950 * MB)})
     assert group_memory(tmp_path) == GroupMemory(used_bytes=900 * MB, limit_bytes=950 * MB)
+
+
+def test_a_process_that_is_put_into_another_group_is_found_there(tmp_path: Path) -> None:
+    """Where its groups' files lie is remembered only as long as the kernel names the same groups."""
+    for group, used in (("one", 3 * MB), ("two", 5 * MB)):
+        write(tmp_path, {
+            "proc/self/cgroup": f"0::/{group}\n",
+            f"sys/fs/cgroup/{group}/memory.max": "max\n",
+            f"sys/fs/cgroup/{group}/memory.current": f"{used}\n",
+        })  # fmt: skip
+        assert group_memory(tmp_path).used_bytes == used

@@ -218,7 +218,7 @@ def test_home_is_known_where_no_shell_has_looked(typed: Any, tmp_path: Path) -> 
 SIZES = [
     ("coordinator-cli", "kv-budget-bytes"), ("coordinator-cli", "window-bytes"), ("coordinator-cli", "read-bytes"),
     ("coordinator-cli", "memory-budget"), ("shardnode", "kv-budget-bytes"), ("shardnode", "window-bytes"),
-    ("shardnode", "read-bytes"), ("shardnode", "memory-budget"),
+    ("shardnode", "read-bytes"), ("shardnode", "memory-budget"), ("shardnode", "keep-bytes"),
 ]  # fmt: skip
 
 

@@ -127,9 +127,9 @@ def test_a_manifest_that_is_no_json_object_of_ours_is_corrupt(copy: Path, text: 
 
 def test_another_format_version_is_a_mismatch_with_both_versions(copy: Path) -> None:
     """A slice of a later program is not damaged; it has to be made again all the same."""
-    for version in (2, 0, "1", None, ...):
+    for version in (3, 0, "1", None, ...):
         rewrite(copy, setting("format_version", to=version))
-        assert "this program reads 1" in refusal(copy, SliceMismatch)
+        assert "this program reads 1 and 2" in refusal(copy, SliceMismatch)
         rewrite(copy, lambda value: value.update(format_version=1))
     read_manifest(copy)
 

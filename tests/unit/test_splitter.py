@@ -24,7 +24,8 @@ from common.weights.manifest import COORDINATOR_RANK, HEAD_FILE, NORMS_FILE
 from common.weights.stored_numbers import NUMPY_DTYPES, Floats, widened
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing import splitter
-from coordinator.slicing.splitter import BUILDING, INCOMPLETE, LOCK, SplitRequest, ensure_slices
+from coordinator.slicing.split_request import INCOMPLETE, LOCK, SplitRequest
+from coordinator.slicing.splitter import BUILDING, ensure_slices
 from tests.support.model_tensors import HEAD
 from tests.support.random_models import build
 from tests.support.safetensors_files import Array, read_tensors
@@ -58,7 +59,7 @@ def whole_matrix(sliced: SlicedModel, name: str, tensor: str) -> Floats:
     kind = "attention" if "attn" in name else "ffn"
     for rank in range(sliced.plan.world_size):
         manifest = sliced.manifest(rank)
-        layout = manifest.layout(kind)
+        layout = manifest.block_layouts()[kind][0]
         if not layout.tiles:
             continue
         tensors = read_tensors(sliced.slice_directory(rank) / f"layer0000.{kind}.safetensors")

@@ -1,7 +1,8 @@
 """Does a page of ours say letter by letter what the library's would?
 
-Covers: common/program/written_page.py, in both formats and for names that others choose. Does not cover: which series
-there are (tests/contract/test_metrics_page.py).
+Covers: common/program/written_page.py and common/program/kept_lines.py, in both formats, for names that others choose,
+and for pages of which only some lines have changed since the last one. Does not cover: which series there are
+(tests/contract/test_metrics_page.py).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from common.program import written_page
+from common.program import kept_lines
 from common.program.process_series import make_registry
+from common.program.scraped_series import ScrapedGauge
 from common.program.tallies import CounterTallies, GaugeTallies, HistogramTallies
 from common.program.written_page import encoder_for
 from coordinator.answering.request_series import RequestSeries
@@ -40,14 +42,12 @@ def _without_created() -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call] # the library's
 
 
-def check(registry: CollectorRegistry, accept: str, *, is_ours: bool = True) -> None:
-    """Compare what both write, and see that the one which is meant has written it."""
+def check(registry: CollectorRegistry, accept: str) -> None:
+    """Compare what both write."""
     librarys, content_type = choose_encoder(accept)
-    with mock.patch.object(written_page, "written", wraps=written_page.written) as ours:
-        encode, own_content_type = encoder_for(accept)
-        assert encode(registry) == librarys(registry)
-        assert own_content_type == content_type
-        assert bool(ours.call_count) is is_ours
+    encode, own_content_type = encoder_for(accept)
+    assert encode(registry) == librarys(registry)
+    assert own_content_type == content_type
 
 
 @pytest.mark.parametrize("accept", ACCEPTED)
@@ -61,6 +61,78 @@ def test_a_programs_page_is_the_librarys(accept: str) -> None:
     tallies.generation_tokens.value += 3
     RoundSeries(registry).round_trip_seconds.of("kitchen").observe(0.001)
     check(registry, accept)
+
+
+Moves = list[tuple[str, str, float]]
+NODES, HIGHEST = ["attic", "kitchen"], 2.0**40
+
+
+@given(pages=st.lists(st.lists(st.tuples(
+    st.sampled_from(["count", "show", "observe", "ask", "go", "come"]), st.sampled_from(NODES),
+    st.floats(0, HIGHEST) | st.integers(0, 10**9),
+)), min_size=2))  # fmt: skip
+def test_lines_that_are_kept_are_those_that_have_not_changed(pages: list[Moves]) -> None:
+    """Page after page, whatever was moved between them, and whichever labels have gone or are back."""
+    registry, there, asked = CollectorRegistry(), set(NODES), dict[tuple[str, ...], float]()
+    counts = CounterTallies("counted", "C.", ["node", "why"], registry=registry, keeps=there.__contains__)
+    shown = GaugeTallies("shown", "S.", ["node"], registry=registry, keeps=there.__contains__)
+    took = HistogramTallies("took", "T.", ["node"], bounds=(1, 1e6), registry=registry, keeps=there.__contains__)
+    ScrapedGauge("asked", "A.", ["node"], registry=registry).set_function(lambda: asked)
+    for moves in pages:
+        for what, node, amount in moves:
+            if what == "count":
+                counts.of(node, "x").value += amount
+            elif what == "show":
+                shown.of(node).value = amount
+            elif what == "observe":
+                took.of(node).observe(amount)
+            elif what == "ask":
+                asked[node,] = amount
+            elif what == "come":
+                there.add(node)
+            else:
+                there.discard(node)
+                asked.pop((node,), None)
+        for accept in (TEXT, OPENMETRICS):
+            check(registry, accept)
+
+
+def test_a_line_that_has_not_changed_is_not_written_again() -> None:
+    """Most of a page is as it was: to write its numbers is most of what it costs."""
+    registry = CollectorRegistry()
+    counts = CounterTallies("counted", "C.", ["node"], registry=registry)
+    took = HistogramTallies("took", "T.", ["node"], bounds=(1, 2), registry=registry)
+    for node in NODES:
+        counts.of(node).value = 7
+        took.of(node).observe(1.5)
+    check(registry, TEXT)
+    with mock.patch.object(kept_lines, "_number", wraps=kept_lines._number) as numbers:
+        check(registry, OPENMETRICS)
+        assert numbers.call_count == 0
+        counts.of("attic").value += 1
+        check(registry, OPENMETRICS)
+        assert numbers.call_count == 1
+        took.of("attic").observe(0.5)
+        check(registry, TEXT)
+        assert numbers.call_count == 1 + 5
+
+
+def test_a_name_that_would_have_to_be_escaped_is_no_series_of_ours() -> None:
+    """Such lines are the library's to write."""
+    with pytest.raises(ValueError, match=r"a\.b is no usual series"):
+        CounterTallies("a.b", "A.", registry=CollectorRegistry())
+    with pytest.raises(ValueError, match="is no usual series"):
+        GaugeTallies("a", "A.", ["b.c"], registry=CollectorRegistry())
+
+
+def test_some_series_of_a_page_may_be_asked_for() -> None:
+    """By the names of their samples; of them the library has the text."""
+    registry = CollectorRegistry()
+    HistogramTallies("took", "T.", registry=registry, bounds=(1,)).of().observe(0.5)
+    CounterTallies("counted", "C.", registry=registry).of().value = 2
+    encode, _ = encoder_for(TEXT)
+    page = encode(registry.restricted_registry(["counted_total", "took_sum"])).decode()
+    assert {line for line in page.splitlines() if line[0] != "#"} == {"took_sum 0.5", "counted_total 2.0"}
 
 
 @pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
@@ -105,7 +177,7 @@ def test_what_is_unlike_ours_is_written_by_the_library(odd: Metric, accept: str)
     """An instant of its own, a name with dots, a unit: a package that we use may bring them."""
     registry = CollectorRegistry()
     registry.register(Odd(odd))
-    check(registry, accept, is_ours=False)
+    check(registry, accept)
 
 
 @pytest.mark.parametrize("accept", [TEXT, OPENMETRICS])
@@ -116,7 +188,7 @@ def test_the_librarys_own_series_are_written_too(accept: str) -> None:
     Histogram("waits", "Waits.", registry=registry).observe(0.3)
     check(registry, accept)
     Info("about", "About.", registry=registry).info({"version": "1"})
-    check(registry, accept, is_ours=False)
+    check(registry, accept)
 
 
 def test_another_way_to_escape_is_the_librarys() -> None:

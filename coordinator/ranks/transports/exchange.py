@@ -19,7 +19,10 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.compute import matmul
-from common.native.library import Peer
+from common.native.address import address
+from common.native.library import Outcome
+from common.native.peers import PLAIN_FRAME, Answered, Peer, Round, Tls
+from common.weights.stored_numbers import Floats
 from common.wire.framing import framed
 
 LIMIT_MILLISECONDS = 250
@@ -34,6 +37,9 @@ class Exchanged(Protocol):
 
     framing: int
     """What its bytes begin with, of exchange.h."""
+
+    native: Tls | None
+    """What C encrypts with; None: `sealed` does, or there is no TLS."""
 
     is_on_this_host: bool
     """Whether the node computes on cores of this machine, and says itself when it was done."""
@@ -66,11 +72,26 @@ class Group:
         for peer, session, room in zip(self._peers, self._sessions, self._rooms, strict=True):
             peer.fd, peer.framing = session.fileno(), session.framing
             peer.into, peer.room = ctypes.addressof(room), ROOM_BYTES
+            if session.native is not None:
+                peer.tls = ctypes.pointer(session.native)
+        self.is_quick = all(session.framing == PLAIN_FRAME for session in self._sessions)
+        """Whether `run` may be called: C sees all messages as they are."""
+        self._frame = ctypes.create_string_buffer(ROOM_BYTES)
+        self._answered = (Answered * len(self._sessions))()
+        self._round = Round(
+            ctypes.addressof(self._frame), ROOM_BYTES, LIMIT_MILLISECONDS, self._in_order, 0,
+            ctypes.pointer(self._answered[0]),
+        )  # fmt: skip
         self._each = list(zip(self._sessions, self._peers, self._views, strict=True))
 
     def takes(self, message: bytes) -> bool:
         """Tell whether `send` does this one: it is short, and nothing else is under way."""
-        return len(message) <= MOST_BYTES and all(session.is_quiet for session in self._sessions)
+        return len(message) <= MOST_BYTES and self.is_quiet
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way with any of them."""
+        return all(session.is_quiet for session in self._sessions)
 
     def send(self, message: bytes) -> float:
         """Send a message that it takes to all; return when that was done (time.perf_counter). Never raises."""
@@ -86,6 +107,28 @@ class Group:
         for (session, peer, view), sealed in zip(self._each, all_sealed, strict=True):
             session.exchanged(peer, sealed, view[: peer.received_count])
         return self._sent.value / 1e9
+
+    def run(self, head: bytes, rows: Floats, total: Floats) -> bytes | None:
+        """Send all the same packed round, and add their parts in order. Never raises. Only where `is_quick`.
+
+        Args: head: what `rows`, float32 without gaps, MOST_BYTES at most, follow in the message; total: the sum, of
+        their shape.
+        Returns: `struct answered` of each; None: some answer is not here, or not as such answers are: collect it.
+        """
+        outcome = matmul.functions().shardmesh_round(
+            self._peers, len(self._each), self._round, head, len(head), address(rows), rows.size, address(total)
+        )
+        if outcome == Outcome.DONE:
+            return bytes(self._answered)
+        whole = framed(head + rows.tobytes())
+        for session, peer, view in self._each:
+            session.exchanged(peer, whole, view[: peer.received_count])
+        return None
+
+    @property
+    def sent(self) -> float:
+        """When the last message that `run` has sent was sent (time.perf_counter)."""
+        return float(self._round.sent_nanoseconds) / 1e9
 
 
 def group_of(sessions: Sequence[Exchanged | None]) -> Group | None:

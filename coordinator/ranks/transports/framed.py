@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from google.protobuf.message import DecodeError
 
 from common.errors import NodeFault, NodeLost, NodeTimeout, ProtocolError, ShardmeshError
-from common.native.library import PLAIN_FRAME, Peer
+from common.native.peers import PLAIN_FRAME, Peer, Tls
 from common.wire.framing import FrameReader, Stream, give_room, limit_silence, send_frame, send_frame_with_files
 from common.wire.packed_round import is_packed, unpack_done
 from common.wire.rpc import MAX_MESSAGE_BYTES, Status, error_from
@@ -133,6 +133,7 @@ class DirectShardClient(FramedSession):
     passes_files = is_on_this_host = True
     carrier = Carrier(DIRECT)
     framing = PLAIN_FRAME
+    native: Tls | None = None
 
     def __init__(
         self,

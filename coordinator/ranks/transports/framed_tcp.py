@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from common.errors import InputError, NodeLost, NodeTimeout, NotTrusted, ShardmeshError
-from common.native.library import PLAIN_FRAME, TLS_RECORD, Peer
+from common.native.peers import PLAIN_FRAME, TLS_RECORD, Peer, Tls
 from common.wire.addresses import socket_address
 from common.wire.framing import Stream, framed, limit_silence
 from common.wire.tcp_limits import bytes_under_way, prepare_tcp
@@ -72,8 +72,14 @@ class Link(Stream, Protocol):
     def is_holding(self) -> bool:
         """Whether something lies here that the socket will not tell of."""
 
+    native: Tls | None
+    """What C is given to encrypt and decrypt; None: it cannot, or need not."""
+
     def sealed(self, framed: bytes) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
+
+    def unsent(self) -> bytes:
+        """Return what C has encrypted and had no room for."""
 
     def opened(self, received: memoryview) -> bytes:
         """Return what the peer has sent in bytes that somebody else took off the socket; `recv_into` gives the rest.
@@ -86,6 +92,7 @@ class PlainLink:
     """TCP as it is."""
 
     is_holding = False
+    native: Tls | None = None
 
     def __init__(self, plain: socket.socket) -> None:
         self.sendall, self.sendmsg, self.recv_into = plain.sendall, plain.sendmsg, plain.recv_into
@@ -94,6 +101,10 @@ class PlainLink:
     def sealed(self, framed: bytes) -> bytes:
         """See Link."""
         return framed
+
+    def unsent(self) -> bytes:
+        """See Link."""
+        return b""
 
     def opened(self, received: memoryview) -> bytes:
         """See Link."""
@@ -114,7 +125,8 @@ class FramedTcpClient(FramedSession):
         """Args: link: `plain`, with TLS or without; is_silent: whether the node is heard no more by other ways."""
         super().__init__(link, name, silence_seconds, round_limit_seconds)
         self._plain, self._link, self._arrivals, self._is_silent = plain, link, arrivals, is_silent
-        self.framing = PLAIN_FRAME if isinstance(link, PlainLink) else TLS_RECORD
+        self.native = link.native
+        self.framing = PLAIN_FRAME if isinstance(link, PlainLink) or link.native is not None else TLS_RECORD
         self._unsent: deque[memoryview] = deque()
         self._heard_at = self._asked_at = time.monotonic()
         self._owed = self._under_way = 0
@@ -158,7 +170,7 @@ class FramedTcpClient(FramedSession):
 
     def sealed(self, framed: bytes) -> bytes:
         """See exchange.Exchanged."""
-        return self._link.sealed(framed)
+        return framed if self.native is not None else self._link.sealed(framed)
 
     def exchanged(self, peer: Peer, sealed: bytes, received: memoryview) -> None:
         """See exchange.Exchanged."""
@@ -171,7 +183,8 @@ class FramedTcpClient(FramedSession):
             if not self._ended():
                 self._fail(self.last_words() or self._lost(OSError(number, os.strerror(number))))
         elif peer.sent_count < len(sealed):
-            self._unsent.append(memoryview(sealed)[peer.sent_count :])
+            left = sealed[peer.sent_count :] if self.native is None else self._link.unsent()
+            self._unsent.append(memoryview(left))
             self._arrivals.needs_room(self, needs=True)
 
     def collect(self) -> Arrived:

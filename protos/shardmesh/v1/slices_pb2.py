@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/shardmesh/v1/slices.proto\x12\x0cshardmesh.v1\"\x13\n\x11ListSlicesRequest\"{\n\x12ListSlicesResponse\x12\'\n\x06slices\x18\x01 \x03(\x0b\x32\x17.shardmesh.v1.HeldSlice\x12\x17\n\x0fserved_slice_id\x18\x02 \x01(\t\x12\x12\n\nfree_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07trouble\x18\x04 \x01(\t\"C\n\tHeldSlice\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\x12\x10\n\x08is_whole\x18\x03 \x01(\x08\"8\n\x11OfferSliceRequest\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\x0c\x12\x0e\n\x06verify\x18\x02 \x01(\x08\"b\n\x12OfferSliceResponse\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x10\n\x08is_whole\x18\x02 \x01(\x08\x12(\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x19.shardmesh.v1.ArrivedFile\"[\n\x0b\x41rrivedFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\x12*\n\x07\x64igests\x18\x03 \x01(\x0b\x32\x19.shardmesh.v1.FileDigests\"2\n\x0b\x46ileDigests\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x13\n\x0btile_sha256\x18\x02 \x03(\t\"~\n\x0fSendFileRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.shardmesh.v1.FileStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.shardmesh.v1.FileDigestsH\x00\x42\x06\n\x04part\"?\n\tFileStart\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nfirst_byte\x18\x03 \x01(\x03\"\x12\n\x10SendFileResponse\"\'\n\x13PublishSliceRequest\x12\x10\n\x08slice_id\x18\x01 \x01(\t\"\x16\n\x14PublishSliceResponse\"%\n\x11ServeSliceRequest\x12\x10\n\x08slice_id\x18\x01 \x01(\t\"\x14\n\x12ServeSliceResponse\"&\n\x12RemoveSliceRequest\x12\x10\n\x08slice_id\x18\x01 \x01(\t\")\n\x13RemoveSliceResponse\x12\x12\n\nfree_bytes\x18\x01 \x01(\x03\x32\xf9\x03\n\x0cSliceService\x12O\n\nListSlices\x12\x1f.shardmesh.v1.ListSlicesRequest\x1a .shardmesh.v1.ListSlicesResponse\x12O\n\nOfferSlice\x12\x1f.shardmesh.v1.OfferSliceRequest\x1a .shardmesh.v1.OfferSliceResponse\x12K\n\x08SendFile\x12\x1d.shardmesh.v1.SendFileRequest\x1a\x1e.shardmesh.v1.SendFileResponse(\x01\x12U\n\x0cPublishSlice\x12!.shardmesh.v1.PublishSliceRequest\x1a\".shardmesh.v1.PublishSliceResponse\x12O\n\nServeSlice\x12\x1f.shardmesh.v1.ServeSliceRequest\x1a .shardmesh.v1.ServeSliceResponse\x12R\n\x0bRemoveSlice\x12 .shardmesh.v1.RemoveSliceRequest\x1a!.shardmesh.v1.RemoveSliceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n protos/shardmesh/v1/slices.proto\x12\x0cshardmesh.v1\",\n\x11ListSlicesRequest\x12\x17\n\x0fwith_kept_tiles\x18\x01 \x01(\x08\"\xbe\x01\n\x12ListSlicesResponse\x12\'\n\x06slices\x18\x01 \x03(\x0b\x32\x17.shardmesh.v1.HeldSlice\x12\x17\n\x0fserved_slice_id\x18\x02 \x01(\t\x12\x12\n\nfree_bytes\x18\x03 \x01(\x03\x12\x0f\n\x07trouble\x18\x04 \x01(\t\x12\x14\n\x0cslice_format\x18\x05 \x01(\x05\x12+\n\nkept_tiles\x18\x06 \x03(\x0b\x32\x17.shardmesh.v1.KeptTiles\"7\n\tKeptTiles\x12\x16\n\x0emodel_identity\x18\x01 \x01(\t\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\"C\n\tHeldSlice\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\x12\x10\n\x08is_whole\x18\x03 \x01(\x08\"8\n\x11OfferSliceRequest\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\x0c\x12\x0e\n\x06verify\x18\x02 \x01(\x08\"\x8c\x01\n\x12OfferSliceResponse\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x10\n\x08is_whole\x18\x02 \x01(\x08\x12(\n\x05\x66iles\x18\x03 \x03(\x0b\x32\x19.shardmesh.v1.ArrivedFile\x12(\n\x05packs\x18\x04 \x03(\x0b\x32\x19.shardmesh.v1.LackingPack\">\n\x0bLackingPack\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\x12\r\n\x05tiles\x18\x03 \x03(\x05\"[\n\x0b\x41rrivedFile\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nbyte_count\x18\x02 \x01(\x03\x12*\n\x07\x64igests\x18\x03 \x01(\x0b\x32\x19.shardmesh.v1.FileDigests\"2\n\x0b\x46ileDigests\x12\x0e\n\x06sha256\x18\x01 \x01(\t\x12\x13\n\x0btile_sha256\x18\x02 \x03(\t\"~\n\x0fSendFileRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.shardmesh.v1.FileStartH\x00\x12\x0f\n\x05\x63hunk\x18\x02 \x01(\x0cH\x00\x12(\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x19.shardmesh.v1.FileDigestsH\x00\x42\x06\n\x04part\"?\n\tFileStart\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x12\n\nfirst_byte\x18\x03 \x01(\x03\"\x12\n\x10SendFileResponse\"\'\n\x13PublishSliceRequest\x12\x10\n\x08slice_id\x18\x01 \x01(\t\"\x16\n\x14PublishSliceResponse\"%\n\x11ServeSliceRequest\x12\x10\n\x08slice_id\x18\x01 \x01(\t\"\x14\n\x12ServeSliceResponse\"R\n\x12RemoveSliceRequest\x12\x10\n\x08slice_id\x18\x01 \x01(\t\x12\x12\n\nkeep_tiles\x18\x02 \x01(\x08\x12\x16\n\x0emodel_identity\x18\x03 \x01(\t\")\n\x13RemoveSliceResponse\x12\x12\n\nfree_bytes\x18\x01 \x01(\x03\x32\xf9\x03\n\x0cSliceService\x12O\n\nListSlices\x12\x1f.shardmesh.v1.ListSlicesRequest\x1a .shardmesh.v1.ListSlicesResponse\x12O\n\nOfferSlice\x12\x1f.shardmesh.v1.OfferSliceRequest\x1a .shardmesh.v1.OfferSliceResponse\x12K\n\x08SendFile\x12\x1d.shardmesh.v1.SendFileRequest\x1a\x1e.shardmesh.v1.SendFileResponse(\x01\x12U\n\x0cPublishSlice\x12!.shardmesh.v1.PublishSliceRequest\x1a\".shardmesh.v1.PublishSliceResponse\x12O\n\nServeSlice\x12\x1f.shardmesh.v1.ServeSliceRequest\x1a .shardmesh.v1.ServeSliceResponse\x12R\n\x0bRemoveSlice\x12 .shardmesh.v1.RemoveSliceRequest\x1a!.shardmesh.v1.RemoveSliceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,37 +32,41 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.shardmesh.v1.slices_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LISTSLICESREQUEST']._serialized_start=50
-  _globals['_LISTSLICESREQUEST']._serialized_end=69
-  _globals['_LISTSLICESRESPONSE']._serialized_start=71
-  _globals['_LISTSLICESRESPONSE']._serialized_end=194
-  _globals['_HELDSLICE']._serialized_start=196
-  _globals['_HELDSLICE']._serialized_end=263
-  _globals['_OFFERSLICEREQUEST']._serialized_start=265
-  _globals['_OFFERSLICEREQUEST']._serialized_end=321
-  _globals['_OFFERSLICERESPONSE']._serialized_start=323
-  _globals['_OFFERSLICERESPONSE']._serialized_end=421
-  _globals['_ARRIVEDFILE']._serialized_start=423
-  _globals['_ARRIVEDFILE']._serialized_end=514
-  _globals['_FILEDIGESTS']._serialized_start=516
-  _globals['_FILEDIGESTS']._serialized_end=566
-  _globals['_SENDFILEREQUEST']._serialized_start=568
-  _globals['_SENDFILEREQUEST']._serialized_end=694
-  _globals['_FILESTART']._serialized_start=696
-  _globals['_FILESTART']._serialized_end=759
-  _globals['_SENDFILERESPONSE']._serialized_start=761
-  _globals['_SENDFILERESPONSE']._serialized_end=779
-  _globals['_PUBLISHSLICEREQUEST']._serialized_start=781
-  _globals['_PUBLISHSLICEREQUEST']._serialized_end=820
-  _globals['_PUBLISHSLICERESPONSE']._serialized_start=822
-  _globals['_PUBLISHSLICERESPONSE']._serialized_end=844
-  _globals['_SERVESLICEREQUEST']._serialized_start=846
-  _globals['_SERVESLICEREQUEST']._serialized_end=883
-  _globals['_SERVESLICERESPONSE']._serialized_start=885
-  _globals['_SERVESLICERESPONSE']._serialized_end=905
-  _globals['_REMOVESLICEREQUEST']._serialized_start=907
-  _globals['_REMOVESLICEREQUEST']._serialized_end=945
-  _globals['_REMOVESLICERESPONSE']._serialized_start=947
-  _globals['_REMOVESLICERESPONSE']._serialized_end=988
-  _globals['_SLICESERVICE']._serialized_start=991
-  _globals['_SLICESERVICE']._serialized_end=1496
+  _globals['_LISTSLICESREQUEST']._serialized_end=94
+  _globals['_LISTSLICESRESPONSE']._serialized_start=97
+  _globals['_LISTSLICESRESPONSE']._serialized_end=287
+  _globals['_KEPTTILES']._serialized_start=289
+  _globals['_KEPTTILES']._serialized_end=344
+  _globals['_HELDSLICE']._serialized_start=346
+  _globals['_HELDSLICE']._serialized_end=413
+  _globals['_OFFERSLICEREQUEST']._serialized_start=415
+  _globals['_OFFERSLICEREQUEST']._serialized_end=471
+  _globals['_OFFERSLICERESPONSE']._serialized_start=474
+  _globals['_OFFERSLICERESPONSE']._serialized_end=614
+  _globals['_LACKINGPACK']._serialized_start=616
+  _globals['_LACKINGPACK']._serialized_end=678
+  _globals['_ARRIVEDFILE']._serialized_start=680
+  _globals['_ARRIVEDFILE']._serialized_end=771
+  _globals['_FILEDIGESTS']._serialized_start=773
+  _globals['_FILEDIGESTS']._serialized_end=823
+  _globals['_SENDFILEREQUEST']._serialized_start=825
+  _globals['_SENDFILEREQUEST']._serialized_end=951
+  _globals['_FILESTART']._serialized_start=953
+  _globals['_FILESTART']._serialized_end=1016
+  _globals['_SENDFILERESPONSE']._serialized_start=1018
+  _globals['_SENDFILERESPONSE']._serialized_end=1036
+  _globals['_PUBLISHSLICEREQUEST']._serialized_start=1038
+  _globals['_PUBLISHSLICEREQUEST']._serialized_end=1077
+  _globals['_PUBLISHSLICERESPONSE']._serialized_start=1079
+  _globals['_PUBLISHSLICERESPONSE']._serialized_end=1101
+  _globals['_SERVESLICEREQUEST']._serialized_start=1103
+  _globals['_SERVESLICEREQUEST']._serialized_end=1140
+  _globals['_SERVESLICERESPONSE']._serialized_start=1142
+  _globals['_SERVESLICERESPONSE']._serialized_end=1162
+  _globals['_REMOVESLICEREQUEST']._serialized_start=1164
+  _globals['_REMOVESLICEREQUEST']._serialized_end=1246
+  _globals['_REMOVESLICERESPONSE']._serialized_start=1248
+  _globals['_REMOVESLICERESPONSE']._serialized_end=1289
+  _globals['_SLICESERVICE']._serialized_start=1292
+  _globals['_SLICESERVICE']._serialized_end=1797
 # @@protoc_insertion_point(module_scope)

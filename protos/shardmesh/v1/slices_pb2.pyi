@@ -7,20 +7,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ListSlicesRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("with_kept_tiles",)
+    WITH_KEPT_TILES_FIELD_NUMBER: _ClassVar[int]
+    with_kept_tiles: bool
+    def __init__(self, with_kept_tiles: _Optional[bool] = ...) -> None: ...
 
 class ListSlicesResponse(_message.Message):
-    __slots__ = ("slices", "served_slice_id", "free_bytes", "trouble")
+    __slots__ = ("slices", "served_slice_id", "free_bytes", "trouble", "slice_format", "kept_tiles")
     SLICES_FIELD_NUMBER: _ClassVar[int]
     SERVED_SLICE_ID_FIELD_NUMBER: _ClassVar[int]
     FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     TROUBLE_FIELD_NUMBER: _ClassVar[int]
+    SLICE_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    KEPT_TILES_FIELD_NUMBER: _ClassVar[int]
     slices: _containers.RepeatedCompositeFieldContainer[HeldSlice]
     served_slice_id: str
     free_bytes: int
     trouble: str
-    def __init__(self, slices: _Optional[_Iterable[_Union[HeldSlice, _Mapping]]] = ..., served_slice_id: _Optional[str] = ..., free_bytes: _Optional[int] = ..., trouble: _Optional[str] = ...) -> None: ...
+    slice_format: int
+    kept_tiles: _containers.RepeatedCompositeFieldContainer[KeptTiles]
+    def __init__(self, slices: _Optional[_Iterable[_Union[HeldSlice, _Mapping]]] = ..., served_slice_id: _Optional[str] = ..., free_bytes: _Optional[int] = ..., trouble: _Optional[str] = ..., slice_format: _Optional[int] = ..., kept_tiles: _Optional[_Iterable[_Union[KeptTiles, _Mapping]]] = ...) -> None: ...
+
+class KeptTiles(_message.Message):
+    __slots__ = ("model_identity", "byte_count")
+    MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
+    BYTE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    model_identity: str
+    byte_count: int
+    def __init__(self, model_identity: _Optional[str] = ..., byte_count: _Optional[int] = ...) -> None: ...
 
 class HeldSlice(_message.Message):
     __slots__ = ("slice_id", "byte_count", "is_whole")
@@ -41,14 +55,26 @@ class OfferSliceRequest(_message.Message):
     def __init__(self, description: _Optional[bytes] = ..., verify: _Optional[bool] = ...) -> None: ...
 
 class OfferSliceResponse(_message.Message):
-    __slots__ = ("slice_id", "is_whole", "files")
+    __slots__ = ("slice_id", "is_whole", "files", "packs")
     SLICE_ID_FIELD_NUMBER: _ClassVar[int]
     IS_WHOLE_FIELD_NUMBER: _ClassVar[int]
     FILES_FIELD_NUMBER: _ClassVar[int]
+    PACKS_FIELD_NUMBER: _ClassVar[int]
     slice_id: str
     is_whole: bool
     files: _containers.RepeatedCompositeFieldContainer[ArrivedFile]
-    def __init__(self, slice_id: _Optional[str] = ..., is_whole: _Optional[bool] = ..., files: _Optional[_Iterable[_Union[ArrivedFile, _Mapping]]] = ...) -> None: ...
+    packs: _containers.RepeatedCompositeFieldContainer[LackingPack]
+    def __init__(self, slice_id: _Optional[str] = ..., is_whole: _Optional[bool] = ..., files: _Optional[_Iterable[_Union[ArrivedFile, _Mapping]]] = ..., packs: _Optional[_Iterable[_Union[LackingPack, _Mapping]]] = ...) -> None: ...
+
+class LackingPack(_message.Message):
+    __slots__ = ("name", "byte_count", "tiles")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    BYTE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TILES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    byte_count: int
+    tiles: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., byte_count: _Optional[int] = ..., tiles: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class ArrivedFile(_message.Message):
     __slots__ = ("name", "byte_count", "digests")
@@ -113,10 +139,14 @@ class ServeSliceResponse(_message.Message):
     def __init__(self) -> None: ...
 
 class RemoveSliceRequest(_message.Message):
-    __slots__ = ("slice_id",)
+    __slots__ = ("slice_id", "keep_tiles", "model_identity")
     SLICE_ID_FIELD_NUMBER: _ClassVar[int]
+    KEEP_TILES_FIELD_NUMBER: _ClassVar[int]
+    MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     slice_id: str
-    def __init__(self, slice_id: _Optional[str] = ...) -> None: ...
+    keep_tiles: bool
+    model_identity: str
+    def __init__(self, slice_id: _Optional[str] = ..., keep_tiles: _Optional[bool] = ..., model_identity: _Optional[str] = ...) -> None: ...
 
 class RemoveSliceResponse(_message.Message):
     __slots__ = ("free_bytes",)

@@ -87,7 +87,8 @@ class SliceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def OfferSlice(self, request, context):
-        """Announces a slice and learns what of it is here already. Ends any transfer of it that is under way, and removes what
+        """Announces a slice and learns what of it is here already: of a slice of format 2 tile by tile, whichever slice they came
+        with. A build that does not know the format answers INVALID_ARGUMENT. Ends any transfer of it that is under way, and removes what
         is left of other transfers. RESOURCE_EXHAUSTED: the disk has no room for the rest of it. Deadline: 30 s.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

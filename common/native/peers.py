@@ -1,0 +1,63 @@
+"""What do Python and C share of an exchange of messages, as ctypes has it?
+
+Covers: the structures of exchange.h. Does not cover: the functions that take them (library.py), who fills them in
+(coordinator/ranks/transports/exchange.py, shardnode/listeners/answer_lane.py, common/trust/native_tls.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+TLS_RECORD, PLAIN_FRAME = 0, 1
+"""What a peer's bytes begin with."""
+
+
+class TlsFunctions(ctypes.Structure):
+    """`struct tls_functions` of exchange.h: addresses of OpenSSL's functions."""
+
+    _fields_ = (
+        ("read", ctypes.c_void_p), ("write", ctypes.c_void_p), ("get_error", ctypes.c_void_p),
+        ("take", ctypes.c_void_p), ("put", ctypes.c_void_p), ("pending", ctypes.c_void_p),
+        ("clear_errors", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+class Tls(ctypes.Structure):
+    """`struct tls` of exchange.h: one connection."""
+
+    _fields_ = (
+        ("functions", ctypes.POINTER(TlsFunctions)), ("ssl", ctypes.c_void_p), ("in", ctypes.c_void_p),
+        ("out", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+class Peer(ctypes.Structure):
+    """`struct peer` of exchange.h."""
+
+    _fields_ = (
+        ("out", ctypes.c_char_p), ("out_count", ctypes.c_ssize_t), ("sent_count", ctypes.c_ssize_t),
+        ("into", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("received_count", ctypes.c_ssize_t),
+        ("came_nanoseconds", ctypes.c_longlong), ("tls", ctypes.POINTER(Tls)), ("fd", ctypes.c_int),
+        ("framing", ctypes.c_int), ("send_error", ctypes.c_int), ("receive_error", ctypes.c_int),
+        ("has_ended", ctypes.c_int),
+    )  # fmt: skip
+
+
+class Answered(ctypes.Structure):
+    """`struct answered` of exchange.h: what one rank says of its part in a round."""
+
+    _fields_ = (
+        ("came_nanoseconds", ctypes.c_longlong), ("compute_nanoseconds", ctypes.c_longlong),
+        ("tile_wait_nanoseconds", ctypes.c_longlong), ("handling_nanoseconds", ctypes.c_longlong),
+        ("queue_nanoseconds", ctypes.c_longlong), ("core_wait_nanoseconds", ctypes.c_longlong),
+        ("starved_nanoseconds", ctypes.c_longlong),
+    )  # fmt: skip
+
+
+class Round(ctypes.Structure):
+    """`struct round` of exchange.h: what rounds of one group have in common."""
+
+    _fields_ = (
+        ("frame", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("limit_milliseconds", ctypes.c_int),
+        ("in_order", ctypes.c_int), ("sent_nanoseconds", ctypes.c_longlong), ("answered", ctypes.POINTER(Answered)),
+    )  # fmt: skip

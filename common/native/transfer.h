@@ -1,0 +1,25 @@
+/* What do exchange.c and rounds.c share?
+ *
+ * Covers: the functions of exchange.c that are not exported. Does not cover: the memory they work on (exchange.h).
+ */
+#ifndef SHARDMESH_TRANSFER_H
+#define SHARDMESH_TRANSFER_H
+
+#include "exchange.h"
+
+enum { MOST_PEERS = 64, FRAME_HEAD = 4 };
+
+/* Return nanoseconds of the clock of Python's time.perf_counter. */
+int64_t clock_now(void);
+/* Forget what became of a peer's last exchange; return whether there is any room to receive in. */
+int begin_peer(struct peer *peer);
+/* Send what there is room for. */
+void send_to(struct peer *peer);
+/* Take what has come, waiting for the first byte if `flags` say so (of recv). */
+void receive_from(struct peer *peer, int flags);
+/* Tell whether there is nothing to wait for from a peer. */
+int is_over(const struct peer *peer);
+/* Return the length that a frame begins with. */
+uint32_t frame_length(const void *frame);
+
+#endif

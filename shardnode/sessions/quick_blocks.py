@@ -1,0 +1,83 @@
+"""The blocks of a sweep that come one after another, as nearly all do: same rows, same place in memory, next block.
+
+    quick.learn(message, sweep_id, taken, rows)     # after the first of them, of which everything was checked
+    if quick.begins(message):                       # the next one lies in the same memory and is like it
+        head, part = quick.answer()
+
+Covers: few rows in float32, of which none are refused; what may differ from one message to the next is checked each
+time. Does not cover: all else, which goes the whole way (session.py), as the first one does.
+
+Why: what is checked once a sweep is not checked sixty times, while everybody waits.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from common.compute.matmul import FEW_ROWS
+from common.weights.stored_numbers import Floats
+from common.wire.packed_round import done_bytes, next_block
+from shardnode.sessions.open_sequences import TakenSegments
+from shardnode.sessions.session_series import SessionCounts
+from shardnode.work.kv_cache import Segments
+from shardnode.work.slice_at_work import ShardNode
+
+
+class QuickBlocks:
+    """Those of one session. Not safe for several threads."""
+
+    def __init__(self, node: ShardNode, counts: SessionCounts) -> None:
+        self._node, self._counts = node, counts
+        self._layer_count = node.manifest.spec.layer_count
+        self._message: memoryview | None = None
+        self._sweep_id = -1
+        self._segments: Segments = Segments()
+        self._rows: Floats = np.empty((0, 0), np.float32)
+        self._kind, self._layer = "", 0
+        self.call_id = 0
+        """Of the block that `begins` has found."""
+
+    def learn(self, message: bytes | memoryview, sweep_id: int, taken: TakenSegments, rows: Floats) -> None:
+        """Take what a packed message was found to be, if the next ones may be answered here.
+
+        Args: rows: its rows, which lie in it where it is memory that may be written.
+        """
+        if not isinstance(message, memoryview) or message.readonly or not np.may_share_memory(message, rows):
+            return
+        if taken.kept is None and taken.segments and taken.row_count <= FEW_ROWS:
+            self._message, self._sweep_id = message, sweep_id
+            self._segments, self._rows = taken.segments, rows
+
+    def forget(self) -> None:
+        """Answer nothing more until something is learned anew."""
+        self._message = None
+
+    def begins(self, message: bytes | memoryview, last_call_id: int) -> bool:
+        """Tell whether a message is the next block of these, for `answer`."""
+        own = self._message
+        if own is None or message is not own or self._node.is_closed:
+            return False
+        found = next_block(own, self._sweep_id)
+        if found is None:
+            return False
+        self._kind, self._layer, self.call_id = found
+        return self.call_id > last_call_id and self._layer < self._layer_count
+
+    def answer(self) -> tuple[bytes, Floats]:
+        """Compute the block that was found; return the answer's beginning and the part that follows, without gaps.
+
+        Raises: as Session.handle.
+        """
+        node = self._node
+        self._counts.rounds += 1
+        queued = node.wait_for_turn()
+        try:
+            output = node.executor.run(self._kind, self._layer, self._segments, self._rows)
+            node.count(self._kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
+        finally:
+            node.lock.release()
+        computed, tile_waited = output.compute_nanoseconds, output.tile_wait_nanoseconds
+        head = done_bytes(self.call_id, time.perf_counter_ns(), computed, tile_waited, 0, queued, 0, 0)
+        return head, np.ascontiguousarray(output.partial)
