@@ -50,6 +50,13 @@ class HistogramTally:
         self.counts[bisect_left(self._bounds, amount)] += 1
         self.total += amount
 
+    def add(self, counts: Sequence[int], total: float) -> None:
+        """Count amounts that have been sorted. Args: counts: by bucket, the one above the last bound too."""
+        for place, count in enumerate(counts):
+            if count:
+                self.counts[place] += count
+        self.total += total
+
 
 T = TypeVar("T", Tally, HistogramTally)
 Keeps = Callable[[str], bool]

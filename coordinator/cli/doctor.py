@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from coordinator.cli.documents import JsonOption, show_document
-from coordinator.cli.options import StateOption
+from coordinator.cli.options import RoundsOption, StateOption
 from coordinator.cli.tables import Column, show_table
 from coordinator.cli.telling import say, tell
 
@@ -20,6 +20,7 @@ def doctor(
     measure: Annotated[
         bool, typer.Option(help="Measure devices too; without, links only, in a moment: the rest as it was measured.")
     ] = True,
+    rounds: RoundsOption = "auto",
     state_dir: StateOption = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -32,14 +33,18 @@ def doctor(
     from coordinator.models.records import LoadedModels
     from coordinator.planning.prediction import Workload, predict
     from coordinator.planning.survey import survey
+    from coordinator.ranks.travel import Travel
 
+    travel = Travel(rounds=rounds)
     state = state_dir or default_state_directory()
     mesh, workload = owner_access(state), Workload()
     loaded, alive = LoadedModels(state).all(), {node.name: node for node in mesh.alive()}
     missing = [name for name in loaded[0].node_names if name not in alive] if loaded else []
     nodes = [alive[name] for name in loaded[0].node_names] if loaded and not missing else list(alive.values())
     hidden_size = loaded[0].description.spec.hidden_size if loaded else 2048
-    surveyed = survey(mesh, nodes, state, hidden_size, workload, tell, measure_devices=measure)
+    surveyed = survey(
+        mesh, nodes, state, hidden_size, workload, tell, measure_devices=measure, rounds=travel.rounds
+    )  # fmt: skip
     found: dict[str, Any] = {
         "nodes": [_node(node.name, surveyed.links[node.name], surveyed.speeds[node.name]) for node in nodes],
         "not_heard": [node.name for node in mesh.nodes() if not is_alive(node)], "model": None,

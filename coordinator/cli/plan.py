@@ -13,7 +13,7 @@ from common.errors import PromptTooLong
 from common.program.path_options import path_argument, path_option
 from coordinator.cli.documents import JsonOption, show_document
 from coordinator.cli.early import check_cut, check_weights_dtype, ratio_count
-from coordinator.cli.options import StateOption, WeightsDtypeOption, WireDtypeOption
+from coordinator.cli.options import RoundsOption, StateOption, WeightsDtypeOption, WireDtypeOption
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.telling import tell
 
@@ -32,6 +32,7 @@ def plan(
     ] = "measured",
     weights_dtype: WeightsDtypeOption = None,
     wire_dtype: WireDtypeOption = "float32",
+    rounds: RoundsOption = "auto",
     prompt_tokens: PromptTokensOption = 128,
     length: LengthOption = 128,
     state_dir: StateOption = None,
@@ -51,9 +52,10 @@ def plan(
     from coordinator.planning.prediction import Workload, predict
     from coordinator.planning.strategies import MEASURED, MEMORY, plan_for
     from coordinator.planning.survey import survey
-    from coordinator.ranks.travel import wire_item_bytes
+    from coordinator.ranks.travel import Travel, wire_item_bytes
 
-    wire_bytes = wire_item_bytes(wire_dtype)
+    travel = Travel(dtype=wire_dtype, rounds=rounds)
+    wire_bytes = wire_item_bytes(travel.dtype)
     check_weights_dtype(weights_dtype)
     described = read_devices(devices) if devices is not None else None
     if split_strategy not in (MEASURED, MEMORY):
@@ -72,7 +74,8 @@ def plan(
     else:
         state = state_dir or default_state_directory()
         mesh = owner_access(state)
-        found = survey(mesh, mesh.alive(), state, outline.spec.hidden_size, workload, tell).devices
+        hidden_size = outline.spec.hidden_size
+        found = survey(mesh, mesh.alive(), state, hidden_size, workload, tell, rounds=travel.rounds).devices
     chosen = plan_for(description, split_strategy, found, workload)
     description = replace(description, plan=chosen)
     predicted = predict(description, found, workload)

@@ -1,7 +1,7 @@
 """How far have prompts been read? Told now and then, also in the middle of a sweep, which may take half a minute.
 
     reading.begin(run, now)     # before a sweep
-    reading.observe(record)     # after each round, or a little later; tells
+    reading.observe(rounds)     # once they are over, or a little later; tells
 
 Covers: counting whole prompts by rounds that are over, how often it is told. Pure. Does not cover: who hears of it
 (answering/answers.py). Threads: the engine's.
@@ -9,7 +9,7 @@ Covers: counting whole prompts by rounds that are over, how often it is told. Pu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from common.weights.slice_format import ATTENTION
 from coordinator.engine.schedule import Run
@@ -41,9 +41,14 @@ class Reading:
         if not was_reading:
             self._told_at = now
 
-    def observe(self, record: RoundRecord) -> None:
+    def observe(self, rounds: Iterable[RoundRecord]) -> None:
         """Tell how far each prompt is, if it is time to."""
-        if not self._prompts or record.finished - self._told_at < TELL_SECONDS:
+        if self._prompts:
+            for record in rounds:
+                self._look(record)
+
+    def _look(self, record: RoundRecord) -> None:
+        if record.finished - self._told_at < TELL_SECONDS:
             return
         self._told_at = record.finished
         layers = record.layer + (0.5 if record.kind == ATTENTION else record.layer_count)

@@ -14,6 +14,7 @@ from typing import Any
 
 from common.errors import InternalError, ShardmeshError, all_error_classes
 from common.wire.rpc import status_of
+from coordinator.ranks.transports.carriers import AUTO
 
 GO = b"go\n"
 
@@ -33,6 +34,8 @@ class LoadOrder:
     """Empty: the model's own."""
     verify: bool
     state_directory: str
+    rounds: str = AUTO
+    """What carries rounds, of ROUNDS; links are measured over it."""
     log_format: str = "text"
     """Of the lines that it writes into the program's log."""
 

@@ -91,7 +91,8 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
         plan = None if order.split_strategy else models.planned(order.name, description, names)
         prediction = None
         if plan is None:
-            plan, prediction = _planned(description, order.split_strategy or "measured", mesh, members, state, teller)
+            strategy = order.split_strategy or "measured"
+            plan, prediction = _planned(description, strategy, mesh, members, state, teller, order.rounds)
         description = replace(description, plan=plan)
         stored = as_stored_in(checkpoint, description.dtype)
         teller.send(Planned(node_names=names, description=description.to_json(), prediction=prediction))
@@ -118,7 +119,7 @@ def _alive(mesh: MeshAccess, teller: Teller) -> Sequence[mesh_pb2.Node]:
 
 def _planned(
     description: SliceDescription, strategy: str, mesh: MeshAccess, members: Sequence[mesh_pb2.Node], state: Path,
-    teller: Teller,
+    teller: Teller, rounds: str,
 ) -> tuple[Plan, dict[str, object] | None]:  # fmt: skip
     """Return who holds what; where that follows from measurements, they are made, and what they predict comes too."""
     from common.weights.balanced_plans import balanced_plan
@@ -129,7 +130,8 @@ def _planned(
     if strategy not in (MEASURED, MEMORY):
         return balanced_plan(description, strategy, len(members)), None
     workload = Workload()
-    devices = survey(mesh, members, state, description.spec.hidden_size, workload, teller.tell).devices
+    hidden_size = description.spec.hidden_size
+    devices = survey(mesh, members, state, hidden_size, workload, teller.tell, rounds=rounds).devices
     plan = plan_for(description, strategy, devices, workload)
     return plan, asdict(predict(replace(description, plan=plan), devices, workload))
 

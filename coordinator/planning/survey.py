@@ -15,8 +15,9 @@ from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apar
 from common.errors import ResourceError
 from coordinator.membership.reach import MeshAccess
 from coordinator.planning.devices import SMALL_PC, devices_of
-from coordinator.planning.links import LARGE_BYTES, measure_device, measure_links, measure_round
+from coordinator.planning.links import LARGE_BYTES, MeshEchoes, measure_device
 from coordinator.planning.prediction import Devices, Workload
+from coordinator.ranks.transports.carriers import AUTO
 from coordinator.ranks.transports.echo import Link
 from protos.shardmesh.v1 import mesh_pb2
 
@@ -33,11 +34,12 @@ class Survey:
 
 def survey(
     mesh: MeshAccess, nodes: Sequence[mesh_pb2.Node], state_directory: Path, hidden_size: int, workload: Workload,
-    told: Callable[[str], None], *, measure_devices: bool = True,
+    told: Callable[[str], None], *, measure_devices: bool = True, rounds: str = AUTO,
 ) -> Survey:  # fmt: skip
     """Measure.
 
-    Args: told: called with what is being done, for people; measure_devices: False: links only, the rest as it was.
+    Args: told: called with what is being done, for people; measure_devices: False: links only, the rest as it was;
+        rounds: what is to carry rounds, of ROUNDS.
     Raises: NodeError: a node is not reached.
     """
     names = [node.name for node in nodes]
@@ -54,10 +56,11 @@ def survey(
         found = [_or_small_pc(DeviceSpeeds.told_by(node.device)) for node in nodes]
         own = _or_small_pc(kept)
     told(f"measuring the links to {', '.join(names)}")
-    links = measure_links(mesh, names)
-    rounds = {size: measure_round(mesh, names, size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
+    with MeshEchoes(mesh, names, told, rounds) as echoes:
+        links = echoes.links()
+        took = {size: echoes.round_seconds(size) for size in (hidden_size * workload.wire_bytes, LARGE_BYTES)}
     speeds = dict(zip(names, found, strict=True))
-    return Survey(speeds=speeds, devices=devices_of(nodes, speeds, links, own, rounds), links=links)
+    return Survey(speeds=speeds, devices=devices_of(nodes, speeds, links, own, took), links=links)
 
 
 def _speeds_of_node(mesh: MeshAccess, node: mesh_pb2.Node, told: Callable[[str], None]) -> DeviceSpeeds:

@@ -109,7 +109,9 @@ class Coordinator:
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
         self._generator = Generator(state_directory, mesh, series.answers, travel, backend)
-        self._worker = ModelWorker(state_directory, mesh, series.models, self._generator.nodes_in_use)
+        self._worker = ModelWorker(
+            state_directory, mesh, series.models, self._generator.nodes_in_use, rounds=travel.rounds
+        )
         discovery_file = discovery_file or targets.default_file(state_directory)
         self._targets = targets.ScrapeTargets(self._state.name, discovery_file, mesh.nodes)
         records = LoadedModels(state_directory)

@@ -37,6 +37,7 @@ from coordinator.models.replacing import NodesInUse, put_to_use
 from coordinator.models.unloading import one_at_a_time, unload
 from coordinator.program.load_child import COMMAND, LoadChild
 from coordinator.program.load_under_way import LoadUnderWay
+from coordinator.ranks.transports.carriers import AUTO
 from protos.shardmesh.v1 import models_pb2
 
 CLOSE_SECONDS = 4.0
@@ -51,11 +52,11 @@ class ModelWorker:
 
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: ModelSeries, in_use: NodesInUse,
-        command: Sequence[str] = COMMAND,
+        command: Sequence[str] = COMMAND, rounds: str = AUTO,
     ) -> None:  # fmt: skip
-        """Args: in_use: nodes on which other models answer; command: what does a load."""
+        """Args: in_use: nodes on which other models answer; command: what does a load; rounds: what carries rounds."""
         self._state_directory, self._mesh, self._series, self._in_use = state_directory, mesh, series, in_use
-        self._command = command
+        self._command, self._rounds = command, rounds
         self._models = LoadedModels(state_directory)
         self._lock = threading.Lock()
         self._loading: LoadUnderWay | None = None
@@ -192,7 +193,7 @@ class ModelWorker:
         order = LoadOrder(
             path=str(path), name=load.name, node_names=list(request.nodes), split_strategy=request.split_strategy,
             weights_dtype=request.weights_dtype, verify=request.verify, state_directory=str(self._state_directory),
-            log_format=log_format(),
+            rounds=self._rounds, log_format=log_format(),
         )  # fmt: skip
         with closing(LoadChild(order, self._command)) as child:
             with self._lock:

@@ -1,7 +1,7 @@
 """Keeps what sweeps were spent on: counters for a scrape, sums of a run, and some sweeps of the last minute for advice.
 
     watch.begin(row_count=1)                             # before a sweep
-    watch.observe(record)                                # of rounds, at the end of it
+    watch.observe(rounds)                                # at the end of it
     watch.swept(seconds, row_count=1, token_count=1)     # once its tokens are there
     watch.facts()                                        # from any thread
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from common.machine.core_wait import StarvedTime
@@ -95,10 +95,10 @@ class PathWatch:
         self._records = []
         self.is_looking = row_count > FEW_ROWS or time.perf_counter() - self._looked_at >= LOOK_SECONDS
 
-    def observe(self, record: RoundRecord) -> None:
-        """Take a round."""
+    def observe(self, rounds: Iterable[RoundRecord]) -> None:
+        """Take some rounds."""
         if self.is_looking:
-            self._records.append(record)
+            self._records.extend(rounds)
 
     def swept(self, seconds: float, *, row_count: int, token_count: int) -> None:
         """Take a sweep that is over, with all its rounds."""

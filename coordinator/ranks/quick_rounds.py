@@ -21,10 +21,11 @@ import numpy as np
 
 from common.weights.stored_numbers import Floats
 from common.wire.packed_round import DONE_BYTES, NEXT_BYTES
+from coordinator.ranks.past_rounds import PastRounds
 from coordinator.ranks.rank_sessions import RankSessions
 from coordinator.ranks.round_limits import kind_of_round
 from coordinator.ranks.round_messages import RoundMessages
-from coordinator.ranks.round_record import PackedParts, PastRound, PastRounds
+from coordinator.ranks.round_record import PackedParts, PastRound
 from coordinator.ranks.sweep import Sweep
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable, Sequence
 
 from common.errors import ShardmeshError
-from coordinator.ranks.round_record import PastRounds
+from coordinator.ranks.past_rounds import PastRounds
 from coordinator.ranks.round_series import RoundSeries
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.transports.exchange import Group, group_of

@@ -19,6 +19,7 @@ from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.past_rounds import Observe, PastRounds, RoundTimes
 from coordinator.ranks.path_watch import PathWatch
 from coordinator.ranks.quick_rounds import QuickRounds
 from coordinator.ranks.rank_sessions import RankSessions
@@ -27,7 +28,7 @@ from coordinator.ranks.round_limits import RoundLimits, kind_of_round
 from coordinator.ranks.round_memory import RoundMemory
 from coordinator.ranks.round_messages import RoundMessages
 from coordinator.ranks.round_metrics import RoundMetrics
-from coordinator.ranks.round_record import PastRound, PastRounds, Result, RoundRecord, RoundTimes, parts_of
+from coordinator.ranks.round_record import PastRound, Result, parts_of
 from coordinator.ranks.round_series import RoundSeries
 from coordinator.ranks.round_tensors import partials_of, result_of, sum_of
 from coordinator.ranks.slow_nodes import SlowNodeWatch
@@ -56,8 +57,8 @@ class Ranks:
     """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
     kv_budget_bytes: list[int] = field(default_factory=list)
     """By rank, once it is open: the most that keys and values of all sequences may take there."""
-    observers: list[Callable[[RoundRecord], None]] = field(default_factory=list)
-    """Called with each round's record, in the engine's thread; the ranks' own come first."""
+    observers: list[Observe] = field(default_factory=list)
+    """Called with rounds that are over, in the engine's thread; the ranks' own come first."""
     _call_id: int = 0
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ gone, which is found much sooner (heartbeats, signs of life).
 
 from __future__ import annotations
 
-from coordinator.ranks.round_record import RoundRecord
+from coordinator.ranks.round_table import Rounds
 from coordinator.ranks.transports.transport import ROUND_LIMIT_SECONDS
 
 MEASURED_FROM = 16
@@ -36,12 +36,18 @@ class RoundLimits:
             return ROUND_LIMIT_SECONDS
         return min(ROUND_LIMIT_SECONDS, max(LEAST_SECONDS, TIMES * self._longest[key]))
 
-    def took(self, kind: str, row_count: int, seconds: float) -> None:
-        """Note how long a round has taken."""
+    def took(self, kind: str, row_count: int, *seconds: float) -> None:
+        """Note how long a round has taken, or each of several, the oldest first."""
         key = kind_of_round(kind, row_count)
-        self._counts[key] = self._counts.get(key, 0) + 1
-        self._longest[key] = max(seconds, FORGET * self._longest.get(key, 0.0))
+        self._counts[key] = self._counts.get(key, 0) + len(seconds)
+        longest = self._longest.get(key, 0.0)
+        for one in seconds:
+            longest = max(one, FORGET * longest)
+        self._longest[key] = longest
 
-    def observe(self, record: RoundRecord) -> None:
-        """Note a round, but for the addition at its end."""
-        self.took(record.kind, record.row_count, record.last.arrived - record.started)
+    def observe(self, rounds: Rounds) -> None:
+        """Note some rounds, but for the addition at their ends."""
+        for record in rounds.single():  # as the first ones of a sweep are
+            self.took(record.kind, record.row_count, record.last.arrived - record.started)
+        for sums in rounds.sums():
+            self.took(sums.kind, sums.row_count, *sums.waited_seconds)

@@ -1,4 +1,4 @@
-"""What series make of round records: round trips by node, bytes, who worked longest, who came last.
+"""What series make of rounds: round trips by node, bytes, who worked longest, who came last.
 
 Covers: moving the series. Does not cover: their names (round_series.py).
 """
@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from coordinator.ranks.round_record import RoundRecord
 from coordinator.ranks.round_series import RoundSeries
+from coordinator.ranks.round_table import Rounds
 
 
 class RoundMetrics:
@@ -23,8 +24,19 @@ class RoundMetrics:
         self._slowest = [series.slowest_rounds.of(name) for name in node_names]
         self._last = [series.last_rounds.of(name) for name in node_names]
 
-    def observe(self, record: RoundRecord) -> None:
-        """Count one round."""
+    def observe(self, rounds: Rounds) -> None:
+        """Count some rounds."""
+        for record in rounds.single():
+            self._count(record)
+        for sums in rounds.sums():
+            for place, rank in enumerate(sums.ranks):
+                self._round_trips[rank].add(sums.trip_counts[place], sums.trip_seconds[place])
+                self._sent_bytes[rank].value += sums.sent_bytes[place]
+                self._received_bytes[rank].value += sums.received_bytes[place]
+                self._slowest[rank].value += sums.slowest_counts[place]
+                self._last[rank].value += sums.last_counts[place]
+
+    def _count(self, record: RoundRecord) -> None:
         started = record.started
         for part in record.parts:
             rank = part.rank

@@ -1,18 +1,13 @@
-"""What is known of one round once its sum is there: made once, looked at by everybody who keeps times.
+"""What is known of one round once its sum is there: kept as it is, made into a record when somebody looks.
 
-    past = PastRounds(observers)
-    past.note(PastRound(...))   # ranks.py, in the middle of a round
-    past.pass_on()              # at the end of a sweep, or while nodes compute: each observer gets each record
-
-Observers: metrics (round_metrics.py), limits of rounds (round_limits.py), the watch for slow nodes (slow_nodes.py) and
-RoundTimes below, which benchmarks read. Instants are time.perf_counter's, all of one clock: this process's.
+Covers: numbers only. Does not cover: who looks, and when (past_rounds.py), many rounds at once (round_table.py).
+Instants are time.perf_counter's, all of one clock: this process's.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -22,11 +17,9 @@ from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
 from protos.shardmesh.v1 import shard_pb2
 
-PASS_ON_SECONDS = 0.1
-"""The most that a record may come late."""
-
 _ARRIVED = attrgetter("arrived")
-_ANSWERED = struct.Struct(f"@{len(Answered._fields_)}q")
+ANSWERED_NUMBERS = len(Answered._fields_)
+_ANSWERED = struct.Struct(f"@{ANSWERED_NUMBERS}q")
 Result = shard_pb2.BlockResult | shard_pb2.LayersResult | BlockDone
 
 
@@ -124,38 +117,8 @@ class PastRound(NamedTuple):
     """In the order of ranks."""
 
 
-class PastRounds:
-    """Rounds that nobody has looked at yet.
-
-    Looking takes several observers' code and tables through the processor's caches: the rounds of a sweep, one after
-    another, cost a quarter of what they cost one by one between others. So short rounds wait for the end of their
-    sweep, PASS_ON_SECONDS at most; who watches for slow nodes looks once a second.
-    """
-
-    def __init__(self, observers: Sequence[Callable[[RoundRecord], None]]) -> None:
-        """Args: observers: called with each record, in the thread that passes on; a list that may grow."""
-        self._observers = observers
-        self._rounds: list[PastRound] = []
-
-    def note(self, past: PastRound) -> None:
-        """Keep a round."""
-        self._rounds.append(past)
-
-    def pass_on_late(self, now: float) -> None:
-        """Have everybody look, if the oldest round has waited for PASS_ON_SECONDS."""
-        if self._rounds and now - self._rounds[0].started >= PASS_ON_SECONDS:
-            self.pass_on()
-
-    def pass_on(self) -> None:
-        """Have everybody look at all rounds so far."""
-        rounds, self._rounds = self._rounds, []
-        for past in rounds:
-            record = _record_of(past)
-            for observe in self._observers:
-                observe(record)
-
-
-def _record_of(past: PastRound) -> RoundRecord:
+def record_of(past: PastRound) -> RoundRecord:
+    """Return the record of a round."""
     parts = past.parts.parts() if isinstance(past.parts, PackedParts) else past.parts
     work = [part.compute_nanoseconds + part.tile_wait_nanoseconds for part in parts]
     return RoundRecord(
@@ -188,32 +151,3 @@ def parts_of(
         )
         for rank, answer, result in zip(ranks, answers, results, strict=True)
     ]  # fmt: skip
-
-
-@dataclass(kw_only=True)
-class RoundTimes:
-    """Where the time of rounds has gone so far, seconds; a bench reads the differences."""
-
-    round_count: int = 0
-    total: float = 0.0
-    """From the first byte sent to the sum."""
-    tile_wait: float = 0.0
-    """Of the slowest rank in each round: waiting for weights."""
-    kernel: float = 0.0
-    """Of the slowest rank in each round: computing."""
-    reduction: float = 0.0
-    """From the last answer to the sum: taking, decoding and adding the parts."""
-
-    def observe(self, record: RoundRecord) -> None:
-        """Count one round."""
-        slowest = record.slowest
-        self.round_count += 1
-        self.total += record.finished - record.started
-        self.tile_wait += slowest.tile_wait_nanoseconds / 1e9
-        self.kernel += slowest.compute_nanoseconds / 1e9
-        self.reduction += record.finished - record.last.arrived
-
-    @property
-    def wire(self) -> float:
-        """What is left: encoding, sending, waiting for messages, being scheduled."""
-        return max(0.0, self.total - self.tile_wait - self.kernel - self.reduction)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -62,12 +62,14 @@ class RoundWatch:
         self._watched_until = self._watched_since = 0.0
         self._seconds: deque[_Second] = deque(maxlen=KEPT_SECONDS + 1)
 
-    def observer(self, model: str, names: Sequence[str]) -> Callable[[RoundRecord], None]:
-        """Return what is to be called with each round of ranks that were opened. Args: names: of nodes, by rank."""
+    def observer(self, model: str, names: Sequence[str]) -> Callable[[Iterable[RoundRecord]], None]:
+        """Return what is to be called with the rounds of ranks that were opened. Args: names: of nodes, by rank."""
         self.model = model
 
-        def observe(record: RoundRecord) -> None:
-            if record.finished < self._watched_until:
+        def observe(rounds: Iterable[RoundRecord]) -> None:
+            for record in rounds:
+                if record.finished >= self._watched_until:
+                    return  # nobody looks on, nor at later ones
                 self._count(record, names)
 
         return observe

@@ -2,7 +2,7 @@
 
     watch = SlowNodeWatch(names, told)
     watch.waiting_for(rank, key, since)   # before each answer is waited for
-    watch.observe(record)                 # after each round
+    watch.observe(rounds)                 # that are over
 
 Covers: what is usual, what is slow, telling it once in a while. Does not cover: nodes that are gone (heartbeats, signs
 of life), ends of rounds (round_limits.py). Threads: one that looks once a second; the engine's only takes notes.
@@ -17,7 +17,7 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from coordinator.ranks.round_limits import kind_of_round
-from coordinator.ranks.round_record import RoundRecord
+from coordinator.ranks.round_table import Rounds
 
 LOOK_SECONDS = 1.0
 LOOKS = 3
@@ -64,11 +64,11 @@ class SlowNodes:
         self._period = _Period()
         self._judged: deque[tuple[dict[int, float], float]] = deque(maxlen=LOOKS)
 
-    def round_took(self, key: Hashable, waits: Iterable[tuple[int, float]]) -> None:
-        """Note a round. Args: key: rounds of the same one take about the same; waits: (rank, seconds), in order."""
+    def round_took(self, key: Hashable, waits: Iterable[tuple[int, float]], count: int = 1) -> None:
+        """Note some rounds. Args: key: rounds of the same one take about the same; waits: (rank, seconds), of all."""
         period = self._period
         count_and_seconds = period.rounds[key]
-        count_and_seconds[0] += 1
+        count_and_seconds[0] += count
         for rank, seconds in waits:
             period.waited[rank] += seconds
             count_and_seconds[1] += seconds
@@ -133,9 +133,13 @@ class SlowNodeWatch:
         """Note whose answer is waited for, and since when (time.perf_counter)."""
         self._waiting = (rank, key, since)
 
-    def observe(self, record: RoundRecord) -> None:
-        """Note a round that is over."""
-        self._nodes.round_took(kind_of_round(record.kind, record.row_count), record.waits())
+    def observe(self, rounds: Rounds) -> None:
+        """Note rounds that are over."""
+        for sums in rounds.sums():
+            waits = zip(sums.ranks, sums.wait_seconds, strict=True)
+            self._nodes.round_took(kind_of_round(sums.kind, sums.row_count), waits, len(sums.waited_seconds))
+        for record in rounds.single():
+            self._nodes.round_took(kind_of_round(record.kind, record.row_count), record.waits())
 
     def idle(self) -> None:
         """Note that nothing is waited for."""

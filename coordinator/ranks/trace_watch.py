@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:  # numpy comes with them, which a coordinator without a model has no use for
@@ -73,13 +74,13 @@ class TraceWatch:
         self._model, self._names = "", tuple[str, ...]()
         self._rounds: list[RoundRecord] = []
 
-    def observer(self, model: str, names: Sequence[str]) -> Callable[[RoundRecord], None]:
-        """Return what is to be called with each round of ranks that were opened. Args: names: of nodes, by rank."""
+    def observer(self, model: str, names: Sequence[str]) -> Callable[[Iterable[RoundRecord]], None]:
+        """Return what is to be called with the rounds of ranks that were opened. Args: names: of nodes, by rank."""
         self._model, self._names, self._rounds = model, tuple(names), []
 
-        def observe(record: RoundRecord) -> None:
-            if self._listeners and len(self._rounds) < MOST_ROUNDS:
-                self._rounds.append(record)
+        def observe(rounds: Iterable[RoundRecord]) -> None:
+            if self._listeners:
+                self._rounds.extend(islice(rounds, MOST_ROUNDS - len(self._rounds)))
 
         return observe
 

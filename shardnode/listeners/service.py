@@ -149,7 +149,8 @@ class NodeServer:
             def measure(is_wanted: Callable[[], bool]) -> DeviceSpeeds:
                 return membership.measure_device(serving.large_files(), is_wanted)
 
-            links_pb2_grpc.add_LinkServiceServicer_to_server(LinkServicer(check_beginning, measure), self._server)
+            links = LinkServicer(check_beginning, measure, (endpoints or Endpoints()).rounds_port)
+            links_pb2_grpc.add_LinkServiceServicer_to_server(links, self._server)
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check_beginning), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
         self.address = bind(self._server, config.listen, credentials)

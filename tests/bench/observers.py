@@ -1,31 +1,41 @@
 """What does it cost to look at a round once it is over? `python -m tests.bench.observers`.
 
-Prints microseconds a record of four ranks, of each observer that every run has, and beside them what the metrics alone
-took with prometheus_client's own counters, which take a lock each: what they were until they became tallies.
-Covers: observers of round records (coordinator/ranks/round_record.py). Does not cover: tokens (beside.py).
+Prints microseconds a round of four ranks, one of a sweep of sixty: of each observer that every run has, of making what
+they look at, and beside them what the metrics alone took with prometheus_client's own counters, which take a lock each:
+what they were until they became tallies.
+Covers: observers of rounds (coordinator/ranks/past_rounds.py). Does not cover: tokens (beside.py).
 """
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
+from common.weights.slice_format import BLOCK_KINDS
+from coordinator.ranks.past_rounds import Observe, RoundTimes
 from coordinator.ranks.round_limits import RoundLimits
 from coordinator.ranks.round_metrics import RoundMetrics
-from coordinator.ranks.round_record import RankRound, RoundRecord, RoundTimes
+from coordinator.ranks.round_record import PackedParts, PastRound
 from coordinator.ranks.round_series import ROUND_SECONDS, RoundSeries
+from coordinator.ranks.round_table import Rounds
 from coordinator.ranks.slow_nodes import SlowNodeWatch
+from coordinator.ranks.sweep import Sweep
 
 NAMES = ("node0", "node1", "node2", "node3")
-ROUNDS, TRIES = 20_000, 5
+ROUNDS, SWEEPS, TRIES = 60, 300, 5
 
 
-def record_of(world_size: int = len(NAMES)) -> RoundRecord:
-    """Return the record of one round of a short sweep."""
-    parts = tuple(RankRound(rank, 10.001 + rank / 1e4, 200_000, 0, 2400, 2400) for rank in range(world_size))
-    return RoundRecord(7, (1,), "ffn", 3, 1, 1, 10.0, 10.0002, 10.002, parts, parts[0])
+def past_rounds(world_size: int = len(NAMES)) -> list[PastRound]:
+    """Return the rounds of one short sweep."""
+    sweep, ranks = Sweep(sweep_id=7, segments=()), tuple(range(world_size))
+    answers = [(10_001_000_000 + rank * 100_000, 200_000, 0, 0, 0, 0, 0) for rank in ranks]
+    parts = PackedParts(ranks, b"".join(struct.pack("@7q", *answer) for answer in answers), 2400, 2400)
+    return [
+        PastRound(sweep, BLOCK_KINDS[number % 2], number // 2, 1, 1, 10.0, 10.0002, 10.002, parts)
+        for number in range(ROUNDS)
+    ]
 
 
 class LibrarysOwn:
@@ -41,28 +51,39 @@ class LibrarysOwn:
         self._slowest = [slowest.labels(rank=rank) for rank in ranks]
         self._last = [last.labels(rank=rank) for rank in ranks]
 
-    def observe(self, record: RoundRecord) -> None:
-        """Count one round."""
-        for part in record.parts:
-            self._trips[part.rank].observe(part.arrived - record.started)
-        self._slowest[record.slowest.rank].inc()
-        self._last[record.last.rank].inc()
+    def observe(self, rounds: Rounds) -> None:
+        """Count some rounds."""
+        for record in rounds:
+            for part in record.parts:
+                self._trips[part.rank].observe(part.arrived - record.started)
+            self._slowest[record.slowest.rank].inc()
+            self._last[record.last.rank].inc()
 
 
-def microseconds(observe: Callable[[RoundRecord], None]) -> float:
-    """Return what one record takes, the best of some tries."""
-    record, best = record_of(), float("inf")
+def microseconds(observe: Observe, *, is_made: bool = True) -> float:
+    """Return what one round takes, the best of some tries. Args: is_made: what is looked at has been made."""
+    past, best = past_rounds(), float("inf")
+    rounds = Rounds(past)
+    observe(rounds)
     for _ in range(TRIES):
         started = time.perf_counter()
-        for _ in range(ROUNDS):
-            observe(record)
+        for _ in range(SWEEPS):
+            observe(rounds if is_made else Rounds(past))
         best = min(best, time.perf_counter() - started)
-    return best / ROUNDS * 1e6
+    return best / SWEEPS / ROUNDS * 1e6
+
+
+def _add_up(rounds: Rounds) -> None:
+    rounds.sums()
+
+
+def _make_records(rounds: Rounds) -> None:
+    list(rounds)
 
 
 def main() -> None:
     """Measure and print."""
-    observers: dict[str, Callable[[RoundRecord], None]] = {
+    observers: dict[str, Observe] = {
         "metrics": RoundMetrics(RoundSeries(), NAMES).observe,
         "metrics, by the library's own series": LibrarysOwn().observe,
         "watch for slow nodes": SlowNodeWatch(NAMES, lambda text: None).observe,
@@ -71,6 +92,8 @@ def main() -> None:
     }
     for name, observe in observers.items():
         print(f"{microseconds(observe):6.2f} us  {name}")
+    print(f"{microseconds(_add_up, is_made=False):6.2f} us  adding them up")
+    print(f"{microseconds(_make_records, is_made=False):6.2f} us  making records")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ from common.errors import KvBudgetExceeded, NodeFault, NodeLost, ProtocolError
 from common.weights.slice_format import ATTENTION, FFN
 from common.weights.stored_numbers import Floats
 from coordinator.ranks.layer_pass import Passed, layer_pass
+from coordinator.ranks.past_rounds import RoundTimes
 from coordinator.ranks.ranks import LAYERS, Ranks
 from coordinator.ranks.reduction import reduce_partials
-from coordinator.ranks.round_record import RankRound, RoundRecord, RoundTimes
+from coordinator.ranks.round_record import PastRound, RankRound, RoundRecord
+from coordinator.ranks.round_table import Rounds
 from coordinator.ranks.slow_nodes import SlowNodeWatch
 from coordinator.ranks.spoiled import not_finite, refusals
 from coordinator.ranks.sweep import Sweep
@@ -64,7 +66,7 @@ def passed(mesh: FakeMesh, sweep: Sweep, records: list[RoundRecord] | None = Non
     """Run a sweep through all layers."""
     ranks = mesh.ranks()
     if records is not None:
-        ranks.observers.append(records.append)
+        ranks.observers.append(records.extend)
     count = sum(segment.row_count for segment in sweep.segments)
     return ranks, layer_pass(ranks, FakeEnds(mesh.identity.spec).residual).run(sweep, make_rows(count))
 
@@ -120,7 +122,7 @@ def test_parts_lie_in_the_order_in_which_answers_came_even_where_they_are_taken_
     """Answers are looked at by rank, but the instants count: no wait is below 0, last is last."""
     mesh, records = make_mesh(3), list[RoundRecord]()
     ranks = mesh.ranks()
-    ranks.observers.append(records.append)
+    ranks.observers.append(records.extend)
     for client, at in zip(mesh.clients, (3e9, 1e9, 2e9), strict=True):
         client.arrives_at = at
     ranks.run_block(ATTENTION, 0, make_sweep(2), make_rows(2))
@@ -151,14 +153,14 @@ def test_waits_and_times_of_a_record_add_up() -> None:
     parts = tuple(
         RankRound(rank=rank, arrived=arrived, compute_nanoseconds=compute, tile_wait_nanoseconds=wait, sent_bytes=1,
                   received_bytes=1)
-        for rank, arrived, compute, wait in ((1, 11.0, 10**9, 0), (0, 13.5, 10**8, 10**9))
+        for rank, arrived, compute, wait in ((0, 13.5, 10**8, 10**9), (1, 11.0, 10**9, 0))
     )  # fmt: skip
-    record = RoundRecord(sweep_id=1, sequence_ids=(1,), kind=FFN, layer=0, layer_count=1, row_count=1, started=10.0,
-                         sent=10.5, finished=14.0, parts=parts, slowest=parts[1])  # fmt: skip
+    rounds = Rounds([PastRound(make_sweep(1), FFN, 0, 1, 1, started=10.0, sent=10.5, finished=14.0, parts=parts)])
+    (record,) = rounds
     assert list(record.waits()) == [(1, 1.0), (0, 2.5)]
     assert (record.last.rank, record.slowest.rank) == (0, 0)
     times = RoundTimes()
-    times.observe(record)
+    times.observe(rounds)
     assert (times.round_count, times.total, times.reduction) == (1, 4.0, 0.5)
     assert (times.kernel, times.tile_wait) == (0.1, 1.0)
     assert times.wire == pytest.approx(4.0 - 0.5 - 0.1 - 1.0)

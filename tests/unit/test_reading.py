@@ -51,8 +51,8 @@ def test_a_sweep_tells_of_whole_prompts_as_its_layers_go_by() -> None:
     told = Told()
     told.watch.begin(run_of((make_sequence(1, 300, 5), 100, 200), (make_sequence(2, 50, 5), 0, 50)), 0.0)
     for kind, layer, finished in ((ATTENTION, 0, 1.0), (FFN, 0, 2.0), (ATTENTION, 4, 3.0)):
-        told.watch.observe(record(kind, layer, finished))
-    told.watch.observe(record("layers", 6, 4.0, layer_count=4))
+        told.watch.observe([record(kind, layer, finished)])
+    told.watch.observe([record("layers", 6, 4.0, layer_count=4)])
     assert told.counts == [(1, 110), (2, 2), (1, 120), (2, 5), (1, 190), (2, 22), (1, 300), (2, 50)]
 
 
@@ -61,16 +61,16 @@ def test_it_is_told_twice_a_second_and_not_at_all_of_what_takes_less() -> None:
     told, sequence = Told(), make_sequence(1, 300, 5)
     told.watch.begin(run_of((sequence, 0, 100)), 100.0)
     for tenth in range(1, 11):
-        told.watch.observe(record(FFN, tenth - 1, 100 + tenth / 10))
+        told.watch.observe([record(FFN, tenth - 1, 100 + tenth / 10)])
     assert told.counts == [(1, 50), (1, 100)]
     told.watch.begin(run_of((sequence, 100, 100)), 101.1)  # goes on, so the last word counts
-    told.watch.observe(record(FFN, 4, 101.4))
+    told.watch.observe([record(FFN, 4, 101.4)])
     assert told.counts == [(1, 50), (1, 100)]
-    told.watch.observe(record(FFN, 4, 101.5))
+    told.watch.observe([record(FFN, 4, 101.5)])
     assert told.counts[2:] == [(1, 150)]
     told.watch.begin(run_of(), 102.0)
     told.watch.begin(run_of((make_sequence(2, 300, 5), 0, 100)), 110.0)
-    told.watch.observe(record(FFN, 0, 110.4))
+    told.watch.observe([record(FFN, 0, 110.4)])
     assert len(told.counts) == 3
 
 
@@ -79,7 +79,7 @@ def test_tokens_and_answers_that_are_computed_again_are_no_prompts() -> None:
     told, answered, replayed = Told(), make_sequence(1, 3, 5), make_sequence(2, 300, 5)
     replayed.append(7)
     told.watch.begin(run_of((answered, 3, 1), (replayed, 0, 100)), 0.0)
-    told.watch.observe(record(FFN, 5, 60.0))
+    told.watch.observe([record(FFN, 5, 60.0)])
     assert told.counts == []
 
 

@@ -10,26 +10,27 @@ from types import FrameType
 
 from common.errors import NodeFault, NodeLost
 from coordinator.ranks.round_metrics import RoundMetrics
-from coordinator.ranks.round_record import RankRound, RoundRecord
+from coordinator.ranks.round_record import PastRound, RankRound
 from coordinator.ranks.round_series import RoundSeries
+from coordinator.ranks.round_table import Rounds
+from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.carriers import FRAMES, GRPC, OVER_GRPC, Carrier
 
 NAMES = ("attic", "kitchen", "shed")
 
 
-def record_of(arrivals: dict[int, float], slowest: int) -> RoundRecord:
-    """Return a round that began at 10 s. Args: arrivals: by rank, in the order in which they came."""
-    parts = [RankRound(rank, at, 5, 0, 100 + rank, 200 + rank) for rank, at in arrivals.items()]
-    (slow,) = [part for part in parts if part.rank == slowest]
-    return RoundRecord(1, (1,), "ffn", 0, 1, 1, 10.0, 10.0, 12.0, tuple(parts), slow)
+def rounds_of(arrivals: dict[int, float], slowest: int) -> Rounds:
+    """Return a round that began at 10 s. Args: arrivals: by rank."""
+    parts = [RankRound(rank, at, 5 + (rank == slowest), 0, 100 + rank, 200 + rank) for rank, at in arrivals.items()]
+    return Rounds([PastRound(Sweep(sweep_id=1, segments=()), "ffn", 0, 1, 1, 10.0, 10.0, 12.0, parts)])
 
 
 def test_each_node_has_its_part_of_each_round() -> None:
     """Trips, bytes of both ways, who worked longest and who came last; a node that had no part has nothing."""
     series = RoundSeries()
     metrics = RoundMetrics(series, NAMES)
-    metrics.observe(record_of({1: 10.002, 0: 10.02}, slowest=1))
-    metrics.observe(record_of({0: 10.002, 1: 10.2}, slowest=1))
+    metrics.observe(rounds_of({1: 10.002, 0: 10.02}, slowest=1))
+    metrics.observe(rounds_of({0: 10.002, 1: 10.2}, slowest=1))
     assert [sum(series.round_trip_seconds.of(name).counts) for name in NAMES] == [2, 2, 0]
     assert abs(series.round_trip_seconds.of("kitchen").total - 0.202) < 1e-9
     assert [series.sent_bytes.of(name).value for name in NAMES] == [200, 202, 0]
@@ -40,20 +41,21 @@ def test_each_node_has_its_part_of_each_round() -> None:
 
 def test_a_round_costs_two_calls_a_rank_whatever_series_there_are() -> None:
     """No lock, no label looked up: a token takes hundreds of rounds. The library's own series took 23 a rank."""
-    metrics, record = RoundMetrics(RoundSeries(), NAMES), record_of({1: 10.002, 0: 10.02, 2: 10.03}, slowest=1)
+    metrics, rounds = RoundMetrics(RoundSeries(), NAMES), rounds_of({1: 10.002, 0: 10.02, 2: 10.03}, slowest=1)
     calls = 0
 
     def count(frame: FrameType, event: str, argument: object) -> None:
         nonlocal calls
         calls += event in ("call", "c_call")
 
+    assert len(rounds.single()) == 1, "which is made for everybody, once"
     sys.setprofile(count)
     try:
-        metrics.observe(record)
+        metrics.observe(rounds)
     finally:
         sys.setprofile(None)
-    observed_itself, ended, last = 1, 1, 1
-    assert calls <= 2 * len(NAMES) + observed_itself + ended + last
+    itself, single, sums, ended, last = 2, 1, 1, 1, 1
+    assert calls <= 2 * len(NAMES) + itself + single + sums + ended + last
 
 
 def carried(series: RoundSeries, node: str) -> dict[str, float]:

@@ -28,7 +28,7 @@ def test_rounds_are_counted_by_the_names_of_nodes() -> None:
     observe = watch.observer("tiny", NAMES)
     watch.look(100.0)
     for seconds in ((0.25, 0.5), (0.25, 0.5), (0.75, 0.5)):
-        observe(record(101.0, *seconds))
+        observe([record(101.0, *seconds)])
     found = watch.look(102.0)
     assert watch.model == "tiny"
     assert found.nodes == {
@@ -42,12 +42,12 @@ def test_nothing_is_counted_while_nobody_looks() -> None:
     """Neither before the first look nor long after the last one; who looks again begins anew."""
     watch = RoundWatch()
     observe = watch.observer("tiny", NAMES)
-    observe(record(99.0, 0.5, 0.5))
+    observe([record(99.0, 0.5, 0.5)])
     assert watch.look(100.0).nodes == {}
-    observe(record(100.5, 0.5, 0.5))
+    observe([record(100.5, 0.5, 0.5)])
     assert watch.look(101.0).round_count == 1
     late = 101.0 + WATCHED_SECONDS
-    observe(record(late + 1, 0.5, 0.5))
+    observe([record(late + 1, 0.5, 0.5)])
     found = watch.look(late + 2)
     assert (found.round_count, found.seconds) == (0, 0.0)
 
@@ -58,7 +58,7 @@ def test_what_is_older_than_some_seconds_is_not_told(age: float, is_told: bool) 
     watch = RoundWatch()
     observe = watch.observer("tiny", NAMES)
     watch.look(100.0)
-    observe(record(101.0, 0.1, 0.2))
+    observe([record(101.0, 0.1, 0.2)])
     assert bool(watch.look(101.0 + age).round_count) is is_told
 
 
@@ -67,8 +67,8 @@ def test_a_node_without_a_part_has_no_round() -> None:
     watch = RoundWatch()
     first, second = watch.observer("tiny", NAMES), watch.observer("other", ("attic",))
     watch.look(100.0)
-    first(record(100.5, 0.5))
-    second(record(100.6, 0.25))
+    first([record(100.5, 0.5)])
+    second([record(100.6, 0.25)])
     found = watch.look(101.0)
     assert {name: rounds.seconds for name, rounds in found.nodes.items()} == {"kitchen": 0.5, "attic": 0.25}
     assert watch.model == "other"

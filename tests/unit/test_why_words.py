@@ -119,10 +119,10 @@ def swept(watch: PathWatch, rows: int, tokens: int) -> None:
     """Have a node take part in a sweep of one round: half a second, of which its disk took four tenths."""
     watch.begin(rows)
     part = RankRound(0, 0.5, 0, 400_000_000, sent_bytes=100, received_bytes=100, handling_nanoseconds=450_000_000)
-    watch.observe(RoundRecord(
+    watch.observe([RoundRecord(
         sweep_id=1, sequence_ids=(1,), kind="ffn", layer=0, layer_count=1, row_count=rows, started=0.0, sent=0.0,
         finished=0.5, parts=(part,), slowest=part,
-    ))  # fmt: skip
+    )])  # fmt: skip
     watch.swept(0.6, row_count=rows, token_count=tokens)
 
 

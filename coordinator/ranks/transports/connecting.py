@@ -170,6 +170,15 @@ class Reaching:
         where, secure = self._place(address, port)
         return lambda: connect_framed(where, name, Arrivals(), secure, is_silent)
 
+    def without_session(self, name: str, port: int) -> Callable[[], FramedTcpClient] | None:
+        """Return what makes a connection in frames to a node of the mesh; None: its rounds would go over gRPC.
+
+        Args: port: for rounds, as the node told it; 0: none. What is returned raises as `session`.
+        """
+        if self._rounds == GRPC or (self._rounds == AUTO and not port):
+            return None
+        return lambda: self._framed(name, port, name, _is_silent(self._mesh, name))
+
     def _framed(self, address: str, port: int, name: str, is_silent: Callable[[], bool]) -> FramedTcpClient:
         if not port:
             raise NodeLost(f"{name} takes no rounds in frames; give its shardnode a --rounds-port that is free, or a "

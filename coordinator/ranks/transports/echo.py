@@ -74,6 +74,12 @@ class Echoes(Protocol):
     def round(self, byte_count: int) -> float:
         """Return the seconds of one message and its answer of as many bytes. Raises: NodeError, NotTrusted."""
 
+    def send(self, byte_count: int) -> None:
+        """Send so many bytes and ask for as many. Raises: NodeError."""
+
+    def receive(self) -> float:
+        """Wait for the answer; return when it came (time.perf_counter). Raises: NodeError."""
+
     def cancel(self) -> None:
         """Have whoever waits for an echo get NodeError at once. From any thread."""
 
@@ -90,25 +96,29 @@ class EchoStream:
     def __init__(self, channel: grpc.Channel, name: str, limit_seconds: float) -> None:
         """Args: limit_seconds: of all echoes together."""
         self._name = name
+        self.rounds_port = 0
+        """Of the node, once it has answered: where echoes in frames go; 0: nowhere."""
         self._requests: queue.SimpleQueue[links_pb2.EchoRequest | None] = queue.SimpleQueue()
         self._stream = links_pb2_grpc.LinkServiceStub(channel).Echo(self._feed(), timeout=limit_seconds)
 
     def send(self, byte_count: int) -> None:
-        """Send so many bytes and ask for as many."""
+        """See Echoes."""
         self._requests.put(links_pb2.EchoRequest(payload=bytes(byte_count), reply_bytes=byte_count))
 
-    def receive(self) -> None:
-        """Wait for an answer. Raises: NodeError."""
+    def receive(self) -> float:
+        """See Echoes."""
         with failures_of(self._name):
-            if next(self._stream, None) is None:
+            response = next(self._stream, None)
+            if response is None:
                 raise NodeLost(f"{self._name} ended the measurement")
+        self.rounds_port = response.rounds_port
+        return time.perf_counter()
 
     def round(self, byte_count: int) -> float:
         """See Echoes."""
         started = time.perf_counter()
         self.send(byte_count)
-        self.receive()
-        return time.perf_counter() - started
+        return self.receive() - started
 
     def cancel(self) -> None:
         """See Echoes."""

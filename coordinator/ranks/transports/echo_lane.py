@@ -1,7 +1,8 @@
 """Which way do echoes to a node take? The one of its rounds: in frames beside them, else over gRPC.
 
 Covers: choosing, and a node of an earlier build, which takes rounds in frames and knows no echoes there.
-Does not cover: the streams (framed_echoes.py, echo.py), when there are any (ranks/link_watch.py).
+Does not cover: the streams (framed_echoes.py, echo.py), when there are any (ranks/link_watch.py,
+coordinator/planning/links.py).
 Not safe for several threads.
 """
 
@@ -44,5 +45,9 @@ class EchoLane:
     def failed(self, error: ShardmeshError) -> None:
         """Take note that a stream has ended so: over gRPC from now on, if the node has said that it knows no echoes."""
         if self._connect is not None and not isinstance(error, NodeLost | NodeTimeout):
-            log.debug("%s", entry("echoes over gRPC", node=self.name, error=error))
-            self._connect = None
+            self.over_grpc(error)
+
+    def over_grpc(self, error: ShardmeshError) -> None:
+        """Have echoes go over gRPC from now on. Args: why."""
+        log.debug("%s", entry("echoes over gRPC", node=self.name, error=error))
+        self._connect = None

@@ -18,22 +18,30 @@ class FramedEchoes:
 
     def __init__(self, client: FramedTcpClient, limit_seconds: float) -> None:
         """Args: limit_seconds: of each echo."""
-        self._client, client.round_limit_seconds = client, limit_seconds
-        self._call_id = 0
+        self.client, client.round_limit_seconds = client, limit_seconds
+        """Whose connection it is; who sends otherwise over it sends all."""
+        self._call_id = self._byte_count = 0
 
     def round(self, byte_count: int) -> float:
         """See echo.Echoes."""
-        self._call_id += 1
-        message = pack_echo(self._call_id, byte_count)
         started = time.perf_counter()
-        self._client.submit(message)
-        arrived = self._client.collect()
-        check_echoed(arrived.message, Echo(self._call_id, byte_count), self._client.name)
-        return arrived.at - started
+        self.send(byte_count)
+        return self.receive() - started
+
+    def send(self, byte_count: int) -> None:
+        """See echo.Echoes."""
+        self._call_id, self._byte_count = self._call_id + 1, byte_count
+        self.client.submit(pack_echo(self._call_id, byte_count))
+
+    def receive(self) -> float:
+        """See echo.Echoes."""
+        arrived = self.client.collect()
+        check_echoed(arrived.message, Echo(self._call_id, self._byte_count), self.client.name)
+        return arrived.at
 
     def cancel(self) -> None:
         """See echo.Echoes."""
-        self._client.interrupt()
+        self.client.interrupt()
 
     def __enter__(self) -> FramedEchoes:
         return self
@@ -41,4 +49,4 @@ class FramedEchoes:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.close()
+        self.client.close()

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/shardmesh/v1/links.proto\x12\x0cshardmesh.v1\"3\n\x0b\x45\x63hoRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x13\n\x0breply_bytes\x18\x02 \x01(\x03\"\x16\n\x14MeasureDeviceRequest\"v\n\x15MeasureDeviceResponse\x12\x1f\n\x17memory_bytes_per_second\x18\x01 \x01(\x01\x12\x1d\n\x15\x64isk_bytes_per_second\x18\x02 \x01(\x01\x12\x1d\n\x15\x61rithmetic_per_second\x18\x03 \x01(\x01\"\x1f\n\x0c\x45\x63hoResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x32\xaa\x01\n\x0bLinkService\x12\x41\n\x04\x45\x63ho\x12\x19.shardmesh.v1.EchoRequest\x1a\x1a.shardmesh.v1.EchoResponse(\x01\x30\x01\x12X\n\rMeasureDevice\x12\".shardmesh.v1.MeasureDeviceRequest\x1a#.shardmesh.v1.MeasureDeviceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fprotos/shardmesh/v1/links.proto\x12\x0cshardmesh.v1\"3\n\x0b\x45\x63hoRequest\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x13\n\x0breply_bytes\x18\x02 \x01(\x03\"\x16\n\x14MeasureDeviceRequest\"v\n\x15MeasureDeviceResponse\x12\x1f\n\x17memory_bytes_per_second\x18\x01 \x01(\x01\x12\x1d\n\x15\x64isk_bytes_per_second\x18\x02 \x01(\x01\x12\x1d\n\x15\x61rithmetic_per_second\x18\x03 \x01(\x01\"4\n\x0c\x45\x63hoResponse\x12\x0f\n\x07payload\x18\x01 \x01(\x0c\x12\x13\n\x0brounds_port\x18\x02 \x01(\x05\x32\xaa\x01\n\x0bLinkService\x12\x41\n\x04\x45\x63ho\x12\x19.shardmesh.v1.EchoRequest\x1a\x1a.shardmesh.v1.EchoResponse(\x01\x30\x01\x12X\n\rMeasureDevice\x12\".shardmesh.v1.MeasureDeviceRequest\x1a#.shardmesh.v1.MeasureDeviceResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,7 +38,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MEASUREDEVICERESPONSE']._serialized_start=126
   _globals['_MEASUREDEVICERESPONSE']._serialized_end=244
   _globals['_ECHORESPONSE']._serialized_start=246
-  _globals['_ECHORESPONSE']._serialized_end=277
-  _globals['_LINKSERVICE']._serialized_start=280
-  _globals['_LINKSERVICE']._serialized_end=450
+  _globals['_ECHORESPONSE']._serialized_end=298
+  _globals['_LINKSERVICE']._serialized_start=301
+  _globals['_LINKSERVICE']._serialized_end=471
 # @@protoc_insertion_point(module_scope)

@@ -27,7 +27,9 @@ class MeasureDeviceResponse(_message.Message):
     def __init__(self, memory_bytes_per_second: _Optional[float] = ..., disk_bytes_per_second: _Optional[float] = ..., arithmetic_per_second: _Optional[float] = ...) -> None: ...
 
 class EchoResponse(_message.Message):
-    __slots__ = ("payload",)
+    __slots__ = ("payload", "rounds_port")
     PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_PORT_FIELD_NUMBER: _ClassVar[int]
     payload: bytes
-    def __init__(self, payload: _Optional[bytes] = ...) -> None: ...
+    rounds_port: int
+    def __init__(self, payload: _Optional[bytes] = ..., rounds_port: _Optional[int] = ...) -> None: ...
