@@ -59,7 +59,7 @@ class Rounds:
 
     def __init__(self, past: Sequence[PastRound]) -> None:
         self._past = past
-        self._records: list[RoundRecord] = []
+        self._records: dict[int, RoundRecord] = {}
         self._sorted: tuple[list[RoundSums], list[RoundRecord]] | None = None
 
     def __iter__(self) -> Iterator[RoundRecord]:
@@ -67,10 +67,10 @@ class Rounds:
             yield self._record(place)
 
     def _record(self, place: int) -> RoundRecord:
-        records = self._records
-        while len(records) <= place:
-            records.append(record_of(self._past[len(records)]))
-        return records[place]
+        found = self._records.get(place)
+        if found is None:
+            found = self._records[place] = record_of(self._past[place])
+        return found
 
     def sums(self) -> list[RoundSums]:
         """Return those of which enough are alike."""

@@ -50,6 +50,11 @@ class LiveSessions:
         if self._is_draining:
             raise ending()
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the node was not told to end: no session has to be looked at."""
+        return not self._is_draining
+
     def is_done(self, session: Session) -> bool:
         """Tell whether a session is to end now, since the node does and no answer needs it."""
         return self._is_draining and session.is_idle

@@ -2,7 +2,7 @@
 
     quick.learn(message, sweep_id, taken, rows)     # after the first of them, of which everything was checked
     if quick.begins(message):                       # the next one lies in the same memory and is like it
-        head, part = quick.answer()
+        head, part = quick.answer()                 # see Session.failed
 
 Covers: few rows in float32, of which none are refused; what may differ from one message to the next is checked each
 time. Does not cover: all else, which goes the whole way (session.py), as the first one does.
@@ -37,7 +37,7 @@ class QuickBlocks:
         self._rows: Floats = np.empty((0, 0), np.float32)
         self._kind, self._layer = "", 0
         self.call_id = 0
-        """Of the block that `begins` has found."""
+        """Of the session's last call, however it came."""
 
     def learn(self, message: bytes | memoryview, sweep_id: int, taken: TakenSegments, rows: Floats) -> None:
         """Take what a packed message was found to be, if the next ones may be answered here.
@@ -54,16 +54,18 @@ class QuickBlocks:
         """Answer nothing more until something is learned anew."""
         self._message = None
 
-    def begins(self, message: bytes | memoryview, last_call_id: int) -> bool:
-        """Tell whether a message is the next block of these, for `answer`."""
-        own = self._message
-        if own is None or message is not own or self._node.is_closed:
+    def begins(self, message: bytes | memoryview) -> bool:
+        """Tell whether a message is the next block of these, for `answer`; its call is the session's last one then."""
+        if message is not self._message or self._node.is_closed:
             return False
-        found = next_block(own, self._sweep_id)
+        found = next_block(message, self._sweep_id)
         if found is None:
             return False
-        self._kind, self._layer, self.call_id = found
-        return self.call_id > last_call_id and self._layer < self._layer_count
+        kind, layer, call_id = found
+        if call_id <= self.call_id or layer >= self._layer_count:
+            return False
+        self._kind, self._layer, self.call_id = kind, layer, call_id
+        return True
 
     def answer(self) -> tuple[bytes, Floats]:
         """Compute the block that was found; return the answer's beginning and the part that follows, without gaps.
@@ -72,7 +74,7 @@ class QuickBlocks:
         """
         node = self._node
         self._counts.rounds += 1
-        queued = node.wait_for_turn()
+        queued = 0 if node.lock.acquire(False) else node.wait_for_turn()
         try:
             output = node.executor.run(self._kind, self._layer, self._segments, self._rows)
             node.count(self._kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)

@@ -48,7 +48,6 @@ class Session:
         self.counts = self._series.begin()
         self._sequences = OpenSequences(node.kv_cache, self._series)
         self._hidden_size = node.manifest.spec.hidden_size
-        self._last_call_id = 0
         self._last_sweep_id = -1
         self._is_open = self._is_over = False
         self._layers: WholeLayers | None = None
@@ -60,7 +59,8 @@ class Session:
         self._waits = AnswerWaits(node)
         self._sweep_rows: TakenSegments | None = None
         """Of the last RunBlock, while its sweep lasts."""
-        self._quick = QuickBlocks(node, self.counts)
+        self.quick = QuickBlocks(node, self.counts)
+        """Blocks like the one before them; whose answer raises has to say so by `failed`."""
 
     def handle(self, request: shard_pb2.RoundsRequest) -> shard_pb2.RoundsResponse:
         """Do what one request asks and return its response.
@@ -71,7 +71,7 @@ class Session:
         try:
             return self._handle(request)
         except Exception as error:
-            self._fail(error)
+            self.failed(error)
             raise
 
     def answer_next(self, block: NextBlock, message: bytes | memoryview) -> tuple[bytes, Floats | None]:
@@ -84,25 +84,10 @@ class Session:
         try:
             return self._answer_next(block, message)
         except Exception as error:
-            self._fail(error)
+            self.failed(error)
             raise
 
-    def begin_quickly(self, message: bytes | memoryview) -> int:
-        """Begin what a message asks if it is like the one before it; return its call's number. 0: nothing has begun."""
-        if not self._quick.begins(message, self._last_call_id):
-            return 0
-        self._last_call_id = self._quick.call_id
-        return self._last_call_id
-
-    def answer_quickly(self) -> tuple[bytes, Floats]:
-        """Return the answer to what `begin_quickly` has begun. Raises: as `handle`."""
-        try:
-            return self._quick.answer()
-        except Exception as error:
-            self._fail(error)
-            raise
-
-    def _fail(self, error: Exception) -> None:
+    def failed(self, error: Exception) -> None:
         """Count and log how the session ends. Raises: SliceMismatch: that is why."""
         if self._node.is_closed:
             raise SliceMismatch("this node serves another slice now, or none; ask again") from error
@@ -167,9 +152,9 @@ class Session:
         return response
 
     def _begin_call(self, call_id: int) -> None:
-        if call_id <= self._last_call_id:
-            raise ProtocolError(f"call {call_id} came after call {self._last_call_id}")
-        self._last_call_id = call_id
+        if call_id <= self.quick.call_id:
+            raise ProtocolError(f"call {call_id} came after call {self.quick.call_id}")
+        self.quick.call_id = call_id
         self.last_round_is_long = False
         if self._node.is_closed:
             raise SliceMismatch("its slice is closed")
@@ -237,7 +222,7 @@ class Session:
             return pack_done(BlockDone(block.call_id, *times, is_in_memory=True)), None
         head = done_bytes(block.call_id, *times)
         if is_float32(self._wire, taken.row_count):
-            self._quick.learn(message, block.sweep_id, taken, rows)
+            self.quick.learn(message, block.sweep_id, taken, rows)
             return head, np.ascontiguousarray(partial)
         return head + row_bytes(partial, self._wire), None
 
@@ -291,7 +276,7 @@ class Session:
 
     def _forget_rows(self) -> None:
         self._sweep_rows = None
-        self._quick.forget()
+        self.quick.forget()
 
     def _close_files(self) -> None:
         files, self._files = self._files, ()
