@@ -18,7 +18,7 @@ enum {
     PIECES_AT_ONCE = MOST_BLOCK_VALUES / PIECE,
     GROUPS_AT_ONCE = 4,
     LINE_BYTES = 64,
-    BYTES_AHEAD = 4096, /* of each group's stream */
+    BYTES_AHEAD = 2048, /* of each group's stream */
 };
 
 #if defined(__clang__)
@@ -97,11 +97,11 @@ static void find_scales(enum weight_kind kind, const char *group, ptrdiff_t piec
     const ptrdiff_t pieces = encodings[kind].block_values / PIECE;
     const char *unit = group + piece / pieces * unit_bytes(kind);
     for (ptrdiff_t byte = 0; byte < scale_bytes(kind); byte += LINE_BYTES)
-        __builtin_prefetch(unit + BYTES_AHEAD + byte, 0, 2);
+        __builtin_prefetch(unit + BYTES_AHEAD + byte, 0, 3);
     if (pieces == 1) {
         const int has_numbers = kind == Q4_1 || kind == Q5_1;
         for (int i = 0; i < count; i++, unit += unit_bytes(kind)) {
-            __builtin_prefetch(unit + BYTES_AHEAD, 0, 2);
+            __builtin_prefetch(unit + BYTES_AHEAD, 0, 3);
             EACH_VECTOR(v) {
                 store(scales->scale[i] + v * LANES, halves(unit, v));
                 if (has_numbers) store(scales->more[i] + v * LANES, halves(unit + 2 * GROUP, v));
@@ -143,7 +143,7 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const st
     if (coding != CODES_8) UNROLLED for (int i = 0; i < 8; i++) if (i < bits) word[i] = load_word(codes, i, v);
     const float *from[MOST_BLOCK_ROWS];
     if (rows && !v) UNROLLED for (int line = 0; line < GROUP * PIECE / 8 * bits / LINE_BYTES; line++)
-        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 2);
+        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
     EACH_ROW(r, rows) from[r] = row[r] + k, sum[r] = load(sums + r * GROUP);
     EACH_INPUT(i) {
         if (has_two_scales(coding) && i == PIECE / 2) {

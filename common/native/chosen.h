@@ -43,6 +43,8 @@ int multiply(const struct product *product);
 
 enum { PIECE_BYTES = 256 * 1024 }; /* of rows, at least one, that are taken from the page cache at a time */
 
+/* Return PIECE_BYTES of the calling thread's own. */
+char *cached_piece(void);
 /* Read that many bytes from the page cache; return what became of it. */
 int take_cached(int fd, char *piece, size_t count, long long offset);
 

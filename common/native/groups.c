@@ -9,7 +9,7 @@
 
 #include <stdatomic.h>
 
-enum { BYTES_PER_WEIGHT = 2 }; /* that an encoded weight's time is worth, where it is asked if a thread is to be woken */
+enum { BYTES_PER_WEIGHT = 4 }; /* that a weight counts as where it is asked if another thread is worth it */
 
 struct grouped {
     const struct product *products;
@@ -18,7 +18,7 @@ struct grouped {
 };
 
 static void multiply_cached(struct grouped *grouped, const struct product *product, ptrdiff_t first, ptrdiff_t stop) {
-    static _Thread_local char piece[PIECE_BYTES] __attribute__((aligned(64)));
+    char *const piece = cached_piece();
     const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth), at_once = PIECE_BYTES / own_bytes;
     while (first < stop && atomic_load(&grouped->outcome) == DONE) {
         const ptrdiff_t count = least(stop - first, at_once);

@@ -45,8 +45,14 @@ int take_cached(int fd, char *piece, size_t count, long long offset) {
 
 #endif
 
-static void add_from_cache(struct ranges *ranges, ptrdiff_t k, ptrdiff_t stop, float *sums) {
+/* One for both ways: what threads have to themselves may be taken from their stacks, which are small. */
+char *cached_piece(void) {
     static _Thread_local char piece[PIECE_BYTES] __attribute__((aligned(64)));
+    return piece;
+}
+
+static void add_from_cache(struct ranges *ranges, ptrdiff_t k, ptrdiff_t stop, float *sums) {
+    char *const piece = cached_piece();
     const struct product *product = ranges->product;
     const ptrdiff_t row_bytes = row_bytes_of(product), fitting = PIECE_BYTES / row_bytes;
     const ptrdiff_t rows_at_once = fitting < RANGE_UNIT ? fitting : fitting / RANGE_UNIT * RANGE_UNIT;

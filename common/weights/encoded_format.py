@@ -29,8 +29,10 @@ from common.weights.slice_format import (
     uniform_runs,
 )
 
-DEFAULT_CELL_BYTES = 2 << 20
-"""Small enough for another plan to use most tiles again, large enough for a disk to be read at its speed."""
+DEFAULT_CELL_BYTES = 7 << 18
+"""Small enough for another plan to use most tiles again (DECISIONS.md), large enough to be read at a disk's speed."""
+HEAD_CELLS = 4
+"""In a tile of the head, of which no plan cuts anything: each tile is a call from Python."""
 LEAST_CUT = PIECE_INPUTS
 """FFN columns between two ranks' cuts where those go through blocks."""
 
@@ -49,7 +51,8 @@ def encoded_block_layout(
 
 def encoded_head_layout(spec: ModelSpec, encoding: str, tile_bytes: int, name: str = "head") -> FileLayout:
     """Return the layout of the head, or of an embedding of blocks, which lies as a head does: output by output."""
-    groups = int(tile_bytes // (spec.hidden_size * bytes_per_value(encoding))) // GROUP_OUTPUTS
+    most_bytes = HEAD_CELLS * tile_bytes
+    groups = int(most_bytes // (spec.hidden_size * bytes_per_value(encoding))) // GROUP_OUTPUTS
     most = max(1, groups) * GROUP_OUTPUTS
     return FileLayout(tiles=tuple(
         tile_of([(name, encoding, (spec.hidden_size, count))], first=first, count=count)
@@ -150,4 +153,6 @@ def _cell_columns(spec: ModelSpec, encodings: ModelEncodings, tile_bytes: int) -
         return spec.hidden_size * sum(map(bytes_per_value, (own.gate, own.up, own.down)))
 
     step = column_grains(encodings)[0]
-    return max(step, int(tile_bytes // max(map(bytes_of, encodings.layers))) // step * step)
+    most = max(step, int(tile_bytes // max(map(bytes_of, encodings.layers))) // step * step)
+    count = -(-spec.ffn_size // most)
+    return -(-spec.ffn_size // (count * step)) * step

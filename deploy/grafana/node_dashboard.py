@@ -159,15 +159,16 @@ def _disk() -> Panels:
         TEXTS["Reads in flight"],
         [Query(f"max({NODE.at_once('shardmesh_node_reads_in_flight')})", "in flight")],
         "short",
-        width=6,
+        width=4,
     )
     yield lines(
         TEXTS["Waiting for weights"],
         [Query(NODE.rate("shardmesh_node_tile_wait_seconds_total"), "waiting")],
         "percentunit",
-        width=6,
+        width=4,
         most=1,
     )
+    yield lines(TEXTS["Weights in packs"], [Query(_at_most("packs_bytes"), "packs")], "decbytes", width=4)
 
 
 def _messages() -> Panels:

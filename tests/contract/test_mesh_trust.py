@@ -285,6 +285,6 @@ def test_a_certificate_renews_itself(mesh: tuple[Coordinator, Path], tmp_path: P
         renewed = load_identity(identity_directory)
         assert beat(coordinator, renewed) is None
         assert isinstance(beat(coordinator, aged), NotTrusted)
-        assert membership.identity() == renewed
+        wait_until(lambda: membership.identity() == renewed, limit_seconds=LIMIT_SECONDS, what="it is used")
     finally:
         membership.close()

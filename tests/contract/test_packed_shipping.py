@@ -20,6 +20,8 @@ import pytest
 from common.errors import DiskFull, InputError, NodeLost, SliceCorrupt, SliceMismatch
 from common.weights import packs
 from common.weights.manifest import MANIFEST_NAME, read_manifest
+from common.weights.pack_store import PackStore
+from common.weights.repacking import repack
 from common.weights.slice_description import SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing.splitter import ensure_slices
@@ -191,6 +193,21 @@ def test_a_byte_that_flips_on_the_disk_is_found_by_verify_and_its_tile_alone_is_
     assert tile.byte_count < arrival.sent_bytes <= tile.byte_count + 4096
     check_is_as_cut(checkpoint, half, mesh, tmp_path)
     assert mesh.ship(checkpoint, half, verify=True).sent_bytes == 0
+
+
+def test_a_damaged_tile_of_which_there_is_another_copy_costs_nothing(
+    checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh, tmp_path: Path
+) -> None:
+    """A kill while tiles move leaves some twice: the slice is looked at by verify, and made whole from the good one."""
+    mesh.ship(checkpoint, half)
+    victim = read_manifest(mesh.slice_directory(half)).tiles["layer0001.ffn.safetensors"][2]
+    store = PackStore(mesh.data / "slices" / "store")
+    assert repack(store, {(victim.pack, victim.offset)}, 0)
+    with open(store.path(victim.pack), "r+b") as file:
+        file.seek(victim.offset + 77)
+        file.write(b"damage")
+    assert mesh.ship(checkpoint, half, verify=True).sent_bytes == 0
+    check_is_as_cut(checkpoint, half, mesh, tmp_path)
 
 
 def test_a_pack_that_is_lost_makes_its_slice_less_than_whole(

@@ -62,6 +62,18 @@ def test_a_threads_file_stays_open_only_as_long_as_the_thread_is_there(tasks: Pa
     assert open_files() == before
 
 
+def test_however_many_threads_come_only_some_of_their_files_stay_open(tasks: Path) -> None:
+    """Descriptors go back to where they were; what the others wait is counted all the same."""
+    before = open_files()
+    for thread in range(core_wait.MOST_KEPT):
+        wait(tasks, thread, 100)
+    starved = StarvedTime(str(tasks))
+    for thread in range(3 * core_wait.MOST_KEPT):
+        wait(tasks, thread, 100)
+    assert starved.nanoseconds() == 2 * core_wait.MOST_KEPT * 100
+    assert open_files() == before + core_wait.MOST_KEPT
+
+
 def test_it_is_looked_at_some_times_a_second_only(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever asks for each round gets what the last look found."""
     starved = StarvedTime(str(tasks))
