@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from common.errors import InputError
 from common.model.model_spec import ModelSpec
 from common.model.plan import RankShare
-from common.weights.encodings import ENCODINGS, GROUP_OUTPUTS, PIECE_INPUTS, is_encoded
+from common.weights.encodings import ENCODINGS, GROUP_OUTPUTS, PIECE_INPUTS, grain, is_encoded
 from common.weights.model_encodings import LayerEncodings, ModelEncodings, inputs_of
 from common.weights.slice_format import (
     ATTENTION,
@@ -64,11 +64,6 @@ def column_grains(encodings: ModelEncodings) -> tuple[int, ...]:
     """Return at which multiples FFN columns may be dealt to ranks, the one that copies nothing first."""
     whole = math.lcm(LEAST_CUT, *(grain(layer.down) for layer in encodings.layers))
     return (whole, LEAST_CUT) if whole > LEAST_CUT else (LEAST_CUT,)
-
-
-def grain(encoding: str) -> int:
-    """Return at which multiples of inputs a matrix may be cut without copying anything; 1 of plain numbers."""
-    return ENCODINGS[encoding].block_values if is_encoded(encoding) else 1
 
 
 def bytes_per_value(encoding: str) -> float:

@@ -52,8 +52,8 @@ def is_encoded(dtype: str) -> bool:
 
 
 def grain(encoding: str) -> int:
-    """Return of how many inputs a matrix' depth, and each cut of it that copies nothing, is a multiple."""
-    return ENCODINGS[encoding].block_values
+    """Return of how many inputs a matrix' depth, and each cut of it that copies nothing, is a multiple; 1 of floats."""
+    return ENCODINGS[encoding].block_values if is_encoded(encoding) else 1
 
 
 def row_bytes(encoding: str, depth: int) -> int:

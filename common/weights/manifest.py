@@ -211,13 +211,8 @@ def _manifest_of(directory: Path) -> Path:
 
 def _check_packs(store: Path, manifest: SliceManifest) -> None:
     for name, size_bytes in manifest.pack_bytes.items():
-        try:
-            found = (store / name).stat().st_size
-        except OSError:
-            raise SliceCorrupt(f"{store / name} is missing; slice the model again with --split-bin") from None
-        if found != size_bytes:
-            raise SliceCorrupt(f"{store / name} has {found} bytes where {size_bytes} belong; "
-                               "slice the model again with --split-bin")  # fmt: skip
+        if (found := _size_of(store / name)) != size_bytes:
+            raise _wrong_size(store / name, found, size_bytes)
 
 
 def _check_files(directory: Path, manifest: SliceManifest, layouts: dict[str, FileLayout]) -> None:
@@ -226,10 +221,19 @@ def _check_files(directory: Path, manifest: SliceManifest, layouts: dict[str, Fi
                            "slice the model again with --split-bin")  # fmt: skip
     for name, layout in layouts.items():
         path, entry = directory / name, manifest.files[name]
-        try:
-            found = path.stat().st_size
-        except OSError:
-            raise SliceCorrupt(f"{path} is missing; slice the model again with --split-bin") from None
+        found = _size_of(path)
         if not found == entry.size_bytes == layout.file_bytes or len(entry.tile_sha256) != len(layout.tiles):
-            raise SliceCorrupt(f"{path} has {found} bytes where {layout.file_bytes} belong; "
-                               "slice the model again with --split-bin")  # fmt: skip
+            raise _wrong_size(path, found, layout.file_bytes)
+
+
+def _size_of(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        raise SliceCorrupt(f"{path} is missing; slice the model again with --split-bin") from None
+
+
+def _wrong_size(path: Path, found_bytes: int, wanted_bytes: int) -> SliceCorrupt:
+    return SliceCorrupt(
+        f"{path} has {found_bytes} bytes where {wanted_bytes} belong; slice the model again with --split-bin"
+    )

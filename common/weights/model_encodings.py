@@ -12,7 +12,7 @@ from typing import Any
 
 from common.errors import InputError
 from common.model.model_spec import ModelSpec
-from common.weights.encodings import ENCODINGS, is_encoded
+from common.weights.encodings import ENCODINGS, grain
 from common.weights.slice_format import ITEM_BYTES
 
 AS_THE_FILE = "gguf"
@@ -110,5 +110,5 @@ def _column(value: Any, layer_count: int) -> list[str]:
 
 
 def _check_whole(matrix: str, encoding: str, inputs: int) -> None:
-    if is_encoded(encoding) and inputs % ENCODINGS[encoding].block_values:
+    if inputs % grain(encoding):
         raise InputError(f"{inputs} inputs of '{matrix}' are not whole blocks of {encoding}")

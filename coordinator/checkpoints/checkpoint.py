@@ -10,9 +10,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from common.errors import InputError
 from common.model.model_spec import ModelSpec
-from common.weights.model_encodings import AS_THE_FILE, ModelEncodings
+from common.weights.model_encodings import ModelEncodings
 from common.weights.quantizing import QUANTIZED_DTYPES
 from common.weights.stored_numbers import Bytes, Stored
 from coordinator.checkpoints.model_place import find_model
@@ -90,15 +89,9 @@ def open_checkpoint(model: Path) -> Checkpoint:
 
 
 def as_stored_in(checkpoint: Checkpoint, dtype: str) -> Checkpoint:
-    """Return a checkpoint whose `encodings` are those of slices of this dtype.
-
-    Raises: InputError: its file has no blocks that could be kept.
-    """
+    """Return a checkpoint whose `encodings` are those of slices of this dtype, which a description has accepted."""
     if dtype in QUANTIZED_DTYPES:
         from coordinator.checkpoints.quantized import QuantizedCheckpoint  # and gguf, which takes long
 
         return QuantizedCheckpoint(checkpoint, dtype)
-    if dtype == AS_THE_FILE and checkpoint.encodings is None:
-        raise InputError(f"--weights-dtype {AS_THE_FILE} keeps the blocks of a GGUF file, and this model has none that "
-                         f"can be kept; use {', '.join(QUANTIZED_DTYPES)} to quantize it")  # fmt: skip
     return checkpoint

@@ -60,8 +60,8 @@ class LocalModel:
         self.checkpoint: Checkpoint = open_checkpoint(options.model)
         try:
             self.dtype = options.weights_dtype or self._dtype_there() or self._own_dtype
-            self.checkpoint = as_stored_in(self.checkpoint, self.dtype)
             description = outline(self.checkpoint).description(self.dtype)
+            self.checkpoint = as_stored_in(self.checkpoint, self.dtype)
             self.plan: Plan = balanced_plan(description, options.split_strategy, options.world_size)
         except BaseException:
             self.checkpoint.close()

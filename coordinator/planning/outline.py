@@ -15,7 +15,7 @@ from common.model.model_spec import ModelSpec
 from common.model.plan import make_plan
 from common.weights.encoded_format import DEFAULT_CELL_BYTES
 from common.weights.model_encodings import AS_THE_FILE, ENCODED_DTYPES, ModelEncodings
-from common.weights.quantizing import quantized_encodings
+from common.weights.quantizing import QUANTIZED_DTYPES, quantized_encodings
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.slice_format import DEFAULT_TILE_BYTES, ITEM_BYTES, check_storage
 from coordinator.checkpoints.config_values import read_json_object
@@ -62,7 +62,7 @@ class ModelOutline:
             return quantized_encodings(self.spec, dtype, self.dtype)
         if self.encodings is None:
             raise InputError(f"--weights-dtype {AS_THE_FILE} keeps the blocks of a GGUF file, and this model has none "
-                             "that can be kept; q8_0 quantizes it")  # fmt: skip
+                             f"that can be kept; use {', '.join(QUANTIZED_DTYPES)} to quantize it")  # fmt: skip
         return self.encodings
 
 

@@ -18,8 +18,8 @@ from common.errors import InputError
 from common.model.model_spec import ModelSpec, RopeSpec
 from common.model.plan import make_plan
 from common.weights.balanced_plans import balanced_plan
-from common.weights.encoded_format import DEFAULT_CELL_BYTES, grain
-from common.weights.encodings import ENCODINGS, is_encoded, packed_bytes
+from common.weights.encoded_format import DEFAULT_CELL_BYTES
+from common.weights.encodings import ENCODINGS, grain, is_encoded, packed_bytes
 from common.weights.manifest import COORDINATOR_RANK
 from common.weights.model_encodings import MATRICES, LayerEncodings, ModelEncodings, inputs_of
 from common.weights.slice_description import SliceDescription

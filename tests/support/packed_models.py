@@ -20,6 +20,7 @@ from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from common.weights.tile_places import tile_places
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.slicing.split_request import SplitRequest
+from coordinator.slicing.splitter import ensure_slices
 from tests.support.random_models import build, save
 
 TILE_BYTES = 32768
@@ -50,6 +51,14 @@ def packed_request(
         plan=make_plan(spec, strategy, world_size), dtype=AS_THE_FILE, tile_bytes=tile_bytes,
         encodings=plain_encodings(spec, encoding), directory=directory,
     )  # fmt: skip
+
+
+def cut(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool = False) -> int:
+    """Cut, and return the bytes of tiles that were written."""
+    reports = [(0, 0)]
+    ensure_slices(checkpoint, request, redo=redo, progress=lambda *report: reports.append(report))
+    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
+    return reports[-1][0]
 
 
 def packed_description(

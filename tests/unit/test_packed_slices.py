@@ -28,7 +28,7 @@ from coordinator.slicing import pack_writer
 from coordinator.slicing.split_request import INCOMPLETE, SplitRequest
 from coordinator.slicing.splitter import ensure_slices
 from coordinator.slicing.stored_plans import stored_plans
-from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_request
+from tests.support.packed_models import contents_of, cut, finely_cut_checkpoint, packed_request
 from tests.support.safetensors_files import read_tensors
 from tests.support.sliced_models import no_progress
 
@@ -47,14 +47,6 @@ def four(checkpoint: Checkpoint, tmp_path: Path) -> SplitRequest:
     request = packed_request(checkpoint, tmp_path / "split", world_size=4)
     assert cut(checkpoint, request) > 0
     return request
-
-
-def cut(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool = False) -> int:
-    """Cut, and return the bytes of tiles that were written."""
-    reports = [(0, 0)]
-    ensure_slices(checkpoint, request, redo=redo, progress=lambda *report: reports.append(report))
-    assert [done for done, _ in reports] == sorted({done for done, _ in reports})
-    return reports[-1][0]
 
 
 def files(directory: Path) -> dict[str, int]:

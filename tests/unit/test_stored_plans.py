@@ -19,9 +19,8 @@ from common.weights.pack_store import PackStore
 from coordinator.checkpoints.checkpoint import Checkpoint
 from coordinator.slicing import splitter
 from coordinator.slicing.split_request import SplitRequest
-from coordinator.slicing.splitter import ensure_slices
 from coordinator.slicing.stored_plans import drop_unneeded, needed_places, remove_plan, remove_plans, stored_plans
-from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_request
+from tests.support.packed_models import contents_of, cut, finely_cut_checkpoint, packed_request
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +37,6 @@ def four(checkpoint: Checkpoint, tmp_path: Path) -> SplitRequest:
     request = packed_request(checkpoint, tmp_path / "split", world_size=4)
     assert cut(checkpoint, request) > 0
     return request
-
-
-def cut(checkpoint: Checkpoint, request: SplitRequest, *, redo: bool = False) -> int:
-    """Cut, and return the bytes of tiles that were written."""
-    reports = [(0, 0)]
-    ensure_slices(checkpoint, request, redo=redo, progress=lambda *report: reports.append(report))
-    return reports[-1][0]
 
 
 def files(directory: Path) -> dict[str, int]:
