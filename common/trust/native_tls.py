@@ -14,12 +14,12 @@ from __future__ import annotations
 import ctypes
 import socket
 import ssl
-from collections.abc import Sequence
 
 from common.machine.named_files import named_file
 from common.native.peers import Tls
 from common.trust.identity import Identity
 from common.trust.libssl import Libssl
+from common.trust.over_socket import OverSocket
 from common.trust.tls_contexts import client_context, server_context
 
 READ_BYTES = WRITE_BYTES = 1 << 18
@@ -80,7 +80,7 @@ class NativeHandshakes:
             raise self.found.error()
 
 
-class NativeTlsConnection:
+class NativeTlsConnection(OverSocket):
     """As TlsConnection, and C may take part. It owns the socket."""
 
     def __init__(self, plain: socket.socket, handshakes: NativeHandshakes, server_hostname: str | None) -> None:
@@ -166,12 +166,6 @@ class NativeTlsConnection:
             self._write(bytes(view[first : first + WRITE_BYTES]))
             self._send_out()
 
-    def sendmsg(self, parts: Sequence[bytes | memoryview]) -> int:
-        """Send all of several parts, and return how many bytes that were. Raises: OSError."""
-        for part in parts:
-            self.sendall(part)
-        return sum(len(part) for part in parts)
-
     def recv_into(self, view: memoryview) -> int:
         """See TlsConnection."""
         if not self.is_holding and not self._take_in():
@@ -195,14 +189,6 @@ class NativeTlsConnection:
     def is_holding(self) -> bool:
         """See TlsConnection."""
         return bool(self._found.SSL_pending(self._ssl) or self._found.BIO_ctrl_pending(self._in))
-
-    def shutdown(self, how: int) -> None:
-        """End sending, receiving or both. From any thread. Raises: OSError."""
-        self.plain.shutdown(how)
-
-    def close(self) -> None:
-        """Close the socket. May be called twice."""
-        self.plain.close()
 
     def _write(self, data: bytes) -> None:
         self._found.ERR_clear_error()

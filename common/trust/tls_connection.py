@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Sequence
 from typing import cast
 
 from common.native.peers import Tls
+from common.trust.over_socket import OverSocket
 
 READ_BYTES = 1 << 18
 """At once: some records of 16 KiB."""
@@ -26,7 +26,7 @@ WRITE_BYTES = 1 << 18
 """So much is encrypted before it is sent: what lies in memory twice."""
 
 
-class TlsConnection:
+class TlsConnection(OverSocket):
     """A socket's names, as far as common/wire/framing.py uses them. It owns the socket."""
 
     native: Tls | None = None
@@ -98,12 +98,6 @@ class TlsConnection:
             self._tls.write(view[first : first + WRITE_BYTES])
             self.plain.sendall(self._out.read())
 
-    def sendmsg(self, parts: Sequence[bytes | memoryview]) -> int:
-        """Send all of several parts, and return how many bytes that were. Raises: OSError."""
-        for part in parts:
-            self.sendall(part)
-        return sum(len(part) for part in parts)
-
     def recv_into(self, view: memoryview) -> int:
         """Put what has come into `view`, waiting for the first byte; return how many, 0 at the end. Raises: OSError."""
         if not self.is_holding and not self._take_in():
@@ -123,14 +117,6 @@ class TlsConnection:
     def is_holding(self) -> bool:
         """Whether something lies here that the socket will not tell of, if perhaps not a whole record."""
         return bool(self._tls.pending() or self._in.pending)
-
-    def shutdown(self, how: int) -> None:
-        """End sending, receiving or both. From any thread. Raises: OSError."""
-        self.plain.shutdown(how)
-
-    def close(self) -> None:
-        """Close the socket. May be called twice."""
-        self.plain.close()
 
     def _send_out(self) -> None:
         data = self._out.read()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from common.errors import InputError, SliceCorrupt, SliceError, SliceMismatch
 from common.model.model_spec import canonical_json
 from common.model.plan import Plan, RankShare
 from common.weights.checksums import SHA256, XXH3, Checksum
-from common.weights.pack_store import store_of
-from common.weights.packs import StoredTile, stored_of, stored_text
+from common.weights.pack_store import Found, store_of
+from common.weights.packs import SliceTile, StoredTile, stored_of, stored_text
 from common.weights.slice_description import (
     COORDINATOR_RANK,
     EMBEDDING_FILE,
@@ -106,6 +107,19 @@ class SliceManifest(SliceDescription):
     ) -> SliceManifest:  # fmt: skip
         """Return the manifest of a slice whose tiles lie there."""
         return replace(cls.of(about, {}), tiles=tiles, pack_bytes=pack_bytes)
+
+    @classmethod
+    def of_found(cls, about: SliceDescription, tiles: Sequence[SliceTile], found: Found) -> SliceManifest:
+        """Return the manifest of a slice. Args: tiles: of it, all. Raises: SliceError: one was not found."""
+        blocks: dict[str, list[StoredTile]] = {}
+        pack_bytes = {}
+        for tile in tiles:
+            if tile.key not in found:
+                raise SliceError(f"slice {about.slice_id[:12]} lacks a tile of {tile.file}; send it first")
+            stored, pack = found[tile.key]
+            blocks.setdefault(tile.file, []).append(stored)
+            pack_bytes[pack.name] = pack.size_bytes
+        return cls.of_tiles(about, {name: tuple(block) for name, block in blocks.items()}, pack_bytes)
 
     @property
     def share(self) -> RankShare:

@@ -58,6 +58,15 @@ class Pack:
         return sum(byte_count for _, byte_count in self.tiles.values())
 
 
+Found = Mapping[str, tuple[StoredTile, Pack]]
+"""By key: where a tile is, and its pack."""
+
+
+def found_in(packs: Iterable[Pack]) -> Found:
+    """Return the tiles of packs; of one that several have, the last one's."""
+    return {key: (tile, pack) for pack in packs for key, (tile, _) in pack.tiles.items()}
+
+
 class PackStore:
     """The packs in one directory, which is made when the first one comes."""
 

@@ -17,7 +17,7 @@ from common.errors import DiskFull, ShardmeshError, SliceError, SliceMismatch
 from common.machine.durable_files import is_full, replace_readable, sync_directory
 from common.program.sizes import format_size
 from common.weights.manifest import COORDINATOR_RANK, MANIFEST_NAME, SliceManifest, check_belongs, read_manifest
-from common.weights.pack_store import PackStore
+from common.weights.pack_store import PackStore, found_in
 from common.weights.packs import SliceTile, StoredTile, slice_tiles
 from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import BLOCK_KINDS, block_file_name
@@ -174,9 +174,7 @@ def _make_room(request: SplitRequest, store: PackStore, wanted: _Wanted, total_b
 
 def _publish(request: SplitRequest, store: PackStore, wanted: _Wanted, only: set[str] | None) -> None:
     """Write the manifests. Args: only: the packs to take tiles from, where all was made again: others go."""
-    packs = [pack for pack in store.packs() if only is None or pack.name in only]
-    there = {key: tile for pack in packs for key, (tile, _) in pack.tiles.items()}
-    sizes = {pack.name: pack.size_bytes for pack in packs}
+    found = found_in(pack for pack in store.packs() if only is None or pack.name in only)
     if slices_in_the_way(request.directory):
         (request.directory / INCOMPLETE).touch()
         sync_directory(request.directory)
@@ -184,11 +182,7 @@ def _publish(request: SplitRequest, store: PackStore, wanted: _Wanted, only: set
     if only is not None:
         remove_plans(request.directory, [])
     for rank, about in wanted.slices.items():
-        tiles: dict[str, list[StoredTile]] = {}
-        for tile in wanted.tiles[rank]:
-            tiles.setdefault(tile.file, []).append(there[tile.key])
-        used = {found.pack: sizes[found.pack] for block in tiles.values() for found in block}
-        manifest = SliceManifest.of_tiles(about, {name: tuple(block) for name, block in tiles.items()}, used)
+        manifest = SliceManifest.of_found(about, wanted.tiles[rank], found)
         directory = request.slice_directory(rank)
         directory.mkdir(parents=True, exist_ok=True)
         for left in directory.glob(f".{MANIFEST_NAME}-*"):  # of a run that was killed right before it got its name

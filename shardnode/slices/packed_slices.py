@@ -21,7 +21,7 @@ from common.errors import DiskFull, InputError, SliceError
 from common.machine.durable_files import replace_private, sync_directory
 from common.program.sizes import format_size
 from common.weights.manifest import MANIFEST_NAME, FileEntry, SliceManifest, read_manifest
-from common.weights.pack_store import PART, PackStore, Place
+from common.weights.pack_store import PART, PackStore, Place, found_in
 from common.weights.packs import STORE_DIRECTORY, SliceTile, StoredTile, pack_layout, pack_name, packed, slice_tiles
 from common.weights.repacking import repack, tell_manifest
 from common.weights.slice_description import SliceDescription
@@ -103,18 +103,7 @@ class PackedSlices:
     def publish(self, description: SliceDescription) -> None:
         """Make a slice whole in one step. Raises: SliceError: tiles are missing."""
         slice_id, directory = description.slice_id, self._arriving / description.slice_id
-        there = {key: (tile, pack) for pack in self._store.packs() for key, (tile, _) in pack.tiles.items()}
-        found: dict[str, list[StoredTile]] = {}
-        pack_bytes = {}
-        for tile in slice_tiles(description):
-            if tile.key not in there:
-                raise SliceError(f"slice {slice_id[:12]} lacks a tile of {tile.file}; send it first")
-            stored, pack = there[tile.key]
-            found.setdefault(tile.file, []).append(stored)
-            pack_bytes[pack.name] = pack.size_bytes
-        manifest = SliceManifest.of_tiles(
-            description, {name: tuple(block) for name, block in found.items()}, pack_bytes
-        )
+        manifest = SliceManifest.of_found(description, slice_tiles(description), found_in(self._store.packs()))
         replace_private(directory / MANIFEST_NAME, manifest.text().encode())
         read_manifest(directory)
         for path in directory.iterdir():  # the manifest says all of it
