@@ -37,11 +37,12 @@ class NodeWatch:
         self, nodes: Callable[[], Sequence[mesh_pb2.Node]],
         served: Callable[[mesh_pb2.Node], Served | None] = lambda node: None,
         seen: Callable[[Sequence[mesh_pb2.Node]], None] = lambda nodes: None,
+        *, clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         """Args: nodes: what the mesh knows of its members now; served: what a node serves, by names of people;
-        seen: called with the members at each look.
+        seen: called with the members at each look; clock: seconds, for how long a node was away.
         """
-        self._nodes, self._served, self._seen = nodes, served, seen
+        self._nodes, self._served, self._seen, self._clock = nodes, served, seen, clock
         self._heard: dict[str, _Said] = {}
         self._lost_at: dict[str, float] = {}
         self._ending = threading.Event()
@@ -60,7 +61,7 @@ class NodeWatch:
                 self._look_at(node)
             elif name in self._heard:
                 del self._heard[name]
-                self._lost_at[name] = time.monotonic() - node.silent_seconds
+                self._lost_at[name] = self._clock() - node.silent_seconds
                 log.warning(
                     "%s", entry("node lost", node=name, address=node.address, silent_seconds=node.silent_seconds)
                 )
@@ -80,7 +81,7 @@ class NodeWatch:
         about = {"node": node.name, "address": node.address, **({} if served is None else served._asdict())}
         lost_at = self._lost_at.pop(node.name, None)
         if lost_at is not None:
-            log.info("%s", entry("node back", **about, away_seconds=time.monotonic() - lost_at))
+            log.info("%s", entry("node back", **about, away_seconds=self._clock() - lost_at))
         elif before is None:
             log.info("%s", entry("node heard", **about))
         elif before.served != served:

@@ -37,7 +37,7 @@ def test_each_change_is_one_entry(looks: list[float], entries: list[str], caplog
     """However often it is looked, and whoever else is there."""
     caplog.set_level(logging.INFO)
     known: list[mesh_pb2.Node] = []
-    watch = NodeWatch(lambda: known)
+    watch = NodeWatch(lambda: known, clock=lambda: 100.0)
     for silent_seconds in looks:
         known[:] = [node("attic", silent_seconds), node("kitchen", 0.1)]
         watch.look()
@@ -80,7 +80,7 @@ def test_what_a_node_serves_is_told_by_the_name_of_its_model(caplog: pytest.LogC
         name = names.get(asked.model_identity)
         return None if name is None else Served(model=name, rank=asked.rank, ranks=2)
 
-    watch = NodeWatch(lambda: known, served)
+    watch = NodeWatch(lambda: known, served, clock=lambda: 100.0)
     looks = [
         (node("attic", 0.1), {}),
         (node("attic", 0.1, rank=1, model="a1"), {}),
