@@ -118,12 +118,16 @@ def test_kept_tiles_go_when_room_is_wanted_and_needed_ones_never(
 
 
 def test_a_node_tells_what_its_packs_take(checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh) -> None:
-    """Kept ones included: it is what the disk has less."""
+    """Kept ones included, which it tells by themselves too: it is what the disk has less."""
     registry = mesh.node.series.registry
     assert total_of(registry, "shardmesh_node_packs_bytes") == 0
     mesh.ship(checkpoint, half)
+    assert total_of(registry, "shardmesh_node_kept_bytes") == 0
     remove(mesh, half, keep_tiles=True)
     assert total_of(registry, "shardmesh_node_packs_bytes") > tile_bytes_of(half)
+    assert total_of(registry, "shardmesh_node_kept_bytes") == tile_bytes_of(half)
+    mesh.ship(checkpoint, half)
+    assert total_of(registry, "shardmesh_node_kept_bytes") == 0
 
 
 def test_of_packs_that_a_slice_needs_in_part_the_rest_goes_too(
