@@ -6,7 +6,7 @@
 Covers: a coordinator's and two nodes' directories with keys, certificates, configuration and slices of format 1 in
 bfloat16, what that build has answered, its units and configuration files.
 Certificates end ten years after they were made, and have begun so long before that a node renews its own at once: for
-that alone lifetimes in the programs' memory are other ones; nothing else of them is.
+that alone lifetimes in the programs' memory are other ones; nothing else of them is. So it is good until November 2036.
 Does not cover: slices in float32 (slices.json beside it). The keys open nothing but this mesh.
 """
 
