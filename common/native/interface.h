@@ -2,13 +2,14 @@
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
  * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
- * pack.c, rounding.c, exchange.c, rounds.c).
+ * pack.c, rounding.c, exchange.c, rounds.c, sweep.c, tally.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
 
 #include "exchange.h"
 #include "steps.h"
+#include "sweep.h"
 #include "tiles.h"
 
 #include <stddef.h>
@@ -16,7 +17,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 9 };
+enum { ABI_VERSION = 10 };
 enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none.
@@ -64,8 +65,9 @@ EXPORT int shardmesh_unround_rows(const float *scales, const void *numbers, ptrd
 EXPORT int shardmesh_exchange(struct peer *peers, ptrdiff_t count, int limit_milliseconds, int in_order,
                               int64_t *sent_nanoseconds);
 
-EXPORT int shardmesh_round(struct peer *peers, ptrdiff_t count, struct round *round, const char *head,
-                           ptrdiff_t head_count, const float *rows, ptrdiff_t number_count, float *sums);
+EXPORT ptrdiff_t shardmesh_run_stretch(struct stretch *stretch, int *outcome);
+EXPORT int shardmesh_tally(struct tally *tally, const struct swept_round *times, const struct answered *answered,
+                           ptrdiff_t round_count, ptrdiff_t step, double *waited_seconds);
 EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, const char *head, ptrdiff_t head_count,
                             const float *numbers, ptrdiff_t number_count);
 

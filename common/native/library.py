@@ -16,9 +16,9 @@ from pathlib import Path
 
 from common.native.build import LIBRARY, why_there_are_none
 from common.native.elf import is_cut_short
-from common.native.peers import Peer, Round
+from common.native.peers import Peer, Stretch, Tally
 
-ABI_VERSION = 9
+ABI_VERSION = 10
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -275,10 +275,10 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_exchange.argtypes = [
         ctypes.POINTER(Peer), size, integer, integer, ctypes.POINTER(ctypes.c_int64)
     ]  # fmt: skip
-    functions.shardmesh_round.restype = integer
-    functions.shardmesh_round.argtypes = [
-        ctypes.POINTER(Peer), size, ctypes.POINTER(Round), ctypes.c_char_p, size, address, size, address
-    ]  # fmt: skip
+    functions.shardmesh_run_stretch.restype = size
+    functions.shardmesh_run_stretch.argtypes = [ctypes.POINTER(Stretch), ctypes.POINTER(integer)]
+    functions.shardmesh_tally.restype = integer
+    functions.shardmesh_tally.argtypes = [ctypes.POINTER(Tally), address, address, size, size, address]
     functions.shardmesh_answer.restype = integer
     functions.shardmesh_answer.argtypes = [ctypes.POINTER(Peer), address, size, ctypes.c_char_p, size, address, size]
     functions.shardmesh_sum.restype = ctypes.c_double

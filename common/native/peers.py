@@ -1,7 +1,8 @@
 """What do Python and C share of an exchange of messages, as ctypes has it?
 
-Covers: the structures of exchange.h. Does not cover: the functions that take them (library.py), who fills them in
-(coordinator/ranks/transports/exchange.py, shardnode/listeners/answer_lane.py, common/trust/native_tls.py).
+Covers: the structures of exchange.h and sweep.h. Does not cover: the functions that take them (library.py), who fills
+them in (coordinator/ranks/quick_rounds.py, coordinator/ranks/transports/exchange.py, common/trust/native_tls.py,
+shardnode/listeners/answer_lane.py).
 """
 
 from __future__ import annotations
@@ -60,4 +61,61 @@ class Round(ctypes.Structure):
     _fields_ = (
         ("frame", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("limit_milliseconds", ctypes.c_int),
         ("in_order", ctypes.c_int), ("sent_nanoseconds", ctypes.c_longlong), ("answered", ctypes.POINTER(Answered)),
+    )  # fmt: skip
+
+
+class SweepBlock(ctypes.Structure):
+    """`struct sweep_block` of sweep.h."""
+
+    _fields_ = (
+        ("norm", ctypes.c_void_p), ("late_bias", ctypes.c_void_p), ("kind", ctypes.c_int), ("layer", ctypes.c_int),
+        ("lane", ctypes.c_int),
+    )  # fmt: skip
+
+
+class Lane(ctypes.Structure):
+    """`struct lane` of sweep.h: who takes part in blocks of one kind."""
+
+    _fields_ = (("peers", ctypes.POINTER(Peer)), ("count", ctypes.c_ssize_t), ("round", ctypes.POINTER(Round)))
+
+
+class SweptRound(ctypes.Structure):
+    """`struct swept_round` of sweep.h: when what happened in a round."""
+
+    _fields_ = (
+        ("started_nanoseconds", ctypes.c_longlong), ("sent_nanoseconds", ctypes.c_longlong),
+        ("finished_nanoseconds", ctypes.c_longlong),
+    )  # fmt: skip
+
+
+class Stretch(ctypes.Structure):
+    """`struct stretch` of sweep.h: rounds that follow one another."""
+
+    _fields_ = (
+        ("blocks", ctypes.POINTER(SweepBlock)), ("block_count", ctypes.c_ssize_t), ("lanes", ctypes.POINTER(Lane)),
+        ("most_ranks", ctypes.c_ssize_t), ("first_call_id", ctypes.c_longlong), ("sweep_id", ctypes.c_longlong),
+        ("until_nanoseconds", ctypes.c_longlong), ("row_count", ctypes.c_ssize_t), ("width", ctypes.c_ssize_t),
+        ("norm_epsilon", ctypes.c_float), ("flags", ctypes.c_int), ("has_output", ctypes.c_int),
+        ("hidden", ctypes.c_void_p), ("output", ctypes.c_void_p), ("normed", ctypes.c_void_p),
+        ("times", ctypes.c_void_p), ("answered", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+class RankSums(ctypes.Structure):
+    """`struct rank_sums` of sweep.h."""
+
+    _fields_ = (
+        ("trip_seconds", ctypes.c_double), ("wait_seconds", ctypes.c_double), ("slowest_count", ctypes.c_longlong),
+        ("last_count", ctypes.c_longlong),
+    )  # fmt: skip
+
+
+class Tally(ctypes.Structure):
+    """`struct tally` of sweep.h: sums of many rounds."""
+
+    _fields_ = (
+        ("rank_count", ctypes.c_ssize_t), ("most_ranks", ctypes.c_ssize_t), ("bounds", ctypes.c_void_p),
+        ("bound_count", ctypes.c_ssize_t), ("trip_counts", ctypes.c_void_p), ("ranks", ctypes.POINTER(RankSums)),
+        ("seconds", ctypes.c_double), ("compute_nanoseconds", ctypes.c_longlong),
+        ("tile_wait_nanoseconds", ctypes.c_longlong),
     )  # fmt: skip

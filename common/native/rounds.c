@@ -4,7 +4,8 @@
  *     node          frame the part, send it, wait for the next message
  *
  * Covers: packed rounds (common/wire/packed_round.py says where which byte lies) whose numbers are float32. Does not
- * cover: sockets and encryption (exchange.c); anything that is not as expected, which is left to Python as it has come.
+ * cover: sockets and encryption (exchange.c); one round after
+ * another (sweep.c); anything that is not as expected, which is left to Python as it has come.
  */
 #include "interface.h"
 #include "transfer.h"
@@ -51,11 +52,8 @@ static int is_answer(const struct peer *peer, int64_t call_id, ptrdiff_t number_
     return 1;
 }
 
-/* Run one round: `head` is the beginning of a packed request, `rows` its numbers, `sums` room for as many. DONE: all
- * have answered as they should, and the sum is finite; NOT_SIMPLE: anything else, and each peer says how far it has
- * come. Fewer answers than that are not added up. */
-EXPORT int shardmesh_round(struct peer *peers, ptrdiff_t count, struct round *round, const char *head,
-                           ptrdiff_t head_count, const float *rows, ptrdiff_t number_count, float *sums) {
+int run_round(struct peer *peers, ptrdiff_t count, struct round *round, const char *head, ptrdiff_t head_count,
+              const float *rows, ptrdiff_t number_count, float *sums) {
     const char *parts[MOST_PEERS];
     const ptrdiff_t length = framed(round->frame, round->room, head, head_count, rows, number_count);
     if (count < 1 || count > MOST_PEERS || !length || head_count < CALL_ID_IN_NEXT + (ptrdiff_t)sizeof(int64_t))

@@ -1,6 +1,6 @@
-/* What do exchange.c and rounds.c share?
+/* What do exchange.c, rounds.c and sweep.c share?
  *
- * Covers: the functions of exchange.c that are not exported. Does not cover: the memory they work on (exchange.h).
+ * Covers: the functions of the first two that are not exported. Does not cover: the memory they work on (exchange.h).
  */
 #ifndef SHARDMESH_TRANSFER_H
 #define SHARDMESH_TRANSFER_H
@@ -21,5 +21,11 @@ void receive_from(struct peer *peer, int flags);
 int is_over(const struct peer *peer);
 /* Return the length that a frame begins with. */
 uint32_t frame_length(const void *frame);
+
+/* Run one round: `head` is the beginning of a packed request, `rows` its numbers, `sums` room for as many. DONE: all
+ * have answered as they should, and the sum is finite; NOT_SIMPLE: anything else, and each peer says how far it has
+ * come; REFUSED: nothing has been sent. Fewer answers than that are not added up. */
+int run_round(struct peer *peers, ptrdiff_t count, struct round *round, const char *head, ptrdiff_t head_count,
+              const float *rows, ptrdiff_t number_count, float *sums);
 
 #endif

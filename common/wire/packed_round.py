@@ -18,9 +18,9 @@ from common.weights.slice_format import ATTENTION, FFN
 _NEXT = struct.Struct("<BBBxIqq")
 _DONE = struct.Struct("<BBxxxxxxqqqqqqqq")
 NEXT_BYTES, DONE_BYTES = _NEXT.size, _DONE.size
-_IN_MEMORY, _TELLS_WAITS = 1, 2
-_NUMBERS = {ATTENTION: 1, FFN: 2}
-_KINDS = {number: kind for kind, number in _NUMBERS.items()}
+_IN_MEMORY, TELLS_WAITS = 1, 2
+KIND_NUMBERS = {ATTENTION: 1, FFN: 2}
+_KINDS = {number: kind for kind, number in KIND_NUMBERS.items()}
 
 
 class NextBlock(NamedTuple):
@@ -57,13 +57,8 @@ def is_packed(message: bytes | bytearray | memoryview) -> bool:
 
 def pack_next(block: NextBlock) -> bytes:
     """Return the beginning of a request; the rows' bytes follow, unless they lie in memory."""
-    flags = block.is_in_memory * _IN_MEMORY | block.tells_waits * _TELLS_WAITS
-    return _NEXT.pack(0, _NUMBERS[block.kind], flags, block.layer, block.call_id, block.sweep_id)
-
-
-def next_bytes(kind: str, layer: int, call_id: int, sweep_id: int, *, tells_waits: bool) -> bytes:
-    """Return what `pack_next` does of a block whose rows follow, in a third of its time."""
-    return _NEXT.pack(0, _NUMBERS[kind], _TELLS_WAITS if tells_waits else 0, layer, call_id, sweep_id)
+    flags = block.is_in_memory * _IN_MEMORY | block.tells_waits * TELLS_WAITS
+    return _NEXT.pack(0, KIND_NUMBERS[block.kind], flags, block.layer, block.call_id, block.sweep_id)
 
 
 def unpack_next(message: bytes | bytearray | memoryview) -> NextBlock:
@@ -72,9 +67,9 @@ def unpack_next(message: bytes | bytearray | memoryview) -> NextBlock:
         raise InputError(f"a packed round of {len(message)} bytes; it has {NEXT_BYTES} or more")
     _, number, flags, layer, call_id, sweep_id = _NEXT.unpack_from(message)
     kind = _KINDS.get(number)
-    if kind is None or flags & ~(_IN_MEMORY | _TELLS_WAITS):
+    if kind is None or flags & ~(_IN_MEMORY | TELLS_WAITS):
         raise InputError(f"a packed round of kind {number} with flags {flags}, which nobody knows")
-    return NextBlock(call_id, sweep_id, kind, layer, bool(flags & _IN_MEMORY), bool(flags & _TELLS_WAITS))
+    return NextBlock(call_id, sweep_id, kind, layer, bool(flags & _IN_MEMORY), bool(flags & TELLS_WAITS))
 
 
 def next_block(message: memoryview, sweep_id: int) -> tuple[str, int, int] | None:

@@ -16,6 +16,7 @@ from common.errors import ShardmeshError
 from common.weights.slice_format import BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from coordinator.ranks.ranks import Ranks
+from coordinator.ranks.round_record import block_at
 from coordinator.ranks.sweep import Sweep
 
 
@@ -54,26 +55,33 @@ class RoundByRound:
 
     def __init__(self, ranks: Ranks, residual: Residual) -> None:
         self._ranks, self._residual = ranks, residual
-        self._layer_count = ranks.identity.spec.layer_count
+        self._block_count = ranks.identity.spec.layer_count * len(BLOCK_KINDS)
 
     def run(self, sweep: Sweep, hidden: Floats) -> Passed:
         """See LayerPass."""
-        residual, spoiled = self._residual, dict[int, ShardmeshError]()
+        residual, ranks, spoiled = self._residual, self._ranks, dict[int, ShardmeshError]()
         output: Floats | None = None
-        for layer in range(self._layer_count):
-            for kind in BLOCK_KINDS:
-                rows = residual.block_input(kind, layer, hidden, output, self._ranks.input_place(hidden.shape))
-                summed = self._ranks.run_block(kind, layer, sweep, rows)
-                output = summed.output
-                if summed.spoiled:
-                    spoiled.update(summed.spoiled)
-                    kept = sweep.rows_of(summed.spoiled, others=True)
-                    sweep, hidden, output = sweep.without(summed.spoiled), hidden[kept], output[kept]
-                    if not sweep.segments:
-                        self._ranks.pass_on()
-                        return Passed(sweep=sweep, hidden=hidden, spoiled=spoiled)
-                residual.finish(kind, layer, output)
-        self._ranks.pass_on()
+        next_block = 0
+        while next_block < self._block_count:
+            next_block, output, asked = ranks.run_blocks(residual, next_block, sweep, hidden, output)
+            if next_block == self._block_count:
+                break
+            layer, kind = block_at(next_block)
+            if asked is None:
+                rows = residual.block_input(kind, layer, hidden, output, ranks.input_place(hidden.shape))
+                summed = ranks.run_block(kind, layer, sweep, rows)
+            else:
+                summed = ranks.run_block(kind, layer, sweep, asked.rows, asked)
+            output = summed.output
+            if summed.spoiled:
+                spoiled.update(summed.spoiled)
+                kept = sweep.rows_of(summed.spoiled, others=True)
+                sweep, hidden, output = sweep.without(summed.spoiled), hidden[kept], output[kept]
+                if not sweep.segments:
+                    break
+            residual.finish(kind, layer, output)
+            next_block += 1
+        ranks.pass_on()
         return Passed(sweep=sweep, hidden=hidden if output is None else hidden + output, spoiled=spoiled)
 
 

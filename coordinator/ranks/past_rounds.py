@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from coordinator.ranks.round_record import PastRound
+from coordinator.ranks.round_record import PastRound, PastStretch
 from coordinator.ranks.round_table import Rounds
 
 PASS_ON_SECONDS = 0.1
@@ -33,10 +33,10 @@ class PastRounds:
     def __init__(self, observers: Sequence[Observe]) -> None:
         """Args: observers: called with all rounds since the last time, in the thread that passes on; may grow."""
         self._observers = observers
-        self._rounds: list[PastRound] = []
+        self._rounds: list[PastRound | PastStretch] = []
 
-    def note(self, past: PastRound) -> None:
-        """Keep a round."""
+    def note(self, past: PastRound | PastStretch) -> None:
+        """Keep a round, or several."""
         self._rounds.append(past)
 
     def pass_on_late(self, now: float) -> None:

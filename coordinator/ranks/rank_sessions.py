@@ -30,29 +30,22 @@ class RankSessions:
         self._clients, self._node_names, self._series = clients, node_names, series
         self._slowness, self._past = slowness, past
         self._groups: dict[tuple[int, ...], Group | None] = {}
-        self._quiet: tuple[int, ...] | None = None
-        """Ranks whose sessions are known to be quiet: the last that any did was a round that all of these answered."""
 
     def submit(self, rank: int, message: bytes, files: Sequence[int] = ()) -> None:
         """Send one rank a message. Raises: NodeError."""
-        self._quiet = None
         try:
             self._clients[rank].submit(message, files)
         except ShardmeshError as error:
             raise self.counted(rank, error) from error.__cause__
 
-    def ask(
-        self, ranks: tuple[int, ...], message: bytes, of_a_kind: Hashable, limit_seconds: float, *, is_all: bool
-    ) -> float:  # fmt: skip
+    def ask(self, ranks: tuple[int, ...], message: bytes, of_a_kind: Hashable, *, is_all: bool) -> float:
         """Send ranks their message of a round; return when that was done (time.perf_counter).
 
-        Args: of_a_kind: rounds of the same one take about the same; limit_seconds: how long this one may take; is_all:
-        no other ranks are to get another message, so that nobody waits if answers are waited for here.
+        Args: of_a_kind: rounds of the same one take about the same; is_all: no other ranks are to get another message,
+            so that nobody waits if answers are waited for here.
         Raises: NodeError.
         """
-        self.limit(ranks, limit_seconds)
-        group = self._group(ranks) if is_all else None
-        self._quiet = None
+        group = self._group(ranks) if is_all and len(ranks) > 1 else None
         if group is not None and group.takes(message):
             self._slowness.waiting_for(ranks[0], of_a_kind, time.perf_counter())
             return group.send(message)
@@ -65,19 +58,18 @@ class RankSessions:
         for rank in ranks:
             self._clients[rank].round_limit_seconds = limit_seconds
 
-    def quiet_group(self, ranks: tuple[int, ...], of_a_kind: Hashable, since: float) -> Group | None:
-        """Return what asks all ranks that take part, the first of which is waited for from now on; None: not now."""
+    def quiet_group(self, ranks: tuple[int, ...]) -> Group | None:
+        """Return what has C ask all these ranks; None: not now, or never."""
         group = self._group(ranks)
-        if group is None or not group.is_quick or not (self._quiet == ranks or group.is_quiet):
-            return None
-        self._quiet = None
-        self._slowness.waiting_for(ranks[0], of_a_kind, since)
-        return group
+        return group if group is not None and group.is_quick and group.is_quiet else None
 
-    def all_answered(self, ranks: tuple[int, ...]) -> None:
-        """Note that a quiet group has done what it was asked to: nobody is waited for, and these are quiet."""
+    def waiting_for(self, rank: int, of_a_kind: Hashable, since: float) -> None:
+        """Note that C waits for answers to rounds, this rank's first. Args: since: time.perf_counter."""
+        self._slowness.waiting_for(rank, of_a_kind, since)
+
+    def all_answered(self) -> None:
+        """Note that nobody is waited for."""
         self._slowness.idle()
-        self._quiet = ranks
 
     def _group(self, ranks: tuple[int, ...]) -> Group | None:
         if ranks not in self._groups:

@@ -8,7 +8,7 @@ after another (layer_pass.py).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from common.compute.residual import Residual
@@ -21,7 +21,7 @@ from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.past_rounds import Observe, PastRounds, RoundTimes
 from coordinator.ranks.path_watch import PathWatch
-from coordinator.ranks.quick_rounds import QuickRounds
+from coordinator.ranks.quick_rounds import Asked, QuickRounds, Ran
 from coordinator.ranks.rank_sessions import RankSessions
 from coordinator.ranks.reduction import reduce_and_check
 from coordinator.ranks.round_limits import RoundLimits, kind_of_round
@@ -111,27 +111,32 @@ class Ranks:
         """Return where the next round's input, float32 of that shape, is best written, if anywhere; until it begins."""
         return self._memory.input_place(shape)
 
-    def run_block(self, kind: str, layer: int, sweep: Sweep, rows: Floats) -> Summed:
+    def run_blocks(
+        self, residual: Residual, next_block: int, sweep: Sweep, hidden: Floats, output: Floats | None
+    ) -> Ran:  # fmt: skip
+        """Run the rounds from a block on that need nobody's attention, which may be none: see QuickRounds.run."""
+        call_id, tells_waits = self._call_id + 1, self.path.is_looking
+        ran = self._quick.run(residual, next_block, sweep, hidden, output, call_id, tells_waits=tells_waits)
+        self._call_id += ran.next_block - next_block + (ran.asked is not None)
+        return ran
+
+    def run_block(self, kind: str, layer: int, sweep: Sweep, rows: Floats, asked: Asked | None = None) -> Summed:
         """Run one round and return the block's output.
 
-        Args: rows: the block's normed input, float32 [row_count, hidden_size].
+        Args: rows: the block's normed input, float32 [row_count, hidden_size]; asked: how far `run_blocks` has come
+            with it.
         Raises: NodeError and what a node reports, the node named; NodeFault: all its numbers are not finite.
         """
-        started = time.perf_counter()
-        self._call_id += 1
-        tells_waits = self.path.is_looking
-        tried = self._quick.run(kind, layer, sweep, rows, self._call_id, started, tells_waits=tells_waits)
-        if tried is not None and tried.total is not None:
-            return Summed(tried.total, {}, layer + 1)
-        limit_seconds = self._limits.seconds(kind, rows.shape[0])
         taking_part = self._taking_part[kind]  # a rank that holds nothing of a block is not asked
+        self._sessions.limit(taking_part, self._limits.seconds(kind, rows.shape[0]))
         in_memory = self._memory.ranks() if self._memory.input_place(rows.shape) is not None else ()
         of_a_kind = kind_of_round(kind, rows.shape[0])
-        if tried is not None:  # what C has left
-            self._sessions.limit(taking_part, limit_seconds)
-            sent, sent_bytes = tried.sent, dict.fromkeys(taking_part, tried.sent_bytes)
+        if asked is None:
+            started = time.perf_counter()
+            self._call_id += 1
+            sent, sent_bytes = self._ask(kind, layer, sweep, rows, of_a_kind)
         else:
-            sent, sent_bytes = self._ask(kind, layer, sweep, rows, limit_seconds, tells_waits=tells_waits)
+            started, sent, sent_bytes = asked.started, asked.sent, dict.fromkeys(taking_part, asked.sent_bytes)
         self._past.pass_on_late(sent)
         answers = self._sessions.collect(taking_part, self._call_id, "block_result", of_a_kind)
         results = [result_of(answer) for answer in answers]
@@ -147,20 +152,19 @@ class Ranks:
             where = f"the {kind} block of layer {layer}"
             spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
         parts = parts_of(taking_part, answers, results, sent_bytes, with_waits=self.path.is_looking)
-        self._past.note(
-            PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts)
-        )  # fmt: skip
+        finished = time.perf_counter()
+        self._past.note(PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, finished, parts))
         return Summed(output=total, spoiled=spoiled, next_layer=layer + 1)
 
     def _ask(
-        self, kind: str, layer: int, sweep: Sweep, rows: Floats, limit_seconds: float, *, tells_waits: bool
+        self, kind: str, layer: int, sweep: Sweep, rows: Floats, of_a_kind: Hashable
     ) -> tuple[float, dict[int, int]]:  # fmt: skip
         """Send each rank its message of a round; return when that was done, and how long each one is."""
-        sent, sent_bytes, of_a_kind = 0.0, dict[int, int](), kind_of_round(kind, rows.shape[0])
+        sent, sent_bytes, tells_waits = 0.0, dict[int, int](), self.path.is_looking
         for ranks, message in self._messages.of_block(kind, layer, sweep, rows, self._call_id, tells_waits=tells_waits):
             sent_bytes.update(dict.fromkeys(ranks, len(message)))
             is_all = len(ranks) == len(self._taking_part[kind])
-            sent = self._sessions.ask(ranks, message, of_a_kind, limit_seconds, is_all=is_all)
+            sent = self._sessions.ask(ranks, message, of_a_kind, is_all=is_all)
         return sent, sent_bytes
 
     @property

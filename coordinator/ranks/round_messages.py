@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
-from common.weights.slice_format import ATTENTION, FFN
+from common.weights.slice_format import ATTENTION, FFN, ITEM_BYTES
 from common.weights.stored_numbers import Floats
-from common.wire.packed_round import NEXT_BYTES, NextBlock, next_bytes, pack_next
+from common.wire.packed_round import NEXT_BYTES, NextBlock, pack_next
 from common.wire.row_codec import encode_rows, is_float32, row_bytes
 from common.wire.tensor_codec import encode_in_memory
 from coordinator.ranks.round_memory import RoundMemory
@@ -48,9 +46,9 @@ class RoundMessages:
             for kind, ranks in taking_part.items()
             for is_long in (False, True)
         }
-        self._has_one_lane = {
-            kind: [lane.is_packed for lane in self._lanes[kind, False]] == [True] for kind in taking_part
-        }
+        self._have_one_lane = all(
+            [lane.is_packed for lane in self._lanes[kind, False]] == [True] for kind in taking_part
+        )
         # Ranks hear of a sweep's sequences with their first message of it: those without heads in layer 0's FFN.
         self._is_first = {ATTENTION: True, FFN: bool({*taking_part[FFN]} - {*taking_part[ATTENTION]})}
 
@@ -80,19 +78,11 @@ class RoundMessages:
                     encode_rows(rows, self._wire, request.run_block.input)
                 yield ranks, request.SerializeToString()
 
-    def quick_head(
-        self, kind: str, layer: int, sweep: Sweep, rows: Floats, call_id: int, *, tells_waits: bool
-    ) -> bytes | None:  # fmt: skip
-        """Return what the rows' bytes follow in the one message for all ranks; None: `of_block` has to make several, or
-        another one.
-        """
-        if self._told[kind] is not sweep or not self._has_one_lane[kind]:
-            return None
-        if rows.nbytes > MOST_QUICK_BYTES or not is_float32(self._wire, rows.shape[0]):
-            return None
-        if rows.dtype != np.float32 or not rows.flags.c_contiguous:
-            return None
-        return next_bytes(kind, layer, call_id, sweep.sweep_id, tells_waits=tells_waits)
+    def are_quick(self, sweep: Sweep, row_count: int, width: int) -> bool:
+        """Tell whether a sweep's blocks, of every kind, are each one packed message of float32 for all ranks."""
+        if not self._have_one_lane or any(told is not sweep for told in self._told.values()):
+            return False
+        return row_count * width * ITEM_BYTES["float32"] <= MOST_QUICK_BYTES and is_float32(self._wire, row_count)
 
     def _whole(
         self, kind: str, layer: int, sweep: Sweep, call_id: int, *, tells_waits: bool

@@ -6,12 +6,15 @@ Instants are time.perf_counter's, all of one clock: this process's.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from common.native.peers import Answered
+from common.weights.slice_format import BLOCK_KINDS
 from common.wire.packed_round import BlockDone
 from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import Arrived
@@ -19,7 +22,6 @@ from protos.shardmesh.v1 import shard_pb2
 
 _ARRIVED = attrgetter("arrived")
 ANSWERED_NUMBERS = len(Answered._fields_)
-_ANSWERED = struct.Struct(f"@{ANSWERED_NUMBERS}q")
 Result = shard_pb2.BlockResult | shard_pb2.LayersResult | BlockDone
 
 
@@ -82,26 +84,6 @@ class RoundRecord(NamedTuple):
             before = part.arrived
 
 
-class PackedParts(NamedTuple):
-    """What all ranks have answered, as C has put it down: taken apart when somebody looks."""
-
-    ranks: tuple[int, ...]
-    answered: bytes
-    """`struct answered` of exchange.h, one for each of them."""
-    sent_bytes: int
-    received_bytes: int
-    """Of each message, and of each answer."""
-
-    def parts(self) -> list[RankRound]:
-        """Return each rank's part, in the order of ranks."""
-        return [
-            RankRound(rank, came / 1e9, computed, tile_waited, self.sent_bytes, self.received_bytes, *waits)
-            for rank, (came, computed, tile_waited, *waits) in zip(
-                self.ranks, _ANSWERED.iter_unpack(self.answered), strict=True
-            )
-        ]
-
-
 class PastRound(NamedTuple):
     """What a record is made of, once there is time for it: numbers only, so that no answer's tensors are kept."""
 
@@ -113,17 +95,58 @@ class PastRound(NamedTuple):
     started: float
     sent: float
     finished: float
-    parts: Sequence[RankRound] | PackedParts
+    parts: Sequence[RankRound]
     """In the order of ranks."""
+
+
+class PastStretch(NamedTuple):
+    """Rounds that C has run one after another, as it has put them down: taken apart when somebody looks."""
+
+    sweep: Sweep
+    first_block: int
+    """Of all blocks in their order, that of the first round."""
+    row_count: int
+    ranks: Mapping[str, tuple[int, ...]]
+    """Who takes part, by kind of block."""
+    times: npt.NDArray[np.int64]
+    """`struct swept_round` of sweep.h, [round_count, 3]."""
+    answered: npt.NDArray[np.int64]
+    """`struct answered` of exchange.h by place in `ranks`, [round_count, most of them, ANSWERED_NUMBERS]."""
+    sent_bytes: int
+    received_bytes: int
+    """Of each message, and of each answer."""
+
+    @property
+    def started(self) -> float:
+        """When its first round began."""
+        return float(self.times[0, 0]) / 1e9
+
+    def round(self, place: int) -> PastRound:
+        """Return one round. Args: place: from 0 on."""
+        layer, kind = block_at(self.first_block + place)
+        started, sent, finished = (one / 1e9 for one in self.times[place].tolist())
+        parts = [
+            RankRound(rank, came / 1e9, computed, tile_waited, self.sent_bytes, self.received_bytes, *waits)
+            for rank, (came, computed, tile_waited, *waits) in zip(
+                self.ranks[kind], self.answered[place].tolist(), strict=False
+            )
+        ]
+        return PastRound(self.sweep, kind, layer, 1, self.row_count, started, sent, finished, parts)
+
+
+def block_at(place: int) -> tuple[int, str]:
+    """Return layer and kind of a block. Args: place: among all blocks, in the order in which they are run."""
+    layer, of_layer = divmod(place, len(BLOCK_KINDS))
+    return layer, BLOCK_KINDS[of_layer]
 
 
 def record_of(past: PastRound) -> RoundRecord:
     """Return the record of a round."""
-    parts = past.parts.parts() if isinstance(past.parts, PackedParts) else past.parts
-    work = [part.compute_nanoseconds + part.tile_wait_nanoseconds for part in parts]
+    work = [part.compute_nanoseconds + part.tile_wait_nanoseconds for part in past.parts]
     return RoundRecord(
         past.sweep.sweep_id, past.sweep.sequence_ids, past.kind, past.layer, past.layer_count, past.row_count,
-        past.started, past.sent, past.finished, tuple(sorted(parts, key=_ARRIVED)), parts[work.index(max(work))],
+        past.started, past.sent, past.finished, tuple(sorted(past.parts, key=_ARRIVED)),
+        past.parts[work.index(max(work))],
     )  # fmt: skip
 
 

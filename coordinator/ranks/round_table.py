@@ -7,23 +7,28 @@
 Covers: what observers are given. Does not cover: what is kept of a round (round_record.py), what observers make of it.
 
 Why: of the coordinator's own work on a short round, records and their observers were a third, and nearly always all
-that comes of them is sums: of a whole sweep these are a few operations on arrays.
+that comes of them is sums: of a whole sweep these are one call of C for each kind of block (common/native/tally.c).
 """
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from coordinator.ranks.round_record import ANSWERED_NUMBERS, PackedParts, PastRound, RoundRecord, record_of
+from common.compute import matmul
+from common.native.address import address
+from common.native.peers import RankSums, Tally
+from common.weights.slice_format import BLOCK_KINDS
+from coordinator.ranks.round_record import PastRound, PastStretch, RoundRecord, block_at, record_of
 from coordinator.ranks.round_series import ROUND_SECONDS
 
 BUCKETS = len(ROUND_SECONDS) + 1
 _BOUNDS = np.array(ROUND_SECONDS)
 FEW = 4
-"""Rounds: so many are looked at one by one, since arrays take as long for one as for twenty."""
+"""Rounds: so many are looked at one by one, since sums take as long for one as for twenty."""
 
 
 class RoundSums(NamedTuple):
@@ -57,19 +62,22 @@ class RoundSums(NamedTuple):
 class Rounds:
     """Some rounds that are over, the oldest first."""
 
-    def __init__(self, past: Sequence[PastRound]) -> None:
+    def __init__(self, past: Sequence[PastRound | PastStretch]) -> None:
         self._past = past
-        self._records: dict[int, RoundRecord] = {}
+        self._records: dict[tuple[int, int], RoundRecord] = {}
         self._sorted: tuple[list[RoundSums], list[RoundRecord]] | None = None
 
     def __iter__(self) -> Iterator[RoundRecord]:
-        for place in range(len(self._past)):
-            yield self._record(place)
+        for number, past in enumerate(self._past):
+            for place in range(len(past.times) if isinstance(past, PastStretch) else 1):
+                yield self._record(number, place)
 
-    def _record(self, place: int) -> RoundRecord:
-        found = self._records.get(place)
+    def _record(self, number: int, place: int) -> RoundRecord:
+        found = self._records.get((number, place))
         if found is None:
-            found = self._records[place] = record_of(self._past[place])
+            past = self._past[number]
+            found = record_of(past.round(place) if isinstance(past, PastStretch) else past)
+            self._records[number, place] = found
         return found
 
     def sums(self) -> list[RoundSums]:
@@ -81,48 +89,39 @@ class Rounds:
         return (self._sorted or self._sort())[1]
 
     def _sort(self) -> tuple[list[RoundSums], list[RoundRecord]]:
-        if len(self._past) <= FEW:
-            self._sorted = [], list(self)
-            return self._sorted
-        alike: dict[object, list[int]] = {}
-        for place, past in enumerate(self._past):
-            packed = past.parts if isinstance(past.parts, PackedParts) else None
-            alike.setdefault(packed and (past.kind, past.row_count, packed.ranks), []).append(place)
-        few = sorted(place for key, places in alike.items() if key is None or len(places) <= FEW for place in places)
-        self._sorted = (
-            [sums_of([self._past[place] for place in places]) for key, places in alike.items()
-             if key is not None and len(places) > FEW],
-            [self._record(place) for place in few],
-        )  # fmt: skip
+        all_sums, few = list[RoundSums](), list[RoundRecord]()
+        for number, past in enumerate(self._past):
+            if not isinstance(past, PastStretch):
+                few.append(self._record(number, 0))
+                continue
+            count, left = len(past.times), list[int]()
+            for first in range(min(len(BLOCK_KINDS), count)):
+                places = range(first, count, len(BLOCK_KINDS))
+                if len(places) > FEW:
+                    all_sums.append(sums_of(past, first))
+                else:
+                    left += places
+            few += [self._record(number, place) for place in sorted(left)]
+        self._sorted = all_sums, few
         return self._sorted
 
 
-def sums_of(rounds: Sequence[PastRound]) -> RoundSums:
-    """Return the sums of rounds that are alike, all packed. Axes: n rounds, r ranks by place."""
-    all_parts = [past.parts for past in rounds if isinstance(past.parts, PackedParts)]
-    ranks = all_parts[0].ranks
-    n, r = len(rounds), len(ranks)
-    times = np.array([(past.started, past.finished) for past in rounds])
-    started = times[:, 0]
-    answered = np.frombuffer(b"".join([parts.answered for parts in all_parts]), np.int64).reshape(
-        n, r, ANSWERED_NUMBERS
+def sums_of(past: PastStretch, first: int) -> RoundSums:
+    """Return the sums of the rounds of one kind of block. Args: first: the place of the first of them."""
+    kind, step, left = block_at(past.first_block + first)[1], len(BLOCK_KINDS), len(past.times) - first
+    ranks, most_ranks = past.ranks[kind], past.answered.shape[1]
+    count, r = -(-left // step), len(ranks)
+    counts, waited = np.zeros((r, BUCKETS), np.int64), np.empty(count)
+    of_ranks = (RankSums * r)()
+    tally = Tally(r, most_ranks, address(_BOUNDS), len(_BOUNDS), address(counts), ctypes.pointer(of_ranks[0]))
+    assert past.times.flags.c_contiguous
+    assert past.answered.flags.c_contiguous
+    matmul.functions().shardmesh_tally(
+        tally, address(past.times[first:]), address(past.answered[first:]), left, step, address(waited)
     )
-    arrived = answered[:, :, 0] / 1e9  # [n, r], as all below
-    trips = arrived - started[:, np.newaxis]
-    buckets = _BOUNDS.searchsorted(trips)
-    buckets += np.arange(0, r * BUCKETS, BUCKETS)
-    counts = np.bincount(buckets.ravel(), minlength=r * BUCKETS).reshape(r, BUCKETS)
-    order = arrived.argsort(axis=1, kind="stable")
-    in_order = trips.ravel()[order + np.arange(0, n * r, r)[:, np.newaxis]]
-    waits = in_order.copy()
-    waits[:, 1:] -= in_order[:, :-1]
-    work = answered[:, :, 1] + answered[:, :, 2]
-    slowest = work.argmax(axis=1)
-    of_slowest = answered[np.arange(n), slowest].sum(axis=0)
-    sent, received = sum([parts.sent_bytes for parts in all_parts]), sum([parts.received_bytes for parts in all_parts])
     return RoundSums(
-        rounds[0].kind, rounds[0].row_count, ranks, in_order[:, -1].tolist(), counts.tolist(),
-        trips.sum(axis=0).tolist(), np.bincount(order.ravel(), waits.ravel(), r).tolist(),
-        np.bincount(slowest, minlength=r).tolist(), np.bincount(order[:, -1], minlength=r).tolist(), [sent] * r,
-        [received] * r, float(times[:, 1].sum() - started.sum()), int(of_slowest[1]), int(of_slowest[2]),
+        kind, past.row_count, ranks, waited.tolist(), counts.tolist(), [one.trip_seconds for one in of_ranks],
+        [one.wait_seconds for one in of_ranks], [one.slowest_count for one in of_ranks],
+        [one.last_count for one in of_ranks], [count * past.sent_bytes] * r, [count * past.received_bytes] * r,
+        tally.seconds, tally.compute_nanoseconds, tally.tile_wait_nanoseconds,
     )  # fmt: skip

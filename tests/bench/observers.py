@@ -8,16 +8,16 @@ Covers: observers of rounds (coordinator/ranks/past_rounds.py). Does not cover: 
 
 from __future__ import annotations
 
-import struct
 import time
 
+import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from common.weights.slice_format import BLOCK_KINDS
 from coordinator.ranks.past_rounds import Observe, RoundTimes
 from coordinator.ranks.round_limits import RoundLimits
 from coordinator.ranks.round_metrics import RoundMetrics
-from coordinator.ranks.round_record import PackedParts, PastRound
+from coordinator.ranks.round_record import PastStretch
 from coordinator.ranks.round_series import ROUND_SECONDS, RoundSeries
 from coordinator.ranks.round_table import Rounds
 from coordinator.ranks.slow_nodes import SlowNodeWatch
@@ -27,15 +27,13 @@ NAMES = ("node0", "node1", "node2", "node3")
 ROUNDS, SWEEPS, TRIES = 60, 300, 5
 
 
-def past_rounds(world_size: int = len(NAMES)) -> list[PastRound]:
+def past_rounds(world_size: int = len(NAMES)) -> list[PastStretch]:
     """Return the rounds of one short sweep."""
-    sweep, ranks = Sweep(sweep_id=7, segments=()), tuple(range(world_size))
-    answers = [(10_001_000_000 + rank * 100_000, 200_000, 0, 0, 0, 0, 0) for rank in ranks]
-    parts = PackedParts(ranks, b"".join(struct.pack("@7q", *answer) for answer in answers), 2400, 2400)
-    return [
-        PastRound(sweep, BLOCK_KINDS[number % 2], number // 2, 1, 1, 10.0, 10.0002, 10.002, parts)
-        for number in range(ROUNDS)
-    ]
+    ranks = tuple(range(world_size))
+    times = np.tile(np.array([10_000_000_000, 10_000_200_000, 10_002_000_000]), (ROUNDS, 1))
+    answers = np.array([(10_001_000_000 + rank * 100_000, 200_000, 0, 0, 0, 0, 0) for rank in ranks])
+    taking_part, answered = dict.fromkeys(BLOCK_KINDS, ranks), np.tile(answers, (ROUNDS, 1, 1))
+    return [PastStretch(Sweep(sweep_id=7, segments=()), 0, 1, taking_part, times, answered, 2400, 2400)]
 
 
 class LibrarysOwn:

@@ -23,11 +23,14 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from common.compute.residual import LayerVectors, Residual
 from common.machine.operating_system import end_with_parent
+from common.model.model_spec import ModelSpec
 from common.weights.manifest import SliceManifest, read_manifest
 from common.weights.slice_format import BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from coordinator.ranks.identity import RanksIdentity
+from coordinator.ranks.layer_pass import layer_pass
 from coordinator.ranks.ranks import Ranks
 from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import ShardClient
@@ -145,18 +148,21 @@ def _mesh_sweep(clients: Sequence[ShardClient], manifest: SliceManifest, closing
     changes = shard_pb2.SequenceChanges()
     changes.opened.add(sequence_id=SEQUENCE_ID, position_capacity=1)
     segments = [shard_pb2.Segment(sequence_id=SEQUENCE_ID, first_position=0, row_count=1, rotary_length=1)]
+    passes = layer_pass(ranks, _residual(manifest.spec))
     rows = np.zeros((1, manifest.spec.hidden_size), np.float32)
-
     sweep_ids = itertools.count(1)
 
     def sweep() -> None:
         number = next(sweep_ids)
-        once = Sweep(sweep_id=number, segments=segments, changes=changes if number == 1 else None)
-        for layer in range(manifest.spec.layer_count):
-            for kind in BLOCK_KINDS:
-                ranks.run_block(kind, layer, once, rows)
+        passes.run(Sweep(sweep_id=number, segments=segments, changes=changes if number == 1 else None), rows)
 
     return sweep
+
+
+def _residual(spec: ModelSpec) -> Residual:
+    """Return what lies between blocks: steps that cost what any model's do."""
+    vectors = LayerVectors(norms=[np.ones(spec.hidden_size, np.float32)] * spec.layer_count, late_biases=None)
+    return Residual(blocks=dict.fromkeys(BLOCK_KINDS, vectors), norm_epsilon=1e-5)
 
 
 def _fork_node(seat: NodeSeat, place: Place, transports: Sequence[str], closing: ExitStack) -> _Node:

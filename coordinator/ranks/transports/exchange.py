@@ -19,10 +19,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from common.compute import matmul
-from common.native.address import address
-from common.native.library import Outcome
-from common.native.peers import PLAIN_FRAME, Answered, Peer, Round, Tls
-from common.weights.stored_numbers import Floats
+from common.native.peers import PLAIN_FRAME, Lane, Peer, Round, Tls
 from common.wire.framing import framed
 
 LIMIT_MILLISECONDS = 250
@@ -75,13 +72,9 @@ class Group:
             if session.native is not None:
                 peer.tls = ctypes.pointer(session.native)
         self.is_quick = all(session.framing == PLAIN_FRAME for session in self._sessions)
-        """Whether `run` may be called: C sees all messages as they are."""
+        """Whether C may run whole rounds: it sees all messages as they are."""
         self._frame = ctypes.create_string_buffer(ROOM_BYTES)
-        self._answered = (Answered * len(self._sessions))()
-        self._round = Round(
-            ctypes.addressof(self._frame), ROOM_BYTES, LIMIT_MILLISECONDS, self._in_order, 0,
-            ctypes.pointer(self._answered[0]),
-        )  # fmt: skip
+        self._round = Round(ctypes.addressof(self._frame), ROOM_BYTES, LIMIT_MILLISECONDS, self._in_order)
         self._each = list(zip(self._sessions, self._peers, self._views, strict=True))
 
     def takes(self, message: bytes) -> bool:
@@ -108,31 +101,20 @@ class Group:
             session.exchanged(peer, sealed, view[: peer.received_count])
         return self._sent.value / 1e9
 
-    def run(self, head: bytes, rows: Floats, total: Floats) -> bytes | None:
-        """Send all the same packed round, and add their parts in order. Never raises. Only where `is_quick`.
+    @property
+    def lane(self) -> Lane:
+        """Return what C runs packed rounds with (common/native/sweep.h), only where `is_quick`; valid while this is."""
+        return Lane(ctypes.pointer(self._peers[0]), len(self._each), ctypes.pointer(self._round))
 
-        Args: head: what `rows`, float32 without gaps, MOST_BYTES at most, follow in the message; total: the sum, of
-        their shape.
-        Returns: `struct answered` of each; None: some answer is not here, or not as such answers are: collect it.
-        """
-        outcome = matmul.functions().shardmesh_round(
-            self._peers, len(self._each), self._round, head, len(head), address(rows), rows.size, address(total)
-        )
-        if outcome == Outcome.DONE:
-            return bytes(self._answered)
-        whole = framed(head + rows.tobytes())
+    def give_back(self) -> None:
+        """Let each session take what has become of the last round, which C has left: to be collected. Never raises."""
+        whole = ctypes.string_at(self._frame, self._peers[0].out_count)
         for session, peer, view in self._each:
             session.exchanged(peer, whole, view[: peer.received_count])
-        return None
-
-    @property
-    def sent(self) -> float:
-        """When the last message that `run` has sent was sent (time.perf_counter)."""
-        return float(self._round.sent_nanoseconds) / 1e9
 
 
 def group_of(sessions: Sequence[Exchanged | None]) -> Group | None:
-    """Return what asks these together; None where one cannot be, where they are of two kinds, or there is only one."""
+    """Return what asks these together; None where one cannot be, or where they are of two kinds."""
     able = [session for session in sessions if session is not None]
     is_one_kind = len(able) == len(sessions) and len({session.is_on_this_host for session in able}) == 1
-    return Group(able) if is_one_kind and len(able) > 1 and matmul.kernels.functions is not None else None
+    return Group(able) if is_one_kind and matmul.kernels.functions is not None else None
