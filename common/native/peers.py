@@ -31,6 +31,12 @@ class Tls(ctypes.Structure):
     )  # fmt: skip
 
 
+class Patience(ctypes.Structure):
+    """`struct patience` of waiting.h."""
+
+    _fields_ = (("missed_in_a_row", ctypes.c_int), ("passes", ctypes.c_int))
+
+
 class Peer(ctypes.Structure):
     """`struct peer` of exchange.h."""
 
@@ -39,7 +45,7 @@ class Peer(ctypes.Structure):
         ("into", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("received_count", ctypes.c_ssize_t),
         ("came_nanoseconds", ctypes.c_longlong), ("tls", ctypes.POINTER(Tls)), ("fd", ctypes.c_int),
         ("framing", ctypes.c_int), ("send_error", ctypes.c_int), ("receive_error", ctypes.c_int),
-        ("has_ended", ctypes.c_int),
+        ("has_ended", ctypes.c_int), ("is_near", ctypes.c_int), ("patience", Patience),
     )  # fmt: skip
 
 

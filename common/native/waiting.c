@@ -1,0 +1,50 @@
+/* How does somebody wait for what mostly comes sooner than the kernel would wake him?
+ *
+ *     begin_looking(&looking, &patience);
+ *     do has_come = take_what_is_there(); while (!has_come && looks_again(&looking));
+ *     end_looking(&looking, has_come);          then sleep, if it has not
+ *
+ * Covers: how long to look, and when it does not pay. Does not cover: what is looked at (exchange.c, rounds.c).
+ *
+ * Between two looks the core goes to whoever else can run on it (sched_yield). So nodes that share cores take turns
+ * without one wake-up, and one that computes is not disturbed: what others have of the core is not counted, only what we
+ * have used up ourselves. To wake somebody on another core, and to be woken, takes 40 to 100 microseconds where an idle
+ * core is a virtual machine's; a look takes one.
+ */
+#include "transfer.h"
+#include "waiting.h"
+
+#include <sched.h>
+
+/* Nobody looks for longer than that: an idle node sleeps. */
+enum { MOST_NANOSECONDS = 200000 };
+/* Whoever comes back from sched_yield within that was alone on the core, or with others that only look: all of it
+ * counts; else something was done meanwhile, and what counts is the change there and back. */
+enum { ALONE_NANOSECONDS = 5000, CHANGE_NANOSECONDS = 2000 };
+/* After so many waits in vain the next 2, 4, ... sleep at once, at most so many. */
+enum { MISSES_TO_PASS = 3, MOST_PASSES = 64 };
+
+void begin_looking(struct looking *looking, struct patience *patience) {
+    *looking = (struct looking){.patience = patience, .since = clock_now(), .passes = patience->passes > 0};
+    if (looking->passes) patience->passes--;
+    else looking->left_nanoseconds = MOST_NANOSECONDS;
+}
+
+int looks_again(struct looking *looking) {
+    if (looking->left_nanoseconds <= 0) return 0;
+    const int64_t yields = clock_now();
+    sched_yield();
+    const int64_t back = clock_now(), away = back - yields;
+    looking->left_nanoseconds -= yields - looking->since + (away < ALONE_NANOSECONDS ? away : CHANGE_NANOSECONDS);
+    looking->since = back;
+    return 1;
+}
+
+void end_looking(const struct looking *looking, int has_come) {
+    struct patience *patience = looking->patience;
+    if (has_come) *patience = (struct patience){0};
+    else if (!looking->passes && ++patience->missed_in_a_row >= MISSES_TO_PASS) {
+        const int32_t beyond = patience->missed_in_a_row - MISSES_TO_PASS;
+        patience->passes = beyond < 5 ? 2 << beyond : MOST_PASSES;
+    }
+}

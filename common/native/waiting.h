@@ -1,0 +1,26 @@
+/* How does somebody wait for what mostly comes sooner than the kernel would wake him? See waiting.c. */
+#ifndef SHARDMESH_WAITING_H
+#define SHARDMESH_WAITING_H
+
+#include <stdint.h>
+
+/* What earlier waits for one peer, or one group of them, have taught; zero at first. */
+struct patience {
+    int32_t missed_in_a_row;
+    int32_t passes; /* waits that go to sleep at once, before the next one looks again */
+};
+
+/* One wait. */
+struct looking {
+    struct patience *patience;
+    int64_t left_nanoseconds, since;
+    int passes; /* without looking a second time */
+};
+
+void begin_looking(struct looking *looking, struct patience *patience);
+/* Let others have this core, then tell whether to look again; if not, sleep. */
+int looks_again(struct looking *looking);
+/* Learn whether what was waited for has come. */
+void end_looking(const struct looking *looking, int has_come);
+
+#endif
