@@ -48,10 +48,8 @@ class AnswerLane:
         self._is_clear = False
         """Whether the last call has left nothing anywhere."""
         self._call = matmul.functions().shardmesh_answer  # to look it up takes as long as half of the call
-        self._peer = Peer(
-            into=ctypes.addressof(self._into), room=ROOM_BYTES, fd=plain.fileno(), framing=PLAIN_FRAME,
-            is_near=plain.family == socket.AF_UNIX,
-        )  # fmt: skip
+        self._peer = Peer(into=ctypes.addressof(self._into), room=ROOM_BYTES, fd=plain.fileno(), framing=PLAIN_FRAME)
+        self._peer.is_near = plain.family == socket.AF_UNIX
         if secure is not None and secure.native is not None:
             self._peer.tls = ctypes.pointer(secure.native)
 
