@@ -34,7 +34,7 @@ class Tls(ctypes.Structure):
 class Patience(ctypes.Structure):
     """`struct patience` of waiting.h."""
 
-    _fields_ = (("missed_in_a_row", ctypes.c_int), ("passes", ctypes.c_int))
+    _fields_ = (("trouble", ctypes.c_int), ("passes", ctypes.c_int))
 
 
 class Peer(ctypes.Structure):

@@ -4,12 +4,13 @@
  *     do has_come = take_what_is_there(); while (!has_come && looks_again(&looking));
  *     end_looking(&looking, has_come);          then sleep, if it has not
  *
- * Covers: how long to look, and when it does not pay. Does not cover: what is looked at (exchange.c, rounds.c).
+ * Covers: how long to look, and when it does not pay. Does not cover: what is looked at (exchange.c).
  *
  * Between two looks the core goes to whoever else can run on it (sched_yield). So nodes that share cores take turns
- * without one wake-up, and one that computes is not disturbed: what others have of the core is not counted, only what we
- * have used up ourselves. To wake somebody on another core, and to be woken, takes 40 to 100 microseconds where an idle
- * core is a virtual machine's; a look takes one.
+ * without one wake-up, and one that computes is not disturbed: what others have of the core is not counted, only what
+ * looking has used up itself. To wake somebody on another core, and to be woken, takes 40 to 100 microseconds where an
+ * idle core is a virtual machine's; a look takes one. A program that never sleeps keeps a core that it was given for
+ * milliseconds, though, and would have been interrupted for whoever wakes: beside such a one it is better to sleep.
  */
 #include "transfer.h"
 #include "waiting.h"
@@ -21,8 +22,10 @@ enum { MOST_NANOSECONDS = 200000 };
 /* Whoever comes back from sched_yield within that was alone on the core, or with others that only look: all of it
  * counts; else something was done meanwhile, and what counts is the change there and back. */
 enum { ALONE_NANOSECONDS = 5000, CHANGE_NANOSECONDS = 2000 };
-/* After so many waits in vain the next 2, 4, ... sleep at once, at most so many. */
-enum { MISSES_TO_PASS = 3, MOST_PASSES = 64 };
+/* A block of a node that takes longer than this makes a wake-up cheap; a program that takes longer does not give way. */
+enum { LATE_NANOSECONDS = 1000000 };
+/* What a wait in vain adds to the trouble, a good one takes away, and from when on as many waits sleep at once. */
+enum { TROUBLE = 8, GOOD = 1, PASSING = 16, MOST_TROUBLE = 64 };
 
 void begin_looking(struct looking *looking, struct patience *patience) {
     *looking = (struct looking){.patience = patience, .since = clock_now(), .passes = patience->passes > 0};
@@ -31,20 +34,23 @@ void begin_looking(struct looking *looking, struct patience *patience) {
 }
 
 int looks_again(struct looking *looking) {
-    if (looking->left_nanoseconds <= 0) return 0;
+    if (looking->left_nanoseconds <= 0 || looking->is_late) return 0;
     const int64_t yields = clock_now();
     sched_yield();
     const int64_t back = clock_now(), away = back - yields;
     looking->left_nanoseconds -= yields - looking->since + (away < ALONE_NANOSECONDS ? away : CHANGE_NANOSECONDS);
     looking->since = back;
+    looking->is_late = away > LATE_NANOSECONDS;
     return 1;
 }
 
 void end_looking(const struct looking *looking, int has_come) {
     struct patience *patience = looking->patience;
-    if (has_come) *patience = (struct patience){0};
-    else if (!looking->passes && ++patience->missed_in_a_row >= MISSES_TO_PASS) {
-        const int32_t beyond = patience->missed_in_a_row - MISSES_TO_PASS;
-        patience->passes = beyond < 5 ? 2 << beyond : MOST_PASSES;
+    if (looking->passes || (looking->is_late && !has_come)) return; /* nothing learnt, or nothing lost */
+    if (has_come && !looking->is_late) {
+        if (patience->trouble >= GOOD) patience->trouble -= GOOD;
+        return;
     }
+    patience->trouble = patience->trouble + TROUBLE < MOST_TROUBLE ? patience->trouble + TROUBLE : MOST_TROUBLE;
+    if (patience->trouble >= PASSING) patience->passes = patience->trouble;
 }

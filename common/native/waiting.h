@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-/* What earlier waits for one peer, or one group of them, have taught; zero at first. */
+/* What earlier waits for one peer have taught; zero at first. */
 struct patience {
-    int32_t missed_in_a_row;
+    int32_t trouble; /* grows with every wait in which looking did harm, or was in vain */
     int32_t passes; /* waits that go to sleep at once, before the next one looks again */
 };
 
@@ -14,7 +14,8 @@ struct patience {
 struct looking {
     struct patience *patience;
     int64_t left_nanoseconds, since;
-    int passes; /* without looking a second time */
+    int is_late; /* the core was away for so long that what came meanwhile has waited */
+    int passes; /* looks once only */
 };
 
 void begin_looking(struct looking *looking, struct patience *patience);

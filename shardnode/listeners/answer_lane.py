@@ -53,6 +53,11 @@ class AnswerLane:
         if secure is not None and secure.native is not None:
             self._peer.tls = ctypes.pointer(secure.native)
 
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether programs that have nothing to do with this run want the same core, as far as waits have shown."""
+        return self._peer.patience.passes > 0
+
     def takes(self, numbers: Floats) -> bool:
         """Tell whether `answer_and_wait` takes an answer: it is short, and nothing that has come waits elsewhere."""
         return numbers.nbytes <= MOST_NUMBER_BYTES and (self._is_clear or not self._is_holding)
