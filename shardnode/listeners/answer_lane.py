@@ -54,8 +54,9 @@ class AnswerLane:
             self._peer.tls = ctypes.pointer(secure.native)
 
     @property
-    def is_disturbed(self) -> bool:
-        """Whether programs that have nothing to do with this run want the same core, as far as waits have shown."""
+    def sleeps_at_once(self) -> bool:
+        """Whether the next wait does not look for its message first: it was in vain lately, or other programs have kept
+        the core meanwhile."""
         return self._peer.patience.passes > 0
 
     def takes(self, numbers: Floats) -> bool:

@@ -73,7 +73,7 @@ class FramedSession:
                 if numbers is not None and lane is not None and can_wait and lane.takes(numbers):
                     with signs.writing:  # nothing is worked on until the next message is here, so nobody else writes
                         frame = lane.answer_and_wait(response, numbers)
-                    with on_core(None if lane.is_disturbed else self._node.config.home_core):
+                    with on_core(None if lane.sleeps_at_once else self._node.config.home_core):
                         frame = self._answer_alike(signs, lane, frame)
                     continue
                 if is_first and not is_last:  # before the coordinator hears that it is in
