@@ -24,8 +24,9 @@ enum { MOST_NANOSECONDS = 200000 };
 enum { ALONE_NANOSECONDS = 5000, CHANGE_NANOSECONDS = 2000 };
 /* A block of a node that takes longer than this makes a wake-up cheap; a program that takes longer does not give way. */
 enum { LATE_NANOSECONDS = 1000000 };
-/* What a wait in vain adds to the trouble, a good one takes away, and from when on as many waits sleep at once. */
-enum { TROUBLE = 8, GOOD = 1, PASSING = 16, MOST_TROUBLE = 64 };
+/* How much trouble a wait was that did harm or was in vain, and one that did neither for long; a good one takes away as
+ * much as that. From when on as many waits sleep at once. */
+enum { TROUBLE = 8, LITTLE = 1, PASSING = 16, MOST_TROUBLE = 64 };
 
 void begin_looking(struct looking *looking, struct patience *patience) {
     *looking = (struct looking){.patience = patience, .since = clock_now(), .passes = patience->passes > 0};
@@ -46,11 +47,12 @@ int looks_again(struct looking *looking) {
 
 void end_looking(const struct looking *looking, int has_come) {
     struct patience *patience = looking->patience;
-    if (looking->passes || (looking->is_late && !has_come)) return; /* nothing learnt, or nothing lost */
+    if (looking->passes) return;
     if (has_come && !looking->is_late) {
-        if (patience->trouble >= GOOD) patience->trouble -= GOOD;
+        if (patience->trouble > 0) patience->trouble -= LITTLE;
         return;
     }
-    patience->trouble = patience->trouble + TROUBLE < MOST_TROUBLE ? patience->trouble + TROUBLE : MOST_TROUBLE;
+    patience->trouble += has_come || !looking->is_late ? TROUBLE : LITTLE;
+    if (patience->trouble > MOST_TROUBLE) patience->trouble = MOST_TROUBLE;
     if (patience->trouble >= PASSING) patience->passes = patience->trouble;
 }

@@ -19,7 +19,7 @@ import pytest
 from common.wire.framing import FrameReader, framed
 from shardnode.listeners.answer_lane import AnswerLane, lane_of
 
-WAIT_SECONDS, MOST_LOOKING_SECONDS = 0.02, 0.004
+WAIT_SECONDS, MOST_LOOKING_SECONDS = 0.01, 0.002
 NUMBERS = np.ones((1, 3), np.float32)
 MESSAGE = b"a message"
 
@@ -44,25 +44,31 @@ def lane_over(own: socket.socket) -> AnswerLane:
 def wait_in_vain(lane: AnswerLane) -> float:
     """Return the processor seconds that a wait took, for which nothing came."""
     before = time.thread_time()
-    with pytest.raises(BlockingIOError):
+    with pytest.raises(TimeoutError):
         lane.answer_and_wait(b"head", NUMBERS)
     return time.thread_time() - before
 
 
+def make_impatient(lane: AnswerLane) -> list[float]:
+    """Let it wait in vain until it looks no more; return what each wait took."""
+    took = []
+    while not lane.sleeps_at_once and len(took) < 20:
+        took.append(wait_in_vain(lane))
+    assert lane.sleeps_at_once
+    return took
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a limit of the socket that both ends of a wait heed")
 def test_who_waits_in_vain_sleeps_and_looks_no_more(near: tuple[socket.socket, AnswerLane]) -> None:
-    """Of two waits a fifth at most is spent looking, though the core is ours; then waits sleep at once."""
+    """A fifth of a wait at most is spent looking; after some, on a busy machine twenty, they sleep at once."""
     _, lane = near
-    assert min(wait_in_vain(lane) for _ in range(2)) < MOST_LOOKING_SECONDS
-    assert lane.sleeps_at_once
+    assert min(make_impatient(lane)) < MOST_LOOKING_SECONDS
 
 
 def test_messages_that_come_bring_the_looking_back(near: tuple[socket.socket, AnswerLane]) -> None:
     """After as many waits as sleep at once the next one looks again, and finds what is there."""
     theirs, lane = near
-    for _ in range(2):
-        wait_in_vain(lane)
-    assert lane.sleeps_at_once
+    make_impatient(lane)
     waits = 0
     while lane.sleeps_at_once:
         theirs.sendall(framed(MESSAGE))
@@ -79,7 +85,7 @@ def test_nobody_looks_for_another_device() -> None:
         own, _ = server.accept()
         with own:
             lane = lane_over(own)
-            for _ in range(3):
+            for _ in range(20):
                 wait_in_vain(lane)
             assert not lane.sleeps_at_once
             theirs.sendall(framed(MESSAGE))
