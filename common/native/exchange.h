@@ -53,7 +53,7 @@ struct peer {
     int send_error; /* errno; 0: none */
     int receive_error; /* the same */
     int has_ended; /* the peer sends no more */
-    int is_near; /* it runs on this machine, so its messages come as soon as it has a core */
+    int is_near; /* its next message comes as soon as a core of this machine is free for it */
     struct patience patience; /* for those */
 };
 

@@ -25,8 +25,8 @@ enum { ALONE_NANOSECONDS = 5000, CHANGE_NANOSECONDS = 2000 };
 /* A block of a node that takes longer than this makes a wake-up cheap; a program that takes longer does not give way. */
 enum { LATE_NANOSECONDS = 1000000 };
 /* How much trouble a wait was that did harm or was in vain, and one that did neither for long; a good one takes away as
- * much as that. From when on as many waits sleep at once. */
-enum { TROUBLE = 8, LITTLE = 1, PASSING = 16, MOST_TROUBLE = 64 };
+ * much as that. From PASSING on waits sleep at once: 64, and twice as many for each further TROUBLE. */
+enum { TROUBLE = 8, LITTLE = 1, PASSING = 16, MOST_TROUBLE = 64, FIRST_PASSES = 64 };
 
 void begin_looking(struct looking *looking, struct patience *patience) {
     *looking = (struct looking){.patience = patience, .since = clock_now(), .passes = patience->passes > 0};
@@ -54,5 +54,5 @@ void end_looking(const struct looking *looking, int has_come) {
     }
     patience->trouble += has_come || !looking->is_late ? TROUBLE : LITTLE;
     if (patience->trouble > MOST_TROUBLE) patience->trouble = MOST_TROUBLE;
-    if (patience->trouble >= PASSING) patience->passes = patience->trouble;
+    if (patience->trouble >= PASSING) patience->passes = FIRST_PASSES << (patience->trouble - PASSING) / TROUBLE;
 }

@@ -120,7 +120,7 @@ class FramedSession:
                 frame = self._reader.receive()
                 continue
             with signs.writing:
-                frame = lane.answer_and_wait(head, numbers)
+                frame = lane.answer_and_wait(head, numbers, is_last=quick.is_last)
         return frame
 
     def _failed(self, error: Exception) -> bytes:
