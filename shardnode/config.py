@@ -39,10 +39,10 @@ class NodeConfig:
     row_thread_count: int = 0
     """Threads that compute a few rows, which memory limits more than processors; 0 takes as many as thread_count."""
     home_core: int | None = None
-    """Of the cores this process may use, counted from 0: where it waits for the next round of a prompt. For nodes that
-    are more than the cores they share: the kernel looks for an idle core when one wakes, but not where all have been
-    busy, so it let them queue on one core beside an idle one until its next tick, milliseconds later. While it
-    computes, a node runs wherever there is room."""
+    """Of the cores this process may use, counted from 0: where it works on a few rows, and waits for a prompt's next
+    round. For nodes that are more than the cores they share: the kernel looks for an idle core when one wakes, but not
+    where all have been busy, so it let them queue on one core beside an idle one until its next tick, milliseconds
+    later. A prompt's rows a node computes wherever there is room."""
     backend: str = NATIVE
     """What computes: a name of common/compute/backend.py."""
     use_gpu: bool = False

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any
 
 from common.errors import InputError
-from common.machine.operating_system import end_with_parent, wake_politely
+from common.machine.operating_system import end_with_parent, leave_foreground, wake_politely
 from common.program.lifecycle import is_cut, watch_lifeline
 from common.program.logs import configure_logs
 from common.weights.weight_memory import WeightMemory
@@ -53,6 +53,7 @@ def main() -> int:
     def on_signal(number: int, frame: FrameType | None) -> None:
         end_all()
 
+    leave_foreground()
     signal.signal(signal.SIGTERM, on_signal)
     end_with_parent(signal.SIGTERM)
     if is_cut(STDIN):

@@ -2,7 +2,7 @@
 
     child = ForkedProgram("shardnode.pool", ["DIRECTORY"])
 
-Covers: pipes as its stdin and stdout, a session of its own, waiting for its end.
+Covers: pipes as its stdin and stdout, a process group of its own, waiting for its end.
 Does not cover: what the program does; starting it anew where forking is not safe (subprocess.Popen does).
 
 Imports are 35 MB of memory, and half a second, that every process pays for which imports them by itself. Fork only a
@@ -21,6 +21,8 @@ import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
+from common.machine.operating_system import leave_foreground
+
 POLL_SECONDS = 0.005
 
 
@@ -34,7 +36,7 @@ class ForkedProgram:
         sys.stdout.flush()
         sys.stderr.flush()
         gc.freeze()  # pages that the collector never touches stay shared
-        # Ctrl-C goes to all processes of a terminal, the child too before it has a session of its own.
+        # Ctrl-C goes to all processes in a terminal's foreground, the child too before it has a group of its own.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         self.pid = os.fork()
         if self.pid == 0:
@@ -71,7 +73,7 @@ def _run(module: str, arguments: Sequence[str], stdin: int, stdout: int) -> NoRe
     """Become the program, and never return to whoever forked."""
     code = 1
     try:
-        os.setsid()
+        leave_foreground()
         os.dup2(stdin, 0)
         os.dup2(stdout, 1)
         os.close(stdin)

@@ -68,6 +68,17 @@ def wake_politely() -> None:
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
+def leave_foreground() -> None:
+    """Have a process group of its own: Ctrl-C is then not for this process, which may write to the terminal still.
+
+    Not a session of its own: Linux shares cores out among sessions first (`sched_autogroup`), so a node that yields
+    would give its core to nodes of the same session only, never to a coordinator in another one.
+    """
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+
+
 def on_core(index: int | None) -> AbstractContextManager[None]:
     """Keep this thread to one of the cores it may use, counted from 0, while the context lasts.
 

@@ -155,10 +155,27 @@ static void receive_from_any(struct peer *peers, ptrdiff_t count, int64_t until)
     }
 }
 
+static int has_more(const struct peer *peer, ptrdiff_t before) { return is_over(peer) || peer->received_count > before; }
+
+/* Look for what comes next from a peer, as long as that pays. */
+static int look_for(struct peer *peer) {
+    const ptrdiff_t before = peer->received_count;
+    struct looking looking;
+    begin_looking(&looking, &peer->patience);
+    do receive_from(peer, MSG_DONTWAIT);
+    while (!has_more(peer, before) && looks_again(&looking));
+    end_looking(&looking, has_more(peer, before));
+    return has_more(peer, before);
+}
+
+void await_from(struct peer *peer) {
+    if (!peer->is_near || !look_for(peer)) receive_from(peer, 0);
+}
+
 /* Wait for one peer after another: the rest have mostly answered meanwhile, and were woken by nobody. */
 static void receive_in_order(struct peer *peers, ptrdiff_t count, int64_t until) {
     for (struct peer *peer = peers; peer < peers + count; peer++)
-        for (receive_from(peer, MSG_DONTWAIT); !is_over(peer); receive_from(peer, MSG_DONTWAIT)) {
+        for (look_for(peer); !is_over(peer); look_for(peer)) {
             struct pollfd polled = {.fd = peer->fd, .events = POLLIN};
             const int64_t rest = until - clock_now();
             if (rest <= 0 || poll(&polled, 1, (int)(rest / 1000000) + 1) < 0) return;

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "waiting.h"
+
 /* What a message begins with: a record of TLS (RFC 8446, 5.1) that Python takes apart, or four bytes of length. */
 enum peer_framing { TLS_RECORD, PLAIN_FRAME };
 
@@ -51,6 +53,8 @@ struct peer {
     int send_error; /* errno; 0: none */
     int receive_error; /* the same */
     int has_ended; /* the peer sends no more */
+    int is_near; /* its next message comes as soon as a core of this machine is free for it */
+    struct patience patience; /* for those */
 };
 
 /* What one rank's packed answer says (common/wire/packed_round.py) but for its numbers, and when it was here. */

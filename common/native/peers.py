@@ -32,6 +32,12 @@ class Tls(ctypes.Structure):
     )  # fmt: skip
 
 
+class Patience(ctypes.Structure):
+    """`struct patience` of waiting.h."""
+
+    _fields_ = (("trouble", ctypes.c_int), ("passes", ctypes.c_int))
+
+
 class Peer(ctypes.Structure):
     """`struct peer` of exchange.h."""
 
@@ -40,7 +46,7 @@ class Peer(ctypes.Structure):
         ("into", ctypes.c_void_p), ("room", ctypes.c_ssize_t), ("received_count", ctypes.c_ssize_t),
         ("came_nanoseconds", ctypes.c_longlong), ("tls", ctypes.POINTER(Tls)), ("fd", ctypes.c_int),
         ("framing", ctypes.c_int), ("send_error", ctypes.c_int), ("receive_error", ctypes.c_int),
-        ("has_ended", ctypes.c_int),
+        ("has_ended", ctypes.c_int), ("is_near", ctypes.c_int), ("patience", Patience),
     )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, cons
     if (peer->send_error || peer->sent_count < peer->out_count) return NOT_SIMPLE;
     do {
         const ptrdiff_t before = peer->received_count;
-        receive_from(peer, 0);
+        await_from(peer);
         if (peer->received_count == before && !(peer->tls && peer->tls->functions->pending(peer->tls->in))) break;
         if (peer->tls && peer->tls->functions->pending(peer->tls->out)) break; /* a change of keys wants an answer */
     } while (!is_over(peer));

@@ -17,6 +17,8 @@ int begin_peer(struct peer *peer);
 void send_to(struct peer *peer);
 /* Take what has come, waiting for the first byte if `flags` say so (of recv). */
 void receive_from(struct peer *peer, int flags);
+/* Take what comes next: look for it where the peer is near, then sleep as long as the socket itself waits. */
+void await_from(struct peer *peer);
 /* Tell whether there is nothing to wait for from a peer. */
 int is_over(const struct peer *peer);
 /* Return the length that a frame begins with. */

@@ -33,6 +33,8 @@ from common.wording import counted
 
 POOL = "shardnode.pool"
 """The program that forks the nodes. Run, not imported: what it imports stays out of this process."""
+_OWN_GROUP: dict[str, Any] = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
+"""Ctrl-C is not for the pool; why a session is second best: operating_system.leave_foreground."""
 START_LIMIT_SECONDS = 120.0
 END_LIMIT_SECONDS = 5.0
 
@@ -79,7 +81,7 @@ class LocalNodes:
         else:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", POOL, str(self._run_directory)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **_OWN_GROUP,
             )  # fmt: skip
 
     def start(self, options: LocalOptions) -> tuple[LocalNode, ...]:

@@ -49,8 +49,15 @@ class AnswerLane:
         """Whether the last call has left nothing anywhere."""
         self._call = matmul.functions().shardmesh_answer  # to look it up takes as long as half of the call
         self._peer = Peer(into=ctypes.addressof(self._into), room=ROOM_BYTES, fd=plain.fileno(), framing=PLAIN_FRAME)
+        self._is_near = plain.family == socket.AF_UNIX
         if secure is not None and secure.native is not None:
             self._peer.tls = ctypes.pointer(secure.native)
+
+    @property
+    def sleeps_at_once(self) -> bool:
+        """Whether the next wait does not look for its message first: it was in vain lately, or other programs have kept
+        the core meanwhile."""
+        return self._peer.patience.passes > 0
 
     def takes(self, numbers: Floats) -> bool:
         """Tell whether `answer_and_wait` takes an answer: it is short, and nothing that has come waits elsewhere."""
@@ -70,13 +77,15 @@ class AnswerLane:
         self._last, self._last_bytes = found, frame_bytes
         return found
 
-    def answer_and_wait(self, head: bytes, numbers: Floats) -> bytes | memoryview | None:
+    def answer_and_wait(self, head: bytes, numbers: Floats, *, is_last: bool = False) -> bytes | memoryview | None:
         """Send a packed answer and return the next message, good until the next call; None: the peer has ended.
 
-        Args: head: what `numbers`, float32 without gaps, follow.
+        Args: head: what `numbers`, float32 without gaps, follow; is_last: of its sweep, so the next message is no
+        matter of microseconds.
         Raises: ProtocolError, TimeoutError, OSError: as FrameReader.receive and send_frame.
         """
         peer = self._peer
+        peer.is_near = self._is_near and not is_last
         outcome = self._call(peer, self._place, ROOM_BYTES, head, len(head), address(numbers), numbers.size)
         if outcome == Outcome.DONE:
             self._is_clear = True

@@ -73,7 +73,8 @@ class FramedSession:
                 if numbers is not None and lane is not None and can_wait and lane.takes(numbers):
                     with signs.writing:  # nothing is worked on until the next message is here, so nobody else writes
                         frame = lane.answer_and_wait(response, numbers)
-                    frame = self._answer_alike(signs, lane, frame)
+                    with on_core(None if lane.sleeps_at_once else self._node.config.home_core):
+                        frame = self._answer_alike(signs, lane, frame)
                     continue
                 if is_first and not is_last:  # before the coordinator hears that it is in
                     self._opened()
@@ -119,7 +120,7 @@ class FramedSession:
                 frame = self._reader.receive()
                 continue
             with signs.writing:
-                frame = lane.answer_and_wait(head, numbers)
+                frame = lane.answer_and_wait(head, numbers, is_last=quick.is_last)
         return frame
 
     def _failed(self, error: Exception) -> bytes:

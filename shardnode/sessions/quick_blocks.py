@@ -17,6 +17,7 @@ import time
 import numpy as np
 
 from common.compute.matmul import FEW_ROWS
+from common.weights.slice_format import FFN
 from common.weights.stored_numbers import Floats
 from common.wire.packed_round import done_bytes, next_block
 from shardnode.sessions.open_sequences import TakenSegments
@@ -53,6 +54,11 @@ class QuickBlocks:
     def forget(self) -> None:
         """Answer nothing more until something is learned anew."""
         self._message = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the block that was found is its sweep's last one, after which the coordinator has the cores."""
+        return self._layer == self._layer_count - 1 and self._kind == FFN
 
     def begins(self, message: bytes | memoryview) -> bool:
         """Tell whether a message is the next block of these, for `answer`; its call is the session's last one then."""

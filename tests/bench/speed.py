@@ -27,9 +27,12 @@ WINDOWED = "C mesh of 4, window 2"
 ONE_NODE = "D mesh of 1, window 0"
 TWO_NODES = "E mesh of 2, window 0"
 FLOOR = "F mesh of 4, no kernels"
+FLOOR_OF_TWO = "H mesh of 2, no kernels"
 ONE_WINDOWED = "G mesh of 1, window 2"
 SUM = "S sum of as much memory"
 WARM_UP_LENGTH = 4
+STARS_ALLOWED = 1.5
+"""How many times a star's rounds several nodes of one machine may add to one node's token."""
 ROLES = ("here", "nodes", "others")
 """Who used the processors: the contender's own process, its node processes, everything else on this machine."""
 
@@ -48,7 +51,7 @@ def measure(settings: Settings) -> Result:
             print(f"speed: round {number + 1} of {settings.rounds}", flush=True)
             for name, worker in workers.items():
                 turns[name].append(worker.ask(*_request(name, settings.length)))
-    others = {name: turns.pop(name) for name in (FLOOR, SUM)}
+    others = {name: turns.pop(name) for name in (FLOOR, FLOOR_OF_TWO, SUM) if name in turns}
     _check_tokens(turns)
     return _result(turns, others)
 
@@ -68,13 +71,15 @@ def _start_workers(settings: Settings, closing: ExitStack) -> dict[str, Worker]:
         closing.callback(workers[name].close)
     workers[SUM] = Worker(SUM, open_sum, decode_bytes(splits[1]), cores)
     closing.callback(workers[SUM].close)
-    workers[FLOOR] = Worker(FLOOR, open_star, splits[4], 4)
-    closing.callback(workers[FLOOR].close)
+    for name, world_size in {FLOOR: 4, FLOOR_OF_TWO: 2}.items():
+        if world_size in splits:
+            workers[name] = Worker(name, open_star, splits[world_size], world_size, (DIRECT,))
+            closing.callback(workers[name].close)
     return workers
 
 
 def _request(name: str, length: int) -> tuple[object, ...]:
-    return (DIRECT, length) if name == FLOOR else (length,)
+    return (DIRECT, length) if name in (FLOOR, FLOOR_OF_TWO) else (length,)
 
 
 def _check_tokens(turns: Turns) -> None:
@@ -93,7 +98,12 @@ def _result(turns: Turns, others: Turns) -> Result:
         _bar("D / A, one node beside transformers", turns[ONE_NODE], turns[TRANSFORMERS], 1.0),
         _bar("C / B, window 2 beside everything resident", turns[WINDOWED], turns[MESH], 0.8),
         _bar("D / S, bytes a second of one node beside a plain sum", turns[ONE_NODE], others[SUM], 0.7),
+        _shared_cores_bar("B, four nodes", turns[MESH], turns[ONE_NODE], others[FLOOR]),
     ]
+    if TWO_NODES in turns:
+        result.bars.append(
+            _shared_cores_bar("E, two nodes", turns[TWO_NODES], turns[ONE_NODE], others[FLOOR_OF_TWO])
+        )  # fmt: skip
     if ONE_WINDOWED in turns:
         result.bars.append(_bar("G / D, the same on one node", turns[ONE_WINDOWED], turns[ONE_NODE], 0.8))
     result.notes = [
@@ -136,6 +146,22 @@ def _bar(name: str, mine: Sequence[Turn], theirs: Sequence[Turn], needed: float)
     return Bar(
         name=f"{name}, in {len(quiet)} of {len(pairs)} rounds that were quiet,", measured=Spread.of(ratios).median,
         needed=needed, undecided="" if quiet else DISTURBED,
+    )  # fmt: skip
+
+
+def _shared_cores_bar(name: str, mesh: Sequence[Turn], node: Sequence[Turn], floors: Sequence[Turn]) -> Bar:
+    """Judge what several nodes on one machine add to a token, by rounds in which none of the three was disturbed."""
+    trios = list(zip(mesh, node, floors, strict=True))
+    quiet = [trio for trio in trios if all(turn.others_share <= QUIET_SHARE for turn in trio)]
+    found, alone, star = (
+        Spread.of([turn.milliseconds_per_token(turn.seconds) for turn in own]).median
+        for own in zip(*(quiet or trios), strict=True)
+    )
+    return Bar(
+        name=f"{name} on these cores beside one node's {alone:.1f} ms and {STARS_ALLOWED:g} of their star's {star:.1f},"
+             f" in {len(quiet)} of {len(trios)} rounds that were quiet,", measured=found,
+        needed=round(alone + STARS_ALLOWED * star, 1), at_least=False, unit=" ms",
+        undecided="" if quiet else DISTURBED,
     )  # fmt: skip
 
 

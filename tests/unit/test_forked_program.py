@@ -14,7 +14,7 @@ PROGRAM = """
 import os, sys
 def main():
     line = sys.stdin.readline()
-    print(sys.argv[1:], line.strip(), os.getsid(0) == os.getpid(), flush=True)
+    print(sys.argv[1:], line.strip(), os.getpgrp() == os.getpid(), os.getsid(0) == os.getsid(os.getppid()), flush=True)
     int(sys.stdin.read() or 0)
 if __name__ == "__main__":
     main()
@@ -38,14 +38,15 @@ def run(tmp_path: Path, script: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_reads_and_writes_pipes_and_ends_with_its_own_code(tmp_path: Path) -> None:
-    """Arguments, stdin and stdout are the child's own, and so is its session: Ctrl-C does not reach it."""
+    """Arguments, stdin and stdout are the child's own, and so is its group: Ctrl-C does not reach it, and yet it
+    is of its parent's session, with which it shares cores."""
     finished = run(tmp_path, """
 child.stdin.write(b"hello\\n")
 child.stdin.close()
 print(child.stdout.read().decode().strip())
 child.wait(20)
 """)  # fmt: skip
-    assert (finished.stdout.strip(), finished.stderr) == ("once ['a', 'b c'] hello True", "")
+    assert (finished.stdout.strip(), finished.stderr) == ("once ['a', 'b c'] hello True True", "")
 
 
 def test_waiting_has_a_limit_and_killing_ends_it(tmp_path: Path) -> None:
