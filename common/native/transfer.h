@@ -1,6 +1,6 @@
-/* What do exchange.c and rounds.c share?
+/* What do exchange.c, rounds.c and serving.c share?
  *
- * Covers: the functions of exchange.c that are not exported. Does not cover: the memory they work on (exchange.h).
+ * Covers: their functions that are not exported. Does not cover: the memory they work on (exchange.h).
  */
 #ifndef SHARDMESH_TRANSFER_H
 #define SHARDMESH_TRANSFER_H
@@ -21,5 +21,10 @@ void receive_from(struct peer *peer, int flags);
 int is_over(const struct peer *peer);
 /* Return the length that a frame begins with. */
 uint32_t frame_length(const void *frame);
+
+/* Send one peer a frame, as far as there is room; return whether all of it is on its way. (rounds.c, as the next) */
+int send_frame(struct peer *peer, const void *frame, ptrdiff_t length);
+/* Then wait for its next frame, as long as the socket itself waits; return whether exactly that is in `into`. */
+int take_frame(struct peer *peer);
 
 #endif

@@ -12,6 +12,7 @@ coordinator can tell a slow node from a frozen one.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import threading
 import time
@@ -19,8 +20,12 @@ from collections.abc import Callable, Sequence
 
 from google.protobuf.message import DecodeError
 
+from common.compute.tile_products import checked
 from common.errors import InputError, ShardmeshError
 from common.machine.operating_system import on_core
+from common.native.library import Outcome
+from common.native.served import ServedSession
+from common.native.shared_lock import address_of, new_lock
 from common.program.logs import entry
 from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, Stream, send_frame
@@ -53,11 +58,13 @@ class FramedSession:
         self._node, self._connection, self._series = node, connection, series
         self._live, self._passes_files, self._opened = live, passes_files, opened
         self.session = Session(node, series)
+        if live is not None:
+            self.session.quick.served.must_look = ctypes.pointer(live.must_look)
         self._reader = reader or FrameReader(connection, MAX_MESSAGE_BYTES)
 
     def serve(self) -> None:
         """Answer until the connection or the session ends. Raises: nothing that a peer can cause."""
-        session, signs = self.session, _SignsOfLife(self._connection)
+        session, signs = self.session, _SignsOfLife(self._connection, self.session.quick.served)
         lane, counts = lane_of(self._connection, self._reader), session.counts
         try:
             first, files = self._first()
@@ -100,10 +107,14 @@ class FramedSession:
     ) -> bytes | memoryview | None:  # fmt: skip
         """Answer blocks that are like the ones before them, as long as such come; return the message that is none.
 
-        Everybody waits for this loop, twice a layer, and it has left the caches each time: it calls little.
+        Everybody waits for this loop, twice a layer, so most of it is C's; for the rest too it calls little.
         """
         quick, counts, live = self.session.quick, self.session.counts, self._live
-        while frame is not None and (live is None or live.is_usual) and quick.begins(frame):
+        while frame is not None and (live is None or live.is_usual):
+            if quick.is_told:
+                frame = self._answer_in_c(signs, lane, frame)
+            if frame is None or not quick.begins(frame):
+                return frame
             counts.received_bytes += len(frame)
             signs.call_id = quick.call_id
             try:
@@ -121,6 +132,24 @@ class FramedSession:
             with signs.writing:
                 frame = lane.answer_and_wait(head, numbers)
         return frame
+
+    def _answer_in_c(
+        self, signs: _SignsOfLife, lane: AnswerLane, frame: bytes | memoryview
+    ) -> bytes | memoryview | None:  # fmt: skip
+        """Answer as many as C can; return the message that it cannot, which may be this one. None: the session ends."""
+        outcome = lane.answer_blocks(self.session.quick.served, frame)
+        if outcome is None:
+            return frame
+        if outcome is Outcome.DONE:
+            return lane.last
+        if outcome is Outcome.NOT_SIMPLE:
+            with signs.writing:
+                return lane.go_on()
+        try:
+            checked(outcome)
+        except ShardmeshError as error:
+            signs.send(self._failed(error))
+        return None
 
     def _failed(self, error: Exception) -> bytes:
         """Return what says how a block failed that was begun quickly."""
@@ -169,15 +198,24 @@ class FramedSession:
 class _SignsOfLife:
     """Sends an empty response each second while a request is worked on; owns the writing side of a connection."""
 
-    def __init__(self, connection: Stream) -> None:
-        self._connection = connection
-        self.writing = threading.Lock()
+    def __init__(self, connection: Stream, served: ServedSession) -> None:
+        """Args: served: says what is worked on, which C does as well."""
+        self._connection, self._served = connection, served
+        self.writing = new_lock()
         """Held by whoever writes."""
+        served.writing = address_of(self.writing)
         self._is_over = threading.Event()
-        self.call_id = 0
-        """Of the request that is worked on; 0: none is."""
         self._thread = threading.Thread(target=self._run, name="signs-of-life", daemon=True)
         self._thread.start()
+
+    @property
+    def call_id(self) -> int:
+        """Of the request that is worked on; 0: none is."""
+        return int(self._served.working_on)
+
+    @call_id.setter
+    def call_id(self, call_id: int) -> None:
+        self._served.working_on = call_id
 
     def send(self, message: bytes) -> None:
         with self.writing:

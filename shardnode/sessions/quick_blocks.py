@@ -1,6 +1,7 @@
 """The blocks of a sweep that come one after another, as nearly all do: same rows, same place in memory, next block.
 
     quick.learn(message, sweep_id, taken, rows)     # after the first of them, of which everything was checked
+    if quick.is_told: ...                           # C may answer what follows: quick.served
     if quick.begins(message):                       # the next one lies in the same memory and is like it
         head, part = quick.answer()                 # see Session.failed
 
@@ -12,15 +13,16 @@ Why: what is checked once a sweep is not checked sixty times, while everybody wa
 
 from __future__ import annotations
 
+import ctypes
 import time
 
 import numpy as np
 
-from common.compute.matmul import FEW_ROWS
+from common.compute.matmul import FEW_ROWS, few_rows_thread_count
+from common.native.served import ServedSession, SessionCounts
 from common.weights.stored_numbers import Floats
 from common.wire.packed_round import done_bytes, next_block
 from shardnode.sessions.open_sequences import TakenSegments
-from shardnode.sessions.session_series import SessionCounts
 from shardnode.work.kv_cache import Segments
 from shardnode.work.slice_at_work import ShardNode
 
@@ -36,8 +38,21 @@ class QuickBlocks:
         self._segments: Segments = Segments()
         self._rows: Floats = np.empty((0, 0), np.float32)
         self._kind, self._layer = "", 0
-        self.call_id = 0
+        self.served = ServedSession(work=ctypes.pointer(node.work), counts=ctypes.pointer(counts))
+        """What C is told, which answers most of them (common/native/serving.c)."""
+        if node.executor.ready is not None:
+            self.served.ready = ctypes.pointer(node.executor.ready)
+        self.is_told = False
+        """Whether C knows whose rows the blocks are of."""
+
+    @property
+    def call_id(self) -> int:
         """Of the session's last call, however it came."""
+        return int(self.served.last_call_id)
+
+    @call_id.setter
+    def call_id(self, call_id: int) -> None:
+        self.served.last_call_id = call_id
 
     def learn(self, message: bytes | memoryview, sweep_id: int, taken: TakenSegments, rows: Floats) -> None:
         """Take what a packed message was found to be, if the next ones may be answered here.
@@ -49,10 +64,20 @@ class QuickBlocks:
         if taken.kept is None and taken.segments and taken.row_count <= FEW_ROWS:
             self._message, self._sweep_id = message, sweep_id
             self._segments, self._rows = taken.segments, rows
+            self._tell(sweep_id, taken)
 
     def forget(self) -> None:
         """Answer nothing more until something is learned anew."""
-        self._message = None
+        self._message, self.is_told = None, False
+
+    def _tell(self, sweep_id: int, taken: TakenSegments) -> None:
+        """Tell C of the rows, if kernels know their sequences."""
+        served, described = self.served, taken.segments.described
+        self.is_told = described is not None and bool(served.ready)
+        if self.is_told:
+            served.sequences, served.sequence_count = ctypes.addressof(described[0]), len(taken.segments)
+            served.row_count, served.thread_count = taken.row_count, few_rows_thread_count()
+            served.sweep_id = sweep_id
 
     def begins(self, message: bytes | memoryview) -> bool:
         """Tell whether a message is the next block of these, for `answer`; its call is the session's last one then."""

@@ -115,6 +115,7 @@ def test_a_session_that_is_cut_among_blocks_hears_why(node: ListeningNode, slice
         answer(client, 8, rows)
     server = node._server
     assert isinstance(server, FramesServer)
-    server._live._is_draining, server._live.cut = True, NodeLost("it was told to end")
+    server._live.cut = NodeLost("it was told to end")
+    server._live.must_look.value = 1
     with pytest.raises(NodeLost, match="told to end"):
         answer(client, 9, rows)
