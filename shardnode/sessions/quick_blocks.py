@@ -1,7 +1,8 @@
 """The blocks of a sweep that come one after another, as nearly all do: same rows, same place in memory, next block.
 
-    quick.learn(message, sweep_id, taken, rows)     # after the first of them, of which everything was checked
+    quick.tell(sweep_id, taken)                     # after the first of them, of which everything was checked
     if quick.is_told: ...                           # C may answer what follows: quick.served
+    quick.learn(message, sweep_id, taken, rows)     # for those that it cannot
     if quick.begins(message):                       # the next one lies in the same memory and is like it
         head, part = quick.answer()                 # see Session.failed
 
@@ -64,16 +65,16 @@ class QuickBlocks:
         if taken.kept is None and taken.segments and taken.row_count <= FEW_ROWS:
             self._message, self._sweep_id = message, sweep_id
             self._segments, self._rows = taken.segments, rows
-            self._tell(sweep_id, taken)
 
     def forget(self) -> None:
         """Answer nothing more until something is learned anew."""
         self._message, self.is_told = None, False
 
-    def _tell(self, sweep_id: int, taken: TakenSegments) -> None:
-        """Tell C of the rows, if kernels know their sequences."""
+    def tell(self, sweep_id: int, taken: TakenSegments) -> None:
+        """Tell C whose rows the blocks of a sweep are of, if kernels know their sequences; to be called after one."""
         served, described = self.served, taken.segments.described
-        self.is_told = described is not None and bool(served.ready)
+        is_like_them = taken.kept is None and taken.row_count <= FEW_ROWS
+        self.is_told = is_like_them and described is not None and bool(served.ready)
         if self.is_told:
             served.sequences, served.sequence_count = ctypes.addressof(described[0]), len(taken.segments)
             served.row_count, served.thread_count = taken.row_count, few_rows_thread_count()

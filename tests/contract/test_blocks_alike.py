@@ -1,8 +1,9 @@
 """Does a node that answers block after block without looking twice still see what is another, and fail in words?
 
 Covers: the loop of blocks that are like the ones before them (shardnode/listeners/framed_session.py) over real sockets,
-with C's TLS, Python's and none. Does not cover: what a first block is refused for (test_session_distrust.py), how long
-one takes (tests/bench/star.py).
+with C's TLS, Python's and none, of weights that go through a window. Does not cover: weights in memory, where the loop
+is C's (test_blocks_in_c.py), what a first block is refused for (test_session_distrust.py), how long one takes
+(tests/bench/star.py).
 """
 
 from __future__ import annotations
