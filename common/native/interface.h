@@ -70,10 +70,10 @@ EXPORT int shardmesh_round(struct peer *peers, ptrdiff_t count, struct round *ro
 EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, const char *head, ptrdiff_t head_count,
                             const float *numbers, ptrdiff_t number_count);
 
-EXPORT struct shared_lock *shardmesh_lock_new(void);
-EXPORT void shardmesh_lock_free(struct shared_lock *lock);
-EXPORT int shardmesh_lock_take(struct shared_lock *lock, int waits);
-EXPORT void shardmesh_lock_give(struct shared_lock *lock);
+EXPORT struct lock *shardmesh_lock_new(void);
+EXPORT void shardmesh_lock_free(struct lock *lock);
+EXPORT int shardmesh_lock_take(struct lock *lock, int waits);
+EXPORT void shardmesh_lock_give(struct lock *lock);
 EXPORT int shardmesh_serve(struct served_session *session, struct peer *peer, char *frame, ptrdiff_t room);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);

@@ -23,7 +23,7 @@ enum { NEXT_BYTES = 24, KIND_AT = 1, FLAGS_AT = 2, LAYER_AT = 4, CALL_ID_AT = 8,
 enum { ATTENTION, FFN };
 enum { DONE_BYTES = 72, READY_AT = 16, COMPUTE_AT = 24, QUEUE_AT = 48 };
 
-struct shared_lock {
+struct lock {
     pthread_mutex_t mutex;
 };
 
@@ -35,8 +35,8 @@ struct asked {
     int kind; /* ATTENTION or FFN */
 };
 
-EXPORT struct shared_lock *shardmesh_lock_new(void) {
-    struct shared_lock *lock = malloc(sizeof *lock);
+EXPORT struct lock *shardmesh_lock_new(void) {
+    struct lock *lock = malloc(sizeof *lock);
     if (lock && pthread_mutex_init(&lock->mutex, NULL)) {
         free(lock);
         return NULL;
@@ -44,17 +44,17 @@ EXPORT struct shared_lock *shardmesh_lock_new(void) {
     return lock;
 }
 
-EXPORT void shardmesh_lock_free(struct shared_lock *lock) {
+EXPORT void shardmesh_lock_free(struct lock *lock) {
     pthread_mutex_destroy(&lock->mutex);
     free(lock);
 }
 
 /* Take a lock; return 0 if another thread has it and `waits` is 0. The thread that takes it gives it back. */
-EXPORT int shardmesh_lock_take(struct shared_lock *lock, int waits) {
+EXPORT int shardmesh_lock_take(struct lock *lock, int waits) {
     return !(waits ? pthread_mutex_lock(&lock->mutex) : pthread_mutex_trylock(&lock->mutex));
 }
 
-EXPORT void shardmesh_lock_give(struct shared_lock *lock) { pthread_mutex_unlock(&lock->mutex); }
+EXPORT void shardmesh_lock_give(struct lock *lock) { pthread_mutex_unlock(&lock->mutex); }
 
 static void put(char *at, int64_t number) { memcpy(at, &number, sizeof number); } /* little-endian, as in rounds.c */
 

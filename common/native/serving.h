@@ -14,7 +14,7 @@
 
 enum { KINDS_OF_BLOCKS = 2 }; /* attention, FFN */
 
-struct shared_lock; /* taken by threads of Python and by C (common/native/shared_lock.py) */
+struct lock; /* taken by threads of Python and by C (common/native/lock.py) */
 
 /* Amounts by size (common/program/tallies.py). */
 struct distribution {
@@ -26,7 +26,7 @@ struct distribution {
 
 /* What all sessions of a node have in common; whoever has `turn` may compute, and change it. */
 struct node_work {
-    struct shared_lock *turn;
+    struct lock *turn;
     int64_t compute_nanoseconds;
     int64_t queue_nanoseconds; /* that blocks of one session took, and others waited for */
     struct distribution *compute_seconds[KINDS_OF_BLOCKS];
@@ -48,7 +48,7 @@ struct served_session {
     struct node_work *work;
     const struct ready_blocks *ready;
     struct session_counts *counts;
-    struct shared_lock *writing; /* who has it may send */
+    struct lock *writing; /* who has it may send */
     const int *must_look;        /* not 0: Python looks at each message first; NULL: it never has to */
     const struct sequence_rows *sequences; /* whose rows the blocks of this sweep are of */
     ptrdiff_t sequence_count, row_count;

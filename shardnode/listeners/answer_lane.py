@@ -5,8 +5,8 @@
     outcome = lane.answer_blocks(served, frame)       # and what follows it
 
 Covers: short packed answers over TCP, with TLS or without, and over Unix sockets. Does not cover: the calls themselves
-(common/native/rounds.c, serving.c), who may write meanwhile (framed_session.py holds its lock), what is in messages
-(sessions).
+(common/native/rounds.c, common/native/serving.c), who may write meanwhile (framed_session.py holds its lock), what is
+in messages (sessions).
 
 Why: a message of which nothing is computed took a node 60 microseconds, of which bare sockets take 17.
 """

@@ -25,8 +25,8 @@ from common.compute.tile_products import checked
 from common.errors import InputError, ShardmeshError
 from common.machine.operating_system import on_core
 from common.native.library import Outcome
+from common.native.lock import address_of, new_lock
 from common.native.served import ServedSession
-from common.native.shared_lock import address_of, new_lock
 from common.program.logs import entry
 from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, Stream, send_frame

@@ -17,8 +17,8 @@ from common.errors import InputError, InternalError
 from common.machine.core_wait import StarvedTime
 from common.machine.free_memory import group_memory
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
+from common.native.lock import address_of, new_lock
 from common.native.served import Distribution, NodeWork
-from common.native.shared_lock import address_of, new_lock
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
 from common.weights.reader import ReadInto, read_into

@@ -39,7 +39,7 @@ class Lock(Protocol):
         """Give it back."""
 
 
-class SharedLock:
+class NativeLock:
     """C's."""
 
     def __init__(self, functions: ctypes.CDLL) -> None:
@@ -85,9 +85,9 @@ class SharedLock:
 def new_lock() -> Lock:
     """Return a lock that nobody has."""
     functions = shared().functions
-    return threading.Lock() if functions is None else SharedLock(functions)
+    return threading.Lock() if functions is None else NativeLock(functions)
 
 
 def address_of(lock: Lock) -> int | None:
     """Return where C finds a lock, valid while it is; None: it is Python's alone."""
-    return lock.address if isinstance(lock, SharedLock) else None
+    return lock.address if isinstance(lock, NativeLock) else None
