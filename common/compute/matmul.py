@@ -66,6 +66,11 @@ def use_threads_for(row_count: int) -> None:
         kernels.set_thread_count(wanted)
 
 
+def few_rows_thread_count() -> int:
+    """Return how many threads products of few rows are to have."""
+    return _thread_counts.few_rows
+
+
 def functions() -> ctypes.CDLL:
     """Return our kernels' functions; only for who has made sure that there are any."""
     assert kernels.functions is not None

@@ -28,7 +28,7 @@ STRICT_FLAGS = ("-Wall", "-Wextra", "-Werror")
 """What `make verify` adds."""
 PLAIN_SOURCES = (
     "matmul.c", "many_rows.c", "ranges.c", "groups.c", "tiles.c", "layers.c", "conversions.c", "pack.c", "rounding.c",
-    "exchange.c", "rounds.c", "sweep.c", "tally.c", "workers.c", "waiting.c",
+    "exchange.c", "rounds.c", "serving.c", "sweep.c", "tally.c", "workers.c", "waiting.c",
 )  # fmt: skip
 KERNEL_SOURCES = ("blocks.c", "kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c")
 X86_KERNELS: dict[str, tuple[str, ...]] = {

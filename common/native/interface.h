@@ -2,12 +2,13 @@
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
  * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
- * pack.c, rounding.c, exchange.c, rounds.c, sweep.c, tally.c).
+ * pack.c, rounding.c, exchange.c, rounds.c, serving.c, sweep.c, tally.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
 
 #include "exchange.h"
+#include "serving.h"
 #include "steps.h"
 #include "sweep.h"
 #include "tiles.h"
@@ -17,7 +18,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 10 };
+enum { ABI_VERSION = 11 };
 enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none.
@@ -70,6 +71,12 @@ EXPORT int shardmesh_tally(struct tally *tally, const struct swept_round *times,
                            ptrdiff_t round_count, ptrdiff_t step, double *waited_seconds);
 EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, const char *head, ptrdiff_t head_count,
                             const float *numbers, ptrdiff_t number_count);
+
+EXPORT struct lock *shardmesh_lock_new(void);
+EXPORT void shardmesh_lock_free(struct lock *lock);
+EXPORT int shardmesh_lock_take(struct lock *lock, int waits);
+EXPORT void shardmesh_lock_give(struct lock *lock);
+EXPORT int shardmesh_serve(struct served_session *session, struct peer *peer, char *frame, ptrdiff_t room);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
 

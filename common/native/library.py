@@ -17,8 +17,9 @@ from pathlib import Path
 from common.native.build import LIBRARY, why_there_are_none
 from common.native.elf import is_cut_short
 from common.native.peers import Peer, Stretch, Tally
+from common.native.served import declare as declare_serving
 
-ABI_VERSION = 10
+ABI_VERSION = 11
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -106,6 +107,7 @@ class SequenceRows(ctypes.Structure):
     _fields_ = (
         ("row_count", ctypes.c_ssize_t), ("first_position", ctypes.c_ssize_t), ("capacity", ctypes.c_ssize_t),
         ("store", ctypes.c_void_p), ("cosine", ctypes.c_void_p), ("sine", ctypes.c_void_p),
+        ("lengths", ctypes.c_void_p),
     )  # fmt: skip
 
 
@@ -281,5 +283,6 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_tally.argtypes = [ctypes.POINTER(Tally), address, address, size, size, address]
     functions.shardmesh_answer.restype = integer
     functions.shardmesh_answer.argtypes = [ctypes.POINTER(Peer), address, size, ctypes.c_char_p, size, address, size]
+    declare_serving(functions)
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

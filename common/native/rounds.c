@@ -77,20 +77,29 @@ int run_round(struct peer *peers, ptrdiff_t count, struct round *round, const ch
     return shardmesh_add(parts, FRAME_HEAD + DONE_BYTES, count, number_count, sums) ? NOT_SIMPLE : DONE;
 }
 
-/* Send a node's answer in a frame, then wait for the next message, for as long as the socket itself waits. DONE: exactly
- * one whole frame is in the peer's `into`; NOT_SIMPLE: anything else, and the peer says how far it has come. */
-EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, const char *head, ptrdiff_t head_count,
-                            const float *numbers, ptrdiff_t number_count) {
+int send_frame(struct peer *peer, const void *frame, ptrdiff_t length) {
     peer->out = frame;
-    peer->out_count = framed(frame, room, head, head_count, numbers, number_count);
-    if (!peer->out_count || !begin_peer(peer)) return REFUSED;
+    peer->out_count = length;
+    begin_peer(peer);
     send_to(peer);
-    if (peer->send_error || peer->sent_count < peer->out_count) return NOT_SIMPLE;
+    return !peer->send_error && peer->sent_count == peer->out_count;
+}
+
+int take_frame(struct peer *peer) {
     do {
         const ptrdiff_t before = peer->received_count;
         await_from(peer);
         if (peer->received_count == before && !(peer->tls && peer->tls->functions->pending(peer->tls->in))) break;
         if (peer->tls && peer->tls->functions->pending(peer->tls->out)) break; /* a change of keys wants an answer */
     } while (!is_over(peer));
-    return is_exactly(peer, peer->received_count) && peer->received_count > FRAME_HEAD ? DONE : NOT_SIMPLE;
+    return is_exactly(peer, peer->received_count) && peer->received_count > FRAME_HEAD;
+}
+
+/* Send a node's answer in a frame, then wait for the next message, for as long as the socket itself waits. DONE: exactly
+ * one whole frame is in the peer's `into`; NOT_SIMPLE: anything else, and the peer says how far it has come. */
+EXPORT int shardmesh_answer(struct peer *peer, void *frame, ptrdiff_t room, const char *head, ptrdiff_t head_count,
+                            const float *numbers, ptrdiff_t number_count) {
+    const ptrdiff_t length = framed(frame, room, head, head_count, numbers, number_count);
+    if (!length || peer->room < 1) return REFUSED;
+    return send_frame(peer, frame, length) && take_frame(peer) ? DONE : NOT_SIMPLE;
 }

@@ -58,6 +58,7 @@ struct sequence_rows {
     ptrdiff_t row_count, first_position, capacity;
     float *store;
     const float *cosine, *sine; /* as in struct attention */
+    ptrdiff_t *lengths; /* [layer], how many positions it has; NULL: Python looks at them */
 };
 
 struct layers_model {

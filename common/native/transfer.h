@@ -1,4 +1,4 @@
-/* What do exchange.c, rounds.c and sweep.c share?
+/* What do exchange.c, rounds.c, serving.c and sweep.c share?
  *
  * Covers: the functions of the first two that are not exported. Does not cover: the memory they work on (exchange.h).
  */
@@ -29,5 +29,9 @@ uint32_t frame_length(const void *frame);
  * come; REFUSED: nothing has been sent. Fewer answers than that are not added up. */
 int run_round(struct peer *peers, ptrdiff_t count, struct round *round, const char *head, ptrdiff_t head_count,
               const float *rows, ptrdiff_t number_count, float *sums);
+/* Send one peer a frame, as far as there is room; return whether all of it is on its way. (rounds.c, as the next) */
+int send_frame(struct peer *peer, const void *frame, ptrdiff_t length);
+/* Then wait for its next frame, as long as the socket itself waits; return whether exactly that is in `into`. */
+int take_frame(struct peer *peer);
 
 #endif

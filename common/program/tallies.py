@@ -12,6 +12,7 @@ Does not cover: values that somebody keeps anyway (scraped_series.py).
 
 from __future__ import annotations
 
+import ctypes
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from common.native.served import Distribution
 from common.program.kept_lines import About, Family, Numbers, Place, Row
 
 
@@ -56,6 +58,29 @@ class HistogramTally:
             if count:
                 self.counts[place] += count
         self.total += total
+
+
+class SharedHistogramTally(HistogramTally):
+    """One distribution that C adds to as well, while the same thread or lock keeps Python from it."""
+
+    __slots__ = ("described",)
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """Args: as HistogramTally."""
+        counts = (ctypes.c_longlong * (len(bounds) + 1))()
+        self.described = Distribution((ctypes.c_double * len(bounds))(*bounds), len(bounds), counts, 0.0)
+        """For C; good as long as this is there."""
+        super().__init__(bounds)
+        self.counts = counts  # type: ignore[assignment]  # it has of a list what is asked here
+
+    @property
+    def total(self) -> float:
+        """The amounts' sum."""
+        return float(self.described.total)
+
+    @total.setter
+    def total(self, total: float) -> None:
+        self.described.total = total
 
 
 T = TypeVar("T", Tally, HistogramTally)
@@ -166,3 +191,16 @@ class HistogramTallies(_Tallies[HistogramTally]):
     def _numbers(self, tally: HistogramTally) -> Numbers:
         counts = list(accumulate(tally.counts))
         return [*counts, counts[-1], tally.total]
+
+
+class SharedHistogramTallies(HistogramTallies):
+    """Histograms that C adds to."""
+
+    def _new(self) -> HistogramTally:
+        return SharedHistogramTally(self._bounds)
+
+    def shared(self, *values: str) -> SharedHistogramTally:
+        """Return what `of` does."""
+        tally = self.of(*values)
+        assert isinstance(tally, SharedHistogramTally)
+        return tally

@@ -1,10 +1,12 @@
-"""A node's answer and the wait for the next message, in one call of C.
+"""A node's answer and the wait for the next message, in one call of C, or as many of both as a sweep has.
 
     lane = lane_of(connection, reader)                # None: C cannot see this connection's messages
     frame = lane.answer_and_wait(head, numbers)       # what FrameReader.receive returns
+    outcome = lane.answer_blocks(served, frame)       # and what follows it
 
-Covers: short packed answers over TCP, with TLS or without, and over Unix sockets. Does not cover: the call itself
-(common/native/rounds.c), who may write meanwhile (framed_session.py holds its lock), what is in messages (sessions).
+Covers: short packed answers over TCP, with TLS or without, and over Unix sockets. Does not cover: the calls themselves
+(common/native/rounds.c, common/native/serving.c), who may write meanwhile (framed_session.py holds its lock), what is
+in messages (sessions).
 
 Why: a message of which nothing is computed took a node 60 microseconds, of which bare sockets take 17.
 """
@@ -20,6 +22,7 @@ from common.compute import matmul
 from common.native.address import address
 from common.native.library import Outcome
 from common.native.peers import PLAIN_FRAME, Peer
+from common.native.served import ServedSession
 from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, Stream
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:  # TLS is for members of a mesh
 ROOM_BYTES = 1 << 15
 """Of a frame; longer messages are received by the reader."""
 HEAD_BYTES, MOST_LENGTHS = 4, 64
+OUTCOMES = tuple(Outcome)
 MOST_NUMBER_BYTES = 1 << 14
 """Of an answer's numbers: one record of TLS, and more would find no room at once."""
 
@@ -47,7 +51,8 @@ class AnswerLane:
         """The message that came last, and its frame's length."""
         self._is_clear = False
         """Whether the last call has left nothing anywhere."""
-        self._call = matmul.functions().shardmesh_answer  # to look it up takes as long as half of the call
+        functions = matmul.functions()  # to look one up takes as long as half of the call
+        self._call, self._serve = functions.shardmesh_answer, functions.shardmesh_serve
         self._peer = Peer(into=ctypes.addressof(self._into), room=ROOM_BYTES, fd=plain.fileno(), framing=PLAIN_FRAME)
         self._is_near = plain.family == socket.AF_UNIX
         if secure is not None and secure.native is not None:
@@ -89,14 +94,33 @@ class AnswerLane:
         outcome = self._call(peer, self._place, ROOM_BYTES, head, len(head), address(numbers), numbers.size)
         if outcome == Outcome.DONE:
             self._is_clear = True
-            if peer.received_count == self._last_bytes:
-                return self._last
-            return self._message(peer.received_count)
+            return self.last
         self._is_clear = False
-        return self._go_on(peer)
+        return self.go_on()
 
-    def _go_on(self, peer: Peer) -> bytes | None:
-        """Do what C has left."""
+    def answer_blocks(self, served: ServedSession, frame: bytes | memoryview) -> Outcome | None:
+        """Answer a message and those after it, as long as each is the next block of a sweep.
+
+        Args: frame: the message, which came last.
+        Returns: DONE: `last` came after them and is not answered; NOT_SIMPLE: `go_on` does the rest of the last answer
+        and receives; another: why a block has failed; None: nothing has happened, the message lies elsewhere.
+        """
+        if frame is not self._last or not self._is_clear:
+            return None
+        outcome: Outcome = OUTCOMES[self._serve(served, self._peer, self._place, ROOM_BYTES)]
+        if outcome is Outcome.NOT_SIMPLE:
+            self._is_clear = False
+        return outcome
+
+    @property
+    def last(self) -> memoryview:
+        """The message that came last, as `answer_and_wait` returns it."""
+        count = self._peer.received_count
+        return self._last if count == self._last_bytes else self._message(count)
+
+    def go_on(self) -> bytes | None:
+        """Do what C has left. Returns, Raises: as `answer_and_wait`."""
+        peer = self._peer
         for number in (peer.send_error, peer.receive_error):
             if number:
                 raise OSError(number, os.strerror(number))

@@ -12,22 +12,28 @@ coordinator can tell a slow node from a frozen one.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
 
+import numpy as np
 from google.protobuf.message import DecodeError
 
+from common.compute.tile_products import checked
 from common.errors import InputError, ShardmeshError
 from common.machine.operating_system import on_core
+from common.native.library import Outcome
+from common.native.lock import address_of, new_lock
+from common.native.served import ServedSession
 from common.program.logs import entry
 from common.weights.stored_numbers import Floats
 from common.wire.framing import FrameReader, Stream, send_frame
 from common.wire.packed_round import is_packed, unpack_next
 from common.wire.rpc import MAX_MESSAGE_BYTES, status_of
 from protos.shardmesh.v1 import shard_pb2
-from shardnode.listeners.answer_lane import AnswerLane, lane_of
+from shardnode.listeners.answer_lane import MOST_NUMBER_BYTES, AnswerLane, lane_of
 from shardnode.sessions.live_sessions import LiveSessions
 from shardnode.sessions.round_memory import FILE_COUNT
 from shardnode.sessions.session import Session
@@ -37,6 +43,7 @@ from shardnode.work.slice_at_work import ShardNode
 log = logging.getLogger(__name__)
 
 SIGN_OF_LIFE_SECONDS = 1.0
+NO_NUMBERS: Floats = np.empty(0, np.float32)
 
 
 class FramedSession:
@@ -53,11 +60,13 @@ class FramedSession:
         self._node, self._connection, self._series = node, connection, series
         self._live, self._passes_files, self._opened = live, passes_files, opened
         self.session = Session(node, series)
+        if live is not None:
+            self.session.quick.served.must_look = ctypes.pointer(live.must_look)
         self._reader = reader or FrameReader(connection, MAX_MESSAGE_BYTES)
 
     def serve(self) -> None:
         """Answer until the connection or the session ends. Raises: nothing that a peer can cause."""
-        session, signs = self.session, _SignsOfLife(self._connection)
+        session, signs = self.session, _SignsOfLife(self._connection, self.session.quick.served)
         lane, counts = lane_of(self._connection, self._reader), session.counts
         try:
             first, files = self._first()
@@ -70,6 +79,8 @@ class FramedSession:
                 counts.sent_bytes += len(response) + (0 if numbers is None else numbers.nbytes)
                 is_done = is_last or (self._live is not None and self._live.is_done(session))
                 can_wait = not (is_done or session.last_round_is_long)
+                if numbers is None and session.quick.is_told and len(response) <= MOST_NUMBER_BYTES:
+                    numbers = NO_NUMBERS  # C will have the next one
                 if numbers is not None and lane is not None and can_wait and lane.takes(numbers):
                     with signs.writing:  # nothing is worked on until the next message is here, so nobody else writes
                         frame = lane.answer_and_wait(response, numbers)
@@ -101,10 +112,14 @@ class FramedSession:
     ) -> bytes | memoryview | None:  # fmt: skip
         """Answer blocks that are like the ones before them, as long as such come; return the message that is none.
 
-        Everybody waits for this loop, twice a layer, and it has left the caches each time: it calls little.
+        Everybody waits for this loop, twice a layer, so most of it is C's; for the rest too it calls little.
         """
         quick, counts, live = self.session.quick, self.session.counts, self._live
-        while frame is not None and (live is None or live.is_usual) and quick.begins(frame):
+        while frame is not None and (live is None or live.is_usual):
+            if quick.is_told:
+                frame = self._answer_in_c(signs, lane, frame)
+            if frame is None or not quick.begins(frame):
+                return frame
             counts.received_bytes += len(frame)
             signs.call_id = quick.call_id
             try:
@@ -122,6 +137,24 @@ class FramedSession:
             with signs.writing:
                 frame = lane.answer_and_wait(head, numbers, is_last=quick.is_last)
         return frame
+
+    def _answer_in_c(
+        self, signs: _SignsOfLife, lane: AnswerLane, frame: bytes | memoryview
+    ) -> bytes | memoryview | None:  # fmt: skip
+        """Answer as many as C can; return the message that it cannot, which may be this one. None: the session ends."""
+        outcome = lane.answer_blocks(self.session.quick.served, frame)
+        if outcome is None:
+            return frame
+        if outcome is Outcome.DONE:
+            return lane.last
+        if outcome is Outcome.NOT_SIMPLE:
+            with signs.writing:
+                return lane.go_on()
+        try:
+            checked(outcome)
+        except ShardmeshError as error:
+            signs.send(self._failed(error))
+        return None
 
     def _failed(self, error: Exception) -> bytes:
         """Return what says how a block failed that was begun quickly."""
@@ -170,15 +203,24 @@ class FramedSession:
 class _SignsOfLife:
     """Sends an empty response each second while a request is worked on; owns the writing side of a connection."""
 
-    def __init__(self, connection: Stream) -> None:
-        self._connection = connection
-        self.writing = threading.Lock()
+    def __init__(self, connection: Stream, served: ServedSession) -> None:
+        """Args: served: says what is worked on, which C does as well."""
+        self._connection, self._served = connection, served
+        self.writing = new_lock()
         """Held by whoever writes."""
+        served.writing = address_of(self.writing)
         self._is_over = threading.Event()
-        self.call_id = 0
-        """Of the request that is worked on; 0: none is."""
         self._thread = threading.Thread(target=self._run, name="signs-of-life", daemon=True)
         self._thread.start()
+
+    @property
+    def call_id(self) -> int:
+        """Of the request that is worked on; 0: none is."""
+        return int(self._served.working_on)
+
+    @call_id.setter
+    def call_id(self, call_id: int) -> None:
+        self._served.working_on = call_id
 
     def send(self, message: bytes) -> None:
         with self.writing:

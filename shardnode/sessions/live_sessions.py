@@ -6,6 +6,7 @@ cover: one session (session.py), signals (shardnode/run.py).
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -27,7 +28,8 @@ class LiveSessions:
     def __init__(self) -> None:
         self._sessions: dict[Session, Callable[[], object]] = {}
         self._ended = threading.Condition()
-        self._is_draining = False
+        self.must_look = ctypes.c_int(0)
+        """Not 0: the node was told to end, and every message is looked at. C reads it too."""
         self.cut: NodeLost | None = None
         """What answers every message from now on; None: sessions go on."""
 
@@ -36,7 +38,7 @@ class LiveSessions:
         """Have a session among these for as long. Args: cancel: ends it, from any thread."""
         with self._ended:
             self._sessions[session] = cancel
-            if self._is_draining:  # since just now
+            if self.must_look.value:  # since just now
                 session.refuse_new(ending())
         try:
             yield
@@ -47,17 +49,17 @@ class LiveSessions:
 
     def check_open(self) -> None:
         """Raises: NodeError: the node was told to end, and begins nothing."""
-        if self._is_draining:
+        if self.must_look.value:
             raise ending()
 
     @property
     def is_usual(self) -> bool:
         """Whether the node was not told to end: no session has to be looked at."""
-        return not self._is_draining
+        return not self.must_look.value
 
     def is_done(self, session: Session) -> bool:
         """Tell whether a session is to end now, since the node does and no answer needs it."""
-        return self._is_draining and session.is_idle
+        return bool(self.must_look.value) and session.is_idle
 
     def begin_nothing(self) -> int:
         """Let nothing new begin, end the sessions that no answer needs, and return how many others there are.
@@ -65,7 +67,7 @@ class LiveSessions:
         A coordinator keeps a session open between answers.
         """
         with self._ended:
-            self._is_draining = True
+            self.must_look.value = 1
             sessions = dict(self._sessions)
         for session in sessions:
             session.refuse_new(ending())

@@ -1,6 +1,8 @@
 """The blocks of a sweep that come one after another, as nearly all do: same rows, same place in memory, next block.
 
-    quick.learn(message, sweep_id, taken, rows)     # after the first of them, of which everything was checked
+    quick.tell(sweep_id, taken)                     # after the first of them, of which everything was checked
+    if quick.is_told: ...                           # C may answer what follows: quick.served
+    quick.learn(message, sweep_id, taken, rows)     # for those that it cannot
     if quick.begins(message):                       # the next one lies in the same memory and is like it
         head, part = quick.answer()                 # see Session.failed
 
@@ -12,16 +14,17 @@ Why: what is checked once a sweep is not checked sixty times, while everybody wa
 
 from __future__ import annotations
 
+import ctypes
 import time
 
 import numpy as np
 
-from common.compute.matmul import FEW_ROWS
+from common.compute.matmul import FEW_ROWS, few_rows_thread_count
+from common.native.served import ServedSession, SessionCounts
 from common.weights.slice_format import FFN
 from common.weights.stored_numbers import Floats
 from common.wire.packed_round import done_bytes, next_block
 from shardnode.sessions.open_sequences import TakenSegments
-from shardnode.sessions.session_series import SessionCounts
 from shardnode.work.kv_cache import Segments
 from shardnode.work.slice_at_work import ShardNode
 
@@ -37,8 +40,21 @@ class QuickBlocks:
         self._segments: Segments = Segments()
         self._rows: Floats = np.empty((0, 0), np.float32)
         self._kind, self._layer = "", 0
-        self.call_id = 0
+        self.served = ServedSession(work=ctypes.pointer(node.work), counts=ctypes.pointer(counts))
+        """What C is told, which answers most of them (common/native/serving.c)."""
+        if node.executor.ready is not None:
+            self.served.ready = ctypes.pointer(node.executor.ready)
+        self.is_told = False
+        """Whether C knows whose rows the blocks are of."""
+
+    @property
+    def call_id(self) -> int:
         """Of the session's last call, however it came."""
+        return int(self.served.last_call_id)
+
+    @call_id.setter
+    def call_id(self, call_id: int) -> None:
+        self.served.last_call_id = call_id
 
     def learn(self, message: bytes | memoryview, sweep_id: int, taken: TakenSegments, rows: Floats) -> None:
         """Take what a packed message was found to be, if the next ones may be answered here.
@@ -53,7 +69,17 @@ class QuickBlocks:
 
     def forget(self) -> None:
         """Answer nothing more until something is learned anew."""
-        self._message = None
+        self._message, self.is_told = None, False
+
+    def tell(self, sweep_id: int, taken: TakenSegments) -> None:
+        """Tell C whose rows the blocks of a sweep are of, if kernels know their sequences; to be called after one."""
+        served, described = self.served, taken.segments.described
+        is_like_them = taken.kept is None and taken.row_count <= FEW_ROWS
+        self.is_told = is_like_them and described is not None and bool(served.ready)
+        if self.is_told:
+            served.sequences, served.sequence_count = ctypes.addressof(described[0]), len(taken.segments)
+            served.row_count, served.thread_count = taken.row_count, few_rows_thread_count()
+            served.sweep_id = sweep_id
 
     @property
     def is_last(self) -> bool:

@@ -197,6 +197,8 @@ class Session:
             encode_rows(partial, self._wire, result.partial)
         if request.tells_waits:
             self._waits.tell(result)
+        if memory is None and is_float32(self._wire, taken.row_count):
+            self.quick.tell(request.sweep_id, taken)
 
     def _answer_next(self, block: NextBlock, message: bytes | memoryview) -> tuple[bytes, Floats | None]:
         self._begin_call(block.call_id)

@@ -1,36 +1,19 @@
 """The series of sessions: sweeps, rounds, the bytes of both ways, what sessions end in.
 
-Covers: their names; each session counts for itself, without a lock, and the page adds up. Does not cover: who counts
-(session.py, listeners/).
+Covers: their names; each session counts for itself, without a lock, in Python or in C, and the page adds up. Does not
+cover: who counts (session.py, listeners/, common/native/serving.c).
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter
 
+from common.native.served import SessionCounts
 from common.program.scraped_series import ScrapedCounter
 
 PREFIX = "shardmesh_node"
-
-
-@dataclass(eq=False, slots=True)
-class SessionCounts:
-    """What one session has seen; its thread adds."""
-
-    sweeps: int = 0
-    rounds: int = 0
-    received_bytes: int = 0
-    sent_bytes: int = 0
-
-    def add(self, other: SessionCounts) -> None:
-        """Take another session's counts in."""
-        self.sweeps += other.sweeps
-        self.rounds += other.rounds
-        self.received_bytes += other.received_bytes
-        self.sent_bytes += other.sent_bytes
 
 
 class SessionSeries:
@@ -40,7 +23,7 @@ class SessionSeries:
         """Args: registry: the process's; one of its own where nobody looks."""
         r = registry or CollectorRegistry()
         self._lock = threading.Lock()
-        self._open: set[SessionCounts] = set()
+        self._open: dict[int, SessionCounts] = {}  # by identity: such memory has no hash
         self._ended = SessionCounts()
         sweeps = ScrapedCounter(f"{PREFIX}_sweeps", "Sweeps begun.", registry=r)
         sweeps.set_function(lambda: self._now().sweeps)
@@ -61,20 +44,25 @@ class SessionSeries:
         """Return what a new session counts in; `end` must follow."""
         counts = SessionCounts()
         with self._lock:
-            self._open.add(counts)
+            self._open[id(counts)] = counts
         return counts
 
     def end(self, counts: SessionCounts) -> None:
         """Keep what a session has counted. May be called twice."""
         with self._lock:
-            if counts in self._open:
-                self._open.remove(counts)
-                self._ended.add(counts)
+            if self._open.pop(id(counts), None) is not None:
+                _add(self._ended, counts)
 
     def _now(self) -> SessionCounts:
         """Return what all sessions have counted so far."""
         now = SessionCounts()
         with self._lock:
-            for counts in (self._ended, *self._open):
-                now.add(counts)
+            for counts in (self._ended, *self._open.values()):
+                _add(now, counts)
         return now
+
+
+def _add(total: SessionCounts, counts: SessionCounts) -> None:
+    """Take a session's counts into others."""
+    for name, _ in SessionCounts._fields_:
+        setattr(total, name, getattr(total, name) + getattr(counts, name))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from common.compute.backend import NATIVE, AttentionRows, Backend
+from common.native.served import ReadyBlocks
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN, TileLayout
 from common.weights.stored_numbers import Floats
@@ -100,15 +101,20 @@ class Executor:
         elapsed = time.perf_counter_ns() - started
         return BlockOutput(partial=sums, compute_nanoseconds=elapsed - waited, tile_wait_nanoseconds=waited)
 
-    def tiles_at_hand(self, kind: str, layer: int) -> list[Any]:
-        """Return a block's tiles for kernels that need nothing else; none unless all are at hand."""
+    @property
+    def ready(self) -> ReadyBlocks | None:
+        """What C computes without asking; None: nothing."""
+        return self._blocks.ready if self.computes_here else None
+
+    def tiles_at_hand(self, kind: str, layer: int) -> list[Any] | None:
+        """Return a block's tiles for kernels that need nothing else; None unless all are at hand."""
         if self._cached is None:
-            return []
+            return None
         tiles: list[Any] = []
         for tile_index, _ in self._tiles_of(kind, layer):
             tile = self._weights[kind].kept(tile_index) or self._cached.known(tile_index)
             if tile is None:
-                return []
+                return None
             tiles.append(tile)
         return tiles
 

@@ -9,6 +9,7 @@ of room; the operating system commits the pages only as they are written.
 
 from __future__ import annotations
 
+import ctypes
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,9 @@ class SequenceKv:
     def __init__(self, store: Any, layer_count: int, capacity: int) -> None:
         """Args: store: as Backend.new_store has made it, for `capacity` positions."""
         self.store = store
-        self._lengths = [0] * layer_count
+        self._lengths = (ctypes.c_ssize_t * layer_count)()
+        self.lengths_address = ctypes.addressof(self._lengths)
+        """Where the positions of each layer are counted, for kernels that do what `extend` does."""
         self.capacity = capacity
 
     def extend(self, layer: int, first_position: int, row_count: int) -> None:

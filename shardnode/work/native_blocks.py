@@ -11,6 +11,7 @@ Why: of a node's processor time for a token on four nodes, half was Python's, ti
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ from common.compute.tile_products import can_take_from_cache, checked
 from common.model.model_spec import ModelSpec
 from common.native.address import address
 from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
-from common.weights.slice_format import ATTENTION
+from common.native.served import ReadyBlocks
+from common.weights.slice_format import ATTENTION, BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from common.weights.tile_source import TileSource
 from shardnode.work.kv_cache import Segment, Segments
@@ -45,13 +47,16 @@ class NativeBlocks:
 
     def __init__(
         self, spec: ModelSpec, kv_head_count: int, tiles: TileSource, tables: RowTables,
-        first_tile: Callable[[str, int], int], at_hand: Callable[[str, int], list[Any]],
+        first_tile: Callable[[str, int], int], at_hand: Callable[[str, int], list[Any] | None],
     ) -> None:  # fmt: skip
-        """Args: kv_head_count: of this rank; first_tile: of a kind of block in a layer; at_hand: its tiles or []."""
+        """Args: kv_head_count: of this rank; first_tile: of a kind of block in a layer; at_hand: its tiles or None."""
         self._model = LayersModel(spec.hidden_size, spec.head_size, kv_head_count, spec.norm_epsilon)
         self._windows, self._tiles, self._tables = spec.sliding_windows, tiles, tables
         self._first_tile, self._at_hand = first_tile, at_hand
         self._ready: dict[tuple[str, int], _Block] = {}
+        self._places = (ctypes.c_void_p * (len(BLOCK_KINDS) * spec.layer_count))()
+        self.ready = ReadyBlocks(ctypes.addressof(self._model), self._places, spec.layer_count)
+        """What of them C computes without asking; good as long as this is there."""
 
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> Floats | None:
         """Return the block's part, new float32 [row_count, hidden_size]; None: not so, and nothing has happened.
@@ -81,6 +86,7 @@ class NativeBlocks:
 
     def forget(self) -> None:
         """Let go of weights; nobody may be computing with them."""
+        ctypes.memset(self._places, 0, ctypes.sizeof(self._places))
         self._ready.clear()
 
     def _call(
@@ -104,12 +110,14 @@ class NativeBlocks:
     def _prepared(self, kind: str, layer: int) -> _Block | None:
         """Describe a block, once; None while some of its tiles are not at hand."""
         tiles = self._at_hand(kind, layer)
-        if not tiles:
+        if tiles is None:
             return None
         described, kept = block_described(kind, tiles, self._windows[layer])
         first, count = self._first_tile(kind, layer), len(tiles)
         stay = all(self._tiles.stays(index) for index in range(first, first + count))
         block = self._ready[kind, layer] = _Block(described, kept, first, count, not stay)
+        if stay:
+            self._places[len(BLOCK_KINDS) * layer + BLOCK_KINDS.index(kind)] = ctypes.addressof(described)
         return block
 
 
@@ -118,7 +126,7 @@ def rows_described(segments: Sequence[Segment], tables: Sequence[Any]) -> Any:
     return (SequenceRows * len(segments))(*[
         SequenceRows(
             own.row_count, own.first_position, own.sequence.capacity, own.sequence.store.address,
-            table.cosine_address, table.sine_address,
+            table.cosine_address, table.sine_address, own.sequence.lengths_address,
         )
         for own, table in zip(segments, tables, strict=True)
     ])  # fmt: skip

@@ -95,9 +95,12 @@ class NativeLayers:
         """Point a layer's blocks at its tiles, once; tell False while some are not at hand."""
         if layer in self._kept:
             return True
-        found = [self._node.executor.tiles_at_hand(kind, layer) for kind in BLOCK_KINDS]
-        if not all(found):
-            return False
+        found = []
+        for kind in BLOCK_KINDS:
+            tiles = self._node.executor.tiles_at_hand(kind, layer)
+            if tiles is None:
+                return False
+            found.append(tiles)
         first_tile, tile_count = self._node.executor.tile_range(range(layer, layer + 1))
         self._is_cached[layer] = not all(
             self._node.tiles.stays(tile_index) for tile_index in range(first_tile, first_tile + tile_count)

@@ -7,9 +7,9 @@ Threads: `lock` is held by the session that computes a block; blocks of several 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
-import threading
 import time
 
 from common.compute.backend import backend_named
@@ -17,9 +17,12 @@ from common.errors import InputError, InternalError
 from common.machine.core_wait import StarvedTime
 from common.machine.free_memory import group_memory
 from common.machine.operating_system import keep_heap_small, own_memory, usable_core_count
+from common.native.lock import address_of, new_lock
+from common.native.served import Distribution, NodeWork
 from common.weights.manifest import COORDINATOR_RANK, read_manifest
 from common.weights.open_tiles import largest_block_bytes, open_tiles
 from common.weights.reader import ReadInto, read_into
+from common.weights.slice_format import BLOCK_KINDS
 from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
@@ -64,11 +67,14 @@ class ShardNode:
         self.kv_cache = KvCache(self.manifest.spec, kv_head_count, kv_budget_bytes, backend)
         self._series = series or WorkSeries()
         self.is_closed = False
-        self.lock = threading.Lock()
+        self.lock = new_lock()
         self.incarnation = secrets.randbits(62)
-        self.compute_nanoseconds = 0
+        compute_seconds = [ctypes.pointer(self._series.compute_seconds[kind].described) for kind in BLOCK_KINDS]
+        self.work = NodeWork(
+            address_of(self.lock), 0, 0, (ctypes.POINTER(Distribution) * len(BLOCK_KINDS))(*compute_seconds)
+        )
+        """What blocks have taken, which C adds to as well."""
         self.tile_wait_nanoseconds = 0
-        self.queue_nanoseconds = 0
         self.starved = StarvedTime()
         self._series.follow(lambda: self.tiles.stats, self.kv_cache)
         self._series.follow_waits(lambda: self.queue_nanoseconds / 1e9, lambda: self.starved.nanoseconds() / 1e9)
@@ -82,6 +88,16 @@ class ShardNode:
             self.executor.forget()
             self._series.let_go()
 
+    @property
+    def compute_nanoseconds(self) -> int:
+        """What blocks have taken in kernels."""
+        return int(self.work.compute_nanoseconds)
+
+    @property
+    def queue_nanoseconds(self) -> int:
+        """What they have waited for other sessions' blocks."""
+        return int(self.work.queue_nanoseconds)
+
     def wait_for_turn(self) -> int:
         """Take `lock`, to be released; return the nanoseconds that other sessions' blocks took meanwhile."""
         if self.lock.acquire(blocking=False):
@@ -89,12 +105,12 @@ class ShardNode:
         asked = time.perf_counter_ns()
         self.lock.acquire()
         queued = time.perf_counter_ns() - asked
-        self.queue_nanoseconds += queued
+        self.work.queue_nanoseconds += queued
         return queued
 
     def count(self, kind: str, compute_nanoseconds: int, tile_wait_nanoseconds: int = 0) -> None:
         """Add one block's times to the totals; call with `lock` held."""
-        self.compute_nanoseconds += compute_nanoseconds
+        self.work.compute_nanoseconds += compute_nanoseconds
         self._series.compute_seconds[kind].observe(compute_nanoseconds / 1e9)
         if tile_wait_nanoseconds:
             self.tile_wait_nanoseconds += tile_wait_nanoseconds

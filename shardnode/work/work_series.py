@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from common.program.scraped_series import ScrapedCounter, ScrapedGauge
-from common.program.tallies import CounterTallies, HistogramTallies
+from common.program.tallies import CounterTallies, SharedHistogramTallies
 from common.program.weight_series import WeightSeries
 from common.weights.slice_format import BLOCK_KINDS
 
@@ -45,10 +45,10 @@ class WorkSeries:
         self._core_wait = ScrapedCounter(
             f"{PREFIX}_core_wait_seconds", "Time that threads, each by itself, were ready and had no core.", registry=r
         )
-        compute = HistogramTallies(
+        compute = SharedHistogramTallies(
             f"{PREFIX}_compute_seconds", "Time in kernels, per block.", ["kind"], bounds=COMPUTE_SECONDS, registry=r
         )
-        self.compute_seconds = {kind: compute.of(kind) for kind in BLOCK_KINDS}
+        self.compute_seconds = {kind: compute.shared(kind) for kind in BLOCK_KINDS}
         self.let_go()
 
     def follow(self, tiles: Callable[[], TileStats], cache: KvCache) -> None:

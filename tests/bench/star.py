@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -23,12 +24,12 @@ from typing import NamedTuple
 import numpy as np
 import psutil
 
+from common.compute.backend import NATIVE, backend_named
 from common.compute.residual import LayerVectors, Residual
 from common.machine.operating_system import end_with_parent
 from common.model.model_spec import ModelSpec
 from common.weights.manifest import SliceManifest, read_manifest
 from common.weights.slice_format import BLOCK_KINDS
-from common.weights.stored_numbers import Floats
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.layer_pass import layer_pass
 from coordinator.ranks.ranks import Ranks
@@ -36,8 +37,7 @@ from coordinator.ranks.sweep import Sweep
 from coordinator.ranks.transports.transport import ShardClient
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
-from shardnode.work.executor import BlockOutput, Executor
-from shardnode.work.kv_cache import Segment
+from shardnode.work.executor import Executor
 from shardnode.work.slice_at_work import ShardNode
 from tests.bench.contenders import Turn, differences, processor_seconds, subtract
 from tests.bench.star_routes import DIRECT, FRAMES_TLS, GRPC_TCP, GRPC_TLS, GRPC_UNIX, ROUTES
@@ -60,16 +60,14 @@ class _Node(NamedTuple):
     """By transport."""
 
 
-class _FixedExecutor(Executor):
-    """Answers at once."""
+class _EmptyExecutor(Executor):
+    """Answers at once: its blocks have no tiles, as those of a rank that holds no head."""
 
-    def __init__(self, hidden_size: int) -> None:
-        self._output = BlockOutput(
-            partial=np.zeros((1, hidden_size), np.float32), compute_nanoseconds=0, tile_wait_nanoseconds=0
-        )
-
-    def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> BlockOutput:
-        return self._output
+    def __init__(self, node: ShardNode) -> None:
+        super().__init__(node.manifest, node.tiles, backend_named(NATIVE))
+        self._layouts = {
+            kind: tuple(replace(layout, tiles=()) for layout in own) for kind, own in self._layouts.items()
+        }
 
 
 @contextmanager
@@ -198,5 +196,5 @@ def _serve_node(connection: Connection, seat: NodeSeat, place: Place, transports
 
 def _open_node(slice_directory: Path, listen: str) -> ShardNode:
     node = ShardNode(NodeConfig(slice_directory=slice_directory, listen=listen, thread_count=1))
-    node.executor = _FixedExecutor(node.manifest.spec.hidden_size)
+    node.executor = _EmptyExecutor(node)
     return node

@@ -1,8 +1,9 @@
 """Does a node that answers block after block without looking twice still see what is another, and fail in words?
 
 Covers: the loop of blocks that are like the ones before them (shardnode/listeners/framed_session.py) over real sockets,
-with C's TLS, Python's and none. Does not cover: what a first block is refused for (test_session_distrust.py), how long
-one takes (tests/bench/star.py).
+with C's TLS, Python's and none, of weights that go through a window. Does not cover: weights in memory, where the loop
+is C's (test_blocks_in_c.py), what a first block is refused for (test_session_distrust.py), how long one takes
+(tests/bench/star.py).
 """
 
 from __future__ import annotations
@@ -115,6 +116,7 @@ def test_a_session_that_is_cut_among_blocks_hears_why(node: ListeningNode, slice
         answer(client, 8, rows)
     server = node._server
     assert isinstance(server, FramesServer)
-    server._live._is_draining, server._live.cut = True, NodeLost("it was told to end")
+    server._live.cut = NodeLost("it was told to end")
+    server._live.must_look.value = 1
     with pytest.raises(NodeLost, match="told to end"):
         answer(client, 9, rows)
