@@ -16,7 +16,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 9 };
+enum { ABI_VERSION = 10 };
 enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none.
@@ -27,6 +27,7 @@ EXPORT int shardmesh_abi_version(void);
 EXPORT const char *shardmesh_variant_name(int index);
 EXPORT int shardmesh_choose_variant(int index);
 EXPORT void shardmesh_use_threads(int count, ptrdiff_t least_bytes);
+EXPORT int shardmesh_use_activations(int activations);
 
 EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, const char *weights,
                               int kind, ptrdiff_t depth, ptrdiff_t width, float *sums);

@@ -18,7 +18,7 @@ from common.native.build import LIBRARY, why_there_are_none
 from common.native.elf import is_cut_short
 from common.native.peers import Peer, Round
 
-ABI_VERSION = 9
+ABI_VERSION = 10
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -233,6 +233,8 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_choose_variant.argtypes = [integer]
     functions.shardmesh_use_threads.restype = None
     functions.shardmesh_use_threads.argtypes = [integer, size]
+    functions.shardmesh_use_activations.restype = integer
+    functions.shardmesh_use_activations.argtypes = [integer]
     functions.shardmesh_multiply.restype = integer
     functions.shardmesh_multiply.argtypes = [address, size, size, address, integer, size, size, address]
     functions.shardmesh_multiply_matrix.restype = integer

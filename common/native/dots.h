@@ -1,0 +1,124 @@
+/* How are codes of four inputs multiplied with four whole numbers and added up, in each lane of a vector?
+ *
+ * Covers: one section for each instruction set; how many such words a partial sum has room for; inputs of 8 bits.
+ * Does not cover: taking codes out of words, scales (integers.c). Every sum is exact, so that all sections agree.
+ */
+#ifndef SHARDMESH_DOTS_H
+#define SHARDMESH_DOTS_H
+
+#include "codes.h"
+
+/* Four numbers in every lane. */
+ALWAYS_INLINE int32_t four_at(const int8_t *numbers) {
+    int32_t four;
+    memcpy(&four, numbers, sizeof four);
+    return four;
+}
+
+enum { SIZE_OF_8 = 128 }; /* what is added to codes of 8 bits where they have to be without a sign */
+
+#if defined(SHARDMESH_VNNI)
+
+typedef __m512i partial;
+ALWAYS_INLINE int words_at_once(const int bits) { return bits * 0 + 8; }
+ALWAYS_INLINE partial no_products(void) { return _mm512_setzero_si512(); }
+ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbers) {
+    return _mm512_dpbusd_epi32(sum, (__m512i)codes, _mm512_set1_epi32(four_at(numbers)));
+}
+ALWAYS_INLINE whole_numbers added(partial sum) { return (whole_numbers)sum; }
+
+/* Four neighbouring inputs' bytes of 16 outputs are one vector: they change places, then lie four to a lane. */
+ALWAYS_INLINE void dot_of_8(const char *codes, const struct rounded_piece *piece, whole_numbers *dots) {
+    const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i bytes = _mm512_broadcast_i32x4(
+        _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    __m512i sum = _mm512_set1_epi32(-SIZE_OF_8 * piece->whole_sum);
+    UNROLLED for (int i = 0; i < PIECE; i += 4) {
+        const __m512i four = _mm512_loadu_si512(codes + i * GROUP);
+        const __m512i turned = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(lanes, four), bytes);
+        sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(turned, _mm512_set1_epi8((char)SIZE_OF_8)),
+                                  _mm512_set1_epi32(four_at(piece->numbers + i)));
+    }
+    dots[0] = (whole_numbers)sum;
+}
+
+#elif defined(SHARDMESH_AVX2)
+
+/* Sums of two products in 16 bits: 2 * 127 * (2^bits - 1) each. */
+typedef __m256i partial;
+ALWAYS_INLINE int words_at_once(const int bits) { return bits == 6 ? 2 : bits == 5 ? 4 : 8; }
+ALWAYS_INLINE partial no_products(void) { return _mm256_setzero_si256(); }
+ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbers) {
+    return _mm256_add_epi16(sum, _mm256_maddubs_epi16((__m256i)codes, _mm256_set1_epi32(four_at(numbers))));
+}
+ALWAYS_INLINE whole_numbers added(partial sum) { return (whole_numbers)_mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
+
+/* Two neighbouring inputs at a time, each output's side by side and widened to 16 bits. */
+ALWAYS_INLINE void dot_of_8(const char *codes, const struct rounded_piece *piece, whole_numbers *dots) {
+    int16_t numbers[PIECE] __attribute__((aligned(32)));
+    __m256i low = _mm256_setzero_si256(), high = low;
+    UNROLLED for (int i = 0; i < PIECE; i += 16)
+        _mm256_store_si256((__m256i *)(void *)(numbers + i),
+                           _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(piece->numbers + i))));
+    UNROLLED for (int i = 0; i < PIECE; i += 2) {
+        const __m128i one = _mm_loadu_si128((const __m128i *)(const void *)(codes + i * GROUP));
+        const __m128i next = _mm_loadu_si128((const __m128i *)(const void *)(codes + (i + 1) * GROUP));
+        int32_t two;
+        memcpy(&two, numbers + i, sizeof two);
+        const __m256i both = _mm256_set1_epi32(two);
+        low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, next)), both));
+        high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, next)), both));
+    }
+    dots[0] = (whole_numbers)low;
+    dots[1] = (whole_numbers)high;
+}
+
+#else
+
+#if defined(SHARDMESH_DOTPROD)
+
+typedef int32x4_t partial;
+ALWAYS_INLINE int words_at_once(const int bits) { return bits * 0 + 8; }
+ALWAYS_INLINE partial no_products(void) { return vdupq_n_s32(0); }
+ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbers) {
+    return vdotq_s32(sum, vreinterpretq_s8_u32((uint32x4_t)codes), vreinterpretq_s8_s32(vdupq_n_s32(four_at(numbers))));
+}
+ALWAYS_INLINE whole_numbers added(partial sum) { return (whole_numbers)sum; }
+
+#else
+
+/* Products in 16 bits: 127 * (2^bits - 1) each. */
+typedef int16x8x2_t partial;
+ALWAYS_INLINE int words_at_once(const int bits) { return bits == 6 ? 4 : 8; }
+ALWAYS_INLINE partial no_products(void) { return (partial){{vdupq_n_s16(0), vdupq_n_s16(0)}}; }
+ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbers) {
+    const int8x16_t own = vreinterpretq_s8_u32((uint32x4_t)codes);
+    const int8x8_t four = vreinterpret_s8_s32(vdup_n_s32(four_at(numbers)));
+    return (partial){{vmlal_s8(sum.val[0], vget_low_s8(own), four), vmlal_s8(sum.val[1], vget_high_s8(own), four)}};
+}
+ALWAYS_INLINE whole_numbers added(partial sum) {
+    return (whole_numbers)vpaddq_s32(vpaddlq_s16(sum.val[0]), vpaddlq_s16(sum.val[1]));
+}
+
+#endif
+
+/* Two inputs' products fit 16 bits. */
+ALWAYS_INLINE void dot_of_8(const char *codes, const struct rounded_piece *piece, whole_numbers *dots) {
+    int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+    UNROLLED for (int i = 0; i < PIECE; i += 2) {
+        const int8x16_t one = vld1q_s8((const int8_t *)codes + i * GROUP);
+        const int8x16_t next = vld1q_s8((const int8_t *)codes + (i + 1) * GROUP);
+        const int8x8_t number = vld1_dup_s8(piece->numbers + i), next_number = vld1_dup_s8(piece->numbers + i + 1);
+        const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(one), number), vget_low_s8(next), next_number);
+        const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(one), number), vget_high_s8(next), next_number);
+        sum[0] = vaddw_s16(sum[0], vget_low_s16(low));
+        sum[1] = vaddw_s16(sum[1], vget_high_s16(low));
+        sum[2] = vaddw_s16(sum[2], vget_low_s16(high));
+        sum[3] = vaddw_s16(sum[3], vget_high_s16(high));
+    }
+    for (int v = 0; v < 4; v++) dots[v] = (whole_numbers)sum[v];
+}
+
+#endif
+
+#endif
