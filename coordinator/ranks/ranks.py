@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
+from common.compute.backend import FLOAT32
 from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model.sweep_size import rows_per_sweep
@@ -18,6 +19,7 @@ from common.weights.slice_format import ITEM_BYTES
 from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
 from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
+from coordinator.ranks.activations import ask_activations, check_activations_of
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.past_rounds import Observe, PastRounds, RoundTimes
 from coordinator.ranks.path_watch import PathWatch
@@ -53,6 +55,8 @@ class Ranks:
     times: RoundTimes = field(default_factory=RoundTimes)
     wire: str = "float32"
     """How rounds' tensors travel in messages, float32 or bfloat16; one node's whole layers are float32 always."""
+    activations: str = FLOAT32
+    """What rows are in products on every rank (common/compute/backend.py)."""
     told: Callable[[str], None] = lambda text: None
     """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
     kv_budget_bytes: list[int] = field(default_factory=list)
@@ -234,6 +238,7 @@ class Ranks:
         for rank in range(len(self.clients)):
             self.identity.describe(rank, request.open_session)
             request.open_session.wire_dtype = wire_number(self.wire)
+            ask_activations(self.activations, request.open_session)
             files = self._memory.offer(rank, request.open_session)
             self._sessions.submit(rank, request.SerializeToString(), files)
         answers = self._sessions.collect(
@@ -242,6 +247,7 @@ class Ranks:
         all_opened = [whole_response(answer).session_opened for answer in answers]
         for rank, opened in enumerate(all_opened):
             self._memory.opened(rank, opened)
+            check_activations_of(opened, self.activations, self.clients[rank].name)
         self.kv_budget_bytes = [opened.kv_budget_bytes for opened in all_opened]
         packed = [
             rank for rank, opened in enumerate(all_opened) if opened.takes_packed and self.clients[rank].takes_packed

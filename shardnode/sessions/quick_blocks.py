@@ -16,6 +16,7 @@ import time
 
 import numpy as np
 
+from common.compute.backend import FLOAT32
 from common.compute.matmul import FEW_ROWS
 from common.weights.stored_numbers import Floats
 from common.wire.packed_round import done_bytes, next_block
@@ -36,6 +37,8 @@ class QuickBlocks:
         self._segments: Segments = Segments()
         self._rows: Floats = np.empty((0, 0), np.float32)
         self._kind, self._layer = "", 0
+        self.activations = FLOAT32
+        """The session's."""
         self.call_id = 0
         """Of the session's last call, however it came."""
 
@@ -76,6 +79,7 @@ class QuickBlocks:
         self._counts.rounds += 1
         queued = 0 if node.lock.acquire(False) else node.wait_for_turn()
         try:
+            node.executor.activations = self.activations
             output = node.executor.run(self._kind, self._layer, self._segments, self._rows)
             node.count(self._kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
         finally:
