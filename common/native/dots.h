@@ -6,7 +6,8 @@
 #ifndef SHARDMESH_DOTS_H
 #define SHARDMESH_DOTS_H
 
-#include "codes.h"
+#include "rounded.h"
+#include "scales.h"
 
 /* Four numbers in every lane. */
 ALWAYS_INLINE int32_t four_at(const int8_t *numbers) {
@@ -15,7 +16,10 @@ ALWAYS_INLINE int32_t four_at(const int8_t *numbers) {
     return four;
 }
 
+enum { ROWS_OF_8 = 4 }; /* whose products with codes of 8 bits are made at once */
 enum { SIZE_OF_8 = 128 }; /* what is added to codes of 8 bits where they have to be without a sign */
+
+#define EACH_OF_8(r, count) UNROLLED for (int r = 0; r < ROWS_OF_8; r++) if (r < (count))
 
 #if defined(SHARDMESH_VNNI)
 
@@ -28,18 +32,21 @@ ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbe
 ALWAYS_INLINE whole_numbers added(partial sum) { return (whole_numbers)sum; }
 
 /* Four neighbouring inputs' bytes of 16 outputs are one vector: they change places, then lie four to a lane. */
-ALWAYS_INLINE void dot_of_8(const char *codes, const struct rounded_piece *piece, whole_numbers *dots) {
+ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *const *rows, const int count,
+                             whole_numbers (*dots)[GROUP / LANES]) {
     const __m512i lanes = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
     const __m512i bytes = _mm512_broadcast_i32x4(
         _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    __m512i sum = _mm512_set1_epi32(-SIZE_OF_8 * piece->whole_sum);
+    __m512i sum[ROWS_OF_8];
+    EACH_OF_8(r, count) sum[r] = _mm512_set1_epi32(-SIZE_OF_8 * rows[r]->whole_sum);
     UNROLLED for (int i = 0; i < PIECE; i += 4) {
         const __m512i four = _mm512_loadu_si512(codes + i * GROUP);
         const __m512i turned = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(lanes, four), bytes);
-        sum = _mm512_dpbusd_epi32(sum, _mm512_xor_si512(turned, _mm512_set1_epi8((char)SIZE_OF_8)),
-                                  _mm512_set1_epi32(four_at(piece->numbers + i)));
+        const __m512i own = _mm512_xor_si512(turned, _mm512_set1_epi8((char)SIZE_OF_8));
+        EACH_OF_8(r, count)
+            sum[r] = _mm512_dpbusd_epi32(sum[r], own, _mm512_set1_epi32(four_at(rows[r]->numbers + i)));
     }
-    dots[0] = (whole_numbers)sum;
+    EACH_OF_8(r, count) dots[r][0] = (whole_numbers)sum[r];
 }
 
 #elif defined(SHARDMESH_AVX2)
@@ -54,23 +61,29 @@ ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbe
 ALWAYS_INLINE whole_numbers added(partial sum) { return (whole_numbers)_mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 
 /* Two neighbouring inputs at a time, each output's side by side and widened to 16 bits. */
-ALWAYS_INLINE void dot_of_8(const char *codes, const struct rounded_piece *piece, whole_numbers *dots) {
-    int16_t numbers[PIECE] __attribute__((aligned(32)));
-    __m256i low = _mm256_setzero_si256(), high = low;
-    UNROLLED for (int i = 0; i < PIECE; i += 16)
-        _mm256_store_si256((__m256i *)(void *)(numbers + i),
-                           _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(piece->numbers + i))));
+ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *const *rows, const int count,
+                             whole_numbers (*dots)[GROUP / LANES]) {
+    int16_t numbers[ROWS_OF_8][PIECE] __attribute__((aligned(32)));
+    __m256i low[ROWS_OF_8], high[ROWS_OF_8];
+    EACH_OF_8(r, count) {
+        low[r] = high[r] = _mm256_setzero_si256();
+        UNROLLED for (int i = 0; i < PIECE; i += 16)
+            _mm256_store_si256((__m256i *)(void *)(numbers[r] + i),
+                _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(rows[r]->numbers + i))));
+    }
     UNROLLED for (int i = 0; i < PIECE; i += 2) {
         const __m128i one = _mm_loadu_si128((const __m128i *)(const void *)(codes + i * GROUP));
         const __m128i next = _mm_loadu_si128((const __m128i *)(const void *)(codes + (i + 1) * GROUP));
-        int32_t two;
-        memcpy(&two, numbers + i, sizeof two);
-        const __m256i both = _mm256_set1_epi32(two);
-        low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, next)), both));
-        high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, next)), both));
+        const __m256i first = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, next));
+        const __m256i second = _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(one, next));
+        EACH_OF_8(r, count) {
+            int32_t two;
+            memcpy(&two, numbers[r] + i, sizeof two);
+            low[r] = _mm256_add_epi32(low[r], _mm256_madd_epi16(first, _mm256_set1_epi32(two)));
+            high[r] = _mm256_add_epi32(high[r], _mm256_madd_epi16(second, _mm256_set1_epi32(two)));
+        }
     }
-    dots[0] = (whole_numbers)low;
-    dots[1] = (whole_numbers)high;
+    EACH_OF_8(r, count) dots[r][0] = (whole_numbers)low[r], dots[r][1] = (whole_numbers)high[r];
 }
 
 #else
@@ -103,20 +116,24 @@ ALWAYS_INLINE whole_numbers added(partial sum) {
 #endif
 
 /* Two inputs' products fit 16 bits. */
-ALWAYS_INLINE void dot_of_8(const char *codes, const struct rounded_piece *piece, whole_numbers *dots) {
-    int32x4_t sum[4] = {vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0), vdupq_n_s32(0)};
+ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *const *rows, const int count,
+                             whole_numbers (*dots)[GROUP / LANES]) {
+    int32x4_t sum[ROWS_OF_8][4];
+    EACH_OF_8(r, count) UNROLLED for (int v = 0; v < 4; v++) sum[r][v] = vdupq_n_s32(0);
     UNROLLED for (int i = 0; i < PIECE; i += 2) {
         const int8x16_t one = vld1q_s8((const int8_t *)codes + i * GROUP);
         const int8x16_t next = vld1q_s8((const int8_t *)codes + (i + 1) * GROUP);
-        const int8x8_t number = vld1_dup_s8(piece->numbers + i), next_number = vld1_dup_s8(piece->numbers + i + 1);
-        const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(one), number), vget_low_s8(next), next_number);
-        const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(one), number), vget_high_s8(next), next_number);
-        sum[0] = vaddw_s16(sum[0], vget_low_s16(low));
-        sum[1] = vaddw_s16(sum[1], vget_high_s16(low));
-        sum[2] = vaddw_s16(sum[2], vget_low_s16(high));
-        sum[3] = vaddw_s16(sum[3], vget_high_s16(high));
+        EACH_OF_8(r, count) {
+            const int8x8_t number = vld1_dup_s8(rows[r]->numbers + i), following = vld1_dup_s8(rows[r]->numbers + i + 1);
+            const int16x8_t low = vmlal_s8(vmull_s8(vget_low_s8(one), number), vget_low_s8(next), following);
+            const int16x8_t high = vmlal_s8(vmull_s8(vget_high_s8(one), number), vget_high_s8(next), following);
+            sum[r][0] = vaddw_s16(sum[r][0], vget_low_s16(low));
+            sum[r][1] = vaddw_s16(sum[r][1], vget_high_s16(low));
+            sum[r][2] = vaddw_s16(sum[r][2], vget_low_s16(high));
+            sum[r][3] = vaddw_s16(sum[r][3], vget_high_s16(high));
+        }
     }
-    for (int v = 0; v < 4; v++) dots[v] = (whole_numbers)sum[v];
+    EACH_OF_8(r, count) UNROLLED for (int v = 0; v < 4; v++) dots[r][v] = (whole_numbers)sum[r][v];
 }
 
 #endif

@@ -8,8 +8,6 @@
  * numbers' sum, after it. Chains are over the ranges of blocks.c. So here too a row's result is the same bits in any
  * company and on any instruction set.
  */
-#include "rounded.h"
-#include "scales.h"
 #include "dots.h"
 
 enum { WORDS = PIECE / 4 }; /* of four codes each */
@@ -138,14 +136,19 @@ ALWAYS_INLINE void take_piece_of_8(const char *codes, const float *scale, const 
                                    float (*sums)[GROUP]) {
     UNROLLED for (int line = 0; line < GROUP * PIECE / LINE_BYTES; line++)
         __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
-    for (int r = 0; r < rows->row_count; r++) {
-        const struct rounded_piece *row = rows->rows + r * rows->pitch + piece;
-        whole_numbers dots[VECTORS];
-        dot_of_8(codes, row, dots);
-        EACH_VECTOR(v) {
-            float *to = sums[r] + v * LANES;
-            store(to, add_scaled(load(to), load(scale + v * LANES), row->scale, dots[v]));
-        }
+    for (int first = 0; first < rows->row_count; first += ROWS_OF_8) {
+        const int left = rows->row_count - first, count = left < ROWS_OF_8 ? left : ROWS_OF_8;
+        const struct rounded_piece *row[ROWS_OF_8];
+        whole_numbers dots[ROWS_OF_8][VECTORS];
+        for (int r = 0; r < ROWS_OF_8; r++) /* rows that there are not are the last one again, and left out */
+            row[r] = rows->rows + (first + (r < count ? r : count - 1)) * rows->pitch + piece;
+        if (count == 1) dots_of_8(codes, row, 1, dots);
+        else dots_of_8(codes, row, ROWS_OF_8, dots);
+        for (int r = 0; r < count; r++)
+            EACH_VECTOR(v) {
+                float *to = sums[first + r] + v * LANES;
+                store(to, add_scaled(load(to), load(scale + v * LANES), row[r]->scale, dots[r][v]));
+            }
     }
 }
 
