@@ -112,7 +112,9 @@ def check_activations(name: str, backend: str, *, use_gpu: bool = False) -> None
     if name not in ACTIVATIONS:
         raise InputError(f"--activations is '{plain(name[:20])}'; use {' or '.join(ACTIVATIONS)}")
     if name != FLOAT32 and (use_gpu or backend != NATIVE):
-        raise InputError(f"--activations {name} is what our own kernels compute, and torch does not; leave one of the two out")
+        raise InputError(
+            f"--activations {name} is what our own kernels compute, and torch does not; leave one of the two out"
+        )
 
 
 def backend_named(name: str, *, use_gpu: bool = False) -> Backend:

@@ -95,7 +95,7 @@ void VARIANT(decode_group)(enum weight_kind kind, const char *group, ptrdiff_t p
     EACH_VECTOR(v) at[v] = to[v];
     const struct sums sums = {.to = at, .pitch = pitch};
     while (piece < stop) {
-        const int count = point_at(kind, group, piece, stop, 0, &pieces);
+        const int count = point_at(kind, group, piece, stop, 0, &pieces, 1);
         takes[coding_of[kind]][0](&pieces, &sums, 1);
         EACH_VECTOR(v) at[v] += count * PIECE * pitch;
         piece += count;
@@ -118,7 +118,7 @@ static void multiply_some(const struct product *product, const char *weights, pt
             for (int r = 0; r < MOST_BLOCK_ROWS; r++)
                 sums.row[r] = product->rows + (first_row + (r < rows ? r : rows - 1)) * product->row_pitch + piece * PIECE;
             for (int g = 0; g < groups; g++)
-                point_at(product->kind, weights + (group[g] - first) * own_bytes, piece, stop, g, &pieces);
+                point_at(product->kind, weights + (group[g] - first) * own_bytes, piece, stop, g, &pieces, 1);
             take(&pieces, &sums, groups);
             piece += pieces.count;
         }

@@ -19,6 +19,11 @@ ALWAYS_INLINE int32_t four_at(const int8_t *numbers) {
 enum { ROWS_OF_8 = 4 }; /* whose products with codes of 8 bits are made at once */
 enum { SIZE_OF_8 = 128 }; /* what is added to codes of 8 bits where they have to be without a sign */
 
+#if defined(__clang__)
+#define ROLLED _Pragma("unroll 2")
+#else
+#define ROLLED _Pragma("GCC unroll 2")
+#endif
 #define EACH_OF_8(r, count) UNROLLED for (int r = 0; r < ROWS_OF_8; r++) if (r < (count))
 
 #if defined(SHARDMESH_VNNI)
@@ -60,7 +65,8 @@ ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbe
 }
 ALWAYS_INLINE whole_numbers added(partial sum) { return (whole_numbers)_mm256_madd_epi16(sum, _mm256_set1_epi16(1)); }
 
-/* Two neighbouring inputs at a time, each output's side by side and widened to 16 bits. */
+/* Two neighbouring inputs at a time, each output's side by side and widened to 16 bits. Loops stay loops: compilers would
+ * load all of a piece before the first product, and have registers for an eighth of it. */
 ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *const *rows, const int count,
                              whole_numbers (*dots)[GROUP / LANES]) {
     int16_t numbers[ROWS_OF_8][PIECE] __attribute__((aligned(32)));
@@ -71,7 +77,7 @@ ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *cons
             _mm256_store_si256((__m256i *)(void *)(numbers[r] + i),
                 _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(const void *)(rows[r]->numbers + i))));
     }
-    UNROLLED for (int i = 0; i < PIECE; i += 2) {
+    ROLLED for (int i = 0; i < PIECE; i += 2) {
         const __m128i one = _mm_loadu_si128((const __m128i *)(const void *)(codes + i * GROUP));
         const __m128i next = _mm_loadu_si128((const __m128i *)(const void *)(codes + (i + 1) * GROUP));
         const __m256i first = _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(one, next));
@@ -120,7 +126,7 @@ ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *cons
                              whole_numbers (*dots)[GROUP / LANES]) {
     int32x4_t sum[ROWS_OF_8][4];
     EACH_OF_8(r, count) UNROLLED for (int v = 0; v < 4; v++) sum[r][v] = vdupq_n_s32(0);
-    UNROLLED for (int i = 0; i < PIECE; i += 2) {
+    ROLLED for (int i = 0; i < PIECE; i += 2) {
         const int8x16_t one = vld1q_s8((const int8_t *)codes + i * GROUP);
         const int8x16_t next = vld1q_s8((const int8_t *)codes + (i + 1) * GROUP);
         EACH_OF_8(r, count) {

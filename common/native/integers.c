@@ -93,19 +93,32 @@ struct row_sums {
     float (*sum)[MOST_BLOCK_ROWS][GROUP]; /* [group] */
 };
 
+/* Where a piece's scales, and what is added, lie: as floats, 16 outputs' for each 16 or 32 inputs, or as the halves that a
+ * block of 32 inputs begins with. */
+struct piece_scales {
+    const float *scale, *more;
+    const char *halves; /* or NULL */
+};
+
+ALWAYS_INLINE vector scale_of(const struct piece_scales *at, int part, int v) {
+    return at->halves ? halves(at->halves, v) : load(at->scale + part * GROUP + v * LANES);
+}
+ALWAYS_INLINE vector more_of(const struct piece_scales *at, int part, int v) {
+    return at->halves ? halves(at->halves + 2 * GROUP, v) : load(at->more + part * GROUP + v * LANES);
+}
+
 /* Add one product to a vector of sums: of all inputs of a piece, or of one half. */
 ALWAYS_INLINE vector add_scaled(vector sum, vector scale, float row_scale, whole_numbers dots) {
     return fused(scale * row_scale, as_signed_floats(dots), sum);
 }
 
 /* Take one piece of one group. Constants unroll everything inside but rows. */
-ALWAYS_INLINE void take_piece(const enum coding coding, const char *codes, const float *scale, const float *more,
+ALWAYS_INLINE void take_piece(const enum coding coding, const char *codes, const struct piece_scales at,
                               const struct row_sums *rows, ptrdiff_t piece, float (*sums)[GROUP]) {
     const int bits = bits_of(coding), offset = offset_of(coding), has_two = has_two_scales(coding);
-    UNROLLED for (int line = 0; line < GROUP * PIECE / 8 * bits / LINE_BYTES; line++)
-        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
     EACH_VECTOR(v) {
         words word[8], own[WORDS];
+        const vector scale = scale_of(&at, 0, v), more = has_more(coding) ? more_of(&at, 0, v) : zero();
         UNROLLED for (int i = 0; i < 8; i++) if (i < bits) word[i] = load_word(codes, i, v);
         EACH_WORD(w, 0, WORDS) own[w] = codes_at(bits, word, w);
         for (int r = 0; r < rows->row_count; r++) {
@@ -115,16 +128,16 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const char *codes, const
             if (has_two) {
                 const whole_numbers first = dot(bits, own, row->numbers, 0, WORDS / 2) - offset * row->whole_sums[0];
                 const whole_numbers next = dot(bits, own, row->numbers, WORDS / 2, WORDS) - offset * row->whole_sums[1];
-                sum = add_scaled(sum, load(scale + v * LANES), row->scale, first);
-                sum = add_scaled(sum, load(scale + GROUP + v * LANES), row->scale, next);
+                sum = add_scaled(sum, scale, row->scale, first);
+                sum = add_scaled(sum, scale_of(&at, 1, v), row->scale, next);
                 if (has_more(coding)) {
-                    sum = multiply_add(row->sums, load(more + v * LANES), sum);
-                    sum = multiply_add(row->sums + 1, load(more + GROUP + v * LANES), sum);
+                    sum = multiply_add(row->sums, more, sum);
+                    sum = multiply_add(row->sums + 1, more_of(&at, 1, v), sum);
                 }
             } else {
                 const whole_numbers all = dot(bits, own, row->numbers, 0, WORDS) - offset * row->whole_sum;
-                sum = add_scaled(sum, load(scale + v * LANES), row->scale, all);
-                if (has_more(coding)) sum = multiply_add(&row->sum, load(more + v * LANES), sum);
+                sum = add_scaled(sum, scale, row->scale, all);
+                if (has_more(coding)) sum = multiply_add(&row->sum, more, sum);
             }
             store(to, sum);
         }
@@ -132,10 +145,8 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const char *codes, const
 }
 
 /* The same of codes of 8 bits, which have a sign. */
-ALWAYS_INLINE void take_piece_of_8(const char *codes, const float *scale, const struct row_sums *rows, ptrdiff_t piece,
-                                   float (*sums)[GROUP]) {
-    UNROLLED for (int line = 0; line < GROUP * PIECE / LINE_BYTES; line++)
-        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
+ALWAYS_INLINE void take_piece_of_8(const char *codes, const struct piece_scales at, const struct row_sums *rows,
+                                   ptrdiff_t piece, float (*sums)[GROUP]) {
     for (int first = 0; first < rows->row_count; first += ROWS_OF_8) {
         const int left = rows->row_count - first, count = left < ROWS_OF_8 ? left : ROWS_OF_8;
         const struct rounded_piece *row[ROWS_OF_8];
@@ -147,45 +158,52 @@ ALWAYS_INLINE void take_piece_of_8(const char *codes, const float *scale, const 
         for (int r = 0; r < count; r++)
             EACH_VECTOR(v) {
                 float *to = sums[first + r] + v * LANES;
-                store(to, add_scaled(load(to), load(scale + v * LANES), row[r]->scale, dots[r][v]));
+                store(to, add_scaled(load(to), scale_of(&at, 0, v), row[r]->scale, dots[r][v]));
             }
     }
 }
 
-ALWAYS_INLINE void take_pieces(const enum coding coding, const struct pieces *pieces, const struct row_sums *rows,
-                               int groups) {
-    const int scales = has_two_scales(coding) ? 2 : 1;
+ALWAYS_INLINE void take_pieces(const enum coding coding, const int in_blocks, const struct pieces *pieces,
+                               const struct row_sums *rows, int groups) {
+    const int scales = has_two_scales(coding) ? 2 : 1, before = in_blocks ? (has_more(coding) ? 4 : 2) * GROUP : 0;
+    const int bytes = before + GROUP * PIECE / 8 * bits_of(coding);
     for (int p = 0; p < pieces->count; p++) {
         const int own = (pieces->first_scale + p) * scales;
         for (int g = 0; g < groups; g++) {
             const char *codes = pieces->codes[g] + p * pieces->step;
-            const float *scale = pieces->scales[g].scale[own], *more = pieces->scales[g].more[own];
-            if (coding == CODES_8) take_piece_of_8(codes, scale, rows, p, rows->sum[g]);
-            else take_piece(coding, codes, scale, more, rows, p, rows->sum[g]);
+            const struct piece_scales at = {
+                .scale = pieces->scales[g].scale[own], .more = pieces->scales[g].more[own],
+                .halves = in_blocks ? codes - before : NULL,
+            };
+            UNROLLED for (int byte = 0; byte < bytes; byte += LINE_BYTES)
+                __builtin_prefetch(codes - before + BYTES_AHEAD + byte, 0, 3);
+            if (coding == CODES_8) take_piece_of_8(codes, at, rows, p, rows->sum[g]);
+            else take_piece(coding, codes, at, rows, p, rows->sum[g]);
         }
     }
 }
 
 typedef void take_function(const struct pieces *pieces, const struct row_sums *rows, int groups);
 
-#define DEFINE(coding)                                                                                                \
-    static void take_##coding(const struct pieces *p, const struct row_sums *r, int groups) {                         \
-        take_pieces(coding, p, r, groups);                                                                            \
+#define DEFINE(coding, in_blocks)                                                                                     \
+    static void take_##coding##_##in_blocks(const struct pieces *p, const struct row_sums *r, int groups) {           \
+        take_pieces(coding, in_blocks, p, r, groups);                                                                 \
     }
-DEFINE(CODES_8) DEFINE(CODES_4) DEFINE(CODES_4_MORE) DEFINE(CODES_5) DEFINE(CODES_5_MORE) DEFINE(CODES_2_MORE)
-DEFINE(CODES_3) DEFINE(CODES_6)
+DEFINE(CODES_8, 1) DEFINE(CODES_4, 1) DEFINE(CODES_4_MORE, 1) DEFINE(CODES_5, 1) DEFINE(CODES_5_MORE, 1)
+DEFINE(CODES_4_MORE, 0) DEFINE(CODES_5_MORE, 0) DEFINE(CODES_2_MORE, 0) DEFINE(CODES_3, 0) DEFINE(CODES_6, 0)
 
-static take_function *const takes[CODINGS] = {
-    [CODES_8] = take_CODES_8, [CODES_4] = take_CODES_4, [CODES_4_MORE] = take_CODES_4_MORE, [CODES_5] = take_CODES_5,
-    [CODES_5_MORE] = take_CODES_5_MORE, [CODES_2_MORE] = take_CODES_2_MORE, [CODES_3] = take_CODES_3,
-    [CODES_6] = take_CODES_6,
+static take_function *const takes[WEIGHT_KINDS] = {
+    [Q8_0] = take_CODES_8_1,      [Q4_0] = take_CODES_4_1,      [Q4_1] = take_CODES_4_MORE_1,
+    [Q5_0] = take_CODES_5_1,      [Q5_1] = take_CODES_5_MORE_1, [Q2_K] = take_CODES_2_MORE_0,
+    [Q3_K] = take_CODES_3_0,      [Q4_K] = take_CODES_4_MORE_0, [Q5_K] = take_CODES_5_MORE_0,
+    [Q6_K] = take_CODES_6_0,
 };
 
 /* Compute some groups and rows, range by range of k; group `first` lies at `weights`. */
 static void multiply_some(const struct product *product, const char *weights, ptrdiff_t first, const ptrdiff_t *group,
                           int groups, ptrdiff_t first_row, int rows) {
     const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth), pitch = product->depth / PIECE;
-    take_function *const take = takes[coding_of[product->kind]];
+    take_function *const take = takes[product->kind];
     float sum[GROUPS_AT_ONCE][MOST_BLOCK_ROWS][GROUP] __attribute__((aligned(64)));
     struct pieces pieces;
     for (int range = 0; range < DEPTH_RANGES; range++) {
@@ -197,7 +215,7 @@ static void multiply_some(const struct product *product, const char *weights, pt
                 .rows = product->rounded + first_row * pitch + piece, .pitch = pitch, .row_count = rows, .sum = sum,
             };
             for (int g = 0; g < groups; g++)
-                point_at(product->kind, weights + (group[g] - first) * own_bytes, piece, stop, g, &pieces);
+                point_at(product->kind, weights + (group[g] - first) * own_bytes, piece, stop, g, &pieces, 0);
             take(&pieces, &own, groups);
             piece += pieces.count;
         }

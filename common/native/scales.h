@@ -125,16 +125,17 @@ struct pieces {
     int first_scale, count;
 };
 
-/* Point at as many pieces as can be taken at once; return how many. */
+/* Point at as many pieces as can be taken at once; return how many. Args: with_halves: find scales of blocks that begin with
+ * them too. */
 static int point_at(enum weight_kind kind, const char *group, ptrdiff_t piece, ptrdiff_t stop, int own,
-                    struct pieces *pieces) {
+                    struct pieces *pieces, int with_halves) {
     const ptrdiff_t in_unit = encodings[kind].block_values / PIECE, before = piece % in_unit;
     const ptrdiff_t most = in_unit == 1 ? PIECES_AT_ONCE : in_unit - before, left = stop - piece;
     pieces->count = (int)(left < most ? left : most);
     pieces->first_scale = (int)before;
     pieces->step = in_unit == 1 ? unit_bytes(kind) : piece_bytes(kind);
     pieces->codes[own] = group + piece / in_unit * unit_bytes(kind) + scale_bytes(kind) + before * piece_bytes(kind);
-    find_scales(kind, group, piece, pieces->count, pieces->scales + own);
+    if (in_unit > 1 || with_halves) find_scales(kind, group, piece, pieces->count, pieces->scales + own);
     return pieces->count;
 }
 

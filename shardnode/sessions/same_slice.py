@@ -38,7 +38,9 @@ def activations_of(number: int, config: NodeConfig) -> str:
     """Return what the rows of a session are to be. Raises: InputError: this node does not compute so."""
     name = NAMES.get(number)
     if name is None:
-        raise InputError(f"this node knows no activations of number {number}; install the same version of shardmesh on both")
+        raise InputError(
+            f"this node knows no activations of number {number}; install the same version of shardmesh on both"
+        )
     check_activations(name, config.backend, use_gpu=config.use_gpu)
     return name
 

@@ -143,7 +143,9 @@ class Session:
             self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
-            self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node), self.quick.activations)
+            self._layers = WholeLayers(
+                self._node, residual_from(request.load_norms, self._node), self.quick.activations
+            )
             response.norms_loaded.SetInParent()
         elif body == "change_sequences":
             response.sequences_changed.refused.extend(self._sequences.change(request.change_sequences))

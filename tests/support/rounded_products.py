@@ -7,6 +7,7 @@ Does not cover: weights' own values (tests/support/encoded_weights.py).
 from __future__ import annotations
 
 import ctypes
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ def expected_product(encoding: str, rows: Floats, blocks: Bytes) -> Floats:
     total = np.zeros((len(rows), len(blocks)), np.float32)
     pieces, per = row_scales.shape[1], PIECE_INPUTS // inputs
     starts = [pieces // DEPTH_RANGES * number for number in range(DEPTH_RANGES)] + [pieces]
-    for number, (start, stop) in enumerate(zip(starts, starts[1:], strict=False)):
+    for number, (start, stop) in enumerate(pairwise(starts)):
         chain = np.zeros_like(total)
         for piece in range(start, stop):
             own = range(piece * per, (piece + 1) * per)
