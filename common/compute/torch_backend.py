@@ -75,8 +75,8 @@ class TorchBackend:
 
     def use_activations(self, name: str) -> None:
         if name != FLOAT32:
-            raise InputError(f"this device computes with torch, which has no {name} activations; leave --activations out, "
-                             "or have it compute with our kernels (--backend native)")  # fmt: skip
+            raise InputError(f"this device computes with torch, which has no {name} activations; leave --activations "
+                             "out, or have it compute with our kernels (--backend native)")  # fmt: skip
 
     def rows_in(self, rows: Floats) -> torch.Tensor:
         # torch warns of memory that must not be written.

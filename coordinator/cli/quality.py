@@ -41,10 +41,10 @@ def quality(
 ) -> None:
     """Measure what a stored dtype, or rows of whole numbers, change in what a model says, before you use them.
 
-    The model reads the text twice at once, as it is and with --weights-dtype (q8_0 if nothing is said) and --activations,
-    each on one node of this machine. Said are the mean Kullback-Leibler divergence of the next token's distribution (0: none; above 0.05
-    answers differ often), how often the same token is likeliest, and the text's perplexity. Slices are made beside the
-    model for that, and go at the end.
+    The model reads the text twice at once, as it is and with --weights-dtype (q8_0 if nothing is said) and
+    --activations, each on one node of this machine. Said are the mean Kullback-Leibler divergence of the next token's
+    distribution (0: none; above 0.05 answers differ often), how often the same token is likeliest, and the text's
+    perplexity. Slices are made beside the model for that, and go at the end.
     Examples: coordinator-cli quality models/my-model README.md --weights-dtype q4_0
     coordinator-cli quality models/my-model.gguf README.md --activations int8
     """
@@ -117,7 +117,8 @@ def _show(
     before, after = found.perplexities()
     if json_output:
         say(json.dumps({
-            "weights_dtype": dtype, "activations": activations, "token_count": found.token_count, "mean_divergence_nats": found.mean_divergence,
+            "weights_dtype": dtype, "activations": activations, "token_count": found.token_count,
+            "mean_divergence_nats": found.mean_divergence,
             "most_divergence_nats": max(found.divergences), "same_likeliest_share": found.same_share,
             "perplexity": {"source": before, "judged": after},
             "slice_bytes": {"source": source_bytes, "judged": judged_bytes},

@@ -22,5 +22,6 @@ def check_activations_of(opened: shard_pb2.SessionOpened, name: str, node: str) 
     """Raises: SliceMismatch: a node computes otherwise, since it is older. Args: node: what people call it."""
     if name != FLOAT32 and opened.activations != _NUMBERS[name]:
         raise SliceMismatch(
-            f"{node} knows float32 activations only; install this version of shardmesh there, or leave --activations out"
+            f"{node} knows float32 activations only; install this version of shardmesh there, or leave --activations "
+            "out"
         )

@@ -9,7 +9,7 @@ from common.wire.rpc import PROTOCOL_VERSION
 from protos.shardmesh.v1 import shard_pb2
 from shardnode.config import NodeConfig
 
-NAMES = {
+NAMES: dict[int, str] = {
     shard_pb2.ACTIVATIONS_UNSPECIFIED: FLOAT32, shard_pb2.ACTIVATIONS_FLOAT32: FLOAT32,
     shard_pb2.ACTIVATIONS_INT8: INT8,
 }  # fmt: skip

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from common.errors import InputError, SliceMismatch
+from common.weights.stored_numbers import Floats
 from common.wire.rpc import PROTOCOL_VERSION
 from coordinator.answering.run_options import RunOptions
 from coordinator.models.local_model import LocalModel
@@ -44,7 +45,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(model, tmp_path_factory.mktemp("model") / "model.gguf", blocks=blocks)
 
 
-def answer(model: LocalModel, activations: str, window: int = 0) -> tuple[list[int], list[np.ndarray]]:
+def answer(model: LocalModel, activations: str, window: int = 0) -> tuple[list[int], Floats]:
     """Return greedy tokens, and the logits that each came from."""
     sampler = RecordingSampler()
     with thread_mesh(model, memory_window=window, activations=activations) as opened:
