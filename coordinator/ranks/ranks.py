@@ -11,15 +11,14 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from common.compute.backend import FLOAT32
 from common.compute.residual import Residual
 from common.errors import NodeFault, ShapeError, ShardmeshError
 from common.model.sweep_size import rows_per_sweep
 from common.weights.slice_format import ITEM_BYTES
 from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
-from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
-from coordinator.ranks.activations import ask_activations, check_activations_of
+from common.wire.tensor_codec import decode_tensor, encode_tensor
+from coordinator.ranks.activations import ask_for_rows, check_activations_of
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.past_rounds import Observe, PastRounds, RoundTimes
 from coordinator.ranks.path_watch import PathWatch
@@ -55,7 +54,7 @@ class Ranks:
     times: RoundTimes = field(default_factory=RoundTimes)
     wire: str = "float32"
     """How rounds' tensors travel in messages, float32 or bfloat16; one node's whole layers are float32 always."""
-    activations: str = FLOAT32
+    activations: str = "float32"
     """What rows are in products on every rank (common/compute/backend.py)."""
     told: Callable[[str], None] = lambda text: None
     """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
@@ -237,8 +236,7 @@ class Ranks:
         request = self._request()
         for rank in range(len(self.clients)):
             self.identity.describe(rank, request.open_session)
-            request.open_session.wire_dtype = wire_number(self.wire)
-            ask_activations(self.activations, request.open_session)
+            ask_for_rows(self.wire, self.activations, request.open_session)
             files = self._memory.offer(rank, request.open_session)
             self._sessions.submit(rank, request.SerializeToString(), files)
         answers = self._sessions.collect(
