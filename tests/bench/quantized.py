@@ -1,9 +1,9 @@
 """How fast are quantized files: beside llama.cpp on the same file, beside float16 slices, and beside the disk?
 
-Covers: resident decoding of one node with two threads (SmolLM2's Q4_1; Qwen2.5-Coder's Q4_K_M, where the file is), with
-rows of float32 and of int8, in turns with llama.cpp's own `llama-bench`, where --llama-bench names one; the Llama-3.2-3B
-shape in Q4_K_M's mixture, 4 nodes and coordinator in 450 MB from disk, beside raw reads of the same files and its float16
-slices; a prompt of 512.
+Covers: resident decoding of one node with two threads (SmolLM2's Q4_1; Qwen2.5-Coder's Q4_K_M, where the file is),
+with rows of float32 and of int8, in turns with llama.cpp's own `llama-bench`, where --llama-bench names one; the
+Llama-3.2-3B shape in Q4_K_M's mixture, 4 nodes and coordinator in 450 MB from disk, beside raw reads of the same files
+and its float16 slices; a prompt of 512.
 Does not cover: kernels alone (kernels.py), full precision (speed.py, big.py).
 """
 
