@@ -11,7 +11,8 @@
 #include "dots.h"
 
 enum { WORDS = PIECE / 4 }; /* of four codes each */
-#define EACH_WORD(w, first, stop) UNROLLED for (int w = first; w < stop; w++)
+/* Constant bounds, since clang unrolls before it inlines (kernel.c). */
+#define EACH_WORD(w, first, stop) UNROLLED for (int w = 0; w < WORDS; w++) if (w >= (first) && w < (stop))
 
 /* Return where in a piece the input lies whose number is the `number`-th in that order. */
 ALWAYS_INLINE int input_at(enum order order, int number) {
