@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from common.errors import InputError
+from common.wording import plain
 
 if TYPE_CHECKING:  # numpy comes with them, and who only looks at options has no use for it
     from common.model.model_spec import ModelSpec
@@ -23,6 +24,9 @@ if TYPE_CHECKING:  # numpy comes with them, and who only looks at options has no
     from common.weights.stored_numbers import Floats
 
 NATIVE, TORCH = "native", "torch"
+FLOAT32, INT8 = "float32", "int8"
+ACTIVATIONS = (FLOAT32, INT8)
+"""What rows may be in products with weights in GGUF's blocks, numbered as native/rounded.c has them."""
 BACKENDS = (NATIVE, TORCH)
 
 
@@ -50,6 +54,12 @@ class Backend(Protocol):
 
     def use_threads_for(self, row_count: int) -> None:
         """Have what comes next use the threads that so many rows may have."""
+
+    def use_activations(self, name: str) -> None:
+        """Have what this thread computes next take rows as one of ACTIVATIONS.
+
+        Raises: InputError: this backend does not compute so.
+        """
 
     def rows_in(self, rows: Floats) -> Any:
         """Return rows as this backend computes with them; the same memory, where it can be."""
@@ -95,6 +105,16 @@ def check_backend(name: str) -> None:
     """Raise InputError unless there is a backend of this name."""
     if name not in BACKENDS:
         raise InputError(f"--backend is '{name}'; use {' or '.join(BACKENDS)}")
+
+
+def check_activations(name: str, backend: str, *, use_gpu: bool = False) -> None:
+    """Raise InputError unless rows can be so on such a backend."""
+    if name not in ACTIVATIONS:
+        raise InputError(f"--activations is '{plain(name[:20])}'; use {' or '.join(ACTIVATIONS)}")
+    if name != FLOAT32 and (use_gpu or backend != NATIVE):
+        raise InputError(
+            f"--activations {name} is what our own kernels compute, and torch does not; leave one of the two out"
+        )
 
 
 def backend_named(name: str, *, use_gpu: bool = False) -> Backend:

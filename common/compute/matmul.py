@@ -71,6 +71,11 @@ def few_rows_thread_count() -> int:
     return _thread_counts.few_rows
 
 
+def use_activations(number: int) -> None:
+    """Let products of this thread with weights in GGUF's blocks have rows of float32 (0) or of 8 bits (1)."""
+    functions().shardmesh_use_activations(number)
+
+
 def functions() -> ctypes.CDLL:
     """Return our kernels' functions; only for who has made sure that there are any."""
     assert kernels.functions is not None

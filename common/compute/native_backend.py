@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from common.compute import matmul
-from common.compute.backend import NATIVE, AttentionRows
+from common.compute.backend import ACTIVATIONS, NATIVE, AttentionRows
 from common.compute.tile_products import (
     MOST_HEAD_SIZE,
     attention,
@@ -87,6 +87,9 @@ class NativeBackend:
 
     def use_threads_for(self, row_count: int) -> None:
         matmul.use_threads_for(row_count)
+
+    def use_activations(self, name: str) -> None:
+        matmul.use_activations(ACTIVATIONS.index(name))
 
     def rows_in(self, rows: Floats) -> Floats:
         return rows

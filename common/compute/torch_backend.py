@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from common.compute.backend import TORCH, AttentionRows
+from common.compute.backend import FLOAT32, TORCH, AttentionRows
 from common.errors import InputError, UnsupportedModel
 from common.model.model_spec import ModelSpec
 from common.weights.encodings import is_encoded
@@ -72,6 +72,11 @@ class TorchBackend:
 
     def use_threads_for(self, row_count: int) -> None:
         """Torch has the same threads for all."""
+
+    def use_activations(self, name: str) -> None:
+        if name != FLOAT32:
+            raise InputError(f"this device computes with torch, which has no {name} activations; leave --activations "
+                             "out, or have it compute with our kernels (--backend native)")  # fmt: skip
 
     def rows_in(self, rows: Floats) -> torch.Tensor:
         # torch warns of memory that must not be written.

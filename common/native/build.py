@@ -28,16 +28,24 @@ STRICT_FLAGS = ("-Wall", "-Wextra", "-Werror")
 """What `make verify` adds."""
 PLAIN_SOURCES = (
     "matmul.c", "many_rows.c", "ranges.c", "groups.c", "tiles.c", "layers.c", "conversions.c", "pack.c", "rounding.c",
-    "exchange.c", "rounds.c", "serving.c", "sweep.c", "tally.c", "workers.c", "waiting.c",
+    "rounded.c", "exchange.c", "rounds.c", "serving.c", "sweep.c", "tally.c", "workers.c", "waiting.c",
 )  # fmt: skip
 KERNEL_SOURCES = ("blocks.c", "kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c")
+INTEGER_SOURCE = "integers.c"
+"""Which each of INTEGER_KERNELS compiles too, for instructions that whole numbers alone have."""
 X86_KERNELS: dict[str, tuple[str, ...]] = {
     "avx512": ("-DSHARDMESH_AVX512", "-mavx512f", "-mfma"),
     "avx2": ("-DSHARDMESH_AVX2", "-mavx2", "-mfma", "-mf16c"),
 }
 ARM_KERNELS: dict[str, tuple[str, ...]] = {"neon": ("-DSHARDMESH_NEON",)}
+X86_INTEGERS = {
+    "avx512vnni": ("-DSHARDMESH_AVX512", "-DSHARDMESH_VNNI", "-mavx512f", "-mavx512bw", "-mavx512vnni", "-mfma"),
+    "avx2": X86_KERNELS["avx2"],
+}
+ARM_INTEGERS = {"neon_dotprod": ("-DSHARDMESH_NEON", "-DSHARDMESH_DOTPROD", "-march=armv8.2-a+dotprod"), **ARM_KERNELS}
 KERNELS = {"x86_64": X86_KERNELS, "amd64": X86_KERNELS, "aarch64": ARM_KERNELS, "arm64": ARM_KERNELS}
 """For each machine, the flags of each object that a kernel source becomes; matmul.c has the same list."""
+INTEGER_KERNELS = {"x86_64": X86_INTEGERS, "amd64": X86_INTEGERS, "aarch64": ARM_INTEGERS, "arm64": ARM_INTEGERS}
 COMPILE_LIMIT_SECONDS = 120.0
 GLIBC_VERSION = re.compile(rb"\0GLIBC_2\.(\d+)(?:\.\d+)?(?=\0)")
 """As the table of an ELF file's strings names the versions of the C library that its functions are of."""
@@ -110,7 +118,10 @@ def _objects(machine: str) -> list[tuple[str, str, tuple[str, ...]]]:
     kernels = [
         (source, f"{name}-{source}.o", flags) for name, flags in KERNELS[machine].items() for source in KERNEL_SOURCES
     ]
-    return kernels + plain
+    integers = [
+        (INTEGER_SOURCE, f"{name}-{INTEGER_SOURCE}.o", flags) for name, flags in INTEGER_KERNELS[machine].items()
+    ]
+    return kernels + integers + plain
 
 
 def system_compiler() -> list[str]:

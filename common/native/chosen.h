@@ -7,6 +7,7 @@
 
 #include "interface.h"
 #include "product.h"
+#include "rounded.h"
 #include "steps.h"
 #include "stored.h"
 
@@ -30,6 +31,8 @@ struct variant {
     normalize_rows *normalize;
     widen_numbers *widen;
     narrow_numbers *narrow;
+    round_inputs *round;
+    multiply_rounded *multiply_rounded;
 };
 
 extern const struct variant *chosen;
@@ -50,6 +53,12 @@ int take_cached(int fd, char *piece, size_t count, long long offset);
 
 /* Compute products of the same few rows with encoded weights, group by group; as multiply. */
 int multiply_by_groups(const struct product *products, int count);
+
+/* Tell whether products with such weights round their rows, in this thread. */
+int rounds_rows(enum weight_kind kind);
+
+/* Compute products of the same rows that do; as multiply, but NO_MEMORY when there is none. */
+int multiply_rounding(const struct product *products, int count);
 
 /* Compute products of the same rows, in one piece of work where that can be; as multiply. */
 int multiply_all(const struct product *products, int count);

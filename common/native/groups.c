@@ -2,7 +2,7 @@
  *
  * Covers: parts of whole groups of outputs (encodings.h), in memory, or read piece by piece into a buffer that stays in
  * the second-level cache.
- * Does not cover: the computation (blocks.c), many rows with weights in memory (many_rows.c).
+ * Does not cover: the computation (blocks.c, integers.c), many rows with weights in memory (many_rows.c).
  */
 #include "chosen.h"
 #include "workers.h"
@@ -17,6 +17,10 @@ struct grouped {
     atomic_int outcome;
 };
 
+static void multiply_in_memory(const struct product *product, const char *weights, ptrdiff_t first, ptrdiff_t stop) {
+    (product->rounded ? chosen->multiply_rounded : chosen->multiply_groups)(product, weights, first, stop);
+}
+
 static void multiply_cached(struct grouped *grouped, const struct product *product, ptrdiff_t first, ptrdiff_t stop) {
     char *const piece = cached_piece();
     const ptrdiff_t own_bytes = group_bytes(product->kind, product->depth), at_once = PIECE_BYTES / own_bytes;
@@ -28,7 +32,7 @@ static void multiply_cached(struct grouped *grouped, const struct product *produ
             atomic_store(&grouped->outcome, outcome);
             return;
         }
-        chosen->multiply_groups(product, piece, first, first + count);
+        multiply_in_memory(product, piece, first, first + count);
         first += count;
     }
 }
@@ -45,7 +49,7 @@ static void multiply_part(const void *work, int part, int part_count) {
         const ptrdiff_t first = most(part_first - before, 0), stop = least(part_stop - before, groups);
         before += groups;
         if (first >= stop) continue;
-        if (product->weights || !product->depth) chosen->multiply_groups(product, product->weights + first * own_bytes, first, stop);
+        if (product->weights || !product->depth) multiply_in_memory(product, product->weights + first * own_bytes, first, stop);
         else multiply_cached(grouped, product, first, stop);
     }
 }

@@ -29,6 +29,7 @@ EXPORT int shardmesh_abi_version(void);
 EXPORT const char *shardmesh_variant_name(int index);
 EXPORT int shardmesh_choose_variant(int index);
 EXPORT void shardmesh_use_threads(int count, ptrdiff_t least_bytes);
+EXPORT int shardmesh_use_activations(int activations);
 
 EXPORT int shardmesh_multiply(const float *rows, ptrdiff_t row_pitch, ptrdiff_t row_count, const char *weights,
                               int kind, ptrdiff_t depth, ptrdiff_t width, float *sums);

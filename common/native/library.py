@@ -235,6 +235,8 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_choose_variant.argtypes = [integer]
     functions.shardmesh_use_threads.restype = None
     functions.shardmesh_use_threads.argtypes = [integer, size]
+    functions.shardmesh_use_activations.restype = integer
+    functions.shardmesh_use_activations.argtypes = [integer]
     functions.shardmesh_multiply.restype = integer
     functions.shardmesh_multiply.argtypes = [address, size, size, address, integer, size, size, address]
     functions.shardmesh_multiply_matrix.restype = integer

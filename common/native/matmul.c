@@ -18,18 +18,21 @@ enum {
 
 enum way { NOTHING_TO_DO, BY_COLUMNS, BY_RANGES, NOT_FROM_CACHE };
 
-#define ENTRY(name) \
-    {#name, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, packed_rows_##name, \
+#define ENTRY(name, integers) ENTRY_OF(name, name, integers)
+#define ENTRY_OF(called, name, integers) \
+    {#called, multiply_columns_##name, piece_sums_##name, add_piece_##name, put_pieces_##name, packed_rows_##name, \
      pack_rows_##name, multiply_packed_##name, multiply_groups_##name, decode_group_##name, vector_lanes_##name, sum_of_##name, \
      prepare_rows_##name, attend_block_##name, gate_rows_##name, add_parts_##name, \
-     normalize_rows_##name, widen_numbers_##name, narrow_numbers_##name}
+     normalize_rows_##name, widen_numbers_##name, narrow_numbers_##name, \
+     round_inputs_##integers, multiply_rounded_##integers}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)
 #include <cpuid.h>
 static const struct variant variants[] = {
-    ENTRY(avx512),
-    ENTRY(avx2),
+    ENTRY_OF(avx512vnni, avx512, avx512vnni),
+    ENTRY(avx512, avx2), /* what AVX512F has for whole numbers is no wider */
+    ENTRY(avx2, avx2),
 };
 /* Older compilers do not know "f16c" by its name. */
 static int has_f16c(void) {
@@ -37,12 +40,20 @@ static int has_f16c(void) {
     return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
 }
 static int is_supported(int index) {
-    if (index == 0) return __builtin_cpu_supports("avx512f") != 0;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+    const int has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
+    const int has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f");
+    if (index == 0) return has_avx512 && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vnni");
+    return index == 1 ? has_avx512 : has_avx2;
 }
 #elif defined(__aarch64__)
-static const struct variant variants[] = {ENTRY(neon)};
-static int is_supported(int index) { return index == 0; }
+static const struct variant variants[] = {ENTRY_OF(neon_dotprod, neon, neon_dotprod), ENTRY(neon, neon)};
+#if defined(__linux__)
+#include <sys/auxv.h>
+enum { HAS_DOTPROD = 1 << 20 }; /* HWCAP_ASIMDDP, which older headers do not know */
+static int is_supported(int index) { return index == 1 || (getauxval(AT_HWCAP) & HAS_DOTPROD) != 0; }
+#else
+static int is_supported(int index) { return index >= 0; } /* every Apple silicon has it */
+#endif
 #else
 #error "no kernel for this architecture"
 #endif
@@ -124,15 +135,18 @@ static int multiply_encoded(const struct product *product) {
 }
 
 int multiply_all(const struct product *products, int count) {
-    int outcome = DONE, is_one = 1;
+    int outcome = DONE, is_one = 1, are_rounded = 1;
     for (int i = 0; i < count; i++)
         is_one &= is_encoded(products[i].kind) && (products[i].row_count <= MOST_BLOCK_ROWS || !products[i].weights);
+    for (int i = 0; i < count; i++) are_rounded &= rounds_rows(products[i].kind), is_one &= !rounds_rows(products[i].kind);
+    if (are_rounded) return multiply_rounding(products, count);
     if (is_one) return multiply_by_groups(products, count);
     for (int i = 0; i < count && outcome == DONE; i++) outcome = multiply(products + i);
     return outcome;
 }
 
 int multiply(const struct product *product) {
+    if (rounds_rows(product->kind)) return multiply_rounding(product, 1);
     if (is_encoded(product->kind)) return multiply_encoded(product);
     /* Without memory for rows laid out anew, the same sums are made a few rows at a time. */
     if (product->row_count > MOST_ROWS && product->weights && product->width && multiply_many_rows(product) == 0) return DONE;

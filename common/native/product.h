@@ -17,6 +17,8 @@ enum {
     MOST_BLOCK_ROWS = 8 /* whose sums are in registers while encoded weights are decoded */
 };
 
+struct rounded_piece; /* rounded.h */
+
 /* sums[r, n] = rows[r, :] . weights[:, n]. Pitches are the distances of neighbouring rows, in items. */
 struct product {
     const float *rows;
@@ -30,6 +32,7 @@ struct product {
     ptrdiff_t width;
     float *sums; /* [row_count, width] */
     ptrdiff_t sums_pitch;
+    const struct rounded_piece *rounded; /* rounded.h's rows, which count instead of `rows`, or NULL */
 };
 
 /* Bytes of one row of weights that are not encoded. */

@@ -54,7 +54,8 @@ class ServedSession(ctypes.Structure):
         ("counts", ctypes.POINTER(SessionCounts)), ("writing", ctypes.c_void_p),
         ("must_look", ctypes.POINTER(ctypes.c_int)), ("sequences", ctypes.c_void_p),
         ("sequence_count", ctypes.c_ssize_t), ("row_count", ctypes.c_ssize_t), ("thread_count", ctypes.c_int),
-        ("sweep_id", ctypes.c_longlong), ("last_call_id", ctypes.c_longlong), ("working_on", ctypes.c_longlong),
+        ("activations", ctypes.c_int), ("sweep_id", ctypes.c_longlong), ("last_call_id", ctypes.c_longlong),
+        ("working_on", ctypes.c_longlong),
     )  # fmt: skip
 
 

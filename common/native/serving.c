@@ -115,6 +115,7 @@ static int compute(struct served_session *session, const struct asked *asked, fl
     const struct ready_blocks *ready = session->ready;
     const struct layer_block *block = ready->blocks[asked->layer * KINDS_OF_BLOCKS + asked->kind];
     if (!block || workers_thread_count() != session->thread_count) return NOT_SIMPLE;
+    if (shardmesh_use_activations(session->activations) != DONE) return NOT_SIMPLE;
     if (asked->kind == ATTENTION && !extend(session, asked->layer)) return NOT_SIMPLE;
     session->last_call_id = asked->call_id;
     session->counts->rounds++;

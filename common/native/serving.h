@@ -53,6 +53,7 @@ struct served_session {
     const struct sequence_rows *sequences; /* whose rows the blocks of this sweep are of */
     ptrdiff_t sequence_count, row_count;
     int thread_count; /* that so few rows are to have */
+    int activations; /* what rows are in products with encoded weights (rounded.c) */
     int64_t sweep_id;
     int64_t last_call_id;
     int64_t working_on; /* the call that is worked on, for who tells the peer that it still is; 0: none */

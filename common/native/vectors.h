@@ -13,7 +13,11 @@
 #if defined(SHARDMESH_AVX512) /* AVX512F alone */
 
 #include <immintrin.h>
+#if defined(SHARDMESH_VNNI) /* and AVX512BW and AVX512_VNNI */
+#define VARIANT(name) name##_avx512vnni
+#else
 #define VARIANT(name) name##_avx512
+#endif
 #define LANES 16
 typedef __m512 vector;
 ALWAYS_INLINE vector load(const float *from) { return _mm512_loadu_ps(from); }
@@ -56,7 +60,11 @@ ALWAYS_INLINE vector load_bfloat16(const uint16_t *from) {
 #elif defined(SHARDMESH_NEON) /* part of every 64-bit Arm */
 
 #include <arm_neon.h>
+#if defined(SHARDMESH_DOTPROD) /* of Armv8.2 */
+#define VARIANT(name) name##_neon_dotprod
+#else
 #define VARIANT(name) name##_neon
+#endif
 #define LANES 4
 typedef float32x4_t vector;
 ALWAYS_INLINE vector load(const float *from) { return vld1q_f32(from); }

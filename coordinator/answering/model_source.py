@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from common.compute.backend import FLOAT32
 from common.errors import InputError, NodeLost, NoSuchNode, ShardmeshError, SliceMismatch
 from common.weights.weight_memory import WeightMemory
 from coordinator.answering.answer_series import AnswerSeries
@@ -55,14 +56,14 @@ class MeshModels:
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
         backend: str = "native", explaining: Explaining | None = None, watch: RoundWatch | None = None,
-        trace: TraceWatch | None = None,
+        trace: TraceWatch | None = None, activations: str = FLOAT32,
     ) -> None:  # fmt: skip
         """Args: explaining: is told of each model that is opened; watch, trace: of the rounds of all, for who looks
         on."""
         self._explaining, self._watch = explaining or Explaining(), watch or RoundWatch()
         self._trace = trace or TraceWatch()
         self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
-        self._travel, self._backend = travel, backend
+        self._travel, self._backend, self._activations = travel, backend, activations
         self._lock = threading.Lock()
         self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
 
@@ -79,6 +80,7 @@ class MeshModels:
         run = RunOptions(
             weights=WeightMemory(), kv_budget_bytes=KV_BUDGET_BYTES, node_addresses=model.node_names, mesh=self._mesh,
             travel=self._travel, backend=self._backend, reach_seconds=reach_seconds,
+            activations=self._activations,
         )  # fmt: skip
         try:
             if reach_seconds is None:  # else they served it a moment ago, and every question takes time

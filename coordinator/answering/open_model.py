@@ -85,7 +85,7 @@ class OpenModel:
             )  # fmt: skip
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)
-            head = Head(directory, manifest, memory.head, backend)
+            head = Head(directory, manifest, memory.head, backend, run.activations)
             opening.callback(head.close)
             addresses = list(run.node_addresses)
             if local is not None:
@@ -99,6 +99,7 @@ class OpenModel:
             ranks = Ranks(
                 clients=[node.client for node in self.nodes], identity=model.identity, series=series.rounds,
                 node_names=[node.label for node in self.nodes], wire=run.travel.dtype, told=told,
+                activations=run.activations,
             )  # fmt: skip
             opening.callback(ranks.close)
             ranks.open()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.compute.backend import NATIVE, backend_named
+from common.compute.backend import FLOAT32, NATIVE, backend_named, check_activations
 from common.errors import InputError
 from common.program.memory_flags import parse_budget
 from common.weights.weight_memory import WeightMemory
@@ -43,6 +43,8 @@ class RunOptions:
     """How long each node that runs already may take to be reached; None: as long as usual."""
     travel: Travel = USUAL_TRAVEL
     """How rounds travel to nodes elsewhere."""
+    activations: str = FLOAT32
+    """What rows are in products with weights in GGUF's blocks, here and on every node."""
 
     def __post_init__(self) -> None:
         if self.memory_budget is not None:
@@ -52,4 +54,5 @@ class RunOptions:
                              "--nodes")  # fmt: skip
         if not 0 < self.kv_budget_bytes < 1 << 63:
             raise InputError(f"--kv-budget-bytes is {self.kv_budget_bytes}; it must be above 0 and fit 63 bits")
+        check_activations(self.activations, self.backend, use_gpu=self.use_gpu)
         backend_named(self.backend, use_gpu=self.use_gpu)  # refuses what cannot be, before anything is started

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from common.compute.backend import check_backend
+from common.compute.backend import check_activations, check_backend
 from common.machine.operating_system import share_heaps
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
@@ -20,7 +20,7 @@ from common.program.options_file import use_options_file
 from common.program.path_options import path_option
 from common.program.version import VersionOption
 from common.wording import plain
-from coordinator.cli.options import BackendOption, RoundsOption, WireDtypeOption
+from coordinator.cli.options import ActivationsOption, BackendOption, RoundsOption, WireDtypeOption
 from coordinator.ranks.travel import Travel
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def coordinate(
     wire_dtype: WireDtypeOption = "float32",
     rounds: RoundsOption = "auto",
     backend: BackendOption = "native",
+    activations: ActivationsOption = "float32",
     version: VersionOption = False,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     log_format: LogFormatOption = "text",
@@ -73,6 +74,7 @@ def coordinate(
     configure_logs(log_level, log_format)
     travel = Travel(dtype=wire_dtype, rounds=rounds)  # refuses what cannot be now, not when somebody asks a model
     check_backend(backend)
+    check_activations(activations, backend)
     # Here and not at the top: --help must not wait for gRPC.
     from common.trust.certifying_apart import CertifyingApart
     from common.wire.addresses import host_port
@@ -83,7 +85,7 @@ def coordinate(
     running = Coordinator(
         state_dir or default_state_directory(), host_port(master_ip, master_port), advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
-        certifying=CertifyingApart(),
+        certifying=CertifyingApart(), activations=activations,
     )  # fmt: skip
     stop_on_signals(running.stop)
     if log_format == "text":  # else the log says so, and is all that there is

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from common.compute.backend import NATIVE
+from common.compute.backend import NATIVE, check_activations
 from common.errors import InputError
 from common.program.logs import configure_logs
 from common.program.memory_flags import (
@@ -28,6 +28,7 @@ from common.wire.addresses import host_port
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
+    ActivationsOption,
     BackendOption,
     LogLevelOption,
     RoundsOption,
@@ -119,6 +120,7 @@ def generate(
     wire_dtype: WireDtypeOption = "float32",
     rounds: RoundsOption = "auto",
     backend: BackendOption = "native",
+    activations: ActivationsOption = "float32",
     use_gpu: Annotated[bool, typer.Option("--use-gpu", help="Compute on CUDA.")] = False,
     master_ip: Annotated[str, typer.Option(help="Where this command answers health checks meanwhile.")] = "127.0.0.1",
     master_port: Annotated[int, typer.Option(help="Its port. It is opened if this or --master-ip is given.")] = 29500,
@@ -167,6 +169,7 @@ def generate(
 
     kv_bytes = parse_size(kv_budget_bytes, "--kv-budget-bytes")
     check_answer(length=length, memory_budget=memory_budget, has_nodes=nodes is not None, backend=backend)
+    check_activations(activations, backend, use_gpu=use_gpu)
     travel = Travel(dtype=wire_dtype, rounds=rounds)
     check_listeners(metrics_port, master_address)
     check_seed(seed)
@@ -200,6 +203,7 @@ def generate(
         run = RunOptions(
             weights=weights, memory_budget=memory_budget, kv_budget_bytes=kv_bytes,
             node_addresses=addresses, mesh=mesh, backend=backend, use_gpu=use_gpu, travel=travel,
+            activations=activations,
         )  # fmt: skip
         local = None
         if nodes is None:  # only now: what is refused starts nothing

@@ -35,6 +35,13 @@ RoundsOption = Annotated[
 BackendOption = Annotated[
     str, typer.Option(help="What computes: native, kernels of our own, or torch, for comparison; --use-gpu is torch.")
 ]
+ActivationsOption = Annotated[
+    str,
+    typer.Option(
+        help="What rows are in products with weights in GGUF's blocks: float32, or int8, whole numbers with a scale "
+        "for 32, which is quicker. With int8 tokens are not quite the same: coordinator-cli quality measures it."
+    ),
+]
 SaveDirOption = Annotated[Path, path_option(help="Where slices are kept; relative to the model's directory.")]
 SplitBinOption = Annotated[bool, typer.Option("--split-bin", help="Slice again even if slices are there.")]
 WeightsDtypeOption = Annotated[

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from common.compute.backend import FLOAT32, NATIVE, check_activations
 from common.errors import InputError
 from common.program.logs import configure_logs
 from common.program.path_options import path_argument
 from common.wording import counted
 from coordinator.cli.early import check_weights_dtype
-from coordinator.cli.options import LogLevelOption, WeightsDtypeOption
+from coordinator.cli.options import ActivationsOption, LogLevelOption, WeightsDtypeOption
 from coordinator.cli.telling import say, tell
 
 if TYPE_CHECKING:  # they import numpy and gRPC, and --help must not wait for that
@@ -32,21 +33,26 @@ def quality(
         Path, path_argument(help="A Hugging Face model directory, or a .gguf file: what is measured against.")
     ],
     text: Annotated[Path, path_argument(help="A text file; its first --tokens tokens are read.")],
-    weights_dtype: WeightsDtypeOption = "q8_0",
+    weights_dtype: WeightsDtypeOption = None,
+    activations: ActivationsOption = FLOAT32,
     tokens: Annotated[int, typer.Option(help="How many tokens of the text are read; 512 take minutes.")] = 512,
     json_output: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     log_level: LogLevelOption = "warning",
 ) -> None:
-    """Measure what a stored dtype changes in what a model says, before you use it.
+    """Measure what a stored dtype, or rows of whole numbers, change in what a model says, before you use them.
 
-    The model reads the text twice at once, with its own weights and with those of --weights-dtype, each on one node of
-    this machine. Said are the mean Kullback-Leibler divergence of the next token's distribution (0: none; above 0.05
-    answers differ often), how often the same token is likeliest, and the text's perplexity. Slices are made beside the
-    model for that, and go at the end.
-    Example: coordinator-cli quality models/my-model README.md --weights-dtype q4_0
+    The model reads the text twice at once, as it is and with --weights-dtype (q8_0 if nothing is said) and
+    --activations, each on one node of this machine. Said are the mean Kullback-Leibler divergence of the next token's
+    distribution (0: none; above 0.05 answers differ often), how often the same token is likeliest, and the text's
+    perplexity. Slices are made beside the model for that, and go at the end.
+    Examples: coordinator-cli quality models/my-model README.md --weights-dtype q4_0
+    coordinator-cli quality models/my-model.gguf README.md --activations int8
     """
     configure_logs(log_level)
     check_weights_dtype(weights_dtype)
+    check_activations(activations, NATIVE)
+    if weights_dtype is None and activations == FLOAT32:
+        weights_dtype = "q8_0"
     if tokens < LEAST_TOKENS:
         raise InputError(f"--tokens is {tokens}; at least {LEAST_TOKENS} are needed")
     from coordinator.checkpoints.model_place import find_model
@@ -59,10 +65,10 @@ def quality(
     base = model if model.is_dir() else model.parent
     with ExitStack() as closing:
         directory = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=base, prefix=".quality-")))
-        source, source_bytes = _opened(closing, model, directory / "source", None)
-        judged, judged_bytes = _opened(closing, model, directory / "judged", weights_dtype)
+        source, source_bytes = _opened(closing, model, directory / "source", None, FLOAT32)
+        judged, judged_bytes = _opened(closing, model, directory / "judged", weights_dtype, activations)
         found = _compared(source, judged, token_ids)
-    _show(found, str(weights_dtype), source_bytes, judged_bytes, json_output=json_output)
+    _show(found, weights_dtype, activations, source_bytes, judged_bytes, json_output=json_output)
 
 
 def _text(path: Path) -> str:
@@ -75,7 +81,7 @@ def _text(path: Path) -> str:
 
 
 def _opened(
-    closing: ExitStack, model: Path, directory: Path, weights_dtype: str | None
+    closing: ExitStack, model: Path, directory: Path, weights_dtype: str | None, activations: str
 ) -> tuple[OpenModel, int]:  # fmt: skip
     """Return a model on one node of this machine, and the bytes of its slices."""
     from common.weights.manifest import read_manifest
@@ -92,7 +98,8 @@ def _opened(
     closing.callback(opened.close)
     with byte_progress(f"slicing as {opened.dtype}") as progress:
         opened.slice(progress)
-    running = closing.enter_context(OpenModel(opened, RunOptions(kv_budget_bytes=KV_BYTES), local))
+    run = RunOptions(kv_budget_bytes=KV_BYTES, activations=activations)
+    running = closing.enter_context(OpenModel(opened, run, local))
     return running, total_bytes(read_manifest(opened.own_directory))
 
 
@@ -104,17 +111,22 @@ def _compared(source: OpenModel, judged: OpenModel, token_ids: list[int]) -> Qua
         return compare(source.engine, judged.engine, token_ids, progress)
 
 
-def _show(found: Quality, dtype: str, source_bytes: int, judged_bytes: int, *, json_output: bool) -> None:
+def _show(
+    found: Quality, dtype: str | None, activations: str, source_bytes: int, judged_bytes: int, *, json_output: bool
+) -> None:  # fmt: skip
     before, after = found.perplexities()
     if json_output:
         say(json.dumps({
-            "weights_dtype": dtype, "token_count": found.token_count, "mean_divergence_nats": found.mean_divergence,
+            "weights_dtype": dtype, "activations": activations, "token_count": found.token_count,
+            "mean_divergence_nats": found.mean_divergence,
             "most_divergence_nats": max(found.divergences), "same_likeliest_share": found.same_share,
             "perplexity": {"source": before, "judged": after},
             "slice_bytes": {"source": source_bytes, "judged": judged_bytes},
         }))  # fmt: skip
         return
-    say(f"{dtype} on {counted(found.token_count, 'token')}: mean divergence {found.mean_divergence:.4f} nats (most "
+    own = dtype or "the model's own weights"
+    judged = own if activations == FLOAT32 else f"{own} with {activations} activations"
+    say(f"{judged} on {counted(found.token_count, 'token')}: mean divergence {found.mean_divergence:.4f} nats (most "
         f"{max(found.divergences):.3f}), the same likeliest token after {found.same_share:.1%} of them, perplexity "
         f"{after:.3f} instead of {before:.3f}")  # fmt: skip
     tell(f"its slices are {judged_bytes / 1e6:.0f} MB instead of {source_bytes / 1e6:.0f} MB")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from common.compute.backend import NATIVE, Backend
+from common.compute.backend import FLOAT32, NATIVE, Backend
 from common.compute.tile_products import from_page_cache, in_page_cache, multiply_matrix
 from common.weights.manifest import HEAD_FILE, SliceManifest
 from common.weights.open_tiles import open_tiles
@@ -28,13 +28,17 @@ TILES_PER_BLOCK = 2
 class Head:
     """The last matrix of the model. Close it to end its reader threads."""
 
-    def __init__(self, directory: Path, manifest: SliceManifest, memory: WeightMemory, backend: Backend) -> None:
+    def __init__(
+        self, directory: Path, manifest: SliceManifest, memory: WeightMemory, backend: Backend,
+        activations: str = FLOAT32,
+    ) -> None:  # fmt: skip
+        """Args: activations: what rows are in its products (common/compute/backend.py)."""
         layouts = manifest.layouts()
         self._layouts = layouts[HEAD_FILE].tiles
         self._vocab_size = manifest.spec.vocab_size
         largest_bytes = max(layout.byte_count for layout in self._layouts)
         self._tiles = open_tiles(directory, manifest, memory, block_bytes=TILES_PER_BLOCK * largest_bytes)
-        self._backend = backend
+        self._backend, self._activations = backend, activations
         self._weights = TileTensors(self._weight, self._tiles.stays)
 
     @property
@@ -47,6 +51,7 @@ class Head:
         Raises: SliceReadError, SliceCorrupt: a tile cannot be had.
         """
         logits = np.empty((rows.shape[0], self._vocab_size), np.float32)
+        self._backend.use_activations(self._activations)
         own_rows = self._backend.rows_in(rows)
         for tile_index, layout in enumerate(self._layouts):
             part = self._from_page_cache(tile_index, layout, rows)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import grpc
 
+from common.compute.backend import FLOAT32
 from common.errors import AddressInUse, InputError, NodeError, NotTrusted, ShardmeshError
 from common.machine.state_directory import check_own
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
@@ -78,7 +79,7 @@ class Coordinator:
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
         travel: Travel = USUAL_TRAVEL, backend: str = "native", *, metrics_listen: str = "",
         metrics_token_file: Path | None = None, discovery_file: Path | None = None,
-        certifying: CertifyingHere | None = None,
+        certifying: CertifyingHere | None = None, activations: str = FLOAT32,
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own; metrics_*:
         where metrics are read, and by whom beside observers; discovery_file: for Prometheus, where to scrape nodes;
@@ -108,7 +109,7 @@ class Coordinator:
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, series.answers, travel, backend)
+        self._generator = Generator(state_directory, mesh, series.answers, travel, backend, activations)
         self._worker = ModelWorker(
             state_directory, mesh, series.models, self._generator.nodes_in_use, rounds=travel.rounds
         )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from common.compute.backend import FLOAT32
 from common.errors import NodeError, ShardmeshError
 from common.program.logs import entry
 from common.program.request_id import REQUEST_ID_KEY, taken_request_id
@@ -57,9 +58,10 @@ class Generator:
 
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
-        backend: str = "native",
+        backend: str = "native", activations: str = FLOAT32,
     ) -> None:  # fmt: skip
-        self._state_directory, self._travel, self._backend = state_directory, travel, backend
+        self._state_directory, self._travel = state_directory, travel
+        self._backend, self._activations = backend, activations
         self._mesh, self._series = mesh, series
         self.explaining, self.watch, self.trace = Explaining(), RoundWatch(), TraceWatch()
         self._lock = threading.Lock()
@@ -163,6 +165,7 @@ class Generator:
                     self.explaining,
                     self.watch,
                     self.trace,
+                    self._activations,
                 )
                 self._asked = UnderWay(self._series.requests)
                 self._answers = Answers(source, self._series, self._asked)

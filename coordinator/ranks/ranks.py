@@ -17,7 +17,8 @@ from common.model.sweep_size import rows_per_sweep
 from common.weights.slice_format import ITEM_BYTES
 from common.weights.stored_numbers import Floats, widened
 from common.wire.residual_message import encode_residual
-from common.wire.tensor_codec import decode_tensor, encode_tensor, wire_number
+from common.wire.tensor_codec import decode_tensor, encode_tensor
+from coordinator.ranks.activations import ask_for_rows, check_activations_of
 from coordinator.ranks.identity import RanksIdentity
 from coordinator.ranks.past_rounds import Observe, PastRounds, RoundTimes
 from coordinator.ranks.path_watch import PathWatch
@@ -53,6 +54,8 @@ class Ranks:
     times: RoundTimes = field(default_factory=RoundTimes)
     wire: str = "float32"
     """How rounds' tensors travel in messages, float32 or bfloat16; one node's whole layers are float32 always."""
+    activations: str = "float32"
+    """What rows are in products on every rank (common/compute/backend.py)."""
     told: Callable[[str], None] = lambda text: None
     """Called, from another thread, with a sentence about a node that is slow while it is waited for."""
     kv_budget_bytes: list[int] = field(default_factory=list)
@@ -69,12 +72,11 @@ class Ranks:
         names, noted = [client.name for client in self.clients], self.series.slow_noted(self.node_names)
         self._slowness = SlowNodeWatch(names, self.told, noted)
         self._sessions = RankSessions(self.clients, self.node_names, self.series, self._slowness, self._past)
-        metrics = RoundMetrics(self.series, self.node_names)
         self._carriers = [client.carrier for client in self.clients]
         self.path = PathWatch(self.node_names, self.series.path, self._carriers)
-        self.observers[:0] = [
-            metrics.observe, self._slowness.observe, self._limits.observe, self.times.observe, self.path.observe
-        ]  # fmt: skip
+        metrics = RoundMetrics(self.series, self.node_names)
+        own = (metrics, self._slowness, self._limits, self.times, self.path)
+        self.observers[:0] = [observer.observe for observer in own]
         self._taking_part = self.identity.taking_part()
         self._say_with(())
 
@@ -143,17 +145,15 @@ class Ranks:
         partials: Sequence[Floats] = ()
         summed = None if in_memory else sum_of(answers, rows.shape, self.wire)
         if summed is None or not summed[1]:
-            partials = partials_of(
-                taking_part, answers, rows.shape, in_memory, self._memory, self.wire, self._refused
-            )  # fmt: skip
+            places = in_memory, self._memory
+            partials = partials_of(taking_part, answers, rows.shape, *places, self.wire, self._refused)
         total, is_finite = summed or reduce_and_check(partials)
         spoiled: dict[int, ShardmeshError] = {}
         if not is_finite or any(result.refused for result in results):
             where = f"the {kind} block of layer {layer}"
             spoiled = self._spoiled(sweep, taking_part, results, total, () if is_finite else partials, where)
         parts = parts_of(taking_part, answers, results, sent_bytes, with_waits=self.path.is_looking)
-        finished = time.perf_counter()
-        self._past.note(PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, finished, parts))
+        self._past.note(PastRound(sweep, kind, layer, 1, rows.shape[0], started, sent, time.perf_counter(), parts))
         return Summed(output=total, spoiled=spoiled, next_layer=layer + 1)
 
     def _ask(
@@ -237,15 +237,15 @@ class Ranks:
         request = self._request()
         for rank in range(len(self.clients)):
             self.identity.describe(rank, request.open_session)
-            request.open_session.wire_dtype = wire_number(self.wire)
+            ask_for_rows(self.wire, self.activations, request.open_session)
             files = self._memory.offer(rank, request.open_session)
             self._sessions.submit(rank, request.SerializeToString(), files)
-        answers = self._sessions.collect(
-            range(len(self.clients)), self._call_id, "session_opened", "session_opened"
-        )  # fmt: skip
+        ranks, opening = range(len(self.clients)), "session_opened"
+        answers = self._sessions.collect(ranks, self._call_id, opening, opening)
         all_opened = [whole_response(answer).session_opened for answer in answers]
         for rank, opened in enumerate(all_opened):
             self._memory.opened(rank, opened)
+            check_activations_of(opened, self.activations, self.clients[rank].name)
         self.kv_budget_bytes = [opened.kv_budget_bytes for opened in all_opened]
         packed = [
             rank for rank, opened in enumerate(all_opened) if opened.takes_packed and self.clients[rank].takes_packed

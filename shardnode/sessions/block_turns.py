@@ -32,14 +32,20 @@ class Computed(NamedTuple):
     """Nanoseconds that other sessions' blocks took before."""
 
 
-def computed_in_turn(node: ShardNode, kind: str, layer: int, taken: TakenSegments, rows: Floats) -> Computed:
-    """Compute a block. Args: rows: the request's. Raises: InputError: no such layer; as Executor.run."""
+def computed_in_turn(
+    node: ShardNode, kind: str, layer: int, taken: TakenSegments, rows: Floats, activations: str
+) -> Computed:  # fmt: skip
+    """Compute a block.
+
+    Args: rows: the request's; activations: the session's. Raises: InputError: no such layer; as Executor.run.
+    """
     if not 0 <= layer < node.manifest.spec.layer_count:
         raise InputError(f"no {kind} block in layer {layer}")
     if not taken.segments:
         return Computed(np.zeros_like(rows), None, 0)
     queued = node.wait_for_turn()
     try:
+        node.executor.activations = activations
         output = node.executor.run(kind, layer, taken.segments, taken.own(rows))
         node.count(kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
     finally:

@@ -19,6 +19,7 @@ import time
 
 import numpy as np
 
+from common.compute.backend import ACTIVATIONS, FLOAT32
 from common.compute.matmul import FEW_ROWS, few_rows_thread_count
 from common.native.served import ServedSession, SessionCounts
 from common.weights.slice_format import FFN
@@ -44,6 +45,8 @@ class QuickBlocks:
         """What C is told, which answers most of them (common/native/serving.c)."""
         if node.executor.ready is not None:
             self.served.ready = ctypes.pointer(node.executor.ready)
+        self.activations = FLOAT32
+        """The session's."""
         self.is_told = False
         """Whether C knows whose rows the blocks are of."""
 
@@ -79,7 +82,7 @@ class QuickBlocks:
         if self.is_told:
             served.sequences, served.sequence_count = ctypes.addressof(described[0]), len(taken.segments)
             served.row_count, served.thread_count = taken.row_count, few_rows_thread_count()
-            served.sweep_id = sweep_id
+            served.sweep_id, served.activations = sweep_id, ACTIVATIONS.index(self.activations)
 
     @property
     def is_last(self) -> bool:
@@ -108,6 +111,7 @@ class QuickBlocks:
         self._counts.rounds += 1
         queued = 0 if node.lock.acquire(False) else node.wait_for_turn()
         try:
+            node.executor.activations = self.activations
             output = node.executor.run(self._kind, self._layer, self._segments, self._rows)
             node.count(self._kind, output.compute_nanoseconds, output.tile_wait_nanoseconds)
         finally:

@@ -29,7 +29,7 @@ from shardnode.sessions.block_turns import Computed, computed_in_turn, tell_time
 from shardnode.sessions.open_sequences import MAX_ROWS, OpenSequences, TakenSegments
 from shardnode.sessions.quick_blocks import QuickBlocks
 from shardnode.sessions.round_memory import AcceptedMemory
-from shardnode.sessions.same_slice import check_same
+from shardnode.sessions.same_slice import activations_of, check_same
 from shardnode.sessions.session_series import SessionSeries
 from shardnode.work.layers import WholeLayers, residual_from
 from shardnode.work.slice_at_work import ShardNode
@@ -143,7 +143,9 @@ class Session:
             self.counts.rounds += 1
             self._run_layers(request.run_layers, response)
         elif body == "load_norms":
-            self._layers = WholeLayers(self._node, residual_from(request.load_norms, self._node))
+            self._layers = WholeLayers(
+                self._node, residual_from(request.load_norms, self._node), self.quick.activations
+            )
             response.norms_loaded.SetInParent()
         elif body == "change_sequences":
             response.sequences_changed.refused.extend(self._sequences.change(request.change_sequences))
@@ -164,6 +166,7 @@ class Session:
             raise ProtocolError("open_session came twice")
         check_same(request, self._node.manifest)
         self._wire = dtype_of(request.wire_dtype, WIRE_DTYPES)
+        self.quick.activations = activations_of(request.activations, self._node.config)
         self._memory = AcceptedMemory.accept(self._files, request.memory_bytes)
         self._close_files()
         self._is_open = True
@@ -174,6 +177,7 @@ class Session:
         opened.process_id = os.getpid()
         opened.uses_memory = self._memory is not None
         opened.takes_packed = True
+        opened.activations = request.activations
 
     def _run_block(self, request: shard_pb2.RunBlock, response: shard_pb2.RoundsResponse) -> None:
         if request.tells_waits:
@@ -230,7 +234,7 @@ class Session:
 
     def _in_turn(self, kind: str, layer: int, taken: TakenSegments, rows: Floats) -> Computed:
         self.last_round_is_long = taken.row_count > FEW_ROWS
-        return computed_in_turn(self._node, kind, layer, taken, rows)
+        return computed_in_turn(self._node, kind, layer, taken, rows, self.quick.activations)
 
     def _run_layers(self, request: shard_pb2.RunLayers, response: shard_pb2.RoundsResponse) -> None:
         if self._layers is None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from common.compute.backend import NATIVE, AttentionRows, Backend
+from common.compute.backend import FLOAT32, NATIVE, AttentionRows, Backend
 from common.native.served import ReadyBlocks
 from common.weights.manifest import SliceManifest
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS, FFN, TileLayout
@@ -41,7 +41,7 @@ class BlockOutput:
 
 
 class Executor:
-    """Computes the blocks of one slice in float32."""
+    """Computes the blocks of one slice."""
 
     def __init__(self, manifest: SliceManifest, tiles: TileSource, backend: Backend) -> None:
         self._spec = manifest.spec
@@ -49,6 +49,8 @@ class Executor:
         self._backend = backend
         self.computes_here = backend.name == NATIVE
         """Whether the thread that calls works as long as its products do."""
+        self.activations = FLOAT32
+        """What the session whose turn it is computes with (common/compute/backend.py)."""
         self._layouts = manifest.block_layouts()
         self._attention_tiles, ffn_tiles = (len(self._layouts[kind][0].tiles) for kind in BLOCK_KINDS)
         self._tiles_per_layer = self._attention_tiles + ffn_tiles
@@ -72,7 +74,7 @@ class Executor:
         """
         started = time.perf_counter_ns()
         waited = 0
-        self._backend.use_threads_for(rows.shape[0])
+        self.prepare_for(rows.shape[0])
         if self.computes_here and (whole := self._blocks.run(kind, layer, segments, rows)) is not None:
             return BlockOutput(
                 partial=whole, compute_nanoseconds=time.perf_counter_ns() - started, tile_wait_nanoseconds=0
@@ -132,9 +134,10 @@ class Executor:
         """Return the segments' rotary tables, as the backend has made them."""
         return self._row_tables.of(segments)
 
-    def use_threads_for(self, row_count: int) -> None:
-        """See Backend."""
+    def prepare_for(self, row_count: int) -> None:
+        """Have what this thread computes next be of so many rows, and of the session whose turn it is."""
         self._backend.use_threads_for(row_count)
+        self._backend.use_activations(self.activations)
 
     def _tiles_of(self, kind: str, layer: int) -> Iterator[tuple[int, TileLayout]]:
         """Yield index and layout of each tile of a block."""

@@ -60,9 +60,10 @@ def residual_from(request: shard_pb2.LoadNorms, node: ShardNode) -> Residual:
 class WholeLayers:
     """The layers of one node for one session."""
 
-    def __init__(self, node: ShardNode, residual: Residual) -> None:
+    def __init__(self, node: ShardNode, residual: Residual, activations: str) -> None:
         self._node = node
         self._residual = residual
+        self._activations = activations
         self._native = NativeLayers(node, residual)
         self._layers_at_once = LAYERS_AT_FIRST
         self._uncounted: list[int] = []
@@ -98,6 +99,7 @@ class WholeLayers:
         try:
             if node.is_closed:  # then weights that stay are gone
                 raise SliceMismatch("its slice is closed")
+            node.executor.activations = self._activations
             done = self._native.run(layers, segments, hidden)
             self._uncounted += done.block_nanoseconds
         finally:
@@ -122,6 +124,7 @@ class WholeLayers:
             normed = self._residual.block_input(kind, layer, hidden, output)
             times.queued += self._node.wait_for_turn()
             try:
+                self._node.executor.activations = self._activations
                 block = self._node.executor.run(kind, layer, segments, normed)
                 self._node.count(kind, block.compute_nanoseconds, block.tile_wait_nanoseconds)
             finally:

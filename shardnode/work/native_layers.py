@@ -82,7 +82,7 @@ class NativeLayers:
                 own.sequence.extend(layer, own.first_position, own.row_count)
         tables = self._node.executor.row_tables(segments)
         rows = rows_described(segments, tables)
-        self._node.executor.use_threads_for(len(hidden))
+        self._node.executor.prepare_for(len(hidden))
         outcome = ctypes.c_int()
         first_block = ctypes.byref(self._blocks, ctypes.sizeof(LayerBlock) * len(BLOCK_KINDS) * layers.start)
         done: int = matmul.functions().shardmesh_run_layers(

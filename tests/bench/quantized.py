@@ -1,8 +1,9 @@
 """How fast are quantized files: beside llama.cpp on the same file, beside float16 slices, and beside the disk?
 
-Covers: resident decoding of one node with two threads (SmolLM2's Q4_1; Qwen2.5-Coder's Q4_K_M, where the file is) in
-turns with llama.cpp's own `llama-bench`, where --llama-bench names one; the Llama-3.2-3B shape in Q4_K_M's mixture, 4
-nodes and coordinator in 450 MB from disk, beside raw reads of the same files and its float16 slices; a prompt of 512.
+Covers: resident decoding of one node with two threads (SmolLM2's Q4_1; Qwen2.5-Coder's Q4_K_M, where the file is),
+with rows of float32 and of int8, in turns with llama.cpp's own `llama-bench`, where --llama-bench names one; the
+Llama-3.2-3B shape in Q4_K_M's mixture, 4 nodes and coordinator in 450 MB from disk, beside raw reads of the same files
+and its float16 slices; a prompt of 512.
 Does not cover: kernels alone (kernels.py), full precision (speed.py, big.py).
 """
 
@@ -58,17 +59,26 @@ def measure(settings: Settings) -> Result:
     for number in range(1, settings.rounds + 1):
         for name, path in files.items():
             print(f"quantized: round {number} of {settings.rounds}: {name} ...", end=" ", flush=True)
-            run = _generate(path, "--world-size", "1", "--memory-window", "0", tokens=TOKENS)
-            turns.own.setdefault(name, []).append(1 / run.seconds_per_token)
-            turns.quiet.setdefault(name, []).append(run.others_share <= QUIET_SHARE)
+            for row, activations in _rows_of(name).items():
+                run = _generate(
+                    path, "--world-size", "1", "--memory-window", "0", "--activations", activations, tokens=TOKENS
+                )
+                turns.own.setdefault(row, []).append(1 / run.seconds_per_token)
+                turns.quiet.setdefault(row, []).append(run.others_share <= QUIET_SHARE)
             if settings.llama_bench is not None:
                 turns.llama_cpp.setdefault(name, []).append(_llama_cpp(settings.llama_bench, path))
             theirs = turns.llama_cpp.get(name, [0.0])[-1]
-            print(f"{turns.own[name][-1]:.1f} tokens/s, llama.cpp {theirs:.1f}", flush=True)
+            ours = ", ".join(f"{turns.own[row][-1]:.1f} ({activations})" for row, activations in _rows_of(name).items())
+            print(f"{ours} tokens/s, llama.cpp {theirs:.1f}", flush=True)
     if not settings.is_quick:
         for _ in range(min(2, settings.rounds)):
             _big_round(turns)
     return _result(turns, files)
+
+
+def _rows_of(name: str) -> dict[str, str]:
+    """Return the rows of a file in the table, and the activations of each."""
+    return {name: "float32", f"{name}, int8 activations": "int8"}
 
 
 def _generate(model: Path, *options: str, tokens: int, prompt: str = PROMPT, limit: int | None = None) -> CommandRun:
@@ -132,14 +142,16 @@ def _result(turns: _Turns, files: dict[str, Path]) -> Result:
     result.tables = [Table(
         title=f"Resident decoding, one node, {THREADS} threads, tokens/s",
         header=("file", "ours", "least", "most", "llama.cpp", "least", "most"),
-        rows=[(name, *Spread.of(turns.own[name]).cells(1), *_cells(turns.llama_cpp.get(name))) for name in files],
+        rows=[(row, *Spread.of(turns.own[row]).cells(1), *_cells(turns.llama_cpp.get(name)))
+              for name in files for row in _rows_of(name)],
     )]  # fmt: skip
-    for name in turns.llama_cpp:
-        ratios = [own / theirs for own, theirs in zip(turns.own[name], turns.llama_cpp[name], strict=True)]
-        result.bars.append(Bar(
-            name=f"{name}: ours / llama.cpp, of {len(ratios)} turns,", measured=median(ratios), needed=OF_LLAMA_CPP,
-            undecided="" if any(turns.quiet[name]) else DISTURBED,
-        ))  # fmt: skip
+    for name, all_theirs in turns.llama_cpp.items():
+        for row in _rows_of(name):
+            ratios = [own / theirs for own, theirs in zip(turns.own[row], all_theirs, strict=True)]
+            result.bars.append(Bar(
+                name=f"{row}: ours / llama.cpp, of {len(ratios)} turns,", measured=median(ratios), needed=OF_LLAMA_CPP,
+                undecided="" if any(turns.quiet[row]) else DISTURBED,
+            ))  # fmt: skip
     if turns.big:
         result.tables.append(_big_table(turns))
         result.bars += _big_bars(turns)

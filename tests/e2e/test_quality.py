@@ -40,6 +40,10 @@ def test_fewer_bits_change_more_and_the_models_own_nothing(shell: Shell, model: 
     own, eight, four = (
         measured(shell, model, text, "--weights-dtype", dtype) for dtype in ("float32", "q8_0", "q4_0")
     )  # fmt: skip
+    whole = measured(shell, model, text, "--weights-dtype", "q8_0", "--activations", "int8")
+    assert (eight["activations"], whole["activations"]) == ("float32", "int8")
+    assert 0 < whole["mean_divergence_nats"] != eight["mean_divergence_nats"]
+    assert whole["slice_bytes"] == eight["slice_bytes"]
     assert own["mean_divergence_nats"] < 1e-9
     assert own["same_likeliest_share"] == 1.0
     assert own["perplexity"]["source"] == pytest.approx(own["perplexity"]["judged"])

@@ -25,7 +25,8 @@ CALLERS = 3
 KERNEL_TESTS = (
     "tests/property/test_matmul.py", "tests/property/test_row_steps.py", "tests/property/test_cached_products.py",
     "tests/property/test_many_rows.py", "tests/property/test_stored_numbers.py",
-    "tests/property/test_encoded_products.py", "tests/property/test_encoded_tiles.py", "tests/unit/test_encodings.py",
+    "tests/property/test_encoded_products.py", "tests/property/test_rounded_products.py",
+    "tests/property/test_encoded_tiles.py", "tests/unit/test_encodings.py",
     "tests/unit/test_cached_reads.py", "tests/unit/test_native_library.py", "tests/contract/test_whole_layers.py",
     "tests/contract/test_cached_rounds.py", "tests/contract/test_exchange.py", "tests/contract/test_round_in_c.py",
 )  # fmt: skip

@@ -22,7 +22,7 @@ from tests.support.toolchains import ARM, ARM_GCC, HERE
 EXPECTED_OUTCOMES = {
     "multiply": {0}, "multiply_matrix": {0}, "feed_forward": {0}, "attention": {0}, "normalize": {0},
     "widen": {0}, "narrow": {0}, "pack_blocks": {0}, "unpack": {0}, "unpack_output": {0},
-    "round_rows": {0}, "unround_rows": {0},
+    "round_rows": {0}, "unround_rows": {0}, "use_activations": {0},
     "add": {0, 1},  # some sums are not finite, which is told
     "run_layers": {2},  # so many layers
     "blocks_not_finite": {-1, 2},  # no row, or which one
@@ -80,5 +80,7 @@ def test_the_instruction_sets_of_this_processor_compute_the_same_bits(
 def test_a_64_bit_arm_computes_the_same_bits(kernels: Kernels, calls: Calls, recording: Path, tmp_path: Path) -> None:
     """Devices of a mesh may differ; the answer does not."""
     assert kernels.functions is not None
-    (found,) = OtherBuild(ARM_GCC, tmp_path, QUICK).replay(calls, recording, "neon")
-    assert calls.differences(found, calls.replay(kernels.functions, recording)) == []
+    build, expected = OtherBuild(ARM_GCC, tmp_path, QUICK), calls.replay(kernels.functions, recording)
+    for variant in ("neon", "neon_dotprod"):
+        (found,) = build.replay(calls, recording, variant)
+        assert calls.differences(found, expected) == [], variant

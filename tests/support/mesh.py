@@ -130,11 +130,14 @@ def thread_nodes(
 
 @contextmanager
 def thread_mesh(
-    model: LocalModel, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32"
-) -> Iterator[OpenModel]:
+    model: LocalModel, *, memory_window: int, transport: Transport = "direct", wire_dtype: str = "float32",
+    activations: str = "float32",
+) -> Iterator[OpenModel]:  # fmt: skip
     """Run every node of a sliced model in threads of this process, and connect to them."""
     with thread_nodes(model, memory_window=memory_window, transport=transport) as nodes:
-        run = dataclasses.replace(run_options(memory_window, nodes.addresses), travel=Travel(dtype=wire_dtype))
+        run = dataclasses.replace(
+            run_options(memory_window, nodes.addresses), travel=Travel(dtype=wire_dtype), activations=activations
+        )
         with OpenModel(model, run, None) as opened:
             yield opened
 

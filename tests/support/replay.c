@@ -86,6 +86,7 @@ static struct recording begin(void) {
 
 static double call(const char *name, const struct argument *arguments, char *const *address) {
     if (!strcmp(name, "use_threads")) return shardmesh_use_threads(I(0), N(1)), 0;
+    if (!strcmp(name, "use_activations")) return shardmesh_use_activations(I(0));
     if (!strcmp(name, "multiply"))
         return shardmesh_multiply(A(0, float *), N(1), N(2), address[3], I(4), N(5), N(6), A(7, float *));
     if (!strcmp(name, "multiply_matrix"))

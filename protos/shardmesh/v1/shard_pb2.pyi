@@ -8,11 +8,20 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Activations(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTIVATIONS_UNSPECIFIED: _ClassVar[Activations]
+    ACTIVATIONS_FLOAT32: _ClassVar[Activations]
+    ACTIVATIONS_INT8: _ClassVar[Activations]
+
 class BlockKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     BLOCK_KIND_UNSPECIFIED: _ClassVar[BlockKind]
     BLOCK_KIND_ATTENTION: _ClassVar[BlockKind]
     BLOCK_KIND_FFN: _ClassVar[BlockKind]
+ACTIVATIONS_UNSPECIFIED: Activations
+ACTIVATIONS_FLOAT32: Activations
+ACTIVATIONS_INT8: Activations
 BLOCK_KIND_UNSPECIFIED: BlockKind
 BLOCK_KIND_ATTENTION: BlockKind
 BLOCK_KIND_FFN: BlockKind
@@ -54,7 +63,7 @@ class RoundsResponse(_message.Message):
     def __init__(self, ready_nanoseconds: _Optional[int] = ..., call_id: _Optional[int] = ..., session_opened: _Optional[_Union[SessionOpened, _Mapping]] = ..., block_result: _Optional[_Union[BlockResult, _Mapping]] = ..., sequences_changed: _Optional[_Union[SequencesChanged, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., norms_loaded: _Optional[_Union[NormsLoaded, _Mapping]] = ..., layers_result: _Optional[_Union[LayersResult, _Mapping]] = ...) -> None: ...
 
 class OpenSession(_message.Message):
-    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype", "memory_bytes", "wire_dtype")
+    __slots__ = ("protocol_version", "model_identity", "plan_digest", "rank", "weights_dtype", "memory_bytes", "wire_dtype", "activations")
     PROTOCOL_VERSION_FIELD_NUMBER: _ClassVar[int]
     MODEL_IDENTITY_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +71,7 @@ class OpenSession(_message.Message):
     WEIGHTS_DTYPE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     WIRE_DTYPE_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     protocol_version: int
     model_identity: str
     plan_digest: str
@@ -69,23 +79,26 @@ class OpenSession(_message.Message):
     weights_dtype: str
     memory_bytes: int
     wire_dtype: _tensor_pb2.TensorDtype
-    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., wire_dtype: _Optional[_Union[_tensor_pb2.TensorDtype, str]] = ...) -> None: ...
+    activations: Activations
+    def __init__(self, protocol_version: _Optional[int] = ..., model_identity: _Optional[str] = ..., plan_digest: _Optional[str] = ..., rank: _Optional[int] = ..., weights_dtype: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., wire_dtype: _Optional[_Union[_tensor_pb2.TensorDtype, str]] = ..., activations: _Optional[_Union[Activations, str]] = ...) -> None: ...
 
 class SessionOpened(_message.Message):
-    __slots__ = ("incarnation", "kv_budget_bytes", "thread_count", "process_id", "uses_memory", "takes_packed")
+    __slots__ = ("incarnation", "kv_budget_bytes", "thread_count", "process_id", "uses_memory", "takes_packed", "activations")
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     KV_BUDGET_BYTES_FIELD_NUMBER: _ClassVar[int]
     THREAD_COUNT_FIELD_NUMBER: _ClassVar[int]
     PROCESS_ID_FIELD_NUMBER: _ClassVar[int]
     USES_MEMORY_FIELD_NUMBER: _ClassVar[int]
     TAKES_PACKED_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     incarnation: int
     kv_budget_bytes: int
     thread_count: int
     process_id: int
     uses_memory: bool
     takes_packed: bool
-    def __init__(self, incarnation: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., thread_count: _Optional[int] = ..., process_id: _Optional[int] = ..., uses_memory: _Optional[bool] = ..., takes_packed: _Optional[bool] = ...) -> None: ...
+    activations: Activations
+    def __init__(self, incarnation: _Optional[int] = ..., kv_budget_bytes: _Optional[int] = ..., thread_count: _Optional[int] = ..., process_id: _Optional[int] = ..., uses_memory: _Optional[bool] = ..., takes_packed: _Optional[bool] = ..., activations: _Optional[_Union[Activations, str]] = ...) -> None: ...
 
 class SequenceChanges(_message.Message):
     __slots__ = ("closed", "opened")
