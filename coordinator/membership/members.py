@@ -18,6 +18,7 @@ from common.trust.certificates import LEAF_LIFETIME, check_name
 from coordinator.membership.book import Book, Device, Issued, Member, Unseen
 from coordinator.membership.claims import Claims
 from coordinator.membership.invites import hash_of
+from coordinator.membership.moves import Moves
 
 MAX_MEMBERS = 256
 MOST_SERIALS = 8
@@ -30,6 +31,7 @@ class Members:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._claims = Claims(book.clock)
+        self._moves = Moves(book.clock)
 
     def all(self) -> list[Member]:
         """Return the members, by name."""
@@ -91,6 +93,7 @@ class Members:
                 members={other: member for other, member in kept.members.items() if other != name},
                 unseen={other: unseen for other, unseen in kept.unseen.items() if other != name},
             )
+            self._moves.forget(name)
 
     def check(self, name: str, serial: str) -> Member:
         """Return the member that shows this certificate; older ones are worth nothing from now on.
@@ -153,9 +156,10 @@ class Members:
                 clock_skew_seconds=member.clock_skew_seconds if clock_skew_seconds is None else clock_skew_seconds,
             )  # fmt: skip
             self._book.note(members={**self._book.kept.members, name: heard})
-            if (heard.address, heard.metrics) != (member.address, member.metrics):
-                # The rest is news of a moment, not worth a write each time.
+            before, place = (member.address, member.metrics), (heard.address, heard.metrics)
+            if self._moves.is_worth_a_write(name, before, place):  # the rest is news of a moment
                 self._book.try_to_write()  # after a restart it says so again
+                self._moves.written(name)
 
     def silent_seconds(self, member: Member) -> float:
         """Return how long a member has said nothing; negative when it never did since the coordinator started."""
