@@ -1,7 +1,7 @@
 """Where does a text come from that others on this machine are not to read? A file, or stdin: never an argument.
 
-Arguments of a process are read by every user of its machine, in /proc. Covers: reading such a text whole, within a limit.
-Does not cover: what it says (a prompt, a token, a passphrase), asking on a terminal.
+Arguments of a process are read by every user of its machine, in /proc. Covers: reading such a text whole, within a
+limit. Does not cover: what it says (a prompt, a token, a passphrase), asking on a terminal.
 """
 
 from __future__ import annotations

@@ -105,9 +105,9 @@ def is_link_local(host: str) -> bool:
 
 
 def why_no_peer(host: str) -> str:
-    """Return why no other device is reached at `host`, such as "a group's address"; empty: one may be.
+    """Return why no other device is reached at `host`, as in "a group's address"; empty: one may be.
 
-    A name is looked up by whoever connects; one that is a number in another writing is none. Loopback is no matter here.
+    A name is looked up by whoever connects; a number in another writing is none. Loopback is no matter here.
     """
     number = _number(without_zone(host))
     if number is None:

@@ -19,11 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, ResourceError
-from common.machine.durable_files import failure_to_write, replace_private
+from common.machine.durable_files import failure_to_write
+from common.program.state_files import DAMAGE, is_there, mend_state, read_state, sealed, write_state
 
 MEMBERS_FILE = "members.json"
 FORMAT = 1
 MAX_INVITE_SECONDS = 24 * 3600
+AFTER_DAMAGE = ("bring a backup back (coordinator-cli mesh restore FILE); without one, remove this directory, make a "
+                "new mesh and let all nodes join it")  # fmt: skip
+"""What a person does whose list of members is lost: the mesh's authority alone knows nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,7 +147,7 @@ class Book:
         )
         content = json.dumps(self._document(changed), indent=1).encode()
         try:
-            replace_private(self._path, content)
+            write_state(self._path, content)
         except OSError as error:
             kind = failure_to_write(error)
             if self._holds(content):  # in its place, if the power stays
@@ -156,7 +160,7 @@ class Book:
     def _holds(self, content: bytes) -> bool:
         """Tell whether the file is that already."""
         with suppress(OSError):
-            return self._path.read_bytes() == content
+            return self._path.read_bytes() == sealed(content)
         return False
 
     def settle(self) -> None:
@@ -199,20 +203,34 @@ class Book:
 
     def _read(self) -> Kept:
         try:
-            document = json.loads(self._path.read_bytes())
+            return read_state(self._path, self._parsed)
         except FileNotFoundError:
             return Kept()
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {self._path}: {error}; restore it from a copy, or remove it and let all "
-                             "nodes join again") from error  # fmt: skip
+        except OSError as error:
+            raise InputError(f"cannot read {self._path}: {error.strerror}; run as its owner") from error
+        except InputError:
+            raise
+        except DAMAGE as error:
+            raise InputError(f"{self._path} is damaged, its copy too ({error}); {AFTER_DAMAGE}") from error
+
+    def mend(self) -> None:
+        """Have the file and its copy be whole and alike, also where there was none yet; for the coordinator alone.
+
+        Raises: DiskFull, ResourceError, InputError: as `change`, and as at its reading.
+        """
         try:
-            if document["format"] != FORMAT:
-                raise InputError(f"{self._path} is of format {document['format']} and this program writes {FORMAT}; "
-                                 "use the version of shardmesh that wrote it")  # fmt: skip
-            return self._kept_of(document)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self._path} is damaged ({error}); restore it from a copy, or remove it and let all "
-                             "nodes join again") from error  # fmt: skip
+            if not is_there(self._path):
+                self.change()
+            mend_state(self._path, self._parsed)
+        except OSError as error:
+            raise failure_to_write(error)(f"cannot write {self._path}: {error.strerror}") from error
+
+    def _parsed(self, content: bytes) -> Kept:
+        document = json.loads(content)
+        if document["format"] != FORMAT:
+            raise InputError(f"{self._path} is of format {document['format']} and this program writes {FORMAT}; "
+                             "use the version of shardmesh that wrote it")  # fmt: skip
+        return self._kept_of(document)
 
     def _kept_of(self, document: dict[str, Any]) -> Kept:
         """Return what a file says; files of earlier builds have members only. Raises: any of what _read translates."""

@@ -1,7 +1,8 @@
 """Is a node's new place worth a write to the disk? Only once it has stayed, and not more often than once a minute.
 
 A member that says another address with every heartbeat would wear the coordinator's card out, and keep its disk busy.
-Covers: when a place has settled. Does not cover: whether it may be there (claims.py, node_address.py), the file (book.py).
+Covers: when a place has settled. Does not cover: whether it may be there (claims.py, node_address.py), the file
+(book.py).
 Not safe to call from several threads.
 """
 

@@ -38,7 +38,7 @@ from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
-from coordinator.membership.state import SOCKET_FILE, open_mesh_state
+from coordinator.membership.state import SOCKET_FILE, mend_mesh_state, open_mesh_state
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
@@ -121,6 +121,7 @@ class Coordinator:
         self.metrics_page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
+            mend_mesh_state(self._state)
             self._targets.begin()
             if place is not None:
                 self.metrics_page = MetricsPage(

@@ -16,7 +16,7 @@ from pathlib import Path
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import DiskFull, InputError, NodeError, NodeLost, NodeTimeout, NotTrusted
 from common.machine.durable_files import replace_private
-from common.machine.state_directory import check_own, state_directory
+from common.machine.state_directory import check_directory, check_own, state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -29,9 +29,9 @@ from common.trust.certificates import (
 )
 from common.trust.identity import (
     JOINING_KEY_FILE,
-    KEYED_FILE,
     Identity,
     forget_key,
+    has_identity,
     load_identity,
     not_written,
     save_identity,
@@ -83,6 +83,8 @@ def join_mesh(
     for address in filter(None, (listen, metrics_listen)):
         split_host_port(address)
     check_own(data_directory)
+    check_directory(data_directory, has_keys=False)
+    check_directory(data_directory / IDENTITY_DIRECTORY)
     directory, config = data_directory / IDENTITY_DIRECTORY, data_directory / CONFIG_FILE
     if (before := _joined_before(directory, config, token)) is not None:
         return before
@@ -115,7 +117,7 @@ def _joined_before(directory: Path, config: Path, token: JoinToken) -> JoinedMes
     Raises: InputError: this device has joined a mesh, and nothing broke off.
     """
     joining = directory / JOINING_KEY_FILE
-    if not (directory / KEYED_FILE).exists():
+    if not has_identity(directory):
         return None
     if joining.exists():
         with suppress(InputError, NotTrusted):  # damaged: it is asked for again

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import grpc
 
 from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apart
 from common.errors import NotTrusted, ShardmeshError
+from common.machine.state_directory import check_directory
 from common.program.logs import entry
 from common.trust.certificates import (
     COORDINATOR,
@@ -34,6 +35,7 @@ from common.trust.identity import (
     Identity,
     forget_key,
     load_identity,
+    mend_identity,
     save_identity,
     stored_request,
 )
@@ -73,7 +75,11 @@ class Membership:
     def __init__(self, identity_directory: Path, data_directory: Path, coordinator: str) -> None:
         """Read the identity. Raises: InputError, NotTrusted: it cannot be used."""
         self._directory, self._data_directory, self._coordinator = identity_directory, data_directory, coordinator
+        check_directory(data_directory, has_keys=False)
+        check_directory(identity_directory)
         self._identity = load_identity(identity_directory)
+        with suppress(ShardmeshError):  # no room for a copy: it answers all the same
+            mend_identity(identity_directory)
         forget_key(identity_directory / JOINING_KEY_FILE)  # joining broke off when all of it was done
         self.peer = self._identity.peer
         self.observers = KnownObservers(identity_directory)

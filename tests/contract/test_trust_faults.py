@@ -215,7 +215,7 @@ def test_a_node_that_could_not_renew_its_certificate_renews_it_at_the_next_heart
 
 def test_a_device_on_which_an_earlier_build_broke_off_joins(pair: Pair) -> None:
     """It had written the authority and no certificate, and said that the device belongs to a mesh already."""
-    (pair.data / IDENTITY_DIRECTORY).mkdir(parents=True)
+    (pair.data / IDENTITY_DIRECTORY).mkdir(parents=True, mode=0o700)
     (pair.data / IDENTITY_DIRECTORY / AUTHORITY_FILE).write_bytes((pair.state / AUTHORITY_FILE).read_bytes())
     pair.join()
     pair.check_member(None)
