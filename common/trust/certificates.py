@@ -134,9 +134,16 @@ def lifetime_of(certificate: bytes) -> tuple[datetime, datetime]:
 
 
 def needs_renewal(certificate: bytes, now: datetime | None = None) -> bool:
-    """Tell whether RENEW_AT of a certificate's life is over."""
+    """Tell whether RENEW_AT of a certificate's life is over, or it has not begun, since a clock was wrong."""
     begins, ends = lifetime_of(certificate)
-    return (now or datetime.now(timezone.utc)) > begins + (ends - begins) * RENEW_AT
+    now = now or datetime.now(timezone.utc)
+    return now < begins or now > begins + (ends - begins) * RENEW_AT
+
+
+def is_in_time(certificate: bytes, now: datetime | None = None) -> bool:
+    """Tell whether a certificate has begun and has not ended, by this device's clock."""
+    begins, ends = lifetime_of(certificate)
+    return begins <= (now or datetime.now(timezone.utc)) <= ends
 
 
 def fingerprint(certificate: bytes) -> bytes:

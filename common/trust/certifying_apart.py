@@ -49,6 +49,19 @@ class CertifyingHere:
         })  # fmt: skip
         return Certified(certificate=done["certificate"].encode(), key_hash=done["hash"])
 
+    def certify_again(
+        self, authority: KeyedCertificate, ended: bytes, request: bytes, peer: PeerName
+    ) -> Certified:  # fmt: skip
+        """Return a certificate for the key of one that has ended, whose key has signed the request.
+
+        Raises: NotTrusted: it is not the authority's, or another key's; InputError, ResourceError: as certify.
+        """
+        done = self._done("certify", {
+            **_signs(authority, peer), "request": request.decode("latin-1"), "ended": ended.decode("latin-1"),
+            "seconds": str(LEAF_LIFETIME.total_seconds()),
+        })  # fmt: skip
+        return Certified(certificate=done["certificate"].encode(), key_hash=done["hash"])
+
     def own(self, authority: KeyedCertificate, peer: PeerName) -> KeyedCertificate:
         """Return a new key and its certificate. Raises: ResourceError: not now."""
         done = self._done("own", _signs(authority, peer))
@@ -104,10 +117,12 @@ def _signer(given: dict[str, str]) -> tuple[KeyedCertificate, PeerName]:
 
 
 def _certify(given: dict[str, str]) -> dict[str, str]:
-    from common.trust.signing import certify, requested_key_hash
+    from common.trust.signing import certify, check_same_key, requested_key_hash
 
     authority, peer = _signer(given)
     request, lifetime = given["request"].encode("latin-1"), timedelta(seconds=float(given["seconds"]))
+    if "ended" in given:
+        check_same_key(authority, given["ended"].encode("latin-1"), request)
     made = certify(authority, request, peer, lifetime=lifetime)
     return {"certificate": made.decode("ascii"), "hash": requested_key_hash(request)}
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
-from common.trust.certificates import LEAF_LIFETIME, check_name
+from common.trust.certificates import LEAF_LIFETIME, SLACK, check_name
 from coordinator.membership.book import Book, Device, Issued, Member, Unseen
 from coordinator.membership.claims import Claims
 from coordinator.membership.invites import hash_of
@@ -95,6 +95,19 @@ class Members:
             )
             self._moves.forget(name)
 
+    def check_listed(self, name: str, serial: str) -> None:
+        """Refuse a certificate that is none of a member's good ones; it is not taken for seen. Raises: NotTrusted."""
+        member = self.find(name)
+        if member is None or serial not in member.serials:
+            raise _no_member(name)
+
+    def any_ended(self) -> bool:
+        """Tell whether some member's newest certificate is out of its time, so that TLS lets it in nowhere."""
+        now = self._book.wall_clock()
+        longest = (LEAF_LIFETIME + SLACK).total_seconds()
+        ends = [member.certificate_ends for member in self._book.kept.members.values()]
+        return any(not now - 1 <= end <= now + longest for end in ends)
+
     def check(self, name: str, serial: str) -> Member:
         """Return the member that shows this certificate; older ones are worth nothing from now on.
 
@@ -104,7 +117,7 @@ class Members:
             kept = self._book.kept
             member = kept.members.get(name)
             if member is None or serial not in member.serials:
-                raise NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")
+                raise _no_member(name)
             place = member.serials.index(serial)
             unseen = kept.unseen.get(name)
             is_news = unseen is not None and unseen.issued.serial == serial
@@ -216,3 +229,7 @@ class Members:
     def _lasts(self, issued: Issued) -> bool:
         """Tell whether a certificate that was made for an answer that was lost is still worth its way."""
         return issued.ends - self._book.wall_clock() > LEAF_LIFETIME.total_seconds() / 2
+
+
+def _no_member(name: str) -> NotTrusted:
+    return NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")

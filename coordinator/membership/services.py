@@ -23,7 +23,9 @@ from common.trust.certificates import (
     PeerName,
     check_name,
     fingerprint,
+    is_in_time,
     lifetime_of,
+    peer_of,
     serial_of,
 )
 from common.trust.join_token import JoinToken
@@ -40,6 +42,7 @@ from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
 MAX_TEXT = 100
+MAX_CERTIFICATE_BYTES = 8192
 MOST_BYTES = 1 << 60
 MOST_VALID_DAYS = 3650
 MOST_SECONDS = 1e11
@@ -70,6 +73,27 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
         return mesh_pb2.JoinResponse(
             certificate=issued.certificate, mesh_port=self._mesh_port, mesh_name=self._state.name
         )
+
+    @guarded
+    def RenewEnded(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RenewEndedRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RenewEndedResponse:
+        ended = request.certificate[:MAX_CERTIFICATE_BYTES]
+        peer, shown, members = peer_of(ended), serial_of(ended), self._state.members
+        if (peer.mesh, peer.role) != (self._state.name, NODE):
+            raise NotTrusted(f"{peer.uri} is not a node of this mesh")
+        members.check_listed(peer.name, shown)  # before a process is started for a stranger
+        if is_in_time(ended):
+            raise SliceMismatch(f"the certificate of {peer.name} is in its time by this coordinator's clock: renew it "
+                                f"as usual; which of the two clocks is wrong?")  # fmt: skip
+        made = self._state.certifying.certify_again(self._state.authority, ended, request.certificate_request, peer)
+
+        def issue() -> Issued:
+            log.info("%s", entry("certificate renewed that had ended", node=peer.name))
+            return _issued(made.certificate)
+
+        issued = members.renew(peer.name, shown, made.key_hash, issue)
+        return mesh_pb2.RenewEndedResponse(certificate=issued.certificate)
 
 
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):

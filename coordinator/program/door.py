@@ -1,4 +1,4 @@
-"""The door for devices that join: a listener that is there while some token can be used, and at no other time.
+"""The door for devices that join: a listener that is there while some token can be used, or some certificate has ended.
 
 Covers: opening and closing it, announcing it on the home network, where devices find it.
 Does not cover: what it answers (membership/services.py), tokens (membership/invites.py), other listeners (daemon.py).
@@ -76,13 +76,18 @@ class Door:
             return self._close()
 
     def look(self) -> None:
-        """Open it when there is a token, close it when there is none. Raises: AddressInUse."""
+        """Open it when it is needed, close it when not, announce it while there is a token. Raises: AddressInUse."""
         with self._lock:
-            is_needed = self._invites.any_open and not self._stopping.is_set()
+            is_inviting = self._invites.any_open and not self._stopping.is_set()
+            is_needed = is_inviting or (self._state.members.any_ended() and not self._stopping.is_set())
             if is_needed and self._server is None:
                 self._open()
             elif not is_needed:
                 self._close()
+            if is_inviting and self._announcement is None:
+                self._announce()
+            elif not is_inviting:
+                self._announce_no_more()
 
     def addresses(self) -> list[str]:
         """Return where a device may find it, the likeliest first; none: only by looking around. Raises: InputError."""
@@ -105,6 +110,9 @@ class Door:
         self._trouble = ""
         server.start()
         self._server = server
+
+    def _announce(self) -> None:
+        """Have devices find it. Who only renews knows where it is."""
         hosts = [host for host in self._reachable_hosts() if is_number(host) and not is_loopback(host)]
         if hosts:
             # Here and not at the top: zeroconf takes 4 MB, and most programs that answer let nobody in.
@@ -114,11 +122,14 @@ class Door:
 
     def _close(self) -> threading.Event | None:
         server, self._server = self._server, None
-        announcement, self._announcement = self._announcement, None
         ended = None if server is None else server.stop(CLOSE_SECONDS)
+        self._announce_no_more()
+        return ended
+
+    def _announce_no_more(self) -> None:
+        announcement, self._announcement = self._announcement, None
         if announcement is not None:
             announcement.close()
-        return ended
 
     def _mind(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):

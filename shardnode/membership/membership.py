@@ -26,6 +26,7 @@ from common.trust.certificates import (
     PeerName,
     check_pair,
     has_metrics_name,
+    is_in_time,
     lifetime_of,
     needs_renewal,
 )
@@ -44,6 +45,7 @@ from common.trust.tls import secure_channel
 from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.membership.device_facts import device_facts
+from shardnode.membership.ended import renewed
 from shardnode.membership.known_observers import KnownObservers
 
 FIRST_INTERVAL_SECONDS = 1.0
@@ -129,6 +131,8 @@ class Membership:
         Raises: ShardmeshError: it was not heard. A certificate that is not renewed is no failure of it: that is told,
         and asked for again at the next turn.
         """
+        if not is_in_time(self._identity.own.certificate):
+            self._renew_ended()
         is_new = self._channel is None
         if self._channel is None:
             self._channel = self._connected()
@@ -193,16 +197,26 @@ class Membership:
         with self._failures():
             response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
         own = KeyedCertificate(key=asked.key, certificate=response.certificate)
-        renewed = Identity(authority=self._identity.authority, own=own)
         check_pair(own)
-        if renewed.peer != self.peer:
-            raise NotTrusted("the coordinator has certified another name than this node's")
-        save_identity(self._directory, renewed)
-        self._identity = renewed
-        self._lacks_name = not has_metrics_name(own.certificate)
+        self._take(Identity(authority=self._identity.authority, own=own))
         forget_key(kept)
         self._maker.forget()
         log.info("%s", entry("certificate renewed", node=self.peer.name))
+
+    def _renew_ended(self) -> None:
+        """Get a certificate in the place of one with which TLS lets nobody in. Raises: ShardmeshError."""
+        self._hang_up()
+        self._take(renewed(self._identity, self._maker.make(self._identity.own.key), self._coordinator))
+        self._maker.forget()
+        log.warning("%s", entry("certificate had ended and is renewed", node=self.peer.name))
+
+    def _take(self, identity: Identity) -> None:
+        """Store a new identity and use it from now on. Raises: NotTrusted: it is another node's; as save_identity."""
+        if identity.peer != self.peer:
+            raise NotTrusted("the coordinator has certified another name than this node's")
+        save_identity(self._directory, identity)
+        self._identity = identity
+        self._lacks_name = not has_metrics_name(identity.own.certificate)
 
     def _connected(self) -> grpc.Channel:
         expected = PeerName(mesh=self.peer.mesh, role=COORDINATOR, name=self.peer.mesh)

@@ -100,6 +100,20 @@ class RenewCertificateResponse(_message.Message):
     certificate: bytes
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
 
+class RenewEndedRequest(_message.Message):
+    __slots__ = ("certificate", "certificate_request")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    certificate_request: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
+
+class RenewEndedResponse(_message.Message):
+    __slots__ = ("certificate",)
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
 class InviteRequest(_message.Message):
     __slots__ = ("lifetime_seconds", "without_addresses")
     LIFETIME_SECONDS_FIELD_NUMBER: _ClassVar[int]
