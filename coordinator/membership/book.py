@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -64,6 +64,8 @@ class Member:
     model_identity: str = ""
     metrics: str = ""
     """URL of its metrics page without a path, as this machine reaches it; empty: it has none."""
+    restored_from: int = 0
+    """When the backup was made that it was brought back from, seconds since 1970; 0: seen since, or never was."""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
     clock_skew_seconds: float | None = field(default=None, compare=False)
@@ -163,6 +165,28 @@ class Book:
             return self._path.read_bytes() == sealed(content)
         return False
 
+    @classmethod
+    def of(cls, content: bytes, change: Callable[[Kept], Kept]) -> Book:
+        """Return a book of such content, changed, that is in no file. Raises: InputError or ValueError: as its file."""
+        book = cls(Path())
+        book.kept = change(book._parsed(content))
+        return book
+
+    @property
+    def content(self) -> bytes:
+        """What is written of it."""
+        return json.dumps(self._document(self.kept), indent=1).encode()
+
+    def without(self, removed: Collection[str]) -> bytes:
+        """Return what would be written without these members."""
+        kept = self.kept
+        return json.dumps(
+            self._document(replace(
+                kept, members={name: one for name, one in kept.members.items() if name not in removed},
+                unseen={name: one for name, one in kept.unseen.items() if name not in removed},
+            )), indent=1,
+        ).encode()  # fmt: skip
+
     def settle(self) -> None:
         """Make sure of a change that could not be made sure of, before anybody is told of it. Raises: as change."""
         if not self._is_settled:
@@ -187,6 +211,8 @@ class Book:
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
             del member["heard_at"], member["clock_skew_seconds"]
+            if not member["restored_from"]:
+                del member["restored_from"]  # which builds before do not know
         return {
             "format": FORMAT, "members": members,
             "unseen": [

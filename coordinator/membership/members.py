@@ -108,14 +108,19 @@ class Members:
         ends = [member.certificate_ends for member in self._book.kept.members.values()]
         return any(not now - 1 <= end <= now + longest for end in ends)
 
-    def check(self, name: str, serial: str) -> Member:
+    def check(self, name: str, serial: str, made_at: float = 0.0) -> Member:
         """Return the member that shows this certificate; older ones are worth nothing from now on.
 
+        Args: made_at: when the certificate was made, seconds since 1970: a member that was brought back from a backup
+        is let in with one that was made after it, since nobody else has his name.
         Raises: NotTrusted: it is no member, or not any more.
         """
         with self._book.lock:
             kept = self._book.kept
             member = kept.members.get(name)
+            if member is not None and member.restored_from:
+                member = self._seen_again(member, serial, made_at)
+                kept = self._book.kept
             if member is None or serial not in member.serials:
                 raise _no_member(name)
             place = member.serials.index(serial)
@@ -177,6 +182,16 @@ class Members:
     def silent_seconds(self, member: Member) -> float:
         """Return how long a member has said nothing; negative when it never did since the coordinator started."""
         return -1.0 if member.heard_at is None else self._book.clock() - member.heard_at
+
+    def _seen_again(self, member: Member, serial: str, made_at: float) -> Member:
+        """Return a member that was brought back, once it has shown which certificate it has now."""
+        if serial not in member.serials and made_at <= member.restored_from:
+            return member
+        serials = member.serials if serial in member.serials else (serial,)
+        member = replace(member, serials=serials, restored_from=0)
+        with suppress(ResourceError):  # it is known by its name a while longer
+            self._book.change(members={**self._book.kept.members, member.name: member})
+        return member
 
     def _get(self, name: str) -> Member:
         member = self._book.kept.members.get(name)

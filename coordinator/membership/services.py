@@ -19,6 +19,7 @@ from common.program.logs import entry
 from common.trust.certificates import (
     NODE,
     OBSERVER,
+    SLACK,
     KeyedCertificate,
     PeerName,
     check_name,
@@ -107,7 +108,9 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         peer = caller_of(context)
         if (peer.mesh, peer.role) != (self._state.name, NODE):
             raise NotTrusted(f"{peer.uri} is not a node of this mesh")
-        return self._state.members.check(peer.name, serial_of(caller_certificate(context)))
+        shown = caller_certificate(context)
+        made_at = (lifetime_of(shown)[0] + SLACK).timestamp()
+        return self._state.members.check(peer.name, serial_of(shown), made_at)
 
     @guarded
     def Heartbeat(  # noqa: N802 - the name is the contract's

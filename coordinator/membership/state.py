@@ -35,6 +35,7 @@ from coordinator.membership.observers import Observers
 
 AUTHORITY_KEY_FILE = "authority.key"
 SOCKET_FILE = "coordinator.sock"
+LOCK_FILE = "coordinator.lock"
 
 log = logging.getLogger(__name__)
 

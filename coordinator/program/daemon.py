@@ -38,7 +38,7 @@ from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
-from coordinator.membership.state import SOCKET_FILE, mend_mesh_state, open_mesh_state
+from coordinator.membership.state import LOCK_FILE, SOCKET_FILE, mend_mesh_state, open_mesh_state
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
@@ -65,7 +65,6 @@ from protos.shardmesh.v1 import (
 
 MEMBER_WORKERS, OWNER_WORKERS = 48, 48
 """Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
-LOCK_FILE = "coordinator.lock"
 LAST_PORT = 65535
 
 log = logging.getLogger(__name__)
