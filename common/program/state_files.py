@@ -97,6 +97,8 @@ def read_state(path: Path, parse: Callable[[bytes], T]) -> T:
 def mend_state(path: Path, parse: Callable[[bytes], object]) -> None:
     """Have file and copy be the same again, and have a checksum; for who alone writes them. Nothing where neither is.
 
+    What a writer has left that was killed goes.
+
     Raises: as read_state, but for files that are not there; OSError: they cannot be written.
     """
 
@@ -104,6 +106,9 @@ def mend_state(path: Path, parse: Callable[[bytes], object]) -> None:
         parse(content)
         return content
 
+    for name in (path.name, path.name + COPY):
+        for left in path.parent.glob(f".{name}-????????"):
+            left.unlink(missing_ok=True)
     try:
         content = read_state(path, whole)
     except FileNotFoundError:
