@@ -14,7 +14,7 @@ from common.machine.operating_system import share_heaps
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.logs import entry
 from common.program.metrics_page import MetricsPage
-from common.program.process_series import MemorySeries, make_registry
+from common.program.process_series import MemorySeries, make_registry, show_damaged_state
 from common.program.service_notify import ServiceNotifier
 from common.trust.metrics_place import is_for_others
 from common.wire.rpc import check_listen_address
@@ -41,6 +41,7 @@ class NodeSeries:
 
     def __init__(self, config: NodeConfig) -> None:
         self.registry = make_registry("shardnode")
+        show_damaged_state("shardmesh_node", self.registry)
         self.memory = MemorySeries("shardmesh_node", self.registry)
         self.work = WorkSeries(self.registry)
         self.sessions = SessionSeries(self.registry)

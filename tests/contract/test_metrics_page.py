@@ -41,6 +41,8 @@ MOVED_ELSEWHERE = {
        for program in ("coordinator", "node")
        for name in ("memory_budget_bytes", "group_memory_bytes", "group_page_cache_bytes", "group_memory_limit_bytes")},
     "shardmesh_node_queue_seconds": "tests/contract/test_round_waits.py",
+    **{f"shardmesh_{program}_damaged_state_files": "tests/unit/test_state_files.py"
+       for program in ("coordinator", "node")},
     "shardmesh_node_packs_bytes": "tests/contract/test_kept_tiles.py",
     "shardmesh_node_core_wait_seconds": "tests/unit/test_core_wait.py",
     "shardmesh_node_coordinator_heard_timestamp_seconds": "tests/contract/test_series_of_a_mesh.py",

@@ -17,7 +17,7 @@ import pytest
 
 from common.errors import InputError, NotTrusted, ShardmeshError, SliceCorrupt
 from common.machine.durable_files import replace_private
-from common.program.state_files import copy_of, mend_state, read_state, sealed, unsealed, write_state
+from common.program.state_files import copy_of, damaged_count, mend_state, read_state, sealed, unsealed, write_state
 from coordinator.membership.book import MEMBERS_FILE
 from coordinator.membership.state import init_mesh, mend_mesh_state, open_mesh_state
 from shardnode.slices.slice_store import SliceStore
@@ -87,11 +87,13 @@ def test_one_damaged_file_changes_nothing(
     before = (state / name).read_bytes()
     for damaged in (state / name, copy_of(state / name)):
         caplog.clear()
+        counted = damaged_count()
         DAMAGES[damage](damaged)
         opened = open_mesh_state(state)
         assert [member.name for member in opened.members.all()] == ["kitchen"]
         if damaged.name == name:
             assert "its copy is used" in caplog.text
+            assert damaged_count() == counted + 1
         mend_mesh_state(opened)
         assert (state / name).read_bytes() == copy_of(state / name).read_bytes() == before
 
