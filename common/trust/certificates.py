@@ -146,6 +146,19 @@ def is_in_time(certificate: bytes, now: datetime | None = None) -> bool:
     return begins <= (now or datetime.now(timezone.utc)) <= ends
 
 
+def is_signed_by(certificate: bytes, authority: bytes) -> bool:
+    """Tell whether a certificate says that this authority's key has signed it; TLS has looked whether that is so."""
+    return bool(_facts(authority).key_id) and _facts(certificate).issuer_key_id == _facts(authority).key_id
+
+
+def certificates_in(bundle: bytes) -> list[bytes]:
+    """Return each certificate of a text in PEM. Raises: NotTrusted: one of them is none."""
+    found = [match[0] + b"\n" for match in _PEM.finditer(bundle)]
+    for one in found:
+        _facts(one)
+    return found
+
+
 def fingerprint(certificate: bytes) -> bytes:
     """Return the SHA-256 of a certificate in PEM: 32 bytes."""
     der = _der(certificate)

@@ -15,7 +15,15 @@ from pathlib import Path
 from common.errors import DiskFull, InputError, NotTrusted
 from common.machine.durable_files import is_full, replace_private
 from common.program.state_files import DAMAGE, is_there, mend_state, read_state, write_state
-from common.trust.certificates import KeyedCertificate, KeyedRequest, PeerName, check_pair, mesh_of, peer_of
+from common.trust.certificates import (
+    KeyedCertificate,
+    KeyedRequest,
+    PeerName,
+    certificates_in,
+    check_pair,
+    mesh_of,
+    peer_of,
+)
 
 AUTHORITY_FILE = "authority.pem"
 KEYED_FILE = "identity.pem"
@@ -107,7 +115,7 @@ def load_identity(directory: Path) -> Identity:
     """
     try:
         authority = read_state(directory / AUTHORITY_FILE, _good_authority)
-        own = read_state(directory / KEYED_FILE, _good_pair)
+        own = read_state(directory / KEYED_FILE, good_pair)
     except OSError as error:
         raise InputError(f"cannot read the identity in {directory}: {error.strerror}") from error
     except DAMAGE as error:
@@ -124,7 +132,7 @@ def mend_identity(directory: Path) -> None:
     """
     try:
         mend_state(directory / AUTHORITY_FILE, _good_authority)
-        mend_state(directory / KEYED_FILE, _good_pair)
+        mend_state(directory / KEYED_FILE, good_pair)
     except OSError as error:
         raise not_written(directory, error) from error
 
@@ -140,10 +148,12 @@ def _authority_in(directory: Path) -> bytes:
 
 def _good_authority(content: bytes) -> bytes:
     mesh_of(content)
+    certificates_in(content)
     return content
 
 
-def _good_pair(content: bytes) -> KeyedCertificate:
+def good_pair(content: bytes) -> KeyedCertificate:
+    """Return key and certificate of a file that has both. Raises: NotTrusted: they are damaged, or do not match."""
     keyed = keyed_from(content)
     check_pair(keyed)
     return keyed

@@ -39,6 +39,7 @@ MESH_VERBS: dict[str, Callable[[], Verb]] = {
     "invite": lambda: import_module("coordinator.cli.mesh_invite").invite,
     "remove": lambda: import_module("coordinator.cli.mesh_remove").remove,
     "backup": lambda: import_module("coordinator.cli.mesh_backup").backup,
+    "rotate": lambda: import_module("coordinator.cli.mesh_rotate").rotate,
     "restore": lambda: import_module("coordinator.cli.mesh_restore").restore,
 }
 MESH = "Make a mesh of devices, let devices in, remove them, keep a backup."

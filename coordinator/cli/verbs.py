@@ -15,7 +15,7 @@ UNLOAD = "unload is what you mean: coordinator-cli unload NAME"
 SERVE = "a program of its own serves what was loaded: coordinator (coordinator --help explains)"
 FETCH = ("models are not fetched: put a model's files into a directory, then coordinator-cli generate --model DIR, or "
          "coordinator-cli load DIR to put it onto a mesh")  # fmt: skip
-MESH_VERBS = ("init", "invite", "remove", "backup", "restore")
+MESH_VERBS = ("init", "invite", "remove", "backup", "restore", "rotate")
 MESH_VERBS = ("init", "invite", "remove", "backup", "restore")
 MEANT = {
     **dict.fromkeys(("run", "ask", "complete", "completion", "infer", "prompt"), GENERATE),

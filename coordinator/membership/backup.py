@@ -25,14 +25,14 @@ from typing import Any
 from common.errors import AddressInUse, InputError
 from common.machine.state_directory import check_directory, check_own
 from common.program.state_files import DAMAGE, is_there, read_state, unsealed, write_state
-from common.trust.certificates import KeyedCertificate, check_pair, fingerprint, mesh_of
+from common.trust.certificates import check_pair, fingerprint, mesh_of
 from common.trust.identity import AUTHORITY_FILE, KEYED_FILE, keyed_from, not_written
 from coordinator.membership.book import MEMBERS_FILE, Book, Kept
 from coordinator.membership.observers import AUTHORITY_FILE as OBSERVERS_FILE
-from coordinator.membership.state import AUTHORITY_KEY_FILE, LOCK_FILE, open_mesh_state
+from coordinator.membership.state import AUTHORITY_KEY_FILE, LOCK_FILE, NEXT_FILE, open_mesh_state, paired
 
 FORMAT = 1
-FILES = (AUTHORITY_FILE, KEYED_FILE, OBSERVERS_FILE, MEMBERS_FILE, AUTHORITY_KEY_FILE)
+FILES = (AUTHORITY_FILE, KEYED_FILE, OBSERVERS_FILE, NEXT_FILE, MEMBERS_FILE, AUTHORITY_KEY_FILE)
 """In the order in which they are brought back: with the last one the mesh is there."""
 
 
@@ -136,9 +136,9 @@ def _brought_back(kept: Kept, made_at: int) -> Kept:
 def _checked(backup: Backup) -> Backup:
     """Return a backup of which all is there and readable. Raises: any of DAMAGE."""
     files = backup.files
-    if missing := [name for name in FILES if name not in files and name != OBSERVERS_FILE]:
+    if missing := [name for name in FILES if name not in files and name not in (OBSERVERS_FILE, NEXT_FILE)]:
         raise InputError(f"the backup lacks {', '.join(missing)}")
-    check_pair(KeyedCertificate(key=files[AUTHORITY_KEY_FILE], certificate=files[AUTHORITY_FILE]))
+    paired(files[AUTHORITY_KEY_FILE], files[AUTHORITY_FILE])
     check_pair(keyed_from(files[KEYED_FILE]))
     Book.of(files[MEMBERS_FILE], lambda kept: kept)
     return backup

@@ -6,6 +6,7 @@ Does not cover: listeners (program/daemon.py, program/door.py), what is kept (me
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable
@@ -38,6 +39,7 @@ from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
 from coordinator.membership.metrics_url import metrics_url
 from coordinator.membership.node_address import node_address
+from coordinator.membership.rotation import Rotation
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
@@ -56,8 +58,8 @@ log = logging.getLogger(__name__)
 class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
     """Lets devices in."""
 
-    def __init__(self, state: MeshState, mesh_port: int) -> None:
-        self._state, self._mesh_port = state, mesh_port
+    def __init__(self, state: MeshState, mesh_port: int, rotation: Rotation) -> None:
+        self._state, self._mesh_port, self._rotation = state, mesh_port, rotation
 
     @guarded
     def Join(  # noqa: N802 - the name is the contract's
@@ -87,7 +89,8 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
         if is_in_time(ended):
             raise SliceMismatch(f"the certificate of {peer.name} is in its time by this coordinator's clock: renew it "
                                 f"as usual; which of the two clocks is wrong?")  # fmt: skip
-        made = self._state.certifying.certify_again(self._state.authority, ended, request.certificate_request, peer)
+        signer = self._rotation.signer_of(ended)
+        made = self._state.certifying.certify_again(signer, ended, request.certificate_request, peer)
 
         def issue() -> Issued:
             log.info("%s", entry("certificate renewed that had ended", node=peer.name))
@@ -100,8 +103,8 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     """Hears members."""
 
-    def __init__(self, state: MeshState) -> None:
-        self._state = state
+    def __init__(self, state: MeshState, rotation: Rotation) -> None:
+        self._state, self._rotation = state, rotation
 
     def _caller(self, context: grpc.ServicerContext) -> Member:
         """Return the member who calls. Raises: NotTrusted."""
@@ -118,14 +121,17 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> mesh_pb2.HeartbeatResponse:
         received_at = time.time()
         member = self._caller(context)
+        self._rotation.note(member.name, caller_certificate(context))
         self._state.members.hear(
             member.name, node_address(request.listen, context.peer()), device_from(request.device),
             max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
             metrics_url(request.metrics, context.peer()),
         )  # fmt: skip
-        observers = self._state.observers
+        observers, believed = self._state.observers, request.authorities_digest
+        trusted = self._state.identity().authority
         return mesh_pb2.HeartbeatResponse(
             interval_seconds=HEARTBEAT_SECONDS,
+            authorities=trusted if believed and believed != hashlib.sha256(trusted).digest() else b"",
             observers=mesh_pb2.GoodObservers(serials=observers.good_serials(), authority=observers.authority),
         )
 
@@ -135,7 +141,8 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> mesh_pb2.RenewCertificateResponse:
         member = self._caller(context)
         peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
-        made = self._state.certifying.certify(self._state.authority, request.certificate_request, peer)
+        signer = self._rotation.signer(request.authority_fingerprint)
+        made = self._state.certifying.certify(signer, request.certificate_request, peer)
 
         def issue() -> Issued:
             log.info("%s", entry("certificate renewed", node=member.name))
@@ -151,13 +158,13 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
 
     def __init__(
         self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None],
-        own_address: Callable[[], str], removed: Callable[[str], None],
+        own_address: Callable[[], str], removed: Callable[[str], None], rotation: Rotation,
     ) -> None:  # fmt: skip
         """Args: addresses: where devices reach the join service; invited: called when there is a new token;
         own_address: where this machine reaches the members' listener; removed: called with a node that is gone.
         """
         self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
-        self._own_address, self._removed = own_address, removed
+        self._own_address, self._removed, self._rotation = own_address, removed, rotation
 
     @guarded
     def Invite(  # noqa: N802 - the name is the contract's
@@ -198,7 +205,7 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         issued = self._state.observers.admit(request.name, issue)
         log.info("%s", entry("observer admitted", observer=request.name))
         return mesh_pb2.InviteObserverResponse(
-            certificate=issued.certificate, authority=self._state.authority.certificate, certificate_ends=issued.ends
+            certificate=issued.certificate, authority=self._state.trusted, certificate_ends=issued.ends
         )
 
     @guarded
@@ -216,6 +223,15 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
                 self._removed(request.name)
         log.info("%s", entry("node removed", node=request.name))
         return mesh_pb2.RemoveNodeResponse()
+
+    @guarded
+    def RotateAuthority(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RotateAuthorityRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RotateAuthorityResponse:
+        if request.begin:
+            self._rotation.begin()
+        waiting = self._rotation.advance(leave_behind=request.leave_behind)
+        return mesh_pb2.RotateAuthorityResponse(waiting=waiting, is_done=self._state.next_authority is None)
 
     @guarded
     def ListNodes(  # noqa: N802 - the name is the contract's

@@ -37,6 +37,7 @@ from common.wire.rpc import bind, make_server
 from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
+from coordinator.membership.rotation import Rotation
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import LOCK_FILE, SOCKET_FILE, mend_mesh_state, open_mesh_state
 from coordinator.models.records import LoadedModels
@@ -135,7 +136,8 @@ class Coordinator:
             raise
 
     def _listen(self, owner: grpc.Server, members: grpc.Server, address: str) -> None:
-        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state), members)
+        rotation = Rotation(self._state)
+        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state, rotation), members)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationServicer(self._generator, self._check_owner), members
         )
@@ -146,11 +148,17 @@ class Coordinator:
         self.address = bind(members, address, mutual_server_credentials(self._state.identity))
         self._port = split_host_port(self.address)[1]
         self._door = door = Door(
-            self._state, self._invites, host=self._host, advertised=self._advertised, mesh_port=self._port,
+            self._state, self._invites, rotation, host=self._host, advertised=self._advertised, mesh_port=self._port,
             port=self._port + 1 if self._has_fixed_port else 0,
         )  # fmt: skip
         obeying = OwnerServicer(
-            self._state, self._invites, door.addresses, self._invited, self._own_address, self._generator.let_go
+            self._state,
+            self._invites,
+            door.addresses,
+            self._invited,
+            self._own_address,
+            self._generator.let_go,
+            rotation,
         )
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(obeying, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check

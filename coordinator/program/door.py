@@ -23,6 +23,7 @@ from common.trust.tls import open_server_credentials
 from common.wire.addresses import EVERYWHERE, host_port, is_link_local, is_loopback, is_number, split_host_port
 from common.wire.rpc import bind, make_server
 from coordinator.membership.invites import Invites
+from coordinator.membership.rotation import Rotation
 from coordinator.membership.services import JoinServicer
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2_grpc
@@ -46,12 +47,13 @@ class Door:
     """The join port of one coordinator. Start it, and stop it."""
 
     def __init__(
-        self, state: MeshState, invites: Invites, *, host: str, advertised: str, mesh_port: int, port: int
+        self, state: MeshState, invites: Invites, rotation: Rotation, *, host: str, advertised: str, mesh_port: int,
+        port: int,
     ) -> None:  # fmt: skip
         """Args: advertised: the host that tokens name, if not `host`; mesh_port: where members are heard;
         port: 0 takes any free one, once.
         """
-        self._state, self._invites = state, invites
+        self._state, self._invites, self._rotation = state, invites, rotation
         self._host, self._advertised, self._mesh_port = host, advertised, mesh_port
         self.port = port
         self._lock = threading.Lock()
@@ -100,7 +102,7 @@ class Door:
 
     def _open(self) -> None:
         server = make_server(WORKERS)
-        servicer = JoinServicer(self._state, self._mesh_port)
+        servicer = JoinServicer(self._state, self._mesh_port, self._rotation)
         mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, server)
         try:
             address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))

@@ -6,6 +6,7 @@ Does not cover: joining (join.py), listeners (listeners/service.py). Threads: on
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -24,10 +25,14 @@ from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
     PeerName,
+    certificates_in,
     check_pair,
+    fingerprint,
     has_metrics_name,
     is_in_time,
+    is_signed_by,
     lifetime_of,
+    mesh_of,
     needs_renewal,
 )
 from common.trust.identity import (
@@ -51,6 +56,7 @@ from shardnode.membership.known_observers import KnownObservers
 FIRST_INTERVAL_SECONDS = 1.0
 MOST_INTERVAL_SECONDS = 60.0
 CALL_SECONDS = 5.0
+MOST_AUTHORITY_BYTES = 8192
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +146,8 @@ class Membership:
         gives_name = self._beat(stub, presence)
         if is_new:
             self._round_trip_seconds = 0.0  # it has connected too
-        if not needs_renewal(self._identity.own.certificate) and not (self._lacks_name and gives_name):
+        is_old = self._is_of_older_authority()
+        if not is_old and not needs_renewal(self._identity.own.certificate) and not (self._lacks_name and gives_name):
             return
         try:
             self._renew(stub)
@@ -175,6 +182,7 @@ class Membership:
             ),
             listen=presence.listen, rank=presence.rank, model_identity=presence.model_identity,
             metrics=presence.metrics, round_trip_seconds=self._round_trip_seconds,
+            authorities_digest=hashlib.sha256(self._identity.authority).digest(),
         )  # fmt: skip
         started, request.sent_at_seconds = time.perf_counter(), time.time()
         with self._failures():
@@ -184,7 +192,22 @@ class Membership:
         knows_observers = response.HasField("observers")  # an older one does not, nor the name
         if knows_observers:
             self.observers.hear(response.observers.serials, response.observers.authority)
+        if response.authorities:
+            self._believe(response.authorities)
         return knows_observers
+
+    def _is_of_older_authority(self) -> bool:
+        """Tell whether an authority takes another's place, and has not signed this node's certificate yet."""
+        newest, *others = certificates_in(self._identity.authority)
+        return bool(others) and not is_signed_by(self._identity.own.certificate, newest)
+
+    def _believe(self, authorities: bytes) -> None:
+        """Believe other authorities from now on: one takes another's place. Raises: NotTrusted: they are none."""
+        found = certificates_in(authorities[:MOST_AUTHORITY_BYTES])
+        if not found or any(mesh_of(one) != self.peer.mesh for one in found):
+            raise NotTrusted("the coordinator says that this node is to believe what is no authority of its mesh")
+        self._take(Identity(authority=authorities, own=self._identity.own))
+        log.info("%s", entry("authorities of the mesh have changed", node=self.peer.name, count=len(found)))
 
     def _renew(self, stub: mesh_pb2_grpc.MeshServiceStub) -> None:
         """Get a new certificate; wherever it breaks off, the old one is good and the next attempt asks with this key.
@@ -193,7 +216,9 @@ class Membership:
         """
         kept = self._directory / RENEWING_KEY_FILE
         asked = stored_request(kept, self._maker.make, used=self._identity.own.key)
-        request = mesh_pb2.RenewCertificateRequest(certificate_request=asked.request)
+        request = mesh_pb2.RenewCertificateRequest(
+            certificate_request=asked.request, authority_fingerprint=fingerprint(self._identity.authority)
+        )
         with self._failures():
             response: mesh_pb2.RenewCertificateResponse = stub.RenewCertificate(request, timeout=CALL_SECONDS)
         own = KeyedCertificate(key=asked.key, certificate=response.certificate)

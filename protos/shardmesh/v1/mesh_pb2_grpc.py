@@ -308,6 +308,11 @@ class OwnerServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeResponse.FromString,
                 _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/shardmesh.v1.OwnerService/RotateAuthority',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/shardmesh.v1.OwnerService/ListNodes',
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.ListNodesRequest.SerializeToString,
@@ -341,6 +346,13 @@ class OwnerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateAuthority(self, request, context):
+        """Has another authority take the place of the mesh's, or says how far that is. Deadline: 5 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Lists the members. Deadline: 5 s.
         """
@@ -365,6 +377,11 @@ def add_OwnerServiceServicer_to_server(servicer, server):
                     servicer.RemoveNode,
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeResponse.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -454,6 +471,33 @@ class OwnerService:
             '/shardmesh.v1.OwnerService/RemoveNode',
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardmesh.v1.OwnerService/RotateAuthority',
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,
