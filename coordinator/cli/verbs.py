@@ -16,7 +16,6 @@ SERVE = "a program of its own serves what was loaded: coordinator (coordinator -
 FETCH = ("models are not fetched: put a model's files into a directory, then coordinator-cli generate --model DIR, or "
          "coordinator-cli load DIR to put it onto a mesh")  # fmt: skip
 MESH_VERBS = ("init", "invite", "remove", "backup", "restore", "rotate")
-MESH_VERBS = ("init", "invite", "remove", "backup", "restore")
 MEANT = {
     **dict.fromkeys(("run", "ask", "complete", "completion", "infer", "prompt"), GENERATE),
     "chat": "generate --chat is what you mean: coordinator-cli generate --chat --model DIR --prompt TEXT",
