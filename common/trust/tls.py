@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import select
 import socket
-import struct
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -84,43 +85,61 @@ def _shown(context: grpc.ServicerContext, key: str) -> bytes:
     return bytes(shown[0])
 
 
-def read_authority(address: str, fingerprint: bytes) -> bytes:
+def read_authority(address: str, fingerprint: bytes, limit_seconds: float = CONNECT_SECONDS) -> bytes:
     """Return, in PEM, the authority at `address` whose certificate has this SHA-256. Nothing else of it is believed.
 
-    Raises: NodeLost: nobody answers there; NotTrusted: another authority does.
+    Args: limit_seconds: for all of it, however slowly somebody answers.
+    Raises: NodeLost: nobody answers there in that time; NotTrusted: another authority does.
     """
-    for der in _shown_certificates(address):
+    for der in _shown_certificates(address, time.monotonic() + limit_seconds):
         if hmac.compare_digest(hashlib.sha256(der).digest(), fingerprint):
             return to_pem(der)
     raise NotTrusted(f"whoever answers at {address} is not the coordinator that made this token; do not go on unless "
                      "you know why, and make a new token on the coordinator")  # fmt: skip
 
 
-def _shown_certificates(address: str) -> list[bytes]:
-    """Return what a TLS server shows, its own certificate first, in DER; unverified."""
+def _shown_certificates(address: str, deadline: float) -> list[bytes]:
+    """Return what a TLS server shows, its own certificate first, in DER; unverified. Args: deadline: monotonic."""
     from OpenSSL import SSL, crypto  # here and not at the top: only who joins needs it, and it is 2 MB
 
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.set_verify(SSL.VERIFY_NONE)
     try:
-        with socket.create_connection(socket_address(address), timeout=CONNECT_SECONDS) as plain:
-            # pyOpenSSL wants a socket that blocks or one that never does; the limit is the kernel's then.
-            plain.settimeout(None)
-            plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("@ll", int(CONNECT_SECONDS), 0))
+        with socket.create_connection(socket_address(address), timeout=_left(deadline)) as plain:
+            plain.setblocking(False)  # else each byte that comes would begin the limit anew
             connection = SSL.Connection(context, plain)
             connection.set_connect_state()
             connection.set_alpn_protos([b"h2"])
-            connection.do_handshake()
+            while True:
+                try:
+                    connection.do_handshake()
+                    break
+                except (SSL.WantReadError, SSL.WantWriteError) as wanted:
+                    _wait(plain, isinstance(wanted, SSL.WantWriteError), deadline)
             chain = connection.get_peer_cert_chain() or []
     except (OSError, SSL.Error) as error:
-        reason = _reason(error, isinstance(error, SSL.WantReadError))
-        raise NodeLost(f"no coordinator lets devices in at {address} ({reason}); is it running, and is the token still "
-                       "good?") from error  # fmt: skip
+        raise NodeLost(f"no coordinator lets devices in at {address} ({_reason(error)}); is it running, and is the "
+                       "token still good?") from error  # fmt: skip
     return [crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate) for certificate in chain]
 
 
-def _reason(error: Exception, is_late: bool) -> str:
-    if is_late or isinstance(error, TimeoutError):
+def _wait(plain: socket.socket, is_for_sending: bool, deadline: float) -> None:
+    """Wait until a socket can be used. Raises: TimeoutError: it could not."""
+    poll = select.poll()
+    poll.register(plain, select.POLLOUT if is_for_sending else select.POLLIN)
+    if not poll.poll(_left(deadline) * 1000):
+        raise TimeoutError
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds until then. Raises: TimeoutError: there are none."""
+    if (left := deadline - time.monotonic()) <= 0:
+        raise TimeoutError
+    return left
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
         return "no answer in time"
     return getattr(error, "strerror", None) or "whoever listens there does not speak TLS"
 
