@@ -20,7 +20,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Protocol
 
-from common.program.callers import Caller, Callers, Places
+from common.program.callers import Callers
+from common.program.places import Caller, Places
 from common.wording import plain
 
 MOST_CONNECTIONS = 16

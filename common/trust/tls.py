@@ -1,7 +1,6 @@
-"""TLS for our channels and servers, and who is at the other end.
+"""TLS for our channels of gRPC: credentials from an identity, names that must match, the authority that a token names.
 
-Covers: credentials from an identity, names that must match, the authority that a token names, the peer of a call.
-Does not cover: certificates themselves (certificates.py), which member may do what (coordinator/membership/members.py).
+Does not cover: certificates themselves (certificates.py), servers (gate.py), who calls them (behind_gate.py).
 """
 
 from __future__ import annotations
@@ -11,13 +10,11 @@ import hmac
 import select
 import socket
 import time
-from collections.abc import Callable
-from typing import Any
 
 import grpc
 
 from common.errors import NodeLost, NotTrusted
-from common.trust.certificates import PeerName, peer_from_uri, to_pem
+from common.trust.certificates import PeerName, to_pem
 from common.trust.identity import Identity
 from common.wire.addresses import grpc_address, socket_address
 from common.wire.rpc import PING_SECONDS, channel_options
@@ -39,50 +36,6 @@ def channel_to_authority(address: str, authority: bytes, expected: PeerName) -> 
     """Return a channel for somebody who has no certificate yet: only the server shows one."""
     credentials = grpc.ssl_channel_credentials(root_certificates=authority)
     return grpc.secure_channel(grpc_address(address), credentials, options=_named(expected))
-
-
-def mutual_server_credentials(identity: Callable[[], Identity]) -> grpc.ServerCredentials:
-    """Return credentials of a server that only members reach. Args: identity: asked at every handshake."""
-    first = identity()
-    shown = [first]
-
-    def fetch() -> grpc.ServerCertificateConfiguration | None:
-        current = identity()
-        if current == shown[0]:
-            return None
-        shown[0] = current
-        return _configuration(current)
-
-    ask: Any = fetch  # None says that nothing has changed; the stubs do not know that
-    credentials: grpc.ServerCredentials = grpc.dynamic_ssl_server_credentials(
-        _configuration(first), ask, require_client_authentication=True
-    )
-    return credentials
-
-
-def open_server_credentials(identity: Identity) -> grpc.ServerCredentials:
-    """Return credentials of a server that anybody reaches; it shows its authority too, which tokens name."""
-    chain = identity.own.certificate + identity.authority
-    credentials: grpc.ServerCredentials = grpc.ssl_server_credentials([(identity.own.key, chain)])
-    return credentials
-
-
-def caller_of(context: grpc.ServicerContext) -> PeerName:
-    """Return who calls. Raises: NotTrusted: nobody that TLS has made sure of."""
-    return peer_from_uri(_shown(context, "peer_spiffe_id").decode("ascii", errors="replace"))
-
-
-def caller_certificate(context: grpc.ServicerContext) -> bytes:
-    """Return the caller's certificate in PEM. Raises: NotTrusted: it has shown none."""
-    return _shown(context, "x509_pem_cert")
-
-
-def _shown(context: grpc.ServicerContext, key: str) -> bytes:
-    """Return what TLS says of the caller. Raises: NotTrusted: it says nothing, or several things."""
-    shown: Any = context.auth_context().get(key) or []
-    if len(shown) != 1:
-        raise NotTrusted("the caller has shown no certificate of this mesh")
-    return bytes(shown[0])
 
 
 def read_authority(address: str, fingerprint: bytes, limit_seconds: float = CONNECT_SECONDS) -> bytes:
@@ -146,10 +99,3 @@ def _reason(error: Exception) -> str:
 
 def _named(expected: PeerName, ping_timeout_seconds: float = PING_SECONDS) -> list[tuple[str, int | str]]:
     return [*channel_options(ping_timeout_seconds), ("grpc.ssl_target_name_override", expected.dns)]
-
-
-def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
-    configuration: grpc.ServerCertificateConfiguration = grpc.ssl_server_certificate_configuration(
-        [(identity.own.key, identity.own.certificate)], root_certificates=identity.authority
-    )
-    return configuration

@@ -24,6 +24,11 @@ MOST_SERIALS = 8
 """Of one member: the one that it shows, and the newest that it asked for with other keys and has not shown."""
 
 
+def not_a_member(name: str) -> str:
+    """Return what is told to who is no member, or not any more."""
+    return f"{name} is no node of this mesh, or was removed; let it join again with a new token"
+
+
 class Members:
     """The members of one mesh."""
 
@@ -48,6 +53,11 @@ class Members:
     def has(self, name: str) -> bool:
         """Tell whether there is such a member."""
         return self.find(name) is not None
+
+    def knows(self, name: str, serial: str) -> bool:
+        """Tell whether a certificate is one that is good for a member. Without a lock: a moment's view."""
+        member = self.find(name)
+        return member is not None and serial in member.serials
 
     def check_token(self, secret: bytes) -> None:
         """Refuse a token that lets nobody in. Raises: TokenRefused."""
@@ -101,7 +111,7 @@ class Members:
             kept = self._book.kept
             member = kept.members.get(name)
             if member is None or serial not in member.serials:
-                raise NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")
+                raise NotTrusted(not_a_member(name))
             place = member.serials.index(serial)
             unseen = kept.unseen.get(name)
             is_news = unseen is not None and unseen.issued.serial == serial

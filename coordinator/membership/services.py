@@ -7,6 +7,7 @@ Does not cover: listeners (program/daemon.py, program/door.py), what is kept (me
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,8 +15,10 @@ from datetime import datetime, timedelta, timezone
 
 import grpc
 
-from common.errors import InputError, NotTrusted, SliceMismatch
+from common.errors import InputError, NotTrusted, ResourceError, SliceMismatch
 from common.program.logs import entry
+from common.program.pace import Pace
+from common.trust.behind_gate import caller_address, caller_certificate, caller_of
 from common.trust.certificates import (
     NODE,
     OBSERVER,
@@ -27,7 +30,6 @@ from common.trust.certificates import (
     serial_of,
 )
 from common.trust.join_token import JoinToken
-from common.trust.tls import caller_certificate, caller_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded
 from coordinator.membership.book import Device, Issued, Member
 from coordinator.membership.invite_notes import invite_notes
@@ -39,6 +41,8 @@ from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
+RENEWALS_AT_ONCE, RENEWALS_A_SECOND = 6, 0.1
+"""A node asks once in two months, and each second while the answer is lost."""
 MAX_TEXT = 100
 MOST_BYTES = 1 << 60
 MOST_VALID_DAYS = 3650
@@ -77,6 +81,13 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
 
     def __init__(self, state: MeshState) -> None:
         self._state = state
+        self._renewing, self._renewals = threading.Lock(), Pace(RENEWALS_AT_ONCE, RENEWALS_A_SECOND)
+
+    def _check_pace(self, name: str) -> None:
+        """Refuse who asks for certificates without an end: each takes a process. Raises: ResourceError."""
+        with self._renewing:
+            if not self._renewals.allows(name):
+                raise ResourceError(f"{name} asks for certificates too often; one lasts for 90 days")
 
     def _caller(self, context: grpc.ServicerContext) -> Member:
         """Return the member who calls. Raises: NotTrusted."""
@@ -92,9 +103,9 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         received_at = time.time()
         member = self._caller(context)
         self._state.members.hear(
-            member.name, node_address(request.listen, context.peer()), device_from(request.device),
+            member.name, node_address(request.listen, caller_address(context)), device_from(request.device),
             max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
-            metrics_url(request.metrics, context.peer()),
+            metrics_url(request.metrics, caller_address(context)),
         )  # fmt: skip
         observers = self._state.observers
         return mesh_pb2.HeartbeatResponse(
@@ -107,6 +118,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         self, request: mesh_pb2.RenewCertificateRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RenewCertificateResponse:
         member = self._caller(context)
+        self._check_pace(member.name)
         peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
         made = self._state.certifying.certify(self._state.authority, request.certificate_request, peer)
 

@@ -28,17 +28,21 @@ from common.program.logs import entry
 from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
+from common.trust.behind_gate import caller_of
 from common.trust.certifying_apart import CertifyingHere
+from common.trust.gate import Gate
+from common.trust.member_door import MemberDoor
 from common.trust.metrics_door import MetricsDoor
 from common.trust.metrics_place import is_for_others, metrics_place
-from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.addresses import EVERYWHERE, host_port, split_host_port
+from common.wire.call_limits import CallLimits
 from common.wire.rpc import bind, make_server
 from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import SOCKET_FILE, open_mesh_state
+from coordinator.membership.welcome import MOST_CONNECTED, calls_of_members, member_places, members_only
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
@@ -63,7 +67,7 @@ from protos.shardmesh.v1 import (
     observe_pb2_grpc,
 )
 
-MEMBER_WORKERS, OWNER_WORKERS = 48, 48
+MEMBER_WORKERS, OWNER_WORKERS = 128, 48
 """Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
 LOCK_FILE = "coordinator.lock"
 LAST_PORT = 65535
@@ -101,8 +105,13 @@ class Coordinator:
         self._advertised = advertised
         self._invites = self._state.invites
         self._door: Door | None = None
+        self._gate: Gate | None = None
         self._stopping = threading.Event()
-        owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
+        everybody = CallLimits(lambda context: ("", 0))
+        owner, members = (
+            make_server(OWNER_WORKERS, everybody),
+            make_server(MEMBER_WORKERS, CallLimits(calls_of_members)),
+        )
         self._servers = (owner, members)
         self.series = series = ProgramSeries(self._state)
         mesh = MeshAccess(
@@ -143,14 +152,18 @@ class Coordinator:
             members, mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name,
             generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
         )  # fmt: skip
-        self.address = bind(members, address, mutual_server_credentials(self._state.identity))
+        judge = members_only(self._state)
+        self._gate = Gate(
+            members, address, MemberDoor(self._state.identity, judge, MOST_CONNECTED), member_places(), name="members",
+        )  # fmt: skip
+        self.address = self._gate.address
         self._port = split_host_port(self.address)[1]
         self._door = door = Door(
             self._state, self._invites, host=self._host, advertised=self._advertised, mesh_port=self._port,
             port=self._port + 1 if self._has_fixed_port else 0,
         )  # fmt: skip
         obeying = OwnerServicer(
-            self._state, self._invites, door.addresses, self._invited, self._own_address, self._generator.let_go
+            self._state, self._invites, door.addresses, self._invited, self._own_address, self._removed
         )
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(obeying, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
@@ -198,6 +211,12 @@ class Coordinator:
         assert self._door is not None  # it was made before the owner could ask
         self._door.look()
 
+    def _removed(self, name: str) -> None:
+        """Let a node go that is no member any more: its calls end, and so do the answers that it has a part in."""
+        assert self._gate is not None  # as the door
+        self._gate.look_again()
+        self._generator.let_go(name)
+
     def _is_alive(self) -> bool:
         """Tell whether the owner would be answered: over a socket, by gRPC's threads, past every lock."""
         try:
@@ -221,6 +240,8 @@ class Coordinator:
         for ending in [*(server.stop(LAST_WORDS_SECONDS) for server in self._servers), door_ended]:
             if ending is not None:
                 ending.wait(LAST_WORDS_SECONDS + 1)
+        if self._gate is not None:
+            self._gate.close()
         self._generator.close()
         spans, self._spans = self._spans, None
         if spans is not None:

@@ -19,18 +19,21 @@ import psutil
 from common.errors import AddressInUse, InputError
 from common.program.callers import listening_socket
 from common.program.logs import entry
-from common.trust.tls import open_server_credentials
+from common.trust.gate import Gate
+from common.trust.member_door import OpenDoor
 from common.wire.addresses import EVERYWHERE, host_port, is_link_local, is_loopback, is_number, split_host_port
-from common.wire.rpc import bind, make_server
+from common.wire.call_limits import CallLimits
+from common.wire.rpc import make_server
 from coordinator.membership.invites import Invites
 from coordinator.membership.services import JoinServicer
 from coordinator.membership.state import MeshState
+from coordinator.membership.welcome import calls_of_strangers, joining_places
 from protos.shardmesh.v1 import mesh_pb2_grpc
 
 if TYPE_CHECKING:
     from coordinator.membership.announcement import Announcement
 
-WORKERS = 4
+WORKERS = 64
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 MAX_ADVERTISED = 4
@@ -56,6 +59,7 @@ class Door:
         self.port = port
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
+        self._gate: Gate | None = None
         self._announcement: Announcement | None = None
         self._trouble = ""
         self._stopping = threading.Event()
@@ -94,17 +98,19 @@ class Door:
         return [host_port(host, self.port) for host in hosts if not is_link_local(host)]
 
     def _open(self) -> None:
-        server = make_server(WORKERS)
+        server = make_server(WORKERS, CallLimits(calls_of_strangers))
         servicer = JoinServicer(self._state, self._mesh_port)
         mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, server)
         try:
-            address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))
+            gate = Gate(
+                server, f"{self._host}:{self.port}", OpenDoor(self._state.identity()), joining_places(), name="joining"
+            )  # fmt: skip
         except AddressInUse as error:
             raise self._taken() from error
-        self.port = split_host_port(address)[1]
+        self.port = split_host_port(gate.address)[1]
         self._trouble = ""
         server.start()
-        self._server = server
+        self._server, self._gate = server, gate
         hosts = [host for host in self._reachable_hosts() if is_number(host) and not is_loopback(host)]
         if hosts:
             # Here and not at the top: zeroconf takes 4 MB, and most programs that answer let nobody in.
@@ -113,12 +119,22 @@ class Door:
             self._announcement = Announcement(self._state.name, hosts, self.port)
 
     def _close(self) -> threading.Event | None:
-        server, self._server = self._server, None
-        announcement, self._announcement = self._announcement, None
-        ended = None if server is None else server.stop(CLOSE_SECONDS)
+        server, gate, announcement = self._server, self._gate, self._announcement
+        self._server = self._gate = self._announcement = None
         if announcement is not None:
             announcement.close()
-        return ended
+        if server is None or gate is None:
+            return None
+        gate.take_nobody()
+        ended, closed = server.stop(CLOSE_SECONDS), threading.Event()
+
+        def close() -> None:
+            ended.wait()
+            gate.close()
+            closed.set()
+
+        threading.Thread(target=close, name="door closing", daemon=True).start()
+        return closed
 
     def _mind(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):

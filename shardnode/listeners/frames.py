@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from common.errors import ShardmeshError
-from common.program.callers import Caller, Callers, Places
+from common.program.callers import Callers
+from common.program.places import Caller, Places
 from common.wire.framing import FrameReader, Stream, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES
 from common.wire.tcp_limits import prepare_tcp
@@ -43,6 +44,12 @@ class FramesServer:
         )
         self.port = self._callers.port
 
+    def look_again(self) -> None:
+        """End the sessions of who is no member any more. From any thread."""
+        if self._door is not None:
+            door = self._door
+            self._callers.look_again(lambda caller: not door.refusal(caller))
+
     def close(self) -> None:
         """Listen no more and end all sessions."""
         self._callers.close()
@@ -50,7 +57,7 @@ class FramesServer:
     def _answer(self, caller: Caller) -> None:
         plain = caller.connection
         prepare_tcp(plain)
-        connection: Stream = plain if self._door is None else self._door.let_in(plain)
+        connection: Stream = plain if self._door is None else self._door.let_in(caller)
         reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         if is_of_echoes(reader):
             answer_echoes(connection, reader)

@@ -14,6 +14,9 @@ import grpc
 
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import NotTrusted
+from common.machine.descriptors import places
+from common.program.places import Places
+from common.wire.call_limits import CallLimits
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.wire.standard_services import StandardServices
 from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, slices_pb2_grpc
@@ -29,9 +32,15 @@ from shardnode.work.slice_at_work import ShardNode
 
 if TYPE_CHECKING:  # certificates are for members of a mesh
     from common.trust.certificates import PeerName
+    from common.trust.gate import Gate
     from shardnode.membership.membership import Membership
 
 WORKER_COUNT = 16
+CONNECTIONS, WAITING = 96, 32
+"""Of the coordinator, who has one for each command and load; and those of which it is not known yet whose they are."""
+HANDSHAKE_SECONDS = 5.0
+ARRIVE_SECONDS = 10.0
+"""For the first message of a call of the coordinator's, who may be at work."""
 CheckCaller = Callable[[grpc.ServicerContext], None]
 
 
@@ -102,8 +111,8 @@ def only_coordinator_of(own: PeerName | None) -> CheckCaller:
 
     if own is None:
         return lambda context: None
+    from common.trust.behind_gate import caller_of
     from common.trust.certificates import COORDINATOR
-    from common.trust.tls import caller_of
 
     def check(context: grpc.ServicerContext) -> None:
         caller = caller_of(context)
@@ -127,15 +136,10 @@ class NodeServer:
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
-        credentials = None
-        if membership is not None and not config.listen.startswith("unix:"):
-            from common.trust.tls import mutual_server_credentials
-
-            credentials = mutual_server_credentials(membership.identity)
-        else:
+        if membership is None or config.listen.startswith("unix:"):
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
-        self._server = make_server(WORKER_COUNT)
+        self._server = make_server(WORKER_COUNT, CallLimits(lambda context: ("", 0), arrive_seconds=ARRIVE_SECONDS))
         check = only_coordinator_of(own)
         self._live = live or LiveSessions()
         self._servicer = ShardServicer(serving, endpoints or Endpoints(), check, series or SessionSeries(), self._live)
@@ -153,7 +157,12 @@ class NodeServer:
             links_pb2_grpc.add_LinkServiceServicer_to_server(links, self._server)
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check_beginning), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
-        self.address = bind(self._server, config.listen, credentials)
+        self._gate: Gate | None = None
+        if membership is None or own is None:
+            self.address = bind(self._server, config.listen)
+        else:
+            self._gate = _gate(self._server, config.listen, membership)
+            self.address = self._gate.address
         self._standard.serving()
 
     def start(self) -> None:
@@ -170,3 +179,17 @@ class NodeServer:
         ended = self._server.stop(grace_seconds)
         self._live.begin_nothing()
         ended.wait(grace_seconds + 5)
+        if self._gate is not None:
+            self._gate.close()
+
+
+def _gate(server: grpc.Server, address: str, membership: Membership) -> Gate:
+    """Put before a server what lets a mesh's coordinator in and nobody else. Raises: AddressInUse, InputError."""
+    from common.trust.certificates import COORDINATOR
+    from common.trust.gate import Gate
+    from common.trust.member_door import MemberDoor
+
+    most = places(CONNECTIONS, 0.3)
+    door = MemberDoor(membership.identity, membership.judge, {COORDINATOR: most - WAITING})
+    limits = Places(connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=128, a_second=32.0)
+    return Gate(server, address, door, limits, name="calls")

@@ -37,6 +37,7 @@ from common.trust.identity import (
     save_identity,
     stored_request,
 )
+from common.trust.member_door import coordinator_only
 from common.trust.signing_apart import RequestMaker
 from common.trust.tls import secure_channel
 from common.wire.rpc import failures_of
@@ -76,6 +77,7 @@ class Membership:
         self._identity = load_identity(identity_directory)
         forget_key(identity_directory / JOINING_KEY_FILE)  # joining broke off when all of it was done
         self.peer = self._identity.peer
+        self._judge = coordinator_only(self.peer.mesh)
         self.observers = KnownObservers(identity_directory)
         self._lacks_name = not has_metrics_name(self._identity.own.certificate)
         self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
@@ -93,6 +95,10 @@ class Membership:
     def identity(self) -> Identity:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
+
+    def judge(self, peer: PeerName, serial: str) -> str:
+        """Return why a peer may not come in here, that shows a certificate of this number; empty: he may."""
+        return self._judge(peer, serial)
 
     def certificate_end(self) -> float:
         """Return when the certificate that is good now ends, seconds since 1970."""
