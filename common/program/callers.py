@@ -62,7 +62,7 @@ class Callers:
         each connection that is sent away.
         """
         self._places, self._answer, self._name = places, answer, name
-        self._refused, self._failed, self._count = refused, failed, count
+        self._refused, self._failed, self._note = refused, failed, count
         self._seats = Seats(places)
         self._thread_count = 0
         self._lock = threading.Condition()
@@ -90,6 +90,10 @@ class Callers:
             self._lock.wait_for(lambda: not self._thread_count, self._places.close_seconds)
             self._cut(list(self._seats.taken))
             self._lock.wait_for(lambda: not self._thread_count, END_SECONDS)
+
+    def count(self) -> int:
+        """Return how many connections there are. Without a lock: a moment's view."""
+        return len(self._seats.taken)
 
     def replace(self, caller: Caller, made: Callable[[socket.socket], socket.socket]) -> bool:
         """Put what is made of a connection in its place; tell False if it was cut meanwhile.
@@ -134,10 +138,10 @@ class Callers:
 
     def tell(self, caller: Caller, why: str, reason: str = UNTRUSTED) -> None:
         """Count that somebody is sent away, and log why, but not each time that it is for the same reason."""
-        self._count(reason)
+        self._note(reason)
         if (now := time.monotonic()) - self._told_at.get(reason, -TELL_SECONDS) >= TELL_SECONDS:
             self._told_at[reason] = now
-            log.warning("%s", entry(self._refused, caller=caller.host, error=why))
+            log.warning("%s", entry(self._refused, caller=caller.host, error=why, port=self._name))
 
     def _accept(self) -> None:
         """Take callers, begin with those that have sent something, cut those whose time is over; else sleep."""

@@ -58,11 +58,12 @@ class Gate:
         self._door = door
         host, port = split_host_port(address)
         self._place = PrivatePlace()
+        event = "connection refused"
         try:
             bind(server, f"unix:{self._place.path}")
             self._place.listens()
             self._callers = Callers(
-                host, port, places, self._answer, name=name, refused=f"connection refused at the port for {name}",
+                host, port, places, self._answer, name=name, refused=event,
                 failed=f"a connection at the port for {name} failed", count=count,
             )  # fmt: skip
         except OSError as error:
@@ -77,6 +78,10 @@ class Gate:
     def look_again(self) -> None:
         """End the connections of who is no member any more. From any thread."""
         self._callers.look_again(lambda caller: not self._door.refusal(caller))
+
+    def count(self) -> int:
+        """Return how many connections there are."""
+        return self._callers.count()
 
     def take_nobody(self) -> None:
         """Listen no more; who is there may go on."""

@@ -21,6 +21,7 @@ from common.trust.tls_contexts import RenewedContext, server_context
 Judge = Callable[[PeerName, str], str]
 """Tells of a peer, and of the number of the certificate that he shows, why he may not come in; nothing: he may."""
 ALPN = ["h2"]
+NO_TLS = "it speaks no TLS, or none that is spoken here"
 
 
 class MemberDoor:
@@ -39,6 +40,8 @@ class MemberDoor:
             connection.do_handshake()
         except ssl.SSLCertVerificationError as error:
             raise PermissionError(f"it is no member of this mesh: {error.verify_message}") from error
+        except ssl.SSLError as error:
+            raise PermissionError(f"{NO_TLS} ({error.reason})") from error
         peer, certificate = introduced(caller, connection.peer_certificate)
         return connection, Shown(address=address_of(caller), host=caller.host, peer=peer, certificate=certificate)
 
@@ -61,7 +64,10 @@ class OpenDoor:
     def let_in(self, caller: Caller) -> tuple[TlsConnection, Shown]:
         """See gate.Door."""
         connection = TlsConnection(caller.connection, self._context, server_side=True)
-        connection.do_handshake()
+        try:
+            connection.do_handshake()
+        except ssl.SSLError as error:
+            raise PermissionError(f"{NO_TLS} ({error.reason})") from error
         return connection, Shown(address=address_of(caller), host=caller.host)
 
     def most(self, shown: Shown) -> int:

@@ -19,13 +19,11 @@ from typing import Any
 import grpc
 
 from common.errors import InputError, ResourceError
+from common.program.door_series import LATE, MANY
 from common.wire.rpc import abort_with
 
 ARRIVE_SECONDS = 5.0
 """From a call's opening to its first message: a thousand times what one takes, and less than who waits for a place."""
-LATE, MANY = "late", "many"
-REASONS = (LATE, MANY)
-"""Why a call was refused: its message did not come in time; its peer has as many as it may."""
 
 
 class CallLimits(grpc.ServerInterceptor):
@@ -36,7 +34,7 @@ class CallLimits(grpc.ServerInterceptor):
         count: Callable[[str], None] = lambda reason: None, arrive_seconds: float = ARRIVE_SECONDS,
     ) -> None:  # fmt: skip
         """Args: group: tells under what name calls of a caller are counted, and how many there may be at once; 0: any
-        number; count: called with one of REASONS for each call that is refused.
+        number; count: called with one of CALL_REASONS for each call that is refused.
         """
         self._group, self._count, self._arrive_seconds = group, count, arrive_seconds
         self._lock = threading.Condition()

@@ -54,7 +54,7 @@ from coordinator.program.node_looks import NodeLooks
 from coordinator.program.node_watch import NodeWatch
 from coordinator.program.observe_service import ObserveServicer
 from coordinator.program.overview import Overviews
-from coordinator.program.program_series import ProgramSeries
+from coordinator.program.program_series import MEMBERS, METRICS, ProgramSeries
 from coordinator.program.spans import Spans, sampled_share, spans_wanted
 from coordinator.program.tracing import Tracing
 from coordinator.ranks.travel import USUAL_TRAVEL, Travel
@@ -107,13 +107,10 @@ class Coordinator:
         self._door: Door | None = None
         self._gate: Gate | None = None
         self._stopping = threading.Event()
-        everybody = CallLimits(lambda context: ("", 0))
-        owner, members = (
-            make_server(OWNER_WORKERS, everybody),
-            make_server(MEMBER_WORKERS, CallLimits(calls_of_members)),
-        )
-        self._servers = (owner, members)
         self.series = series = ProgramSeries(self._state)
+        owner = make_server(OWNER_WORKERS, CallLimits(lambda context: ("", 0)))
+        members = make_server(MEMBER_WORKERS, CallLimits(calls_of_members, series.doors.calls(MEMBERS)))
+        self._servers = (owner, members)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
@@ -134,7 +131,7 @@ class Coordinator:
             if place is not None:
                 self.metrics_page = MetricsPage(
                     series.registry, place, self._metrics_door(place, metrics_token_file),
-                    {targets.PAGE: self._targets.page},
+                    {targets.PAGE: self._targets.page}, self.series.doors.connections(METRICS),
                 )  # fmt: skip
             if spans_wanted():
                 self._spans = Spans(self._generator.trace, self._state.name, sampled_share())
@@ -154,13 +151,15 @@ class Coordinator:
         )  # fmt: skip
         judge = members_only(self._state)
         self._gate = Gate(
-            members, address, MemberDoor(self._state.identity, judge, MOST_CONNECTED), member_places(), name="members",
+            members, address, MemberDoor(self._state.identity, judge, MOST_CONNECTED), member_places(), name=MEMBERS,
+            count=self.series.doors.connections(MEMBERS),
         )  # fmt: skip
+        self.series.doors.follow(MEMBERS, self._gate.count)
         self.address = self._gate.address
         self._port = split_host_port(self.address)[1]
         self._door = door = Door(
             self._state, self._invites, host=self._host, advertised=self._advertised, mesh_port=self._port,
-            port=self._port + 1 if self._has_fixed_port else 0,
+            port=self._port + 1 if self._has_fixed_port else 0, series=self.series.doors,
         )  # fmt: skip
         obeying = OwnerServicer(
             self._state, self._invites, door.addresses, self._invited, self._own_address, self._removed

@@ -18,6 +18,7 @@ import psutil
 
 from common.errors import AddressInUse, InputError
 from common.program.callers import listening_socket
+from common.program.door_series import DoorSeries
 from common.program.logs import entry
 from common.trust.gate import Gate
 from common.trust.member_door import OpenDoor
@@ -28,6 +29,7 @@ from coordinator.membership.invites import Invites
 from coordinator.membership.services import JoinServicer
 from coordinator.membership.state import MeshState
 from coordinator.membership.welcome import calls_of_strangers, joining_places
+from coordinator.program.program_series import JOINING
 from protos.shardmesh.v1 import mesh_pb2_grpc
 
 if TYPE_CHECKING:
@@ -49,14 +51,15 @@ class Door:
     """The join port of one coordinator. Start it, and stop it."""
 
     def __init__(
-        self, state: MeshState, invites: Invites, *, host: str, advertised: str, mesh_port: int, port: int
+        self, state: MeshState, invites: Invites, *, host: str, advertised: str, mesh_port: int, port: int,
+        series: DoorSeries,
     ) -> None:  # fmt: skip
         """Args: advertised: the host that tokens name, if not `host`; mesh_port: where members are heard;
         port: 0 takes any free one, once.
         """
         self._state, self._invites = state, invites
         self._host, self._advertised, self._mesh_port = host, advertised, mesh_port
-        self.port = port
+        self.port, self._series = port, series
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
         self._gate: Gate | None = None
@@ -98,13 +101,15 @@ class Door:
         return [host_port(host, self.port) for host in hosts if not is_link_local(host)]
 
     def _open(self) -> None:
-        server = make_server(WORKERS, CallLimits(calls_of_strangers))
+        server = make_server(WORKERS, CallLimits(calls_of_strangers, self._series.calls(JOINING)))
         servicer = JoinServicer(self._state, self._mesh_port)
         mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, server)
         try:
             gate = Gate(
-                server, f"{self._host}:{self.port}", OpenDoor(self._state.identity()), joining_places(), name="joining"
+                server, f"{self._host}:{self.port}", OpenDoor(self._state.identity()), joining_places(),
+                name=JOINING, count=self._series.connections(JOINING),
             )  # fmt: skip
+            self._series.follow(JOINING, gate.count)
         except AddressInUse as error:
             raise self._taken() from error
         self.port = split_host_port(gate.address)[1]

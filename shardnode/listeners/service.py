@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
+from prometheus_client import CollectorRegistry
 
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import NotTrusted
 from common.machine.descriptors import places
+from common.program.door_series import DoorSeries
 from common.program.places import Places
 from common.wire.call_limits import CallLimits
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
@@ -38,6 +40,8 @@ if TYPE_CHECKING:  # certificates are for members of a mesh
 WORKER_COUNT = 16
 CONNECTIONS, WAITING = 96, 32
 """Of the coordinator, who has one for each command and load; and those of which it is not known yet whose they are."""
+CALLS = "calls"
+"""What the port is called."""
 HANDSHAKE_SECONDS = 5.0
 ARRIVE_SECONDS = 10.0
 """For the first message of a call of the coordinator's, who may be at work."""
@@ -128,18 +132,21 @@ class NodeServer:
     def __init__(
         self, config: NodeConfig, serving: Serving, endpoints: Endpoints | None = None,
         membership: Membership | None = None, series: SessionSeries | None = None, live: LiveSessions | None = None,
+        doors: DoorSeries | None = None,
     ) -> None:  # fmt: skip
         """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
-        Args: endpoints: where else rounds may come in; None: nowhere; series, live: the process's; some of its own
-        where nobody looks, and where nothing else listens.
+        Args: endpoints: where else rounds may come in; None: nowhere; series, live, doors: the process's; some
+        of its own where nobody looks, and where nothing else listens.
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
         if membership is None or config.listen.startswith("unix:"):
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
-        self._server = make_server(WORKER_COUNT, CallLimits(lambda context: ("", 0), arrive_seconds=ARRIVE_SECONDS))
+        doors = doors or DoorSeries("shardmesh_node", (CALLS,), CollectorRegistry())
+        limits = CallLimits(lambda context: ("", 0), doors.calls(CALLS), ARRIVE_SECONDS)
+        self._server = make_server(WORKER_COUNT, limits)
         check = only_coordinator_of(own)
         self._live = live or LiveSessions()
         self._servicer = ShardServicer(serving, endpoints or Endpoints(), check, series or SessionSeries(), self._live)
@@ -161,7 +168,7 @@ class NodeServer:
         if membership is None or own is None:
             self.address = bind(self._server, config.listen)
         else:
-            self._gate = _gate(self._server, config.listen, membership)
+            self._gate = _gate(self._server, config.listen, membership, doors)
             self.address = self._gate.address
         self._standard.serving()
 
@@ -183,7 +190,7 @@ class NodeServer:
             self._gate.close()
 
 
-def _gate(server: grpc.Server, address: str, membership: Membership) -> Gate:
+def _gate(server: grpc.Server, address: str, membership: Membership, doors: DoorSeries) -> Gate:
     """Put before a server what lets a mesh's coordinator in and nobody else. Raises: AddressInUse, InputError."""
     from common.trust.certificates import COORDINATOR
     from common.trust.gate import Gate
@@ -192,4 +199,6 @@ def _gate(server: grpc.Server, address: str, membership: Membership) -> Gate:
     most = places(CONNECTIONS, 0.3)
     door = MemberDoor(membership.identity, membership.judge, {COORDINATOR: most - WAITING})
     limits = Places(connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=128, a_second=32.0)
-    return Gate(server, address, door, limits, name="calls")
+    gate = Gate(server, address, door, limits, name=CALLS, count=doors.connections(CALLS))
+    doors.follow(CALLS, gate.count)
+    return gate
