@@ -42,12 +42,17 @@ class Caller:
     place: int = 0
     """Which one it was to come, counted from the first."""
 
+    def __post_init__(self) -> None:
+        self.network = network_of(self.host)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
     """How many may be there, and for how long."""
 
     connections: int
+    waiting: int = 0
+    """How many of those may be there that are not let in yet; 0: all."""
     threads: int
     """Those of connections that have just lost their place among them."""
     seconds: float
@@ -81,9 +86,10 @@ class Seats:
 
     def sit(self, caller: Caller) -> Caller | None:
         """Give a connection a place, and return who has lost his for it; himself: there was none for him."""
-        loser = None
-        if len(self.taken) >= self.places.connections:
-            loser = self._loser() or caller
+        loser, most = None, self.places.waiting or self.places.connections
+        waiting = [other for other in self.taken if not other.is_let_in]
+        if len(self.taken) >= self.places.connections or len(waiting) >= most:
+            loser = self._loser(waiting) or caller
             self.taken.discard(loser)
         if loser is not caller:
             self._count += 1
@@ -112,22 +118,19 @@ class Seats:
         ends = [caller.deadline for caller in self.taken if caller.deadline != float("inf")]
         return max(0.0, min(ends) - self.clock()) if ends else None
 
-    def _loser(self) -> Caller | None:
+    def _loser(self, waiting: list[Caller]) -> Caller | None:
         """Return the oldest connection that is not let in, of the host that has most of these; else who rests longest.
 
         Networks come before hosts: of IPv6 one device has as many addresses as it likes.
         """
-        waiting = [caller for caller in self.taken if not caller.is_let_in]
         if not waiting:
             return min(
                 (caller for caller in self.taken if caller.is_resting),
                 key=lambda caller: caller.deadline, default=None,
             )  # fmt: skip
         hosts = Counter(caller.host for caller in waiting)
-        networks = Counter(network_of(caller.host) for caller in waiting)
-        return min(
-            waiting, key=lambda caller: (-networks[network_of(caller.host)], -hosts[caller.host], caller.place)
-        )  # fmt: skip
+        networks = Counter(caller.network for caller in waiting)
+        return min(waiting, key=lambda caller: (-networks[caller.network], -hosts[caller.host], caller.place))
 
 
 def is_here(host: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 
 import grpc
 
-from common.errors import InputError, ResourceError
+from common.errors import InputError, ResourceError, ShardmeshError
 from common.program.door_series import LATE, MANY
 from common.wire.rpc import abort_with
 
@@ -69,7 +69,10 @@ class CallLimits(grpc.ServerInterceptor):
 
     def _enter(self, context: grpc.ServicerContext) -> None:
         """Count a call until it ends, or refuse it."""
-        name, most = self._group(context)
+        try:
+            name, most = self._group(context)
+        except ShardmeshError as error:  # his connection has ended already
+            abort_with(context, error)
         with self._lock:
             is_over = 0 < most <= self._open[name]
             if not is_over:

@@ -19,11 +19,11 @@ from coordinator.membership.state import MeshState
 HANDSHAKE_SECONDS = 5.0
 OF_A_NODE, OF_THE_OWNER = 2, 64
 """A node has one connection, and for a moment a second one when its certificate is renewed; the owner one a command."""
-WAITING = 64
+WAITING = 256
 MOST_CONNECTED = {NODE: OF_A_NODE, COORDINATOR: OF_THE_OWNER}
 CALLS = {NODE: 4, COORDINATOR: 48}
 """At once: a node has a heartbeat and a renewal, and what a connection that broke has left for a moment."""
-CALLS_OF_A_NETWORK = 8
+CALLS_OF_A_NETWORK, JOINING = 8, 64
 JOINING_SECONDS = 20.0
 """For a device that joins, from its first byte to its certificate: a small coordinator signs one at a time."""
 
@@ -32,13 +32,14 @@ def member_places() -> Places:
     """Return how many connections the port of members takes: a share of the files that this process may open."""
     most = places(OF_A_NODE * MAX_MEMBERS + OF_THE_OWNER + WAITING, 0.7)
     return Places(
-        connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=128, a_second=32.0
+        connections=most, waiting=min(WAITING, most // 2), threads=most + WAITING, seconds=HANDSHAKE_SECONDS,
+        at_once=128, a_second=32.0,
     )  # fmt: skip
 
 
 def joining_places() -> Places:
     """Return how many connections the port takes where devices join."""
-    most = places(WAITING, 0.1)
+    most = places(JOINING, 0.1)
     return Places(connections=most, threads=2 * most, seconds=JOINING_SECONDS, at_once=32, a_second=4.0)
 
 
