@@ -94,6 +94,8 @@ class RunningNode:
                 config, serving, endpoints, membership, series.sessions, live, series.doors
             )
             server.start()
+            if membership is not None:
+                membership.members.changed = lambda: _look_again(server, frames)
             if membership is not None:  # heard until the last answer has ended: who is silent counts as gone
                 series.membership.follow(membership)
                 self._closers.append(membership.close)
@@ -151,6 +153,13 @@ class RunningNode:
             self._closers.pop()()
 
 
+def _look_again(server: NodeServer, frames: FramesServer | None) -> None:
+    """End the connections of who is no member any more."""
+    server.look_again()
+    if frames is not None:
+        frames.look_again()
+
+
 def _frames(
     config: NodeConfig, serving: Serving, live: LiveSessions, series: NodeSeries, membership: Membership | None
 ) -> FramesServer | None:  # fmt: skip
@@ -164,7 +173,7 @@ def _frames(
     else:
         from common.trust.rounds_door import RoundsDoor
 
-        door = RoundsDoor(membership.identity)
+        door = RoundsDoor(membership.identity, membership.judge)
     try:
         return FramesServer(*place, serving, live, series.sessions, door, series.doors)
     except OSError as error:  # rounds over gRPC are slower, and there

@@ -39,6 +39,8 @@ class Caller:
     """What he has shown to be called, if he has; his connections are counted under it."""
     serial: str = ""
     """Of the certificate that he has shown, if he has."""
+    certified_at: float = 0.0
+    """When that was made, seconds since 1970 by the clock of who made it."""
     place: int = 0
     """Which one it was to come, counted from the first."""
 

@@ -13,13 +13,13 @@ from common.errors import NotTrusted
 from common.program.logs import entry
 from common.program.places import Caller
 from common.trust.behind_gate import Shown
-from common.trust.certificates import COORDINATOR, PeerName, peer_from_uri, peer_of, serial_of, to_pem
+from common.trust.certificates import COORDINATOR, PeerName, made_at, peer_from_uri, peer_of, serial_of, to_pem
 from common.trust.identity import Identity
 from common.trust.tls_connection import TlsConnection
 from common.trust.tls_contexts import RenewedContext, server_context
 
-Judge = Callable[[PeerName, str], str]
-"""Tells of a peer, and of the number of the certificate that he shows, why he may not come in; nothing: he may."""
+Judge = Callable[[PeerName, Caller], str]
+"""Tells of a peer, and of the certificate that he shows, why he may not come in; nothing: he may."""
 ALPN = ["h2"]
 NO_TLS = "it speaks no TLS, or none that is spoken here"
 
@@ -82,7 +82,7 @@ class OpenDoor:
 def coordinator_only(mesh: str) -> Judge:
     """Return what lets the coordinator of a mesh in and nobody else, whichever certificate it shows."""
 
-    def judge(peer: PeerName, serial: str) -> str:
+    def judge(peer: PeerName, caller: Caller) -> str:
         is_it = (peer.mesh, peer.role) == (mesh, COORDINATOR)
         return "" if is_it else f"{peer.uri} is not the coordinator of this node's mesh"
 
@@ -97,6 +97,7 @@ def introduced(caller: Caller, der: bytes) -> tuple[PeerName, bytes]:
     try:
         certificate = to_pem(der)
         peer, caller.serial = peer_of(certificate), serial_of(certificate)
+        caller.certified_at = made_at(certificate).timestamp()
     except NotTrusted as error:
         raise PermissionError(str(error)) from error
     caller.who = peer.uri
@@ -105,7 +106,7 @@ def introduced(caller: Caller, der: bytes) -> tuple[PeerName, bytes]:
 
 def refusal(caller: Caller, judge: Judge) -> str:
     """Return why who has been introduced may not be here; empty: he may."""
-    return judge(peer_from_uri(caller.who), caller.serial)
+    return judge(peer_from_uri(caller.who), caller)
 
 
 def address_of(caller: Caller) -> str:

@@ -32,6 +32,7 @@ from common.trust.certificates import (
 from common.trust.join_token import JoinToken
 from common.wire.rpc import PROTOCOL_VERSION, guarded
 from coordinator.membership.book import Device, Issued, Member
+from coordinator.membership.good_list import GoodList
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
@@ -79,8 +80,9 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     """Hears members."""
 
-    def __init__(self, state: MeshState) -> None:
-        self._state = state
+    def __init__(self, state: MeshState, good: GoodList | None = None) -> None:
+        """Args: good: the list that is presented; None: one of its own."""
+        self._state, self._good = state, good or GoodList(state)
         self._renewing, self._renewals = threading.Lock(), Pace(RENEWALS_AT_ONCE, RENEWALS_A_SECOND)
 
     def _check_pace(self, name: str) -> None:
@@ -111,6 +113,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         return mesh_pb2.HeartbeatResponse(
             interval_seconds=HEARTBEAT_SECONDS,
             observers=mesh_pb2.GoodObservers(serials=observers.good_serials(), authority=observers.authority),
+            members=self._good.current(),
         )
 
     @guarded

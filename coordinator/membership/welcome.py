@@ -9,7 +9,7 @@ from __future__ import annotations
 import grpc
 
 from common.machine.descriptors import places
-from common.program.places import Places, network_of
+from common.program.places import Caller, Places, network_of
 from common.trust.behind_gate import caller_of, shown_by
 from common.trust.certificates import COORDINATOR, NODE, PeerName
 from common.trust.member_door import Judge
@@ -58,11 +58,11 @@ def calls_of_strangers(context: grpc.ServicerContext) -> tuple[str, int]:
 def members_only(state: MeshState) -> Judge:
     """Return what lets nodes in that show a certificate which is still theirs, and the owner."""
 
-    def judge(peer: PeerName, serial: str) -> str:
+    def judge(peer: PeerName, caller: Caller) -> str:
         if peer == state.peer:
             return ""
         if (peer.mesh, peer.role) != (state.name, NODE):
             return f"{peer.uri} is not a node of this mesh"
-        return "" if state.members.knows(peer.name, serial) else not_a_member(peer.name)
+        return "" if state.members.knows(peer.name, caller.serial) else not_a_member(peer.name)
 
     return judge

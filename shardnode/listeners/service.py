@@ -175,6 +175,11 @@ class NodeServer:
     def start(self) -> None:
         self._server.start()
 
+    def look_again(self) -> None:
+        """End the connections of who is no member any more. From any thread."""
+        if self._gate is not None:
+            self._gate.look_again()
+
     def drain(self, limit_seconds: float) -> None:
         """Begin nothing new and let answers under way come to their end; after the limit they end in words."""
         self._standard.draining()
