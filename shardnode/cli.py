@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from common.errors import InputError
+from common.machine.descriptors import raise_limit
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.log_options import LogFormatOption
@@ -167,6 +168,7 @@ def serve(
         ),
     )  # fmt: skip
     check_before_start(node_config)
+    raise_limit()
     # Here and not at the top: it imports gRPC and numpy, and --help must not wait for that.
     from shardnode.run import RunningNode
 

@@ -133,6 +133,11 @@ def lifetime_of(certificate: bytes) -> tuple[datetime, datetime]:
     return facts.begins, facts.ends
 
 
+def made_at(certificate: bytes) -> datetime:
+    """Return when a certificate was made, by the clock of who made it."""
+    return lifetime_of(certificate)[0] + SLACK
+
+
 def needs_renewal(certificate: bytes, now: datetime | None = None) -> bool:
     """Tell whether RENEW_AT of a certificate's life is over, or it has not begun, since a clock was wrong."""
     begins, ends = lifetime_of(certificate)

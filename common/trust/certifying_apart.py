@@ -72,6 +72,11 @@ class CertifyingHere:
         done = self._done("authority", {"mesh": mesh, "of": of})
         return KeyedCertificate(key=done["key"].encode(), certificate=done["certificate"].encode())
 
+    def sign(self, authority: KeyedCertificate, content: bytes) -> bytes:
+        """Return an authority's signature of a list (member_list.py). Raises: ResourceError: not now."""
+        done = self._done("sign", {"key": authority.key.decode("latin-1"), "content": content.hex()})
+        return bytes.fromhex(done["signature"])
+
     def _done(self, duty: str, given: dict[str, str]) -> dict[str, str]:
         return _DUTIES[duty](given)
 
@@ -143,8 +148,14 @@ def _authority(given: dict[str, str]) -> dict[str, str]:
     return {"key": made.key.decode("ascii"), "certificate": made.certificate.decode("ascii")}
 
 
+def _sign(given: dict[str, str]) -> dict[str, str]:
+    from common.trust.signing import signature
+
+    return {"signature": signature(given["key"].encode("latin-1"), bytes.fromhex(given["content"])).hex()}
+
+
 _DUTIES: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
-    "certify": _certify, "own": _own, "authority": _authority
+    "certify": _certify, "own": _own, "authority": _authority, "sign": _sign
 }  # fmt: skip
 
 

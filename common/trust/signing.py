@@ -42,6 +42,11 @@ def make_key() -> bytes:
     )
 
 
+def signature(key: bytes, content: bytes) -> bytes:
+    """Return what shows that the holder of a private key has said this: ECDSA with SHA-256, in DER."""
+    return _private(key).sign(content, ec.ECDSA(hashes.SHA256()))
+
+
 def make_request(key: bytes) -> bytes:
     """Return a PKCS#10 request in PEM for a key; whoever signs it decides on the name."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))

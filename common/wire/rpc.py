@@ -208,10 +208,12 @@ def server_options() -> list[tuple[str, int]]:
     ]
 
 
-def make_server(worker_count: int) -> grpc.Server:
+def make_server(worker_count: int, *interceptors: grpc.ServerInterceptor) -> grpc.Server:
     """Return a server that works on at most `worker_count` calls at once and refuses more."""
     pool = futures.ThreadPoolExecutor(max_workers=worker_count, thread_name_prefix="rpc")
-    return grpc.server(pool, options=server_options(), maximum_concurrent_rpcs=worker_count)
+    return grpc.server(
+        pool, options=server_options(), maximum_concurrent_rpcs=worker_count, interceptors=list(interceptors)
+    )  # fmt: skip
 
 
 def check_listen_address(address: str, *, insecure: bool) -> None:

@@ -25,6 +25,11 @@ MOST_SERIALS = 8
 """Of one member: the one that it shows, and the newest that it asked for with other keys and has not shown."""
 
 
+def not_a_member(name: str) -> str:
+    """Return what is told to who is no member, or not any more."""
+    return f"{name} is no node of this mesh, or was removed; let it join again with a new token"
+
+
 class Members:
     """The members of one mesh."""
 
@@ -50,6 +55,11 @@ class Members:
     def has(self, name: str) -> bool:
         """Tell whether there is such a member."""
         return self.find(name) is not None
+
+    def knows(self, name: str, serial: str, made_at: float = 0.0) -> bool:
+        """Tell whether a certificate is one that `check` lets in. Without a lock: a moment's view."""
+        member = self.find(name)
+        return member is not None and (serial in member.serials or 0 < member.restored_from < made_at)
 
     def check_token(self, secret: bytes) -> None:
         """Refuse a token that lets nobody in. Raises: TokenRefused."""
@@ -99,7 +109,7 @@ class Members:
         """Refuse a certificate that is none of a member's good ones; it is not taken for seen. Raises: NotTrusted."""
         member = self.find(name)
         if member is None or serial not in member.serials:
-            raise _no_member(name)
+            raise NotTrusted(not_a_member(name))
 
     def any_ended(self) -> bool:
         """Tell whether some member's newest certificate is out of its time, so that TLS lets it in nowhere."""
@@ -122,7 +132,7 @@ class Members:
                 member = self._seen_again(member, serial, made_at)
                 kept = self._book.kept
             if member is None or serial not in member.serials:
-                raise _no_member(name)
+                raise NotTrusted(not_a_member(name))
             place = member.serials.index(serial)
             unseen = kept.unseen.get(name)
             is_news = unseen is not None and unseen.issued.serial == serial
@@ -244,7 +254,3 @@ class Members:
     def _lasts(self, issued: Issued) -> bool:
         """Tell whether a certificate that was made for an answer that was lost is still worth its way."""
         return issued.ends - self._book.wall_clock() > LEAF_LIFETIME.total_seconds() / 2
-
-
-def _no_member(name: str) -> NotTrusted:
-    return NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")

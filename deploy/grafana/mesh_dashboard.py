@@ -237,9 +237,26 @@ def _observers() -> table.Panel:
     return rows(TEXTS["Observers"], "observer", [column], height=4)
 
 
+def _doors() -> Panels:
+    connections = MESH.rate("shardmesh_coordinator_refused_connections_total", by="port, reason")
+    calls = MESH.rate("shardmesh_coordinator_refused_calls_total", by="port, reason")
+    yield lines(
+        TEXTS["Sent away"],
+        [Query(f"{connections} > 0", "{{port}}: {{reason}}"), Query(f"{calls} > 0", "{{port}}, calls: {{reason}}")],
+        "ops",
+        width=12,
+    )
+    yield lines(
+        TEXTS["Connections"],
+        [Query(f"max by (port) ({MESH.at_once('shardmesh_coordinator_connections')})", "{{port}}")],
+        "short",
+        width=12,
+    )
+
+
 SECTIONS = (
     ("Now", lambda: (note(TEXTS["How to read this page"]), *_now())),
     ("Answers", _answers),
     ("Why it is as fast as it is", _speed),
-    ("Devices", lambda: (*_memory(), *_disks_and_links(), _table(), _observers())),
+    ("Devices", lambda: (*_memory(), *_disks_and_links(), *_doors(), _table(), _observers())),
 )

@@ -5,7 +5,7 @@ where devices join, the port after the coordinator's, which shows who it is and 
 ended one, and with a request that the same key has signed. Its own clock says that it has ended; where that is wrong,
 the coordinator's certificate is out of its time too, and nothing comes of it.
 
-Covers: asking. Does not cover: when (membership.py), who gets one (coordinator/membership/services.py).
+Covers: asking. Does not cover: when (membership.py), who gets one (coordinator/membership/joining.py).
 """
 
 from __future__ import annotations

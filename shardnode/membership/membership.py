@@ -21,6 +21,7 @@ from common.compute.device_speeds import DeviceSpeeds, kept_speeds, measure_apar
 from common.errors import NotTrusted, ShardmeshError
 from common.machine.state_directory import check_directory
 from common.program.logs import entry
+from common.program.places import Caller
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -45,12 +46,14 @@ from common.trust.identity import (
     save_identity,
     stored_request,
 )
+from common.trust.member_door import coordinator_only
 from common.trust.signing_apart import RequestMaker
 from common.trust.tls import secure_channel
 from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 from shardnode.membership.device_facts import device_facts
 from shardnode.membership.ended import renewed
+from shardnode.membership.known_members import KnownMembers
 from shardnode.membership.known_observers import KnownObservers
 
 FIRST_INTERVAL_SECONDS = 1.0
@@ -90,6 +93,8 @@ class Membership:
             mend_identity(identity_directory)
         forget_key(identity_directory / JOINING_KEY_FILE)  # joining broke off when all of it was done
         self.peer = self._identity.peer
+        self._judge = coordinator_only(self.peer.mesh)
+        self.members = KnownMembers(identity_directory, lambda: self._identity.authority)
         self.observers = KnownObservers(identity_directory)
         self._lacks_name = not has_metrics_name(self._identity.own.certificate)
         self._speeds = kept_speeds(data_directory) or DeviceSpeeds()
@@ -107,6 +112,10 @@ class Membership:
     def identity(self) -> Identity:
         """Return the identity that is good now; listeners ask at every handshake."""
         return self._identity
+
+    def judge(self, peer: PeerName, caller: Caller) -> str:
+        """Return why a peer may not come in here; empty: he may."""
+        return self._judge(peer, caller) or self.members.refusal(peer, caller)
 
     def certificate_end(self) -> float:
         """Return when the certificate that is good now ends, seconds since 1970."""
@@ -189,6 +198,8 @@ class Membership:
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)
         self.heard_at, self._round_trip_seconds = time.time(), time.perf_counter() - started
         self._interval = min(MOST_INTERVAL_SECONDS, max(0.1, response.interval_seconds))
+        if response.HasField("members"):  # an older one has none
+            self.members.hear(response.members.content, response.members.signature)
         knows_observers = response.HasField("observers")  # an older one does not, nor the name
         if knows_observers:
             self.observers.hear(response.observers.serials, response.observers.authority)

@@ -15,6 +15,8 @@ import grpc
 import pytest
 
 from common.errors import ProtocolError, all_error_classes
+from common.program.callers import REASONS
+from common.program.door_series import CALL_REASONS
 from common.program.version import program_version
 from common.wire.rpc import channel_options
 from coordinator.engine.sequence import LENGTH
@@ -40,6 +42,8 @@ MOVED_ELSEWHERE = {
     **{f"shardmesh_{program}_{name}": "tests/unit/test_process_series.py"
        for program in ("coordinator", "node")
        for name in ("memory_budget_bytes", "group_memory_bytes", "group_page_cache_bytes", "group_memory_limit_bytes")},
+    **{f"shardmesh_{program}_{name}": "tests/attacks/test_crowds.py"
+       for program in ("coordinator", "node") for name in ("refused_connections", "refused_calls", "connections")},
     "shardmesh_node_queue_seconds": "tests/contract/test_round_waits.py",
     **{f"shardmesh_{program}_damaged_state_files": "tests/unit/test_state_files.py"
        for program in ("coordinator", "node")},
@@ -92,7 +96,8 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
     """No label holds an id or a text: kinds, reasons, outcomes, members and models only."""
     closed = {
         "kind": {"attention", "ffn"},
-        "reason": {cls.reason for cls in all_error_classes()},
+        "reason": {*(cls.reason for cls in all_error_classes()), *REASONS, *CALL_REASONS},
+        "port": {"calls", "rounds", "members", "joining", "metrics"},
         "outcome": {"done", "error", "cancelled"},
         "finished_reason": {"stop", "length", "cancelled"},
         "node": {*NODES, ""},  # what is nobody's, or the coordinator's own

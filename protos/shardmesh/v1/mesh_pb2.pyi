@@ -75,14 +75,24 @@ class HeartbeatRequest(_message.Message):
     def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ..., authorities_digest: _Optional[bytes] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("interval_seconds", "observers", "authorities")
+    __slots__ = ("interval_seconds", "observers", "members", "authorities")
     INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     OBSERVERS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
     interval_seconds: float
     observers: GoodObservers
+    members: SignedMembers
     authorities: bytes
-    def __init__(self, interval_seconds: _Optional[float] = ..., observers: _Optional[_Union[GoodObservers, _Mapping]] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+    def __init__(self, interval_seconds: _Optional[float] = ..., observers: _Optional[_Union[GoodObservers, _Mapping]] = ..., members: _Optional[_Union[SignedMembers, _Mapping]] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+
+class SignedMembers(_message.Message):
+    __slots__ = ("content", "signature")
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    signature: bytes
+    def __init__(self, content: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class GoodObservers(_message.Message):
     __slots__ = ("serials", "authority")
