@@ -6,7 +6,9 @@ not cover: how it is locked (common/trust/passphrase_box.py), models, which are 
 A list of before knows nothing of what came after. Whom it lists and who has been removed since must stay out, so who
 brings it back says who that is, and a list that is still here, whole, counts instead. Whom it lists with an older
 certificate than he has now is known by his name, for a certificate of this mesh that was made after the backup
-(members.py). Tokens that were open are not any more: some may have been used since.
+(members.py). Nodes keep the last list that the authority has signed, and show it: who is not on a list of the time that
+was lost is removed, also where a person has forgotten it (found_again.py). Tokens that were open are not any more:
+some may have been used since.
 """
 
 from __future__ import annotations
@@ -130,7 +132,7 @@ def _members(backup: Backup, directory: Path, removed: Collection[str]) -> bytes
 def _brought_back(kept: Kept, made_at: int) -> Kept:
     members = {name: replace(member, restored_from=made_at) for name, member in kept.members.items()}
     unseen = {name: replace(one, invite_hash="", invite_ends=0.0) for name, one in kept.unseen.items()}
-    return replace(kept, members=members, unseen=unseen, invites={})
+    return replace(kept, members=members, unseen=unseen, invites={}, lost=(made_at, int(time.time())))
 
 
 def _checked(backup: Backup) -> Backup:

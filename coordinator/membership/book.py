@@ -117,6 +117,8 @@ class Kept:
     invites: Mapping[str, float] = field(default_factory=dict)
     """When each open one ends, in memory's time, by the SHA-256 of its secret."""
     observers: Mapping[str, Observer] = field(default_factory=dict)
+    lost: tuple[int, int] = (0, 0)
+    """Of which time nothing is written down here, since a backup was brought back: from when it was made until then."""
 
 
 class Book:
@@ -146,6 +148,7 @@ class Book:
             unseen=self.kept.unseen if unseen is None else unseen,
             invites={key: end for key, end in (self.kept.invites if invites is None else invites).items() if end > now},
             observers=self.kept.observers if observers is None else observers,
+            lost=self.kept.lost,
         )
         content = json.dumps(self._document(changed), indent=1).encode()
         try:
@@ -225,6 +228,7 @@ class Book:
             ],
             "invites": [{"hash": key, "ends": end + behind, "left": end - now} for key, end in kept.invites.items()],
             "observers": [asdict(observer) for observer in kept.observers.values()],
+            **({"lost": list(kept.lost)} if any(kept.lost) else {}),
         }  # fmt: skip
 
     def _read(self) -> Kept:
@@ -282,7 +286,7 @@ class Book:
         ]
         return Kept(
             members={member.name: member for member in members}, unseen=unseen, invites=invites,
-            observers={observer.name: observer for observer in observers},
+            observers={observer.name: observer for observer in observers}, lost=_lost(document),
         )  # fmt: skip
 
     def _remembered(self, ends: float, left: float) -> float:
@@ -291,3 +295,8 @@ class Book:
         Args: left: seconds that it had left when it was last written down.
         """
         return self.clock() + min(float(MAX_INVITE_SECONDS), float(left), float(ends) - self.wall_clock())
+
+
+def _lost(document: dict[str, Any]) -> tuple[int, int]:
+    begins, ends = document.get("lost", (0, 0))
+    return int(begins), int(ends)

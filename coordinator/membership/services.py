@@ -32,11 +32,12 @@ from common.trust.certificates import (
 from common.trust.join_token import JoinToken
 from common.wire.rpc import PROTOCOL_VERSION, guarded
 from coordinator.membership.book import Issued, Member
+from coordinator.membership.found_again import FoundAgain
 from coordinator.membership.good_list import GoodList
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
 from coordinator.membership.joining import MAX_TEXT, device_from, issued_from
-from coordinator.membership.members import Members
+from coordinator.membership.members import Members, not_a_member
 from coordinator.membership.metrics_url import metrics_url
 from coordinator.membership.node_address import node_address
 from coordinator.membership.rotation import Rotation
@@ -59,6 +60,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     def __init__(self, state: MeshState, rotation: Rotation, good: GoodList | None = None) -> None:
         """Args: good: the list that is presented; None: one of its own."""
         self._state, self._rotation, self._good = state, rotation, good or GoodList(state)
+        self._found = FoundAgain(state)
         self._renewing, self._renewals = threading.Lock(), Pace(RENEWALS_AT_ONCE, RENEWALS_A_SECOND)
 
     def _check_pace(self, name: str) -> None:
@@ -73,7 +75,10 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         if (peer.mesh, peer.role) != (self._state.name, NODE):
             raise NotTrusted(f"{peer.uri} is not a node of this mesh")
         shown = caller_certificate(context)
-        return self._state.members.check(peer.name, serial_of(shown), made_at(shown).timestamp())
+        serial, made = serial_of(shown), made_at(shown).timestamp()
+        if not self._found.lets_in(serial, made):
+            raise NotTrusted(not_a_member(peer.name))
+        return self._state.members.check(peer.name, serial, made)
 
     @guarded
     def Heartbeat(  # noqa: N802 - the name is the contract's
@@ -81,6 +86,8 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> mesh_pb2.HeartbeatResponse:
         received_at = time.time()
         member = self._caller(context)
+        if member.name in self._found.hear(request.members.content, request.members.signature):
+            raise NotTrusted(not_a_member(member.name))
         self._rotation.note(member.name, caller_certificate(context))
         self._state.members.hear(
             member.name, node_address(request.listen, caller_address(context)), device_from(request.device),

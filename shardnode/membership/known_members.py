@@ -37,6 +37,8 @@ class KnownMembers:
         """
         self._path, self._authorities, self._mesh = identity_directory / FILE, authorities, mesh_of(authorities())
         self._list: MemberList | None = None
+        self.signed = b"", b""
+        """The list that is known as it was heard: content and signature; empty: none is."""
         self._is_kept = True
         self.changed: Callable[[], None] = lambda: None
         """Called by who hears, once another list is known."""
@@ -56,7 +58,7 @@ class KnownMembers:
         heard = self._believed(content, signature)
         if heard.number < self.number:
             return
-        was_kept, self._list = self._is_kept, heard
+        was_kept, self._list, self.signed = self._is_kept, heard, (content, signature)
         try:
             kept = {"content": content.hex(), "signature": signature.hex()}
             write_state(self._path, json.dumps(kept).encode("ascii"))
@@ -82,7 +84,9 @@ class KnownMembers:
 
     def _read(self, text: bytes) -> MemberList:
         kept = json.loads(text)
-        return self._believed(bytes.fromhex(kept["content"]), bytes.fromhex(kept["signature"]))
+        signed = bytes.fromhex(kept["content"]), bytes.fromhex(kept["signature"])
+        known, self.signed = self._believed(*signed), signed
+        return known
 
     def _believed(self, content: bytes, signature: bytes) -> MemberList:
         *others, last = certificates_in(self._authorities())

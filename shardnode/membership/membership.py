@@ -152,7 +152,7 @@ class Membership:
         if self._channel is None:
             self._channel = self._connected()
         stub = mesh_pb2_grpc.MeshServiceStub(self._channel)
-        gives_name = self._beat(stub, presence)
+        gives_name = self._beat(stub, presence, is_new=is_new)
         if is_new:
             self._round_trip_seconds = 0.0  # it has connected too
         is_old = self._is_of_older_authority()
@@ -182,7 +182,7 @@ class Membership:
             self._maker.close()
             self._hang_up()
 
-    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence) -> bool:
+    def _beat(self, stub: mesh_pb2_grpc.MeshServiceStub, presence: Presence, *, is_new: bool) -> bool:
         """Send a heartbeat; return whether the coordinator is of a build that puts METRICS_NAME on certificates."""
         request = mesh_pb2.HeartbeatRequest(
             device=device_facts(
@@ -193,6 +193,9 @@ class Membership:
             metrics=presence.metrics, round_trip_seconds=self._round_trip_seconds,
             authorities_digest=hashlib.sha256(self._identity.authority).digest(),
         )  # fmt: skip
+        if is_new and self.members.number:
+            content, signature = self.members.signed
+            request.members.CopyFrom(mesh_pb2.SignedMembers(content=content, signature=signature))
         started, request.sent_at_seconds = time.perf_counter(), time.time()
         with self._failures():
             response: mesh_pb2.HeartbeatResponse = stub.Heartbeat(request, timeout=CALL_SECONDS)

@@ -16,14 +16,17 @@ import pytest
 
 from common.errors import AddressInUse, InputError, NotTrusted
 from common.program.state_files import copy_of
+from common.trust.certificates import serial_of
 from common.trust.passphrase_box import locked, opened
 from coordinator.membership.backup import Backup, bring_back, read_backup, take_backup
 from coordinator.membership.book import MEMBERS_FILE
 from coordinator.membership.state import init_mesh, open_mesh_state
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY
+from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
 from tests.support.mesh_members import aged_identity, beat, joined, state_of
+from tests.support.waiting import wait_until
 
 PASSPHRASE = "seven words that nobody would guess"
 CLI = "from coordinator.cli.start import main; main()"
@@ -88,6 +91,47 @@ def test_a_list_that_is_still_here_counts_more_than_an_older_one(tmp_path: Path)
     for path in (state / MEMBERS_FILE, copy_of(state / MEMBERS_FILE)):
         path.write_bytes(b"damaged")
     assert bring_back(backup, state, ["lost"]) == ["kitchen"]
+
+
+def test_who_was_removed_is_told_by_nodes_where_a_person_has_forgotten_it(tmp_path: Path) -> None:
+    """A node keeps the list that the authority signed last, and shows it; also after both were started again."""
+    state = tmp_path / "state"
+    init_mesh(state, "home")
+    address = free_place()
+    coordinator = Coordinator(state, address)
+    lost = joined(state, "lost", tmp_path / "lost")
+    joined(state, "kitchen", tmp_path / "kitchen")
+    assert beat(coordinator, lost) is None
+    backup = as_of(take_backup(state), -1)
+    coordinator._state.members.remove("lost")
+
+    def node() -> Membership:
+        return Membership(tmp_path / "kitchen" / IDENTITY_DIRECTORY, tmp_path / "kitchen", address)
+
+    def turn(member: Membership) -> None:
+        member.turn(Presence(listen="127.0.0.1:5"))
+        member._hang_up()
+
+    first = node()
+
+    def knows_of_it() -> bool:
+        turn(first)
+        return bool(first.members.number) and serial_of(lost.own.certificate).encode() not in first.members.signed[0]
+
+    wait_until(knows_of_it, limit_seconds=10, what="the node has heard of the removal")
+    first.close()
+    coordinator.close()
+    lose(state)
+    assert bring_back(as_of(backup, -1), state, []) == ["kitchen", "lost"], "a person has forgotten one"
+    for _ in range(2):
+        coordinator = Coordinator(state, address)
+        try:
+            again = node()
+            turn(again)
+            again.close()
+            assert isinstance(beat(coordinator, lost), NotTrusted)
+        finally:
+            coordinator.close()
 
 
 def test_a_token_of_before_lets_nobody_in(tmp_path: Path) -> None:

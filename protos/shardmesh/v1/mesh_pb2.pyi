@@ -55,7 +55,7 @@ class JoinResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., mesh_port: _Optional[int] = ..., mesh_name: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("device", "listen", "rank", "model_identity", "metrics", "sent_at_seconds", "round_trip_seconds", "authorities_digest")
+    __slots__ = ("device", "listen", "rank", "model_identity", "metrics", "sent_at_seconds", "round_trip_seconds", "authorities_digest", "members")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LISTEN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +64,7 @@ class HeartbeatRequest(_message.Message):
     SENT_AT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
     AUTHORITIES_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     listen: str
     rank: int
@@ -72,7 +73,8 @@ class HeartbeatRequest(_message.Message):
     sent_at_seconds: float
     round_trip_seconds: float
     authorities_digest: bytes
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ..., authorities_digest: _Optional[bytes] = ...) -> None: ...
+    members: SignedMembers
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ..., authorities_digest: _Optional[bytes] = ..., members: _Optional[_Union[SignedMembers, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
     __slots__ = ("interval_seconds", "observers", "members", "authorities")
