@@ -78,7 +78,7 @@ class KnownMembers:
         is_coordinator = peer.role == COORDINATOR
         if caller.serial in (known.coordinators if is_coordinator else known.members):
             return ""
-        if is_coordinator and caller.certified_at > known.made_at:
+        if is_coordinator and caller.certified_at >= known.made_at:
             return ""
         return f"{peer.uri} shows a certificate that is not good any more, or was removed from the mesh"
 
