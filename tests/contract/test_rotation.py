@@ -204,4 +204,4 @@ def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, s
             check_rotated(home, before)
         if not happened:
             break
-    assert at > {"coordinator": 40, "node": 16}[side]
+    assert at > {"coordinator": 30, "node": 16}[side]
