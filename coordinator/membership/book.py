@@ -284,9 +284,10 @@ class Book:
         observers = [
             Observer(**{**entry, "serials": tuple(entry["serials"])}) for entry in document.get("observers", [])
         ]
+        lost = document.get("lost", (0, 0))
         return Kept(
             members={member.name: member for member in members}, unseen=unseen, invites=invites,
-            observers={observer.name: observer for observer in observers}, lost=_lost(document),
+            observers={observer.name: observer for observer in observers}, lost=(int(lost[0]), int(lost[1])),
         )  # fmt: skip
 
     def _remembered(self, ends: float, left: float) -> float:
@@ -295,8 +296,3 @@ class Book:
         Args: left: seconds that it had left when it was last written down.
         """
         return self.clock() + min(float(MAX_INVITE_SECONDS), float(left), float(ends) - self.wall_clock())
-
-
-def _lost(document: dict[str, Any]) -> tuple[int, int]:
-    begins, ends = document.get("lost", (0, 0))
-    return int(begins), int(ends)
