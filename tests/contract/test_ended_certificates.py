@@ -26,7 +26,6 @@ from common.trust.certificates import (
 )
 from common.trust.identity import Identity, load_identity, save_identity
 from common.trust.signing import certify, make_authority, make_key, make_request
-from common.trust.signing_apart import RequestMaker
 from common.trust.tls import channel_to_authority
 from common.wire.addresses import host_port, split_host_port
 from common.wire.rpc import error_from_rpc
@@ -37,7 +36,7 @@ from shardnode.membership.ended import renewed
 from shardnode.membership.join import IDENTITY_DIRECTORY
 from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
-from tests.support.mesh_members import joined
+from tests.support.mesh_members import RequestMakerHere, joined
 from tests.support.trust_in_files import age_certificate
 
 HERE = Presence(listen="127.0.0.1:5")
@@ -69,6 +68,7 @@ class Home:
     def turn(self) -> Identity:
         """Start the node, have it send a heartbeat, and return the identity that it has then."""
         node = Membership(self.identity_directory, self.data, self.address)
+        node._maker = RequestMakerHere()
         try:
             node.turn(HERE)
             return node.identity()
@@ -112,7 +112,7 @@ def test_a_node_whose_certificate_is_out_of_its_time_comes_back_by_itself(
     assert home.turn() == after
     home.look_at_door()
     with pytest.raises(NodeLost, match=r"certificate \w+ on .*clock says .*not renewed"):
-        renewed(before, RequestMaker().make(before.own.key), home.address)  # the door is closed again
+        renewed(before, RequestMakerHere().make(before.own.key), home.address)  # the door is closed again
 
 
 def test_a_removed_node_stays_out_however_long_it_was_off(home: Home) -> None:

@@ -27,7 +27,7 @@ from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY
 from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
-from tests.support.mesh_members import beat, joined
+from tests.support.mesh_members import RequestMakerHere, beat, joined
 from tests.support.thorough import THOROUGH
 from tests.support.trust_faults import Fault, Faults, KilledHere, Side
 
@@ -45,7 +45,9 @@ class Home:
         self.nodes = {name: self._node(name) for name in NAMES}
 
     def _node(self, name: str) -> Membership:
-        return Membership(self.directory / name / IDENTITY_DIRECTORY, self.directory / name, self.address)
+        made = Membership(self.directory / name / IDENTITY_DIRECTORY, self.directory / name, self.address)
+        made._maker = RequestMakerHere()
+        return made
 
     def close(self) -> None:
         """End all programs."""
