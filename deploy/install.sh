@@ -11,7 +11,7 @@ usage: deploy/install.sh node|coordinator [--prefix DIRECTORY]
   coordinator   this device keeps the mesh: the service coordinator
   --prefix      where shardmesh lies, with its .venv (make setup); /opt/shardmesh if not said
 
-Run it as root. It makes the user shardmesh, the directory of the service's state, /etc/shardmesh with a sample of the
+Run it as root. It makes the service's user, the directory of the service's state, /etc/shardmesh with a sample of the
 configuration (one that is there is kept), and the service itself, which it neither starts nor restarts.
 TEXT
 }
@@ -49,8 +49,8 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $role in
-    node) service=shardnode state=/var/lib/shardmesh ;;
-    coordinator) service=coordinator state=/var/lib/shardmesh-coordinator ;;
+    node) service=shardnode user=shardmesh state=/var/lib/shardmesh ;;
+    coordinator) service=coordinator user=shardmesh-coordinator state=/var/lib/shardmesh-coordinator ;;
     *) usage >&2; exit 2 ;;
 esac
 # It goes into the unit as it stands, where a space ends a word and % begins a specifier.
@@ -68,17 +68,20 @@ command -v systemctl > /dev/null || fail "this machine has no systemd"
 # A .venv is only links to the Python that it was made from.
 must_be_seen "$bin/python" "make .venv from the system's Python: rm -r .venv && make setup PYTHON=/usr/bin/python3"
 
-echo "The user that the services run as:"
+echo "The users that the services run as:"
 run install -D -m 644 "$deploy/systemd/shardmesh.sysusers" /etc/sysusers.d/shardmesh.conf
 run systemd-sysusers /etc/sysusers.d/shardmesh.conf
-runuser -u shardmesh -- "$bin/$service" --help > /dev/null ||
-    fail "the user shardmesh cannot run $bin/$service (see above); it has to be readable by everyone"
+runuser -u $user -- "$bin/$service" --help > /dev/null ||
+    fail "the user $user cannot run $bin/$service (see above); it has to be readable by everyone"
 
 echo "Where its state lies, which nobody else may enter:"
-run install -d -o shardmesh -g shardmesh -m 700 "$state"
+if [ ! -e "$state" ] || [ "$(stat --format=%U "$state")" = "$user" ]; then
+    run install -d -o $user -g $user -m 700 "$state"
+else # all of it is given to the service's user at its next start, and not under one that runs
+    echo "  $state is $(stat --format=%U "$state")'s; systemd gives it to $user when $service is started again"
+fi
 
-echo "Its configuration:"
-run install -d -m 755 /etc/shardmesh
+echo "Its configuration:" && run install -d -m 755 /etc/shardmesh
 if [ ! -e "$config" ]; then
     run install -m 644 "$deploy/config/$service.toml" "$config"
 elif cmp -s "$deploy/config/$service.toml" "$config"; then
@@ -92,7 +95,7 @@ echo "  $deploy/systemd/$service.service -> $unit, for $prefix"
 sed "s#/opt/shardmesh/#$prefix/#g" "$deploy/systemd/$service.service" | install -m 644 /dev/stdin "$unit"
 run systemctl daemon-reload
 
-as="runuser -u shardmesh --"
+as="runuser -u $user --"
 echo
 # The ports of the samples; /etc/shardmesh may say others.
 if [ "$role" = coordinator ]; then

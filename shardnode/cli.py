@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from common.errors import InputError
+from common.machine.descriptors import raise_limit
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
 from common.program.log_options import LogFormatOption
@@ -28,6 +29,7 @@ from common.program.metrics_flags import MetricsListenOption, MetricsPortOption,
 from common.program.options_file import use_options_file
 from common.program.other_verbs import verbs_with
 from common.program.path_options import address_option, path_option
+from common.program.secret_text import STDIN, text_from
 from common.program.sizes import parse_size
 from common.program.version import VersionOption
 from common.wording import plain
@@ -166,6 +168,7 @@ def serve(
         ),
     )  # fmt: skip
     check_before_start(node_config)
+    raise_limit()
     # Here and not at the top: it imports gRPC and numpy, and --help must not wait for that.
     from shardnode.run import RunningNode
 
@@ -194,7 +197,17 @@ def _log_start(node: RunningNode, insecure: bool) -> None:
 
 @app.command()
 def join(
-    token: Annotated[str, typer.Argument(help="What `coordinator-cli mesh invite` has printed.", show_default=False)],
+    token: Annotated[
+        str,
+        typer.Argument(
+            help="What `coordinator-cli mesh invite` has printed; - reads it from stdin, where no other user of this "
+            "machine sees it.",
+            show_default=False,
+        ),
+    ] = "",
+    token_file: Annotated[
+        Path | None, path_option(help="Read the token from this file, or from stdin if it is -.", show_default=False)
+    ] = None,
     name: Annotated[str, typer.Option(help="What the node is called; the host's name by default.")] = "",
     listen: Annotated[str, typer.Option(help="Where the node will listen for its coordinator.")] = "0.0.0.0:50051",
     data_dir: Annotated[
@@ -218,7 +231,7 @@ def join(
     from shardnode.membership.join import default_data_directory, join_mesh, name_of_this_device
 
     directory = data_dir or default_data_directory()
-    joined = join_mesh(token, name or name_of_this_device(), directory, listen, metrics_listen)
+    joined = join_mesh(_token(token, token_file), name or name_of_this_device(), directory, listen, metrics_listen)
     print(plain(f"joined mesh {joined.mesh} as {joined.name}"), file=sys.stderr)
     if measure:
         try:
@@ -228,6 +241,16 @@ def join(
             words = f"not measured ({reason}); that is done again when a plan is made"
         print(plain(words), file=sys.stderr)
     print(plain(f"start it: shardnode --config {shlex.quote(str(joined.config))}"), file=sys.stderr)
+
+
+def _token(typed: str, place: Path | None) -> str:
+    """Return the token, wherever it is. Raises: InputError: there is none, there are two, or it cannot be read."""
+    if bool(typed) == (place is not None):
+        raise InputError("which token? Name one: shardnode join TOKEN, shardnode join - (from stdin), or --token-file "
+                         "FILE")  # fmt: skip
+    if place is not None:
+        return text_from(place, "--token-file")
+    return text_from(typed, "TOKEN") if typed == STDIN else typed
 
 
 def main() -> NoReturn:

@@ -11,17 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from common.machine.operating_system import share_heaps
+from common.program.door_series import DoorSeries
 from common.program.lifecycle import CLOSE_SECONDS, DRAIN_SECONDS, LAST_WORDS_SECONDS, close_within
 from common.program.logs import entry
 from common.program.metrics_page import MetricsPage
-from common.program.process_series import MemorySeries, make_registry
+from common.program.process_series import MemorySeries, make_registry, show_damaged_state
 from common.program.service_notify import ServiceNotifier
 from common.trust.metrics_place import is_for_others
 from common.wire.rpc import check_listen_address
 from shardnode.config import NodeConfig
 from shardnode.listeners.direct import DirectServer
-from shardnode.listeners.frames import FramesServer
-from shardnode.listeners.service import Endpoints, NodeServer
+from shardnode.listeners.frames import ROUNDS, FramesServer
+from shardnode.listeners.service import CALLS, Endpoints, NodeServer
 from shardnode.membership.membership_series import MembershipSeries
 from shardnode.sessions.live_sessions import LiveSessions
 from shardnode.sessions.session_series import SessionSeries
@@ -35,16 +36,21 @@ if TYPE_CHECKING:  # certificates and heartbeats are for members
 
 log = logging.getLogger(__name__)
 
+METRICS = "metrics"
+"""What the port of the page is called."""
+
 
 class NodeSeries:
     """All series of one node, in one registry."""
 
     def __init__(self, config: NodeConfig) -> None:
         self.registry = make_registry("shardnode")
+        show_damaged_state("shardmesh_node", self.registry)
         self.memory = MemorySeries("shardmesh_node", self.registry)
         self.work = WorkSeries(self.registry)
         self.sessions = SessionSeries(self.registry)
         self.membership = MembershipSeries(self.registry)
+        self.doors = DoorSeries("shardmesh_node", (CALLS, ROUNDS, METRICS), self.registry)
         self.slices = SliceSeries(self.registry, config.data_directory or config.slice_directory or Path())
 
 
@@ -78,15 +84,19 @@ class RunningNode:
             if direct_path:
                 direct = DirectServer(serving.current(), direct_path, series.sessions)
                 self._closers.append(direct.close)
-            frames = _frames(config, serving, live, series.sessions, membership)
+            frames = _frames(config, serving, live, series, membership)
             if frames is not None:
                 self._closers.append(frames.close)
             self.metrics_page = page = _metrics_page(config, series, membership)
             if page is not None:
                 self._closers.append(page.close)
             endpoints = Endpoints(direct_path, 0 if frames is None else frames.port)
-            self._server = server = NodeServer(config, serving, endpoints, membership, series.sessions, live)
+            self._server = server = NodeServer(
+                config, serving, endpoints, membership, series.sessions, live, series.doors
+            )
             server.start()
+            if membership is not None:
+                membership.members.changed = lambda: _look_again(server, frames)
             if membership is not None:  # heard until the last answer has ended: who is silent counts as gone
                 series.membership.follow(membership)
                 self._closers.append(membership.close)
@@ -144,8 +154,15 @@ class RunningNode:
             self._closers.pop()()
 
 
+def _look_again(server: NodeServer, frames: FramesServer | None) -> None:
+    """End the connections of who is no member any more."""
+    server.look_again()
+    if frames is not None:
+        frames.look_again()
+
+
 def _frames(
-    config: NodeConfig, serving: Serving, live: LiveSessions, series: SessionSeries, membership: Membership | None
+    config: NodeConfig, serving: Serving, live: LiveSessions, series: NodeSeries, membership: Membership | None
 ) -> FramesServer | None:  # fmt: skip
     """Return what takes rounds without gRPC from other devices; None: nothing does."""
     place = config.rounds_place()
@@ -157,9 +174,9 @@ def _frames(
     else:
         from common.trust.rounds_door import RoundsDoor
 
-        door = RoundsDoor(membership.identity)
+        door = RoundsDoor(membership.identity, membership.judge)
     try:
-        return FramesServer(*place, serving, live, series, door)
+        return FramesServer(*place, serving, live, series.sessions, door, series.doors)
     except OSError as error:  # rounds over gRPC are slower, and there
         why = f"{error.strerror or error}; choose another --rounds-port"
         log.warning("%s", entry("rounds over gRPC only", port=place[1], error=why))
@@ -178,7 +195,7 @@ def _metrics_page(config: NodeConfig, series: NodeSeries, membership: Membership
 
         token = None if config.metrics_token_file is None else BearerToken(config.metrics_token_file)
         door = MetricsDoor(membership.identity, membership.observers, token)
-    return MetricsPage(series.registry, place, door)
+    return MetricsPage(series.registry, place, door, count=series.doors.connections(METRICS))
 
 
 def _presence(address: str, serving: Serving, page: MetricsPage | None) -> Presence:

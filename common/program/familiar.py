@@ -32,7 +32,7 @@ LIKE: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("-cnv", "--conversation", "--chat-template"), ("--chat",)),
     **dict.fromkeys(("--stop-sequences", "--reverse-prompt", "-r"), ("--stop",)),
     **dict.fromkeys(("-c", "--ctx-size", "--num-ctx"), ("--kv-budget-bytes",)),
-    **dict.fromkeys(("-f", "--file"), ("--prompt",)),
+    **dict.fromkeys(("-f", "--file"), ("--prompt-file",)),
     **dict.fromkeys(("-sys", "--system", "--system-prompt"), ("--prefix",)),
     **dict.fromkeys(("--data", "--dir"), ("--data-dir", "--state-dir")),
 }
@@ -44,8 +44,8 @@ ABOUT = {
     ("-c", "--kv-budget-bytes"): "bounds the memory of a conversation; how long it may be, the model says",
     ("--ctx-size", "--kv-budget-bytes"): "bounds the memory of a conversation; how long it may be, the model says",
     ("--num-ctx", "--kv-budget-bytes"): "bounds the memory of a conversation; how long it may be, the model says",
-    ("-f", "--prompt"): 'takes the text of a file as "$(cat FILE)"',
-    ("--file", "--prompt"): 'takes the text of a file as "$(cat FILE)"',
+    ("-f", "--prompt-file"): "reads the prompt from a file, or from stdin as -",
+    ("--file", "--prompt-file"): "reads the prompt from a file, or from stdin as -",
     ("--tensor-split", "--split-strategy"): "is what you mean, such as ratio:3,1",
     ("-ts", "--split-strategy"): "is what you mean, such as ratio:3,1",
 }

@@ -51,9 +51,10 @@ class MetricsPage:
 
     def __init__(
         self, registry: CollectorRegistry, place: MetricsPlace, door: Door | None = None,
-        pages: Mapping[str, MakePage] | None = None,
+        pages: Mapping[str, MakePage] | None = None, count: Callable[[str], None] = lambda reason: None,
     ) -> None:  # fmt: skip
-        """Listen. Args: door: who may come in; without, the place must be this machine's own; pages: others, by path.
+        """Listen. Args: door: who may come in; without, the place must be this machine's own; pages: others, by path;
+        count: as Callers.
 
         Raises: InputError: others reach that place, and there is no door; AddressInUse.
         """
@@ -64,7 +65,7 @@ class MetricsPage:
         if door is None and not _is_own(place.host):
             raise InputError(f"{place.host} can be reached by other devices: metrics go there over TLS only")
         try:
-            self._server = PageServer(place.host, place.port, self._reply, door)
+            self._server = PageServer(place.host, place.port, self._reply, door, count)
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror or str(error)
             raise AddressInUse(f"cannot serve metrics on {place.host}:{place.port}: {reason}; choose another "

@@ -20,7 +20,8 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Protocol
 
-from common.program.callers import Caller, Callers, Places
+from common.program.callers import Callers
+from common.program.places import Caller, Places
 from common.wording import plain
 
 MOST_CONNECTIONS = 16
@@ -75,13 +76,18 @@ class Door(Protocol):
 class PageServer:
     """A server on one address. Raises on construction: OSError."""
 
-    def __init__(self, host: str, port: int, reply: Callable[[Request], Reply], door: Door | None) -> None:
-        """Args: reply: asked for each request that may be answered, by several threads; door: None: all may come."""
+    def __init__(
+        self, host: str, port: int, reply: Callable[[Request], Reply], door: Door | None,
+        count: Callable[[str], None] = lambda reason: None,
+    ) -> None:  # fmt: skip
+        """Args: reply: asked for each request that may be answered, by several threads; door: None: all may come;
+        count: as Callers.
+        """
         self._reply, self._door = reply, door
         places = Places(connections=MOST_CONNECTIONS, threads=MOST_THREADS, seconds=SECONDS)
         self._callers = Callers(
             host, port, places, self._answer, name="metrics", refused="metrics refused",
-            failed="metrics page failed",
+            failed="metrics page failed", count=count,
         )  # fmt: skip
         self.port = self._callers.port
 

@@ -17,6 +17,7 @@ from common.machine.free_memory import group_memory
 from common.machine.operating_system import own_memory, own_rss_bytes
 from common.program.kept_lines import About, Family, Row
 from common.program.scraped_series import ScrapedGauge
+from common.program.state_files import damaged_count
 from common.program.tallies import GaugeTallies
 from common.program.version import program_version
 
@@ -60,6 +61,15 @@ class SystemSeries(Collector):
                 known = self._known[metric.name] = (about, Row(about.places(())))
             found.append(Family(known[0], [(known[1], (metric.samples[0].value,))]))
         return found
+
+
+def show_damaged_state(prefix: str, registry: CollectorRegistry) -> None:
+    """Show how much state was damaged, of a program that keeps some. Args: prefix: as MemorySeries's."""
+    damaged = ScrapedGauge(
+        f"{prefix}_damaged_state_files", "Files of state that were damaged or gone, and read from their copies, "
+        "since the program started, which mends them.", registry=registry,
+    )  # fmt: skip
+    damaged.show(damaged_count)
 
 
 class MemorySeries:

@@ -133,10 +133,35 @@ def lifetime_of(certificate: bytes) -> tuple[datetime, datetime]:
     return facts.begins, facts.ends
 
 
+def made_at(certificate: bytes) -> datetime:
+    """Return when a certificate was made, by the clock of who made it."""
+    return lifetime_of(certificate)[0] + SLACK
+
+
 def needs_renewal(certificate: bytes, now: datetime | None = None) -> bool:
-    """Tell whether RENEW_AT of a certificate's life is over."""
+    """Tell whether RENEW_AT of a certificate's life is over, or it has not begun, since a clock was wrong."""
     begins, ends = lifetime_of(certificate)
-    return (now or datetime.now(timezone.utc)) > begins + (ends - begins) * RENEW_AT
+    now = now or datetime.now(timezone.utc)
+    return now < begins or now > begins + (ends - begins) * RENEW_AT
+
+
+def is_in_time(certificate: bytes, now: datetime | None = None) -> bool:
+    """Tell whether a certificate has begun and has not ended, by this device's clock."""
+    begins, ends = lifetime_of(certificate)
+    return begins <= (now or datetime.now(timezone.utc)) <= ends
+
+
+def is_signed_by(certificate: bytes, authority: bytes) -> bool:
+    """Tell whether a certificate says that this authority's key has signed it; TLS has looked whether that is so."""
+    return bool(_facts(authority).key_id) and _facts(certificate).issuer_key_id == _facts(authority).key_id
+
+
+def certificates_in(bundle: bytes) -> list[bytes]:
+    """Return each certificate of a text in PEM. Raises: NotTrusted: one of them is none."""
+    found = [match[0] + b"\n" for match in _PEM.finditer(bundle)]
+    for one in found:
+        _facts(one)
+    return found
 
 
 def fingerprint(certificate: bytes) -> bytes:

@@ -49,6 +49,19 @@ class CertifyingHere:
         })  # fmt: skip
         return Certified(certificate=done["certificate"].encode(), key_hash=done["hash"])
 
+    def certify_again(
+        self, authority: KeyedCertificate, ended: bytes, request: bytes, peer: PeerName
+    ) -> Certified:  # fmt: skip
+        """Return a certificate for the key of one that has ended, whose key has signed the request.
+
+        Raises: NotTrusted: it is not the authority's, or another key's; InputError, ResourceError: as certify.
+        """
+        done = self._done("certify", {
+            **_signs(authority, peer), "request": request.decode("latin-1"), "ended": ended.decode("latin-1"),
+            "seconds": str(LEAF_LIFETIME.total_seconds()),
+        })  # fmt: skip
+        return Certified(certificate=done["certificate"].encode(), key_hash=done["hash"])
+
     def own(self, authority: KeyedCertificate, peer: PeerName) -> KeyedCertificate:
         """Return a new key and its certificate. Raises: ResourceError: not now."""
         done = self._done("own", _signs(authority, peer))
@@ -58,6 +71,11 @@ class CertifyingHere:
         """Return a new authority. Args: of: as make_authority. Raises: ResourceError: not now."""
         done = self._done("authority", {"mesh": mesh, "of": of})
         return KeyedCertificate(key=done["key"].encode(), certificate=done["certificate"].encode())
+
+    def sign(self, authority: KeyedCertificate, content: bytes) -> bytes:
+        """Return an authority's signature of a list (member_list.py). Raises: ResourceError: not now."""
+        done = self._done("sign", {"key": authority.key.decode("latin-1"), "content": content.hex()})
+        return bytes.fromhex(done["signature"])
 
     def _done(self, duty: str, given: dict[str, str]) -> dict[str, str]:
         return _DUTIES[duty](given)
@@ -104,10 +122,12 @@ def _signer(given: dict[str, str]) -> tuple[KeyedCertificate, PeerName]:
 
 
 def _certify(given: dict[str, str]) -> dict[str, str]:
-    from common.trust.signing import certify, requested_key_hash
+    from common.trust.signing import certify, check_same_key, requested_key_hash
 
     authority, peer = _signer(given)
     request, lifetime = given["request"].encode("latin-1"), timedelta(seconds=float(given["seconds"]))
+    if "ended" in given:
+        check_same_key(authority, given["ended"].encode("latin-1"), request)
     made = certify(authority, request, peer, lifetime=lifetime)
     return {"certificate": made.decode("ascii"), "hash": requested_key_hash(request)}
 
@@ -128,8 +148,14 @@ def _authority(given: dict[str, str]) -> dict[str, str]:
     return {"key": made.key.decode("ascii"), "certificate": made.certificate.decode("ascii")}
 
 
+def _sign(given: dict[str, str]) -> dict[str, str]:
+    from common.trust.signing import signature
+
+    return {"signature": signature(given["key"].encode("latin-1"), bytes.fromhex(given["content"])).hex()}
+
+
 _DUTIES: dict[str, Callable[[dict[str, str]], dict[str, str]]] = {
-    "certify": _certify, "own": _own, "authority": _authority
+    "certify": _certify, "own": _own, "authority": _authority, "sign": _sign
 }  # fmt: skip
 
 

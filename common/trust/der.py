@@ -18,6 +18,7 @@ _VERSION, _EXTENSIONS = 0xA0, 0xA3
 _STRINGS = {0x0C: "utf-8", 0x13: "ascii"}
 _DNS_NAME, _URI = 0x82, 0x86
 _COMMON_NAME, _ALTERNATIVE_NAMES = b"\x55\x04\x03", b"\x55\x1d\x11"
+_KEY_ID, _ISSUER_KEY_ID, _KEY_ID_OF_ISSUER = b"\x55\x1d\x0e", b"\x55\x1d\x23", 0x80
 ELLIPTIC_CURVE = b"\x2a\x86\x48\xce\x3d\x02\x01"
 """The key's kind, as an object identifier."""
 _TIMES = {0x17: re.compile(rb"(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)Z"),
@@ -37,6 +38,10 @@ class CertificateFacts:
     dns_names: tuple[str, ...]
     uris: tuple[str, ...]
     key_kind: bytes
+    key_id: bytes
+    """By which those that it has signed name its key; empty: it has signed none."""
+    issuer_key_id: bytes
+    """The same of who has signed it; empty: it does not say."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +67,19 @@ def read_certificate(der: bytes) -> CertificateFacts:
     if serial_number <= 0:
         raise ValueError("a serial number that is none")
     begins, ends = map(_time, life.within(_SEQUENCE))
-    dns_names, uris = _alternative_names(optional)
+    extensions = _extensions(optional)
+    dns_names, uris = _alternative_names(extensions)
     algorithm, _ = key.within(_SEQUENCE)
     return CertificateFacts(
         serial_number=serial_number, begins=begins, ends=ends, common_name=_common_name(subject), dns_names=dns_names,
         uris=uris, key_kind=_content(algorithm.within(_SEQUENCE)[:1], _OID),
+        key_id=b"".join(_content(_elements(value), _OCTETS) for value in extensions.get(_KEY_ID, ())),
+        issuer_key_id=b"".join(
+            part.content
+            for value in extensions.get(_ISSUER_KEY_ID, ())
+            for part in _elements(_content(_elements(value), _SEQUENCE))
+            if part.tag == _KEY_ID_OF_ISSUER
+        ),
     )  # fmt: skip
 
 
@@ -119,21 +132,30 @@ def _common_name(subject: _Element) -> str:
     return ""
 
 
-def _alternative_names(optional: list[_Element]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return names of hosts, and URIs. Raises: ValueError: the extension cannot be read, or is there twice."""
-    names: list[_Element] | None = None
+def _extensions(optional: list[_Element]) -> dict[bytes, list[bytes]]:
+    """Return what each extension says, by its kind. Raises: ValueError: it cannot be read, or is there twice."""
+    found: dict[bytes, list[bytes]] = {}
     for part in optional:
         if part.tag == _EXTENSIONS:
             (extensions,) = part.within(_EXTENSIONS)
             for extension in extensions.within(_SEQUENCE):
                 kind, *_, value = extension.within(_SEQUENCE)
-                if _content(kind, _OID) == _ALTERNATIVE_NAMES:
-                    if names is not None:
-                        raise ValueError("names are stated twice")
-                    (listed,) = _elements(_content(value, _OCTETS))
-                    names = listed.within(_SEQUENCE)
+                found.setdefault(_content(kind, _OID), []).append(_content(value, _OCTETS))
+    if any(len(found.get(kind, ())) > 1 for kind in (_ALTERNATIVE_NAMES, _KEY_ID, _ISSUER_KEY_ID)):
+        raise ValueError("an extension is there twice")
+    return found
+
+
+def _alternative_names(extensions: dict[bytes, list[bytes]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return names of hosts, and URIs. Raises: ValueError: the extension cannot be read."""
+    names = [name for value in extensions.get(_ALTERNATIVE_NAMES, ()) for name in _one(value).within(_SEQUENCE)]
 
     def of(tag: int) -> tuple[str, ...]:
-        return tuple(name.content.decode("ascii") for name in names or () if name.tag == tag)
+        return tuple(name.content.decode("ascii") for name in names if name.tag == tag)
 
     return of(_DNS_NAME), of(_URI)
+
+
+def _one(content: bytes) -> _Element:
+    (element,) = _elements(content)
+    return element

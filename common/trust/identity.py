@@ -14,7 +14,16 @@ from pathlib import Path
 
 from common.errors import DiskFull, InputError, NotTrusted
 from common.machine.durable_files import is_full, replace_private
-from common.trust.certificates import KeyedCertificate, KeyedRequest, PeerName, check_pair, mesh_of, peer_of
+from common.program.state_files import DAMAGE, is_there, mend_state, read_state, write_state
+from common.trust.certificates import (
+    KeyedCertificate,
+    KeyedRequest,
+    PeerName,
+    certificates_in,
+    check_pair,
+    mesh_of,
+    peer_of,
+)
 
 AUTHORITY_FILE = "authority.pem"
 KEYED_FILE = "identity.pem"
@@ -42,9 +51,9 @@ def save_identity(directory: Path, identity: Identity) -> None:
     """Write an identity; readable by its user only. Raises: DiskFull; InputError: the directory cannot be written."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if _content(directory / AUTHORITY_FILE) != identity.authority:
-            replace_private(directory / AUTHORITY_FILE, identity.authority)
-        replace_private(directory / KEYED_FILE, identity.own.key + identity.own.certificate)
+        if _authority_in(directory) != identity.authority:
+            write_state(directory / AUTHORITY_FILE, identity.authority)
+        write_state(directory / KEYED_FILE, identity.own.key + identity.own.certificate)
     except OSError as error:
         raise not_written(directory, error) from error
 
@@ -94,21 +103,57 @@ def keyed_from(content: bytes) -> KeyedCertificate:
     return KeyedCertificate(key=key, certificate=mark + certificate)
 
 
+def has_identity(directory: Path) -> bool:
+    """Tell whether there is an identity, good or not."""
+    return is_there(directory / KEYED_FILE)
+
+
 def load_identity(directory: Path) -> Identity:
     """Read an identity.
 
-    Raises: InputError: there is none, or it cannot be read; NotTrusted: it is damaged.
+    Raises: InputError: there is none, or it cannot be read; NotTrusted: it is damaged, and its copy too.
     """
     try:
-        authority = (directory / AUTHORITY_FILE).read_bytes()
-        keyed = (directory / KEYED_FILE).read_bytes()
+        authority = read_state(directory / AUTHORITY_FILE, _good_authority)
+        own = read_state(directory / KEYED_FILE, good_pair)
     except OSError as error:
         raise InputError(f"cannot read the identity in {directory}: {error.strerror}") from error
-    identity = Identity(authority=authority, own=keyed_from(keyed))
+    except DAMAGE as error:
+        raise NotTrusted(f"the identity in {directory} is damaged, its copy too ({error}); restore it from a backup "
+                         "(coordinator-cli mesh restore), or, on a node, remove that directory and join again"
+                         ) from error  # fmt: skip
+    return Identity(authority=authority, own=own)
+
+
+def mend_identity(directory: Path) -> None:
+    """Have the files of an identity and their copies be whole and alike; for the program whose identity it is.
+
+    Raises: as load_identity, and as save_identity.
+    """
     try:
-        mesh_of(authority)
-        check_pair(identity.own)
-    except NotTrusted as error:
-        raise NotTrusted(f"the identity in {directory} is damaged ({error}); restore it from a copy, or, on "
-                         "a node, remove it and join again") from error  # fmt: skip
-    return identity
+        mend_state(directory / AUTHORITY_FILE, _good_authority)
+        mend_state(directory / KEYED_FILE, good_pair)
+    except OSError as error:
+        raise not_written(directory, error) from error
+
+
+def _authority_in(directory: Path) -> bytes:
+    """Return the authority that is stored whole; nothing where none is."""
+    try:
+        mend_state(directory / AUTHORITY_FILE, _good_authority)
+        return read_state(directory / AUTHORITY_FILE, _good_authority)
+    except (FileNotFoundError, *DAMAGE):
+        return b""
+
+
+def _good_authority(content: bytes) -> bytes:
+    mesh_of(content)
+    certificates_in(content)
+    return content
+
+
+def good_pair(content: bytes) -> KeyedCertificate:
+    """Return key and certificate of a file that has both. Raises: NotTrusted: they are damaged, or do not match."""
+    keyed = keyed_from(content)
+    check_pair(keyed)
+    return keyed

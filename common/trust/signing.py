@@ -13,7 +13,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -40,6 +40,11 @@ def make_key() -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
+
+
+def signature(key: bytes, content: bytes) -> bytes:
+    """Return what shows that the holder of a private key has said this: ECDSA with SHA-256, in DER."""
+    return _private(key).sign(content, ec.ECDSA(hashes.SHA256()))
 
 
 def make_request(key: bytes) -> bytes:
@@ -101,6 +106,22 @@ def certify(
     return certificate.public_bytes(serialization.Encoding.PEM)
 
 
+def check_same_key(authority: KeyedCertificate, certificate: bytes, request: bytes) -> None:
+    """Refuse a request that is not signed by the key of a certificate of this authority's, in its time or not.
+
+    Raises: NotTrusted; InputError: as certify.
+    """
+    key = _requested_key(request)
+    try:
+        shown = x509.load_pem_x509_certificate(certificate)
+        shown.verify_directly_issued_by(x509.load_pem_x509_certificate(authority.certificate))
+        is_same = shown.public_key() == key
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise NotTrusted("the certificate that has ended is not one of this mesh") from error
+    if not is_same:
+        raise NotTrusted("the request is not signed by the key of the certificate that has ended")
+
+
 def requested_key_hash(request: bytes) -> str:
     """Return by what a request's key is known again, in whichever request it comes. Raises: InputError: as certify."""
     key = _requested_key(request)
@@ -111,7 +132,7 @@ def requested_key_hash(request: bytes) -> str:
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     try:
         loaded = serialization.load_pem_private_key(key, password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise NotTrusted("a private key cannot be read; it is damaged, or no key") from error
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise NotTrusted("a private key is not of the kind that meshes use")
@@ -125,7 +146,7 @@ def _requested_key(request: bytes) -> ec.EllipticCurvePublicKey:
         loaded = x509.load_pem_x509_csr(request)
         key = loaded.public_key()
         is_signed = loaded.is_signature_valid
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise InputError("the certificate request cannot be read") from error
     if not is_signed or not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name != "secp256r1":
         raise InputError("the certificate request is not signed by a key of the kind that meshes use")

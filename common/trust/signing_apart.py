@@ -29,6 +29,8 @@ class RequestMaker:
         self._process: subprocess.Popen[bytes] | None = None
         self._end = 0.0
         self._kept = b""
+        self._unsent: bytes | None = None
+        """What the process is to read, until it was given that."""
         self._made: KeyedRequest | None = None
 
     def make(self, kept: bytes) -> KeyedRequest:
@@ -65,12 +67,13 @@ class RequestMaker:
     def _start(self, kept: bytes) -> None:
         pipe, command = subprocess.PIPE, [sys.executable, "-m", __name__]
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
-        self._end, self._kept = time.monotonic() + MOST_SECONDS, kept
+        self._end, self._kept, self._unsent = time.monotonic() + MOST_SECONDS, kept, kept
 
     def _wait(self) -> KeyedRequest:
         assert self._process is not None
         try:
-            written, _ = self._process.communicate(self._kept, timeout=WAIT_SECONDS)
+            given, self._unsent = self._unsent, None  # what waits a second time must not give it again
+            written, _ = self._process.communicate(given, timeout=WAIT_SECONDS)
         except subprocess.TimeoutExpired as error:
             if time.monotonic() > self._end:
                 self.close()

@@ -67,7 +67,7 @@ class TlsConnection(OverSocket):
         """The peer's certificate in DER, verified; empty without one."""
         return self._tls.getpeercert(binary_form=True) or b""
 
-    def sealed(self, framed: bytes) -> bytes:
+    def sealed(self, framed: bytes | memoryview) -> bytes:
         """Return what has to go over the socket so that the peer receives these bytes."""
         self._tls.write(framed)
         return self._out.read()
@@ -86,6 +86,20 @@ class TlsConnection(OverSocket):
             return self._tls.read(len(received))
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):  # not a whole record; `recv_into` finds an end itself
             return b""
+
+    def opened_all(self, received: memoryview) -> tuple[list[bytes], bytes]:
+        """Return all that the peer has sent in bytes that somebody else took off the socket, and what it has to be sent
+        for that. Raises: ssl.SSLError: it is not the peer's; ConnectionAbortedError: the peer has ended.
+        """
+        self._in.write(received)
+        parts: list[bytes] = []
+        try:
+            while True:
+                parts.append(self._tls.read(READ_BYTES))
+        except ssl.SSLWantReadError:
+            return parts, self._out.read()
+        except ssl.SSLZeroReturnError:
+            raise ConnectionAbortedError("the peer has ended") from None
 
     def sendall(self, data: bytes | memoryview) -> None:
         """Send all of it. Raises: OSError."""

@@ -21,14 +21,16 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def server_context(identity: Identity, authority: bytes, *, is_optional: bool = False) -> ssl.SSLContext:
+def server_context(
+    identity: Identity, authority: bytes, *, is_optional: bool = False, chain: bytes = b""
+) -> ssl.SSLContext:  # fmt: skip
     """Return how a server shakes hands.
 
     Args: authority: in PEM, whose certificates are believed; empty: none is asked for; is_optional: who shows none
-    comes in all the same.
+    comes in all the same; chain: certificates in PEM that are shown after its own.
     Raises: OSError: these are no certificates.
     """
-    context = _context(ssl.PROTOCOL_TLS_SERVER, identity)
+    context = _context(ssl.PROTOCOL_TLS_SERVER, identity, chain)
     context.num_tickets = 0
     if authority:
         context.verify_mode = ssl.CERT_OPTIONAL if is_optional else ssl.CERT_REQUIRED
@@ -69,9 +71,9 @@ def client_context(identity: Identity) -> ssl.SSLContext:
     return context
 
 
-def _context(protocol: int, identity: Identity) -> ssl.SSLContext:
+def _context(protocol: int, identity: Identity, chain: bytes = b"") -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    with named_file(identity.own.key + identity.own.certificate) as name:
+    with named_file(identity.own.key + identity.own.certificate + chain) as name:
         context.load_cert_chain(name)
     return context

@@ -23,6 +23,8 @@ from common.errors import InputError
 EVERYWHERE = ("0.0.0.0", "::", "[::]")
 """Hosts by which a program listens on all addresses of a machine, of IPv4 and of IPv6."""
 MAX_PORT = 65535
+METADATA = ("169.254.169.254", "fd00:ec2::254")
+"""Where clouds tell a machine its secrets, by requests that come from that machine."""
 
 
 def split_host_port(address: str) -> tuple[str, int]:
@@ -100,6 +102,32 @@ def is_link_local(host: str) -> bool:
     """Tell whether `host` is a number of IPv6 that means something on one link alone."""
     number = _number(host)
     return number is not None and number.version == 6 and number.is_link_local
+
+
+def why_no_peer(host: str) -> str:
+    """Return why no other device is reached at `host`, as in "a group's address"; empty: one may be.
+
+    A name is looked up by whoever connects; a number in another writing is none. Loopback is no matter here.
+    """
+    number = _number(without_zone(host))
+    if number is None:
+        last = host.rstrip(".").rpartition(".")[2].lower()
+        return "a number as nobody writes it" if last.isdecimal() or last.startswith("0x") else ""
+    if number.version == 6 and number.ipv4_mapped is not None:
+        return why_no_peer(str(number.ipv4_mapped)) or "an address of IPv4 as nobody writes it"
+    if str(number) in METADATA:
+        return "where clouds keep a machine's secrets"
+    if number.is_multicast:
+        return "a group's address"
+    if number.is_unspecified or (number.version == 4 and number.is_reserved) or str(number).startswith("0."):
+        return "nobody's address"
+    return ""
+
+
+def is_ipv4_link_local(host: str) -> bool:
+    """Tell whether `host` is a number that a device of IPv4 gives itself where nobody else gives it one."""
+    number = _number(host)
+    return number is not None and number.version == 4 and number.is_link_local
 
 
 def zone_of(host: str) -> str:

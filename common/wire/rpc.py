@@ -47,6 +47,8 @@ PROTOCOL_VERSION = 3
 REASON_KEY = "shardmesh-reason"
 MAX_MESSAGE_BYTES = 64 << 20
 """Longest message either way: a prefill chunk is kept far below (common/model/sweep_size.py)."""
+LOOKAHEAD_BYTES = 4 << 20
+"""So much a peer may send of a call before it waits."""
 PING_SECONDS = 2.0
 """How often an idle or waiting connection is probed, and how long an answer may take."""
 
@@ -205,13 +207,17 @@ def server_options() -> list[tuple[str, int]]:
         ("grpc.http2.max_ping_strikes", 0),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.bdp_probe", 0),
+        # A sender waits for room once per window; of 64 KB, the usual one, that was most of the time of a load.
+        ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     ]
 
 
-def make_server(worker_count: int) -> grpc.Server:
+def make_server(worker_count: int, *interceptors: grpc.ServerInterceptor) -> grpc.Server:
     """Return a server that works on at most `worker_count` calls at once and refuses more."""
     pool = futures.ThreadPoolExecutor(max_workers=worker_count, thread_name_prefix="rpc")
-    return grpc.server(pool, options=server_options(), maximum_concurrent_rpcs=worker_count)
+    return grpc.server(
+        pool, options=server_options(), maximum_concurrent_rpcs=worker_count, interceptors=list(interceptors)
+    )  # fmt: skip
 
 
 def check_listen_address(address: str, *, insecure: bool) -> None:

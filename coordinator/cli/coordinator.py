@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from common.compute.backend import check_activations, check_backend
+from common.machine.descriptors import raise_limit
 from common.machine.operating_system import share_heaps
 from common.program.command_line import CONTEXT_SETTINGS, run_process
 from common.program.lifecycle import stop_on_signals
@@ -82,6 +83,7 @@ def coordinate(
     from coordinator.program.daemon import Coordinator
 
     share_heaps()
+    raise_limit()
     running = Coordinator(
         state_dir or default_state_directory(), host_port(master_ip, master_port), advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,

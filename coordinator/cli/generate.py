@@ -23,6 +23,7 @@ from common.program.memory_flags import (
 from common.program.path_options import address_option, path_option
 from common.program.program_start import has_begun
 from common.program.request_id import check_request_id, new_request_id
+from common.program.secret_text import text_from
 from common.program.sizes import parse_size
 from common.wire.addresses import host_port
 from coordinator.cli.answer_screen import AnswerScreen
@@ -31,6 +32,8 @@ from coordinator.cli.options import (
     ActivationsOption,
     BackendOption,
     LogLevelOption,
+    PromptFileOption,
+    PromptOption,
     RoundsOption,
     SaveDirOption,
     SplitBinOption,
@@ -56,7 +59,8 @@ def generate(
             show_default=False,
         ),
     ] = None,
-    prompt: Annotated[str, typer.Option(help="The text to go on from; empty starts from the model's BOS.")] = "",
+    prompt: PromptOption = "",
+    prompt_file: PromptFileOption = None,
     prefix: Annotated[str, typer.Option(help="Text put before the prompt, for context.")] = "",
     length: Annotated[int, typer.Option("--length", "-n", help="Most tokens to generate.")] = 20,
     chat: Annotated[bool, typer.Option("--chat", help="Apply the model's chat template to the prompt.")] = False,
@@ -143,6 +147,8 @@ def generate(
     if request_id is not None:
         check_request_id(request_id)
     screen = AnswerScreen(is_quiet=json_output)
+    if prompt_file is not None:
+        prompt = _read_prompt(context, prompt_file)
     if coordinator is not None:
         _ask(
             context, screen, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat,
@@ -227,8 +233,8 @@ def generate(
 MOST_K = (1 << 31) - 1
 """Of a message; more is as good as all, as it is in any vocabulary."""
 ASKED = {
-    "coordinator", "state_dir", "model", "prompt", "prefix", "chat", "length", "temperature", "k", "p", "seed",
-    "ignore_eos", "stop", "request_id", "json_output", "log_level",
+    "coordinator", "state_dir", "model", "prompt", "prompt_file", "prefix", "chat", "length", "temperature", "k", "p",
+    "seed", "ignore_eos", "stop", "request_id", "json_output", "log_level",
 }  # fmt: skip
 """What a running coordinator may be asked; the other options are of nodes that this command starts or reaches."""
 
@@ -260,6 +266,13 @@ def _ask(context: typer.Context, screen: AnswerScreen, address: str, state_dir: 
             json_output=context.params["json_output"],
             request_id=context.params["request_id"] or "",
         )
+
+
+def _read_prompt(context: typer.Context, place: Path) -> str:
+    """Return the prompt of a file or of stdin. Raises: InputError: there is another one, or it cannot be read."""
+    if _is_given(context, "prompt"):
+        raise InputError("--prompt and --prompt-file are both given; leave one out")
+    return text_from(place, "--prompt-file")
 
 
 def _signed(seed: int) -> int:

@@ -38,8 +38,11 @@ MESH_VERBS: dict[str, Callable[[], Verb]] = {
     "init": lambda: import_module("coordinator.cli.mesh_init").init,
     "invite": lambda: import_module("coordinator.cli.mesh_invite").invite,
     "remove": lambda: import_module("coordinator.cli.mesh_remove").remove,
+    "backup": lambda: import_module("coordinator.cli.mesh_backup").backup,
+    "rotate": lambda: import_module("coordinator.cli.mesh_rotate").rotate,
+    "restore": lambda: import_module("coordinator.cli.mesh_restore").restore,
 }
-MESH = "Make a mesh of devices, let devices in, remove them."
+MESH = "Make a mesh of devices, let devices in, remove them, keep a backup."
 
 
 def program(words: Sequence[str] = ()) -> typer.Typer:

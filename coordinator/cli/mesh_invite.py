@@ -40,6 +40,8 @@ def invite(
 ) -> None:  # fmt: skip
     """Print a token that lets one device in, once. On the device: shardnode join TOKEN
 
+    Where that device has other users, who can read what is typed: shardnode join - and the token on stdin.
+
     With --observer: write authority.pem, observer.pem and observer.key, as Prometheus' tls_config takes them.
     """
     if observer:

@@ -14,6 +14,17 @@ ModelOption = Annotated[
     Path,
     path_option("--model", "-m", help="A Hugging Face model directory, a .gguf file, or a directory with one .gguf."),
 ]
+PromptOption = Annotated[
+    str,
+    typer.Option(
+        help="The text to go on from; empty starts from the model's BOS. Other users of this machine can read it "
+        "meanwhile, which --prompt-file avoids."
+    ),
+]
+PromptFileOption = Annotated[
+    Path | None,
+    path_option("--prompt-file", help="Read the prompt from this file, or from stdin if it is -.", show_default=False),
+]
 WorldSizeOption = Annotated[int, typer.Option(help="How many nodes the model is cut for.")]
 StrategyOption = Annotated[
     str, typer.Option(help="How the model is shared out: uniform, or ratio:3,1,1 with a number per node.")

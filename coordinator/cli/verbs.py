@@ -15,6 +15,7 @@ UNLOAD = "unload is what you mean: coordinator-cli unload NAME"
 SERVE = "a program of its own serves what was loaded: coordinator (coordinator --help explains)"
 FETCH = ("models are not fetched: put a model's files into a directory, then coordinator-cli generate --model DIR, or "
          "coordinator-cli load DIR to put it onto a mesh")  # fmt: skip
+MESH_VERBS = ("init", "invite", "remove", "backup", "restore", "rotate")
 MEANT = {
     **dict.fromkeys(("run", "ask", "complete", "completion", "infer", "prompt"), GENERATE),
     "chat": "generate --chat is what you mean: coordinator-cli generate --chat --model DIR --prompt TEXT",
@@ -30,7 +31,7 @@ MEANT = {
     **dict.fromkeys(("plans", "prune"), "slices is what you mean: coordinator-cli slices --model DIR [--remove PLAN]"),
     "devices": "nodes is what you mean: coordinator-cli nodes",
     "join": "the device that joins types it: shardnode join TOKEN; here coordinator-cli mesh invite prints a token",
-    **{name: f"mesh {name} is what you mean: coordinator-cli mesh {name}" for name in ("init", "invite", "remove")},
+    **{name: f"mesh {name} is what you mean: coordinator-cli mesh {name}" for name in MESH_VERBS},
     "version": "--version is what you mean: coordinator-cli --version",
     "help": "--help is what you mean: coordinator-cli --help",
 }  # fmt: skip

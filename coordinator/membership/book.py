@@ -12,18 +12,22 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from common.errors import InputError, ResourceError
-from common.machine.durable_files import failure_to_write, replace_private
+from common.machine.durable_files import failure_to_write
+from common.program.state_files import DAMAGE, is_there, mend_state, read_state, sealed, write_state
 
 MEMBERS_FILE = "members.json"
 FORMAT = 1
 MAX_INVITE_SECONDS = 24 * 3600
+AFTER_DAMAGE = ("bring a backup back (coordinator-cli mesh restore FILE); without one, remove this directory, make a "
+                "new mesh and let all nodes join it")  # fmt: skip
+"""What a person does whose list of members is lost: the mesh's authority alone knows nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +64,8 @@ class Member:
     model_identity: str = ""
     metrics: str = ""
     """URL of its metrics page without a path, as this machine reaches it; empty: it has none."""
+    restored_from: int = 0
+    """When the backup was made that it was brought back from, seconds since 1970; 0: seen since, or never was."""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
     clock_skew_seconds: float | None = field(default=None, compare=False)
@@ -111,6 +117,8 @@ class Kept:
     invites: Mapping[str, float] = field(default_factory=dict)
     """When each open one ends, in memory's time, by the SHA-256 of its secret."""
     observers: Mapping[str, Observer] = field(default_factory=dict)
+    lost: tuple[int, int] = (0, 0)
+    """Of which time nothing is written down here, since a backup was brought back: from when it was made until then."""
 
 
 class Book:
@@ -140,10 +148,11 @@ class Book:
             unseen=self.kept.unseen if unseen is None else unseen,
             invites={key: end for key, end in (self.kept.invites if invites is None else invites).items() if end > now},
             observers=self.kept.observers if observers is None else observers,
+            lost=self.kept.lost,
         )
         content = json.dumps(self._document(changed), indent=1).encode()
         try:
-            replace_private(self._path, content)
+            write_state(self._path, content)
         except OSError as error:
             kind = failure_to_write(error)
             if self._holds(content):  # in its place, if the power stays
@@ -156,8 +165,30 @@ class Book:
     def _holds(self, content: bytes) -> bool:
         """Tell whether the file is that already."""
         with suppress(OSError):
-            return self._path.read_bytes() == content
+            return self._path.read_bytes() == sealed(content)
         return False
+
+    @classmethod
+    def of(cls, content: bytes, change: Callable[[Kept], Kept]) -> Book:
+        """Return a book of such content, changed, that is in no file. Raises: InputError or ValueError: as its file."""
+        book = cls(Path())
+        book.kept = change(book._parsed(content))
+        return book
+
+    @property
+    def content(self) -> bytes:
+        """What is written of it."""
+        return json.dumps(self._document(self.kept), indent=1).encode()
+
+    def without(self, removed: Collection[str]) -> bytes:
+        """Return what would be written without these members."""
+        kept = self.kept
+        return json.dumps(
+            self._document(replace(
+                kept, members={name: one for name, one in kept.members.items() if name not in removed},
+                unseen={name: one for name, one in kept.unseen.items() if name not in removed},
+            )), indent=1,
+        ).encode()  # fmt: skip
 
     def settle(self) -> None:
         """Make sure of a change that could not be made sure of, before anybody is told of it. Raises: as change."""
@@ -183,6 +214,8 @@ class Book:
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
             del member["heard_at"], member["clock_skew_seconds"]
+            if not member["restored_from"]:
+                del member["restored_from"]  # which builds before do not know
         return {
             "format": FORMAT, "members": members,
             "unseen": [
@@ -195,24 +228,39 @@ class Book:
             ],
             "invites": [{"hash": key, "ends": end + behind, "left": end - now} for key, end in kept.invites.items()],
             "observers": [asdict(observer) for observer in kept.observers.values()],
+            **({"lost": list(kept.lost)} if any(kept.lost) else {}),
         }  # fmt: skip
 
     def _read(self) -> Kept:
         try:
-            document = json.loads(self._path.read_bytes())
+            return read_state(self._path, self._parsed)
         except FileNotFoundError:
             return Kept()
-        except (OSError, ValueError) as error:
-            raise InputError(f"cannot read {self._path}: {error}; restore it from a copy, or remove it and let all "
-                             "nodes join again") from error  # fmt: skip
+        except OSError as error:
+            raise InputError(f"cannot read {self._path}: {error.strerror}; run as its owner") from error
+        except InputError:
+            raise
+        except DAMAGE as error:
+            raise InputError(f"{self._path} is damaged, its copy too ({error}); {AFTER_DAMAGE}") from error
+
+    def mend(self) -> None:
+        """Have the file and its copy be whole and alike, also where there was none yet; for the coordinator alone.
+
+        Raises: DiskFull, ResourceError, InputError: as `change`, and as at its reading.
+        """
         try:
-            if document["format"] != FORMAT:
-                raise InputError(f"{self._path} is of format {document['format']} and this program writes {FORMAT}; "
-                                 "use the version of shardmesh that wrote it")  # fmt: skip
-            return self._kept_of(document)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{self._path} is damaged ({error}); restore it from a copy, or remove it and let all "
-                             "nodes join again") from error  # fmt: skip
+            if not is_there(self._path):
+                self.change()
+            mend_state(self._path, self._parsed)
+        except OSError as error:
+            raise failure_to_write(error)(f"cannot write {self._path}: {error.strerror}") from error
+
+    def _parsed(self, content: bytes) -> Kept:
+        document = json.loads(content)
+        if document["format"] != FORMAT:
+            raise InputError(f"{self._path} is of format {document['format']} and this program writes {FORMAT}; "
+                             "use the version of shardmesh that wrote it")  # fmt: skip
+        return self._kept_of(document)
 
     def _kept_of(self, document: dict[str, Any]) -> Kept:
         """Return what a file says; files of earlier builds have members only. Raises: any of what _read translates."""
@@ -236,9 +284,10 @@ class Book:
         observers = [
             Observer(**{**entry, "serials": tuple(entry["serials"])}) for entry in document.get("observers", [])
         ]
+        lost = document.get("lost", (0, 0))
         return Kept(
             members={member.name: member for member in members}, unseen=unseen, invites=invites,
-            observers={observer.name: observer for observer in observers},
+            observers={observer.name: observer for observer in observers}, lost=(int(lost[0]), int(lost[1])),
         )  # fmt: skip
 
     def _remembered(self, ends: float, left: float) -> float:

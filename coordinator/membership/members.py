@@ -14,14 +14,20 @@ from contextlib import suppress
 from dataclasses import replace
 
 from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted, ResourceError, TokenRefused
-from common.trust.certificates import LEAF_LIFETIME, check_name
+from common.trust.certificates import LEAF_LIFETIME, SLACK, check_name
 from coordinator.membership.book import Book, Device, Issued, Member, Unseen
 from coordinator.membership.claims import Claims
 from coordinator.membership.invites import hash_of
+from coordinator.membership.moves import Moves
 
 MAX_MEMBERS = 256
 MOST_SERIALS = 8
 """Of one member: the one that it shows, and the newest that it asked for with other keys and has not shown."""
+
+
+def not_a_member(name: str) -> str:
+    """Return what is told to who is no member, or not any more."""
+    return f"{name} is no node of this mesh, or was removed; let it join again with a new token"
 
 
 class Members:
@@ -30,6 +36,7 @@ class Members:
     def __init__(self, book: Book) -> None:
         self._book = book
         self._claims = Claims(book.clock)
+        self._moves = Moves(book.clock)
 
     def all(self) -> list[Member]:
         """Return the members, by name."""
@@ -48,6 +55,11 @@ class Members:
     def has(self, name: str) -> bool:
         """Tell whether there is such a member."""
         return self.find(name) is not None
+
+    def knows(self, name: str, serial: str, made_at: float = 0.0) -> bool:
+        """Tell whether a certificate is one that `check` lets in. Without a lock: a moment's view."""
+        member = self.find(name)
+        return member is not None and (serial in member.serials or 0 < member.restored_from < made_at)
 
     def check_token(self, secret: bytes) -> None:
         """Refuse a token that lets nobody in. Raises: TokenRefused."""
@@ -91,17 +103,36 @@ class Members:
                 members={other: member for other, member in kept.members.items() if other != name},
                 unseen={other: unseen for other, unseen in kept.unseen.items() if other != name},
             )
+            self._moves.forget(name)
 
-    def check(self, name: str, serial: str) -> Member:
+    def check_listed(self, name: str, serial: str) -> None:
+        """Refuse a certificate that is none of a member's good ones; it is not taken for seen. Raises: NotTrusted."""
+        member = self.find(name)
+        if member is None or serial not in member.serials:
+            raise NotTrusted(not_a_member(name))
+
+    def any_ended(self) -> bool:
+        """Tell whether some member's newest certificate is out of its time, so that TLS lets it in nowhere."""
+        now = self._book.wall_clock()
+        longest = (LEAF_LIFETIME + SLACK).total_seconds()
+        ends = [member.certificate_ends for member in self._book.kept.members.values()]
+        return any(not now - 1 <= end <= now + longest for end in ends)
+
+    def check(self, name: str, serial: str, made_at: float = 0.0) -> Member:
         """Return the member that shows this certificate; older ones are worth nothing from now on.
 
+        Args: made_at: when the certificate was made, seconds since 1970: a member that was brought back from a backup
+        is let in with one that was made after it, since nobody else has his name.
         Raises: NotTrusted: it is no member, or not any more.
         """
         with self._book.lock:
             kept = self._book.kept
             member = kept.members.get(name)
+            if member is not None and member.restored_from:
+                member = self._seen_again(member, serial, made_at)
+                kept = self._book.kept
             if member is None or serial not in member.serials:
-                raise NotTrusted(f"{name} is no node of this mesh, or was removed; let it join again with a new token")
+                raise NotTrusted(not_a_member(name))
             place = member.serials.index(serial)
             unseen = kept.unseen.get(name)
             is_news = unseen is not None and unseen.issued.serial == serial
@@ -153,13 +184,24 @@ class Members:
                 clock_skew_seconds=member.clock_skew_seconds if clock_skew_seconds is None else clock_skew_seconds,
             )  # fmt: skip
             self._book.note(members={**self._book.kept.members, name: heard})
-            if (heard.address, heard.metrics) != (member.address, member.metrics):
-                # The rest is news of a moment, not worth a write each time.
+            before, place = (member.address, member.metrics), (heard.address, heard.metrics)
+            if self._moves.is_worth_a_write(name, before, place):  # the rest is news of a moment
                 self._book.try_to_write()  # after a restart it says so again
+                self._moves.written(name)
 
     def silent_seconds(self, member: Member) -> float:
         """Return how long a member has said nothing; negative when it never did since the coordinator started."""
         return -1.0 if member.heard_at is None else self._book.clock() - member.heard_at
+
+    def _seen_again(self, member: Member, serial: str, made_at: float) -> Member:
+        """Return a member that was brought back, once it has shown which certificate it has now."""
+        if serial not in member.serials and made_at <= member.restored_from:
+            return member
+        serials = member.serials if serial in member.serials else (serial,)
+        member = replace(member, serials=serials, restored_from=0)
+        with suppress(ResourceError):  # it is known by its name a while longer
+            self._book.change(members={**self._book.kept.members, member.name: member})
+        return member
 
     def _get(self, name: str) -> Member:
         member = self._book.kept.members.get(name)

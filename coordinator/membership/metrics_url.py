@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 
-import psutil
-
 from common.errors import InputError
-from common.wire.addresses import EVERYWHERE, host_of_caller, is_loopback, split_host_port, without_zone, zone_of
+from common.wire.addresses import EVERYWHERE, host_of_caller, is_loopback, split_host_port, zone_of
+from coordinator.membership.node_address import check_peer_host, is_here
 
 MOST_LETTERS = 100
 URL = re.compile(r"(https?)://([A-Za-z0-9_.:%\[\]-]+)")
@@ -32,16 +31,10 @@ def metrics_url(said: str, caller: str) -> str:
     host, port = split_host_port(parts[2])
     from_host = host_of_caller(caller)
     if parts[1] == "http":
-        return said if is_loopback(host) and _is_here(from_host) else ""
+        return said if is_loopback(host) and is_here(from_host) else ""
     if is_loopback(host):
-        return said if _is_here(from_host) else ""
+        return said if is_here(from_host) else ""
+    if host not in EVERYWHERE:
+        check_peer_host(host, from_host)
     reached = from_host if host in EVERYWHERE else host
     return "" if zone_of(reached) else f"https://{reached}:{port}"
-
-
-def _is_here(host: str) -> bool:
-    """Tell whether an address is this machine's own."""
-    if is_loopback(host):
-        return True
-    own = {without_zone(address.address) for addresses in psutil.net_if_addrs().values() for address in addresses}
-    return without_zone(host) in own

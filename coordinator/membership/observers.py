@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
-from common.machine.durable_files import replace_private
+from common.program.state_files import DAMAGE, mend_state, read_state, write_state
 from common.trust.certificates import KeyedCertificate, check_name, check_pair
 from common.trust.certifying_apart import CertifyingHere
 from common.trust.identity import keyed_from, not_written
@@ -97,11 +97,18 @@ class Observers:
                 raise NoSuchNode(f"there is no observer called '{name[:60]}' in this mesh")
             self._book.change(observers={other: kept.observers[other] for other in kept.observers if other != name})
 
+    def mend(self) -> None:
+        """Have the file and its copy be whole and alike; for the coordinator alone. Raises: as at birth; DiskFull."""
+        try:
+            mend_state(self._path, _good)
+        except OSError as error:
+            raise not_written(self._path.parent, error) from error
+
     def _made_authority(self) -> KeyedCertificate:
         if self._authority is None:
             made = self._certifying.authority(self._mesh, of="observers of ")
             try:
-                replace_private(self._path, made.key + made.certificate)
+                write_state(self._path, made.key + made.certificate)
             except OSError as error:
                 raise not_written(self._path.parent, error) from error
             self._authority = made
@@ -110,13 +117,17 @@ class Observers:
 
 def _read_authority(path: Path) -> KeyedCertificate | None:
     try:
-        authority = keyed_from(path.read_bytes())
-        check_pair(authority)
-        return authority
+        return read_state(path, _good)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
-    except NotTrusted as error:
-        raise NotTrusted(f"{path} is damaged ({error}); restore it from a copy, or remove it and invite observers anew"
-                         ) from error  # fmt: skip
+    except DAMAGE as error:
+        raise NotTrusted(f"{path} is damaged, its copy too ({error}); restore it from a backup, or remove both and "
+                         "invite observers anew") from error  # fmt: skip
+
+
+def _good(content: bytes) -> KeyedCertificate:
+    authority = keyed_from(content)
+    check_pair(authority)
+    return authority

@@ -49,6 +49,14 @@ class OwnerClient:
         response: mesh_pb2.InviteResponse = self._ask(lambda: self._stub.Invite(request, timeout=LIMIT_SECONDS))
         return response
 
+    def rotate(self, *, begin: bool, leave_behind: bool) -> mesh_pb2.RotateAuthorityResponse:
+        """Begin to replace the mesh's authority, or return how far that is. Raises: ResourceError; NodeLost."""
+        request = mesh_pb2.RotateAuthorityRequest(begin=begin, leave_behind=leave_behind)
+        response: mesh_pb2.RotateAuthorityResponse = self._ask(
+            lambda: self._stub.RotateAuthority(request, timeout=LIMIT_SECONDS)
+        )
+        return response
+
     def invite_observer(
         self, name: str, certificate_request: bytes, valid_days: int
     ) -> mesh_pb2.InviteObserverResponse:

@@ -1,89 +1,84 @@
-"""What devices, members and the owner may ask the coordinator: joining, heartbeats, renewal, who is let in or removed.
+"""What members and the owner may ask the coordinator: heartbeats, renewal, who is let in or removed.
 
-Covers: the three services of protos/shardmesh/v1/mesh.proto; who may call which.
-Does not cover: listeners (program/daemon.py, program/door.py), what is kept (members.py, observers.py, invites.py).
+Covers: two services of protos/shardmesh/v1/mesh.proto; who may call which.
+Does not cover: devices that join (joining.py), listeners (program/daemon.py), what is kept (members.py, observers.py).
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from datetime import datetime, timedelta, timezone
 
 import grpc
 
-from common.errors import InputError, NotTrusted, SliceMismatch
+from common.errors import InputError, NotTrusted, ResourceError
 from common.program.logs import entry
+from common.program.pace import Pace
+from common.trust.behind_gate import caller_address, caller_certificate, caller_of
 from common.trust.certificates import (
     NODE,
     OBSERVER,
     KeyedCertificate,
     PeerName,
-    check_name,
     fingerprint,
     lifetime_of,
+    made_at,
     serial_of,
 )
 from common.trust.join_token import JoinToken
-from common.trust.tls import caller_certificate, caller_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded
-from coordinator.membership.book import Device, Issued, Member
+from coordinator.membership.book import Issued, Member
+from coordinator.membership.found_again import FoundAgain
+from coordinator.membership.good_list import GoodList
 from coordinator.membership.invite_notes import invite_notes
 from coordinator.membership.invites import Invites
-from coordinator.membership.members import Members
+from coordinator.membership.joining import MAX_TEXT, device_from, issued_from
+from coordinator.membership.members import Members, not_a_member
 from coordinator.membership.metrics_url import metrics_url
 from coordinator.membership.node_address import node_address
+from coordinator.membership.rotation import Rotation
 from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
-MAX_TEXT = 100
-MOST_BYTES = 1 << 60
+RENEWALS_AT_ONCE, RENEWALS_A_SECOND = 6, 0.1
+"""A node asks once in two months, and each second while the answer is lost."""
 MOST_VALID_DAYS = 3650
 MOST_SECONDS = 1e11
 """Since 1970, that a node's clock may show."""
-DEVICE_NUMBERS = [field.name for field in fields(Device) if field.name != "version"]
 
 log = logging.getLogger(__name__)
-
-
-class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
-    """Lets devices in."""
-
-    def __init__(self, state: MeshState, mesh_port: int) -> None:
-        self._state, self._mesh_port = state, mesh_port
-
-    @guarded
-    def Join(  # noqa: N802 - the name is the contract's
-        self, request: mesh_pb2.JoinRequest, context: grpc.ServicerContext
-    ) -> mesh_pb2.JoinResponse:
-        members, asked = self._state.members, request.certificate_request
-        members.check_token(request.secret)  # before anything else is looked at that a stranger may have sent
-        device = device_from(request.device)
-        check_name(request.name)
-        peer = PeerName(mesh=self._state.name, role=NODE, name=request.name)
-        made = self._state.certifying.certify(self._state.authority, asked, peer)  # before anybody is kept waiting
-        issued = members.admit(request.name, request.secret, made.key_hash, device, lambda: _issued(made.certificate))
-        log.info("%s", entry("node joined", node=request.name))
-        return mesh_pb2.JoinResponse(
-            certificate=issued.certificate, mesh_port=self._mesh_port, mesh_name=self._state.name
-        )
 
 
 class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     """Hears members."""
 
-    def __init__(self, state: MeshState) -> None:
-        self._state = state
+    def __init__(self, state: MeshState, rotation: Rotation, good: GoodList | None = None) -> None:
+        """Args: good: the list that is presented; None: one of its own."""
+        self._state, self._rotation, self._good = state, rotation, good or GoodList(state)
+        self._found = FoundAgain(state)
+        self._renewing, self._renewals = threading.Lock(), Pace(RENEWALS_AT_ONCE, RENEWALS_A_SECOND)
+
+    def _check_pace(self, name: str) -> None:
+        """Refuse who asks for certificates without an end: each takes a process. Raises: ResourceError."""
+        with self._renewing:
+            if not self._renewals.allows(name):
+                raise ResourceError(f"{name} asks for certificates too often; one lasts for 90 days")
 
     def _caller(self, context: grpc.ServicerContext) -> Member:
         """Return the member who calls. Raises: NotTrusted."""
         peer = caller_of(context)
         if (peer.mesh, peer.role) != (self._state.name, NODE):
             raise NotTrusted(f"{peer.uri} is not a node of this mesh")
-        return self._state.members.check(peer.name, serial_of(caller_certificate(context)))
+        shown = caller_certificate(context)
+        serial, made = serial_of(shown), made_at(shown).timestamp()
+        if not self._found.lets_in(serial, made):
+            raise NotTrusted(not_a_member(peer.name))
+        return self._state.members.check(peer.name, serial, made)
 
     @guarded
     def Heartbeat(  # noqa: N802 - the name is the contract's
@@ -91,15 +86,21 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
     ) -> mesh_pb2.HeartbeatResponse:
         received_at = time.time()
         member = self._caller(context)
+        if member.name in self._found.hear(request.members.content, request.members.signature):
+            raise NotTrusted(not_a_member(member.name))
+        self._rotation.note(member.name, caller_certificate(context))
         self._state.members.hear(
-            member.name, node_address(request.listen, context.peer()), device_from(request.device),
+            member.name, node_address(request.listen, caller_address(context)), device_from(request.device),
             max(-1, request.rank), request.model_identity[:MAX_TEXT], clock_skew(request, received_at),
-            metrics_url(request.metrics, context.peer()),
+            metrics_url(request.metrics, caller_address(context)),
         )  # fmt: skip
-        observers = self._state.observers
+        observers, believed = self._state.observers, request.authorities_digest
+        trusted = self._state.identity().authority
         return mesh_pb2.HeartbeatResponse(
             interval_seconds=HEARTBEAT_SECONDS,
+            authorities=trusted if believed and believed != hashlib.sha256(trusted).digest() else b"",
             observers=mesh_pb2.GoodObservers(serials=observers.good_serials(), authority=observers.authority),
+            members=self._good.current(),
         )
 
     @guarded
@@ -107,12 +108,14 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         self, request: mesh_pb2.RenewCertificateRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.RenewCertificateResponse:
         member = self._caller(context)
+        self._check_pace(member.name)
         peer = PeerName(mesh=self._state.name, role=NODE, name=member.name)
-        made = self._state.certifying.certify(self._state.authority, request.certificate_request, peer)
+        signer = self._rotation.signer(request.authority_fingerprint)
+        made = self._state.certifying.certify(signer, request.certificate_request, peer)
 
         def issue() -> Issued:
             log.info("%s", entry("certificate renewed", node=member.name))
-            return _issued(made.certificate)
+            return issued_from(made.certificate)
 
         shown = serial_of(caller_certificate(context))
         issued = self._state.members.renew(member.name, shown, made.key_hash, issue)
@@ -124,13 +127,13 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
 
     def __init__(
         self, state: MeshState, invites: Invites, addresses: Callable[[], list[str]], invited: Callable[[], None],
-        own_address: Callable[[], str], removed: Callable[[str], None],
+        own_address: Callable[[], str], removed: Callable[[str], None], rotation: Rotation,
     ) -> None:  # fmt: skip
         """Args: addresses: where devices reach the join service; invited: called when there is a new token;
         own_address: where this machine reaches the members' listener; removed: called with a node that is gone.
         """
         self._state, self._invites, self._addresses, self._invited = state, invites, addresses, invited
-        self._own_address, self._removed = own_address, removed
+        self._own_address, self._removed, self._rotation = own_address, removed, rotation
 
     @guarded
     def Invite(  # noqa: N802 - the name is the contract's
@@ -166,12 +169,12 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
             left = lifetime_of(authority.certificate)[1] - datetime.now(timezone.utc)
             lifetime = max(timedelta(), min(timedelta(days=request.valid_days), left))
             made = self._state.certifying.certify(authority, request.certificate_request, peer, lifetime)
-            return _issued(made.certificate)
+            return issued_from(made.certificate)
 
         issued = self._state.observers.admit(request.name, issue)
         log.info("%s", entry("observer admitted", observer=request.name))
         return mesh_pb2.InviteObserverResponse(
-            certificate=issued.certificate, authority=self._state.authority.certificate, certificate_ends=issued.ends
+            certificate=issued.certificate, authority=self._state.trusted, certificate_ends=issued.ends
         )
 
     @guarded
@@ -191,6 +194,15 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
         return mesh_pb2.RemoveNodeResponse()
 
     @guarded
+    def RotateAuthority(  # noqa: N802 - the name is the contract's
+        self, request: mesh_pb2.RotateAuthorityRequest, context: grpc.ServicerContext
+    ) -> mesh_pb2.RotateAuthorityResponse:
+        if request.begin:
+            self._rotation.begin()
+        waiting = self._rotation.advance(leave_behind=request.leave_behind)
+        return mesh_pb2.RotateAuthorityResponse(waiting=waiting, is_done=self._state.next_authority is None)
+
+    @guarded
     def ListNodes(  # noqa: N802 - the name is the contract's
         self, request: mesh_pb2.ListNodesRequest, context: grpc.ServicerContext
     ) -> mesh_pb2.ListNodesResponse:
@@ -202,12 +214,6 @@ class OwnerServicer(mesh_pb2_grpc.OwnerServiceServicer):
                 for observer in self._state.observers.all()
             ],
         )  # fmt: skip
-
-
-def _issued(certificate: bytes) -> Issued:
-    """Return what is written down of a new certificate, and sent."""
-    ends = int(lifetime_of(certificate)[1].timestamp())
-    return Issued(certificate=certificate, serial=serial_of(certificate), ends=ends)
 
 
 def node_messages(members: Members) -> list[mesh_pb2.Node]:
@@ -223,17 +229,6 @@ def node_messages(members: Members) -> list[mesh_pb2.Node]:
     ]  # fmt: skip
 
 
-def device_from(message: mesh_pb2.Device) -> Device:
-    """Return what a device says of itself. Raises: SliceMismatch: it speaks another version; InputError."""
-    if message.protocol_version != PROTOCOL_VERSION:
-        raise SliceMismatch(f"the device speaks version {message.protocol_version} of the protocol, this coordinator "
-                            f"{PROTOCOL_VERSION}; install the same shardmesh on both")  # fmt: skip
-    numbers = {name: getattr(message, name) for name in DEVICE_NUMBERS}
-    if any(not 0 <= number <= MOST_BYTES for number in numbers.values()):  # NaN is not either
-        raise InputError("the device says that it has what no device has")
-    return Device(version=_printable(message.version), **numbers)
-
-
 def clock_skew(request: mesh_pb2.HeartbeatRequest, received_at: float) -> float | None:
     """Return how far the caller's clock is ahead of ours; None where it does not say what that takes.
 
@@ -244,7 +239,3 @@ def clock_skew(request: mesh_pb2.HeartbeatRequest, received_at: float) -> float 
     if not (0 < sent_at < MOST_SECONDS and 0 < round_trip < MOST_SECONDS):  # an earlier build, or its first; NaN
         return None
     return sent_at + round_trip / 2 - received_at
-
-
-def _printable(text: str) -> str:
-    return "".join(letter for letter in text[:MAX_TEXT] if letter.isprintable())

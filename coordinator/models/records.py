@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from common.errors import InputError, ModelNotFound
-from common.machine.durable_files import replace_private
 from common.model.plan import Plan
+from common.program.state_files import COPY, DAMAGE, is_there, read_state, remove_state, write_state
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription, total_bytes
 from coordinator.checkpoints.gguf_place import plain_name
 
@@ -62,7 +62,7 @@ class LoadedModel:
     @property
     def is_loaded(self) -> bool:
         """Whether it is there, and not only the attempt to load it."""
-        return (self.directory / RECORD_FILE).exists()
+        return is_there(self.directory / RECORD_FILE)
 
     @property
     def parts_directory(self) -> Path:
@@ -101,8 +101,7 @@ class LoadedModels:
 
     def all(self) -> list[LoadedModel]:
         """Return the models, by name. Raises: InputError: a record is damaged."""
-        records = sorted(self.directory.glob(f"*/{RECORD_FILE}"))
-        return [_read(record) for record in records if NAME.fullmatch(record.parent.name)]
+        return [_read(record) for record in self._files(RECORD_FILE) if NAME.fullmatch(record.parent.name)]
 
     def stamp(self) -> object:
         """Return what is another one as soon as a record has come, gone or changed."""
@@ -131,7 +130,7 @@ class LoadedModels:
     def find(self, name: str) -> LoadedModel | None:
         """Return one model, or None."""
         path = self.directory / name / RECORD_FILE
-        return _read(path) if NAME.fullmatch(name) and path.exists() else None
+        return _read(path) if NAME.fullmatch(name) and is_there(path) else None
 
     def future(
         self, name: str, source: Path, description: SliceDescription, node_names: Sequence[str]
@@ -148,7 +147,7 @@ class LoadedModels:
             "format": FORMAT, "source": model.source, "nodes": list(model.node_names),
             "description": model.description.to_json(),
         }  # fmt: skip
-        replace_private(model.directory / RECORD_FILE, json.dumps(value, indent=1).encode())
+        write_state(model.directory / RECORD_FILE, json.dumps(value, indent=1).encode())
         for path in model.directory.iterdir():  # what belonged to models of this name before, and to attempts
             if path.is_dir() and path != model.parts_directory:
                 shutil.rmtree(path, ignore_errors=True)
@@ -157,7 +156,7 @@ class LoadedModels:
         """Write down what is about to be loaded, so that the next attempt goes on with the same plan."""
         value = {"nodes": list(model.node_names), "description": model.description.to_json()}
         model.directory.mkdir(mode=0o700, exist_ok=True)
-        replace_private(model.directory / PLAN_FILE, json.dumps(value, indent=1).encode())
+        write_state(model.directory / PLAN_FILE, json.dumps(value, indent=1).encode())
 
     def planned(self, name: str, description: SliceDescription, node_names: Sequence[str]) -> Plan | None:
         """Return the plan by which the same model was, or was to be, loaded onto the same nodes; None: there is none.
@@ -172,7 +171,7 @@ class LoadedModels:
 
     def attempts(self) -> list[LoadedModel]:
         """Return what each name's last load was to become, whether it came to its end or not."""
-        read = [_read_attempt(path) for path in sorted(self.directory.glob(f"*/{PLAN_FILE}"))]
+        read = [_read_attempt(path) for path in self._files(PLAN_FILE)]
         return [attempt for attempt in read if attempt is not None]
 
     def interrupted(self) -> list[LoadedModel]:
@@ -189,8 +188,13 @@ class LoadedModels:
 
     def forget(self, name: str) -> None:
         """Remove a model's record and what belongs to it; the record first, so that half a model is none."""
-        (self.directory / name / RECORD_FILE).unlink(missing_ok=True)
+        remove_state(self.directory / name / RECORD_FILE)
         shutil.rmtree(self.directory / name, ignore_errors=True)
+
+    def _files(self, name: str) -> list[Path]:
+        """Return each model's file of that name, sorted, also where only its copy is there."""
+        found = {*self.directory.glob(f"*/{name}"), *self.directory.glob(f"*/{name}{COPY}")}
+        return sorted({path.with_name(name) for path in found})
 
 
 def name_for(model: Path, wanted: str = "") -> str:
@@ -218,11 +222,14 @@ def _listed(models: Sequence[LoadedModel]) -> str:
 
 def _read_attempt(path: Path) -> LoadedModel | None:
     """Return what was to be loaded, as it would be then; None where nothing can be read."""
+
+    def parse(content: bytes) -> tuple[tuple[str, ...], SliceDescription]:
+        value: Any = json.loads(content)
+        return tuple(str(name) for name in value["nodes"]), SliceDescription.from_json(value["description"])
+
     try:
-        value: Any = json.loads(path.read_bytes())
-        names = tuple(str(name) for name in value["nodes"])
-        description = SliceDescription.from_json(value["description"])
-    except (OSError, ValueError, KeyError, TypeError, InputError):
+        names, description = read_state(path, parse)
+    except (OSError, *DAMAGE):
         return None
     if len(names) != description.plan.world_size:
         return None
@@ -234,8 +241,9 @@ def _read_attempt(path: Path) -> LoadedModel | None:
 
 def _read(path: Path) -> LoadedModel:
     again = f"load the model again (coordinator-cli load MODEL --name {path.parent.name})"
-    try:
-        value: Any = json.loads(path.read_bytes())
+
+    def parse(content: bytes) -> LoadedModel:
+        value: Any = json.loads(content)
         if value["format"] != FORMAT:
             raise ValueError(f"it is of format {value['format']} and this program writes {FORMAT}")
         description = SliceDescription.from_json(value["description"])
@@ -246,5 +254,8 @@ def _read(path: Path) -> LoadedModel:
             name=path.parent.name, directory=path.parent, source=str(value["source"]), description=description,
             node_names=nodes,
         )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, InputError) as error:
+
+    try:
+        return read_state(path, parse)
+    except (OSError, *DAMAGE) as error:
         raise InputError(f"{path} cannot be used ({error}); {again}") from error

@@ -29,17 +29,22 @@ from common.program.logs import entry
 from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
+from common.trust.behind_gate import caller_of
 from common.trust.certifying_apart import CertifyingHere
+from common.trust.gate import Gate
+from common.trust.member_door import MemberDoor
 from common.trust.metrics_door import MetricsDoor
 from common.trust.metrics_place import is_for_others, metrics_place
-from common.trust.tls import caller_of, mutual_server_credentials
 from common.wire.addresses import EVERYWHERE, host_port, split_host_port
+from common.wire.call_limits import CallLimits
 from common.wire.rpc import bind, make_server
 from common.wire.standard_services import StandardServices
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
+from coordinator.membership.rotation import Rotation
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
-from coordinator.membership.state import SOCKET_FILE, open_mesh_state
+from coordinator.membership.state import LOCK_FILE, SOCKET_FILE, mend_mesh_state, open_mesh_state
+from coordinator.membership.welcome import MOST_CONNECTED, calls_of_members, member_places, members_only
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
@@ -51,7 +56,7 @@ from coordinator.program.node_looks import NodeLooks
 from coordinator.program.node_watch import NodeWatch
 from coordinator.program.observe_service import ObserveServicer
 from coordinator.program.overview import Overviews
-from coordinator.program.program_series import ProgramSeries
+from coordinator.program.program_series import MEMBERS, METRICS, ProgramSeries
 from coordinator.program.spans import Spans, sampled_share, spans_wanted
 from coordinator.program.tracing import Tracing
 from coordinator.ranks.travel import USUAL_TRAVEL, Travel
@@ -64,9 +69,8 @@ from protos.shardmesh.v1 import (
     observe_pb2_grpc,
 )
 
-MEMBER_WORKERS, OWNER_WORKERS = 48, 48
+MEMBER_WORKERS, OWNER_WORKERS = 128, 48
 """Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
-LOCK_FILE = "coordinator.lock"
 LAST_PORT = 65535
 
 log = logging.getLogger(__name__)
@@ -102,10 +106,12 @@ class Coordinator:
         self._advertised = advertised
         self._invites = self._state.invites
         self._door: Door | None = None
+        self._gate: Gate | None = None
         self._stopping = threading.Event()
-        owner, members = make_server(OWNER_WORKERS), make_server(MEMBER_WORKERS)
-        self._servers = (owner, members)
         self.series = series = ProgramSeries(self._state)
+        owner = make_server(OWNER_WORKERS, CallLimits(lambda context: ("", 0)))
+        members = make_server(MEMBER_WORKERS, CallLimits(calls_of_members, series.doors.calls(MEMBERS)))
+        self._servers = (owner, members)
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
@@ -122,11 +128,12 @@ class Coordinator:
         self.metrics_page: MetricsPage | None = None
         self._lock = self._own_state(state_directory)
         try:
+            mend_mesh_state(self._state)
             self._targets.begin()
             if place is not None:
                 self.metrics_page = MetricsPage(
                     series.registry, place, self._metrics_door(place, metrics_token_file),
-                    {targets.PAGE: self._targets.page},
+                    {targets.PAGE: self._targets.page}, self.series.doors.connections(METRICS),
                 )  # fmt: skip
             if spans_wanted():
                 self._spans = Spans(self._generator.trace, self._state.name, sampled_share())
@@ -136,7 +143,8 @@ class Coordinator:
             raise
 
     def _listen(self, owner: grpc.Server, members: grpc.Server, address: str) -> None:
-        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state), members)
+        rotation = Rotation(self._state)
+        mesh_pb2_grpc.add_MeshServiceServicer_to_server(MeshServicer(self._state, rotation), members)
         generation_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationServicer(self._generator, self._check_owner), members
         )
@@ -144,14 +152,20 @@ class Coordinator:
             members, mesh_pb2.DESCRIPTOR.services_by_name["MeshService"].full_name,
             generation_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name,
         )  # fmt: skip
-        self.address = bind(members, address, mutual_server_credentials(self._state.identity))
+        judge = members_only(self._state)
+        self._gate = Gate(
+            members, address, MemberDoor(self._state.identity, judge, MOST_CONNECTED), member_places(), name=MEMBERS,
+            count=self.series.doors.connections(MEMBERS),
+        )  # fmt: skip
+        self.series.doors.follow(MEMBERS, self._gate.count)
+        self.address = self._gate.address
         self._port = split_host_port(self.address)[1]
         self._door = door = Door(
-            self._state, self._invites, host=self._host, advertised=self._advertised, mesh_port=self._port,
-            port=self._port + 1 if self._has_fixed_port else 0,
+            self._state, self._invites, rotation, host=self._host, advertised=self._advertised, mesh_port=self._port,
+            port=self._port + 1 if self._has_fixed_port else 0, series=self.series.doors,
         )  # fmt: skip
         obeying = OwnerServicer(
-            self._state, self._invites, door.addresses, self._invited, self._own_address, self._generator.let_go
+            self._state, self._invites, door.addresses, self._invited, self._own_address, self._removed, rotation
         )
         mesh_pb2_grpc.add_OwnerServiceServicer_to_server(obeying, owner)
         asked_by_user = GenerationServicer(self._generator, lambda context: None)  # the socket's directory is its check
@@ -199,6 +213,12 @@ class Coordinator:
         assert self._door is not None  # it was made before the owner could ask
         self._door.look()
 
+    def _removed(self, name: str) -> None:
+        """Let a node go that is no member any more: its calls end, and so do the answers that it has a part in."""
+        assert self._gate is not None  # as the door
+        self._gate.look_again()
+        self._generator.let_go(name)
+
     def _is_alive(self) -> bool:
         """Tell whether the owner would be answered: over a socket, by gRPC's threads, past every lock."""
         try:
@@ -222,6 +242,8 @@ class Coordinator:
         for ending in [*(server.stop(LAST_WORDS_SECONDS) for server in self._servers), door_ended]:
             if ending is not None:
                 ending.wait(LAST_WORDS_SECONDS + 1)
+        if self._gate is not None:
+            self._gate.close()
         self._generator.close()
         spans, self._spans = self._spans, None
         if spans is not None:

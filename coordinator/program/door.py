@@ -1,7 +1,7 @@
-"""The door for devices that join: a listener that is there while some token can be used, and at no other time.
+"""The door for devices that join: a listener that is there while some token can be used, or some certificate has ended.
 
 Covers: opening and closing it, announcing it on the home network, where devices find it.
-Does not cover: what it answers (membership/services.py), tokens (membership/invites.py), other listeners (daemon.py).
+Does not cover: what it answers (membership/joining.py), tokens (membership/invites.py), other listeners (daemon.py).
 Threads: one that looks after it, for tokens expire by themselves; who invites opens it at once.
 """
 
@@ -18,19 +18,25 @@ import psutil
 
 from common.errors import AddressInUse, InputError
 from common.program.callers import listening_socket
+from common.program.door_series import DoorSeries
 from common.program.logs import entry
-from common.trust.tls import open_server_credentials
+from common.trust.gate import Gate
+from common.trust.member_door import OpenDoor
 from common.wire.addresses import EVERYWHERE, host_port, is_link_local, is_loopback, is_number, split_host_port
-from common.wire.rpc import bind, make_server
+from common.wire.call_limits import CallLimits
+from common.wire.rpc import make_server
 from coordinator.membership.invites import Invites
-from coordinator.membership.services import JoinServicer
+from coordinator.membership.joining import JoinServicer
+from coordinator.membership.rotation import Rotation
 from coordinator.membership.state import MeshState
+from coordinator.membership.welcome import calls_of_strangers, joining_places
+from coordinator.program.program_series import JOINING
 from protos.shardmesh.v1 import mesh_pb2_grpc
 
 if TYPE_CHECKING:
     from coordinator.membership.announcement import Announcement
 
-WORKERS = 4
+WORKERS = 64
 LOOK_SECONDS = 1.0
 CLOSE_SECONDS = 5.0
 MAX_ADVERTISED = 4
@@ -46,16 +52,18 @@ class Door:
     """The join port of one coordinator. Start it, and stop it."""
 
     def __init__(
-        self, state: MeshState, invites: Invites, *, host: str, advertised: str, mesh_port: int, port: int
+        self, state: MeshState, invites: Invites, rotation: Rotation, *, host: str, advertised: str, mesh_port: int,
+        port: int, series: DoorSeries,
     ) -> None:  # fmt: skip
         """Args: advertised: the host that tokens name, if not `host`; mesh_port: where members are heard;
         port: 0 takes any free one, once.
         """
-        self._state, self._invites = state, invites
+        self._state, self._invites, self._rotation = state, invites, rotation
         self._host, self._advertised, self._mesh_port = host, advertised, mesh_port
-        self.port = port
+        self.port, self._series = port, series
         self._lock = threading.Lock()
         self._server: grpc.Server | None = None
+        self._gate: Gate | None = None
         self._announcement: Announcement | None = None
         self._trouble = ""
         self._stopping = threading.Event()
@@ -76,13 +84,18 @@ class Door:
             return self._close()
 
     def look(self) -> None:
-        """Open it when there is a token, close it when there is none. Raises: AddressInUse."""
+        """Open it when it is needed, close it when not, announce it while there is a token. Raises: AddressInUse."""
         with self._lock:
-            is_needed = self._invites.any_open and not self._stopping.is_set()
+            is_inviting = self._invites.any_open and not self._stopping.is_set()
+            is_needed = is_inviting or (self._state.members.any_ended() and not self._stopping.is_set())
             if is_needed and self._server is None:
                 self._open()
             elif not is_needed:
                 self._close()
+            if is_inviting and self._announcement is None:
+                self._announce()
+            elif not is_inviting:
+                self._announce_no_more()
 
     def addresses(self) -> list[str]:
         """Return where a device may find it, the likeliest first; none: only by looking around. Raises: InputError."""
@@ -94,17 +107,24 @@ class Door:
         return [host_port(host, self.port) for host in hosts if not is_link_local(host)]
 
     def _open(self) -> None:
-        server = make_server(WORKERS)
-        servicer = JoinServicer(self._state, self._mesh_port)
+        server = make_server(WORKERS, CallLimits(calls_of_strangers, self._series.calls(JOINING)))
+        servicer = JoinServicer(self._state, self._mesh_port, self._rotation)
         mesh_pb2_grpc.add_JoinServiceServicer_to_server(servicer, server)
         try:
-            address = bind(server, f"{self._host}:{self.port}", open_server_credentials(self._state.identity()))
+            gate = Gate(
+                server, f"{self._host}:{self.port}", OpenDoor(self._state.identity()), joining_places(),
+                name=JOINING, count=self._series.connections(JOINING),
+            )  # fmt: skip
+            self._series.follow(JOINING, gate.count)
         except AddressInUse as error:
             raise self._taken() from error
-        self.port = split_host_port(address)[1]
+        self.port = split_host_port(gate.address)[1]
         self._trouble = ""
         server.start()
-        self._server = server
+        self._server, self._gate = server, gate
+
+    def _announce(self) -> None:
+        """Have devices find it. Who only renews knows where it is."""
         hosts = [host for host in self._reachable_hosts() if is_number(host) and not is_loopback(host)]
         if hosts:
             # Here and not at the top: zeroconf takes 4 MB, and most programs that answer let nobody in.
@@ -113,12 +133,26 @@ class Door:
             self._announcement = Announcement(self._state.name, hosts, self.port)
 
     def _close(self) -> threading.Event | None:
-        server, self._server = self._server, None
+        server, gate = self._server, self._gate
+        self._server = self._gate = None
+        self._announce_no_more()
+        if server is None or gate is None:
+            return None
+        gate.take_nobody()
+        ended, closed = server.stop(CLOSE_SECONDS), threading.Event()
+
+        def close() -> None:
+            ended.wait()
+            gate.close()
+            closed.set()
+
+        threading.Thread(target=close, name="door closing", daemon=True).start()
+        return closed
+
+    def _announce_no_more(self) -> None:
         announcement, self._announcement = self._announcement, None
-        ended = None if server is None else server.stop(CLOSE_SECONDS)
         if announcement is not None:
             announcement.close()
-        return ended
 
     def _mind(self) -> None:
         while not self._stopping.wait(LOOK_SECONDS):

@@ -204,6 +204,7 @@ def _table() -> table.Panel:
 
     ends = by_node("node_certificate_expiry_timestamp_seconds")
     free = f"max by (node) ({MESH.at_once('shardmesh_node_disk_free_bytes')})"
+    damaged = f"max by (node) ({MESH.at_once('shardmesh_node_damaged_state_files')})"
     failures = MESH.during("shardmesh_coordinator_node_failures_total", by="node")
     return rows(
         TEXTS["Nodes"],
@@ -215,6 +216,7 @@ def _table() -> table.Panel:
             Column("slow", by_node("node_slow"), "short", {0: "no", 1: "slow"}, Steps(1, 2)),
             Column("clock skew", by_node("node_clock_skew_seconds"), "s"),
             Column("certificate ends in", f"{ends} - time()", "s", steps=Steps(7 * DAY_SECONDS, 2 * DAY_SECONDS)),
+            Column("state damaged", damaged, "short", steps=Steps(1, 2)),
             Column("disk free", free, "decbytes", steps=Steps(10e9, 2e9)),
             Column("failures", failures, "short", steps=Steps(1, 10)),
         ],
@@ -235,9 +237,26 @@ def _observers() -> table.Panel:
     return rows(TEXTS["Observers"], "observer", [column], height=4)
 
 
+def _doors() -> Panels:
+    connections = MESH.rate("shardmesh_coordinator_refused_connections_total", by="port, reason")
+    calls = MESH.rate("shardmesh_coordinator_refused_calls_total", by="port, reason")
+    yield lines(
+        TEXTS["Sent away"],
+        [Query(f"{connections} > 0", "{{port}}: {{reason}}"), Query(f"{calls} > 0", "{{port}}, calls: {{reason}}")],
+        "ops",
+        width=12,
+    )
+    yield lines(
+        TEXTS["Connections"],
+        [Query(f"max by (port) ({MESH.at_once('shardmesh_coordinator_connections')})", "{{port}}")],
+        "short",
+        width=12,
+    )
+
+
 SECTIONS = (
     ("Now", lambda: (note(TEXTS["How to read this page"]), *_now())),
     ("Answers", _answers),
     ("Why it is as fast as it is", _speed),
-    ("Devices", lambda: (*_memory(), *_disks_and_links(), _table(), _observers())),
+    ("Devices", lambda: (*_memory(), *_disks_and_links(), *_doors(), _table(), _observers())),
 )

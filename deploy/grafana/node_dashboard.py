@@ -203,6 +203,24 @@ def _messages() -> Panels:
         "ops",
         width=6,
     )
+    yield lines(
+        TEXTS["Sent away"],
+        [
+            Query(
+                f"{NODE.rate('shardmesh_node_refused_connections_total', by='port, reason')} > 0",
+                "{{port}}: {{reason}}",
+            ),
+            Query(f"{NODE.rate('shardmesh_node_refused_calls_total', by='port, reason')} > 0", "call: {{reason}}"),
+        ],
+        "ops",
+        width=12,
+    )
+    yield lines(
+        TEXTS["Connections"],
+        [Query(f"max by (port) ({NODE.at_once('shardmesh_node_connections')})", "{{port}}")],
+        "short",
+        width=12,
+    )
 
 
 SECTIONS = (

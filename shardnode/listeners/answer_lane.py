@@ -62,7 +62,7 @@ class AnswerLane:
     def sleeps_at_once(self) -> bool:
         """Whether the next wait does not look for its message first: it was in vain lately, or other programs have kept
         the core meanwhile."""
-        return self._peer.patience.passes > 0
+        return bool(self._peer.patience.passes > 0)
 
     def takes(self, numbers: Floats) -> bool:
         """Tell whether `answer_and_wait` takes an answer: it is short, and nothing that has come waits elsewhere."""

@@ -13,7 +13,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from common.errors import ShardmeshError
-from common.program.callers import Caller, Callers, Places
+from common.program.callers import Callers
+from common.program.door_series import DoorSeries
+from common.program.places import Caller, Places
 from common.wire.framing import FrameReader, Stream, send_frame
 from common.wire.rpc import MAX_MESSAGE_BYTES
 from common.wire.tcp_limits import prepare_tcp
@@ -26,6 +28,7 @@ from shardnode.slices.serving import Serving
 if TYPE_CHECKING:  # certificates, 10 MB, are for members of a mesh
     from common.trust.rounds_door import RoundsDoor
 
+ROUNDS = "rounds"
 PLACES = Places(connections=16, threads=32, seconds=10.0, close_seconds=0.0)
 
 
@@ -34,14 +37,23 @@ class FramesServer:
 
     def __init__(
         self, host: str, port: int, serving: Serving, live: LiveSessions, series: SessionSeries,
-        door: RoundsDoor | None,
+        door: RoundsDoor | None, doors: DoorSeries | None = None,
     ) -> None:  # fmt: skip
-        """Args: door: None: whoever reaches the port may use it."""
+        """Args: door: None: whoever reaches the port may use it; doors: the process's; None: nobody looks."""
         self._serving, self._live, self._series, self._door = serving, live, series, door
         self._callers = Callers(
-            host, port, PLACES, self._answer, name="rounds", refused="rounds refused", failed="a session failed"
-        )
+            host, port, PLACES, self._answer, name="rounds", refused="rounds refused", failed="a session failed",
+            count=(lambda reason: None) if doors is None else doors.connections(ROUNDS),
+        )  # fmt: skip
+        if doors is not None:
+            doors.follow(ROUNDS, self._callers.count)
         self.port = self._callers.port
+
+    def look_again(self) -> None:
+        """End the sessions of who is no member any more. From any thread."""
+        if self._door is not None:
+            door = self._door
+            self._callers.look_again(lambda caller: not door.refusal(caller))
 
     def close(self) -> None:
         """Listen no more and end all sessions."""
@@ -50,7 +62,7 @@ class FramesServer:
     def _answer(self, caller: Caller) -> None:
         plain = caller.connection
         prepare_tcp(plain)
-        connection: Stream = plain if self._door is None else self._door.let_in(plain)
+        connection: Stream = plain if self._door is None else self._door.let_in(caller)
         reader = FrameReader(connection, MAX_MESSAGE_BYTES)
         if is_of_echoes(reader):
             answer_echoes(connection, reader)

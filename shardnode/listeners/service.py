@@ -11,9 +11,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
+from prometheus_client import CollectorRegistry
 
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import NotTrusted
+from common.machine.descriptors import places
+from common.program.door_series import DoorSeries
+from common.program.places import Places
+from common.wire.call_limits import CallLimits
 from common.wire.rpc import bind, check_listen_address, guarded, guarded_stream, make_server
 from common.wire.standard_services import StandardServices
 from protos.shardmesh.v1 import links_pb2_grpc, shard_pb2, slices_pb2_grpc
@@ -29,9 +34,17 @@ from shardnode.work.slice_at_work import ShardNode
 
 if TYPE_CHECKING:  # certificates are for members of a mesh
     from common.trust.certificates import PeerName
+    from common.trust.gate import Gate
     from shardnode.membership.membership import Membership
 
 WORKER_COUNT = 16
+CONNECTIONS, WAITING = 96, 32
+"""Of the coordinator, who has one for each command and load; and those of which it is not known yet whose they are."""
+CALLS = "calls"
+"""What the port is called."""
+HANDSHAKE_SECONDS = 5.0
+ARRIVE_SECONDS = 10.0
+"""For the first message of a call of the coordinator's, who may be at work."""
 CheckCaller = Callable[[grpc.ServicerContext], None]
 
 
@@ -102,8 +115,8 @@ def only_coordinator_of(own: PeerName | None) -> CheckCaller:
 
     if own is None:
         return lambda context: None
+    from common.trust.behind_gate import caller_of
     from common.trust.certificates import COORDINATOR
-    from common.trust.tls import caller_of
 
     def check(context: grpc.ServicerContext) -> None:
         caller = caller_of(context)
@@ -119,23 +132,21 @@ class NodeServer:
     def __init__(
         self, config: NodeConfig, serving: Serving, endpoints: Endpoints | None = None,
         membership: Membership | None = None, series: SessionSeries | None = None, live: LiveSessions | None = None,
+        doors: DoorSeries | None = None,
     ) -> None:  # fmt: skip
         """Listen on the node's address: over mutual TLS where it is a member of a mesh.
 
-        Args: endpoints: where else rounds may come in; None: nowhere; series, live: the process's; some of its own
-        where nobody looks, and where nothing else listens.
+        Args: endpoints: where else rounds may come in; None: nowhere; series, live, doors: the process's; some
+        of its own where nobody looks, and where nothing else listens.
         Raises: InputError: an address that needs TLS; AddressInUse.
         """
         own = None if membership is None else membership.peer
-        credentials = None
-        if membership is not None and not config.listen.startswith("unix:"):
-            from common.trust.tls import mutual_server_credentials
-
-            credentials = mutual_server_credentials(membership.identity)
-        else:
+        if membership is None or config.listen.startswith("unix:"):
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
-        self._server = make_server(WORKER_COUNT)
+        doors = doors or DoorSeries("shardmesh_node", (CALLS,), CollectorRegistry())
+        limits = CallLimits(lambda context: ("", 0), doors.calls(CALLS), ARRIVE_SECONDS)
+        self._server = make_server(WORKER_COUNT, limits)
         check = only_coordinator_of(own)
         self._live = live or LiveSessions()
         self._servicer = ShardServicer(serving, endpoints or Endpoints(), check, series or SessionSeries(), self._live)
@@ -153,11 +164,21 @@ class NodeServer:
             links_pb2_grpc.add_LinkServiceServicer_to_server(links, self._server)
             slices_pb2_grpc.add_SliceServiceServicer_to_server(SliceServicer(serving, check_beginning), self._server)
         self._standard = StandardServices(self._server, SERVICE_NAME)
-        self.address = bind(self._server, config.listen, credentials)
+        self._gate: Gate | None = None
+        if membership is None or own is None:
+            self.address = bind(self._server, config.listen)
+        else:
+            self._gate = _gate(self._server, config.listen, membership, doors)
+            self.address = self._gate.address
         self._standard.serving()
 
     def start(self) -> None:
         self._server.start()
+
+    def look_again(self) -> None:
+        """End the connections of who is no member any more. From any thread."""
+        if self._gate is not None:
+            self._gate.look_again()
 
     def drain(self, limit_seconds: float) -> None:
         """Begin nothing new and let answers under way come to their end; after the limit they end in words."""
@@ -170,3 +191,19 @@ class NodeServer:
         ended = self._server.stop(grace_seconds)
         self._live.begin_nothing()
         ended.wait(grace_seconds + 5)
+        if self._gate is not None:
+            self._gate.close()
+
+
+def _gate(server: grpc.Server, address: str, membership: Membership, doors: DoorSeries) -> Gate:
+    """Put before a server what lets a mesh's coordinator in and nobody else. Raises: AddressInUse, InputError."""
+    from common.trust.certificates import COORDINATOR
+    from common.trust.gate import Gate
+    from common.trust.member_door import MemberDoor
+
+    most = places(CONNECTIONS, 0.3)
+    door = MemberDoor(membership.identity, membership.judge, {COORDINATOR: most - WAITING})
+    limits = Places(connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=128, a_second=32.0)
+    gate = Gate(server, address, door, limits, name=CALLS, count=doors.connections(CALLS))
+    doors.follow(CALLS, gate.count)
+    return gate

@@ -1,7 +1,7 @@
 """`shardnode join TOKEN`: from a token to a certificate and a config file. The key never leaves the device.
 
 Covers: finding the coordinator that made the token, asking it, writing what the daemon needs.
-Does not cover: the daemon (run.py, membership.py), the other end (coordinator/membership/services.py).
+Does not cover: the daemon (run.py, membership.py), the other end (coordinator/membership/joining.py).
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from pathlib import Path
 from common.compute.device_speeds import DeviceSpeeds
 from common.errors import DiskFull, InputError, NodeError, NodeLost, NodeTimeout, NotTrusted
 from common.machine.durable_files import replace_private
-from common.machine.state_directory import check_own, state_directory
+from common.machine.state_directory import check_directory, check_own, state_directory
 from common.trust.certificates import (
     COORDINATOR,
     KeyedCertificate,
@@ -29,16 +30,16 @@ from common.trust.certificates import (
 )
 from common.trust.identity import (
     JOINING_KEY_FILE,
-    KEYED_FILE,
     Identity,
     forget_key,
+    has_identity,
     load_identity,
     not_written,
     save_identity,
     stored_request,
 )
 from common.trust.join_token import JoinToken, parse_token
-from common.trust.tls import channel_to_authority, read_authority
+from common.trust.tls import CONNECT_SECONDS, channel_to_authority, read_authority
 from common.wire.addresses import host_port, split_host_port
 from common.wire.rpc import failures_of
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
@@ -46,6 +47,11 @@ from shardnode.membership.device_facts import device_facts
 
 CONFIG_FILE, IDENTITY_DIRECTORY = "shardnode.toml", "identity"
 LIMIT_SECONDS = 10.0
+"""For the answer of a coordinator that has shown who it is."""
+FIND_SECONDS, LEAST_SECONDS = 15.0, 1.0
+"""For all addresses to show who they are, and the least that the last ones have of it."""
+ANNOUNCED_SECONDS = 2.0
+"""For each address that somebody has announced: a home network is quick, and anybody may announce sixteen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +89,13 @@ def join_mesh(
     for address in filter(None, (listen, metrics_listen)):
         split_host_port(address)
     check_own(data_directory)
+    check_directory(data_directory, has_keys=False)
+    check_directory(data_directory / IDENTITY_DIRECTORY)
     directory, config = data_directory / IDENTITY_DIRECTORY, data_directory / CONFIG_FILE
     if (before := _joined_before(directory, config, token)) is not None:
         return before
     asked = _asked(data_directory, directory)
-    address, authority = _find_coordinator(token)
-    mesh = mesh_of(authority)
-    response = _ask(address, authority, mesh, mesh_pb2.JoinRequest(
+    address, authority, response = _ask_one_of(token, mesh_pb2.JoinRequest(
         secret=token.secret, name=name, certificate_request=asked.request,
         device=device_facts(data_directory, DeviceSpeeds()),
     ))  # fmt: skip
@@ -106,7 +112,7 @@ def join_mesh(
         raise DiskFull(f"{error}: the token stays good for this device, and the same command goes on from here"
                        ) from error  # fmt: skip
     forget_key(directory / JOINING_KEY_FILE)
-    return JoinedMesh(mesh=mesh, name=name, config=config)
+    return JoinedMesh(mesh=mesh_of(authority), name=name, config=config)
 
 
 def _joined_before(directory: Path, config: Path, token: JoinToken) -> JoinedMesh | None:
@@ -115,7 +121,7 @@ def _joined_before(directory: Path, config: Path, token: JoinToken) -> JoinedMes
     Raises: InputError: this device has joined a mesh, and nothing broke off.
     """
     joining = directory / JOINING_KEY_FILE
-    if not (directory / KEYED_FILE).exists():
+    if not has_identity(directory):
         return None
     if joining.exists():
         with suppress(InputError, NotTrusted):  # damaged: it is asked for again
@@ -143,28 +149,45 @@ def _asked(data_directory: Path, directory: Path) -> KeyedRequest:
     return stored_request(directory / JOINING_KEY_FILE, keyed_request)
 
 
-def _find_coordinator(token: JoinToken) -> tuple[str, bytes]:
-    """Return where the coordinator of a token answers, and its authority."""
-    failures: list[NodeError] = []
-    for address in token.addresses:
+def _ask_one_of(token: JoinToken, request: mesh_pb2.JoinRequest) -> tuple[str, bytes, mesh_pb2.JoinResponse]:
+    """Return which address of a token's has let this device in, by which authority, and how.
+
+    All of them have FIND_SECONDS together to show who they are, each its share of what is left: whoever answers slowly
+    at one takes nothing from those after it. So does who passes a coordinator's words on and then falls silent.
+    Raises: TokenRefused, NameTaken, InputError: what the coordinator says; NotTrusted: another one answers; NodeError.
+    """
+    until = time.monotonic() + FIND_SECONDS
+    failures: list[NodeError | NotTrusted] = []
+    for tried, address in enumerate(token.addresses):
+        share = max(LEAST_SECONDS, (until - time.monotonic()) / (len(token.addresses) - tried))
         try:
-            return address, read_authority(address, token.authority_fingerprint)
-        except NodeError as error:  # another of its addresses may be the one that this device reaches
+            authority = read_authority(address, token.authority_fingerprint, min(CONNECT_SECONDS, share))
+            return address, authority, _ask(address, authority, request)
+        except (NodeLost, NodeTimeout, NotTrusted) as error:  # another one may be the one that this device reaches
             failures.append(error)
     if failures:
-        raise failures[0]
+        raise next((failure for failure in failures if isinstance(failure, NotTrusted)), failures[0])
+    address, authority = _announced(token)
+    return address, authority, _ask(address, authority, request)
+
+
+def _announced(token: JoinToken) -> tuple[str, bytes]:
+    """Return where the coordinator of a token without addresses answers, and its authority. Raises: NodeLost."""
     # Here and not at the top: zeroconf takes 4 MB, of which a member that has joined would have nothing.
     from shardnode.membership.discovery import announced_addresses
 
+    until = time.monotonic() + FIND_SECONDS
     for address in announced_addresses():
+        limit = min(ANNOUNCED_SECONDS, until - time.monotonic())
         with suppress(NodeError, NotTrusted):  # anybody may announce anything; the token's hash decides
-            return address, read_authority(address, token.authority_fingerprint)
+            return address, read_authority(address, token.authority_fingerprint, limit)
     raise NodeLost("the token names no address, and no coordinator of its mesh is found on this network; does it run "
                    "and listen here (--master-ip 0.0.0.0)? A token with addresses works across networks"
                    )  # fmt: skip
 
 
-def _ask(address: str, authority: bytes, mesh: str, request: mesh_pb2.JoinRequest) -> mesh_pb2.JoinResponse:
+def _ask(address: str, authority: bytes, request: mesh_pb2.JoinRequest) -> mesh_pb2.JoinResponse:
+    mesh = mesh_of(authority)
     expected = PeerName(mesh=mesh, role=COORDINATOR, name=mesh)
     with channel_to_authority(address, authority, expected) as channel:
         try:

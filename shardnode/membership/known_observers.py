@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from common.errors import NotTrusted
-from common.machine.durable_files import replace_private
 from common.program.logs import entry
+from common.program.state_files import DAMAGE, read_state, write_state
 from common.trust.certificates import fingerprint
 
 FILE = "observers.pem"
@@ -33,10 +32,8 @@ class KnownObservers:
         """Read what was heard before; what cannot be read is heard again."""
         self._path = identity_directory / FILE
         self._authority, self._serials = b"", frozenset[str]()
-        with suppress(OSError, ValueError, NotTrusted):
-            authority, end, serials = self._path.read_bytes().partition(_END)
-            fingerprint(authority + end)  # it is one
-            self._authority, self._serials = authority + end, frozenset(serials.decode("ascii").split())
+        with suppress(OSError, *DAMAGE):
+            self._authority, self._serials = read_state(self._path, _parsed)
         self._is_kept = True
 
     @property
@@ -60,10 +57,17 @@ class KnownObservers:
             fingerprint(authority)
         was_kept, self._authority, self._serials = self._is_kept, authority, heard
         try:
-            replace_private(self._path, authority + "".join(f"{serial}\n" for serial in sorted(heard)).encode())
+            write_state(self._path, authority + "".join(f"{serial}\n" for serial in sorted(heard)).encode())
             self._is_kept = True
         except OSError as error:
             self._is_kept = False
             if was_kept:
                 log.warning("%s", entry("who may read metrics is not kept beyond this node's end", path=self._path,
                                         error=error.strerror))  # fmt: skip
+
+
+def _parsed(content: bytes) -> tuple[bytes, frozenset[str]]:
+    """Return the authority of a file, and the serial numbers below it."""
+    authority, end, serials = content.partition(_END)
+    fingerprint(authority + end)  # it is one
+    return authority + end, frozenset(serials.decode("ascii").split())

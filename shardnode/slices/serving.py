@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from common.compute.device_speeds import SCRATCH_BYTES
-from common.errors import ResourceError, ShardmeshError, SliceError, SliceMismatch
+from common.errors import ResourceError, ShardmeshError, SliceCorrupt, SliceError, SliceMismatch
 from common.machine.operating_system import give_free_heap_back, own_memory
 from common.program.logs import entry
 from common.weights.manifest import read_manifest
@@ -57,9 +58,10 @@ class Serving:
             return
         if config.slice_directory is not None:
             self._node = self._open(config.slice_directory)
-        elif store is not None and (slice_id := store.served()):
+        elif store is not None:
             try:
-                self._node = self._open(store.whole(slice_id))
+                if slice_id := store.served():
+                    self._node = self._open(store.whole(slice_id))
             except (SliceError, ResourceError) as error:
                 self.trouble = str(error)
                 log.error("%s", entry("slice of before is not served", reason=error.reason, error=error))
@@ -123,8 +125,11 @@ class Serving:
                 self._change(directory)
                 give_free_heap_back()  # what it took to receive the slice
                 log.info("%s", entry("slice is served", **self.served()))
-            if self.store.served() != slice_id:
-                self.store.set_served(slice_id)
+            with suppress(SliceCorrupt):
+                if self.store.served() == slice_id:
+                    self.trouble = ""
+                    return
+            self.store.set_served(slice_id)
             self.trouble = ""
 
     def offer(self, description: bytes, *, verify: bool) -> Offer:

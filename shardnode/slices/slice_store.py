@@ -20,7 +20,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from common.errors import DiskFull, InputError, ShardmeshError, SliceError
+from common.errors import DiskFull, InputError, ShardmeshError, SliceCorrupt, SliceError
 from common.machine.durable_files import replace_private, sync_directory
 from common.program.sizes import format_size
 from common.weights.manifest import MANIFEST_NAME, FileEntry, SliceManifest, read_manifest
@@ -28,9 +28,10 @@ from common.weights.slice_description import SliceDescription
 from common.weights.slice_format import FileLayout
 from shardnode.slices.arriving_file import ArrivingFile
 from shardnode.slices.packed_slices import DESCRIPTION_FILE, PackedSlices
+from shardnode.slices.served_file import ServedFile
 from shardnode.slices.slice_offer import SLICE_ID, Arrived, HeldSlice, Offer, checked_id, description_of
 
-SLICES_DIRECTORY, ARRIVING_DIRECTORY, SERVING_FILE = "slices", "arriving", "serving.json"
+SLICES_DIRECTORY, ARRIVING_DIRECTORY = "slices", "arriving"
 PART, DIGESTS = ".part", ".digests"
 SPARE_BYTES = 16 << 20
 """Left free on the disk: a system without a free byte works badly."""
@@ -45,7 +46,7 @@ class SliceStore:
         Args: keep_bytes: of tiles that no slice needs, what may stay; None: as much as the largest slice here.
         Raises: InputError: the directory cannot be written.
         """
-        self._serving_file = data_directory / SERVING_FILE
+        self._served = ServedFile(data_directory)
         self._slices = data_directory / SLICES_DIRECTORY
         self._arriving = self._slices / ARRIVING_DIRECTORY
         self._lock = threading.RLock()
@@ -156,8 +157,10 @@ class SliceStore:
         """
         with self._lock:
             self._end_transfer()
-            if self.served() == checked_id(slice_id):
-                self.set_served("")
+            checked_id(slice_id)
+            with suppress(SliceCorrupt):  # the next load says which
+                if self.served() == slice_id:
+                    self.set_served("")
             about = self._description(slice_id)
             largest_bytes = max((one.byte_count for one in self.held()), default=0)
             for base in (self._slices, self._arriving):
@@ -189,16 +192,12 @@ class SliceStore:
         return self._packed.kept_bytes()
 
     def served(self) -> str:
-        """Return the slice that was served last; empty for none."""
-        try:
-            slice_id = json.loads(self._serving_file.read_bytes())["slice_id"]
-        except (OSError, ValueError, KeyError, TypeError):
-            return ""
-        return slice_id if isinstance(slice_id, str) and SLICE_ID.fullmatch(slice_id) else ""
+        """Return the slice that was served last; empty for none. Raises: SliceCorrupt: nobody can tell which."""
+        return self._served.read()
 
     def set_served(self, slice_id: str) -> None:
         """Remember which slice is served; empty for none."""
-        replace_private(self._serving_file, json.dumps({"slice_id": slice_id}).encode())
+        self._served.write(slice_id)
 
     def _bytes_of(self, path: Path) -> int:
         """Return what lies in a slice's directory, or of one in packs the bytes of its tiles."""

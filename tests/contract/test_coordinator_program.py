@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from common.errors import AddressInUse, InputError, NodeLost, NotTrusted, ShardmeshError
+from common.program.state_files import copy_of
 from common.trust.certificates import KeyedCertificate
 from common.trust.identity import Identity, save_identity
 from common.trust.signing import certify, make_key, make_request
@@ -31,8 +32,9 @@ from tests.support.waiting import wait_until
 def test_a_damaged_file_of_the_mesh_is_named_with_what_to_do(tmp_path: Path, name: str, kept: int) -> None:
     """At the start, not when the first device joins; empty, or cut short where it still begins as it should."""
     init_mesh(tmp_path, "home")
-    os.truncate(tmp_path / name, kept)
-    with pytest.raises(NotTrusted, match=rf"{tmp_path}\S* is damaged \(.*restore .* from a copy"):
+    for path in (tmp_path / name, copy_of(tmp_path / name)):
+        os.truncate(path, kept)
+    with pytest.raises(NotTrusted, match=rf"{tmp_path}\S* is damaged, its copy too \(.*restore it from a backup"):
         open_mesh_state(tmp_path)
 
 

@@ -66,7 +66,8 @@ def test_a_device_with_a_token_is_let_in_once(mesh: tuple[Coordinator, Path], tm
     assert beat(coordinator, load_identity(tmp_path / "a" / IDENTITY_DIRECTORY)) is None
     for path in (tmp_path / "a").rglob("*"):
         assert not path.stat().st_mode & 0o077, path
-    assert {path.name for path in (tmp_path / "a" / IDENTITY_DIRECTORY).iterdir()} == {"authority.pem", "identity.pem"}
+    files = {path.name for path in (tmp_path / "a" / IDENTITY_DIRECTORY).iterdir()}
+    assert files == {"authority.pem", "authority.pem.copy", "identity.pem", "identity.pem.copy"}
     with pytest.raises((TokenRefused, NodeLost)):
         join_mesh(token, "second", tmp_path / "b", "127.0.0.1:0")
     with OwnerClient(directory) as owner:

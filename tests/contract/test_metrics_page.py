@@ -15,6 +15,8 @@ import grpc
 import pytest
 
 from common.errors import ProtocolError, all_error_classes
+from common.program.callers import REASONS
+from common.program.door_series import CALL_REASONS
 from common.program.version import program_version
 from common.weights.model_encodings import ALL_ENCODINGS
 from common.wire.rpc import channel_options
@@ -42,7 +44,11 @@ MOVED_ELSEWHERE = {
     **{f"shardmesh_{program}_{name}": "tests/unit/test_process_series.py"
        for program in ("coordinator", "node")
        for name in ("memory_budget_bytes", "group_memory_bytes", "group_page_cache_bytes", "group_memory_limit_bytes")},
+    **{f"shardmesh_{program}_{name}": "tests/attacks/test_crowds.py"
+       for program in ("coordinator", "node") for name in ("refused_connections", "refused_calls", "connections")},
     "shardmesh_node_queue_seconds": "tests/contract/test_round_waits.py",
+    **{f"shardmesh_{program}_damaged_state_files": "tests/unit/test_state_files.py"
+       for program in ("coordinator", "node")},
     "shardmesh_node_packs_bytes": "tests/contract/test_kept_tiles.py",
     "shardmesh_node_kept_bytes": "tests/contract/test_kept_tiles.py",
     "shardmesh_node_core_wait_seconds": "tests/unit/test_core_wait.py",
@@ -93,7 +99,8 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
     """No label holds an id or a text: kinds, reasons, outcomes, members and models only."""
     closed = {
         "kind": {"attention", "ffn"},
-        "reason": {cls.reason for cls in all_error_classes()},
+        "reason": {*(cls.reason for cls in all_error_classes()), *REASONS, *CALL_REASONS},
+        "port": {"calls", "rounds", "members", "joining", "metrics"},
         "outcome": {"done", "error", "cancelled"},
         "finished_reason": {"stop", "length", "cancelled"},
         "node": {*NODES, ""},  # what is nobody's, or the coordinator's own

@@ -202,7 +202,10 @@ def test_a_pack_that_is_not_lacking_so_is_refused_whatever_it_is_called(store: S
 
 
 def test_the_pointer_to_what_is_served_is_believed_only_if_it_names_a_slice(store: SliceStore, tmp_path: Path) -> None:
-    """It survives everything else as if it were not there."""
-    for text in ("", "{", "[]", '{"slice_id": 5}', '{"slice_id": "../../etc"}'):
-        (tmp_path / "data" / "serving.json").write_text(text)
-        assert store.served() == ""
+    """Anything else is damage, which is told, and the next load goes past it."""
+    for text in ("", "{", "[]", '{"slice_id": 5}', '{"slice_id": "../../etc"}', "[" * 100_000):
+        for name in ("serving.json", "serving.json.copy"):
+            (tmp_path / "data" / name).write_text(text)
+        with pytest.raises(SliceCorrupt, match="damaged"):
+            store.served()
+        store.remove("a" * 64)

@@ -16,11 +16,9 @@ from pathlib import Path
 import pytest
 
 from common.errors import NodeLost, NotTrusted, ShardmeshError, TokenRefused
-from common.trust.certificates import KeyedRequest, serial_of
+from common.trust.certificates import serial_of
 from common.trust.identity import AUTHORITY_FILE, JOINING_KEY_FILE, RENEWING_KEY_FILE, Identity, load_identity
 from common.trust.join_token import JoinToken, parse_token
-from common.trust.signing import keyed_request
-from common.trust.signing_apart import RequestMaker
 from coordinator.membership.book import Book
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import init_mesh, open_mesh_state
@@ -28,7 +26,7 @@ from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import CONFIG_FILE, IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
-from tests.support.mesh_members import aged_identity, beat, token_of
+from tests.support.mesh_members import RequestMakerHere, aged_identity, beat, token_of
 from tests.support.thorough import steps
 from tests.support.trust_faults import CALL_KINDS, FILE_KINDS, Fault, Faults, KilledHere, Kind, Side
 
@@ -39,16 +37,6 @@ FAULTS: list[tuple[Side, Kind]] = [
     *(("node", kind) for kind in FILE_KINDS), *(("coordinator", kind) for kind in FILE_KINDS),
     *(("call", kind) for kind in CALL_KINDS),
 ]  # fmt: skip
-
-
-class MakerHere(RequestMaker):
-    """Makes keys in this process; that another one does is a matter of memory, and tried with real programs."""
-
-    def _start(self, kept: bytes) -> None:
-        self._kept = kept
-
-    def _wait(self) -> KeyedRequest:
-        return keyed_request(self._kept)
 
 
 class Pair:
@@ -102,7 +90,7 @@ class Pair:
         """Send so many heartbeats from the node's program, which goes on running unless it is killed."""
         if self._membership is None:
             self._membership = Membership(self.data / IDENTITY_DIRECTORY, self.data, self.coordinator.address)
-            self._membership._maker = MakerHere()
+            self._membership._maker = RequestMakerHere()
         for _ in range(count):
             self._membership.turn(Presence(listen=LISTEN))
 
@@ -168,8 +156,9 @@ def steps_with(kind: Kind) -> Iterator[int]:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Pair]:
-    """Return a mesh whose coordinator runs."""
+def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
+    """Return a mesh whose coordinator runs; a hundred devices called the same renew in a few seconds."""
+    monkeypatch.setattr("coordinator.membership.services.RENEWALS_AT_ONCE", 10_000)
     made = Pair(tmp_path)
     with made.faults:
         made.faults.begin(None)
@@ -215,7 +204,7 @@ def test_a_node_that_could_not_renew_its_certificate_renews_it_at_the_next_heart
 
 def test_a_device_on_which_an_earlier_build_broke_off_joins(pair: Pair) -> None:
     """It had written the authority and no certificate, and said that the device belongs to a mesh already."""
-    (pair.data / IDENTITY_DIRECTORY).mkdir(parents=True)
+    (pair.data / IDENTITY_DIRECTORY).mkdir(parents=True, mode=0o700)
     (pair.data / IDENTITY_DIRECTORY / AUTHORITY_FILE).write_bytes((pair.state / AUTHORITY_FILE).read_bytes())
     pair.join()
     pair.check_member(None)

@@ -175,6 +175,16 @@ def test_a_certificate_that_nobody_renews(observed: ObservedMesh) -> None:
     observed.mesh.wait_until_alive()
 
 
+def test_state_that_was_damaged(observed: ObservedMesh) -> None:
+    """ShardmeshStateDamaged: a node's identity is no identity any more, and its copy is; the next start mends it."""
+    observed.mesh.stop("kitchen")
+    (observed.mesh.data("kitchen") / "identity" / "identity.pem").write_bytes(b"damaged")
+    observed.mesh.start_node("kitchen")
+    observed.until_fires("ShardmeshStateDamaged", node="kitchen")
+    observed.restart("kitchen")
+    observed.until_clear("ShardmeshStateDamaged")
+
+
 def test_an_observer_whose_certificate_ends_soon(observed: ObservedMesh) -> None:
     """ShardmeshObserverCertificateExpiring: somebody is let in for a week, and removed."""
     laptop = observed.observer.with_name("laptop")

@@ -11,9 +11,10 @@ from pathlib import Path
 import grpc
 
 from common.errors import ShardmeshError
-from common.trust.certificates import COORDINATOR, KeyedCertificate, PeerName, serial_of
+from common.trust.certificates import COORDINATOR, KeyedCertificate, KeyedRequest, PeerName, serial_of
 from common.trust.identity import Identity, load_identity, save_identity
-from common.trust.signing import certify, make_key, make_request, requested_key_hash
+from common.trust.signing import certify, keyed_request, make_key, make_request, requested_key_hash
+from common.trust.signing_apart import RequestMaker
 from common.trust.tls import secure_channel
 from common.wire.rpc import PROTOCOL_VERSION, error_from_rpc
 from coordinator.membership.book import Issued
@@ -25,6 +26,16 @@ from shardnode.membership.join import IDENTITY_DIRECTORY, join_mesh
 
 LIMIT_SECONDS = 10.0
 DEVICE = mesh_pb2.Device(protocol_version=PROTOCOL_VERSION, core_count=1)
+
+
+class RequestMakerHere(RequestMaker):
+    """Makes keys in this process; that another one does is a matter of memory, and tried with real programs."""
+
+    def _start(self, kept: bytes) -> None:
+        self._kept = kept
+
+    def _wait(self) -> KeyedRequest:
+        return keyed_request(self._kept)
 
 
 def token_of(directory: Path, seconds: int = 60) -> str:

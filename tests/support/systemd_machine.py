@@ -136,8 +136,8 @@ class Machine:
         return done.stdout
 
     def must_as_service_user(self, *command: str) -> str:
-        """The same as the user that the services run as."""
-        return self.must("runuser", "-u", "shardmesh", "--", *command)
+        """The same as the user that the coordinator runs as."""
+        return self.must("runuser", "-u", "shardmesh-coordinator", "--", *command)
 
     def write(self, path: str, text: str) -> None:
         """Write a file of the machine, and the directory that it lies in."""

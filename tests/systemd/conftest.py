@@ -71,7 +71,8 @@ def installed(bare: Machine) -> Machine:
     command = invited.split()
     assert command[:2] == ["shardnode", "join"]
     bare.must(INSTALL, "node")
-    bare.must_as_service_user(f"{PROGRAMS}/shardnode", "join", command[2], "--name", NODE, "--data-dir", DATA)
+    joining = (f"{PROGRAMS}/shardnode", "join", command[2], "--name", NODE, "--data-dir", DATA)
+    bare.must("runuser", "-u", "shardmesh", "--", *joining)
     bare.must("install", "-m", "644", f"{DATA}/shardnode.toml", NODE_CONFIG)
     bare.must("systemctl", "enable", "--now", "shardnode")
     return bare

@@ -61,8 +61,8 @@ def test_a_model_that_the_service_does_not_see_is_refused_with_a_place_that_work
         serving.must("cp", "-r", MODEL, f"{place}/theirs")
         refused = serving.run(CLI, "load", f"{place}/theirs", "--state-dir", STATE)
         assert refused.returncode == EXIT_INPUT, refused.stderr
-        assert f"runs as the user shardmesh, who cannot read {place}/theirs" in refused.stderr
-        assert "to where shardmesh can: /srv/" in refused.stderr
+        assert f"runs as the user shardmesh-coordinator, who cannot read {place}/theirs" in refused.stderr
+        assert "to where shardmesh-coordinator can: /srv/" in refused.stderr
     serving.must("cp", "-r", "/home/theirs", "/srv/theirs")
     serving.must(CLI, "load", "/srv/theirs", "--state-dir", STATE)
     serving.must(CLI, "unload", "theirs", "--state-dir", STATE)
@@ -70,7 +70,7 @@ def test_a_model_that_the_service_does_not_see_is_refused_with_a_place_that_work
 
 def test_a_node_that_is_stopped_while_it_computes_ends_well(serving: Machine) -> None:
     """Whoever asked gets one line that names the node; systemd sees a success."""
-    asking = serving.start("runuser", "-u", "shardmesh", "--", *ASK, *OF_THE_SERVICE, "--length", "30000")
+    asking = serving.start("runuser", "-u", "shardmesh-coordinator", "--", *ASK, *OF_THE_SERVICE, "--length", "30000")
     wait_until(lambda: asking.out or asking.process.poll() is not None, limit_seconds=LIMIT_SECONDS, what="an answer")
     assert asking.process.poll() is None, asking.err
     serving.must("systemctl", "stop", "shardnode")

@@ -17,7 +17,7 @@ WHERE = {
     "/etc/systemd/system/coordinator.service": "644 root",
     "/etc/systemd/system/shardnode.service": "644 root",
     "/var/lib/shardmesh": "700 shardmesh",
-    "/var/lib/shardmesh-coordinator": "700 shardmesh",
+    "/var/lib/shardmesh-coordinator": "700 shardmesh-coordinator",
 }
 
 

@@ -11,6 +11,8 @@ import pytest
 from common.errors import EXIT_INPUT
 from tests.support.systemd_machine import Machine
 from tests.support.systemd_services import (
+    DATA,
+    INSTALL,
     LIMIT_SECONDS,
     NODE,
     SERVICES,
@@ -24,6 +26,7 @@ from tests.support.systemd_services import (
 from tests.support.waiting import wait_until
 
 WATCHDOG_SECONDS = 2
+USERS = {"coordinator": "shardmesh-coordinator", "shardnode": "shardmesh"}
 TARGETS = "/var/cache/shardmesh-coordinator/targets.json"
 
 both = pytest.mark.parametrize("service", SERVICES)
@@ -48,7 +51,7 @@ def test_a_service_may_do_no_more_than_its_unit_says(machine: Machine, service: 
     """What the kernel holds against the running process: its user, no capability, filtered system calls."""
     pid = machine.property(service, "MainPID")
     status = dict(line.split(":\t", 1) for line in machine.must("cat", f"/proc/{pid}/status").splitlines())
-    user = machine.must("id", "--user", "shardmesh").strip()
+    user = machine.must("id", "--user", USERS[service]).strip()
     assert set(status["Uid"].split()) == {user}
     assert {int(status[name], 16) for name in ("CapEff", "CapPrm", "CapBnd", "CapAmb")} == {0}
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
@@ -56,6 +59,24 @@ def test_a_service_may_do_no_more_than_its_unit_says(machine: Machine, service: 
     assert machine.run(*sight, "touch", "/etc/written").returncode != 0
     machine.write("/root/secret", "seen")
     assert machine.run(*sight, "cat", "/root/secret").stdout == ""
+
+
+def test_neither_service_reads_what_the_other_keeps(machine: Machine) -> None:
+    """A node that was taken over, beside a coordinator, has not the mesh's authority."""
+    for user, place in (("shardmesh", f"{STATE}/authority.key"), ("shardmesh-coordinator", f"{DATA}/identity")):
+        assert machine.run("runuser", "-u", user, "--", "ls", place).returncode != 0
+    machine.must("runuser", "-u", "shardmesh-coordinator", "--", "ls", f"{STATE}/authority.key")
+
+
+def test_state_of_when_both_were_one_user_is_given_over_at_the_next_start(machine: Machine) -> None:
+    """An installation of before is brought up to date by install.sh and a restart; nothing is typed by hand."""
+    machine.must("systemctl", "stop", "coordinator")
+    machine.must("chown", "--recursive", "shardmesh:shardmesh", STATE)
+    assert "systemd gives it to shardmesh-coordinator" in machine.must(INSTALL, "coordinator")
+    machine.must("systemctl", "start", "coordinator")
+    wait_until_alive(machine)
+    owners = machine.must("find", STATE, "-printf", "%u\n").split()
+    assert set(owners) == {"shardmesh-coordinator"}
 
 
 def test_the_coordinator_hears_the_node(machine: Machine) -> None:

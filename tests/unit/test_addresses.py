@@ -12,7 +12,8 @@ import socket
 import pytest
 
 from common.errors import InputError, NodeLost
-from common.program.callers import listening_socket, network_of
+from common.program.callers import listening_socket
+from common.program.places import network_of
 from common.wire.addresses import (
     grpc_address,
     host_of_caller,
@@ -22,6 +23,7 @@ from common.wire.addresses import (
     socket_address,
     split_host_port,
 )
+from coordinator.membership.metrics_url import metrics_url
 from coordinator.membership.node_address import node_address
 from coordinator.membership.reach import MeshAccess
 from coordinator.ranks.transports.arrivals import Arrivals
@@ -134,6 +136,29 @@ def test_a_node_that_says_nonsense_is_refused(listen: str) -> None:
     """In one line."""
     with pytest.raises(InputError):
         node_address(listen, "ipv4:10.0.0.2:4711")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "169.254.169.254", "[fd00:ec2::254]", "169.254.7.7", "224.0.0.251", "[ff02::fb]", "255.255.255.255", "0.0.0.1",
+        "127.0.0.1", "localhost", "[::1]", "[::ffff:169.254.169.254]", "[::ffff:127.0.0.1]", "2130706433", "127.1",
+        "0x7f000001", "10.0.0.0x2",
+    ],
+)  # fmt: skip
+def test_a_node_cannot_send_this_machine_where_no_node_is(host: str) -> None:
+    """Neither for rounds nor for metrics: to a cloud's secrets, to this machine's own services, to a group."""
+    with pytest.raises(InputError, match=r"which is .*listen on 0\.0\.0\.0"):
+        node_address(f"{host}:50051", "ipv4:10.0.0.2:4711")
+    if host not in {"127.0.0.1", "localhost", "[::1]"}:  # of a page on its loopback nobody is told
+        with pytest.raises(InputError, match="which is"):
+            metrics_url(f"https://{host}:9400", "ipv4:10.0.0.2:4711")
+
+
+def test_a_node_on_this_machine_or_on_a_cable_is_where_it_says() -> None:
+    """Loopback is this machine's own for who calls from it; two devices without anybody else number themselves."""
+    assert node_address("127.0.0.1:50051", "ipv4:127.0.0.1:4711") == "127.0.0.1:50051"
+    assert node_address("169.254.7.7:50051", "ipv4:169.254.7.7:4711") == "169.254.7.7:50051"
 
 
 def test_addresses_that_one_device_can_give_itself_are_one_network() -> None:

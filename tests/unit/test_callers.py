@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.program.callers import Caller, Callers, Places
+from common.program.callers import Callers
+from common.program.places import Caller, Places
 
 PLACES = 4
 

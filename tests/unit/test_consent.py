@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import InputError
+from common.program.state_files import remove_state
 from coordinator.cli.consent import ask_first, loss_of_model, loss_of_node
 
 STATE = Path(__file__).resolve().parents[1] / "contract" / "made_by_e3cc05c" / "state"
@@ -61,7 +62,7 @@ def test_what_goes_with_a_node_is_every_model_that_needs_it(state: Path) -> None
     assert loss_of_node("attic", state) == ""
     models = state / "models"
     shutil.copytree(models / "tiny", models / "half")
-    (models / "half" / "model.json").unlink()
+    remove_state(models / "half" / "model.json")
     assert "models tiny (rank 0 of 1), half (rank 0 of 1): without kitchen they cannot" in loss_of_node(
         "kitchen", state
     )
@@ -69,7 +70,8 @@ def test_what_goes_with_a_node_is_every_model_that_needs_it(state: Path) -> None
 
 def test_a_record_that_cannot_be_read_is_a_reason_to_ask_and_not_to_fail(state: Path) -> None:
     """A device that was stolen has to be removed whatever else is broken."""
-    (state / "models" / "tiny" / "model.json").write_text("{")
+    for name in ("model.json", "model.json.copy"):
+        (state / "models" / "tiny" / name).write_text("{")
     assert "cannot be told" in loss_of_node("kitchen", state)
 
 

@@ -78,7 +78,7 @@ def test_what_cannot_be_written_down_has_not_happened(
     full = OSError(errno.ENOSPC, "No space left on device")
     secret = mesh.invites.make(60)
     with monkeypatch.context() as patch:
-        patch.setattr("coordinator.membership.book.replace_private", mock.Mock(side_effect=full))
+        patch.setattr("coordinator.membership.book.write_state", mock.Mock(side_effect=full))
         for change in (
             lambda: members.remove("kitchen"), lambda: mesh.let_in("attic", "a2", secret=secret),
             lambda: mesh.renew("kitchen", "a1", "b2", "next"), lambda: mesh.invites.make(60),
@@ -191,4 +191,24 @@ def test_a_list_that_cannot_be_written_changes_nothing(
     with pytest.raises(ResourceError, match="no writing"):
         mesh.let_in("attic", "b", secret=secret)
     assert json.loads(before)["members"][0]["name"] == "kitchen"
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(MEMBERS_FILE, before)]
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert kept == {MEMBERS_FILE: before, f"{MEMBERS_FILE}.copy": before}
+
+
+def test_a_node_that_moves_with_every_heartbeat_makes_no_write_each(tmp_path: Path) -> None:
+    """A place is written once it has stayed, and at most once a minute; the first one at once."""
+    clock = Clock()
+    mesh = KeptMesh(tmp_path, clock)
+    mesh.let_in("kitchen", "a1")
+
+    def writes(*addresses: str) -> int:
+        with mock.patch("coordinator.membership.book.Book.try_to_write") as written:
+            for address in addresses:
+                clock.now += 1.0
+                mesh.members.hear("kitchen", address, PI, -1, "")
+        return written.call_count
+
+    assert writes("first:1") == 1
+    assert writes(*(f"10.0.{number % 250}.2:1" for number in range(300))) == 0
+    assert writes(*["home:1"] * 10) == 1
+    assert writes(*(f"10.1.{second // 5}.2:1" for second in range(120))) == 2

@@ -262,7 +262,7 @@ def test_disks_that_are_full_when_the_record_is_written_are_told(make: Make, mon
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("coordinator.models.records.replace_private", full)
+    monkeypatch.setattr("coordinator.models.records.write_state", full)
     with pytest.raises(ResourceError, match="No space left on device; free some room"):
         parts(make(fake_load.WHOLE).load(request()))
 

@@ -11,6 +11,7 @@ import pytest
 
 from common.errors import InputError, ModelNotFound, NodeFault, NodeLost
 from common.model.plan import make_plan
+from common.program.state_files import copy_of
 from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from coordinator.models.node_slices import state_of
 from coordinator.models.records import LoadedModel, LoadedModels, name_for
@@ -55,7 +56,8 @@ def test_a_model_is_found_again_by_its_name_or_as_the_only_one(tmp_path: Path) -
 def test_a_damaged_record_is_told_with_what_to_do(tmp_path: Path, changes: dict[str, object]) -> None:
     """Another format, too few nodes, no description; what is only unknown does no harm."""
     record = loaded(tmp_path, "first").directory / "model.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), **changes}))
+    for path in (record, copy_of(record)):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
     if "x" in changes:
         assert LoadedModels(tmp_path).get("first").node_names == NODES
         return
@@ -66,7 +68,9 @@ def test_a_damaged_record_is_told_with_what_to_do(tmp_path: Path, changes: dict[
 def test_a_damaged_record_is_no_matter_to_another_model(tmp_path: Path) -> None:
     """Whoever asks by name gets an answer from the model that is well."""
     well = loaded(tmp_path, "well")
-    (loaded(tmp_path, "damaged").directory / "model.json").write_text("{")
+    damaged = loaded(tmp_path, "damaged").directory / "model.json"
+    for path in (damaged, copy_of(damaged)):
+        path.write_text("{")
     assert LoadedModels(tmp_path).get("well") == well
 
 

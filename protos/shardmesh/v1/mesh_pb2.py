@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/shardmesh/v1/mesh.proto\x12\x0cshardmesh.v1\"\x9d\x02\n\x06\x44\x65vice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\x05\x12\x12\n\ncore_count\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x19\n\x11\x66ree_memory_bytes\x18\x05 \x01(\x03\x12\x17\n\x0f\x66ree_disk_bytes\x18\x06 \x01(\x03\x12\x1f\n\x17memory_bytes_per_second\x18\x07 \x01(\x01\x12\x1d\n\x15\x64isk_bytes_per_second\x18\x08 \x01(\x01\x12\x1d\n\x15\x61rithmetic_per_second\x18\t \x01(\x01\x12\x15\n\rprogram_bytes\x18\n \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x0b \x01(\x03\"n\n\x0bJoinRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Device\"I\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tmesh_port\x18\x02 \x01(\x05\x12\x11\n\tmesh_name\x18\x03 \x01(\t\"\xb4\x01\n\x10HeartbeatRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x04 \x01(\t\x12\x0f\n\x07metrics\x18\x05 \x01(\t\x12\x17\n\x0fsent_at_seconds\x18\x07 \x01(\x01\x12\x1a\n\x12round_trip_seconds\x18\x08 \x01(\x01\"]\n\x11HeartbeatResponse\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\x12.\n\tobservers\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.GoodObservers\"3\n\rGoodObservers\x12\x0f\n\x07serials\x18\x01 \x03(\t\x12\x11\n\tauthority\x18\x02 \x01(\x0c\"6\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"D\n\rInviteRequest\x12\x18\n\x10lifetime_seconds\x18\x01 \x01(\x03\x12\x19\n\x11without_addresses\x18\x02 \x01(\x08\".\n\x0eInviteResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05notes\x18\x02 \x03(\t\"V\n\x15InviteObserverRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x12\n\nvalid_days\x18\x03 \x01(\x05\"Z\n\x16InviteObserverResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x18\n\x10\x63\x65rtificate_ends\x18\x03 \x01(\x03\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12RemoveNodeResponse\"\x12\n\x10ListNodesRequest\"\x91\x01\n\x11ListNodesResponse\x12!\n\x05nodes\x18\x01 \x03(\x0b\x32\x12.shardmesh.v1.Node\x12\x11\n\tmesh_name\x18\x02 \x01(\t\x12\x1b\n\x13\x63oordinator_address\x18\x03 \x01(\t\x12)\n\tobservers\x18\x04 \x03(\x0b\x32\x16.shardmesh.v1.Observer\"2\n\x08Observer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x63\x65rtificate_ends\x18\x02 \x01(\x03\"\xb4\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x16\n\x0esilent_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x63\x65rtificate_ends\x18\x05 \x01(\x03\x12\x0c\n\x04rank\x18\x06 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x07 \x01(\t\x12\x0f\n\x07metrics\x18\x08 \x01(\t2L\n\x0bJoinService\x12=\n\x04Join\x12\x19.shardmesh.v1.JoinRequest\x1a\x1a.shardmesh.v1.JoinResponse2\xbe\x01\n\x0bMeshService\x12L\n\tHeartbeat\x12\x1e.shardmesh.v1.HeartbeatRequest\x1a\x1f.shardmesh.v1.HeartbeatResponse\x12\x61\n\x10RenewCertificate\x12%.shardmesh.v1.RenewCertificateRequest\x1a&.shardmesh.v1.RenewCertificateResponse2\xcf\x02\n\x0cOwnerService\x12\x43\n\x06Invite\x12\x1b.shardmesh.v1.InviteRequest\x1a\x1c.shardmesh.v1.InviteResponse\x12[\n\x0eInviteObserver\x12#.shardmesh.v1.InviteObserverRequest\x1a$.shardmesh.v1.InviteObserverResponse\x12O\n\nRemoveNode\x12\x1f.shardmesh.v1.RemoveNodeRequest\x1a .shardmesh.v1.RemoveNodeResponse\x12L\n\tListNodes\x12\x1e.shardmesh.v1.ListNodesRequest\x1a\x1f.shardmesh.v1.ListNodesResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1eprotos/shardmesh/v1/mesh.proto\x12\x0cshardmesh.v1\"\x9d\x02\n\x06\x44\x65vice\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x18\n\x10protocol_version\x18\x02 \x01(\x05\x12\x12\n\ncore_count\x18\x03 \x01(\x05\x12\x14\n\x0cmemory_bytes\x18\x04 \x01(\x03\x12\x19\n\x11\x66ree_memory_bytes\x18\x05 \x01(\x03\x12\x17\n\x0f\x66ree_disk_bytes\x18\x06 \x01(\x03\x12\x1f\n\x17memory_bytes_per_second\x18\x07 \x01(\x01\x12\x1d\n\x15\x64isk_bytes_per_second\x18\x08 \x01(\x01\x12\x1d\n\x15\x61rithmetic_per_second\x18\t \x01(\x01\x12\x15\n\rprogram_bytes\x18\n \x01(\x03\x12\x14\n\x0c\x62udget_bytes\x18\x0b \x01(\x03\"n\n\x0bJoinRequest\x12\x0e\n\x06secret\x18\x01 \x01(\x0c\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x03 \x01(\x0c\x12$\n\x06\x64\x65vice\x18\x04 \x01(\x0b\x32\x14.shardmesh.v1.Device\"I\n\x0cJoinResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tmesh_port\x18\x02 \x01(\x05\x12\x11\n\tmesh_name\x18\x03 \x01(\t\"\xfe\x01\n\x10HeartbeatRequest\x12$\n\x06\x64\x65vice\x18\x01 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0e\n\x06listen\x18\x02 \x01(\t\x12\x0c\n\x04rank\x18\x03 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x04 \x01(\t\x12\x0f\n\x07metrics\x18\x05 \x01(\t\x12\x17\n\x0fsent_at_seconds\x18\x07 \x01(\x01\x12\x1a\n\x12round_trip_seconds\x18\x08 \x01(\x01\x12\x1a\n\x12\x61uthorities_digest\x18\x14 \x01(\x0c\x12,\n\x07members\x18\x15 \x01(\x0b\x32\x1b.shardmesh.v1.SignedMembers\"\xa0\x01\n\x11HeartbeatResponse\x12\x18\n\x10interval_seconds\x18\x01 \x01(\x01\x12.\n\tobservers\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.GoodObservers\x12,\n\x07members\x18\x03 \x01(\x0b\x32\x1b.shardmesh.v1.SignedMembers\x12\x13\n\x0b\x61uthorities\x18\x14 \x01(\x0c\"3\n\rSignedMembers\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"3\n\rGoodObservers\x12\x0f\n\x07serials\x18\x01 \x03(\t\x12\x11\n\tauthority\x18\x02 \x01(\x0c\"U\n\x17RenewCertificateRequest\x12\x1b\n\x13\x63\x65rtificate_request\x18\x01 \x01(\x0c\x12\x1d\n\x15\x61uthority_fingerprint\x18\x14 \x01(\x0c\"/\n\x18RenewCertificateResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"E\n\x11RenewEndedRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\")\n\x12RenewEndedResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\"D\n\rInviteRequest\x12\x18\n\x10lifetime_seconds\x18\x01 \x01(\x03\x12\x19\n\x11without_addresses\x18\x02 \x01(\x08\".\n\x0eInviteResponse\x12\r\n\x05token\x18\x01 \x01(\t\x12\r\n\x05notes\x18\x02 \x03(\t\"V\n\x15InviteObserverRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1b\n\x13\x63\x65rtificate_request\x18\x02 \x01(\x0c\x12\x12\n\nvalid_days\x18\x03 \x01(\x05\"Z\n\x16InviteObserverResponse\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tauthority\x18\x02 \x01(\x0c\x12\x18\n\x10\x63\x65rtificate_ends\x18\x03 \x01(\x03\"!\n\x11RemoveNodeRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\"\x14\n\x12RemoveNodeResponse\"=\n\x16RotateAuthorityRequest\x12\r\n\x05\x62\x65gin\x18\x01 \x01(\x08\x12\x14\n\x0cleave_behind\x18\x02 \x01(\x08\";\n\x17RotateAuthorityResponse\x12\x0f\n\x07waiting\x18\x01 \x03(\t\x12\x0f\n\x07is_done\x18\x02 \x01(\x08\"\x12\n\x10ListNodesRequest\"\x91\x01\n\x11ListNodesResponse\x12!\n\x05nodes\x18\x01 \x03(\x0b\x32\x12.shardmesh.v1.Node\x12\x11\n\tmesh_name\x18\x02 \x01(\t\x12\x1b\n\x13\x63oordinator_address\x18\x03 \x01(\t\x12)\n\tobservers\x18\x04 \x03(\x0b\x32\x16.shardmesh.v1.Observer\"2\n\x08Observer\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x18\n\x10\x63\x65rtificate_ends\x18\x02 \x01(\x03\"\xb4\x01\n\x04Node\x12\x0c\n\x04name\x18\x01 \x01(\t\x12$\n\x06\x64\x65vice\x18\x02 \x01(\x0b\x32\x14.shardmesh.v1.Device\x12\x0f\n\x07\x61\x64\x64ress\x18\x03 \x01(\t\x12\x16\n\x0esilent_seconds\x18\x04 \x01(\x01\x12\x18\n\x10\x63\x65rtificate_ends\x18\x05 \x01(\x03\x12\x0c\n\x04rank\x18\x06 \x01(\x05\x12\x16\n\x0emodel_identity\x18\x07 \x01(\t\x12\x0f\n\x07metrics\x18\x08 \x01(\t2\x9d\x01\n\x0bJoinService\x12=\n\x04Join\x12\x19.shardmesh.v1.JoinRequest\x1a\x1a.shardmesh.v1.JoinResponse\x12O\n\nRenewEnded\x12\x1f.shardmesh.v1.RenewEndedRequest\x1a .shardmesh.v1.RenewEndedResponse2\xbe\x01\n\x0bMeshService\x12L\n\tHeartbeat\x12\x1e.shardmesh.v1.HeartbeatRequest\x1a\x1f.shardmesh.v1.HeartbeatResponse\x12\x61\n\x10RenewCertificate\x12%.shardmesh.v1.RenewCertificateRequest\x1a&.shardmesh.v1.RenewCertificateResponse2\xaf\x03\n\x0cOwnerService\x12\x43\n\x06Invite\x12\x1b.shardmesh.v1.InviteRequest\x1a\x1c.shardmesh.v1.InviteResponse\x12[\n\x0eInviteObserver\x12#.shardmesh.v1.InviteObserverRequest\x1a$.shardmesh.v1.InviteObserverResponse\x12O\n\nRemoveNode\x12\x1f.shardmesh.v1.RemoveNodeRequest\x1a .shardmesh.v1.RemoveNodeResponse\x12^\n\x0fRotateAuthority\x12$.shardmesh.v1.RotateAuthorityRequest\x1a%.shardmesh.v1.RotateAuthorityResponse\x12L\n\tListNodes\x12\x1e.shardmesh.v1.ListNodesRequest\x1a\x1f.shardmesh.v1.ListNodesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,39 +38,49 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOINRESPONSE']._serialized_start=448
   _globals['_JOINRESPONSE']._serialized_end=521
   _globals['_HEARTBEATREQUEST']._serialized_start=524
-  _globals['_HEARTBEATREQUEST']._serialized_end=704
-  _globals['_HEARTBEATRESPONSE']._serialized_start=706
-  _globals['_HEARTBEATRESPONSE']._serialized_end=799
-  _globals['_GOODOBSERVERS']._serialized_start=801
-  _globals['_GOODOBSERVERS']._serialized_end=852
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=854
-  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=908
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=910
-  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=957
-  _globals['_INVITEREQUEST']._serialized_start=959
-  _globals['_INVITEREQUEST']._serialized_end=1027
-  _globals['_INVITERESPONSE']._serialized_start=1029
-  _globals['_INVITERESPONSE']._serialized_end=1075
-  _globals['_INVITEOBSERVERREQUEST']._serialized_start=1077
-  _globals['_INVITEOBSERVERREQUEST']._serialized_end=1163
-  _globals['_INVITEOBSERVERRESPONSE']._serialized_start=1165
-  _globals['_INVITEOBSERVERRESPONSE']._serialized_end=1255
-  _globals['_REMOVENODEREQUEST']._serialized_start=1257
-  _globals['_REMOVENODEREQUEST']._serialized_end=1290
-  _globals['_REMOVENODERESPONSE']._serialized_start=1292
-  _globals['_REMOVENODERESPONSE']._serialized_end=1312
-  _globals['_LISTNODESREQUEST']._serialized_start=1314
-  _globals['_LISTNODESREQUEST']._serialized_end=1332
-  _globals['_LISTNODESRESPONSE']._serialized_start=1335
-  _globals['_LISTNODESRESPONSE']._serialized_end=1480
-  _globals['_OBSERVER']._serialized_start=1482
-  _globals['_OBSERVER']._serialized_end=1532
-  _globals['_NODE']._serialized_start=1535
-  _globals['_NODE']._serialized_end=1715
-  _globals['_JOINSERVICE']._serialized_start=1717
-  _globals['_JOINSERVICE']._serialized_end=1793
-  _globals['_MESHSERVICE']._serialized_start=1796
-  _globals['_MESHSERVICE']._serialized_end=1986
-  _globals['_OWNERSERVICE']._serialized_start=1989
-  _globals['_OWNERSERVICE']._serialized_end=2324
+  _globals['_HEARTBEATREQUEST']._serialized_end=778
+  _globals['_HEARTBEATRESPONSE']._serialized_start=781
+  _globals['_HEARTBEATRESPONSE']._serialized_end=941
+  _globals['_SIGNEDMEMBERS']._serialized_start=943
+  _globals['_SIGNEDMEMBERS']._serialized_end=994
+  _globals['_GOODOBSERVERS']._serialized_start=996
+  _globals['_GOODOBSERVERS']._serialized_end=1047
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_start=1049
+  _globals['_RENEWCERTIFICATEREQUEST']._serialized_end=1134
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_start=1136
+  _globals['_RENEWCERTIFICATERESPONSE']._serialized_end=1183
+  _globals['_RENEWENDEDREQUEST']._serialized_start=1185
+  _globals['_RENEWENDEDREQUEST']._serialized_end=1254
+  _globals['_RENEWENDEDRESPONSE']._serialized_start=1256
+  _globals['_RENEWENDEDRESPONSE']._serialized_end=1297
+  _globals['_INVITEREQUEST']._serialized_start=1299
+  _globals['_INVITEREQUEST']._serialized_end=1367
+  _globals['_INVITERESPONSE']._serialized_start=1369
+  _globals['_INVITERESPONSE']._serialized_end=1415
+  _globals['_INVITEOBSERVERREQUEST']._serialized_start=1417
+  _globals['_INVITEOBSERVERREQUEST']._serialized_end=1503
+  _globals['_INVITEOBSERVERRESPONSE']._serialized_start=1505
+  _globals['_INVITEOBSERVERRESPONSE']._serialized_end=1595
+  _globals['_REMOVENODEREQUEST']._serialized_start=1597
+  _globals['_REMOVENODEREQUEST']._serialized_end=1630
+  _globals['_REMOVENODERESPONSE']._serialized_start=1632
+  _globals['_REMOVENODERESPONSE']._serialized_end=1652
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_start=1654
+  _globals['_ROTATEAUTHORITYREQUEST']._serialized_end=1715
+  _globals['_ROTATEAUTHORITYRESPONSE']._serialized_start=1717
+  _globals['_ROTATEAUTHORITYRESPONSE']._serialized_end=1776
+  _globals['_LISTNODESREQUEST']._serialized_start=1778
+  _globals['_LISTNODESREQUEST']._serialized_end=1796
+  _globals['_LISTNODESRESPONSE']._serialized_start=1799
+  _globals['_LISTNODESRESPONSE']._serialized_end=1944
+  _globals['_OBSERVER']._serialized_start=1946
+  _globals['_OBSERVER']._serialized_end=1996
+  _globals['_NODE']._serialized_start=1999
+  _globals['_NODE']._serialized_end=2179
+  _globals['_JOINSERVICE']._serialized_start=2182
+  _globals['_JOINSERVICE']._serialized_end=2339
+  _globals['_MESHSERVICE']._serialized_start=2342
+  _globals['_MESHSERVICE']._serialized_end=2532
+  _globals['_OWNERSERVICE']._serialized_start=2535
+  _globals['_OWNERSERVICE']._serialized_end=2966
 # @@protoc_insertion_point(module_scope)

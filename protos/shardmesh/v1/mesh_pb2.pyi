@@ -55,7 +55,7 @@ class JoinResponse(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., mesh_port: _Optional[int] = ..., mesh_name: _Optional[str] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("device", "listen", "rank", "model_identity", "metrics", "sent_at_seconds", "round_trip_seconds")
+    __slots__ = ("device", "listen", "rank", "model_identity", "metrics", "sent_at_seconds", "round_trip_seconds", "authorities_digest", "members")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     LISTEN_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
@@ -63,6 +63,8 @@ class HeartbeatRequest(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     SENT_AT_SECONDS_FIELD_NUMBER: _ClassVar[int]
     ROUND_TRIP_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITIES_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
     device: Device
     listen: str
     rank: int
@@ -70,15 +72,29 @@ class HeartbeatRequest(_message.Message):
     metrics: str
     sent_at_seconds: float
     round_trip_seconds: float
-    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ...) -> None: ...
+    authorities_digest: bytes
+    members: SignedMembers
+    def __init__(self, device: _Optional[_Union[Device, _Mapping]] = ..., listen: _Optional[str] = ..., rank: _Optional[int] = ..., model_identity: _Optional[str] = ..., metrics: _Optional[str] = ..., sent_at_seconds: _Optional[float] = ..., round_trip_seconds: _Optional[float] = ..., authorities_digest: _Optional[bytes] = ..., members: _Optional[_Union[SignedMembers, _Mapping]] = ...) -> None: ...
 
 class HeartbeatResponse(_message.Message):
-    __slots__ = ("interval_seconds", "observers")
+    __slots__ = ("interval_seconds", "observers", "members", "authorities")
     INTERVAL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     OBSERVERS_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITIES_FIELD_NUMBER: _ClassVar[int]
     interval_seconds: float
     observers: GoodObservers
-    def __init__(self, interval_seconds: _Optional[float] = ..., observers: _Optional[_Union[GoodObservers, _Mapping]] = ...) -> None: ...
+    members: SignedMembers
+    authorities: bytes
+    def __init__(self, interval_seconds: _Optional[float] = ..., observers: _Optional[_Union[GoodObservers, _Mapping]] = ..., members: _Optional[_Union[SignedMembers, _Mapping]] = ..., authorities: _Optional[bytes] = ...) -> None: ...
+
+class SignedMembers(_message.Message):
+    __slots__ = ("content", "signature")
+    CONTENT_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    content: bytes
+    signature: bytes
+    def __init__(self, content: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
 
 class GoodObservers(_message.Message):
     __slots__ = ("serials", "authority")
@@ -89,12 +105,28 @@ class GoodObservers(_message.Message):
     def __init__(self, serials: _Optional[_Iterable[str]] = ..., authority: _Optional[bytes] = ...) -> None: ...
 
 class RenewCertificateRequest(_message.Message):
-    __slots__ = ("certificate_request",)
+    __slots__ = ("certificate_request", "authority_fingerprint")
     CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    AUTHORITY_FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
     certificate_request: bytes
-    def __init__(self, certificate_request: _Optional[bytes] = ...) -> None: ...
+    authority_fingerprint: bytes
+    def __init__(self, certificate_request: _Optional[bytes] = ..., authority_fingerprint: _Optional[bytes] = ...) -> None: ...
 
 class RenewCertificateResponse(_message.Message):
+    __slots__ = ("certificate",)
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
+class RenewEndedRequest(_message.Message):
+    __slots__ = ("certificate", "certificate_request")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_REQUEST_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    certificate_request: bytes
+    def __init__(self, certificate: _Optional[bytes] = ..., certificate_request: _Optional[bytes] = ...) -> None: ...
+
+class RenewEndedResponse(_message.Message):
     __slots__ = ("certificate",)
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
@@ -145,6 +177,22 @@ class RemoveNodeRequest(_message.Message):
 class RemoveNodeResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class RotateAuthorityRequest(_message.Message):
+    __slots__ = ("begin", "leave_behind")
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_BEHIND_FIELD_NUMBER: _ClassVar[int]
+    begin: bool
+    leave_behind: bool
+    def __init__(self, begin: _Optional[bool] = ..., leave_behind: _Optional[bool] = ...) -> None: ...
+
+class RotateAuthorityResponse(_message.Message):
+    __slots__ = ("waiting", "is_done")
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    IS_DONE_FIELD_NUMBER: _ClassVar[int]
+    waiting: _containers.RepeatedScalarFieldContainer[str]
+    is_done: bool
+    def __init__(self, waiting: _Optional[_Iterable[str]] = ..., is_done: _Optional[bool] = ...) -> None: ...
 
 class ListNodesRequest(_message.Message):
     __slots__ = ()

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class JoinServiceStub:
-    """Lets a device in that has a token. Listens on a port of its own, with the coordinator's certificate only, and only
-    while there is a token that can still be used.
+    """Lets a device in that has a token, and a member whose certificate has ended. Listens on a port of its own, with the
+    coordinator's certificate only, and only while there is a token that can still be used, or such a member.
 
     Statuses used: PERMISSION_DENIED (no such token, used, expired), INVALID_ARGUMENT (a name or request that can never be
     right), ALREADY_EXISTS (the name is taken), FAILED_PRECONDITION (another protocol version).
@@ -44,11 +44,16 @@ class JoinServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.JoinRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.JoinResponse.FromString,
                 _registered_method=True)
+        self.RenewEnded = channel.unary_unary(
+                '/shardmesh.v1.JoinService/RenewEnded',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RenewEndedRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RenewEndedResponse.FromString,
+                _registered_method=True)
 
 
 class JoinServiceServicer:
-    """Lets a device in that has a token. Listens on a port of its own, with the coordinator's certificate only, and only
-    while there is a token that can still be used.
+    """Lets a device in that has a token, and a member whose certificate has ended. Listens on a port of its own, with the
+    coordinator's certificate only, and only while there is a token that can still be used, or such a member.
 
     Statuses used: PERMISSION_DENIED (no such token, used, expired), INVALID_ARGUMENT (a name or request that can never be
     right), ALREADY_EXISTS (the name is taken), FAILED_PRECONDITION (another protocol version).
@@ -63,6 +68,16 @@ class JoinServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewEnded(self, request, context):
+        """Certifies the key of a member again whose certificate has ended, or has not begun: with that one it is let in nowhere
+        else. The request is signed by the same key, which shows that it is the member's. PERMISSION_DENIED: the certificate is
+        not one of this mesh, or its serial number is not one of a member's good ones; FAILED_PRECONDITION: it is in its time.
+        Deadline: 10 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JoinServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -70,6 +85,11 @@ def add_JoinServiceServicer_to_server(servicer, server):
                     servicer.Join,
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.JoinRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.JoinResponse.SerializeToString,
+            ),
+            'RenewEnded': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewEnded,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RenewEndedRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RenewEndedResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -80,8 +100,8 @@ def add_JoinServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JoinService:
-    """Lets a device in that has a token. Listens on a port of its own, with the coordinator's certificate only, and only
-    while there is a token that can still be used.
+    """Lets a device in that has a token, and a member whose certificate has ended. Listens on a port of its own, with the
+    coordinator's certificate only, and only while there is a token that can still be used, or such a member.
 
     Statuses used: PERMISSION_DENIED (no such token, used, expired), INVALID_ARGUMENT (a name or request that can never be
     right), ALREADY_EXISTS (the name is taken), FAILED_PRECONDITION (another protocol version).
@@ -104,6 +124,33 @@ class JoinService:
             '/shardmesh.v1.JoinService/Join',
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.JoinRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.JoinResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewEnded(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardmesh.v1.JoinService/RenewEnded',
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RenewEndedRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RenewEndedResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -261,6 +308,11 @@ class OwnerServiceStub:
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.SerializeToString,
                 response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeResponse.FromString,
                 _registered_method=True)
+        self.RotateAuthority = channel.unary_unary(
+                '/shardmesh.v1.OwnerService/RotateAuthority',
+                request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityRequest.SerializeToString,
+                response_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityResponse.FromString,
+                _registered_method=True)
         self.ListNodes = channel.unary_unary(
                 '/shardmesh.v1.OwnerService/ListNodes',
                 request_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.ListNodesRequest.SerializeToString,
@@ -294,6 +346,13 @@ class OwnerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RotateAuthority(self, request, context):
+        """Has another authority take the place of the mesh's, or says how far that is. Deadline: 5 s.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListNodes(self, request, context):
         """Lists the members. Deadline: 5 s.
         """
@@ -318,6 +377,11 @@ def add_OwnerServiceServicer_to_server(servicer, server):
                     servicer.RemoveNode,
                     request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.FromString,
                     response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeResponse.SerializeToString,
+            ),
+            'RotateAuthority': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateAuthority,
+                    request_deserializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityRequest.FromString,
+                    response_serializer=protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityResponse.SerializeToString,
             ),
             'ListNodes': grpc.unary_unary_rpc_method_handler(
                     servicer.ListNodes,
@@ -407,6 +471,33 @@ class OwnerService:
             '/shardmesh.v1.OwnerService/RemoveNode',
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeRequest.SerializeToString,
             protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RemoveNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateAuthority(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/shardmesh.v1.OwnerService/RotateAuthority',
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityRequest.SerializeToString,
+            protos_dot_shardmesh_dot_v1_dot_mesh__pb2.RotateAuthorityResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,40 @@
+"""How fast may somebody do a thing: some at once, and then so many a second?
+
+Covers: names that are remembered, a bounded number of them. Does not cover: what is done. Not safe for several threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+MOST_NAMES = 4096
+
+
+@dataclass
+class _Allowance:
+    left: float
+    at: float
+
+
+@dataclass
+class Pace:
+    """An allowance for each name, which fills itself up again."""
+
+    at_once: float
+    a_second: float
+    clock: Callable[[], float] = time.monotonic
+    _known: dict[str, _Allowance] = field(default_factory=dict)
+
+    def allows(self, name: str) -> bool:
+        """Count one more of somebody's, and tell whether he may by now."""
+        now = self.clock()
+        if name not in self._known and len(self._known) >= MOST_NAMES:
+            del self._known[min(self._known, key=lambda known: self._known[known].at)]
+        own = self._known.setdefault(name, _Allowance(self.at_once, now))
+        own.left, own.at = min(self.at_once, own.left + (now - own.at) * self.a_second), now
+        if own.left < 1.0:
+            return False
+        own.left -= 1.0
+        return True
