@@ -75,7 +75,7 @@ class GoodList:
         except (ShardmeshError, OSError) as error:
             log.warning("%s", entry("the list of members is not signed yet", error=error))
             self._not_before = time.monotonic() + AGAIN_SECONDS
-        except Exception:  # the thread's edge
+        except Exception:  # the thread's edge: the list before is presented, and this one tried again
             log.exception("the list of members is signed again, after an unforeseen error")
             self._not_before = time.monotonic() + AGAIN_SECONDS
         finally:
