@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.errors import ShardmeshError
+from common.errors import ModelError, ShardmeshError
 from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.answering.text_stream import TextStream
-from coordinator.engine.sequence import LENGTH, STOP, Sequence
+from coordinator.engine.sequence import CANCELLED, LENGTH, STOP, Sequence
 from coordinator.engine.timings import Timings
 
 if TYPE_CHECKING:
@@ -110,6 +110,13 @@ class AnswerStream:
 
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they come; the last one is Finished or Failed."""
+        try:
+            yield from self._events()
+        except ModelError as error:  # the tokenizer's processes cannot make text of the tokens
+            self.withdraw(self, CANCELLED)
+            yield Failed(error=error)
+
+    def _events(self) -> Iterator[Event]:
         text: TextStream | None = None
         is_stopped = False
         while True:

@@ -32,7 +32,9 @@ if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
     from coordinator.answering.answer_stream import AnswerStream
     from coordinator.answering.answers import Answers
     from coordinator.answering.requests import Ask, Event
+    from coordinator.answering.model_source import MeshModels
     from coordinator.answering.under_way import UnderWay
+    from coordinator.tokenizer.nursery import Nursery
 
 MOST_LETTERS = 100
 """Of a name that somebody asks for, in the log."""
@@ -57,8 +59,11 @@ class Generator:
 
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
-        backend: str = "native",
+        backend: str = "native", nursery: Nursery | None = None,
     ) -> None:  # fmt: skip
+        """Args: nursery: where models' tokenizers run, closed with this; one of its own otherwise."""
+        self._nursery = nursery
+        self._source: MeshModels | None = None
         self._state_directory, self._travel, self._backend = state_directory, travel, backend
         self._mesh, self._series = mesh, series
         self.explaining, self.watch, self.trace = Explaining(), RoundWatch(), TraceWatch()
@@ -133,6 +138,8 @@ class Generator:
             self._is_closed = True
         if self._answers is not None:
             self._answers.close()
+        if (closing := self._source or self._nursery) is not None:
+            closing.close()
 
     def _ask_of(self, request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
         try:
@@ -154,7 +161,7 @@ class Generator:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
-                source = MeshModels(
+                self._source = MeshModels(
                     self._state_directory,
                     self._mesh,
                     self._series,
@@ -163,9 +170,10 @@ class Generator:
                     self.explaining,
                     self.watch,
                     self.trace,
+                    self._nursery,
                 )
                 self._asked = UnderWay(self._series.requests)
-                self._answers = Answers(source, self._series, self._asked)
+                self._answers = Answers(self._source, self._series, self._asked)
             return self._answers
 
 
