@@ -33,6 +33,8 @@ class Prepared:
     model: RunnableModel
     sequence: Sequence
     tokenizer: Tokenizer
+    tokenizer_bytes: Callable[[], int] = int
+    """Memory of the tokenizer's processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +136,7 @@ class AnswerStream:
             elif isinstance(news, Ended):
                 rest = "" if text is None else text.finish()
                 reason = STOP if text is not None and text.is_stopped else news.reason
-                yield Finished(reason=reason, text=rest, timings=self.timings, memory=_asked(news.memory))
+                yield Finished(reason=reason, text=rest, timings=self.timings, memory=self._asked(news.memory))
                 return
             elif text is not None and not is_stopped:  # tokens that were on their way when it stopped are nobody's
                 piece = text.push(news)
@@ -142,12 +144,14 @@ class AnswerStream:
                     self.withdraw(self, STOP)
                 yield Token(token_id=news, text=piece)
 
-
-def _asked(memory: Memory) -> dict[str, dict[str, int]]:
-    try:
-        return memory()
-    except (
-        ShardmeshError,
-        ValueError,
-    ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
-        return {}
+    def _asked(self, memory: Memory) -> dict[str, dict[str, int]]:
+        try:
+            asked = memory()
+        except (
+            ShardmeshError,
+            ValueError,
+        ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
+            return {}
+        if "coordinator" in asked and self.prepared is not None:
+            asked["coordinator"]["tokenizer_bytes"] = self.prepared.tokenizer_bytes()
+        return asked

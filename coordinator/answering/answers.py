@@ -4,7 +4,7 @@
 
 Covers: opening a model when somebody asks for it, another model, ends of answers, ranks that are lost and come back.
 Does not cover: protocols (cli/, program/), sweeps (engine/), which models there are and where (ModelSource).
-Threads: one owns the open model and its engine; each Ask is prepared in one, as many as may be under way; callers put in an Ask and read its events.
+Threads: one owns the open model and its engine; one prepares each Ask; callers put in an Ask and read its events.
 """
 
 from __future__ import annotations

@@ -72,7 +72,8 @@ class MeshModels:
         model = self._models.get(ask.model)
         with self._lock:
             tokenizer = self._tokenizer(model)
-        return Prepared(model=model, tokenizer=tokenizer, sequence=prepare(ask, tokenizer, model.identity.spec))
+        sequence = prepare(ask, tokenizer, model.identity.spec)
+        return Prepared(model=model, tokenizer=tokenizer, sequence=sequence, tokenizer_bytes=tokenizer.own_bytes)
 
     def close(self) -> None:
         """End the processes of tokenizers."""
@@ -123,7 +124,10 @@ class MeshModels:
             serve_slice(self._mesh, name, description.slice_id)
 
     def _tokenizer(self, model: LoadedModel) -> TokenizerApart:
-        """Return a model's tokenizer, whose files are read when it is first used, once; call with the lock held. Raises: InputError: it is gone."""
+        """Return a model's tokenizer, whose files are read when it is first used, once; call with the lock held.
+
+        Raises: InputError: it is gone.
+        """
         try:
             number = model.tokenizer_directory.stat().st_ino  # to load a model again may bring another one
         except OSError as error:

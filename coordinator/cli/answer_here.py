@@ -69,7 +69,9 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         answers = Answers(OneModel(opened), series)
         told.append(answers.notice)
         closing.callback(answers.close)
-        events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=request.tokenizer))
+        prepared = Prepared(model=model, sequence=sequence, tokenizer=request.tokenizer,
+                            tokenizer_bytes=request.tokenizer.own_bytes)  # fmt: skip
+        events = answers.answer(request.ask, prepared)
         answer = write_events(events, screen)
     if request.json_output:
         write_json(answer, opened.engine.ranks.path.seconds_by_node())

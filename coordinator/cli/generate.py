@@ -217,7 +217,8 @@ def generate(
         from coordinator.models.local_model import ModelOptions
 
         run_request(LocalRequest(
-            ask=ask, tokenizer=tokenizer, json_output=json_output, run=run, master_address=master_address, metrics_port=metrics_port,
+            ask=ask, tokenizer=tokenizer, json_output=json_output, run=run,
+            master_address=master_address, metrics_port=metrics_port,
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
                 save_dir=str(save_dir), split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,

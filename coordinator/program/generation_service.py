@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
     from coordinator.answering.answer_series import AnswerSeries
     from coordinator.answering.answer_stream import AnswerStream
     from coordinator.answering.answers import Answers
-    from coordinator.answering.requests import Ask, Event
     from coordinator.answering.model_source import MeshModels
+    from coordinator.answering.requests import Ask, Event
     from coordinator.answering.under_way import UnderWay
     from coordinator.tokenizer.nursery import Nursery
 

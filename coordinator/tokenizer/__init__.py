@@ -1,7 +1,7 @@
 """Chooses the tokenizer for a model: a Hugging Face directory, or a GGUF file.
 
-Covers: reading it in this process, which is for processes that may die of it (nursery_program.py), tests and benchmarks;
-programs take `TokenizerApart`.
+Covers: reading it in this process, for those that may die of it (nursery_program.py), tests and benchmarks; programs
+take `TokenizerApart`.
 Does not cover: which file counts (vocabulary_place.py), the formats themselves (hf_directory.py, merges_files.py,
 sentencepiece_model.py, gguf_vocab.py).
 """

@@ -1,6 +1,6 @@
 """A model's tokenizer in processes of its own: whatever its files hold, this program goes on.
 
-Covers: the `Tokenizer` of every model that is asked; how long a task may take; tasks whose process died, done again once.
+Covers: the `Tokenizer` of every model that is asked; how long a task may take; tasks whose process died.
 Does not cover: those processes (nursery_program.py), starting them (nursery.py).
 Threads: any; each task has a worker to itself, so that one which never ends delays no other.
 """
@@ -16,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
+
 from common.errors import (
     CheckpointError,
     InputError,
@@ -25,6 +27,7 @@ from common.errors import (
     ShardmeshError,
     UnsupportedModel,
 )
+from common.machine.operating_system import process_memory
 from coordinator.tokenizer.apart_limits import LOAD_SECONDS
 from coordinator.tokenizer.apart_messages import receive, send
 from coordinator.tokenizer.nursery import Child, Nursery, child_of
@@ -100,11 +103,16 @@ class TokenizerApart:
         """See Tokenizer. Raises: InputError: it has no template, or one that refuses, or that takes too long."""
         return self._text(self._task({"do": "render", "messages": [dict(one) for one in messages]}, RENDER_SECONDS))
 
-    def process_ids(self) -> list[int]:
-        """Return all processes that there are for this tokenizer at this moment, but those that work."""
+    def own_bytes(self) -> int:
+        """Return the memory of its processes, but those at work; pages that several processes share count in part."""
         with self._lock:
             children = [child for child, _ in self._idle] + ([self._reader] if self._reader else [])
-        return [*self._nursery.process_ids(), *(child.process_id for child in children)]
+        process_ids = [*self._nursery.process_ids(), *(child.process_id for child in children)]
+        total = 0
+        for process_id in process_ids:
+            with contextlib.suppress(psutil.Error):  # it has ended
+                total += process_memory(process_id).counted_bytes
+        return total
 
     def close(self) -> None:
         """End its processes. It can be used again, and is read anew then."""

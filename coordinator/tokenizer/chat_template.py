@@ -30,8 +30,8 @@ MAX_PROMPT_CHARACTERS = 1 << 24
 """Longest rendering that is taken: far beyond any model's context, far below this machine's memory."""
 MAX_REASON_CHARACTERS = 200
 _USUAL = (
-    "{% set ns = namespace(n=0) %}{% for m in messages %}{{ '\\n' + m['content'] | trim }}{% set ns.n = 1 %}{% endfor %}"
-    "{{ strftime_now('%d %b %Y') }}{{ messages | tojson(indent=1) }}"
+    "{% set ns = namespace(n=0) %}{% for m in messages %}{{ '\\n' + m['content'] | trim }}{% set ns.n = 1 %}"
+    "{% endfor %}{{ strftime_now('%d %b %Y') }}{{ messages | tojson(indent=1) }}"
 )
 """What templates are made of, so that all that Python reads for them is there."""
 

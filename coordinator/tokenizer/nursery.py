@@ -47,7 +47,7 @@ class Nursery:
             self._fork()
 
     def reader(self, model: Path) -> Child:
-        """Return a process that has begun to read a model's tokenizer. Raises: ResourceError: there is none to be had."""
+        """Return a process that has begun to read a model's tokenizer. Raises: ResourceError."""
         request = {"model": os.path.abspath(model)}
         with self._lock:
             for _ in range(2):
@@ -96,7 +96,7 @@ class Nursery:
         try:
             with theirs:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "coordinator.tokenizer.nursery_program"], stdin=theirs,
+                    [sys.executable, "-m", "coordinator.tokenizer.nursery_program"], stdin=theirs.fileno(),
                     stdout=subprocess.DEVNULL, start_new_session=True,
                 )  # fmt: skip
         except OSError as error:
