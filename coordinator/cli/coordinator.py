@@ -18,11 +18,11 @@ from common.program.logs import configure_logs, entry
 from common.program.metrics_flags import MetricsListenOption, MetricsPortOption, MetricsTokenOption
 from common.program.options_file import use_options_file
 from common.program.path_options import path_option
-from common.program.program_start import has_begun
 from common.program.version import VersionOption
 from common.wording import plain
 from coordinator.cli.options import BackendOption, RoundsOption, WireDtypeOption
 from coordinator.ranks.travel import Travel
+from coordinator.tokenizer.nursery import Nursery
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +74,6 @@ def coordinate(
     configure_logs(log_level, log_format)
     travel = Travel(dtype=wire_dtype, rounds=rounds)  # refuses what cannot be now, not when somebody asks a model
     check_backend(backend)
-    # Before anything is imported that must not be forked; what it holds is there only once.
-    from coordinator.tokenizer.nursery import Nursery
-
-    nursery = Nursery(forks=has_begun())
     # Here and not at the top: --help must not wait for gRPC.
     from common.trust.certifying_apart import CertifyingApart
     from common.wire.addresses import host_port
@@ -88,7 +84,7 @@ def coordinate(
     running = Coordinator(
         state_dir or default_state_directory(), host_port(master_ip, master_port), advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
-        certifying=CertifyingApart(), nursery=nursery,
+        certifying=CertifyingApart(), nursery=Nursery.of_program(),
     )  # fmt: skip
     stop_on_signals(running.stop)
     if log_format == "text":  # else the log says so, and is all that there is

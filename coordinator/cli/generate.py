@@ -194,10 +194,10 @@ def generate(
     with ExitStack() as closing:
         closing.enter_context(screen)
         screen.wait("starting")
-        # Here and not at the top: --help must not wait for it. First what must be forked before anything runs.
+        # Here and not at the top: --help must not wait for it.
         from coordinator.tokenizer import Nursery, TokenizerApart
 
-        nursery = Nursery(forks=has_begun())
+        nursery = Nursery.of_program()
         closing.callback(nursery.close)
         tokenizer = TokenizerApart(nursery, model)
         tokenizer.begin()

@@ -27,7 +27,7 @@ from common.errors import (
     ShardmeshError,
     UnsupportedModel,
 )
-from common.machine.operating_system import process_memory
+from common.machine.operating_system import private_bytes
 from coordinator.tokenizer.apart_limits import LOAD_SECONDS
 from coordinator.tokenizer.apart_messages import receive, send
 from coordinator.tokenizer.nursery import Child, Nursery, child_of
@@ -104,14 +104,13 @@ class TokenizerApart:
         return self._text(self._task({"do": "render", "messages": [dict(one) for one in messages]}, RENDER_SECONDS))
 
     def own_bytes(self) -> int:
-        """Return the memory of its processes, but those at work; pages that several processes share count in part."""
+        """Return the memory that its processes, but those at work, add to this one's; what they share counts once."""
         with self._lock:
-            children = [child for child, _ in self._idle] + ([self._reader] if self._reader else [])
-        process_ids = [*self._nursery.process_ids(), *(child.process_id for child in children)]
-        total = 0
+            total = 0 if self._about is None else int(self._about["own_bytes"])
+            process_ids = [*self._nursery.process_ids(), *(child.process_id for child, _ in self._idle)]
         for process_id in process_ids:
             with contextlib.suppress(psutil.Error):  # it has ended
-                total += process_memory(process_id).counted_bytes
+                total += private_bytes(process_id)
         return total
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ Threads: any.
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -46,6 +45,13 @@ class Nursery:
         if forks:
             self._fork()
 
+    @classmethod
+    def of_program(cls) -> Nursery:
+        """Return the one that this program began with (`begin_early`); otherwise a new one."""
+        global _early
+        found, _early = _early, None
+        return found or cls()
+
     def reader(self, model: Path) -> Child:
         """Return a process that has begun to read a model's tokenizer. Raises: ResourceError."""
         request = {"model": os.path.abspath(model)}
@@ -80,7 +86,6 @@ class Nursery:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads of it would not survive a fork
         sys.stdout.flush()
         sys.stderr.flush()
-        gc.freeze()
         self._process_id = os.fork()
         if self._process_id == 0:
             try:
@@ -127,6 +132,15 @@ class Nursery:
         """Close this process's end alone: in a child of who has the nursery, which would keep it alive."""
         if self._connection is not None:
             self._connection.close()
+
+
+_early: Nursery | None = None
+
+
+def begin_early() -> None:
+    """Fork this program's nursery before the program imports anything: that would be there twice, as it changes."""
+    global _early
+    _early = Nursery(forks=True)
 
 
 class Child:

@@ -81,7 +81,7 @@ def _fork_on_request(
 
 def _read(model: str, connection: socket.socket) -> NoReturn:
     """Be a reader: say what the tokenizer is, or what is wrong with it; then fork workers."""
-    from common.machine.operating_system import be_first_to_go, end_with_parent, give_free_heap_back
+    from common.machine.operating_system import be_first_to_go, end_with_parent, give_free_heap_back, private_bytes
 
     end_with_parent()
     be_first_to_go()
@@ -99,7 +99,7 @@ def _read(model: str, connection: socket.socket) -> NoReturn:
         os._exit(0)
     gc.collect()
     give_free_heap_back()
-    send(connection, about)
+    send(connection, about | {"own_bytes": private_bytes(os.getpid())})
     _fork_on_request(connection, lambda _, own: _work(tokenizer, own), _make_ready)
     os._exit(0)
 
