@@ -152,6 +152,6 @@ class AnswerStream:
             ValueError,
         ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
             return {}
-        if "coordinator" in asked and self.prepared is not None:
-            asked["coordinator"]["tokenizer_bytes"] = self.prepared.tokenizer_bytes()
+        if self.prepared is not None and (apart := self.prepared.tokenizer_bytes()):
+            asked.get("coordinator", {})["tokenizer_bytes"] = apart
         return asked

@@ -106,8 +106,8 @@ class TokenizerApart:
     def own_bytes(self) -> int:
         """Return the memory that its processes, but those at work, add to this one's; what they share counts once."""
         with self._lock:
-            total = 0 if self._about is None else int(self._about["own_bytes"])
-            process_ids = [*self._nursery.process_ids(), *(child.process_id for child, _ in self._idle)]
+            total = self._nursery.own_bytes + (0 if self._about is None else int(self._about["own_bytes"]))
+            process_ids = [child.process_id for child, _ in self._idle]
         for process_id in process_ids:
             with contextlib.suppress(psutil.Error):  # it has ended
                 total += private_bytes(process_id)
@@ -186,8 +186,8 @@ class TokenizerApart:
                     return self._about
                 self.begin()
                 self._listen()
-        raise ResourceError(f"the process that reads the tokenizer in '{self._model}' has ended; the device is short "
-                            "of memory")  # fmt: skip
+        raise CheckpointError(f"the tokenizer in '{self._model}' ends whatever reads it: it is damaged, or takes more "
+                              "memory than there is")  # fmt: skip
 
     def _listen(self) -> None:
         assert self._reader is not None  # it has begun

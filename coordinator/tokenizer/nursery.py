@@ -21,7 +21,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from common.errors import ResourceError
+from common.machine.operating_system import private_bytes
 from coordinator.tokenizer.apart_messages import receive
 
 MOST_SECONDS = 20.0
@@ -40,6 +43,8 @@ class Nursery:
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._process_id = 0
+        self.own_bytes = 0
+        """Memory of the nursery that this process does not share, as it was before its last fork."""
         self._is_closed = False
         os.register_at_fork(after_in_child=_letting_go(weakref.ref(self)))
         if forks:
@@ -62,16 +67,14 @@ class Nursery:
                 if self._connection is None:
                     self._start()
                 assert self._connection is not None  # it was started
+                with contextlib.suppress(psutil.Error):
+                    self.own_bytes = private_bytes(self._process_id)
                 with contextlib.suppress(OSError):
                     if (child := child_of(self._connection, request)) is not None:
                         return child
                 self._end()
         raise ResourceError("a process for the model's tokenizer could not be started; the device is short of memory "
                             "or of processes")  # fmt: skip
-
-    def process_ids(self) -> list[int]:
-        """Return the nursery, if there is one."""
-        return [self._process_id] if self._process_id else []
 
     def close(self) -> None:
         """End it and all that came of it. May be called twice."""
