@@ -143,7 +143,7 @@ class Generator:
 
     def _ask_of(self, request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
         try:
-            return _ask_of(request, request_id)
+            return ask_of(request, request_id)
         except ShardmeshError as error:
             self._series.requests.refused(request.model, error)
             raise
@@ -183,7 +183,7 @@ def _given_request_id(context: grpc.ServicerContext) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
+def ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
     """Return what a message asks. Raises: InputError: a value out of its range."""
     from coordinator.answering.requests import Ask, Message
     from coordinator.engine.sampler import SamplingParams
