@@ -25,14 +25,14 @@ from coordinator.checkpoints.model_config import spec_from_config
 from coordinator.membership.state import init_mesh, open_mesh_state
 from coordinator.models.records import RECORD_FILE, LoadedModels
 from coordinator.program import generation_service
-from coordinator.tokenizer import Nursery, TokenizerApart
+from coordinator.tokenizer import Nursery, TokenizerApart, apart
 from protos.shardmesh.v1 import generation_pb2, shard_pb2
 from shardnode.sessions.session import Session
 from shardnode.slices.slice_store import SliceStore
 from shardnode.work.slice_at_work import ShardNode
 from tests.support.hostile_tokenizers import TEMPLATES, write_model
 from tests.support.random_models import Format, build, save
-from tests.support.session_messages import open_sequence, open_session, random_rows, run_block
+from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
 from tests.support.sliced_models import slice_model
 from tests.support.tokenizer_files import CHATS, byte_level_keys, byte_level_tokenizer_json, write_gguf
 
@@ -90,6 +90,7 @@ def _config(path: Path) -> Callable[[bytes], object]:
 
 def _texts(directory: Path) -> Iterator[Reader]:
     nursery = Nursery()
+    apart.RENDER_SECONDS = apart.ENCODE_SECONDS = 0.5  # many of them use all that they may
     model = write_model(directory / "texts")
     gguf = write_gguf(directory / "words.gguf", byte_level_keys("smollm"))
 
@@ -149,6 +150,7 @@ def _json(data: bytes) -> Any:
 def _state(directory: Path) -> Iterator[Reader]:
     state = directory / "state"
     init_mesh(state, "home")
+    open_mesh_state(state).invites.make(3600)
     good = directory / "good"
     shutil.copytree(state, good)
     for path in sorted(one for one in good.iterdir() if one.is_file() and one.stat().st_size):
@@ -162,9 +164,14 @@ def _state(directory: Path) -> Iterator[Reader]:
         (place / RECORD_FILE).write_bytes(data)
         LoadedModels(state).all()
 
-    yield Reader(
-        name="record", seeds=(b'{"format": 1, "description": {}, "nodes": ["a"], "source": "x"}',), read=records
-    )
+    yield Reader(name="record", seeds=(_record(directory),), read=records)
+
+
+def _record(directory: Path) -> bytes:
+    """Return what is written of a loaded model."""
+    sliced = slice_model(directory / "loaded")
+    description = SliceDescription.to_json(sliced.manifest())
+    return json.dumps({"format": 2, "description": description, "nodes": ["attic"], "source": "small"}).encode()
 
 
 def _reopening(good: Path, state: Path, name: str) -> Callable[[bytes], object]:
@@ -182,6 +189,10 @@ def _messages(directory: Path) -> Iterator[Reader]:
     node = ShardNode(sliced.node_config())
     rows = random_rows(2, sliced.spec.hidden_size)
     requests = [open_session(1, sliced.identity), open_sequence(2), run_block(3, rows)]
+    later = [
+        run_block(4, rows, segments=[(1, 2, 2)]), run_block(4, rows, kind=FFN), open_sequence(4, sequence_id=2),
+        close_sequence(4),
+    ]  # fmt: skip
 
     def session(data: bytes) -> None:
         message = shard_pb2.RoundsRequest()
@@ -209,7 +220,7 @@ def _messages(directory: Path) -> Iterator[Reader]:
             FrameReader(ours, 1 << 20).receive()
 
     ask = generation_pb2.GenerateRequest(model="a", prompt="b", length=3, temperature=1.0, top_p=0.5, stop=["x"])
-    yield Reader(name="session", seeds=tuple(one.SerializeToString() for one in requests), read=session, share=2)
+    yield Reader(name="session", seeds=tuple(one.SerializeToString() for one in later), read=session, share=2)
     yield Reader(name="asking", seeds=(ask.SerializeToString(),), read=asking)
     ours, theirs = socket.socketpair()
     with ours, theirs:
