@@ -37,7 +37,8 @@ def names(requirements: list[str]) -> set[str]:
 
 def plan(tmp_path: Path, *arguments: str) -> str:
     """Return what make would do with these arguments in a fresh clone."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "run.lock", "test.lock", "hatch_build.py", "deploy", "common"):
+    locks = ("requirements.lock", "run.lock", "test.lock")
+    for name in ("Makefile", "pyproject.toml", *locks, "hatch_build.py", "deploy", "common"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.dylib", "__pycache__"))
