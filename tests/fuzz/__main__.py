@@ -1,4 +1,4 @@
-"""Tries hostile inputs on everything that reads what others made: `make fuzz`, or
+"""Tries hostile inputs on everything that reads what others made: `make fuzz`, or as follows.
 
     python -m tests.fuzz --count 5000 --seed 3 --jobs 2
 
