@@ -1,6 +1,6 @@
-"""Does a `.bin` checkpoint make nothing but tensors of its own size?
+"""Does a `.bin` checkpoint make nothing but tensors of its own size, and is a library's panic an error?
 
-Covers: coordinator/checkpoints/pickle_scan.py; tensors that repeat their data. Does not cover: damaged files, code
+Covers: coordinator/checkpoints/pickle_scan.py, coordinator/checkpoints/panics.py; tensors that repeat their data. Does not cover: damaged files, code
 (test_checkpoints_hostile.py).
 """
 
@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from common.errors import CheckpointError
+from coordinator.checkpoints.panics import panics_as_errors
 from coordinator.checkpoints.pickle_scan import check_pickle
 from tests.support.damaged_models import refusal, saved
+from tests.support.hostile_tokenizers import PANICS, panicking_json
 
 ALLOCATING = b"\x80\x02cbuiltins\nbytearray\nq\x00\x8a\x06\x00\x00\x00\x00\x01\x00\x85q\x01Rq\x02."
 """bytearray(1 << 32), and no tensor."""
@@ -50,3 +52,13 @@ def test_a_tensor_of_stride_0_is_refused(tmp_path: Path) -> None:
     state[name] = torch.ones(1, state[name].shape[1]).expand(state[name].shape)
     torch.save(state, tmp_path / "pytorch_model.bin")
     assert "repeats its data" in refusal(tmp_path)
+
+
+def test_a_panic_in_rust_is_an_error_that_is_caught() -> None:
+    """It is no Exception, and would pass by every edge of ours."""
+    from tokenizers import Tokenizer
+
+    with pytest.raises(ValueError, match="gave up"), panics_as_errors():
+        Tokenizer.from_str(panicking_json(next(iter(PANICS)))).encode("hello")
+    with pytest.raises(KeyboardInterrupt), panics_as_errors():
+        raise KeyboardInterrupt
