@@ -1,7 +1,7 @@
 """Does a `.bin` checkpoint make nothing but tensors of its own size, and is a library's panic an error?
 
-Covers: coordinator/checkpoints/pickle_scan.py, coordinator/checkpoints/panics.py; tensors that repeat their data. Does not cover: damaged files, code
-(test_checkpoints_hostile.py).
+Covers: coordinator/checkpoints/pickle_scan.py, coordinator/checkpoints/panics.py; tensors that repeat their data.
+Does not cover: damaged files, code (test_checkpoints_hostile.py).
 """
 
 from __future__ import annotations
