@@ -8,6 +8,7 @@ Threads: any; each task has a worker to itself, so that one which never ends del
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -28,9 +29,12 @@ from common.errors import (
     UnsupportedModel,
 )
 from common.machine.operating_system import private_bytes
+from common.program.logs import entry
 from coordinator.tokenizer.apart_limits import LOAD_SECONDS
 from coordinator.tokenizer.apart_messages import receive, send
 from coordinator.tokenizer.nursery import Child, Nursery, child_of
+
+log = logging.getLogger(__name__)
 
 RENDER_SECONDS, ENCODE_SECONDS, DECODE_SECONDS = 5.0, 5.0, 2.0
 """Of processor time, for one task; of encoding, for each started million letters."""
@@ -142,7 +146,10 @@ class TokenizerApart:
             worker.close()
             if answer is not None:
                 _raise(answer)
-            if time.monotonic() - began >= seconds / 2:
+            took_seconds = time.monotonic() - began
+            log.info("%s", entry("a process of a tokenizer has ended", model=self._model, task=task["do"],
+                                    seconds=took_seconds))  # fmt: skip
+            if took_seconds >= seconds / 2:
                 break
         took = f"does not end within {seconds:.0f} s" if time.monotonic() - began >= seconds else "ends its process"
         if renders:
