@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 NUMBERS = (
@@ -87,7 +88,7 @@ def _mutated_json(seed: bytes, chance: random.Random) -> bytes:
         elif action == 2:
             holder[key] = [holder[key]] * chance.choice((1, 2, 40))
         else:
-            holder[key] = chance.choice(VALUES)
+            holder[key] = deepcopy(chance.choice(VALUES))  # it may be changed in turn
     return json.dumps(value).encode()
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +22,7 @@ from coordinator.tokenizer.apart_limits import limit_memory, processor_seconds
 from tests.fuzz.mutations import mutated
 from tests.fuzz.readers import Reader, all_readers, is_ours
 
+Read = Callable[[bytes], object]
 SECONDS = 10.0
 """Of processor time, for one input."""
 MEMORY_BYTES = 1 << 30
