@@ -202,7 +202,7 @@ class Book:
             document = json.loads(self._path.read_bytes())
         except FileNotFoundError:
             return Kept()
-        except (OSError, ValueError) as error:
+        except (OSError, RecursionError, ValueError) as error:
             raise InputError(f"cannot read {self._path}: {error}; restore it from a copy, or remove it and let all "
                              "nodes join again") from error  # fmt: skip
         try:
@@ -210,7 +210,7 @@ class Book:
                 raise InputError(f"{self._path} is of format {document['format']} and this program writes {FORMAT}; "
                                  "use the version of shardmesh that wrote it")  # fmt: skip
             return self._kept_of(document)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(f"{self._path} is damaged ({error}); restore it from a copy, or remove it and let all "
                              "nodes join again") from error  # fmt: skip
 

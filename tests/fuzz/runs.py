@@ -66,7 +66,11 @@ def run(stretch: Stretch, kept: Path) -> tuple[int, list[Found]]:
             failures = [Found(**one) for one in told]
             if code:
                 failures.append(
-                    Found(index=last["index"], reader=last["reader"], what=f"its process ended with {code}")
+                    Found(
+                        index=last["index"],
+                        reader=last["reader"],
+                        what=f"its process ended with {code}: {_last_words(directory)}",
+                    )
                 )
                 kept.mkdir(parents=True, exist_ok=True)
                 (kept / f"{stretch.seed}-{last['index']}-{last['reader']}.bin").write_bytes(
@@ -80,6 +84,12 @@ def run(stretch: Stretch, kept: Path) -> tuple[int, list[Found]]:
             tried += (last["index"] - index) // stretch.step + 1
             index = last["index"] + stretch.step
     return tried, found
+
+
+def _last_words(directory: Path) -> str:
+    """Return what a process has said of its end, if it came to that."""
+    told = directory / "end"
+    return " | ".join(told.read_text().splitlines()[-4:]) if told.exists() else "without a word"
 
 
 def _run_child(stretch: Stretch, index: int, directory: Path) -> NoReturn:
