@@ -2,6 +2,7 @@
 
     starved = StarvedTime()
     starved.nanoseconds()       # cheap: looks again once a second, at most
+    starved.close()             # lets go of the kernel's files
 
 Covers: all threads, each counted by itself: processors that are busy with others, and quotas of a control group, which
 the kernel counts alike. Does not cover: how long a product took beyond its thread's processor time
@@ -49,6 +50,12 @@ class StarvedTime:
             finally:
                 self._lock.release()
         return self._total
+
+    def close(self) -> None:
+        """Let go of the files; what was counted stays, and nothing is added to it. May be called twice."""
+        with self._lock:
+            self._looked_at = float("inf")
+            self._by_thread = {}
 
     def _look(self) -> None:
         """Add what each thread has waited since the last look; one that has ended takes the rest with it."""

@@ -1,6 +1,6 @@
 """`coordinator-cli slices`: which plans of a model lie on this disk, what each takes, and having one go.
 
-Does not cover: slices on nodes of a mesh, which `unload` and the next `load` remove (coordinator/models/unloading.py).
+Does not cover: what nodes of a mesh hold, which is asked where no model is named (held_slices.py).
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from common.errors import InputError
+from common.program.path_options import path_option
 from common.program.sizes import shown_size
 from common.wording import counted
 from coordinator.cli.documents import JsonOption, show_document
-from coordinator.cli.options import ModelOption, SaveDirOption
+from coordinator.cli.held_slices import KEPT, held_document, remove_kept, show_held
+from coordinator.cli.options import SaveDirOption, StateOption
 from coordinator.cli.tables import Column, show_table
 from coordinator.cli.telling import tell
 
@@ -25,19 +28,31 @@ COLUMNS = (
 
 
 def slices(
-    model: ModelOption,
+    model: Annotated[
+        Path | None,
+        path_option("--model", "-m", help="A model here, as of `split`; without it: what the nodes of the mesh hold."),
+    ] = None,
     remove: Annotated[
-        str, typer.Option(metavar="PLAN", help="Remove this plan, and the weights that no other plan needs.")
+        str,
+        typer.Option(
+            metavar="PLAN",
+            help="Remove this plan, and the weights that no other plan needs; of nodes: "
+            f"{KEPT}, what no slice needs there.",
+        ),
     ] = "",
     save_dir: SaveDirOption = Path("split"),
+    state_dir: StateOption = None,
     json_output: JsonOption = False,
 ) -> None:
-    """List the plans that a model is cut for on this disk, or remove one.
+    """List the plans that a model is cut for on this disk, or what the nodes of the mesh hold, or remove some of it.
 
-    Plans share the weights that they cut alike: what a plan has alone is what removing it gives back. Nodes of a mesh
-    have slices of their own; coordinator-cli unload removes those.
+    Plans share the weights that they cut alike: what a plan has alone is what removing it gives back. Nodes keep what
+    no slice needs of a loaded model, for another plan; slices themselves coordinator-cli unload removes.
     Example: coordinator-cli slices --model models/my-model --remove 4-1c2d3e4f5a6b
     """
+    if model is None:
+        _of_nodes(remove, state_dir, json_output)
+        return
     from coordinator.checkpoints.model_place import find_model
     from coordinator.models.local_model import ModelOptions
     from coordinator.slicing.stored_plans import remove_plan
@@ -53,6 +68,22 @@ def slices(
         show_document(found)
     else:
         show_plans(found, directory)
+
+
+def _of_nodes(remove: str, state_dir: Path | None, json_output: bool) -> None:
+    """Do as `slices` without a model. Raises: InputError: that cannot be removed."""
+    from coordinator.membership.state import default_state_directory
+
+    state = state_dir or default_state_directory()
+    if remove and remove != KEPT:
+        raise InputError(f"--remove '{remove[:60]}' is a plan of which model? name it with --model; of nodes there is "
+                         f"--remove {KEPT}, and coordinator-cli unload NAME")  # fmt: skip
+    if remove:
+        tell(f"what was kept is removed: {shown_size(remove_kept(state))} free on the nodes")
+    elif json_output:
+        show_document(held_document(state))
+    else:
+        show_held(held_document(state))
 
 
 def plans_document(directory: Path) -> dict[str, Any]:

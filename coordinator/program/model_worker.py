@@ -201,6 +201,7 @@ class ModelWorker:
             if load.stop_reason is not None:
                 raise load.stop_reason
             model, brought = self._listen(load, path, child)
+        self._series.brought(model.name, brought.sent_bytes, brought.total_bytes)
         names = model.node_names
         for busy in put_to_use(model, self._models, self._mesh, self._in_use):
             load.tell(f"{busy} is at work for another model and turns to {model.name} when that is asked")

@@ -82,6 +82,11 @@ class PathWatch:
         self._lock = threading.Lock()
         self._facts: deque[SweepFacts] = deque(maxlen=KEPT)
 
+    def close(self) -> None:
+        """Say that sessions have ended, and let go of what counted waits. What is known stays."""
+        self.is_open = False
+        self._own_time.close()
+
     def _sum(self, rank: int, cause: str) -> _Sum:
         """Return what is counted of a cause, which is on the page from now on."""
         found = self._sums.get((rank, cause))

@@ -224,7 +224,7 @@ class Ranks:
         """End every session; what the nodes hold for us is freed. May be called twice."""
         self._slowness.close()
         if self.path.is_open:  # those that come after these have the same series
-            self.path.is_open = False
+            self.path.close()
             self.series.carried(self.node_names, self._carriers, is_open=False)
         for client in self.clients:
             client.close()

@@ -82,6 +82,16 @@ def _times() -> Panels:
 
 def _nodes() -> Panels:
     yield _table()
+    yield lines(
+        TEXTS["Weights by encoding"],
+        [Query(f"max by (encoding) ({MODEL.at_once('shardmesh_coordinator_model_weight_bytes')})", "{{encoding}}")],
+        "decbytes",
+        width=24,
+        stacked=True,
+    )
+    for title, origin in (("Sent by loads", "sent"), ("Found by loads", "there")):
+        brought = MODEL.during("shardmesh_coordinator_slice_bytes_total", matching=f'origin="{origin}"')
+        yield number(TEXTS[title], brought, "decbytes", width=12)
 
 
 def _table() -> table.Panel:

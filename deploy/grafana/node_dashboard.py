@@ -168,7 +168,12 @@ def _disk() -> Panels:
         width=4,
         most=1,
     )
-    yield lines(TEXTS["Weights in packs"], [Query(_at_most("packs_bytes"), "packs")], "decbytes", width=4)
+    yield lines(
+        TEXTS["Weights in packs"],
+        [Query(_at_most("packs_bytes"), "packs"), Query(_at_most("kept_bytes"), "of it kept for other plans")],
+        "decbytes",
+        width=4,
+    )
 
 
 def _messages() -> Panels:

@@ -41,6 +41,7 @@ class PackedSlices:
         for left in slices.glob(f"*/.{MANIFEST_NAME}-*"):  # a manifest that was to say where tiles have moved
             left.unlink(missing_ok=True)
         self._sizes: dict[str, tuple[int, int]] = {}
+        self._kept_bytes: tuple[list[int], int] = [], 0
 
     @property
     def store_bytes(self) -> int:
@@ -127,6 +128,16 @@ class PackedSlices:
         for pack in self._store.unneeded(self._needed()):
             kept[pack.model_identity] = kept.get(pack.model_identity, 0) + pack.tile_bytes
         return kept
+
+    def kept_bytes(self) -> int:
+        """Return the bytes of all of them, looked at again when something has changed. From any thread."""
+        with suppress(OSError):  # it changes just now
+            changed = [path.stat().st_mtime_ns for path in (self._slices, self._arriving)]
+            if self._store.directory.exists():
+                changed.append(self._store.directory.stat().st_mtime_ns)
+            if changed != self._kept_bytes[0]:
+                self._kept_bytes = changed, sum(self.kept().values())
+        return self._kept_bytes[1]
 
     def _repack(self, keep_bytes: int, model_identity: str) -> None:
         """Have what slices need moved out of packs that have more than `keep_bytes` of other tiles."""

@@ -1,4 +1,4 @@
-"""The series of slices on this disk: what packs of tiles take, room for more.
+"""The series of slices on this disk: what packs of tiles take, what of it is kept, room for more.
 
 Covers: their names. Does not cover: the slice at work (work/work_series.py), sending slices (slice_store.py).
 """
@@ -24,10 +24,15 @@ class SliceSeries:
             "shardmesh_node_packs_bytes", "Weights on disk in packs that slices share, kept ones included.",
             registry=registry,
         )  # fmt: skip
+        self._kept = ScrapedGauge(
+            "shardmesh_node_kept_bytes", "Weights in packs that no slice needs, for another plan of their model.",
+            registry=registry,
+        )  # fmt: skip
 
     def follow(self, store: SliceStore) -> None:
         """Take the bytes of packs from here; before, there are none."""
         self._packs.set_function(lambda: {(): float(store.pack_bytes)})
+        self._kept.set_function(lambda: {(): float(store.kept_bytes)})
 
 
 def _free_bytes(directory: Path) -> dict[tuple[str, ...], float]:

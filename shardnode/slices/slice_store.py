@@ -183,6 +183,11 @@ class SliceStore:
         """Bytes of all packs of tiles."""
         return self._packed.store_bytes
 
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of tiles that no slice needs. Waits for nobody: while a slice changes it may be as it was."""
+        return self._packed.kept_bytes()
+
     def served(self) -> str:
         """Return the slice that was served last; empty for none."""
         try:

@@ -76,6 +76,7 @@ class ShardNode:
     def close(self) -> None:
         """Let go of the slice; sessions that still use it get an error. May be called twice."""
         self.is_closed = True
+        self.starved.close()
         self.tiles.close()  # who waits for a tile ends
         with self.lock:  # a kernel may still be reading what stays
             self.executor.forget()

@@ -1,25 +1,30 @@
 """What stays on a node of a slice that is removed: tiles for another plan of its model, within limits?
 
-Covers: how much may stay, when it goes, what it is worth, and the series that tells of it. Does not cover: slices on
-their way (test_packed_shipping.py), whole meshes (test_another_plan.py).
+Covers: how much may stay, when it goes, what it is worth, the series that tells of it, what the owner sees.
+Does not cover: slices on their way (test_packed_shipping.py), whole meshes (test_another_plan.py).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from common.errors import DiskFull
-from common.weights.slice_description import SliceDescription
+from common.errors import EXIT_INPUT, DiskFull
+from common.weights.slice_description import COORDINATOR_RANK, SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint
+from coordinator.models.records import LoadedModels
 from protos.shardmesh.v1 import slices_pb2
+from tests.support.cli import Finished, run_here
+from tests.support.documented_keys import documented, keys
 from tests.support.mesh_members import LIMIT_SECONDS
 from tests.support.packed_models import contents_of, finely_cut_checkpoint, packed_description, tile_bytes_of
 from tests.support.series_totals import total_of
-from tests.support.shipped_slices import ShippingMesh
+from tests.support.shipped_slices import NAME, ShippingMesh
 
 
 @pytest.fixture(scope="module")
@@ -118,12 +123,16 @@ def test_kept_tiles_go_when_room_is_wanted_and_needed_ones_never(
 
 
 def test_a_node_tells_what_its_packs_take(checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh) -> None:
-    """Kept ones included: it is what the disk has less."""
+    """Kept ones included, which it tells by themselves too: it is what the disk has less."""
     registry = mesh.node.series.registry
     assert total_of(registry, "shardmesh_node_packs_bytes") == 0
     mesh.ship(checkpoint, half)
+    assert total_of(registry, "shardmesh_node_kept_bytes") == 0
     remove(mesh, half, keep_tiles=True)
     assert total_of(registry, "shardmesh_node_packs_bytes") > tile_bytes_of(half)
+    assert total_of(registry, "shardmesh_node_kept_bytes") == tile_bytes_of(half)
+    mesh.ship(checkpoint, half)
+    assert total_of(registry, "shardmesh_node_kept_bytes") == 0
 
 
 def test_of_packs_that_a_slice_needs_in_part_the_rest_goes_too(
@@ -144,3 +153,36 @@ def test_of_packs_that_a_slice_needs_in_part_the_rest_goes_too(
     mesh.restart()
     assert mesh.served() == quarter.slice_id
     assert mesh.ship(checkpoint, quarter, verify=True).sent_bytes == 0
+
+
+def test_the_owner_sees_what_nodes_hold_and_has_what_is_kept_go(
+    checkpoint: Checkpoint, half: SliceDescription, mesh: ShippingMesh, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """By the names of records, where there are some; what a slice needs stays, and plans are not a node's."""
+
+    def typed(*words: str) -> Finished:
+        arguments = ["slices", "--state-dir", str(mesh.state_directory), *words]
+        return run_here("coordinator-cli", arguments, monkeypatch, capsys)
+
+    other = packed_description(checkpoint, world_size=2, rank=1)
+    mesh.ship(checkpoint, half)
+    mesh.serve(mesh.ship(checkpoint, other).slice_id)
+    remove(mesh, half, keep_tiles=True)
+    records = LoadedModels(mesh.state_directory)
+    model = records.future("small", Path("x"), replace(other, rank=COORDINATOR_RANK), [NAME, NAME])
+    model.directory.mkdir(parents=True)
+    records.save(model)
+    found = json.loads(typed("--json").out)
+    assert keys(found) == documented("slices", " of nodes")
+    (node,) = found["nodes"]
+    assert [(one["model"], one["part"], one["is_served"]) for one in node["slices"]] == [("small", "2 of 2", True)]
+    (one,) = node["kept"]
+    assert (one["model"], one["byte_count"]) == ("small", sum(kept(mesh).values()))
+    listed = typed()
+    assert [line.split()[-1] for line in listed.out.splitlines()] == ["state", "served", "plan"]
+    assert "--remove kept has them go now" in listed.err
+    assert "is a plan of which model?" in typed("--remove", "2-abc").error_line("coordinator-cli", EXIT_INPUT)
+    assert "free on the nodes" in typed("--remove", "kept").err
+    assert kept(mesh) == {}
+    assert mesh.served() == other.slice_id

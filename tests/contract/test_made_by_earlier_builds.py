@@ -1,7 +1,7 @@
 """Is what earlier builds have made on people's disks still what this one takes and makes?
 
-Covers: slices, to the byte; the records of a mesh: members, models, plans. Does not cover: certificates, which are
-checked by each handshake (test_mesh_trust.py), units (tests/unit/test_deploy_files.py).
+Covers: slices, to the byte; the records of a mesh: members, models, plans. Does not cover: a whole mesh with its
+certificates, slices and units (tests/e2e/test_mesh_of_an_earlier_build.py).
 
 The files beside this one were made by commit e3cc05c: a tiny model cut for two nodes, and the state of a mesh with one
 node and that model loaded.

@@ -16,8 +16,10 @@ import pytest
 
 from common.errors import ProtocolError, all_error_classes
 from common.program.version import program_version
+from common.weights.model_encodings import ALL_ENCODINGS
 from common.wire.rpc import channel_options
 from coordinator.engine.sequence import LENGTH
+from coordinator.models.model_series import SENT, THERE
 from coordinator.ranks.critical_path import CAUSES
 from coordinator.ranks.transports.carriers import CARRIERS
 from coordinator.ranks.transports.grpc_stream import GrpcShardClient
@@ -42,6 +44,7 @@ MOVED_ELSEWHERE = {
        for name in ("memory_budget_bytes", "group_memory_bytes", "group_page_cache_bytes", "group_memory_limit_bytes")},
     "shardmesh_node_queue_seconds": "tests/contract/test_round_waits.py",
     "shardmesh_node_packs_bytes": "tests/contract/test_kept_tiles.py",
+    "shardmesh_node_kept_bytes": "tests/contract/test_kept_tiles.py",
     "shardmesh_node_core_wait_seconds": "tests/unit/test_core_wait.py",
     "shardmesh_node_coordinator_heard_timestamp_seconds": "tests/contract/test_series_of_a_mesh.py",
     "shardmesh_node_certificate_expiry_timestamp_seconds": "tests/contract/test_series_of_a_mesh.py",
@@ -96,6 +99,8 @@ def test_labels_come_from_closed_sets(pages: Pages) -> None:
         "node": {*NODES, ""},  # what is nobody's, or the coordinator's own
         "observer": {OBSERVER},
         "cause": set(CAUSES),
+        "encoding": set(ALL_ENCODINGS),
+        "origin": {SENT, THERE},
         "transport": set(CARRIERS),
         "model": {pages.model},
         "program": {"coordinator", "shardnode"},

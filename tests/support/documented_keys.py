@@ -8,9 +8,10 @@ from typing import Any
 from tests.support.source_files import REPOSITORY
 
 
-def documented(verb: str) -> set[str]:
-    """Return the keys that README.md names for a verb."""
-    row = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(f"| `{verb}` |"))
+def documented(verb: str, form: str = "") -> set[str]:
+    """Return the keys that README.md names for a verb. Args: form: the words after it, where it has several forms."""
+    start = f"| `{verb}`{form} |"
+    row = next(line for line in (REPOSITORY / "README.md").read_text().splitlines() if line.startswith(start))
     return set(re.findall(r"`(\w+)`", row.partition("|")[2].partition("|")[2]))
 
 

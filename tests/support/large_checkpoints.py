@@ -4,7 +4,7 @@
     slicing_memory(directory)     # a fresh process slices it: {"peak_bytes": ..., "before_bytes": ..., "seconds": ...}
 
 Covers: a Llama of hidden size 4096 in bfloat16, repeated random blocks (writing must not be what takes the time).
-Does not cover: answers of such a model.
+Does not cover: quantized files (quantized_shapes.py), which `slicing_memory` takes too; answers of such a model.
 """
 
 from __future__ import annotations
@@ -19,11 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from common.machine.operating_system import own_memory
-from common.model.plan import make_plan
-from common.weights.slice_format import DEFAULT_TILE_BYTES
-from coordinator.checkpoints.checkpoint import open_checkpoint
-from coordinator.slicing.split_request import SplitRequest
-from coordinator.slicing.splitter import ensure_slices
+from coordinator.models.local_model import LocalModel, ModelOptions
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 HIDDEN, FFN, QUERY_HEADS, KV_HEADS, HEAD, VOCAB = 4096, 14336, 32, 8, 128, 16384
@@ -62,9 +58,9 @@ def write_large_checkpoint(directory: Path, *, byte_count: int) -> int:
     return (directory / "model.safetensors").stat().st_size
 
 
-def slicing_memory(directory: Path, *, world_size: int = 4) -> dict[str, float]:
-    """Slice a checkpoint in a fresh process and return what that took, in bytes and seconds."""
-    command = [sys.executable, "-m", "tests.support.large_checkpoints", str(directory), str(world_size)]
+def slicing_memory(model: Path, *, world_size: int = 4) -> dict[str, float]:
+    """Slice a checkpoint, as it is stored, in a fresh process and return what that took, in bytes and seconds."""
+    command = [sys.executable, "-m", "tests.support.large_checkpoints", str(model), str(world_size)]
     result = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     measured: dict[str, float] = json.loads(result.stdout)
     return measured
@@ -91,17 +87,12 @@ def _main(arguments: list[str]) -> None:
 
     (ru_maxrss would not do: it keeps what the process that started this one had in memory.)
     """
-    directory, world_size = Path(arguments[0]), int(arguments[1])
     before_bytes = own_memory().rss_bytes
     started = time.perf_counter()
-    checkpoint = open_checkpoint(directory)
-    plan = make_plan(checkpoint.spec, "uniform", world_size)
-    request = SplitRequest(
-        plan=plan, dtype=checkpoint.dtype, tile_bytes=DEFAULT_TILE_BYTES, directory=directory / "split"
-    )
-    ensure_slices(checkpoint, request, redo=True, progress=lambda done, total: None)
+    model = LocalModel(ModelOptions(model=Path(arguments[0]), world_size=int(arguments[1]), split_bin=True))
+    model.slice(lambda done, total: None)
     seconds = time.perf_counter() - started
-    checkpoint.close()
+    model.close()
     print(json.dumps({
         "peak_bytes": own_memory().peak_rss_bytes, "before_bytes": before_bytes, "seconds": seconds,
     }))  # fmt: skip

@@ -118,6 +118,7 @@ def heard(sliced: SlicedModel, model: LocalModel, series: ProgramSeries, state: 
     own = model.split.slice_of(model.checkpoint, COORDINATOR_RANK)
     (records.directory / model.name).mkdir(parents=True)
     records.save(records.future(model.name, model.options.model, own, NODES))
+    series.models.brought(model.name, [5] * len(NODES), [10] * len(NODES))
 
 
 def _run(sliced: SlicedModel, nodes: list[RunningNode], series: ProgramSeries) -> Pages:

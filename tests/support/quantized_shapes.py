@@ -1,6 +1,7 @@
 """GGUF files as large as real models, of random blocks in the mixture of Q4_K_M, written at the disk's speed.
 
     ensure_quantized(path, LLAMA_3_2_3B)     # 2 GB; seconds, and nothing the second time
+    largest_tensor_bytes(LLAMA_3_2_3B)       # of such a file: its embedding
 
 Covers: shapes, the mixture, a tokenizer with a token for every id. Does not cover: text that means anything.
 Source of the mixture: llama.cpp's quantizer: half of values and downs in Q6_K, and the head.
@@ -23,13 +24,19 @@ LLAMA_3_2_3B = Shape(
     name="Llama-3.2-3B", hidden=3072, ffn=8192, layers=28, query_heads=24, kv_heads=8, vocabulary=128256,
     positions=8192, rope_theta=500000.0, norm_epsilon=1e-5,
 )  # fmt: skip
+SMALL = Shape(
+    name="a Llama of 24 layers", hidden=1024, ffn=4096, layers=24, query_heads=16, kv_heads=4, vocabulary=32768,
+    positions=2048, rope_theta=10000.0, norm_epsilon=1e-5,
+)  # fmt: skip
+"""Its file has 247 MB, nine times its largest tensor."""
 SUPERBLOCK = 256
+SUPERBLOCK_BYTES = {name: gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]][1] for name in ("Q4_K", "Q6_K")}
 POOL_BLOCKS = 1 << 16
 """Random blocks of each encoding, in which each matrix begins at another place."""
 DEVIATION = 0.02
 
 
-def ensure_quantized(path: Path, shape: Shape) -> bool:
+def ensure_quantized(path: Path, shape: Shape, pool_blocks: int = POOL_BLOCKS) -> bool:
     """Write the file unless it is there; return whether it was written. Half a file never stands under its name."""
     if path.is_file():
         return False
@@ -37,13 +44,13 @@ def ensure_quantized(path: Path, shape: Shape) -> bool:
     unfinished = path.with_suffix(".unfinished")
     generator = np.random.default_rng(7)
     pools = {
-        name: random_blocks(name, POOL_BLOCKS, SUPERBLOCK, generator, deviation=DEVIATION) for name in ("Q4_K", "Q6_K")
+        name: random_blocks(name, pool_blocks, SUPERBLOCK, generator, deviation=DEVIATION) for name in SUPERBLOCK_BYTES
     }
     writer = _described(unfinished, shape)
     tensors = [(name, size) for name, size in shape.tensors() if name != "lm_head.weight"]  # tied to the embedding
     for name, size in tensors:
         kind = encoding_of(name, shape)
-        stored = size if kind == "F32" else (*size[:-1], size[-1] // SUPERBLOCK * pools[kind].shape[1])
+        stored = size if kind == "F32" else (*size[:-1], size[-1] // SUPERBLOCK * SUPERBLOCK_BYTES[kind])
         dtype = np.dtype(np.float32 if kind == "F32" else np.uint8)
         writer.add_tensor_info(
             gguf_name(name), stored, dtype, math.prod(stored) * dtype.itemsize, gguf.GGMLQuantizationType[kind]
@@ -60,6 +67,12 @@ def ensure_quantized(path: Path, shape: Shape) -> bool:
     writer.close()
     os.rename(unfinished, path)
     return True
+
+
+def largest_tensor_bytes(shape: Shape) -> int:
+    """Return the bytes of the largest tensor of such a file."""
+    matrices = [(name, size) for name, size in shape.tensors() if len(size) > 1 and name != "lm_head.weight"]
+    return max(math.prod(size) // SUPERBLOCK * SUPERBLOCK_BYTES[encoding_of(name, shape)] for name, size in matrices)
 
 
 def encoding_of(name: str, shape: Shape) -> str:

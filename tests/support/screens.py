@@ -31,7 +31,6 @@ from coordinator.cli.models import show_models
 from coordinator.cli.nodes import show_nodes, show_observers
 from coordinator.cli.plan_table import show_plan
 from coordinator.cli.progress import node_bars
-from coordinator.cli.slices import show_plans
 from coordinator.cli.status_table import show_status
 from coordinator.cli.tables import screen
 from coordinator.cli.telling import say
@@ -42,6 +41,7 @@ from coordinator.planning.prediction import DevicePrediction, Prediction
 from protos.shardmesh.v1 import mesh_pb2
 from tests.support.observed_facts import overview
 from tests.support.planned_models import SPEC
+from tests.support.slices_screens import show_slices, show_slices_of_nodes
 
 GOLDEN = Path(__file__).resolve().parents[1] / "unit" / "screens"
 WIDTHS = (60, 80, 120)
@@ -225,24 +225,10 @@ def top() -> None:
         console.print()
 
 
-def slices() -> None:
-    """Show the plans that a model is cut for, two of which share most, and a directory with slices of one dtype."""
-    plans = [
-        {"name": f"{nodes}-{letter * 12}", "world_size": nodes, "split_strategy": strategy, "dtype": "gguf",
-         "slice_bytes": 1_698_000_000 + alone, "alone_bytes": alone}
-        for nodes, letter, strategy, alone in ((3, "a", "ratio:3,1,1", 250_000_000), (4, "b", "uniform", 0),
-                                               (12, "c", "uniform", 901_000))
-    ]  # fmt: skip
-    found = {
-        "plans": plans, "disk_bytes": 2_140_000_000, "kept_bytes": 190_000_000, "has_slices_of_one_dtype": False,
-    }  # fmt: skip
-    show_plans(found, Path("models/my-model/split"))
-    show_plans({**found, "plans": [], "has_slices_of_one_dtype": True}, Path("models/other/split"))
-
-
 SCREENS: Mapping[str, Callable[[], None]] = {
     "nodes": lambda: show_nodes(nodes()), "observers": observers, "status": lambda: show_status(status()),
-    "models": lambda: show_models(models()), "slices": slices, "plan": lambda: show_plan(*plan()), "load": load,
+    "models": lambda: show_models(models()), "slices": show_slices, "slices-of-nodes": show_slices_of_nodes,
+    "plan": lambda: show_plan(*plan()), "load": load,
     "doctor": lambda: show_findings(findings()), "generate": generate, "why": lambda: say(sentences(why())),
     "top": top,
 }  # fmt: skip

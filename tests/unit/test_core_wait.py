@@ -62,6 +62,19 @@ def test_a_threads_file_stays_open_only_as_long_as_the_thread_is_there(tasks: Pa
     assert open_files() == before
 
 
+def test_one_that_is_closed_lets_go_of_its_files_and_counts_no_more(tasks: Path) -> None:
+    """Whoever still holds it, such as ranks of a node that was lost, holds no descriptors; its count stays."""
+    before = open_files()
+    wait(tasks, 1, 100)
+    starved = StarvedTime(str(tasks))
+    wait(tasks, 1, 150)
+    assert starved.nanoseconds() == 50
+    starved.close()
+    wait(tasks, 1, 900)
+    assert (starved.nanoseconds(), open_files()) == (50, before)
+    starved.close()
+
+
 def test_however_many_threads_come_only_some_of_their_files_stay_open(tasks: Path) -> None:
     """Descriptors go back to where they were; what the others wait is counted all the same."""
     before = open_files()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from common.errors import (
     InputError,
@@ -25,7 +26,7 @@ from common.errors import (
 )
 from common.trust.identity import Identity
 from coordinator.membership.reach import MeshAccess
-from coordinator.models.model_series import ModelSeries
+from coordinator.models.model_series import SENT, THERE, ModelSeries
 from coordinator.program import model_worker
 from coordinator.program.load_under_way import LoadUnderWay
 from coordinator.program.model_worker import ModelWorker
@@ -33,9 +34,11 @@ from protos.shardmesh.v1 import models_pb2
 from tests.support import fake_load
 from tests.support.fake_load import NODE, TOLD
 from tests.support.planned_models import DESCRIPTION
+from tests.support.series_totals import total_of
 from tests.support.waiting import wait_until
 
 LIMIT_SECONDS = 20.0
+BROUGHT = "shardmesh_coordinator_slice_bytes_total"
 Make = Callable[..., ModelWorker]
 
 
@@ -53,15 +56,22 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture
-def make(tmp_path: Path, served: list[str]) -> Iterator[Make]:
+def registry() -> CollectorRegistry:
+    """Return what has the workers' series."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def make(tmp_path: Path, served: list[str], registry: CollectorRegistry) -> Iterator[Make]:
     """Return what makes workers whose process behaves in a way; they are closed."""
     (tmp_path / "description.json").write_text(json.dumps(DESCRIPTION.to_json()))
     made: list[ModelWorker] = []
+    series = ModelSeries(registry)
 
     def worker(way: str, in_use: Sequence[str] = (), command: Sequence[str] = ()) -> ModelWorker:
         mesh = MeshAccess(mesh_name="home", identity=no_identity, nodes=list)
         speaking = [sys.executable, fake_load.__file__, way, str(tmp_path / "description.json")]
-        made.append(ModelWorker(tmp_path, mesh, ModelSeries(), lambda name: in_use, command or speaking))
+        made.append(ModelWorker(tmp_path, mesh, series, lambda name: in_use, command or speaking))
         return made[-1]
 
     yield worker
@@ -86,8 +96,10 @@ def begun(worker: ModelWorker, **options: object) -> LoadUnderWay:
     return load
 
 
-def test_whoever_watches_hears_all_of_it_whenever_they_come(make: Make, served: list[str], tmp_path: Path) -> None:
-    """In the right order, also when it has ended; then the record is there, and nodes serve."""
+def test_whoever_watches_hears_all_of_it_whenever_they_come(
+    make: Make, served: list[str], tmp_path: Path, registry: CollectorRegistry
+) -> None:
+    """In the right order, also when it has ended; then the record is there, nodes serve, and bytes are counted."""
     worker = make(fake_load.WHOLE)
     load = worker.load(request())
     heard = parts(load)
@@ -97,6 +109,7 @@ def test_whoever_watches_hears_all_of_it_whenever_they_come(make: Make, served: 
     (arrival,) = news[-1].arrivals.arrivals
     assert (arrival.node, arrival.sent_bytes, arrival.total_bytes) == (NODE, 5, 10)
     assert served == [NODE]
+    assert [total_of(registry, BROUGHT, model="small", origin=origin) for origin in (SENT, THERE)] == [5, 5]
     assert (tmp_path / "models" / "small" / "model.json").is_file()
     (standing,) = worker.standings()
     assert (standing.name, standing.is_under_way, standing.failure) == ("small", False, "")

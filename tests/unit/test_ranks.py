@@ -8,6 +8,7 @@ transports (tests/contract).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -83,6 +84,19 @@ def test_what_carries_rounds_is_shown_while_sessions_are_open(make_mesh: MeshMak
     direct.value = 1.0
     ranks.close()
     assert direct.value == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="no other system tells what a thread waits for a core")
+def test_ranks_that_are_closed_hold_no_files_of_the_kernels(make_mesh: MeshMaker) -> None:
+    """Though they are still held, as those of a node that was lost are until Python collects what holds itself."""
+
+    def kept_files() -> int:
+        return sum(path.readlink().name == "schedstat" for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+
+    before, ranks = kept_files(), make_mesh(2).ranks()
+    assert kept_files() > before
+    ranks.close()
+    assert kept_files() == before
 
 
 def test_the_sum_is_by_rank_whatever_the_order_of_answers(make_mesh: MeshMaker) -> None:
