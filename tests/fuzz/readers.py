@@ -6,6 +6,7 @@ messages of sessions and of asking. Does not cover: making inputs hostile (mutat
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -57,6 +58,8 @@ def all_readers(directory: Path) -> list[Reader]:
 
 
 def _weights(directory: Path) -> Iterator[Reader]:
+    with contextlib.suppress(ImportError):
+        import torch  # noqa: F401 - a gigabyte of addresses, which are not to count as the first file's
     formats: tuple[tuple[Format, str], ...] = (
         ("safetensors", "model.safetensors"), ("bin", "pytorch_model.bin"), ("gguf", "model.gguf"),
     )  # fmt: skip

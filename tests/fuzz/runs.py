@@ -5,7 +5,6 @@ Covers: which input is which, limits for each, going on after a death. Does not 
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -101,8 +100,6 @@ def _run_child(stretch: Stretch, index: int, directory: Path) -> NoReturn:
         (directory / "told").touch()
         (directory / "work").mkdir()
         readers = all_readers(directory / "work")
-        with contextlib.suppress(ImportError):
-            import torch  # noqa: F401 - a gigabyte of addresses, which are not the first file's to pay
         limit_memory(MEMORY_BYTES)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         current = os.open(directory / "current", os.O_RDWR | os.O_CREAT)
