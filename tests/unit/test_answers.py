@@ -10,7 +10,6 @@ from __future__ import annotations
 import pytest
 
 from common.errors import (
-    CheckpointError,
     InputError,
     KvBudgetExceeded,
     ModelNotFound,
@@ -284,21 +283,3 @@ def test_a_model_that_cannot_be_opened_fails_who_asked_and_the_next_may_have_luc
             text_of(list(answers.ask(make_ask("HELLO", length=5))))
         source.before_open = lambda mesh: None
         assert text_of(list(answers.ask(make_ask("HELLO", length=5)))) == alone("HELLO", 5)
-
-
-def test_a_tokenizer_that_gives_up_in_the_middle_ends_that_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its processes may die of a token's text; whoever asked is told, and the next request is answered."""
-    models = FakeModels("m")
-    with answering(models) as answers:
-        decode = models.tokenizer.decode
-
-        def fail(ids: list[int]) -> str:
-            raise CheckpointError("the tokenizer ends its process")
-
-        with monkeypatch.context() as broken:
-            broken.setattr(models.tokenizer, "decode", fail)
-            last = list(answers.ask(make_ask("HELLO", length=50)))[-1]
-        assert isinstance(last, Failed)
-        assert isinstance(last.error, CheckpointError)
-        assert models.tokenizer.decode == decode
-        assert text_of(list(answers.ask(make_ask("HELLO", length=6)))) == alone("HELLO", 6)
