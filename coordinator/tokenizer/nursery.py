@@ -82,6 +82,10 @@ class Nursery:
             self._is_closed = True
             self._end()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_connection"):
+            self.let_go()
+
     def _fork(self) -> None:
         from coordinator.tokenizer import nursery_program
 
