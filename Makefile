@@ -36,7 +36,7 @@ export RUN_PROMPT := $(value PROMPT)
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev model attacks protos fix verify stubs-fresh test test-gpu test-kernels test-systemd test-tokenizers \
 	test-prometheus test-why test-dashboards test-arm golden bench screens dashboards dashboards-fresh pictures run wheel lock \
-	clean clean-all
+	fuzz sbom pin-base clean clean-all
 # All of these install into one environment.
 .NOTPARALLEL:
 
@@ -65,22 +65,27 @@ $(KERNELS): $(wildcard common/native/*.[ch]) common/native/build.py | $(BIN)/pyt
 
 # Whatever the stamp, one call of pip, and what it installs includes what the lesser stamps stand for. torch has its own
 # call before, and is perhaps of another version than the lock's.
-INSTALLED_FROM := pyproject.toml requirements.lock hatch_build.py common/program/start_script.sh
+INSTALLED_FROM := pyproject.toml requirements.lock run.lock test.lock hatch_build.py common/program/start_script.sh
+# Files of others are taken only if their SHA-256 is in the lock; ourselves we build with what is there by then.
 define install
 @echo "setup: installing $(2) into $(VENV) (a minute or more the first time)"
-@sed '/^torch==/d' requirements.lock > $(VENV)/constraints.txt
-@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.$(1)'
-@touch $(3)
+@$(BIN)/python -m pip install --quiet --require-hashes -r $(1)
+@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+$(if $(3),@touch $(3))
 endef
 
 $(READY): $(INSTALLED_FROM) | $(KERNELS)
-	$(call install,,what runs,$(READY))
+	$(call install,run.lock,what runs,$(READY))
 
 $(READY_TEST): $(INSTALLED_FROM) | $(KERNELS)
-	$(call install,[test],what the tests run on,$(READY) $(READY_TEST))
+	$(call install,test.lock,what the tests run on,$(READY) $(READY_TEST))
 
+# torch is of whichever build fits the machine, so the versions alone hold for what only changing takes.
 $(READY_DEV): $(INSTALLED_FROM) $(READY_TORCH) | $(KERNELS)
-	$(call install,[dev],what changing shardmesh takes,$(READY) $(READY_TEST) $(READY_DEV))
+	$(call install,test.lock,what changing shardmesh takes,)
+	@sed '/^torch==/d' requirements.lock > $(VENV)/constraints.txt
+	@$(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt -e '.[dev]'
+	@touch $(READY) $(READY_TEST) $(READY_DEV)
 
 $(READY_TORCH) $(READY_GPU): pyproject.toml requirements.lock deploy/torch_build.py | $(BIN)/python
 	@$(BIN)/python deploy/torch_build.py $(if $(filter $@,$(READY_GPU)),--gpu) --torch '$(TORCH)' -- $(PIP_TORCH_ARGS)
@@ -180,9 +185,32 @@ wheel: $(KERNELS) ## Build a wheel for machines of this kind, kernels included, 
 	@mkdir -p dist && $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 	@ls dist/shardmesh-*.whl
 
-lock: $(READY_DEV) ## Write the versions in .venv into requirements.lock
+# Everything that a file of the lock's may need, on every system and Python; what builds ourselves is in it too.
+COMPILE := $(BIN)/uv pip compile --universal --generate-hashes --python-version 3.10 -c requirements.lock \
+	--quiet --no-annotate --no-header pyproject.toml -
+
+lock: $(READY_DEV) ## Write the versions in .venv into requirements.lock, and the hashes of what runs and tests beside it
 	@{ sed -n '/^#/p' requirements.lock; $(BIN)/python deploy/locked_versions.py; } > requirements.lock.new
-	@mv requirements.lock.new requirements.lock && touch $(wildcard $(VENV)/.ready-*)
+	@mv requirements.lock.new requirements.lock
+	@printf 'hatchling>=1.27\neditables\n' | $(COMPILE) -o run.lock
+	@printf 'hatchling>=1.27\neditables\n' | $(COMPILE) --extra test -o test.lock
+	@touch $(wildcard $(VENV)/.ready-*)
+
+sbom: $(READY_DEV) ## Write a CycloneDX list of the parts of what runs into dist/shardmesh.cdx.json
+	@mkdir -p dist && $(BIN)/cyclonedx-py requirements run.lock --pyproject pyproject.toml --of JSON \
+	    -o dist/shardmesh.cdx.json
+	@ls dist/shardmesh.cdx.json
+
+pin-base: ## Have the images begin from the base that has this name now, by its digest (podman or skopeo, and a network)
+	@name=$$(sed -n 's/^ARG BASE=\([^@]*\).*/\1/p' deploy/Containerfile) && \
+	    digest=$$(skopeo inspect --format '{{.Digest}}' "docker://docker.io/library/$$name" 2> /dev/null || \
+	        { podman pull --quiet "docker.io/library/$$name" > /dev/null && \
+	          podman image inspect --format '{{.Digest}}' "docker.io/library/$$name"; }) && [ -n "$$digest" ] && \
+	    sed -i "s|^ARG BASE=.*|ARG BASE=$$name@$$digest|" deploy/Containerfile && grep '^ARG BASE' deploy/Containerfile || \
+	    { echo "pin-base: no registry could be asked for $$name; it takes skopeo or podman, and a network" >&2; exit 1; }
+
+fuzz: $(KERNELS) $(READY_TEST) ## Try 100,000 hostile inputs on everything that reads what others made (ARGS="--count 5000")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 clean: ## Remove what checks and runs leave behind; .venv and the model stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist $(MODEL_DIR)/split

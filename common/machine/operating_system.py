@@ -170,6 +170,19 @@ def process_memory(process_id: int) -> ProcessMemory:
     return _from_psutil(process_id)
 
 
+def private_bytes(process_id: int) -> int:
+    """Return the resident bytes of a process that no other one shares. Raises: psutil.Error: as process_memory."""
+    if not _is_linux():
+        return int(psutil.Process(process_id).memory_full_info().uss)
+    try:
+        values = _kilobyte_lines(Path(f"/proc/{process_id}/smaps_rollup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        raise psutil.NoSuchProcess(process_id) from None
+    except OSError:  # a kernel that does not have the file
+        return _from_proc(process_id).rss_bytes
+    return values.get("Private_Clean", 0) + values.get("Private_Dirty", 0)
+
+
 def _from_proc(process_id: int) -> ProcessMemory:
     try:
         status = _kilobyte_lines(Path(f"/proc/{process_id}/status").read_text())

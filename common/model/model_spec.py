@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.errors import UnsupportedModel
+from common.model.size_limits import check_products
 
 ROPE_TYPES = ("default", "linear", "dynamic", "yarn", "llama3", "factors")
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
@@ -97,6 +98,12 @@ class ModelSpec:
     tied_embeddings: bool = False
     """The head's matrix is the embedding's."""
 
+    @property
+    def layer_value_count(self) -> int:
+        """Numbers in the matrices of one layer."""
+        heads = 2 * self.head_size * (self.query_head_count + self.kv_head_count)
+        return self.hidden_size * (heads + 3 * self.ffn_size)
+
     def kv_bytes(self, kv_head_count: int, position_count: int) -> int:
         """Return the bytes of keys and values, float32, of so many KV heads over all layers and positions."""
         return 2 * self.layer_count * kv_head_count * self.head_size * KV_ITEM_BYTES * position_count
@@ -111,6 +118,7 @@ class ModelSpec:
                 raise UnsupportedModel(f"{name} is {value!r}; a whole number from 1 to {MAX_DIMENSION} is needed")
         if self.layer_count > MAX_LAYER_COUNT:
             raise UnsupportedModel(f"layer_count is {self.layer_count}; at most {MAX_LAYER_COUNT} is supported")
+        check_products(vars(self))
         if not 0 <= self.norm_epsilon < 1:
             raise UnsupportedModel(f"norm_epsilon is {self.norm_epsilon!r}; a number from 0 to 1 is needed")
         if self.query_head_count % self.kv_head_count:

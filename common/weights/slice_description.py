@@ -17,6 +17,7 @@ from typing import Any
 from common.errors import InputError, ModelError
 from common.model.model_spec import ModelSpec, canonical_json
 from common.model.plan import Plan
+from common.model.size_limits import check_tile_count
 from common.weights.encoded_format import encoded_block_layout, encoded_head_layout
 from common.weights.encodings import is_encoded
 from common.weights.model_encodings import ENCODED_DTYPES, ModelEncodings
@@ -24,6 +25,7 @@ from common.weights.slice_format import (
     BLOCK_KINDS,
     ENCODED_FORMAT_VERSION,
     FORMAT_VERSION,
+    ITEM_BYTES,
     FileLayout,
     block_file_name,
     block_layout,
@@ -157,12 +159,20 @@ class SliceDescription:
             if dtype in ENCODED_DTYPES:
                 encodings = ModelEncodings.from_json(value["encodings"], spec)
             check_storage("float32" if encodings else dtype, tile_bytes)
+            _check_tiles(spec, dtype, encodings, tile_bytes)
             return cls(
                 model_identity=str(value["model_identity"]), spec=spec, plan=plan, rank=rank,
                 dtype=dtype, tile_bytes=tile_bytes, encodings=encodings,
             )  # fmt: skip
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError, ModelError) as error:
             raise InputError(f"the description of a slice makes no sense: {error}") from error
+
+
+def _check_tiles(spec: ModelSpec, dtype: str, encodings: ModelEncodings | None, tile_bytes: int) -> None:
+    """Raise UnsupportedModel for more tiles than a slice of any model has."""
+    layer_kinds = 1 if encodings is None else len(set(encodings.layers))
+    item_bytes = 1 if encodings is not None else ITEM_BYTES[dtype]
+    check_tile_count(layer_kinds, spec.layer_value_count, spec.hidden_size * spec.vocab_size, item_bytes, tile_bytes)
 
 
 def total_bytes(description: SliceDescription) -> int:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from common.errors import ShardmeshError
+from common.errors import ModelError, ShardmeshError
 from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.answering.text_stream import TextStream
-from coordinator.engine.sequence import LENGTH, STOP, Sequence
+from coordinator.engine.sequence import CANCELLED, LENGTH, STOP, Sequence
 from coordinator.engine.timings import Timings
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ class Prepared:
     model: RunnableModel
     sequence: Sequence
     tokenizer: Tokenizer
+    tokenizer_bytes: Callable[[], int] = int
+    """Memory of the tokenizer's processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +112,13 @@ class AnswerStream:
 
     def __iter__(self) -> Iterator[Event]:
         """Yield events as they come; the last one is Finished or Failed."""
+        try:
+            yield from self._events()
+        except ModelError as error:  # the tokenizer's processes cannot make text of the tokens
+            self.withdraw(self, CANCELLED)
+            yield Failed(error=error)
+
+    def _events(self) -> Iterator[Event]:
         text: TextStream | None = None
         is_stopped = False
         while True:
@@ -127,7 +136,7 @@ class AnswerStream:
             elif isinstance(news, Ended):
                 rest = "" if text is None else text.finish()
                 reason = STOP if text is not None and text.is_stopped else news.reason
-                yield Finished(reason=reason, text=rest, timings=self.timings, memory=_asked(news.memory))
+                yield Finished(reason=reason, text=rest, timings=self.timings, memory=self._asked(news.memory))
                 return
             elif text is not None and not is_stopped:  # tokens that were on their way when it stopped are nobody's
                 piece = text.push(news)
@@ -135,12 +144,14 @@ class AnswerStream:
                     self.withdraw(self, STOP)
                 yield Token(token_id=news, text=piece)
 
-
-def _asked(memory: Memory) -> dict[str, dict[str, int]]:
-    try:
-        return memory()
-    except (
-        ShardmeshError,
-        ValueError,
-    ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
-        return {}
+    def _asked(self, memory: Memory) -> dict[str, dict[str, int]]:
+        try:
+            asked = memory()
+        except (
+            ShardmeshError,
+            ValueError,
+        ):  # the answer is complete in any case; ValueError: the channels were closed meanwhile
+            return {}
+        if self.prepared is not None and (apart := self.prepared.tokenizer_bytes()):
+            asked.get("coordinator", {})["tokenizer_bytes"] = apart
+        return asked

@@ -4,7 +4,7 @@
 
 Covers: opening a model when somebody asks for it, another model, ends of answers, ranks that are lost and come back.
 Does not cover: protocols (cli/, program/), sweeps (engine/), which models there are and where (ModelSource).
-Threads: one owns the open model and its engine; two prepare; callers put in an Ask and read its events.
+Threads: one owns the open model and its engine; one prepares each Ask; callers put in an Ask and read its events.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from coordinator.answering.answer_series import AnswerSeries
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.model_source import ModelSource
 from coordinator.answering.open_model import OpenModel, RunnableModel
+from coordinator.answering.request_series import MOST_ASKED
 from coordinator.answering.requests import Ask, Notice, Reading
 from coordinator.answering.under_way import UnderWay
 from coordinator.engine.schedule import Cancelled, RanksLost, Schedule, State, Tell
 from coordinator.engine.sequence import CANCELLED, ERROR, Sequence
 
-PREPARING_THREADS, END_SECONDS = 2, 3.0
+END_SECONDS = 3.0
 BACK_SECONDS = 1.5
 """How long nodes that were lost in the middle of an answer may take to be reached again: together with what it takes to
 find out, below the five seconds in which whoever asked is told."""
@@ -52,7 +53,7 @@ class Answers:
         self._model: RunnableModel | None = None
         self._next_sequence_id = 1
         self._sweeps_since_opening = self._sweeps_since_idle = 0
-        self._preparing = ThreadPoolExecutor(PREPARING_THREADS, thread_name_prefix="prepare")
+        self._preparing = ThreadPoolExecutor(MOST_ASKED, thread_name_prefix="prepare")
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 

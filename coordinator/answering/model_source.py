@@ -21,7 +21,7 @@ from coordinator.models.records import LoadedModel, LoadedModels
 from coordinator.ranks.round_watch import RoundWatch
 from coordinator.ranks.trace_watch import TraceWatch
 from coordinator.ranks.travel import USUAL_TRAVEL, Travel
-from coordinator.tokenizer import Tokenizer, load_tokenizer
+from coordinator.tokenizer import Nursery, TokenizerApart
 
 if TYPE_CHECKING:  # cryptography comes with it, which nodes of this machine have no use for
     from coordinator.membership.reach import MeshAccess
@@ -56,23 +56,29 @@ class MeshModels:
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
         backend: str = "native", explaining: Explaining | None = None, watch: RoundWatch | None = None,
-        trace: TraceWatch | None = None, activations: str = FLOAT32,
+        trace: TraceWatch | None = None, activations: str = FLOAT32, nursery: Nursery | None = None,
     ) -> None:  # fmt: skip
         """Args: explaining: is told of each model that is opened; watch, trace: of the rounds of all, for who looks
-        on."""
+        on; nursery: where tokenizers run, which is closed with this, as is one of its own."""
         self._explaining, self._watch = explaining or Explaining(), watch or RoundWatch()
         self._trace = trace or TraceWatch()
         self._models, self._mesh, self._series = LoadedModels(state_directory), mesh, series
         self._travel, self._backend, self._activations = travel, backend, activations
         self._lock = threading.Lock()
-        self._tokenizers: dict[str, tuple[LoadedModel, int, Tokenizer]] = {}
+        self._tokenizers: dict[str, tuple[LoadedModel, int, TokenizerApart]] = {}
+        self._nursery = nursery or Nursery()
 
     def prepare(self, ask: Ask) -> Prepared:
         """See ModelSource."""
         model = self._models.get(ask.model)
         with self._lock:
             tokenizer = self._tokenizer(model)
-        return Prepared(model=model, tokenizer=tokenizer, sequence=prepare(ask, tokenizer, model.identity.spec))
+        sequence = prepare(ask, tokenizer, model.identity.spec)
+        return Prepared(model=model, tokenizer=tokenizer, sequence=sequence, tokenizer_bytes=tokenizer.own_bytes)
+
+    def close(self) -> None:
+        """End the processes of tokenizers."""
+        self._nursery.close()
 
     def open(self, model: RunnableModel, schedule: Schedule, told: Told, reach_seconds: float | None) -> OpenModel:
         """See ModelSource."""
@@ -119,8 +125,11 @@ class MeshModels:
         for name, description in zip(model.node_names, model.slices(), strict=True):
             serve_slice(self._mesh, name, description.slice_id)
 
-    def _tokenizer(self, model: LoadedModel) -> Tokenizer:
-        """Return a model's tokenizer, read once; call with the lock held. Raises: InputError: it is gone."""
+    def _tokenizer(self, model: LoadedModel) -> TokenizerApart:
+        """Return a model's tokenizer, whose files are read when it is first used, once; call with the lock held.
+
+        Raises: InputError: it is gone.
+        """
         try:
             number = model.tokenizer_directory.stat().st_ino  # to load a model again may bring another one
         except OSError as error:
@@ -128,7 +137,10 @@ class MeshModels:
                              f"(coordinator-cli load MODEL --name {model.name})") from error  # fmt: skip
         kept = self._tokenizers.get(model.name)
         if kept is None or kept[:2] != (model, number):
-            kept = self._tokenizers[model.name] = (model, number, load_tokenizer(model.tokenizer_directory))
+            for name in [one for one in self._tokenizers if self._models.find(one) is None]:
+                del self._tokenizers[name]  # its processes end with the last answer that needs them
+            tokenizer = TokenizerApart(self._nursery, model.tokenizer_directory)
+            kept = self._tokenizers[model.name] = (model, number, tokenizer)
         return kept[2]
 
 

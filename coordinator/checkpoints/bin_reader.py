@@ -25,6 +25,7 @@ from common.model.model_spec import ModelSpec
 from common.weights.stored_numbers import NUMPY_DTYPES, Stored
 from coordinator.checkpoints.config_values import shown
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
+from coordinator.checkpoints.pickle_scan import check_pickle
 from coordinator.checkpoints.plain_numbers import PlainNumbers
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
 from coordinator.checkpoints.tensor_names import check_stored_tensors
@@ -109,6 +110,8 @@ class BinCheckpoint(PlainNumbers):
                 raise CheckpointError(f"{path} is damaged: {shown(name)} is not where it should be; download it again")
             if tensor.numel() and (last + 1) * size > storage_bytes:
                 raise CheckpointError(f"{path} is damaged: {shown(name)} is larger than its data; download it again")
+            if tensor.numel() * size > storage_bytes:  # as strides of 0 make it: gigabytes of a few bytes
+                raise CheckpointError(f"{path}: {shown(name)} repeats its data; use the model's safetensors files")
             if not tensor.is_contiguous():
                 self._strided[path, name] = _Strided(
                     storage_offset_bytes=storage_offset,
@@ -188,6 +191,8 @@ def _data_records(path: Path) -> dict[int, int]:
                                           "never does; use the model's safetensors files")  # fmt: skip
                 if start + entry.file_size > file_bytes:
                     raise CheckpointError(f"{path} ends before its record {shown(entry.filename)}; download it again")
+                if entry.filename.endswith("data.pkl"):
+                    check_pickle(archive.read(entry), str(path))
                 if entry.filename.endswith("/byteorder") and archive.read(entry) != b"little":
                     raise CheckpointError(f"{path} holds big-endian values, which cannot be read")
                 records[start] = entry.file_size

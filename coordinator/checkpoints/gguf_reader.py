@@ -22,8 +22,9 @@ from common.weights.model_encodings import MATRICES, LayerEncodings, ModelEncodi
 from common.weights.stored_numbers import Bytes, Stored
 from coordinator.checkpoints.gguf_file import GgufTensor, read_gguf_parts
 from coordinator.checkpoints.gguf_metadata import family_from_gguf, spec_from_gguf
+from coordinator.checkpoints.gguf_numbers import dequantize
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
-from coordinator.checkpoints.lean_gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+from coordinator.checkpoints.lean_gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 from coordinator.checkpoints.matrix_names import tensor_of
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_into, read_stored_rows
 from coordinator.checkpoints.tensor_names import EMBEDDING, FINAL_NORM, HEAD, MATRIX, check_tensors

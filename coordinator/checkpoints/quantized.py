@@ -15,7 +15,8 @@ from common.weights.model_encodings import ModelEncodings
 from common.weights.quantizing import quantized_encodings
 from common.weights.stored_numbers import Bytes, Floats, Stored, widened
 from coordinator.checkpoints.checkpoint import Checkpoint
-from coordinator.checkpoints.lean_gguf import GGMLQuantizationType, quantize
+from coordinator.checkpoints.gguf_numbers import quantize
+from coordinator.checkpoints.lean_gguf import GGMLQuantizationType
 from coordinator.checkpoints.matrix_names import matrix_of
 
 

@@ -19,6 +19,7 @@ from common.model.model_spec import ModelSpec
 from common.weights.slice_format import SAFETENSORS_DTYPES
 from common.weights.stored_numbers import Stored
 from coordinator.checkpoints.identity import matrix_dtype, model_identity, settled_spec
+from coordinator.checkpoints.panics import panics_as_errors
 from coordinator.checkpoints.plain_numbers import PlainNumbers
 from coordinator.checkpoints.source_tensor import SourceTensor, checked_rows, read_stored_rows
 from coordinator.checkpoints.tensor_names import check_stored_tensors
@@ -62,12 +63,12 @@ class SafetensorsCheckpoint(PlainNumbers):
 def _read_header(path: Path) -> Iterator[SourceTensor]:
     """Yield the tensors of one file, after the library has found its header sound and its size right."""
     try:
-        with safe_open(path, framework="np"):
+        with panics_as_errors(), safe_open(path, framework="np"):
             pass  # opening checks the header, the file's size, and that ranges neither overlap nor leave holes
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(header_bytes))
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not a whole safetensors file: {error}; download it again") from error
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error

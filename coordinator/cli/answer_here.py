@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from common.compute.backend import NATIVE
 from common.compute.matmul import kernels
-from common.machine.operating_system import give_free_heap_back, share_heaps
+from common.machine.operating_system import share_heaps
 from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.process_series import make_registry
 from coordinator.answering.answer_series import AnswerSeries
@@ -26,7 +26,7 @@ from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.late_progress import late_progress
 from coordinator.local.pool import LocalNodes
 from coordinator.models.local_model import LocalModel, ModelOptions
-from coordinator.tokenizer import load_tokenizer
+from coordinator.tokenizer import TokenizerApart
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class LocalRequest:
     """Everything that one run of `generate` was asked for."""
 
     ask: Ask
+    tokenizer: TokenizerApart
     json_output: bool
     model: ModelOptions
     run: RunOptions
@@ -54,9 +55,7 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
             closing.callback(MetricsPage(series.registry, MetricsPlace(port=request.metrics_port)).close)
         model = LocalModel(request.model)
         closing.callback(model.close)
-        tokenizer = load_tokenizer(request.model.model)
-        sequence = prepare(request.ask, tokenizer, model.checkpoint.spec)
-        give_free_heap_back()  # half a millisecond, for the 7 MB that reading a vocabulary of 49,152 took
+        sequence = prepare(request.ask, request.tokenizer, model.checkpoint.spec)
         screen.clear()
         with late_progress("slicing") as progress:
             model.slice(progress)
@@ -70,7 +69,9 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
         answers = Answers(OneModel(opened), series)
         told.append(answers.notice)
         closing.callback(answers.close)
-        events = answers.answer(request.ask, Prepared(model=model, sequence=sequence, tokenizer=tokenizer))
+        prepared = Prepared(model=model, sequence=sequence, tokenizer=request.tokenizer,
+                            tokenizer_bytes=request.tokenizer.own_bytes)  # fmt: skip
+        events = answers.answer(request.ask, prepared)
         answer = write_events(events, screen)
     if request.json_output:
         write_json(answer, opened.engine.ranks.path.seconds_by_node())

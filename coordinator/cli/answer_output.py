@@ -114,7 +114,9 @@ def write_report(answer: Answer, engine: str = "") -> None:
 
     nodes = [name for name in answer.memory if name != "coordinator"]
     peaks = ", ".join(f"{name} {values.get('peak_rss_bytes', 0) / 1e6:.0f}" for name, values in answer.memory.items())
-    pss_bytes = sum(values.get("pss_bytes", 0) for values in answer.memory.values())
+    apart = answer.memory.get("coordinator", {}).get("tokenizer_bytes", 0)
+    peaks += f", tokenizer {apart / 1e6:.0f}" if apart else ""
+    pss_bytes = sum(values.get("pss_bytes", 0) for values in answer.memory.values()) + apart
     together = f"; {pss_bytes / 1e6:.0f} MB in all, shared pages once" if pss_bytes else ""
     where = f" on {counted(len(nodes), 'node')}" if nodes else ""
     checked = f"; weights checked in {answer.checksum_seconds:.2f} s of processor time" if engine else ""

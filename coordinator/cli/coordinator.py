@@ -23,6 +23,7 @@ from common.program.version import VersionOption
 from common.wording import plain
 from coordinator.cli.options import ActivationsOption, BackendOption, RoundsOption, WireDtypeOption
 from coordinator.ranks.travel import Travel
+from coordinator.tokenizer.nursery import Nursery
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def coordinate(
     running = Coordinator(
         state_dir or default_state_directory(), host_port(master_ip, master_port), advertise, metrics_port, travel,
         backend, metrics_listen=metrics_listen, metrics_token_file=metrics_token_file, discovery_file=discovery_file,
-        certifying=CertifyingApart(), activations=activations,
+        certifying=CertifyingApart(), activations=activations, nursery=Nursery.of_program(),
     )  # fmt: skip
     stop_on_signals(running.stop)
     if log_format == "text":  # else the log says so, and is all that there is

@@ -204,6 +204,12 @@ def generate(
         closing.enter_context(screen)
         screen.wait("starting")
         # Here and not at the top: --help must not wait for it.
+        from coordinator.tokenizer import Nursery, TokenizerApart
+
+        nursery = Nursery.of_program()
+        closing.callback(nursery.close)
+        tokenizer = TokenizerApart(nursery, model)
+        tokenizer.begin()
         from coordinator.answering.run_options import RunOptions
 
         run = RunOptions(
@@ -221,7 +227,8 @@ def generate(
         from coordinator.models.local_model import ModelOptions
 
         run_request(LocalRequest(
-            ask=ask, json_output=json_output, run=run, master_address=master_address, metrics_port=metrics_port,
+            ask=ask, tokenizer=tokenizer, json_output=json_output, run=run,
+            master_address=master_address, metrics_port=metrics_port,
             model=ModelOptions(
                 model=model, world_size=len(addresses) or world_size, split_strategy=split_strategy,
                 save_dir=str(save_dir), split_bin=split_bin, weights_dtype=weights_dtype, with_nodes=nodes is None,

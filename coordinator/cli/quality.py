@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,17 +56,18 @@ def quality(
     if tokens < LEAST_TOKENS:
         raise InputError(f"--tokens is {tokens}; at least {LEAST_TOKENS} are needed")
     from coordinator.checkpoints.model_place import find_model
-    from coordinator.tokenizer import load_tokenizer
+    from coordinator.tokenizer import Nursery, TokenizerApart
 
     find_model(model)
-    token_ids = load_tokenizer(model).encode(_text(text))[:tokens]
+    with closing(Nursery()) as nursery:
+        token_ids = TokenizerApart(nursery, model).encode(_text(text))[:tokens]
     if len(token_ids) < LEAST_TOKENS:
         raise InputError(f"{text} has {counted(len(token_ids), 'token')}; at least {LEAST_TOKENS} are needed")
     base = model if model.is_dir() else model.parent
-    with ExitStack() as closing:
-        directory = Path(closing.enter_context(tempfile.TemporaryDirectory(dir=base, prefix=".quality-")))
-        source, source_bytes = _opened(closing, model, directory / "source", None, FLOAT32)
-        judged, judged_bytes = _opened(closing, model, directory / "judged", weights_dtype, activations)
+    with ExitStack() as stack:
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=base, prefix=".quality-")))
+        source, source_bytes = _opened(stack, model, directory / "source", None, FLOAT32)
+        judged, judged_bytes = _opened(stack, model, directory / "judged", weights_dtype, activations)
         found = _compared(source, judged, token_ids)
     _show(found, weights_dtype, activations, source_bytes, judged_bytes, json_output=json_output)
 
@@ -81,7 +82,7 @@ def _text(path: Path) -> str:
 
 
 def _opened(
-    closing: ExitStack, model: Path, directory: Path, weights_dtype: str | None, activations: str
+    stack: ExitStack, model: Path, directory: Path, weights_dtype: str | None, activations: str
 ) -> tuple[OpenModel, int]:  # fmt: skip
     """Return a model on one node of this machine, and the bytes of its slices."""
     from common.weights.manifest import read_manifest
@@ -93,13 +94,13 @@ def _opened(
     from coordinator.models.local_model import LocalModel, ModelOptions
 
     local = LocalNodes()
-    closing.callback(local.close)
+    stack.callback(local.close)
     opened = LocalModel(ModelOptions(model=model, save_dir=str(directory.absolute()), weights_dtype=weights_dtype))
-    closing.callback(opened.close)
+    stack.callback(opened.close)
     with byte_progress(f"slicing as {opened.dtype}") as progress:
         opened.slice(progress)
     run = RunOptions(kv_budget_bytes=KV_BYTES, activations=activations)
-    running = closing.enter_context(OpenModel(opened, run, local))
+    running = stack.enter_context(OpenModel(opened, run, local))
     return running, total_bytes(read_manifest(opened.own_directory))
 
 

@@ -60,6 +60,7 @@ from coordinator.program.program_series import MEMBERS, METRICS, ProgramSeries
 from coordinator.program.spans import Spans, sampled_share, spans_wanted
 from coordinator.program.tracing import Tracing
 from coordinator.ranks.travel import USUAL_TRAVEL, Travel
+from coordinator.tokenizer.nursery import Nursery
 from protos.shardmesh.v1 import (
     generation_pb2,
     generation_pb2_grpc,
@@ -83,11 +84,12 @@ class Coordinator:
         self, state_directory: Path, address: str, advertised: str = "", metrics_port: int | None = None,
         travel: Travel = USUAL_TRAVEL, backend: str = "native", *, metrics_listen: str = "",
         metrics_token_file: Path | None = None, discovery_file: Path | None = None,
-        certifying: CertifyingHere | None = None, activations: str = FLOAT32,
+        certifying: CertifyingHere | None = None, activations: str = FLOAT32, nursery: Nursery | None = None,
     ) -> None:  # fmt: skip
         """Args: address: of the members' listener; advertised: the host that tokens name, if not its own; metrics_*:
         where metrics are read, and by whom beside observers; discovery_file: for Prometheus, where to scrape nodes;
-        None: where targets.default_file says; certifying: who makes keys and certificates, if not this process.
+        None: where targets.default_file says; certifying: who makes keys and certificates, if not this process;
+        nursery: where models' tokenizers run, closed with this; None: it makes its own.
         """
         place = metrics_place(metrics_port, metrics_listen, metrics_token_file)
         state_directory = Path(os.path.abspath(state_directory))  # a load's process starts elsewhere
@@ -115,7 +117,7 @@ class Coordinator:
         mesh = MeshAccess(
             mesh_name=self._state.name, identity=self._state.identity, nodes=lambda: node_messages(self._state.members)
         )
-        self._generator = Generator(state_directory, mesh, series.answers, travel, backend, activations)
+        self._generator = Generator(state_directory, mesh, series.answers, travel, backend, activations, nursery)
         self._worker = ModelWorker(
             state_directory, mesh, series.models, self._generator.nodes_in_use, rounds=travel.rounds
         )

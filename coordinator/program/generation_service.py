@@ -32,8 +32,10 @@ if TYPE_CHECKING:  # numpy, kernels and tokenizers come with them
     from coordinator.answering.answer_series import AnswerSeries
     from coordinator.answering.answer_stream import AnswerStream
     from coordinator.answering.answers import Answers
+    from coordinator.answering.model_source import MeshModels
     from coordinator.answering.requests import Ask, Event
     from coordinator.answering.under_way import UnderWay
+    from coordinator.tokenizer.nursery import Nursery
 
 MOST_LETTERS = 100
 """Of a name that somebody asks for, in the log."""
@@ -58,8 +60,11 @@ class Generator:
 
     def __init__(
         self, state_directory: Path, mesh: MeshAccess, series: AnswerSeries, travel: Travel = USUAL_TRAVEL,
-        backend: str = "native", activations: str = FLOAT32,
+        backend: str = "native", activations: str = FLOAT32, nursery: Nursery | None = None,
     ) -> None:  # fmt: skip
+        """Args: nursery: where models' tokenizers run, closed with this; one of its own otherwise."""
+        self._nursery = nursery
+        self._source: MeshModels | None = None
         self._state_directory, self._travel = state_directory, travel
         self._backend, self._activations = backend, activations
         self._mesh, self._series = mesh, series
@@ -135,10 +140,12 @@ class Generator:
             self._is_closed = True
         if self._answers is not None:
             self._answers.close()
+        if (closing := self._source or self._nursery) is not None:
+            closing.close()
 
     def _ask_of(self, request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
         try:
-            return _ask_of(request, request_id)
+            return ask_of(request, request_id)
         except ShardmeshError as error:
             self._series.requests.refused(request.model, error)
             raise
@@ -156,7 +163,7 @@ class Generator:
             if self._is_closed:
                 raise NodeError("the coordinator is ending; ask again when it is back")
             if self._answers is None:
-                source = MeshModels(
+                self._source = MeshModels(
                     self._state_directory,
                     self._mesh,
                     self._series,
@@ -166,9 +173,10 @@ class Generator:
                     self.watch,
                     self.trace,
                     self._activations,
+                    self._nursery,
                 )
                 self._asked = UnderWay(self._series.requests)
-                self._answers = Answers(source, self._series, self._asked)
+                self._answers = Answers(self._source, self._series, self._asked)
             return self._answers
 
 
@@ -178,7 +186,7 @@ def _given_request_id(context: grpc.ServicerContext) -> str:
     return given if isinstance(given, str) else ""
 
 
-def _ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
+def ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
     """Return what a message asks. Raises: InputError: a value out of its range."""
     from coordinator.answering.requests import Ask, Message
     from coordinator.engine.sampler import SamplingParams

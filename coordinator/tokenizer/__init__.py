@@ -1,5 +1,7 @@
 """Chooses the tokenizer for a model: a Hugging Face directory, or a GGUF file.
 
+Covers: reading it in this process, for those that may die of it (nursery_program.py), tests and benchmarks; programs
+take `TokenizerApart`.
 Does not cover: which file counts (vocabulary_place.py), the formats themselves (hf_directory.py, merges_files.py,
 sentencepiece_model.py, gguf_vocab.py).
 """
@@ -8,12 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from coordinator.tokenizer.apart import TokenizerApart
 from coordinator.tokenizer.contract import Tokenizer
 from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
-from coordinator.tokenizer.hf_directory import load_directory_tokenizer
-from coordinator.tokenizer.vocabulary_place import vocabulary_place
+from coordinator.tokenizer.nursery import Nursery
 
-__all__ = ["IncrementalDetokenizer", "Tokenizer", "load_tokenizer"]
+__all__ = ["IncrementalDetokenizer", "Nursery", "Tokenizer", "TokenizerApart", "load_tokenizer"]
 
 
 def load_tokenizer(model: Path) -> Tokenizer:
@@ -24,9 +26,14 @@ def load_tokenizer(model: Path) -> Tokenizer:
         CheckpointError: no tokenizer is there, or its file is malformed.
         UnsupportedModel: a kind of tokenizer that we do not compute, by name.
     """
+    # Here and not at the top: programs do not read tokenizers themselves.
+    from coordinator.tokenizer.vocabulary_place import vocabulary_place
+
     place = vocabulary_place(model)
     if not place.is_file():
+        from coordinator.tokenizer.hf_directory import load_directory_tokenizer
+
         return load_directory_tokenizer(place)
-    from coordinator.tokenizer.gguf_vocab import load_gguf_tokenizer  # and gguf, which takes as long as all the rest
+    from coordinator.tokenizer.gguf_vocab import load_gguf_tokenizer
 
     return load_gguf_tokenizer(place)

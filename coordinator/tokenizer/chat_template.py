@@ -2,14 +2,18 @@
 
 Covers: what transformers gives a template: trimmed blocks, loop controls, raise_exception, strftime_now,
 tojson, the generation block. The sandbox lets it reach no Python internals and change nothing it is given.
-Does not cover: a template that merely loops for long; files and tokens (hf_directory.py, gguf_vocab.py).
+Does not cover: a template that loops or takes memory without end, which the kernel ends with its process
+(nursery_program.py); files and tokens (hf_directory.py, gguf_vocab.py).
 """
 
 from __future__ import annotations
 
+import codecs
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import jinja2
@@ -22,9 +26,14 @@ from jinja2.utils import Namespace
 
 from common.errors import InputError
 
-MAX_PROMPT_CHARACTERS = 1 << 26
+MAX_PROMPT_CHARACTERS = 1 << 24
 """Longest rendering that is taken: far beyond any model's context, far below this machine's memory."""
 MAX_REASON_CHARACTERS = 200
+_USUAL = (
+    "{% set ns = namespace(n=0) %}{% for m in messages %}{{ '\\n' + m['content'] | trim }}{% set ns.n = 1 %}"
+    "{% endfor %}{{ strftime_now('%d %b %Y') }}{{ messages | tojson(indent=1) }}"
+)
+"""What templates are made of, so that all that Python reads for them is there."""
 
 
 def render_chat(template: str, messages: Sequence[Mapping[str, str]], special_tokens: Mapping[str, str]) -> str:
@@ -37,7 +46,7 @@ def render_chat(template: str, messages: Sequence[Mapping[str, str]], special_to
         raise InputError("a chat needs at least one message")
     plain = [{str(key): str(value) for key, value in message.items()} for message in messages]
     try:
-        compiled = _environment().from_string(template)
+        compiled = _compiled(template)
         pieces = compiled.generate(
             **special_tokens, messages=plain, tools=None, documents=None, add_generation_prompt=True
         )
@@ -60,6 +69,24 @@ def _join_within_limit(pieces: Any) -> str:
     return "".join(rendered)
 
 
+@lru_cache(maxsize=1)
+def be_ready() -> None:
+    """Have all there that a template may make Python look for in files: from now on none may be opened."""
+    import jinja2.constants
+    import jinja2.debug  # noqa: F401 - for who imports it later
+
+    time.localtime()
+    for encoding in ("unicode_escape", "utf-8", "ascii", "latin-1"):
+        codecs.lookup(encoding)
+    _environment().from_string(_USUAL).render(messages=[{"role": "user", "content": "a"}])
+
+
+@lru_cache(maxsize=2)
+def _compiled(template: str) -> jinja2.Template:
+    return _environment().from_string(template)
+
+
+@lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlock, loopcontrols]

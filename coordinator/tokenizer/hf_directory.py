@@ -17,7 +17,7 @@ from tokenizers.models import BPE
 
 from common.errors import CheckpointError
 from coordinator.tokenizer.directory_options import refuse_options, set_options, tokenizer_class
-from coordinator.tokenizer.merges_files import CLASS_TOKENS, MERGES_FILE, RULES, VOCAB_FILE, pipeline_of_merges
+from coordinator.tokenizer.merges_files import CLASS_TOKENS, RULES, pipeline_of_merges
 from coordinator.tokenizer.sentencepiece_model import (
     CONTROL,
     USER_DEFINED,
@@ -31,12 +31,8 @@ from coordinator.tokenizer.sentencepiece_pipeline import prefix_space_scheme, se
 from coordinator.tokenizer.special_tokens import SpecialTokens, optional_json_object, read_special_tokens
 from coordinator.tokenizer.template_files import read_chat_templates
 from coordinator.tokenizer.text_tokenizer import TextTokenizer, add_ends
+from coordinator.tokenizer.vocabulary_place import SENTENCEPIECE_FILE, TOKENIZER_FILE, VOCAB_FILE
 
-TOKENIZER_FILE = "tokenizer.json"
-SENTENCEPIECE_FILE = "tokenizer.model"
-VOCABULARY_FILES = (TOKENIZER_FILE, SENTENCEPIECE_FILE, VOCAB_FILE, MERGES_FILE)
-"""One of them has to be there."""
-TEKKEN_FILE = "tekken.json"
 LLAMA_CLASS = "LlamaTokenizer"
 LLAMA_TOKENS = {
     "bos_token": AddedToken("<s>", special=True),

@@ -10,9 +10,8 @@ import struct
 from pathlib import Path
 
 from coordinator.checkpoints.gguf_file import read_gguf_header
-from coordinator.tokenizer.hf_directory import VOCABULARY_FILES
 from coordinator.tokenizer.template_files import template_files
-from coordinator.tokenizer.vocabulary_place import vocabulary_place
+from coordinator.tokenizer.vocabulary_place import VOCABULARY_FILES, vocabulary_place
 
 KEPT_FILES = (
     *VOCABULARY_FILES, "tokenizer_config.json", "config.json", "generation_config.json", "special_tokens_map.json",

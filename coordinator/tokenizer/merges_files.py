@@ -16,8 +16,8 @@ from tokenizers.models import BPE
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.tokenizer.byte_level_pipeline import QWEN2, ByteLevelRules, byte_level_pipeline
+from coordinator.tokenizer.vocabulary_place import MERGES_FILE, VOCAB_FILE
 
-VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 _END_OF_TEXT = AddedToken("<|endoftext|>", special=True)
 RULES = {"Qwen2Tokenizer": QWEN2, "GPT2Tokenizer": ByteLevelRules()}
 """By tokenizer class."""

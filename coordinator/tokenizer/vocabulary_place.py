@@ -11,7 +11,13 @@ from pathlib import Path
 
 from common.errors import CheckpointError, UnsupportedModel
 from coordinator.checkpoints.model_place import gguf_of
-from coordinator.tokenizer.hf_directory import TEKKEN_FILE, VOCABULARY_FILES
+
+TOKENIZER_FILE = "tokenizer.json"
+SENTENCEPIECE_FILE = "tokenizer.model"
+VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
+VOCABULARY_FILES = (TOKENIZER_FILE, SENTENCEPIECE_FILE, VOCAB_FILE, MERGES_FILE)
+"""One of them has to be there."""
+TEKKEN_FILE = "tekken.json"
 
 
 def vocabulary_place(model: Path) -> Path:

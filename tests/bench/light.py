@@ -47,10 +47,12 @@ class Look:
     """Resident now; of the command, which has ended, the most that it ever was."""
     window: int
     resident: int
+    apart: int = 0
+    """Of a coordinator: the processes of the model's tokenizer, pages that several share in part."""
 
     @property
     def own_megabytes(self) -> float:
-        return (self.measured - self.window - self.resident) / 1e6
+        return (self.measured + self.apart - self.window - self.resident) / 1e6
 
 
 def measure(settings: Settings) -> Result:
@@ -147,13 +149,14 @@ def _look(program: str, told: dict[str, int]) -> Look:
 
     wait_until(rests, limit_seconds=START_SECONDS, what=f"{program} takes and gives back no memory")
     return Look(
-        program=program, measured=looks[-1], window=told["window_bytes"], resident=told["resident_bytes"]
+        program=program, measured=looks[-1], window=told["window_bytes"], resident=told["resident_bytes"],
+        apart=told.get("tokenizer_bytes", 0),
     )  # fmt: skip
 
 
 def _at_its_largest(program: str, told: dict[str, int]) -> Look:
     return Look(program=program, measured=told["peak_rss_bytes"], window=told["window_bytes"],
-                resident=told["resident_bytes"])  # fmt: skip
+                resident=told["resident_bytes"], apart=told.get("tokenizer_bytes", 0))  # fmt: skip
 
 
 def _end(program: Running) -> None:
@@ -169,13 +172,14 @@ def _result(looks: list[Look]) -> Result:
         spread, parts = Spread.of([look.own_megabytes for look in own]), own[-1]
         rows.append((
             program, *spread.cells(1), f"{most}", f"{parts.window / 1e6:.1f}", f"{parts.resident / 1e6:.1f}",
+            f"{parts.apart / 1e6:.1f}",
         ))  # fmt: skip
         result.bars.append(Bar(
             name=f"memory of its own, {program},", measured=spread.median, needed=most, at_least=False, unit=" MB"
         ))  # fmt: skip
     result.tables = [Table(
-        title="MB; own: resident pages without window and weights that stay",
-        header=("program", "own", "least", "most", "bar", "window", "weights"), rows=rows,
+        title="MB; own: resident pages without window and weights that stay, with the tokenizer's processes",
+        header=("program", "own", "least", "most", "bar", "window", "weights", "tokenizer"), rows=rows,
     )]  # fmt: skip
     result.numbers = {"looks": [asdict(look) for look in looks]}
     return result

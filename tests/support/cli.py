@@ -98,8 +98,8 @@ class Running:
         assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.err}"
 
     def nodes(self) -> list[psutil.Process]:
-        """Return the local shard nodes, in rank order: the children of the pool, which is our one child."""
-        (pool,) = psutil.Process(self.process.pid).children()
+        """Return the local shard nodes, in rank order: the children of the pool, which started after all else."""
+        pool = max(psutil.Process(self.process.pid).children(), key=lambda child: child.create_time())
         return sorted(pool.children(), key=lambda child: child.pid)
 
 

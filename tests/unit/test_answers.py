@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import pytest
 
-from common.errors import InputError, KvBudgetExceeded, ModelNotFound, NodeFault, NodeLost, PromptTooLong, ResourceError
+from common.errors import (
+    InputError,
+    KvBudgetExceeded,
+    ModelNotFound,
+    NodeFault,
+    NodeLost,
+    PromptTooLong,
+    ResourceError,
+)
 from coordinator.answering.answer_stream import AnswerStream, Ended, Prepared
 from coordinator.answering.answers import Answers
 from coordinator.answering.requests import Ask, Failed, Finished, Notice, Started, Token, prepare

@@ -37,7 +37,8 @@ def names(requirements: list[str]) -> set[str]:
 
 def plan(tmp_path: Path, *arguments: str) -> str:
     """Return what make would do with these arguments in a fresh clone."""
-    for name in ("Makefile", "pyproject.toml", "requirements.lock", "hatch_build.py", "deploy", "common"):
+    locks = ("requirements.lock", "run.lock", "test.lock")
+    for name in ("Makefile", "pyproject.toml", *locks, "hatch_build.py", "deploy", "common"):
         source = REPOSITORY / name
         if source.is_dir():
             shutil.copytree(source, tmp_path / name, ignore=shutil.ignore_patterns("*.so", "*.dylib", "__pycache__"))
@@ -94,11 +95,12 @@ def test_what_one_machine_alone_has_is_not_locked(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", NO_WEIGHT)
 def test_a_fresh_clone_installs_no_more_than_a_command_takes(tmp_path: Path, target: str) -> None:
-    """In one call of pip, after the kernels: without a compiler nothing is downloaded."""
+    """By hashes, after the kernels: without a compiler nothing is downloaded."""
     done = plan(tmp_path, target)
-    extra = "[test]" if target.startswith("test") else ""
-    expected = [] if target == "wheel" else [f"'.{extra}'"]
-    assert re.findall(r"pip install .* -e (\S+)", done) == expected
+    lock = "test.lock" if target.startswith("test") else "run.lock"
+    expected = [] if target == "wheel" else [lock]
+    assert re.findall(r"pip install .*--require-hashes -r (\S+)", done) == expected
+    assert re.findall(r"pip install .* -e (\S+)", done) == ["."] * len(expected)
     assert "torch_build.py" not in done
     assert done.index("-m common.native.build") < done.index("-m pip")
 
@@ -107,7 +109,7 @@ def test_a_fresh_clone_installs_no_more_than_a_command_takes(tmp_path: Path, tar
 def test_what_changes_or_compares_installs_everything(tmp_path: Path, target: str) -> None:
     """torch first, in the build that is chosen for this machine."""
     done = plan(tmp_path, target)
-    assert re.findall(r"pip install .* -e (\S+)", done) == ["'.[dev]'"]
+    assert re.findall(r"pip install .* -e (\S+)", done) == [".", "'.[dev]'"]
     assert "torch_build.py --gpu" not in done
     assert done.index("torch_build.py") < done.index("pip install")
 
@@ -143,6 +145,20 @@ def test_what_is_installed_is_not_installed_again(tmp_path: Path) -> None:
     for target in ("setup", "run", "test", "verify"):
         finished = subprocess.run(["make", "-n", target], cwd=tmp_path, capture_output=True, text=True, check=True)
         assert "pip install" not in finished.stdout
+
+
+@pytest.mark.parametrize(("lock", "extra"), [("run.lock", []), ("test.lock", ["test", "otel"])])
+def test_a_lock_has_hashes_of_all_that_it_installs(lock: str, extra: list[str]) -> None:
+    """Of every file of each version, in the versions of the one lock where Python is what the tests ran with."""
+    entries = re.split(r"\n(?=\S)", (REPOSITORY / lock).read_text().strip())
+    assert all(re.search(r"--hash=sha256:[0-9a-f]{64}", entry) for entry in entries)
+    pinned = {entry.split("==")[0].lower().replace("_", "-") for entry in entries}
+    required = names([*PROJECT["dependencies"], *(one for name in extra for one in EXTRAS[name])])
+    assert required - pinned <= {"shardmesh"}
+    versions = {line.split(";")[0].lower().replace("_", "-") for line in lock_lines()}
+    ours = [re.split(r"[ \\;]", entry)[0].lower().replace("_", "-") for entry in entries if "< '3.11'" not in entry]
+    known = {line.split("==")[0] for line in versions}
+    assert [one for one in ours if one.split("==")[0] in known and one not in versions] == []
 
 
 def lock_lines() -> list[str]:

@@ -167,6 +167,8 @@ def test_what_cannot_be_is_refused(mesh: KeptMesh, members: Members) -> None:
         b'{"format": 1, "members": [], "invites": [{"hash": "x"}]}',
         b'{"format": 1, "members": [], "invites": [{"hash": "x", "ends": "soon"}]}',
         b'{"format": 1, "members": [], "unseen": [{"name": "x"}]}', b'{"format": 1, "members": [], "unseen": [1]}',
+        b'{"format": 1, "members": [], "invites": [{"hash": "x", "ends": 1, "left": 1' + b"0" * 400 + b"}]}",
+        b"[" * 100_000,
     ],
 )  # fmt: skip
 def test_a_damaged_list_is_an_error_and_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
