@@ -31,7 +31,7 @@ static ptrdiff_t slowest_of(const struct answered *answered, ptrdiff_t count) {
 /* Add one round; return how long its last answer was waited for. */
 static double add_round(const struct tally *tally, const struct swept_round *times, const struct answered *answered) {
     double arrived[MOST_PEERS], before;
-    ptrdiff_t order[MOST_PEERS];
+    ptrdiff_t order[MOST_PEERS], last = 0;
     const double started = before = seconds_of(times->started_nanoseconds);
     for (ptrdiff_t place = 0; place < tally->rank_count; place++) {
         const double trip = (arrived[place] = seconds_of(answered[place].came_nanoseconds)) - started;
@@ -41,9 +41,11 @@ static double add_round(const struct tally *tally, const struct swept_round *tim
         tally->ranks[place].trip_seconds += trip;
     }
     sort_by_arrival(arrived, tally->rank_count, order);
-    for (ptrdiff_t at = 0; at < tally->rank_count; before = arrived[order[at++]])
-        tally->ranks[order[at]].wait_seconds += arrived[order[at]] - before;
-    tally->ranks[order[tally->rank_count - 1]].last_count++;
+    for (ptrdiff_t at = 0; at < tally->rank_count; before = arrived[last], at++) {
+        last = order[at];
+        tally->ranks[last].wait_seconds += arrived[last] - before;
+    }
+    tally->ranks[last].last_count++;
     tally->ranks[slowest_of(answered, tally->rank_count)].slowest_count++;
     return before - started;
 }
