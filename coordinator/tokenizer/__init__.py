@@ -8,14 +8,29 @@ sentencepiece_model.py, gguf_vocab.py).
 
 from __future__ import annotations
 
-from pathlib import Path
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from coordinator.tokenizer.apart import TokenizerApart
-from coordinator.tokenizer.contract import Tokenizer
-from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
-from coordinator.tokenizer.nursery import Nursery
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from coordinator.tokenizer.apart import TokenizerApart
+    from coordinator.tokenizer.contract import Tokenizer
+    from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
+    from coordinator.tokenizer.nursery import Nursery
+
+_PLACES = {
+    "IncrementalDetokenizer": "detokenizer", "Nursery": "nursery", "Tokenizer": "contract", "TokenizerApart": "apart"
+}  # fmt: skip
 
 __all__ = ["IncrementalDetokenizer", "Nursery", "Tokenizer", "TokenizerApart", "load_tokenizer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: the nursery (nursery_early.py) has nothing that only others need."""
+    if name not in _PLACES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
 
 
 def load_tokenizer(model: Path) -> Tokenizer:

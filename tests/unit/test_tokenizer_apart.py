@@ -30,7 +30,7 @@ OWN_END = """
 import os, sys, signal, threading
 from pathlib import Path
 from coordinator.tokenizer import Nursery, TokenizerApart
-from coordinator.tokenizer.nursery import begin_early
+from coordinator.tokenizer.nursery_early import begin_early
 if sys.argv[2] == "early":
     begin_early()
 nursery = Nursery.of_program()
