@@ -43,11 +43,11 @@ class Nursery:
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
         self._process_id = 0
-        if early is not None:
-            self._process_id, self._connection = early
         self.own_bytes = 0
         """Memory of the nursery that this process does not share, as it was before its last fork."""
         self._is_closed = False
+        if early is not None:
+            self._keep(*early)
         os.register_at_fork(after_in_child=_letting_go(weakref.ref(self)))
 
     @classmethod
@@ -80,9 +80,9 @@ class Nursery:
             self._is_closed = True
             self._end()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_connection"):
-            self.let_go()
+    def _keep(self, process_id: int, connection: socket.socket) -> None:
+        self._process_id, self._connection = process_id, connection
+        weakref.finalize(self, connection.close)  # as in Child
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -98,7 +98,7 @@ class Nursery:
                 f"a process for the model's tokenizer could not be started: {error.strerror}"
             ) from error
         process.returncode = 0  # `_end` waits for it, as for one that was forked; Popen need not
-        self._process_id, self._connection = process.pid, ours
+        self._keep(process.pid, ours)
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -128,12 +128,10 @@ class Child:
     def __init__(self, process_id: int, connection: socket.socket) -> None:
         self.process_id = process_id
         self.connection = connection
+        weakref.finalize(self, connection.close)  # not __del__: in a cycle the socket might go first, and complain
 
     def close(self) -> None:
         """Let it end."""
-        self.connection.close()
-
-    def __del__(self) -> None:
         self.connection.close()
 
 
