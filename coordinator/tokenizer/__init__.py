@@ -8,7 +8,6 @@ sentencepiece_model.py, gguf_vocab.py).
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,18 +18,28 @@ if TYPE_CHECKING:
     from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
     from coordinator.tokenizer.nursery import Nursery
 
-_PLACES = {
-    "IncrementalDetokenizer": "detokenizer", "Nursery": "nursery", "Tokenizer": "contract", "TokenizerApart": "apart"
-}  # fmt: skip
-
 __all__ = ["IncrementalDetokenizer", "Nursery", "Tokenizer", "TokenizerApart", "load_tokenizer"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for, when it is: the nursery (nursery_early.py) has nothing that only others need."""
-    if name not in _PLACES:
-        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    if name == "TokenizerApart":
+        from coordinator.tokenizer.apart import TokenizerApart
+
+        return TokenizerApart
+    if name == "Nursery":
+        from coordinator.tokenizer.nursery import Nursery
+
+        return Nursery
+    if name == "IncrementalDetokenizer":
+        from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
+
+        return IncrementalDetokenizer
+    if name == "Tokenizer":
+        from coordinator.tokenizer.contract import Tokenizer
+
+        return Tokenizer
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def load_tokenizer(model: Path) -> Tokenizer:
