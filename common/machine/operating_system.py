@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
@@ -15,10 +16,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from typing import TYPE_CHECKING
 
 from common.machine.kernel_files import content_of
+
+if TYPE_CHECKING:
+    import psutil
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_... of <malloc.h>
 _ANYWHERE = contextlib.nullcontext()
@@ -43,6 +46,11 @@ class ProcessMemory:
     def counted_bytes(self) -> int:
         """What to add up over processes: pages shared with others in part, where the system tells."""
         return self.pss_bytes or self.rss_bytes
+
+
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
 
 
 def _is_linux() -> bool:
@@ -117,7 +125,7 @@ def keep_heap_small() -> None:
 
 
 def _mallopt(*settings: tuple[int, int]) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if _is_linux() else None
+    mallopt = getattr(_c_library(), "mallopt", None) if _is_linux() else None
     if mallopt is not None:
         for name, value in settings:
             mallopt(name, value)
@@ -128,7 +136,7 @@ def give_free_heap_back() -> None:
 
     glibc keeps up to 64 MB for the next long prompt otherwise. Other C libraries do not hoard so, and nothing changes.
     """
-    malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if _is_linux() else None
+    malloc_trim = getattr(_c_library(), "malloc_trim", None) if _is_linux() else None
     if malloc_trim is not None:
         malloc_trim(0)
 
@@ -141,7 +149,7 @@ def end_with_parent(signal_number: int = signal.SIGKILL) -> None:
     """
     if _is_linux():
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
-        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, int(signal_number), 0, 0, 0)
+        _c_library().prctl(set_parent_death_signal, int(signal_number), 0, 0, 0)
 
 
 def be_first_to_go() -> None:
@@ -160,7 +168,8 @@ def own_rss_bytes() -> int:
     """Return the resident bytes of this process: a hundredth of what `own_memory` costs."""
     if _is_linux():
         return int(content_of("/proc/self/statm", _LONGEST).split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    return psutil.Process().memory_info().rss
+    rss_bytes: int = _process(os.getpid()).memory_info().rss
+    return rss_bytes
 
 
 def process_memory(process_id: int) -> ProcessMemory:
@@ -173,11 +182,11 @@ def process_memory(process_id: int) -> ProcessMemory:
 def private_bytes(process_id: int) -> int:
     """Return the resident bytes of a process that no other one shares. Raises: psutil.Error: as process_memory."""
     if not _is_linux():
-        return int(psutil.Process(process_id).memory_full_info().uss)
+        return int(_process(process_id).memory_full_info().uss)
     try:
         values = _kilobyte_lines(Path(f"/proc/{process_id}/smaps_rollup").read_text())
     except (FileNotFoundError, ProcessLookupError):
-        raise psutil.NoSuchProcess(process_id) from None
+        raise _no_process(process_id) from None
     except OSError:  # a kernel that does not have the file
         return _from_proc(process_id).rss_bytes
     return values.get("Private_Clean", 0) + values.get("Private_Dirty", 0)
@@ -187,7 +196,7 @@ def _from_proc(process_id: int) -> ProcessMemory:
     try:
         status = _kilobyte_lines(Path(f"/proc/{process_id}/status").read_text())
     except (FileNotFoundError, ProcessLookupError):
-        raise psutil.NoSuchProcess(process_id) from None
+        raise _no_process(process_id) from None
     except PermissionError:
         return _from_psutil(process_id)
     try:
@@ -207,6 +216,18 @@ def _kilobyte_lines(text: str) -> dict[str, int]:
     return values
 
 
+def _process(process_id: int) -> psutil.Process:
+    import psutil  # takes 2 MB, and on Linux a process seldom needs it
+
+    return psutil.Process(process_id)
+
+
+def _no_process(process_id: int) -> Exception:
+    import psutil
+
+    return psutil.NoSuchProcess(process_id)
+
+
 def _from_psutil(process_id: int) -> ProcessMemory:
-    info = psutil.Process(process_id).memory_info()
+    info = _process(process_id).memory_info()
     return ProcessMemory(rss_bytes=info.rss, peak_rss_bytes=getattr(info, "peak_wset", info.rss), pss_bytes=0)

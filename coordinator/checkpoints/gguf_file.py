@@ -28,6 +28,8 @@ _DEFAULT_ALIGNMENT = 32
 
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 """GGUF value type and its struct format."""
+_NUMBERS = {layout: struct.Struct(layout) for layout in _SCALARS.values()}
+"""Ready before a file is read: made between its texts, each would keep a megabyte of their memory."""
 _PIECE_BYTES = 1 << 20
 """Of a list of texts: read at once."""
 _STRING = 8
@@ -163,9 +165,10 @@ class _HeaderParser:
                 self._check_count(count, 8)
                 return self._texts(count)
             layout = self._layout(item_kind)
-            item_bytes = struct.calcsize(layout)
+            item_bytes = _NUMBERS[layout].size
             self._check_count(count, item_bytes)
-            return list(struct.unpack(f"<{count}{layout[1]}", self._take(count * item_bytes)))
+            # Not struct.unpack, which keeps this layout for the next list of as many.
+            return list(struct.Struct(f"<{count}{layout[1]}").unpack(self._take(count * item_bytes)))
         return self._number(self._layout(kind))
 
     def _layout(self, kind: int) -> str:
@@ -213,7 +216,8 @@ class _HeaderParser:
             )
 
     def _number(self, layout: str) -> Any:
-        return struct.unpack(layout, self._take(struct.calcsize(layout)))[0]
+        number = _NUMBERS[layout]
+        return number.unpack(self._take(number.size))[0]
 
     def _check_count(self, count: int, least_bytes: int) -> None:
         if count > _MAX_COUNT or count * least_bytes > self._file_bytes - self._position:

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from common.errors import CheckpointError, ModelNotFound
-from common.model.model_spec import ModelSpec
 from coordinator.checkpoints.adapter import check_no_adapter_beside, check_not_only_adapter
 from coordinator.checkpoints.config_values import read_json_object
 from coordinator.checkpoints.gguf_place import first_part, is_gguf, only_gguf
-from coordinator.checkpoints.model_config import spec_from_config
 from coordinator.checkpoints.weight_files import WeightFiles, find_weight_files, has_weight_files
+
+if TYPE_CHECKING:
+    from common.model.model_spec import ModelSpec
 
 CONFIG_FILE = "config.json"
 
@@ -41,6 +43,8 @@ def _find_model(model: Path) -> Path | tuple[ModelSpec, WeightFiles]:
         check_not_only_adapter(model)
     if not (model / CONFIG_FILE).is_file():
         raise ModelNotFound(f"{model} holds neither config.json nor a .gguf file; is it a model's directory?")
+    from coordinator.checkpoints.model_config import spec_from_config  # who reads a tokenizer has no use for it
+
     spec, files = spec_from_config(read_json_object(model / CONFIG_FILE)), find_weight_files(model)
     check_no_adapter_beside(model)
     return spec, files

@@ -8,14 +8,38 @@ sentencepiece_model.py, gguf_vocab.py).
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from coordinator.tokenizer.apart import TokenizerApart
-from coordinator.tokenizer.contract import Tokenizer
-from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
-from coordinator.tokenizer.nursery import Nursery
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from coordinator.tokenizer.apart import TokenizerApart
+    from coordinator.tokenizer.contract import Tokenizer
+    from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
+    from coordinator.tokenizer.nursery import Nursery
 
 __all__ = ["IncrementalDetokenizer", "Nursery", "Tokenizer", "TokenizerApart", "load_tokenizer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is: the nursery (nursery_early.py) has nothing that only others need."""
+    if name == "TokenizerApart":
+        from coordinator.tokenizer.apart import TokenizerApart
+
+        return TokenizerApart
+    if name == "Nursery":
+        from coordinator.tokenizer.nursery import Nursery
+
+        return Nursery
+    if name == "IncrementalDetokenizer":
+        from coordinator.tokenizer.detokenizer import IncrementalDetokenizer
+
+        return IncrementalDetokenizer
+    if name == "Tokenizer":
+        from coordinator.tokenizer.contract import Tokenizer
+
+        return Tokenizer
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
 
 
 def load_tokenizer(model: Path) -> Tokenizer:

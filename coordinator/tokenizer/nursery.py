@@ -1,7 +1,7 @@
 """Starts the processes in which models' tokenizers run: the asking end of nursery_program.py.
 
-Covers: forking the nursery while that is safe, starting it anew at any time, asking it for a reader, its end.
-Does not cover: what readers and workers are asked (apart.py).
+Covers: taking the one that was forked early, starting one at any time, asking it for a reader, its end.
+Does not cover: forking it early (nursery_early.py), what readers and workers are asked (apart.py).
 Threads: any.
 """
 
@@ -26,19 +26,19 @@ import psutil
 from common.errors import ResourceError
 from common.machine.operating_system import private_bytes
 from coordinator.tokenizer.apart_messages import receive
+from coordinator.tokenizer.nursery_early import take_early
 
 MOST_SECONDS = 20.0
 """For a fork, which takes milliseconds; for Python to start, where there is no nursery yet."""
 END_SECONDS = 2.0
-_FIRST_DESCRIPTOR, _MOST_DESCRIPTORS = 3, 1 << 16
 
 
 class Nursery:
     """One for a program. Close it; if this process dies first, all that came of it ends by itself."""
 
-    def __init__(self, *, forks: bool = False) -> None:
-        """Args: forks: this process has run nothing yet, so that the nursery may be forked from it at once; else it is
-        started when it is first needed.
+    def __init__(self, early: tuple[int, socket.socket] | None = None) -> None:
+        """Args: early: one that runs already, its process and our end of its socket; otherwise it is started when it is
+        first needed.
         """
         self._lock = threading.Lock()
         self._connection: socket.socket | None = None
@@ -46,16 +46,14 @@ class Nursery:
         self.own_bytes = 0
         """Memory of the nursery that this process does not share, as it was before its last fork."""
         self._is_closed = False
+        if early is not None:
+            self._keep(*early)
         os.register_at_fork(after_in_child=_letting_go(weakref.ref(self)))
-        if forks:
-            self._fork()
 
     @classmethod
     def of_program(cls) -> Nursery:
         """Return the one that this program began with (`begin_early`); otherwise a new one."""
-        global _early
-        found, _early = _early, None
-        return found or cls()
+        return cls(take_early())
 
     def reader(self, model: Path) -> Child:
         """Return a process that has begun to read a model's tokenizer. Raises: ResourceError."""
@@ -82,26 +80,9 @@ class Nursery:
             self._is_closed = True
             self._end()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_connection"):
-            self.let_go()
-
-    def _fork(self) -> None:
-        from coordinator.tokenizer import nursery_program
-
-        ours, theirs = socket.socketpair()
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads of it would not survive a fork
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self._process_id = os.fork()
-        if self._process_id == 0:
-            try:
-                ours.detach()
-                nursery_program.serve(_alone(theirs.detach()))
-            finally:
-                os._exit(1)
-        theirs.close()
-        self._connection = ours
+    def _keep(self, process_id: int, connection: socket.socket) -> None:
+        self._process_id, self._connection = process_id, connection
+        weakref.finalize(self, connection.close)  # as in Child
 
     def _start(self) -> None:
         ours, theirs = socket.socketpair()
@@ -117,7 +98,7 @@ class Nursery:
                 f"a process for the model's tokenizer could not be started: {error.strerror}"
             ) from error
         process.returncode = 0  # `_end` waits for it, as for one that was forked; Popen need not
-        self._process_id, self._connection = process.pid, ours
+        self._keep(process.pid, ours)
 
     def _end(self) -> None:
         if self._connection is not None:
@@ -141,27 +122,16 @@ class Nursery:
             self._connection.close()
 
 
-_early: Nursery | None = None
-
-
-def begin_early() -> None:
-    """Fork this program's nursery before the program imports anything: that would be there twice, as it changes."""
-    global _early
-    _early = Nursery(forks=True)
-
-
 class Child:
     """One process that came of a nursery, and our end of its socket; it ends when that is closed, or nobody has it."""
 
     def __init__(self, process_id: int, connection: socket.socket) -> None:
         self.process_id = process_id
         self.connection = connection
+        weakref.finalize(self, connection.close)  # not __del__: in a cycle the socket might go first, and complain
 
     def close(self) -> None:
         """Let it end."""
-        self.connection.close()
-
-    def __del__(self) -> None:
         self.connection.close()
 
 
@@ -188,14 +158,3 @@ def _letting_go(nursery: weakref.ref[Nursery]) -> Callable[[], None]:
             one.let_go()
 
     return let_go
-
-
-def _alone(descriptor: int) -> socket.socket:
-    """In a forked nursery: keep this socket, and nothing else that the program holds or writes to."""
-    connection = socket.socket(fileno=os.dup2(descriptor, _FIRST_DESCRIPTOR))
-    os.closerange(_FIRST_DESCRIPTOR + 1, _MOST_DESCRIPTORS)
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for standard in (0, 1):
-        os.dup2(nowhere, standard)
-    os.close(nowhere)
-    return connection

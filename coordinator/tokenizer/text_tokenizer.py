@@ -43,9 +43,14 @@ class TextTokenizer:
         self._silent_ids = silent_ids
         self.bos_id = bos_id
         self.eos_ids = eos_ids
-        self.vocab_size: int = pipeline.get_vocab_size(with_added_tokens=True)
         self.byte_token_ids: frozenset[int] = _byte_token_ids(pipeline)
         """Byte-fallback tokens: the text of a run of them is known only when the run has ended."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of tokens that have a text, added ones too."""
+        size: int = self._pipeline.get_vocab_size(with_added_tokens=True)
+        return size
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Return the token ids of `text`.

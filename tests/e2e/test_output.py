@@ -6,8 +6,8 @@ Does not cover: whether the tokens are right (the tests that compare with transf
 from __future__ import annotations
 
 import json
+import os
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,8 @@ SEED_OPTIONS = (
     "--prompt", "--length", "--prefix", "--use-gpu", "--split-bin", "--save-dir", "--split-strategy", "--seed",
     "--master-ip", "--master-port", "--temperature", "--k", "--p", "--memory-window",
 )  # fmt: skip
-HELP_SECONDS = 1.0
+HELP_SECONDS = 0.8
+"""Of processor time, half of which it takes: torch alone takes more than a second, on a busy machine too."""
 GREEDY = ["--world-size", "2", "--length", "12", "--temperature", "0", "--ignore-eos"]
 
 
@@ -137,9 +138,10 @@ def test_help_teaches_every_option_at_once(arguments: list[str], words: tuple[st
     """Each option has its sentence, there is an example, and nobody waits for torch to be imported."""
     seconds = []
     for _ in range(10):  # the machine may be busy with something else
-        started = time.monotonic()
+        before = os.times()
         done = subprocess.run([PROGRAMS / arguments[0], *arguments[1:]], capture_output=True, text=True, check=False)
-        seconds.append(time.monotonic() - started)
+        after = os.times()
+        seconds.append(after.children_user + after.children_system - before.children_user - before.children_system)
         assert (done.returncode, done.stderr) == (0, "")
         assert [word for word in words if word not in done.stdout] == []
         if seconds[-1] < HELP_SECONDS:
