@@ -196,8 +196,12 @@ def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, s
             fault = Fault(side=side, kind="killed", at=at)
             with Faults(coordinator=home.state, node=home.directory / "kitchen") as faults:
                 faults.begin(fault)
-                with suppress(ShardmeshError, KilledHere, OSError):
-                    home.rotate()
+                is_done = False
+                for _ in range(3):  # a call may be too late on a machine that is busy, which is no end of all steps
+                    with suppress(ShardmeshError, KilledHere, OSError):
+                        is_done = home.rotate()
+                    if is_done or faults.has_happened(fault):
+                        break
                 happened = faults.has_happened(fault)
                 faults.begin(None)
             home.restart()
@@ -205,5 +209,6 @@ def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, s
                 assert home.rotate() or load_identity(home.state).authority != before
             check_rotated(home, before)
         if not happened:
+            assert is_done, "neither killed nor over"
             break
-    assert at > {"coordinator": 30, "node": 16}[side]
+    assert at > {"coordinator": 100, "node": 60}[side], "117 and 64 changes of files are tried"
