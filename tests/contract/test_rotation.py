@@ -187,6 +187,23 @@ def test_a_node_that_is_off_is_waited_for_and_may_be_left_behind(home: Home) -> 
         home.turn("kitchen")
 
 
+def test_who_is_removed_meanwhile_is_in_under_neither_authority(home: Home) -> None:
+    """It is not waited for either; also after a restart in the midst, and when all is over."""
+    old = home.nodes["kitchen"].identity()
+    assert not home.rotate("attic")
+    both = home.nodes["kitchen"].identity()
+    home.coordinator._state.members.remove("kitchen")
+    home.coordinator.close()
+    home.coordinator = Coordinator(home.state, home.address)
+    assert isinstance(beat(home.coordinator, old), NotTrusted)
+    with pytest.raises(NotTrusted):
+        home.turn("kitchen")
+    assert home.rotate("attic")
+    for identity in (old, both, home.nodes["kitchen"].identity()):
+        assert beat(home.coordinator, identity) is not None
+    home.turn("attic")
+
+
 @pytest.mark.parametrize("side", ["coordinator", "node"])
 def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, side: Side) -> None:
     """At every change of a file, or a few of them: both programs are started again, and the same command ends it."""
