@@ -16,8 +16,9 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from common.program.logs import entry
 from common.program.places import Caller, Places, Seats
@@ -175,7 +176,7 @@ class Callers:
                 self.tell(Caller(host="", deadline=0.0, connection=self._listener), WORDS[NO_FILES], NO_FILES)
                 time.sleep(PAUSE_SECONDS)
             return
-        self._take(connection, str(address[0]).removeprefix(MAPPED))
+        self._take(connection, host_of(address))
 
     def _cut_late(self) -> float | None:
         """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
@@ -247,6 +248,12 @@ class Callers:
             with self._lock:
                 self._thread_count -= 1
                 self._lock.notify_all()
+
+
+def host_of(address: Sequence[Any]) -> str:
+    """Return the host of a socket's address; with its zone, by number, where it means something on one link alone."""
+    host, zone = str(address[0]).removeprefix(MAPPED), address[3] if len(address) > 3 else 0
+    return f"{host}%{zone}" if zone and "%" not in host else host
 
 
 def listening_socket(host: str, port: int) -> socket.socket:

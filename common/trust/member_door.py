@@ -112,7 +112,7 @@ def refusal(caller: Caller, judge: Judge) -> str:
 def address_of(caller: Caller) -> str:
     """Return where a connection comes from, as gRPC writes it."""
     port = int(caller.connection.getpeername()[1])
-    return f"ipv6:[{caller.host}]:{port}" if ":" in caller.host else f"ipv4:{caller.host}:{port}"
+    return f"ipv6:[{caller.host.replace('%', '%25')}]:{port}" if ":" in caller.host else f"ipv4:{caller.host}:{port}"
 
 
 def shown_of(identity: Identity) -> tuple[Identity, bytes]:

@@ -82,6 +82,7 @@ class OpenModel:
             memory = allot_memory(
                 directory, manifest, directories, local, weights=run.weights, kv_budget_bytes=run.kv_budget_bytes,
                 memory_budget=run.memory_budget, position_capacity=run.position_capacity,
+                tokenizer_bytes=run.tokenizer_bytes,
             )  # fmt: skip
             ends = Ends(directory, manifest, leaves_page_cache=memory.head.page_cache != "bypass")
             opening.callback(ends.close)

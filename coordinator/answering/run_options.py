@@ -28,6 +28,8 @@ class RunOptions:
     """Memory for weights on each node that is started here, and how they are read."""
     memory_budget: str | None = None
     """Most memory of all processes of this machine together: a size, or auto; None: what the other options come to."""
+    tokenizer_bytes: int = 0
+    """Of a memory budget, what the tokenizer's own processes take."""
     position_capacity: int = 1
     """With a budget: positions of the longest sequence, for which keys and values are kept free."""
     kv_budget_bytes: int

@@ -63,7 +63,8 @@ def run_request(request: LocalRequest, local: LocalNodes | None, screen: AnswerS
             screen.note(f"the slices are {model.dtype}, {widened[0] / 1e6:.0f} MB; --split-bin makes them as the file "
                         f"has its blocks, {widened[1] / 1e6:.0f} MB, which is faster")  # fmt: skip
         screen.wait("opening the model")
-        run = replace(request.run, position_capacity=sequence.position_capacity)
+        tokenizer_bytes = request.tokenizer.own_bytes()
+        run = replace(request.run, position_capacity=sequence.position_capacity, tokenizer_bytes=tokenizer_bytes)
         told = [screen.note]  # of slow nodes: until there are answers, whose other events it comes among
         opened = closing.enter_context(OpenModel(model, run, local, series, lambda text: told[-1](text)))
         answers = Answers(OneModel(opened), series)

@@ -50,11 +50,13 @@ def allot_memory(
     kv_budget_bytes: int,
     memory_budget: str | None,
     position_capacity: int,
+    tokenizer_bytes: int = 0,
 ) -> MemoryAllotment:
     """Decide how much memory the head and each node that is started here get, and how all of them read.
 
     Args: weights, kv_budget_bytes: of each node, where there is no `memory_budget`; that one is of all processes of
-    this machine together, with room for the keys and values of `position_capacity` positions.
+    this machine together, `tokenizer_bytes` of a tokenizer's processes included, with room for the keys and values of
+    `position_capacity` positions.
     Raises: BudgetTooSmall: names the least that would do; SliceError and its kinds.
     """
     head_tiles = sweep_tiles(own_directory, own_manifest)
@@ -68,7 +70,7 @@ def allot_memory(
     budget_bytes = 0
     if memory_budget is not None:
         keep_heap_small()
-        measured_bytes = own_memory().counted_bytes + local.imported_memory().counted_bytes
+        measured_bytes = own_memory().counted_bytes + local.imported_memory().counted_bytes + tokenizer_bytes
         budget_bytes = parse_budget(memory_budget, taken_bytes=measured_bytes)
         shares = share_memory(
             budget_bytes,

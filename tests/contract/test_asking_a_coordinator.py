@@ -188,7 +188,8 @@ def test_the_model_of_before_answers_until_another_of_its_name_is_there(
     assert mesh.answer(PROMPTS[0]) != expected[PROMPTS[0]]
     mesh.load(mesh.model)
     assert mesh.answer(PROMPTS[0]) == expected[PROMPTS[0]]
-    assert len(list((mesh.state / "models" / "tiny").iterdir())) == 3  # the record, the plan, what belongs to it
+    files = [path for path in (mesh.state / "models" / "tiny").iterdir() if path.suffix != ".copy"]
+    assert len(files) == 3  # the record, the plan, what belongs to it
 
 
 def test_a_coordinator_that_ends_in_an_answer_is_told_with_what_to_do() -> None:

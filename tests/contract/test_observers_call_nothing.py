@@ -128,7 +128,7 @@ def test_the_door_for_devices_lets_no_observer_in(observer: tuple[Coordinator, I
     with secure_channel(address, identity, HOME) as channel:
         found = answers(channel)
     refused = {method for method, status in found.items() if status == REFUSED}
-    assert refused == {"/shardmesh.v1.JoinService/Join"}
+    assert refused == {"/shardmesh.v1.JoinService/Join", "/shardmesh.v1.JoinService/RenewEnded"}
     assert set(found.values()) == {REFUSED, NOT_THERE}
 
 

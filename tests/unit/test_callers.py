@@ -12,8 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.program.callers import Callers
+from common.program.callers import Callers, host_of
 from common.program.places import Caller, Places
+from common.trust.member_door import address_of
+from common.wire.addresses import host_of_caller
 
 PLACES = 4
 
@@ -75,3 +77,20 @@ def test_in_one_network_whoever_calls_most_often_loses_a_place(port: Port) -> No
     crowd = [port.call("fe80::8%eth0") for _ in range(40)]
     assert is_there(first)
     assert sum(map(is_there, crowd)) == PLACES - 1
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        (("10.0.0.7", 4711), "10.0.0.7"),
+        (("::ffff:10.0.0.7", 4711, 0, 0), "10.0.0.7"),
+        (("2001:db8::7", 4711, 0, 0), "[2001:db8::7]"),
+        (("fe80::7", 4711, 0, socket.if_nameindex()[0][0]), f"[fe80::7%{socket.if_nameindex()[0][1]}]"),
+    ],
+    ids=["IPv4", "IPv4 at a port of both", "IPv6", "of one link alone"],
+)
+def test_who_asks_is_told_where_the_caller_is_reached(address: tuple[str, int], host: str) -> None:
+    """With the link that an address is of: without, nobody could answer it."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as connection:
+        assert host_of_caller(address_of(Caller(host=host_of(address), deadline=0.0, connection=connection))) == host
