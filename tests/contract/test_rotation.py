@@ -21,15 +21,17 @@ from common.errors import NodeError, NotTrusted, ShardmeshError
 from common.trust.certificates import certificates_in, fingerprint, is_signed_by
 from common.trust.identity import Identity, load_identity
 from common.trust.tls_contexts import client_context, server_context
+from coordinator.membership.good_list import FILE
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import NEXT_FILE, init_mesh, open_mesh_state
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY
 from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
-from tests.support.mesh_members import RequestMakerHere, beat, joined
+from tests.support.mesh_members import LIMIT_SECONDS, RequestMakerHere, beat, joined
 from tests.support.thorough import THOROUGH
 from tests.support.trust_faults import Fault, Faults, KilledHere, Side
+from tests.support.waiting import wait_until
 
 NAMES = ("attic", "kitchen")
 MOST_TURNS = 12
@@ -107,8 +109,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("made")
     init_mesh(directory / "state", "home")
     coordinator = Coordinator(directory / "state", free_place())
-    for name in NAMES:
-        assert beat(coordinator, joined(directory / "state", name, directory / name)) is None
+    identities = [joined(directory / "state", name, directory / name) for name in NAMES]
+    assert [beat(coordinator, identity) for identity in identities] == [None] * len(NAMES)
+    signed = directory / "state" / FILE  # else it is written while the directory is copied
+    wait_until(signed.exists, limit_seconds=LIMIT_SECONDS, what="a list of both")
     coordinator.close()
     return directory
 
