@@ -28,13 +28,15 @@ class MemberList:
     """Serial numbers of nodes' certificates, in hex."""
     coordinators: frozenset[str]
     """The same of the coordinator's."""
+    returned: int = 0
+    """When the coordinator that had it signed was brought back from a backup, seconds since 1970; 0: never."""
 
     @property
     def content(self) -> bytes:
         """What is signed."""
         return json.dumps({
             "mesh": self.mesh, "number": self.number, "made_at": self.made_at, "members": sorted(self.members),
-            "coordinators": sorted(self.coordinators),
+            "coordinators": sorted(self.coordinators), **({"returned": self.returned} if self.returned else {}),
         }).encode("ascii")  # fmt: skip
 
 
@@ -50,6 +52,7 @@ def believed(content: bytes, signature: bytes, authority: bytes) -> MemberList:
         return MemberList(
             mesh=str(said["mesh"]), number=int(said["number"]), made_at=int(said["made_at"]),
             members=frozenset(map(str, said["members"])), coordinators=frozenset(map(str, said["coordinators"])),
+            returned=int(said.get("returned", 0)),
         )  # fmt: skip
     except (KeyError, TypeError, ValueError) as error:
         raise NotTrusted("a list of members is signed, and cannot be read; is it of a later build?") from error

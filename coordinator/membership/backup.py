@@ -130,7 +130,7 @@ def _members(backup: Backup, directory: Path, removed: Collection[str]) -> bytes
 
 
 def _brought_back(kept: Kept, made_at: int) -> Kept:
-    members = {name: replace(member, restored_from=made_at) for name, member in kept.members.items()}
+    members = {name: replace(member, restored_from=made_at, returned=()) for name, member in kept.members.items()}
     unseen = {name: replace(one, invite_hash="", invite_ends=0.0) for name, one in kept.unseen.items()}
     return replace(kept, members=members, unseen=unseen, invites={}, lost=(made_at, int(time.time())))
 

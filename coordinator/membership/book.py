@@ -66,6 +66,8 @@ class Member:
     """URL of its metrics page without a path, as this machine reaches it; empty: it has none."""
     restored_from: int = 0
     """When the backup was made that it was brought back from, seconds since 1970; 0: seen since, or never was."""
+    returned: tuple[str, float] | tuple[()] = ()
+    """With which certificate it was seen again then: its serial, and when it was made, seconds since 1970."""
     heard_at: float | None = field(default=None, compare=False)
     """Monotonic seconds; not kept over a restart."""
     clock_skew_seconds: float | None = field(default=None, compare=False)
@@ -213,9 +215,9 @@ class Book:
         behind = self.wall_clock() - now
         members = [asdict(replace(member, heard_at=None)) for member in kept.members.values()]
         for member in members:
-            del member["heard_at"], member["clock_skew_seconds"]
-            if not member["restored_from"]:
-                del member["restored_from"]  # which builds before do not know
+            late = [key for key in ("restored_from", "returned") if not member[key]]  # earlier builds do not know them
+            for key in ("heard_at", "clock_skew_seconds", *late):
+                del member[key]
         return {
             "format": FORMAT, "members": members,
             "unseen": [
@@ -264,10 +266,6 @@ class Book:
 
     def _kept_of(self, document: dict[str, Any]) -> Kept:
         """Return what a file says; files of earlier builds have members only. Raises: any of what _read translates."""
-        members = [
-            Member(**{**kept, "serials": tuple(kept["serials"]), "device": Device(**kept["device"])})
-            for kept in document["members"]
-        ]
         unseen = {
             str(entry["name"]): Unseen(
                 issued=Issued(
@@ -281,9 +279,8 @@ class Book:
         invites = {
             str(entry["hash"]): self._remembered(entry["ends"], entry["left"]) for entry in document.get("invites", [])
         }
-        observers = [
-            Observer(**{**entry, "serials": tuple(entry["serials"])}) for entry in document.get("observers", [])
-        ]
+        observers = [Observer(**{**one, "serials": tuple(one["serials"])}) for one in document.get("observers", [])]
+        members = [_member(entry) for entry in document["members"]]
         lost = document.get("lost", (0, 0))
         return Kept(
             members={member.name: member for member in members}, unseen=unseen, invites=invites,
@@ -296,3 +293,8 @@ class Book:
         Args: left: seconds that it had left when it was last written down.
         """
         return self.clock() + min(float(MAX_INVITE_SECONDS), float(left), float(ends) - self.wall_clock())
+
+
+def _member(kept: dict[str, Any]) -> Member:
+    device, returned = Device(**kept["device"]), tuple(kept.get("returned", ()))
+    return Member(**{**kept, "serials": tuple(kept["serials"]), "device": device, "returned": returned})

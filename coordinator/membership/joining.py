@@ -13,7 +13,7 @@ import grpc
 
 from common.errors import InputError, NotTrusted, SliceMismatch
 from common.program.logs import entry
-from common.trust.certificates import NODE, PeerName, check_name, is_in_time, lifetime_of, peer_of, serial_of
+from common.trust.certificates import NODE, PeerName, check_name, is_in_time, lifetime_of, made_at, peer_of, serial_of
 from common.wire.rpc import PROTOCOL_VERSION, guarded
 from coordinator.membership.book import Device, Issued
 from coordinator.membership.rotation import Rotation
@@ -71,7 +71,7 @@ class JoinServicer(mesh_pb2_grpc.JoinServiceServicer):
             log.info("%s", entry("certificate renewed that had ended", node=peer.name))
             return issued_from(made.certificate)
 
-        issued = members.renew(peer.name, shown, made.key_hash, issue)
+        issued = members.renew(peer.name, shown, made.key_hash, issue, made_at(ended).timestamp())
         return mesh_pb2.RenewEndedResponse(certificate=issued.certificate)
 
 

@@ -9,7 +9,7 @@ asks again with the same key gets the same certificate, so however often that ha
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import replace
 
@@ -59,7 +59,32 @@ class Members:
     def knows(self, name: str, serial: str, made_at: float = 0.0) -> bool:
         """Tell whether a certificate is one that `check` lets in. Without a lock: a moment's view."""
         member = self.find(name)
-        return member is not None and (serial in member.serials or 0 < member.restored_from < made_at)
+        return member is not None and (serial in member.serials or self._is_of_lost_time(member, made_at))
+
+    def take_list(self, good: Collection[str], made_at: float) -> list[str]:
+        """Take a list of the time that a backup does not know; return who was removed by it, and is not a member now.
+
+        Who has not been seen since is let in only with a certificate of the list, or a later one. Args: good: serials
+        on the list; made_at: when it was signed, seconds since 1970.
+        """
+        with self._book.lock:
+            kept = self._book.kept
+            gone = [
+                name for name, member in kept.members.items()
+                if member.returned and member.returned[0] not in good and member.returned[1] <= made_at
+            ]  # fmt: skip
+            members = {
+                name: replace(member, serials=tuple(serial for serial in member.serials if serial in good))
+                if member.restored_from else member
+                for name, member in kept.members.items() if name not in gone
+            }  # fmt: skip
+            if members != kept.members:
+                unseen = {name: one for name, one in kept.unseen.items() if name not in gone}
+                try:
+                    self._book.change(members=members, unseen=unseen)
+                except ResourceError:  # it is so here, and on the disk with the next change
+                    self._book.note(members=members)
+            return gone
 
     def check_token(self, secret: bytes) -> None:
         """Refuse a token that lets nobody in. Raises: TokenRefused."""
@@ -107,9 +132,13 @@ class Members:
 
     def check_listed(self, name: str, serial: str) -> None:
         """Refuse a certificate that is none of a member's good ones; it is not taken for seen. Raises: NotTrusted."""
-        member = self.find(name)
-        if member is None or serial not in member.serials:
+        if not self.lists(name, serial):
             raise NotTrusted(not_a_member(name))
+
+    def lists(self, name: str, serial: str) -> bool:
+        """Tell whether a certificate is written down as one of a member's good ones. Without a lock: as `knows`."""
+        member = self.find(name)
+        return member is not None and serial in member.serials
 
     def any_ended(self) -> bool:
         """Tell whether some member's newest certificate is out of its time, so that TLS lets it in nowhere."""
@@ -143,10 +172,12 @@ class Members:
                     self._book.change(members={**kept.members, name: member}, unseen=others)
             return member
 
-    def renew(self, name: str, shown: str, key_hash: str, issue: Callable[[], Issued]) -> Issued:
+    def renew(
+        self, name: str, shown: str, key_hash: str, issue: Callable[[], Issued], made_at: float = 0.0
+    ) -> Issued:  # fmt: skip
         """Return one more good certificate of a member; the same one for the same key, until it is seen.
 
-        Args: shown: the serial of the certificate that asks, which stays good.
+        Args: shown: the serial of the certificate that asks, which stays good; made_at: as `check`.
         Raises: NoSuchNode; NotTrusted: it is not good any more; ResourceError: it cannot be written down.
         """
         with self._book.lock:
@@ -154,6 +185,8 @@ class Members:
             if shown not in member.serials:
                 raise NotTrusted(f"{name} has shown a newer certificate than this one")
             unseen = kept.unseen.get(name)
+            if member.restored_from:
+                member = replace(member, restored_from=0, returned=(shown, made_at))
             if unseen is not None and unseen.key_hash == key_hash and self._lasts(unseen.issued):
                 self._book.settle()
                 return unseen.issued
@@ -195,13 +228,18 @@ class Members:
 
     def _seen_again(self, member: Member, serial: str, made_at: float) -> Member:
         """Return a member that was brought back, once it has shown which certificate it has now."""
-        if serial not in member.serials and made_at <= member.restored_from:
+        if serial not in member.serials and not self._is_of_lost_time(member, made_at):
             return member
         serials = member.serials if serial in member.serials else (serial,)
-        member = replace(member, serials=serials, restored_from=0)
+        member = replace(member, serials=serials, restored_from=0, returned=(serial, made_at))
         with suppress(ResourceError):  # it is known by its name a while longer
             self._book.change(members={**self._book.kept.members, member.name: member})
         return member
+
+    def _is_of_lost_time(self, member: Member, made_at: float) -> bool:
+        """Tell whether a certificate may be a restored member's that the backup does not know: all later ones are."""
+        latest = self._book.kept.lost[1] + SLACK.total_seconds()
+        return 0 < member.restored_from < made_at <= latest
 
     def _get(self, name: str) -> Member:
         member = self._book.kept.members.get(name)

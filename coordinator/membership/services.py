@@ -61,6 +61,8 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         """Args: good: the list that is presented; None: one of its own."""
         self._state, self._rotation, self._good = state, rotation, good or GoodList(state)
         self._found = FoundAgain(state)
+        if (kept := self._good.signed) is not None:  # it may be all that is left of the time since a backup
+            self._found.hear(kept.content, kept.signature)
         self._renewing, self._renewals = threading.Lock(), Pace(RENEWALS_AT_ONCE, RENEWALS_A_SECOND)
 
     def _check_pace(self, name: str) -> None:
@@ -76,7 +78,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
             raise NotTrusted(f"{peer.uri} is not a node of this mesh")
         shown = caller_certificate(context)
         serial, made = serial_of(shown), made_at(shown).timestamp()
-        if not self._found.lets_in(serial, made):
+        if not self._state.members.lists(peer.name, serial) and not self._found.lets_in(serial, made):
             raise NotTrusted(not_a_member(peer.name))
         return self._state.members.check(peer.name, serial, made)
 
@@ -88,6 +90,7 @@ class MeshServicer(mesh_pb2_grpc.MeshServiceServicer):
         member = self._caller(context)
         if member.name in self._found.hear(request.members.content, request.members.signature):
             raise NotTrusted(not_a_member(member.name))
+        self._good.outdo(request.members.content, request.members.signature)
         self._rotation.note(member.name, caller_certificate(context))
         self._state.members.hear(
             member.name, node_address(request.listen, caller_address(context)), device_from(request.device),

@@ -5,6 +5,8 @@ after a restart too, while the coordinator is away. Does not cover: roles (commo
 hears, any may ask.
 
 A coordinator that has renewed its certificate since is good all the same: the authority made that later than the list.
+One of the same second as the list may be the one that it has replaced, so it has to be on the list: the next heartbeat
+brings that.
 """
 
 from __future__ import annotations
@@ -53,10 +55,11 @@ class KnownMembers:
 
     def hear(self, content: bytes, signature: bytes) -> None:
         """Take a list, if it is a later one. Raises: NotTrusted: it is not the authority's; nothing has changed."""
-        if self._list is not None and content == self._list.content and self._is_kept:
+        is_same = self._list is not None and content == self._list.content
+        if is_same and self._is_kept:
             return
         heard = self._believed(content, signature)
-        if heard.number < self.number:
+        if heard.number <= self.number and not is_same:
             return
         was_kept, self._list, self.signed = self._is_kept, heard, (content, signature)
         try:
@@ -78,7 +81,7 @@ class KnownMembers:
         is_coordinator = peer.role == COORDINATOR
         if caller.serial in (known.coordinators if is_coordinator else known.members):
             return ""
-        if is_coordinator and caller.certified_at >= known.made_at:
+        if is_coordinator and caller.certified_at > known.made_at:
             return ""
         return f"{peer.uri} shows a certificate that is not good any more, or was removed from the mesh"
 

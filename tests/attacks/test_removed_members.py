@@ -119,6 +119,9 @@ def test_a_coordinator_that_has_renewed_is_let_in_and_its_certificate_of_before_
     """By a node that was off meanwhile and hears no coordinator, and by one that hears it."""
     wait_until(lambda: home.known().number, limit_seconds=LIMIT_SECONDS, what="a list")
     before = load_identity(home.state)
+    known = home.known()._list
+    assert known is not None
+    wait_until(lambda: time.time() >= known.made_at + 1, limit_seconds=LIMIT_SECONDS, what="a second after the list's")
     home.coordinator.close()
     home.node.close()
     state = state_of(home.state)

@@ -21,15 +21,17 @@ from common.errors import NodeError, NotTrusted, ShardmeshError
 from common.trust.certificates import certificates_in, fingerprint, is_signed_by
 from common.trust.identity import Identity, load_identity
 from common.trust.tls_contexts import client_context, server_context
+from coordinator.membership.good_list import FILE
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.state import NEXT_FILE, init_mesh, open_mesh_state
 from coordinator.program.daemon import Coordinator
 from shardnode.membership.join import IDENTITY_DIRECTORY
 from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
-from tests.support.mesh_members import RequestMakerHere, beat, joined
+from tests.support.mesh_members import LIMIT_SECONDS, RequestMakerHere, beat, joined
 from tests.support.thorough import THOROUGH
 from tests.support.trust_faults import Fault, Faults, KilledHere, Side
+from tests.support.waiting import wait_until
 
 NAMES = ("attic", "kitchen")
 MOST_TURNS = 12
@@ -107,8 +109,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("made")
     init_mesh(directory / "state", "home")
     coordinator = Coordinator(directory / "state", free_place())
-    for name in NAMES:
-        assert beat(coordinator, joined(directory / "state", name, directory / name)) is None
+    identities = [joined(directory / "state", name, directory / name) for name in NAMES]
+    assert [beat(coordinator, identity) for identity in identities] == [None] * len(NAMES)
+    signed = directory / "state" / FILE  # else it is written while the directory is copied
+    wait_until(signed.exists, limit_seconds=LIMIT_SECONDS, what="a list of both")
     coordinator.close()
     return directory
 
@@ -187,6 +191,23 @@ def test_a_node_that_is_off_is_waited_for_and_may_be_left_behind(home: Home) -> 
         home.turn("kitchen")
 
 
+def test_who_is_removed_meanwhile_is_in_under_neither_authority(home: Home) -> None:
+    """It is not waited for either; also after a restart in the midst, and when all is over."""
+    old = home.nodes["kitchen"].identity()
+    assert not home.rotate("attic")
+    both = home.nodes["kitchen"].identity()
+    home.coordinator._state.members.remove("kitchen")
+    home.coordinator.close()
+    home.coordinator = Coordinator(home.state, home.address)
+    assert isinstance(beat(home.coordinator, old), NotTrusted)
+    with pytest.raises(NotTrusted):
+        home.turn("kitchen")
+    assert home.rotate("attic")
+    for identity in (old, both, home.nodes["kitchen"].identity()):
+        assert beat(home.coordinator, identity) is not None
+    home.turn("attic")
+
+
 @pytest.mark.parametrize("side", ["coordinator", "node"])
 def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, side: Side) -> None:
     """At every change of a file, or a few of them: both programs are started again, and the same command ends it."""
@@ -196,8 +217,12 @@ def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, s
             fault = Fault(side=side, kind="killed", at=at)
             with Faults(coordinator=home.state, node=home.directory / "kitchen") as faults:
                 faults.begin(fault)
-                with suppress(ShardmeshError, KilledHere, OSError):
-                    home.rotate()
+                is_done = False
+                for _ in range(3):  # a call may be too late on a machine that is busy, which is no end of all steps
+                    with suppress(ShardmeshError, KilledHere, OSError):
+                        is_done = home.rotate()
+                    if is_done or faults.has_happened(fault):
+                        break
                 happened = faults.has_happened(fault)
                 faults.begin(None)
             home.restart()
@@ -205,5 +230,6 @@ def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, s
                 assert home.rotate() or load_identity(home.state).authority != before
             check_rotated(home, before)
         if not happened:
+            assert is_done, "neither killed nor over"
             break
-    assert at > {"coordinator": 30, "node": 16}[side]
+    assert at > {"coordinator": 100, "node": 60}[side], "117 and 64 changes of files are tried"

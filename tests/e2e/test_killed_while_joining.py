@@ -111,16 +111,16 @@ def test_a_coordinator_that_is_killed_at_each_change_of_its_files_has_let_the_de
 ) -> None:
     """Its open tokens are good when it is back, and who was let in and never heard of it asks again."""
     mesh = Killed(shell, here)
-    coordinator = mesh.start_coordinator(2)
+    coordinator = mesh.start_coordinator(3)  # each is a file and its copy
     join = [*mesh.invite(), "--name", "kitchen", "--data-dir", mesh.data]  # its first change: the invitation
     lost = here("shardnode", *join).error_line("shardnode", EXIT_NODE)  # the second: the device is let in
     assert "type the same command again" in lost
     assert coordinator.finish().code == -signal.SIGKILL
-    coordinator = mesh.start_coordinator(2)
+    coordinator = mesh.start_coordinator(4)  # it removes what it had not yet put in its place
     wait_until(lambda: here("shardnode", *join).code == 0, limit_seconds=LIMIT_SECONDS, what="it joins")
     node = mesh.start_node()
     assert coordinator.finish().code == -signal.SIGKILL  # the device is seen
-    coordinator = mesh.start_coordinator(2)
+    coordinator = mesh.start_coordinator(4)
     assert coordinator.finish().code == -signal.SIGKILL  # it says where it listens
     coordinator = mesh.start_coordinator()
     mesh.check_alive("kitchen")
