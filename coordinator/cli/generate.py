@@ -209,6 +209,7 @@ def generate(
         nursery = Nursery.of_program()
         closing.callback(nursery.close)
         tokenizer = TokenizerApart(nursery, model)
+        closing.callback(tokenizer.close)
         tokenizer.begin()
         from coordinator.answering.run_options import RunOptions
 

@@ -59,8 +59,8 @@ def quality(
     from coordinator.tokenizer import Nursery, TokenizerApart
 
     find_model(model)
-    with closing(Nursery()) as nursery:
-        token_ids = TokenizerApart(nursery, model).encode(_text(text))[:tokens]
+    with closing(Nursery()) as nursery, closing(TokenizerApart(nursery, model)) as tokenizer:
+        token_ids = tokenizer.encode(_text(text))[:tokens]
     if len(token_ids) < LEAST_TOKENS:
         raise InputError(f"{text} has {counted(len(token_ids), 'token')}; at least {LEAST_TOKENS} are needed")
     base = model if model.is_dir() else model.parent
