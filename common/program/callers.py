@@ -3,8 +3,7 @@
 Covers: a bounded number of connections and threads, a limit to how long somebody may take to be let in; who stays
 between two requests; telling and counting who was sent away. Does not cover: whose place goes (places.py), what is
 answered (page_server.py, common/trust/gate.py, shardnode/listeners/frames.py), TLS and who may come in (common/trust).
-Threads: one that accepts, one for each connection that has sent something, and a few that wait for the next one: who is
-silent costs a place and no thread.
+Threads: one that accepts, one for each connection that has sent something: who is silent costs a place and no thread.
 
 Who is not let in yet has a few seconds, handshake included, so one that is idle or slow holds its place no longer.
 """
@@ -13,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import queue
 import selectors
 import socket
 import threading
@@ -21,17 +19,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from common.program.listening import listening_socket
 from common.program.logs import entry
 from common.program.places import Caller, Places, Seats
 
+BACKLOG = 256
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
-LOOK_SECONDS = 0.05
-"""Whose time is over is looked up no more often: who comes a thousand times a second is not what decides."""
-KEPT_THREADS, KEPT_SECONDS = 4, 2.0
-"""So many wait for the next one and so long: making a thread holds up everything else that is in Python."""
+EVERYWHERE = ("0.0.0.0", "::")
 MAPPED = "::ffff:"
 """Before a number of IPv4 that calls a socket of both kinds."""
 CROWDED, FAST, SLOW, MANY, UNTRUSTED, REMOVED, NO_FILES = (
@@ -69,10 +64,7 @@ class Callers:
         self._places, self._answer, self._name = places, answer, name
         self._refused, self._failed, self._note = refused, failed, count
         self._seats = Seats(places)
-        self._thread_count = self._idle_count = 0
-        self._next: queue.SimpleQueue[Caller | None] = queue.SimpleQueue()
-        """For threads that wait; as many as there are of these less `_idle_count`."""
-        self._look_at = 0.0
+        self._thread_count = 0
         self._lock = threading.Condition()
         self._told_at: dict[str, float] = {}
         self._selector = selectors.DefaultSelector()
@@ -98,9 +90,6 @@ class Callers:
             self._lock.wait_for(lambda: not self._thread_count, self._places.close_seconds)
             self._cut(list(self._seats.taken))
             self._lock.wait_for(lambda: not self._thread_count, END_SECONDS)
-            while self._idle_count:
-                self._idle_count -= 1
-                self._next.put(None)
 
     def count(self) -> int:
         """Return how many connections there are. Without a lock: a moment's view."""
@@ -189,18 +178,12 @@ class Callers:
         self._take(connection, str(address[0]).removeprefix(MAPPED))
 
     def _cut_late(self) -> float | None:
-        """Cut whose time is over, and return in how many seconds to look again; None: nobody's ends."""
-        if (left := self._look_at - time.monotonic()) > 0:
-            return left
+        """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
         with self._lock:
             late = self._seats.late()
             self._send_away([caller for caller in late if not caller.is_resting], SLOW)
             self._cut([caller for caller in late if caller.is_resting])
-            end = self._seats.next_end()
-        if end is not None:
-            self._look_at = time.monotonic() + LOOK_SECONDS
-            return max(end, LOOK_SECONDS)
-        return None
+            return self._seats.next_end()
 
     def _take(self, connection: socket.socket, host: str) -> None:
         """Give a connection a place, or close it; it has a thread once it has sent something."""
@@ -210,7 +193,8 @@ class Callers:
             is_fast = self._seats.is_too_fast(host)
             loser = caller if is_fast else self._seats.sit(caller)
             if loser is not None:
-                self._send_away([loser], FAST if is_fast else CROWDED)
+                reason = FAST if is_fast else CROWDED
+                self._send_away([loser], reason)
         if loser is caller:
             connection.close()
         else:
@@ -218,20 +202,16 @@ class Callers:
 
     def _begin(self, caller: Caller) -> None:
         """Give a connection that has sent something, or has ended, a thread."""
-        is_kept = False
         with self._lock:
             is_there = caller in self._seats.taken
             if has_thread := is_there and self._thread_count < self._places.threads:
                 self._thread_count += 1
-                if is_kept := bool(self._idle_count):
-                    self._idle_count -= 1
-                    self._next.put(caller)
             elif is_there:
                 self.tell(caller, WORDS[CROWDED], CROWDED)
-        if not has_thread:
+        if has_thread:
+            threading.Thread(target=self._serve, args=(caller,), name=f"{self._name} caller", daemon=True).start()
+        else:
             self._leave(caller)
-        elif not is_kept:
-            threading.Thread(target=self._serve_some, args=(caller,), name=f"{self._name} caller", daemon=True).start()
 
     def _send_away(self, callers: list[Caller], reason: str) -> None:
         """Cut connections, each for the same reason, and say so."""
@@ -242,7 +222,7 @@ class Callers:
     def _cut(self, callers: list[Caller]) -> None:
         """Take their places from some; their threads end, since nothing comes or goes any more."""
         for caller in callers:
-            self._seats.leave([caller])
+            self._seats.taken.discard(caller)
             with suppress(OSError):  # of a TLS connection too: this is the socket's own, and known to the kernel alone
                 socket.socket.shutdown(caller.connection, socket.SHUT_RDWR)
 
@@ -251,24 +231,7 @@ class Callers:
         with suppress(OSError):
             caller.connection.close()
         with self._lock:
-            self._seats.leave([caller])
-
-    def _serve_some(self, caller: Caller | None) -> None:
-        """Serve one, and the next ones that come soon."""
-        while caller is not None:
-            self._serve(caller)
-            with self._lock:
-                if self._idle_count >= KEPT_THREADS or self._is_deaf:
-                    return
-                self._idle_count += 1
-            try:
-                caller = self._next.get(timeout=KEPT_SECONDS)
-            except queue.Empty:
-                with self._lock:
-                    if self._idle_count:
-                        self._idle_count -= 1
-                        return
-                caller = self._next.get()  # all who wait have been chosen, this thread too
+            self._seats.taken.discard(caller)
 
     def _serve(self, caller: Caller) -> None:
         try:
@@ -284,3 +247,19 @@ class Callers:
             with self._lock:
                 self._thread_count -= 1
                 self._lock.notify_all()
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """Return a socket that listens without blocking; for `::` and 0.0.0.0 on all addresses of both kinds, as gRPC's do.
+
+    Raises: OSError.
+    """
+    family, _, _, _, address = socket.getaddrinfo(
+        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    if address[0] in EVERYWHERE and socket.has_dualstack_ipv6():
+        listener = socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
+    else:
+        listener = socket.create_server(address, family=family, backlog=BACKLOG)  # all of it: of IPv6 it has a link
+    listener.setblocking(False)
+    return listener

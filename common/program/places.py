@@ -15,9 +15,8 @@ import ipaddress
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from common.program.pace import Pace
 
@@ -69,22 +68,17 @@ class Places:
     """How many more of those it may open with each second."""
 
 
+@dataclass
 class Seats:
-    """The connections that are there. Not safe for several threads.
+    """The connections that are there. Not safe for several threads."""
 
-    Who comes costs the same however many wait: a crowd comes a thousand times a second, and the process has other work.
-    """
+    places: Places
+    clock: Callable[[], float] = time.monotonic
+    taken: set[Caller] = field(default_factory=set)
+    _count: int = 0
 
-    def __init__(self, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
-        """Have all places free."""
-        self.places, self.clock = places, clock
-        self.taken: set[Caller] = set()
-        self._pace = Pace(places.at_once, places.a_second, clock)
-        self._count = self._waiting_count = 0
-        self._waiting: dict[str, dict[Caller, None]] = {}
-        """Who is not let in yet, by host, the oldest first."""
-        self._networks: Counter[str] = Counter()
-        """How many of them are of each network."""
+    def __post_init__(self) -> None:
+        self._pace = Pace(self.places.at_once, self.places.a_second, self.clock)
 
     def is_too_fast(self, host: str) -> bool:
         """Count one more connection from a host, and tell whether that is more than its network may open by now."""
@@ -95,16 +89,14 @@ class Seats:
     def sit(self, caller: Caller) -> Caller | None:
         """Give a connection a place, and return who has lost his for it; himself: there was none for him."""
         loser, most = None, self.places.waiting or self.places.connections
-        if len(self.taken) >= self.places.connections or self._waiting_count >= most:
-            loser = self._loser() or caller
-            self.leave([loser])
+        waiting = [other for other in self.taken if not other.is_let_in]
+        if len(self.taken) >= self.places.connections or len(waiting) >= most:
+            loser = self._loser(waiting) or caller
+            self.taken.discard(loser)
         if loser is not caller:
             self._count += 1
             caller.place = self._count
             self.taken.add(caller)
-            self._waiting.setdefault(caller.host, {})[caller] = None
-            self._networks[caller.network] += 1
-            self._waiting_count += 1
         return loser
 
     def let_in(self, caller: Caller, most: int) -> list[Caller]:
@@ -112,18 +104,11 @@ class Seats:
 
         Args: most: of those under his name; 0: as many as he likes.
         """
-        self._waits_no_more(caller)
         caller.is_let_in, caller.deadline = True, float("inf")
         own = sorted((other for other in self.taken if other.who == caller.who), key=lambda other: other.place)
         lost = own[: max(0, len(own) - most)] if caller.who and most else []
-        self.leave(lost)
+        self.taken.difference_update(lost)
         return lost
-
-    def leave(self, callers: Iterable[Caller]) -> None:
-        """Take their places from some; who has none loses nothing."""
-        for caller in callers:
-            self.taken.discard(caller)
-            self._waits_no_more(caller)
 
     def late(self) -> list[Caller]:
         """Return whose time is over."""
@@ -132,35 +117,24 @@ class Seats:
 
     def next_end(self) -> float | None:
         """Return in how many seconds the next one's time is over; None: nobody's ends."""
-        end = min((caller.deadline for caller in self.taken), default=float("inf"))
-        return None if end == float("inf") else max(0.0, end - self.clock())
+        ends = [caller.deadline for caller in self.taken if caller.deadline != float("inf")]
+        return max(0.0, min(ends) - self.clock()) if ends else None
 
-    def _waits_no_more(self, caller: Caller) -> None:
-        of_host = self._waiting.get(caller.host, {})
-        if caller in of_host:
-            del of_host[caller]
-            self._waiting_count -= 1
-            self._networks[caller.network] -= 1
-            if not of_host:
-                del self._waiting[caller.host]
-            if not self._networks[caller.network]:
-                del self._networks[caller.network]
-
-    def _loser(self) -> Caller | None:
+    def _loser(self, waiting: list[Caller]) -> Caller | None:
         """Return the oldest connection that is not let in, of the host that has most of these; else who rests longest.
 
         Networks come before hosts: of IPv6 one device has as many addresses as it likes.
         """
-        if not self._waiting_count:
+        if not waiting:
             return min(
                 (caller for caller in self.taken if caller.is_resting),
                 key=lambda caller: caller.deadline, default=None,
             )  # fmt: skip
-        oldest = ((next(iter(callers)), len(callers)) for callers in self._waiting.values())
-        return min(oldest, key=lambda one: (-self._networks[one[0].network], -one[1], one[0].place))[0]
+        hosts = Counter(caller.host for caller in waiting)
+        networks = Counter(caller.network for caller in waiting)
+        return min(waiting, key=lambda caller: (-networks[caller.network], -hosts[caller.host], caller.place))
 
 
-@lru_cache(maxsize=1024)
 def is_here(host: str) -> bool:
     """Tell whether a host is this machine itself."""
     try:
@@ -169,7 +143,6 @@ def is_here(host: str) -> bool:
         return host == "localhost"
 
 
-@lru_cache(maxsize=1024)
 def network_of(host: str) -> str:
     """Return the network of a number of IPv6, and of any other host itself."""
     try:

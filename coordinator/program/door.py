@@ -17,8 +17,8 @@ import grpc
 import psutil
 
 from common.errors import AddressInUse, InputError
+from common.program.callers import listening_socket
 from common.program.door_series import DoorSeries
-from common.program.listening import listening_socket
 from common.program.logs import entry
 from common.trust.gate import Gate
 from common.trust.member_door import OpenDoor
