@@ -57,7 +57,6 @@ esac
 [[ $prefix =~ ^/[A-Za-z0-9/._-]+$ && $prefix != */..* ]] ||
     fail "--prefix: an absolute path of letters, digits and /._- only" 2
 must_be_seen "$prefix" "move shardmesh, best to /opt/shardmesh"
-
 bin=$prefix/.venv/bin
 config=/etc/shardmesh/$service.toml
 unit=/etc/systemd/system/$service.service
@@ -77,10 +76,11 @@ runuser -u $user -- "$bin/$service" --help > /dev/null ||
 echo "Where its state lies, which nobody else may enter:"
 if [ ! -e "$state" ] || [ "$(stat --format=%U "$state")" = "$user" ]; then
     run install -d -o $user -g $user -m 700 "$state"
-else # all of it is given to the service's user at its next start, and not under one that runs
+elif systemctl --quiet is-active "$service"; then # all of it is given away at its next start, not under one that runs
     echo "  $state is $(stat --format=%U "$state")'s; systemd gives it to $user when $service is started again"
+else # a disk of its own that is new, or state of when both services were one user
+    run chown --recursive --no-dereference $user:$user "$state" && run chmod 700 "$state"
 fi
-
 echo "Its configuration:" && run install -d -m 755 /etc/shardmesh
 if [ ! -e "$config" ]; then
     run install -m 644 "$deploy/config/$service.toml" "$config"

@@ -1,45 +1,51 @@
 """How does a mesh fare while its ports are crowded? Prints figures, and fails where a bar is not kept.
 
-    python -m tests.attacks        # make attacks: a minute, on a machine that does nothing else
+    python -m tests.attacks        # make attacks: two minutes, on a machine that does nothing else
 
-Covers: all attacks at once, and an answer's speed beside one without them. Does not cover: what is
-left afterwards (test_crowds.py).
+Attackers on the mesh's own machine take processor time whatever they attack, so an answer's speed is held against its
+speed while the same ones are at ports of nobody's (decoy.py), where they do no more than here. Its speed beside a calm
+mesh's is printed too. Turns of the three kinds alternate, and medians count.
+Covers: all attacks at once. Does not cover: what is left afterwards (test_crowds.py).
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
+from statistics import median
 
-from tests.attacks.besieged import BesiegedMesh
+from tests.attacks.besieged import BesiegedMesh, Seen
 
-WATCH_SECONDS, TURNS = 6.0, 3
+WATCH_SECONDS, TURNS = 4.0, 5
 LEAST_SPEED, MOST_COMMAND_SECONDS, MOST_SILENT_SECONDS = 0.9, 2.0, 3.5
 
 
 def main() -> int:
     """Print how it was, in turns, and return whether a bar was missed."""
-    calm, besieged = [], []
+    seen: dict[str, list[Seen]] = {"calm": [], "elsewhere": [], "besieged": []}
     with tempfile.TemporaryDirectory(prefix="siege-") as directory, BesiegedMesh(Path(directory)) as mesh:
         mesh.watch(2.0)
         for _ in range(TURNS):
-            calm.append(mesh.watch(WATCH_SECONDS))
-            with mesh.siege():
-                besieged.append(mesh.watch(WATCH_SECONDS))
+            for name, siege in (
+                ("calm", nullcontext), ("elsewhere", mesh.siege_elsewhere), ("besieged", mesh.siege)
+            ):  # fmt: skip
+                with siege():
+                    seen[name].append(mesh.watch(WATCH_SECONDS))
         print(f"coordinator and node hold {mesh.held()}")
-    ratios = sorted(
-        there.tokens_per_second / here.tokens_per_second for here, there in zip(calm, besieged, strict=True)
-    )
-    command = max(seen.longest_command_seconds for seen in besieged)
-    silence = max(seen.longest_silence_seconds for seen in besieged)
-    print(f"speed of an answer, beside calm: {', '.join(f'{ratio:.2f}' for ratio in ratios)} (bar {LEAST_SPEED})")
+    speed = {name: median(one.tokens_per_second for one in turns) for name, turns in seen.items()}
+    for name, turns in seen.items():
+        all_turns = ", ".join(f"{one.tokens_per_second:.0f}" for one in turns)
+        print(f"tokens a second of an answer, {name}: {speed[name]:.0f} ({all_turns})")
+    command = max(one.longest_command_seconds for one in seen["besieged"])
+    silence = max(one.longest_silence_seconds for one in seen["besieged"])
+    ratio = speed["besieged"] / speed["elsewhere"]
+    print(f"speed beside that with the same attackers elsewhere: {ratio:.2f} (bar {LEAST_SPEED})")
+    print(f"speed beside calm: {speed['besieged'] / speed['calm']:.2f}")
     print(f"longest command of the owner's: {command:.2f} s (bar {MOST_COMMAND_SECONDS})")
     print(f"longest silence of the node: {silence:.2f} s (bar {MOST_SILENT_SECONDS})")
-    is_kept = (
-        ratios[len(ratios) // 2] >= LEAST_SPEED and command < MOST_COMMAND_SECONDS and silence < MOST_SILENT_SECONDS
-    )
-    return 0 if is_kept else 1
+    return int(ratio < LEAST_SPEED or command >= MOST_COMMAND_SECONDS or silence >= MOST_SILENT_SECONDS)
 
 
 if __name__ == "__main__":

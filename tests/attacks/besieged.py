@@ -117,15 +117,36 @@ class BesiegedMesh:
     @contextmanager
     def siege(self) -> Iterator[None]:
         """Have all kinds of attacks at once while the context lasts; a token is open meanwhile."""
-        with OwnerClient(self.state) as owner, ExitStack() as crowds:
+        with OwnerClient(self.state) as owner, self._crowds(self.coordinator, self.joining, self.node):
             owner.invite(600)
-            kinds = (
-                ("silent", self.coordinator, 1100), ("silent", self.joining, 200), ("silent", self.node, 1100),
-                ("stalled", self.coordinator, 48, self.identity(GUEST), HEARTBEAT),
-                ("stalled", self.coordinator, 48, self.identity(GONE), HEARTBEAT),
-                ("stalled", self.joining, 48, self.stranger, JOIN),
-                ("renewals", self.coordinator, 8, self.identity(GUEST)),
-            )  # fmt: skip
+            yield
+
+    @contextmanager
+    def siege_elsewhere(self) -> Iterator[None]:
+        """Have the same attackers, and a token, but at ports that are no mesh's: they take processor time alone."""
+        command = [sys.executable, "-m", "tests.attacks.decoy", "3"]
+        with (
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as decoy,
+            OwnerClient(self.state) as owner,
+        ):
+            try:
+                ports = decoy.stdout.readline().split()  # type: ignore[union-attr] # it is a pipe
+                owner.invite(600)
+                with self._crowds(*(host_port("127.0.0.1", int(port)) for port in ports)):
+                    yield
+            finally:
+                decoy.kill()
+
+    @contextmanager
+    def _crowds(self, coordinator: str, joining: str, node: str) -> Iterator[None]:
+        kinds = (
+            ("silent", coordinator, 1100), ("silent", joining, 200), ("silent", node, 1100),
+            ("stalled", coordinator, 48, self.identity(GUEST), HEARTBEAT),
+            ("stalled", coordinator, 48, self.identity(GONE), HEARTBEAT),
+            ("stalled", joining, 48, self.stranger, JOIN),
+            ("renewals", coordinator, 8, self.identity(GUEST)),
+        )  # fmt: skip
+        with ExitStack() as crowds:
             for process in [crowds.enter_context(self._crowd(*kind)) for kind in kinds]:
                 process.stdout.readline()  # type: ignore[union-attr] # it is a pipe
             yield

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from common.weights.stored_numbers import narrowed
-from tests.support.mesh_of_hosts import DESK, NODE_PORT
+from tests.support.mesh_of_hosts import DESK, NODE_PORT, PORT
 from tests.support.network_hosts import GROUPS
 from tests.support.observed_mesh import LIMIT_SECONDS, NODE_METRICS_PORT, ObservedMesh
 from tests.support.process_limits import ProcessLimits
@@ -183,6 +183,17 @@ def test_state_that_was_damaged(observed: ObservedMesh) -> None:
     observed.until_fires("ShardmeshStateDamaged", node="kitchen")
     observed.restart("kitchen")
     observed.until_clear("ShardmeshStateDamaged")
+
+
+@pytest.mark.parametrize(("host", "port", "labels"), [
+    (DESK, PORT, {"port": "members"}), ("kitchen", NODE_PORT, {"port": "calls", "node": "kitchen"})
+])  # fmt: skip
+def test_a_port_that_is_crowded(observed: ObservedMesh, host: str, port: int, labels: dict[str, str]) -> None:
+    """ShardmeshDoorCrowded: a device opens connections without an end, at the coordinator and at a node."""
+    with observed.crowded(host, port, by="attic"):
+        observed.until_fires("ShardmeshDoorCrowded", **labels)
+    observed.until_clear("ShardmeshDoorCrowded")
+    observed.mesh.wait_until_alive()
 
 
 def test_an_observer_whose_certificate_ends_soon(observed: ObservedMesh) -> None:

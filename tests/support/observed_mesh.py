@@ -18,7 +18,7 @@ import ssl
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -105,6 +105,24 @@ class ObservedMesh:
             stopping.set()
             for one in people:
                 one.join(LIMIT_SECONDS)
+
+    @contextmanager
+    def crowded(self, host: str, port: int, *, by: str) -> Iterator[None]:
+        """Have another host open connections to a port, and say nothing, as quickly as they are taken."""
+        stopping, address = threading.Event(), self.mesh.hosts.address(host)
+
+        def crowd() -> None:
+            while not stopping.is_set():
+                with suppress(OSError), self.mesh.hosts.connect(by, port, LIMIT_SECONDS, address):
+                    stopping.wait(0.01)
+
+        somebody = threading.Thread(target=crowd, daemon=True)
+        somebody.start()
+        try:
+            yield
+        finally:
+            stopping.set()
+            somebody.join(LIMIT_SECONDS)
 
     def _ask(self, stopping: threading.Event, prompt: str, length: int) -> None:
         asking = OwnerAsking(self.state)

@@ -68,15 +68,29 @@ def test_neither_service_reads_what_the_other_keeps(machine: Machine) -> None:
     machine.must("runuser", "-u", "shardmesh-coordinator", "--", "ls", f"{STATE}/authority.key")
 
 
-def test_state_of_when_both_were_one_user_is_given_over_at_the_next_start(machine: Machine) -> None:
-    """An installation of before is brought up to date by install.sh and a restart; nothing is typed by hand."""
-    machine.must("systemctl", "stop", "coordinator")
-    machine.must("chown", "--recursive", "shardmesh:shardmesh", STATE)
-    assert "systemd gives it to shardmesh-coordinator" in machine.must(INSTALL, "coordinator")
-    machine.must("systemctl", "start", "coordinator")
+@pytest.mark.parametrize("user", ["shardmesh", "root"])
+def test_state_that_was_another_users_is_given_over_at_the_next_start(machine: Machine, user: str) -> None:
+    """A coordinator that runs as when both were one user is brought up to date by install.sh and a restart, no more."""
     wait_until_alive(machine)
-    owners = machine.must("find", STATE, "-printf", "%u\n").split()
-    assert set(owners) == {"shardmesh-coordinator"}
+    with setting(machine, "coordinator", f"User={user}\nGroup={user}"):
+        wait_until(lambda: owners(machine) == {user}, limit_seconds=LIMIT_SECONDS, what=f"{user} has the state")
+        members, key = (machine.must("cat", f"{STATE}/{name}") for name in ("members.json", "authority.key"))
+        assert "systemd gives it to shardmesh-coordinator" in machine.must(INSTALL, "coordinator")
+        assert owners(machine) == {user}, "it runs, and its state stays its own until it is started again"
+    machine.must("systemctl", "restart", "coordinator")
+    wait_until_alive(machine)
+    assert owners(machine) == {"shardmesh-coordinator"}
+    assert machine.must("cat", f"{STATE}/members.json") == members
+    assert machine.must("cat", f"{STATE}/authority.key") == key
+    machine.must("systemctl", "stop", "coordinator")
+    machine.must("chown", "--recursive", f"{user}:{user}", STATE)
+    machine.must(INSTALL, "coordinator")
+    assert owners(machine) == {"shardmesh-coordinator"}, "nobody uses it, so it is given over at once"
+
+
+def owners(machine: Machine) -> set[str]:
+    """Return whose the coordinator's state is."""
+    return set(machine.must("find", STATE, "-printf", "%u\n").split())
 
 
 def test_the_coordinator_hears_the_node(machine: Machine) -> None:
