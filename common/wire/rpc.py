@@ -15,10 +15,9 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 import grpc
 
@@ -34,9 +33,13 @@ from common.errors import (
     all_error_classes,
 )
 from common.program.logs import entry
+from common.program.passing_threads import PassingThreads
 from common.wire.addresses import grpc_address, host_port, is_loopback, split_host_port
 from common.wire.broken_calls import in_words
 from common.wording import plain
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 log = logging.getLogger(__name__)
 
@@ -214,7 +217,7 @@ def server_options() -> list[tuple[str, int]]:
 
 def make_server(worker_count: int, *interceptors: grpc.ServerInterceptor) -> grpc.Server:
     """Return a server that works on at most `worker_count` calls at once and refuses more."""
-    pool = futures.ThreadPoolExecutor(max_workers=worker_count, thread_name_prefix="rpc")
+    pool = cast("ThreadPoolExecutor", PassingThreads(worker_count, "rpc"))  # gRPC only submits
     return grpc.server(
         pool, options=server_options(), maximum_concurrent_rpcs=worker_count, interceptors=list(interceptors)
     )  # fmt: skip

@@ -193,7 +193,8 @@ class Shell:
     def close(self) -> None:
         """Kill what is left, so that one failed test spoils no other."""
         for process in self._processes():
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it has ended since
+                process.kill()
         for running in self._started:
             if running.process.poll() is None:
                 running.process.kill()
