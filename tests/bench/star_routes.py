@@ -15,6 +15,7 @@ import grpc
 
 from common.trust.certificates import NODE, PeerName
 from common.trust.identity import Identity
+from common.trust.member_door import coordinator_only
 from common.trust.rounds_door import RoundsDoor
 from common.trust.tls import secure_channel
 from common.wire.rpc import channel_options
@@ -52,6 +53,7 @@ class _Member:
     def __init__(self, identity: Identity) -> None:
         self.peer = identity.peer
         self.identity = lambda: identity
+        self.judge = coordinator_only(self.peer.mesh)
 
 
 def _serve_direct(seat: NodeSeat) -> tuple[str, object]:
