@@ -242,7 +242,7 @@ def _doors() -> Panels:
     calls = MESH.rate("shardmesh_coordinator_refused_calls_total", by="port, reason")
     yield lines(
         TEXTS["Sent away"],
-        [Query(f"{connections} > 0", "{{port}}: {{reason}}"), Query(f"{calls} > 0", "{{port}}, calls: {{reason}}")],
+        [Query(f"({connections} > 0) or ({calls} > 0)", "{{port}}: {{reason}}")],
         "ops",
         width=12,
     )

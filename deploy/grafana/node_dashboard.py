@@ -203,15 +203,11 @@ def _messages() -> Panels:
         "ops",
         width=6,
     )
+    connections = NODE.rate("shardmesh_node_refused_connections_total", by="port, reason")
+    calls = NODE.rate("shardmesh_node_refused_calls_total", by="port, reason")
     yield lines(
         TEXTS["Sent away"],
-        [
-            Query(
-                f"{NODE.rate('shardmesh_node_refused_connections_total', by='port, reason')} > 0",
-                "{{port}}: {{reason}}",
-            ),
-            Query(f"{NODE.rate('shardmesh_node_refused_calls_total', by='port, reason')} > 0", "call: {{reason}}"),
-        ],
+        [Query(f"({connections} > 0) or ({calls} > 0)", "{{port}}: {{reason}}")],
         "ops",
         width=12,
     )
