@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from tests.support.mesh_of_hosts import DESK, NODE_PORT, PORT
 from tests.support.observed_mesh import NODES, ObservedMesh
 from tests.support.owner_asking import OwnerAsking
 from tests.support.series_names import expressions_in_dashboard, expressions_in_rules
@@ -47,7 +48,7 @@ HIGH_UNDER_LOAD = {
 
 @pytest.fixture(scope="module")
 def loaded(observed: ObservedMesh) -> Iterator[ObservedMesh]:
-    """Return the mesh under load, after a request that failed, a node that was lost and one whose disk failed."""
+    """Return the mesh under load, after a request that failed, a lost node, one whose disk failed, crowds at ports."""
     with pytest.raises(grpc.RpcError):
         OwnerAsking(observed.state).answer("hello", length=1, model="no-such-model")
     assert observed.mesh.try_cli("load", str(observed.home / "no-such-model")).code
@@ -59,6 +60,9 @@ def loaded(observed: ObservedMesh) -> Iterator[ObservedMesh]:
         observed.until('rate(shardmesh_node_rounds_total{node="kitchen"}[10s]) > 0')
         with observed.shortened_slice("kitchen"):
             observed.until('shardmesh_node_failures_total{node="kitchen"} > 0')
+        with observed.crowded(DESK, PORT, by="attic"), observed.crowded("kitchen", NODE_PORT, by="attic"):
+            observed.until("rate(shardmesh_coordinator_refused_connections_total[10s]) > 0")
+            observed.until("rate(shardmesh_node_refused_connections_total[10s]) > 0")
         observed.until("count_over_time(mesh:shardmesh_generation_tokens:rate1m[30s]) > 25")
         observed.until("rate(shardmesh_generation_tokens_total[10s]) > 0")
         yield observed
