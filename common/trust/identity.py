@@ -157,3 +157,19 @@ def good_pair(content: bytes) -> KeyedCertificate:
     keyed = keyed_from(content)
     check_pair(keyed)
     return keyed
+
+
+def read_pair(path: Path, otherwise: str) -> KeyedCertificate | None:
+    """Return what a file has, or its copy; None: there is none. Args: otherwise: what to do beside restoring it.
+
+    Raises: InputError: it cannot be read; NotTrusted: it is damaged, and its copy too.
+    """
+    try:
+        return read_state(path, good_pair)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
+    except DAMAGE as error:
+        raise NotTrusted(f"{path} is damaged, its copy too ({error}); restore it from a backup, or remove both and "
+                         f"{otherwise}") from error  # fmt: skip

@@ -15,11 +15,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from common.errors import InputError, NameTaken, NoSuchNode, NotTrusted
-from common.program.state_files import DAMAGE, mend_state, read_state, write_state
-from common.trust.certificates import KeyedCertificate, check_name, check_pair
+from common.errors import InputError, NameTaken, NoSuchNode
+from common.program.state_files import mend_state, write_state
+from common.trust.certificates import KeyedCertificate, check_name
 from common.trust.certifying_apart import CertifyingHere
-from common.trust.identity import keyed_from, not_written
+from common.trust.identity import good_pair, not_written, read_pair
 from coordinator.membership.book import Book, Issued, Kept, Observer
 
 AUTHORITY_FILE = "observers.pem"
@@ -36,7 +36,7 @@ class Observers:
 
         Raises: InputError, NotTrusted: it cannot be used."""
         self._book, self._path, self._mesh = book, directory / AUTHORITY_FILE, mesh
-        self._authority, self._certifying = _read_authority(self._path), certifying
+        self._authority, self._certifying = read_pair(self._path, "invite observers anew"), certifying
         self._making = threading.Lock()
 
     @property
@@ -100,7 +100,7 @@ class Observers:
     def mend(self) -> None:
         """Have the file and its copy be whole and alike; for the coordinator alone. Raises: as at birth; DiskFull."""
         try:
-            mend_state(self._path, _good)
+            mend_state(self._path, good_pair)
         except OSError as error:
             raise not_written(self._path.parent, error) from error
 
@@ -113,21 +113,3 @@ class Observers:
                 raise not_written(self._path.parent, error) from error
             self._authority = made
         return self._authority
-
-
-def _read_authority(path: Path) -> KeyedCertificate | None:
-    try:
-        return read_state(path, _good)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
-    except DAMAGE as error:
-        raise NotTrusted(f"{path} is damaged, its copy too ({error}); restore it from a backup, or remove both and "
-                         "invite observers anew") from error  # fmt: skip
-
-
-def _good(content: bytes) -> KeyedCertificate:
-    authority = keyed_from(content)
-    check_pair(authority)
-    return authority

@@ -29,7 +29,7 @@ from common.trust.certificates import (
     needs_renewal,
 )
 from common.trust.certifying_apart import CertifyingHere
-from common.trust.identity import Identity, good_pair, load_identity, mend_identity, save_identity
+from common.trust.identity import Identity, load_identity, mend_identity, read_pair, save_identity
 from coordinator.membership.book import AFTER_DAMAGE, MEMBERS_FILE, Book
 from coordinator.membership.invites import Invites
 from coordinator.membership.members import Members
@@ -196,17 +196,8 @@ def paired(key: bytes, believed: bytes) -> KeyedCertificate:
 
 def _coming(directory: Path, authority: KeyedCertificate) -> KeyedCertificate | None:
     """Return the authority that is to come. Raises: InputError, NotTrusted: its file cannot be read."""
-    path = directory / NEXT_FILE
-    try:
-        coming = read_state(path, good_pair)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}; run as its owner") from error
-    except DAMAGE as error:
-        raise NotTrusted(f"{path} is damaged, its copy too ({error}); restore it from a backup, or remove both and "
-                         "begin again: coordinator-cli mesh rotate") from error  # fmt: skip
-    return None if coming.key == authority.key else coming
+    coming = read_pair(directory / NEXT_FILE, "begin again: coordinator-cli mesh rotate")
+    return None if coming is None or coming.key == authority.key else coming
 
 
 def _book(directory: Path) -> Book:

@@ -18,6 +18,7 @@ from deploy.grafana.panels import (
     lines,
     note,
     number,
+    ports,
     quantiles,
     rows,
 )
@@ -238,25 +239,21 @@ def _observers() -> table.Panel:
 
 
 def _doors() -> Panels:
-    connections = MESH.rate("shardmesh_coordinator_refused_connections_total", by="port, reason")
-    calls = MESH.rate("shardmesh_coordinator_refused_calls_total", by="port, reason")
-    yield lines(
-        TEXTS["Sent away"],
-        [Query(f"({connections} > 0) or ({calls} > 0)", "{{port}}: {{reason}}")],
-        "ops",
-        width=12,
-    )
-    yield lines(
-        TEXTS["Connections"],
-        [Query(f"max by (port) ({MESH.at_once('shardmesh_coordinator_connections')})", "{{port}}")],
-        "short",
-        width=12,
-    )
+    yield from ports("coordinator", MESH, TEXTS["Sent away"], TEXTS["Connections"])
 
 
 SECTIONS = (
     ("Now", lambda: (note(TEXTS["How to read this page"]), *_now())),
     ("Answers", _answers),
     ("Why it is as fast as it is", _speed),
-    ("Devices", lambda: (*_memory(), *_disks_and_links(), *_doors(), _table(), _observers())),
+    (
+        "Devices",
+        lambda: (
+            *_memory(),
+            *_disks_and_links(),
+            *ports("coordinator", MESH, TEXTS["Sent away"], TEXTS["Connections"]),
+            _table(),
+            _observers(),
+        ),
+    ),
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders import dashboard
 
 from deploy.grafana.frame import Panels, framed
-from deploy.grafana.panels import CAUSE_COLOURS, Query, Steps, lines, number
+from deploy.grafana.panels import CAUSE_COLOURS, Query, Steps, lines, number, ports
 from deploy.grafana.queries import MESH, NODE, used_by
 from deploy.grafana.texts import texts_of
 
@@ -203,20 +203,7 @@ def _messages() -> Panels:
         "ops",
         width=6,
     )
-    connections = NODE.rate("shardmesh_node_refused_connections_total", by="port, reason")
-    calls = NODE.rate("shardmesh_node_refused_calls_total", by="port, reason")
-    yield lines(
-        TEXTS["Sent away"],
-        [Query(f"({connections} > 0) or ({calls} > 0)", "{{port}}: {{reason}}")],
-        "ops",
-        width=12,
-    )
-    yield lines(
-        TEXTS["Connections"],
-        [Query(f"max by (port) ({NODE.at_once('shardmesh_node_connections')})", "{{port}}")],
-        "short",
-        width=12,
-    )
+    yield from ports("node", NODE, TEXTS["Sent away"], TEXTS["Connections"])
 
 
 SECTIONS = (

@@ -218,3 +218,16 @@ def _of_column(column: Column) -> list[models.DynamicConfigValue]:
         properties.append(models.DynamicConfigValue("custom.cellOptions", {"type": "color-text"}))
         properties.append(models.DynamicConfigValue("color", {"mode": "thresholds"}))
     return properties
+
+
+def ports(program: str, scope: Scope, sent_away: Teaching, connections: Teaching) -> tuple[timeseries.Panel, ...]:
+    """Return who is sent away at a program's ports, and how many are there. Args: program: as its series."""
+    away = " or ".join(
+        f"({scope.rate(f'shardmesh_{program}_refused_{what}_total', by='port, reason')} > 0)"
+        for what in ("connections", "calls")
+    )
+    there = f"max by (port) ({scope.at_once(f'shardmesh_{program}_connections')})"
+    return (
+        lines(sent_away, [Query(away, "{{port}}: {{reason}}")], "ops", width=12),
+        lines(connections, [Query(there, "{{port}}")], "short", width=12),
+    )
