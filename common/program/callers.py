@@ -27,7 +27,7 @@ from common.program.places import Caller, Places, Seats
 
 AT_ONCE = 64
 """Of who waits, before those are looked at who have sent something."""
-REFUSED_SECONDS = 0.002
+REFUSED_SECONDS = 0.004
 """So long the next ones wait for each that is sent away: whoever comes again at once, and is not let in, has the port
 do little for it, and keeps others waiting for listening.BACKLOG times that at most."""
 PAUSE_SECONDS = 0.1

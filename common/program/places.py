@@ -68,8 +68,7 @@ class Places:
     a_second: float = 0.0
     """How many more of those it may open with each second."""
     in_vain: bool = False
-    """Whether those alone are counted that were not let in, or had others of their peer sent away; else all of them,
-    but for this machine's own."""
+    """Whether those alone are counted that were not let in, or had others of their peer sent away; else all of them."""
 
 
 class Seats:
@@ -85,6 +84,8 @@ class Seats:
         """Who is not let in yet, by network and host; each host's oldest first."""
         self._by_name: dict[str, dict[Caller, None]] = {}
         """Who is let in, by what they are called; the oldest first to have been let in."""
+        self._known_hosts: dict[str, None] = {}
+        """From which somebody was let in; the latest last."""
         self._end_count = 0
         self._ends: list[tuple[float, int, Caller]] = []
         """A heap of whose time ends when; who has left, or has another deadline by now, is passed over."""
@@ -97,13 +98,13 @@ class Seats:
         if not self._places.at_once:
             return False
         if self._places.in_vain:
-            return not self._pace.has_left(network_of(host))
-        return not is_here(host) and not self._pace.allows(network_of(host))
+            return not self._pace.has_left(self._counted_as(host))
+        return not self._pace.allows(self._counted_as(host))
 
     def came_in_vain(self, caller: Caller) -> None:
         """Count a connection that has not been let in, or for which another one of its peer went."""
         if self._places.in_vain:
-            self._pace.allows(caller.network)
+            self._pace.allows(self._counted_as(caller.host))
 
     def sit(self, caller: Caller) -> Caller | None:
         """Give a connection a place, and return who has lost his for it; himself: there was none for him."""
@@ -128,6 +129,10 @@ class Seats:
         """
         self.admit(caller)
         caller.deadline = FOR_GOOD
+        self._known_hosts.pop(caller.host, None)
+        self._known_hosts[caller.host] = None
+        if len(self._known_hosts) > MOST_NAMES:
+            del self._known_hosts[next(iter(self._known_hosts))]
         if not caller.who:
             return []
         own = self._by_name.setdefault(caller.who, {})
@@ -176,6 +181,10 @@ class Seats:
         """Return in how many seconds the next one's time is over, or sooner; None: nobody's ends."""
         return max(0.0, self._ends[0][0] - self._clock()) if self._ends else None
 
+    def _counted_as(self, host: str) -> str:
+        """Return under what connections of a host are counted: others of its network are not in a known one's way."""
+        return host if host in self._known_hosts else network_of(host)
+
     def _until(self, caller: Caller, deadline: float) -> None:
         caller.deadline = deadline
         self._end_count += 1
@@ -212,15 +221,6 @@ class Seats:
         crowds = [own for network, hosts in self._waiting.items() if sizes[network] == most for own in hosts.values()]
         largest = max(map(len, crowds))
         return min((next(iter(own)) for own in crowds if len(own) == largest), key=lambda caller: caller.place)
-
-
-@functools.lru_cache(MOST_NAMES)
-def is_here(host: str) -> bool:
-    """Tell whether a host is this machine itself."""
-    try:
-        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 @functools.lru_cache(MOST_NAMES)

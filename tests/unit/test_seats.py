@@ -114,13 +114,24 @@ def test_a_network_whose_connections_come_to_nothing_is_kept_waiting_and_others_
     assert not seats.is_too_fast("127.0.0.1")
 
 
-def test_where_nobody_is_let_in_each_connection_counts_but_those_of_this_machine() -> None:
+def test_where_nobody_is_let_in_each_connection_counts() -> None:
     """Whoever joins has no certificate to show."""
     seats = Seats(Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0), lambda: 0.0)
     assert [seats.is_too_fast("10.0.0.1") for _ in range(4)] == [False, False, False, True]
-    assert not any(seats.is_too_fast("127.0.0.1") for _ in range(9))
 
 
 def test_addresses_of_one_network_of_ipv6_are_one() -> None:
     """A device has as many of them as it likes."""
     assert network_of("2001:db8:1::1") == network_of("2001:db8:1::2") != network_of("2001:db8:2::1")
+
+
+def test_a_host_where_members_are_is_not_kept_waiting_for_others_of_its_network() -> None:
+    """Which a device with many addresses can do no more than be of."""
+    seats = Seats(Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0, in_vain=True), lambda: 0.0)
+    member = Caller(host="2001:db8:1::1", deadline=5.0, connection=SOMEBODY)
+    seats.sit(member)
+    seats.let_in(member, 0)
+    for number in range(2, 9):
+        seats.came_in_vain(Caller(host=f"2001:db8:1::{number}", deadline=5.0, connection=SOMEBODY))
+    assert seats.is_too_fast("2001:db8:1::2")
+    assert not seats.is_too_fast("2001:db8:1::1")
