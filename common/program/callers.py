@@ -3,7 +3,8 @@
 Covers: a bounded number of connections and threads, a limit to how long somebody may take to be let in; who stays
 between two requests; telling and counting who was sent away. Does not cover: whose place goes (places.py), what is
 answered (page_server.py, common/trust/gate.py, shardnode/listeners/frames.py), TLS and who may come in (common/trust).
-Threads: one that accepts, one for each connection that has sent something: who is silent costs a place and no thread.
+Threads: one that accepts, one for each connection that has sent something, kept for a while for the next one: who is
+silent costs a place and no thread.
 
 Who is not let in yet has a few seconds, handshake included, so one that is idle or slow holds its place no longer.
 """
@@ -16,20 +17,22 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
+from common.program.listening import host_of, listening_socket
 from common.program.logs import entry
+from common.program.passing_threads import PassingThreads
 from common.program.places import Caller, Places, Seats
 
-BACKLOG = 256
+AT_ONCE = 64
+"""Of who waits, before those are looked at who have sent something."""
+REFUSED_SECONDS = 0.004
+"""So long the next ones wait for each that is sent away: whoever comes again at once, and is not let in, has the port
+do little for it, and keeps others waiting for listening.BACKLOG times that at most."""
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
-EVERYWHERE = ("0.0.0.0", "::")
-MAPPED = "::ffff:"
-"""Before a number of IPv4 that calls a socket of both kinds."""
 CROWDED, FAST, SLOW, MANY, UNTRUSTED, REMOVED, NO_FILES = (
     "crowded", "fast", "slow", "many", "untrusted", "removed", "no_files"
 )  # fmt: skip
@@ -65,7 +68,7 @@ class Callers:
         self._places, self._answer, self._name = places, answer, name
         self._refused, self._failed, self._note = refused, failed, count
         self._seats = Seats(places)
-        self._thread_count = 0
+        self._threads, self._thread_count = PassingThreads(places.threads, f"{name} caller"), 0
         self._lock = threading.Condition()
         self._told_at: dict[str, float] = {}
         self._selector = selectors.DefaultSelector()
@@ -91,6 +94,7 @@ class Callers:
             self._lock.wait_for(lambda: not self._thread_count, self._places.close_seconds)
             self._cut(list(self._seats.taken))
             self._lock.wait_for(lambda: not self._thread_count, END_SECONDS)
+        self._threads.shutdown(wait=False)
 
     def count(self) -> int:
         """Return how many connections there are. Without a lock: a moment's view."""
@@ -115,8 +119,16 @@ class Callers:
         with self._lock:
             if caller not in self._seats.taken:
                 return False
-            self._send_away(self._seats.let_in(caller, most), MANY)
+            others = self._seats.let_in(caller, most)
+            self._send_away(others, MANY)
+            for other in others:
+                self._seats.came_in_vain(other)
             return True
+
+    def admit(self, caller: Caller) -> None:
+        """Let somebody in for as long as he may be there anyway."""
+        with self._lock:
+            self._seats.admit(caller)
 
     def look_again(self, is_good: Callable[[Caller], bool]) -> None:
         """End the connections of who was let in and is good no more. From any thread."""
@@ -126,23 +138,26 @@ class Callers:
     def rest(self, caller: Caller, seconds: float) -> bool:
         """Let somebody who is let in wait so long for what he asks next; tell False if he was cut meanwhile."""
         with self._lock:
-            caller.is_resting, caller.deadline = True, time.monotonic() + seconds
+            self._seats.rest(caller, seconds)
             caller.connection.settimeout(seconds)
             return caller in self._seats.taken
 
     def ask(self, caller: Caller) -> bool:
         """Note that he asks, which may take as long as the first time; tell False if he was cut meanwhile."""
         with self._lock:
-            caller.is_resting, caller.deadline = False, time.monotonic() + self._places.seconds
+            self._seats.ask(caller)
             caller.connection.settimeout(self._places.seconds)
             return caller in self._seats.taken
 
     def tell(self, caller: Caller, why: str, reason: str = UNTRUSTED) -> None:
         """Count that somebody is sent away, and log why, but not each time that it is for the same reason."""
+        self._told(caller.host, why, reason)
+
+    def _told(self, host: str, why: str, reason: str) -> None:
         self._note(reason)
         if (now := time.monotonic()) - self._told_at.get(reason, -TELL_SECONDS) >= TELL_SECONDS:
             self._told_at[reason] = now
-            log.warning("%s", entry(self._refused, caller=caller.host, error=why, port=self._name))
+            log.warning("%s", entry(self._refused, caller=host, error=why, port=self._name))
 
     def _accept(self) -> None:
         """Take callers, begin with those that have sent something, cut those whose time is over; else sleep."""
@@ -157,26 +172,31 @@ class Callers:
                     selector.unregister(self._listener)
                     self._listener.close()
                 for key, _ in ready:
-                    if key.fileobj is self._listener:
-                        self._accept_one()
-                    elif key.data is not None:
+                    if key.data is not None:
                         selector.unregister(key.fileobj)
                         self._begin(key.data)
+                    elif key.fileobj is self._listener:
+                        self._accept_some()
             silent = [key.data for key in selector.get_map().values() if key.data is not None]
         for caller in silent:
             self._leave(caller)
 
-    def _accept_one(self) -> None:
-        if self._is_deaf:
-            return
-        try:
-            connection, address = self._listener.accept()
-        except OSError as error:  # he has gone already; or there is no descriptor left just now, and he waits
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                self.tell(Caller(host="", deadline=0.0, connection=self._listener), WORDS[NO_FILES], NO_FILES)
-                time.sleep(PAUSE_SECONDS)
-            return
-        self._take(connection, host_of(address))
+    def _accept_some(self) -> None:
+        """Take some of who waits. Whoever is sent away for it has the next ones wait a little: it is cheap for him."""
+        refused = 0
+        for _ in range(0 if self._is_deaf else AT_ONCE):
+            try:
+                connection, address = self._listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as error:  # he has gone already; or there is no descriptor left just now, and he waits
+                if error.errno in (errno.EMFILE, errno.ENFILE):
+                    self._told("", WORDS[NO_FILES], NO_FILES)
+                    time.sleep(PAUSE_SECONDS)
+                    return
+                continue
+            refused += self._take(connection, host_of(address))
+        time.sleep(refused * REFUSED_SECONDS)
 
     def _cut_late(self) -> float | None:
         """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
@@ -186,20 +206,27 @@ class Callers:
             self._cut([caller for caller in late if caller.is_resting])
             return self._seats.next_end()
 
-    def _take(self, connection: socket.socket, host: str) -> None:
-        """Give a connection a place, or close it; it has a thread once it has sent something."""
+    def _take(self, connection: socket.socket, host: str) -> bool:
+        """Give a connection a place, or close it; it has a thread once it has sent something.
+
+        Returns: whether somebody was sent away, he or another one.
+        """
+        with self._lock:
+            is_fast = self._seats.is_too_fast(host)
+        if is_fast:  # nothing is made for it: there may be many
+            self._told(host, WORDS[FAST], FAST)
+            connection.close()
+            return True
         connection.settimeout(self._places.seconds)
         caller = Caller(host=host, deadline=time.monotonic() + self._places.seconds, connection=connection)
         with self._lock:
-            is_fast = self._seats.is_too_fast(host)
-            loser = caller if is_fast else self._seats.sit(caller)
-            if loser is not None:
-                reason = FAST if is_fast else CROWDED
-                self._send_away([loser], reason)
+            loser = self._seats.sit(caller)
+            self._send_away([loser] if loser else [], CROWDED)
         if loser is caller:
             connection.close()
         else:
             self._selector.register(connection, selectors.EVENT_READ, caller)
+        return loser is not None
 
     def _begin(self, caller: Caller) -> None:
         """Give a connection that has sent something, or has ended, a thread."""
@@ -210,7 +237,7 @@ class Callers:
             elif is_there:
                 self.tell(caller, WORDS[CROWDED], CROWDED)
         if has_thread:
-            threading.Thread(target=self._serve, args=(caller,), name=f"{self._name} caller", daemon=True).start()
+            self._threads.submit(self._serve, caller)
         else:
             self._leave(caller)
 
@@ -223,7 +250,7 @@ class Callers:
     def _cut(self, callers: list[Caller]) -> None:
         """Take their places from some; their threads end, since nothing comes or goes any more."""
         for caller in callers:
-            self._seats.taken.discard(caller)
+            self._seats.leave(caller)
             with suppress(OSError):  # of a TLS connection too: this is the socket's own, and known to the kernel alone
                 socket.socket.shutdown(caller.connection, socket.SHUT_RDWR)
 
@@ -232,7 +259,9 @@ class Callers:
         with suppress(OSError):
             caller.connection.close()
         with self._lock:
-            self._seats.taken.discard(caller)
+            self._seats.leave(caller)
+            if not caller.is_let_in:
+                self._seats.came_in_vain(caller)
 
     def _serve(self, caller: Caller) -> None:
         try:
@@ -248,25 +277,3 @@ class Callers:
             with self._lock:
                 self._thread_count -= 1
                 self._lock.notify_all()
-
-
-def host_of(address: Sequence[Any]) -> str:
-    """Return the host of a socket's address; with its zone, by number, where it means something on one link alone."""
-    host, zone = str(address[0]).removeprefix(MAPPED), address[3] if len(address) > 3 else 0
-    return f"{host}%{zone}" if zone and "%" not in host else host
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens without blocking; for `::` and 0.0.0.0 on all addresses of both kinds, as gRPC's do.
-
-    Raises: OSError.
-    """
-    family, _, _, _, address = socket.getaddrinfo(
-        host.strip("[]"), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    if address[0] in EVERYWHERE and socket.has_dualstack_ipv6():
-        listener = socket.create_server(("::", port), family=socket.AF_INET6, backlog=BACKLOG, dualstack_ipv6=True)
-    else:
-        listener = socket.create_server(address, family=family, backlog=BACKLOG)  # all of it: of IPv6 it has a link
-    listener.setblocking(False)
-    return listener

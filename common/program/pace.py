@@ -28,13 +28,27 @@ class Pace:
     _known: dict[str, _Allowance] = field(default_factory=dict)
 
     def allows(self, name: str) -> bool:
-        """Count one more of somebody's, and tell whether he may by now."""
+        """Count one more of somebody's, if he may by now, and tell whether he may."""
+        own = self._own(name)
+        if own.left < 1.0:
+            return False
+        own.left -= 1.0
+        return True
+
+    def has_left(self, name: str) -> bool:
+        """Tell whether somebody may by now, and count nothing."""
+        return self._own(name).left >= 1.0
+
+    def delay(self, name: str, count: int) -> float:
+        """Count some more of somebody's, whether he may or not, and return for how many seconds he may do no more."""
+        own = self._own(name)
+        own.left -= count
+        return max(0.0, -own.left / self.a_second)
+
+    def _own(self, name: str) -> _Allowance:
         now = self.clock()
         if name not in self._known and len(self._known) >= MOST_NAMES:
             del self._known[min(self._known, key=lambda known: self._known[known].at)]
         own = self._known.setdefault(name, _Allowance(self.at_once, now))
         own.left, own.at = min(self.at_once, own.left + (now - own.at) * self.a_second), now
-        if own.left < 1.0:
-            return False
-        own.left -= 1.0
-        return True
+        return own

@@ -116,7 +116,7 @@ class PageServer:
         def refusal(authorization: str) -> Reply | None:
             refused = None if self._door is None else self._door.refusal(caller.connection, authorization)
             if refused is None:
-                caller.is_let_in = True
+                self._callers.admit(caller)
             else:
                 self._callers.tell(caller, refused.content.decode().strip())
             return refused

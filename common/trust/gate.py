@@ -19,6 +19,7 @@ from common.errors import AddressInUse, NotTrusted
 from common.program.callers import Callers
 from common.program.places import Caller, Places
 from common.trust.behind_gate import Shown, inside
+from common.trust.call_pace import CallPace, Opened
 from common.trust.private_place import PrivatePlace
 from common.trust.refusal import refuse_calls
 from common.trust.relay import relay
@@ -52,10 +53,13 @@ class Gate:
 
     def __init__(
         self, server: grpc.Server, address: str, door: Door, places: Places, *, name: str,
-        count: Callable[[str], None] = lambda reason: None,
+        count: Callable[[str], None] = lambda reason: None, calls: CallPace | None = None,
     ) -> None:  # fmt: skip
-        """Have a server be reached at `address` through a door. Args: name: of the port; count: as Callers."""
-        self._door = door
+        """Have a server be reached at `address` through a door.
+
+        Args: name: of the port; count: as Callers; calls: how fast a peer may open calls; None: as fast as it likes.
+        """
+        self._door, self._calls = door, calls
         host, port = split_host_port(address)
         self._place = PrivatePlace()
         event = "connection refused"
@@ -104,7 +108,14 @@ class Gate:
             return
         with self._place.connection(caller.place) as (inner, name), inside(name, shown):
             inner.connect(self._place.path)
-            relay(connection, inner)
+            relay(connection, inner, self._delay_of(caller))
+
+    def _delay_of(self, caller: Caller) -> Callable[[list[bytes]], float]:
+        """Return what tells, of what somebody has sent, for how long he is not read from."""
+        calls, opened, name = self._calls, Opened(), caller.who or caller.network
+        if calls is None:
+            return lambda received: 0.0
+        return lambda received: calls.delay(name, opened.count(received))
 
     def _stays(self, caller: Caller, shown: Shown) -> bool:
         """Let somebody in; tell False if he was cut, or removed, meanwhile."""

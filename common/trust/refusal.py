@@ -18,7 +18,7 @@ from common.wire.rpc import REASON_KEY, Status
 PREFACE_BYTES, HEAD_BYTES, MOST_FRAME_BYTES = 24, 9, 1 << 14
 """The client's greeting; a frame's head; as long as a frame may be whose receiver has not said otherwise."""
 MOST_CALLS = 100
-_HEADERS, _SETTINGS, _PING = 1, 4, 6
+HEADERS, _SETTINGS, _PING = 1, 4, 6
 _END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _STATUS_200 = b"\x88"
 _NUMBERS = {"PERMISSION_DENIED": "7", "RESOURCE_EXHAUSTED": "8"}
@@ -37,8 +37,8 @@ def refuse_calls(connection: TlsConnection, status: Status) -> None:
         if length > MOST_FRAME_BYTES:
             return
         _fill(connection, received[:length])
-        if kind == _HEADERS:
-            connection.sendall(_frame(_HEADERS, _END_STREAM | _END_HEADERS, stream, _answer(status)))
+        if kind == HEADERS:
+            connection.sendall(_frame(HEADERS, _END_STREAM | _END_HEADERS, stream, _answer(status)))
             answered += 1
         elif kind in (_SETTINGS, _PING) and not flags & _ACK:
             connection.sendall(_frame(kind, _ACK, 0, bytes(received[:length]) if kind == _PING else b""))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import time
+from collections.abc import Callable
 
 from common.trust.tls_connection import TlsConnection
 
@@ -18,17 +20,25 @@ LAST_SECONDS = 2.0
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-def relay(connection: TlsConnection, inner: socket.socket) -> None:
-    """Carry bytes until one end has gone. Raises: OSError: it broke, or the peer's bytes are not its own."""
+def relay(
+    connection: TlsConnection, inner: socket.socket, delay: Callable[[list[bytes]], float] = lambda received: 0.0
+) -> None:
+    """Carry bytes until one end has gone.
+
+    Args: delay: told what the peer has sent; returns for how many seconds nothing more is read from it.
+    Raises: OSError: it broke, or the peer's bytes are not its own.
+    """
     plain, poll, buffer = connection.plain, select.poll(), memoryview(bytearray(CHUNK_BYTES))
     plain.setblocking(False)
     inner.setblocking(False)
     inward: list[memoryview] = []
     outward: list[memoryview] = []
+    reads_at = 0.0
     while True:
-        poll.register(plain, (0 if inward else select.POLLIN) | (select.POLLOUT if outward else 0))
+        waits = max(0.0, reads_at - time.monotonic()) if reads_at else 0.0
+        poll.register(plain, (0 if inward or waits else select.POLLIN) | (select.POLLOUT if outward else 0))
         poll.register(inner, (0 if outward else select.POLLIN) | (select.POLLOUT if inward else 0))
-        ready = dict(poll.poll())
+        ready = dict(poll.poll(1000 * waits + 1 if waits else None))
         if ready.get(plain.fileno(), 0) & _GONE:
             return
         if ready.get(inner.fileno(), 0) & _GONE:
@@ -42,6 +52,7 @@ def relay(connection: TlsConnection, inner: socket.socket) -> None:
             if not (count := plain.recv_into(buffer)):
                 return
             opened, answer = connection.opened_all(buffer[:count])
+            reads_at = time.monotonic() + seconds if (seconds := delay(opened)) else 0.0
             inward = [memoryview(part) for part in opened]
             outward += [memoryview(answer)] if answer else []
         outward, inward = _sent(plain, outward), _sent(inner, inward)

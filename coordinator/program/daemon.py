@@ -44,7 +44,13 @@ from coordinator.membership.reach import MeshAccess
 from coordinator.membership.rotation import Rotation
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import LOCK_FILE, SOCKET_FILE, mend_mesh_state, open_mesh_state
-from coordinator.membership.welcome import MOST_CONNECTED, calls_of_members, member_places, members_only
+from coordinator.membership.welcome import (
+    MOST_CONNECTED,
+    calls_of_members,
+    member_places,
+    members_only,
+    pace_of_members,
+)
 from coordinator.models.records import LoadedModels
 from coordinator.models.served import models_of, served_by
 from coordinator.program import targets
@@ -157,7 +163,7 @@ class Coordinator:
         judge = members_only(self._state)
         self._gate = Gate(
             members, address, MemberDoor(self._state.identity, judge, MOST_CONNECTED), member_places(), name=MEMBERS,
-            count=self.series.doors.connections(MEMBERS),
+            count=self.series.doors.connections(MEMBERS), calls=pace_of_members(self._state.peer),
         )  # fmt: skip
         self.series.doors.follow(MEMBERS, self._gate.count)
         self.address = self._gate.address

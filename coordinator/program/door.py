@@ -17,8 +17,8 @@ import grpc
 import psutil
 
 from common.errors import AddressInUse, InputError
-from common.program.callers import listening_socket
 from common.program.door_series import DoorSeries
+from common.program.listening import listening_socket
 from common.program.logs import entry
 from common.trust.gate import Gate
 from common.trust.member_door import OpenDoor
@@ -29,7 +29,7 @@ from coordinator.membership.invites import Invites
 from coordinator.membership.joining import JoinServicer
 from coordinator.membership.rotation import Rotation
 from coordinator.membership.state import MeshState
-from coordinator.membership.welcome import calls_of_strangers, joining_places
+from coordinator.membership.welcome import calls_of_strangers, joining_places, pace_of_strangers
 from coordinator.program.program_series import JOINING
 from protos.shardmesh.v1 import mesh_pb2_grpc
 
@@ -113,7 +113,7 @@ class Door:
         try:
             gate = Gate(
                 server, f"{self._host}:{self.port}", OpenDoor(self._state.identity()), joining_places(),
-                name=JOINING, count=self._series.connections(JOINING),
+                name=JOINING, count=self._series.connections(JOINING), calls=pace_of_strangers(),
             )  # fmt: skip
             self._series.follow(JOINING, gate.count)
         except AddressInUse as error:

@@ -203,7 +203,9 @@ def _gate(server: grpc.Server, address: str, membership: Membership, doors: Door
 
     most = places(CONNECTIONS, 0.3)
     door = MemberDoor(membership.identity, membership.judge, {COORDINATOR: most - WAITING})
-    limits = Places(connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=128, a_second=32.0)
+    limits = Places(
+        connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=16, a_second=2.0, in_vain=True
+    )
     gate = Gate(server, address, door, limits, name=CALLS, count=doors.connections(CALLS))
     doors.follow(CALLS, gate.count)
     return gate

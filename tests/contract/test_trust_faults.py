@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from common.errors import NodeLost, NotTrusted, ShardmeshError, TokenRefused
+from common.trust.call_pace import CallPace
 from common.trust.certificates import serial_of
 from common.trust.identity import AUTHORITY_FILE, JOINING_KEY_FILE, RENEWING_KEY_FILE, Identity, load_identity
 from common.trust.join_token import JoinToken, parse_token
@@ -157,8 +158,10 @@ def steps_with(kind: Kind) -> Iterator[int]:
 
 @pytest.fixture
 def pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pair]:
-    """Return a mesh whose coordinator runs; a hundred devices called the same renew in a few seconds."""
+    """Return a mesh whose coordinator runs; a hundred devices called the same join and renew in a few seconds."""
     monkeypatch.setattr("coordinator.membership.services.RENEWALS_AT_ONCE", 10_000)
+    for name in ("daemon.pace_of_members", "door.pace_of_strangers"):
+        monkeypatch.setattr(f"coordinator.program.{name}", lambda *owner: CallPace(10_000, 1.0))
     made = Pair(tmp_path)
     with made.faults:
         made.faults.begin(None)

@@ -12,7 +12,7 @@ import socket
 import pytest
 
 from common.errors import InputError, NodeLost
-from common.program.callers import listening_socket
+from common.program.listening import listening_socket
 from common.program.places import network_of
 from common.wire.addresses import (
     grpc_address,

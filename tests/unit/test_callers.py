@@ -12,7 +12,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from common.program.callers import Callers, host_of
+from common.program.callers import Callers
+from common.program.listening import host_of
 from common.program.places import Caller, Places
 from common.trust.member_door import address_of
 from common.wire.addresses import host_of_caller
