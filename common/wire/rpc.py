@@ -160,10 +160,17 @@ def guarded(method: Method) -> Method:
 def guarded_stream(
     context: grpc.ServicerContext, requests: Iterable[Request], handle: Callable[[Request], Response]
 ) -> Iterator[Response]:
-    """Answer each request of a stream in turn; an exception of `handle` becomes the stream's status."""
-    for request in requests:
+    """Answer each request of a stream in turn; an exception of either becomes the status."""
+    coming = iter(requests)
+    while True:
         try:
+            try:
+                request = next(coming)
+            except StopIteration:
+                return
             response = handle(request)
+        except grpc.RpcError:  # gRPC's own: the caller has gone
+            raise
         except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
             abort_with(context, error)
         yield response

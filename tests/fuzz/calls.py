@@ -1,0 +1,90 @@
+"""Every call that somebody may make of a coordinator or a node, over its own port, with the caller's own certificate.
+
+Covers: all methods of protos/; that each call ends in time, and well or in words of ours, and that nobody logs it as a
+mistake. Does not cover: good messages (call_seeds.py), hostile ones (sequences.py), frames (framed.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import grpc
+
+from common.errors import InternalError, ShardmeshError
+from common.wire.rpc import REASON_KEY, error_from_rpc
+from tests.fuzz.attacked_mesh import AttackedMesh, WrongEnd
+from tests.fuzz.call_seeds import BRIEF, LATER, Call, all_calls
+from tests.fuzz.framed import framed_reader
+from tests.fuzz.readers import Reader, is_read
+from tests.fuzz.sequences import mutated_messages, parted
+from tests.support.sliced_models import slice_model
+
+LIMIT_SECONDS, BRIEF_SECONDS = 30.0, 0.05
+MOST_ANSWER_BYTES = 64 << 20
+
+
+def call_readers(directory: Path) -> Iterator[Reader]:
+    """Yield a reader for each call. The mesh is made when the first of them reads."""
+
+    @cache
+    def mesh() -> AttackedMesh:
+        try:
+            return AttackedMesh(directory / "mesh")
+        except ShardmeshError as error:
+            raise WrongEnd(f"no mesh to be tried: {error}") from error
+
+    sliced = slice_model(directory / "sliced")
+    for call in all_calls(sliced):
+        yield Reader(
+            name=call.path.removeprefix("/shardmesh.v1."), seeds=call.seeds, read=_calling(mesh, call),
+            share=call.share, mutate=mutated_messages(call.message),
+        )  # fmt: skip
+    yield framed_reader(mesh, sliced)
+
+
+def _calling(mesh: Callable[[], AttackedMesh], call: Call) -> Callable[[bytes], object]:
+    def read(data: bytes) -> None:
+        attacked = mesh()
+        messages = [_completed(message, call, attacked) for message in parted(data)]
+        channel = attacked.channel(call.who)
+        attacked.mistakes.take()
+        for path, request in call.before:
+            channel.unary_unary(path)(request, timeout=LIMIT_SECONDS)
+        try:
+            _ask(channel, call, messages)
+        finally:
+            attacked.mistakes.check()
+
+    return read
+
+
+def _completed(data: bytes, call: Call, mesh: AttackedMesh) -> bytes:
+    """Return a message with what is known of the mesh by now."""
+    message = call.message()
+    if call.told is None or not is_read(message, data):
+        return data
+    for field, value in message.ListFields():
+        if value == LATER:
+            setattr(message, field.name, call.told(mesh))
+    return message.SerializeToString()
+
+
+def _ask(channel: grpc.Channel, call: Call, messages: list[bytes]) -> None:
+    """Call, and take the answers. Raises: WrongEnd; ShardmeshError: how a call may end."""
+    limit = BRIEF_SECONDS if call.share == BRIEF else LIMIT_SECONDS
+    byte_count = 0
+    try:
+        for answer in channel.stream_stream(call.path)(iter(messages), timeout=limit):
+            byte_count += len(answer)
+            if byte_count > MOST_ANSWER_BYTES:
+                raise WrongEnd(f"more than {MOST_ANSWER_BYTES} bytes of answers")
+    except grpc.RpcError as error:
+        code = error.code()
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and limit == BRIEF_SECONDS:
+            return
+        reasons = [value for key, value in error.trailing_metadata() or () if key == REASON_KEY]
+        if not reasons or reasons == [InternalError.reason]:
+            raise WrongEnd(f"{code.name} {error.details()!r} {reasons}") from None
+        raise error_from_rpc(error, call.who) from None
