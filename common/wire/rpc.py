@@ -52,6 +52,8 @@ MAX_MESSAGE_BYTES = 64 << 20
 """Longest message either way: a prefill chunk is kept far below (common/model/sweep_size.py)."""
 LOOKAHEAD_BYTES = 4 << 20
 """So much a peer may send of a call before it waits."""
+STREAMS_OF_A_CONNECTION = 64
+"""Calls of one connection that a server hears of at once; more wait at the caller's end, or are refused there."""
 PING_SECONDS = 2.0
 """How often an idle or waiting connection is probed, and how long an answer may take."""
 
@@ -209,6 +211,8 @@ def server_options() -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # Each call takes a worker for a moment, be it to be refused.
+        ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
         # Without this a second server binds the same port and both believe that they own it.
         ("grpc.so_reuseport", 0),
         # The pings above must not be taken for abuse.

@@ -43,11 +43,14 @@ class Stream:
             self.until = time.monotonic() + seconds
             try:
                 message = next(messages)
-            except StopIteration:
-                return
-            except grpc.RpcError:  # gRPC's own, without a word
+            except (
+                StopIteration,
+                grpc.RpcError,
+            ) as end:  # a call that is broken off ends in either way, without a word
                 if self.is_stalled:
                     raise NodeTimeout(f"the caller has said nothing for {seconds:g} s") from None
+                if isinstance(end, StopIteration):
+                    return
                 raise NodeLost("the caller has gone in the middle of what it said") from None
             finally:
                 self.until = NEVER

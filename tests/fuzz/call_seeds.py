@@ -69,10 +69,10 @@ class Call:
     message: type[Message]
     seeds: tuple[bytes, ...]
     """Each of one message or several (sequences.py)."""
-    share: float = 0.3
-    before: Sequence[tuple[str, bytes]] = ()
+    share: float
+    before: Sequence[tuple[str, bytes]]
     """Calls of one message that make it possible."""
-    told: Callable[[AttackedMesh], bytes] | None = None
+    told: Callable[[AttackedMesh], bytes] | None
     """What fields have instead of LATER."""
 
 
@@ -89,11 +89,13 @@ def all_calls(sliced: SlicedModel) -> Iterator[Call]:
         raise KeyError(f"no methods: {sorted(given)}")
 
 
-def _call(who: str, *seeds: Message | Sequence[Message], **more: object) -> Callable[..., Call]:
-    made = (
-        joined(one.SerializeToString() for one in ([seed] if isinstance(seed, Message) else seed)) for seed in seeds
-    )
-    return partial(Call, who=who, seeds=tuple(made), **more)
+def _call(
+    who: str, *seeds: Message | Sequence[Message], share: float = 0.3, before: Sequence[tuple[str, bytes]] = (),
+    told: Callable[[AttackedMesh], bytes] | None = None,
+) -> Callable[..., Call]:  # fmt: skip
+    several = [[seed] if isinstance(seed, Message) else seed for seed in seeds]
+    made = tuple(joined(one.SerializeToString() for one in messages) for messages in several)
+    return partial(Call, who=who, seeds=made, share=share, before=before, told=told)
 
 
 def _of_members() -> dict[str, Callable[..., Call]]:

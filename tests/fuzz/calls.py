@@ -6,9 +6,10 @@ mistake. Does not cover: good messages (call_seeds.py), hostile ones (sequences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import grpc
 
@@ -51,7 +52,8 @@ def _calling(mesh: Callable[[], AttackedMesh], call: Call) -> Callable[[bytes], 
         channel = attacked.channel(call.who)
         attacked.mistakes.take()
         for path, request in call.before:
-            channel.unary_unary(path)(request, timeout=LIMIT_SECONDS)
+            before: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
+            before(request, timeout=LIMIT_SECONDS)
         try:
             _ask(channel, call, messages)
         finally:
@@ -74,17 +76,17 @@ def _completed(data: bytes, call: Call, mesh: AttackedMesh) -> bytes:
 def _ask(channel: grpc.Channel, call: Call, messages: list[bytes]) -> None:
     """Call, and take the answers. Raises: WrongEnd; ShardmeshError: how a call may end."""
     limit = BRIEF_SECONDS if call.share == BRIEF else LIMIT_SECONDS
+    asked: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(call.path)
     byte_count = 0
     try:
-        for answer in channel.stream_stream(call.path)(iter(messages), timeout=limit):
+        for answer in asked(iter(messages), timeout=limit):
             byte_count += len(answer)
             if byte_count > MOST_ANSWER_BYTES:
                 raise WrongEnd(f"more than {MOST_ANSWER_BYTES} bytes of answers")
     except grpc.RpcError as error:
-        code = error.code()
-        if code is grpc.StatusCode.DEADLINE_EXCEEDED and limit == BRIEF_SECONDS:
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and limit == BRIEF_SECONDS:
             return
-        reasons = [value for key, value in error.trailing_metadata() or () if key == REASON_KEY]
-        if not reasons or reasons == [InternalError.reason]:
-            raise WrongEnd(f"{code.name} {error.details()!r} {reasons}") from None
+        reason = dict(cast("Iterable[tuple[str, str]]", error.trailing_metadata() or ())).get(REASON_KEY)
+        if reason is None or reason == InternalError.reason:
+            raise WrongEnd(f"{error.code().name} {error.details()!r} {reason}") from None
         raise error_from_rpc(error, call.who) from None

@@ -46,7 +46,8 @@ def joined(messages: Iterable[bytes]) -> bytes:
 
 def parted(data: bytes) -> list[bytes]:
     """Return the messages of bytes, the last one as long as it is."""
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while at + _LENGTH.size <= len(data) and len(found) < MOST_MESSAGES:
         (length,) = _LENGTH.unpack_from(data, at)
         at += _LENGTH.size
@@ -117,8 +118,8 @@ def _change_a_field(message: Message, chance: random.Random) -> None:
 
 def _change_several(values: Any, field: FieldDescriptor, chance: random.Random) -> None:
     """Change a field that is there more than once: one more, one less, another value."""
-    is_message = field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE
-    if is_message and field.message_type.GetOptions().map_entry:
+    is_message = field.message_type is not None
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
         return
     action = chance.randrange(4)
     if len(values) and action == 0:
