@@ -27,8 +27,9 @@ from common.wire.stalled_streams import LOOK_SECONDS, NEVER, StalledStreams
 
 ARRIVE_SECONDS = 5.0
 """From a call's opening to its first message: a thousand times what one takes, and less than who waits for a place."""
-SAY_SECONDS = 60.0
-"""Between two messages of a stream: four times what its largest takes over the slowest link that a load goes over."""
+SAY_SECONDS = 120.0
+"""Between two messages of a stream: of a load, ten times what one takes over the slowest link that it goes over, and
+what a slow disk takes to read the largest tensor."""
 READ_SECONDS = 300.0
 """For an answer's part to be taken. Who reads in a pager fills what lies between and stops reading for a while."""
 UNREADABLE = object()

@@ -7,13 +7,12 @@ mistake. Does not cover: good messages (call_seeds.py), hostile ones (sequences.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import cast
 
 import grpc
 
-from common.errors import InternalError, ShardmeshError
+from common.errors import InternalError
 from common.wire.rpc import REASON_KEY, error_from_rpc
 from tests.fuzz.attacked_mesh import AttackedMesh, WrongEnd
 from tests.fuzz.call_seeds import BRIEF, LATER, Call, all_calls
@@ -27,37 +26,28 @@ MOST_ANSWER_BYTES = 64 << 20
 
 
 def call_readers(directory: Path) -> Iterator[Reader]:
-    """Yield a reader for each call. The mesh is made when the first of them reads."""
-
-    @cache
-    def mesh() -> AttackedMesh:
-        try:
-            return AttackedMesh(directory / "mesh")
-        except ShardmeshError as error:
-            raise WrongEnd(f"no mesh to be tried: {error}") from error
-
+    """Yield a reader for each call. Args: directory: empty; a mesh is made there, which ends with the process."""
+    mesh = AttackedMesh(directory / "mesh")
     sliced = slice_model(directory / "sliced")
     for call in all_calls(sliced):
-        yield Reader(
-            name=call.path.removeprefix("/shardmesh.v1."), seeds=call.seeds, read=_calling(mesh, call),
-            share=call.share, mutate=mutated_messages(call.message),
-        )  # fmt: skip
+        name = call.path.removeprefix("/shardmesh.v1.").replace("/", " ")
+        read, mutate = _calling(mesh, call), mutated_messages(call.message)
+        yield Reader(name=name, seeds=call.seeds, read=read, share=call.share, mutate=mutate)
     yield framed_reader(mesh, sliced)
 
 
-def _calling(mesh: Callable[[], AttackedMesh], call: Call) -> Callable[[bytes], object]:
+def _calling(mesh: AttackedMesh, call: Call) -> Callable[[bytes], object]:
     def read(data: bytes) -> None:
-        attacked = mesh()
-        messages = [_completed(message, call, attacked) for message in parted(data)]
-        channel = attacked.channel(call.who)
-        attacked.mistakes.take()
+        messages = [_completed(message, call, mesh) for message in parted(data)]
+        channel = mesh.channel(call.who)
+        mesh.mistakes.take()
         for path, request in call.before:
             before: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
             before(request, timeout=LIMIT_SECONDS)
         try:
             _ask(channel, call, messages)
         finally:
-            attacked.mistakes.check()
+            mesh.mistakes.check()
 
     return read
 

@@ -7,7 +7,6 @@ Does not cover: who may connect (tests/contract/test_frames_port.py), calls over
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 
 from google.protobuf.message import DecodeError
@@ -29,16 +28,15 @@ from tests.support.sliced_models import SlicedModel
 LIMIT_SECONDS = 10.0
 
 
-def framed_reader(mesh: Callable[[], AttackedMesh], sliced: SlicedModel) -> Reader:
+def framed_reader(mesh: AttackedMesh, sliced: SlicedModel) -> Reader:
     """Return what reads them. Args: mesh: whose serving node they go to; sliced: the model that it serves."""
 
     def read(data: bytes) -> None:
-        attacked = mesh()
-        attacked.mistakes.take()
+        mesh.mistakes.take()
         try:
-            _ask(attacked.frames_port, parted(data))
+            _ask(mesh.frames_port, parted(data))
         finally:
-            attacked.mistakes.check()
+            mesh.mistakes.check()
 
     return Reader(
         name="framed", seeds=_seeds(sliced), read=read, share=1.5, mutate=mutated_messages(shard_pb2.RoundsRequest)
