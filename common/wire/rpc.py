@@ -54,6 +54,11 @@ LOOKAHEAD_BYTES = 4 << 20
 """So much a peer may send of a call before it waits."""
 STREAMS_OF_A_CONNECTION = 64
 """Calls of one connection that a server hears of at once; more wait at the caller's end, or are refused there."""
+BEGIN_SECONDS = 10.0
+"""From a connection to what HTTP/2 begins with. Behind a gate TLS is over by then."""
+CALLER_PING_SECONDS, FROZEN_SECONDS = 20.0, 300.0
+"""How often a server asks whether a caller is there, and how long the answer may take: it waits behind what he sends,
+and 4 MB take so long over the slowest link of a load. For a frozen program its system answers, but not this."""
 PING_SECONDS = 2.0
 """How often an idle or waiting connection is probed, and how long an answer may take."""
 
@@ -213,6 +218,10 @@ def server_options() -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Each call takes a worker for a moment, be it to be refused.
         ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", int(BEGIN_SECONDS * 1000)),
+        ("grpc.keepalive_time_ms", int(CALLER_PING_SECONDS * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(FROZEN_SECONDS * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
         # Without this a second server binds the same port and both believe that they own it.
         ("grpc.so_reuseport", 0),
         # The pings above must not be taken for abuse.
