@@ -7,6 +7,7 @@ mistake. Does not cover: good messages (call_seeds.py), hostile ones (sequences.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,7 @@ import grpc
 
 from common.errors import InternalError
 from common.wire.rpc import REASON_KEY, error_from_rpc
-from tests.fuzz.attacked_mesh import AttackedMesh, WrongEnd
+from tests.fuzz.attacked_mesh import STRANGER, AttackedMesh, WrongEnd
 from tests.fuzz.call_seeds import BRIEF, LATER, Call, all_calls
 from tests.fuzz.framed import framed_reader
 from tests.fuzz.readers import Reader, is_read
@@ -23,6 +24,7 @@ from tests.support.sliced_models import slice_model
 
 LIMIT_SECONDS, BRIEF_SECONDS = 30.0, 0.05
 MOST_ANSWER_BYTES = 64 << 20
+AGAIN = "a stranger, over another connection"
 
 
 def call_readers(directory: Path) -> Iterator[Reader]:
@@ -45,7 +47,8 @@ def _calling(mesh: AttackedMesh, call: Call) -> Callable[[bytes], object]:
             before: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(path)
             before(request, timeout=LIMIT_SECONDS)
         try:
-            _ask(channel, call, messages)
+            if not _ask(channel, call, messages):
+                _ask(channel, replace(call, who=AGAIN), messages)
         finally:
             mesh.mistakes.check()
 
@@ -63,8 +66,11 @@ def _completed(data: bytes, call: Call, mesh: AttackedMesh) -> bytes:
     return message.SerializeToString()
 
 
-def _ask(channel: grpc.Channel, call: Call, messages: list[bytes]) -> None:
-    """Call, and take the answers. Raises: WrongEnd; ShardmeshError: how a call may end."""
+def _ask(channel: grpc.Channel, call: Call, messages: list[bytes]) -> bool:
+    """Call, take the answers, and tell whether there was a call: a stranger's connection ends after 20 s, in any call.
+
+    Raises: WrongEnd; ShardmeshError: how a call may end.
+    """
     limit = BRIEF_SECONDS if call.share == BRIEF else LIMIT_SECONDS
     asked: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(call.path)
     byte_count = 0
@@ -75,8 +81,11 @@ def _ask(channel: grpc.Channel, call: Call, messages: list[bytes]) -> None:
                 raise WrongEnd(f"more than {MOST_ANSWER_BYTES} bytes of answers")
     except grpc.RpcError as error:
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and limit == BRIEF_SECONDS:
-            return
+            return True
         reason = dict(cast("Iterable[tuple[str, str]]", error.trailing_metadata() or ())).get(REASON_KEY)
+        if reason is None and error.code() is grpc.StatusCode.UNAVAILABLE and call.who == STRANGER:
+            return False
         if reason is None or reason == InternalError.reason:
             raise WrongEnd(f"{error.code().name} {error.details()!r} {reason}") from None
         raise error_from_rpc(error, call.who) from None
+    return True

@@ -1,6 +1,6 @@
 """Does who sends a file say that he is there while he has nothing to send, and change none of its bytes by it?
 
-Covers: coordinator/shipping/file_sending.py and block_feed.py. Does not cover: links and nodes
+Covers: coordinator/shipping/file_sending.py, coordinator/shipping/block_feed.py. Does not cover: links and nodes
 (tests/contract/test_slice_shipping.py), what a node does with who says nothing (test_call_limits.py).
 """
 
