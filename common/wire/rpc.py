@@ -171,13 +171,13 @@ def guarded_stream(
     coming = iter(requests)
     while True:
         try:
-            try:
-                request = next(coming)
-            except StopIteration:
-                return
+            request = next(coming)
+        except (StopIteration, grpc.RpcError):  # he has said all, or has gone
+            return
+        except ShardmeshError as error:
+            abort_with(context, error)
+        try:
             response = handle(request)
-        except grpc.RpcError:  # gRPC's own: the caller has gone
-            raise
         except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
             abort_with(context, error)
         yield response
