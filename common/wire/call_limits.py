@@ -1,8 +1,7 @@
 """How many calls may one peer have at once, and how long may a call take to say what it wants?
 
 Covers: every method of a server, before its worker waits for anything; messages that are none; streams that stall.
-Does not cover: connections and who is let in (common/trust/gate.py), what is answered. Threads: one, while some call's
-message has not arrived; that of stalled_streams.py.
+Does not cover: connections and who is let in (common/trust/gate.py), what is answered. Threads: stalled_streams.py's.
 
 gRPC in Python gives a call a worker when it opens and has that wait for its message, for ever. So each method is taken
 over as one whose messages are a stream: that runs at once, with a context that says who calls, and can be broken off.
@@ -11,19 +10,17 @@ over as one whose messages are a stream: that runs at once, with a context that 
 from __future__ import annotations
 
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
 from common.errors import InputError, ResourceError, ShardmeshError
-from common.program.door_series import LATE, MANY, STALLED
+from common.program.door_series import MANY
 from common.wire.rpc import abort_with
-from common.wire.stalled_streams import LOOK_SECONDS, NEVER, StalledStreams
+from common.wire.stalled_streams import LOOK_SECONDS, NEVER, StalledStreams, Stream
 
 ARRIVE_SECONDS = 5.0
 """From a call's opening to its first message: a thousand times what one takes, and less than who waits for a place."""
@@ -55,13 +52,10 @@ class CallLimits(grpc.ServerInterceptor):
         """
         self._group, self._count, self._arrive_seconds = group, count, arrive_seconds
         self._say_seconds, self._read_seconds, self._resting = say_seconds, read_seconds, frozenset(resting)
-        self._stalls = StalledStreams(lambda: count(STALLED), look_seconds)
+        self._stalls = StalledStreams(count, min(look_seconds, arrive_seconds))
         self._most_answering = most_answering
-        self._lock = threading.Condition()
+        self._lock = threading.Lock()
         self._open: Counter[str] = Counter()
-        self._waiting: dict[grpc.ServicerContext, float] = {}
-        """Whose first message has not come, and until when it may; the oldest first."""
-        self._is_watched = False
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
@@ -78,16 +72,15 @@ class CallLimits(grpc.ServerInterceptor):
 
         def answer(messages: Iterator[Any], context: grpc.ServicerContext, *more: Any) -> Any:
             self._enter(context)
-            first = self._first(messages, context)
-            if not is_stream:
-                return asked(first, context, *more)
-            with self._stalls.watched(context) as stream:
-                return asked(_with(first, stream.messages(messages, say_seconds)), context, *more)
+            with self._stalls.watched(context, self._arrive_seconds) as stream:
+                first = _first(messages, stream)
+                said = _with(first, stream.messages(messages, say_seconds)) if is_stream else first
+                return asked(said, context, *more)
 
         def answer_in_parts(messages: Iterator[Any], context: grpc.ServicerContext, *more: Any) -> Iterator[Any]:
             self._enter_answering(context)
-            first = self._first(messages, context)
-            with self._stalls.watched(context) as stream:
+            with self._stalls.watched(context, self._arrive_seconds) as stream:
+                first = _first(messages, stream)
                 said = _with(first, stream.messages(messages, say_seconds)) if is_stream else first
                 yield from stream.answers(asked(said, context, *more), self._read_seconds)
 
@@ -131,41 +124,17 @@ class CallLimits(grpc.ServerInterceptor):
             if not self._open[name]:
                 del self._open[name]
 
-    def _first(self, messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
-        """Return a call's first message."""
-        with self._lock:
-            self._waiting[context] = time.monotonic() + self._arrive_seconds
-            if not self._is_watched:
-                self._is_watched = True
-                threading.Thread(target=self._watch, name="late calls", daemon=True).start()
-        try:
-            first = next(messages)
-        except StopIteration:
-            abort_with(context, InputError("the call has ended before its message"))
-        finally:
-            with self._lock:
-                self._waiting.pop(context, None)
-        if first is UNREADABLE:
-            abort_with(context, _unreadable())
-        return first
 
-    def _watch(self) -> None:
-        """Break calls off whose message does not come in time, for as long as there are some that wait."""
-        with self._lock:
-            while self._waiting:
-                context, until = next(iter(self._waiting.items()))
-                if (left := until - time.monotonic()) > 0:
-                    self._lock.wait(left)
-                    continue
-                del self._waiting[context]
-                self._count(LATE)
-                self._lock.release()
-                try:
-                    with suppress(Exception):  # it has ended meanwhile
-                        context.cancel()
-                finally:
-                    self._lock.acquire()
-            self._is_watched = False
+def _first(messages: Iterator[Any], stream: Stream) -> Any:
+    """Return a call's first message."""
+    try:
+        first = next(messages)
+    except StopIteration:
+        abort_with(stream.context, InputError("the call has ended before its message"))
+    if first is UNREADABLE:
+        abort_with(stream.context, _unreadable())
+    stream.has_begun()
+    return first
 
 
 def _with(first: Any, messages: Iterator[Any]) -> Iterator[Any]:

@@ -241,6 +241,7 @@ def test_a_message_that_is_none_is_bad_input(served: Served, path: str, caplog: 
 def test_a_peer_has_so_many_calls_at_once_and_no_more(served: Served) -> None:
     """The next one is refused at once, in words; when one has ended there is room."""
     waiting = [served.channel.unary_unary("/echo/Wait").future(b"a") for _ in range(MOST)]
+    wait_until(lambda: served.methods.waiting == MOST, limit_seconds=LIMIT_SECONDS, what="calls under way")
     said: list[tuple[grpc.StatusCode, str]] = []
     refused = served.channel.unary_unary("/echo/One")
 
