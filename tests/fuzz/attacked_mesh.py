@@ -136,9 +136,10 @@ class AttackedMesh:
     def _made(self) -> Iterator[tuple[str, grpc.Channel]]:
         desk, own = PeerName(mesh="home", role=COORDINATOR, name="home"), load_identity(self.state)
         host, port = split_host_port(self.coordinator.address)
-        yield MEMBER, secure_channel(self.coordinator.address, self.guest, desk, LIMIT_SECONDS)
+        yield MEMBER, secure_channel(self.coordinator.address, self.guest, desk, ping_timeout_seconds=LIMIT_SECONDS)
         yield STRANGER, channel_to_authority(host_port(host, port + 1), own.authority, desk)
         for who, state in ((OWNER, self.state), (LONE_OWNER, self._lone_state)):
             yield who, grpc.insecure_channel(f"unix:{state / SOCKET_FILE}", options=channel_options(LIMIT_SECONDS))
         for who, node, name in ((TO_SERVING, self.serving, SERVING), (TO_KEEPING, self.keeping, KEEPING)):
-            yield who, secure_channel(node.address, own, PeerName(mesh="home", role=NODE, name=name), LIMIT_SECONDS)
+            peer = PeerName(mesh="home", role=NODE, name=name)
+            yield who, secure_channel(node.address, own, peer, ping_timeout_seconds=LIMIT_SECONDS)
