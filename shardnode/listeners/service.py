@@ -145,7 +145,8 @@ class NodeServer:
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
         doors = doors or DoorSeries("shardmesh_node", (CALLS,), CollectorRegistry())
-        limits = CallLimits(lambda context: ("", 0), doors.calls(CALLS), ARRIVE_SECONDS)
+        resting = (f"/{SERVICE_NAME}/Rounds",)  # a coordinator keeps a session open between answers
+        limits = CallLimits(lambda context: ("", 0), doors.calls(CALLS), ARRIVE_SECONDS, resting=resting)
         self._server = make_server(WORKER_COUNT, limits)
         check = only_coordinator_of(own)
         self._live = live or LiveSessions()
