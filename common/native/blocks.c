@@ -24,8 +24,8 @@ struct sums {
     ptrdiff_t pitch;
 };
 
-/* Take `count` vectors of a piece, whose first one lies at `codes` and `scale`, the `first`-th of all. Constants unroll
- * everything inside. One row's sums are chains longer than a processor looks ahead, so that two are made side by side. */
+/* Take `count` vectors of a piece: their first one's codes, scales, sums, or where weights go. Constants unroll everything
+ * inside. One row's sum is a chain as long as a processor looks ahead, so that two vectors' are made side by side. */
 ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const int count, const struct table *table,
                               const char *codes, const float *scale, const float *more, const float *const *row,
                               ptrdiff_t k, float (*sum_at)[GROUP], float *const *to, ptrdiff_t pitch) {
@@ -39,14 +39,16 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const in
         EACH_ROW(r, rows) sum[v][r] = load(sum_at[r] + v * LANES);
     }
     EACH_INPUT(i) EACH_OF(v, count) {
-        if (coding != CODES_8 && i % a_word == 0 && i / a_word < bits) word[v][i / a_word] = load_word(codes, i / a_word, v);
+        const int own = i / a_word;
+        if (coding != CODES_8 && i % a_word == 0 && own < bits) word[v][own] = load_word(codes, own, v);
         if (has_two_scales(coding) && i == PIECE / 2) {
             own_scale[v] = load(scale + GROUP + v * LANES);
             if (has_more(coding)) own_more[v] = load(more + GROUP + v * LANES);
         }
         const vector number = coding == CODES_8 ? signed_bytes(codes + i * GROUP + v * LANES)
                                                 : number_of(coding, code_at(bits, word[v], i), table);
-        const vector weight = has_more(coding) ? fused(own_scale[v], number, own_more[v]) : (vector)(own_scale[v] * number);
+        const vector weight =
+            has_more(coding) ? fused(own_scale[v], number, own_more[v]) : (vector)(own_scale[v] * number);
         EACH_ROW(r, rows) sum[v][r] = multiply_add(from[r] + i, weight, sum[v][r]);
         if (!rows) store(to[v] + i * pitch, weight);
     }
@@ -56,15 +58,17 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const in
 /* Take piece `p` of one group, a vector after the other, or two at a time. */
 ALWAYS_INLINE void take_group(const enum coding coding, const int rows, const struct table *table,
                               const struct pieces *pieces, const struct sums *sums, int g, int p) {
-    const int own = (pieces->first_scale + p) * (has_two_scales(coding) ? 2 : 1), at_once = rows == 1 && VECTORS > 1 ? 2 : 1;
+    const int own = (pieces->first_scale + p) * (has_two_scales(coding) ? 2 : 1);
+    const int at_once = rows == 1 && VECTORS > 1 ? 2 : 1;
     const char *codes = pieces->codes[g] + p * pieces->step;
     const float *scale = pieces->scales[g].scale[own], *more = pieces->scales[g].more[own];
     if (rows) UNROLLED for (int line = 0; line < GROUP * PIECE / 8 * bits_of(coding) / LINE_BYTES; line++)
         __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
     for (int v = 0; v < VECTORS; v += at_once) {
         float *to[2] = {rows ? NULL : sums->to[v] + p * PIECE * sums->pitch, NULL};
+        float(*const sum)[GROUP] = rows ? (float(*)[GROUP])(sums->sum[g][0] + v * LANES) : NULL;
         take_piece(coding, rows, at_once, table, codes + v * LANES * (coding == CODES_8 ? 1 : 4), scale + v * LANES,
-                   more + v * LANES, sums->row, p * PIECE, rows ? (float(*)[GROUP])(sums->sum[g][0] + v * LANES) : NULL, to, sums->pitch);
+                   more + v * LANES, sums->row, p * PIECE, sum, to, sums->pitch);
     }
 }
 

@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-/* In which order a piece's inputs lie, four of them for each word of four codes: as integers.c takes codes out of words. */
+/* In which order a piece's inputs lie, four of them for each word of four codes: as fours.h takes codes out of words. */
 enum order { IN_A_ROW, BY_TWO, BY_FOUR, BY_WORDS, ORDERS };
 
 struct rounded_piece {
