@@ -14,7 +14,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
+import struct
 import subprocess
 import threading
 from collections.abc import Iterator, Sequence
@@ -110,10 +112,13 @@ class ObservedMesh:
     def crowded(self, host: str, port: int, *, by: str) -> Iterator[None]:
         """Have another host open connections to a port, and say nothing, as quickly as they are taken."""
         stopping, address = threading.Event(), self.mesh.hosts.address(host)
+        # Broken off and not ended: for a minute after that nobody could listen on the ports that it had.
+        broken_off = struct.pack("ii", 1, 0)
 
         def crowd() -> None:
             while not stopping.is_set():
-                with suppress(OSError), self.mesh.hosts.connect(by, port, LIMIT_SECONDS, address):
+                with suppress(OSError), self.mesh.hosts.connect(by, port, LIMIT_SECONDS, address) as connection:
+                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, broken_off)
                     stopping.wait(0.01)
 
         somebody = threading.Thread(target=crowd, daemon=True)
