@@ -30,6 +30,8 @@ AT_ONCE = 64
 REFUSED_SECONDS = 0.004
 """So long the next ones wait for each that is sent away: whoever comes again at once, and is not let in, has the port
 do little for it, and keeps others waiting for listening.BACKLOG times that at most."""
+KNOWN_SECONDS = 0.005
+"""Processor time that it takes about to let somebody in."""
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
@@ -121,8 +123,7 @@ class Callers:
                 return False
             others = self._seats.let_in(caller, most)
             self._send_away(others, MANY)
-            for other in others:
-                self._seats.came_in_vain(other)
+            self._seats.came_in_vain(caller, len(others) * KNOWN_SECONDS)
             return True
 
     def admit(self, caller: Caller) -> None:
@@ -260,10 +261,9 @@ class Callers:
             caller.connection.close()
         with self._lock:
             self._seats.leave(caller)
-            if not caller.is_let_in:
-                self._seats.came_in_vain(caller)
 
     def _serve(self, caller: Caller) -> None:
+        began = time.thread_time()
         try:
             self._answer(caller)
         except PermissionError as error:
@@ -275,5 +275,7 @@ class Callers:
         finally:
             self._leave(caller)
             with self._lock:
+                if not caller.is_let_in:
+                    self._seats.came_in_vain(caller, time.thread_time() - began)
                 self._thread_count -= 1
                 self._lock.notify_all()
