@@ -30,8 +30,8 @@ AT_ONCE = 64
 REFUSED_SECONDS = 0.004
 """So long the next ones wait for each that is sent away: whoever comes again at once, and is not let in, has the port
 do little for it, and keeps others waiting for listening.BACKLOG times that at most."""
-KNOWN_SECONDS = 0.005
-"""Processor time that it takes about to let somebody in."""
+KNOWN_SECONDS, CUT_SECONDS = 0.005, 0.0005
+"""Processor time that it takes about to let somebody in; to give a silent one a place and cut him."""
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
@@ -246,6 +246,8 @@ class Callers:
         """Cut connections, each for the same reason, and say so."""
         for caller in callers:
             self.tell(caller, WORDS[reason], reason)
+            if not caller.is_let_in:
+                self._seats.came_in_vain(caller, CUT_SECONDS)
         self._cut(callers)
 
     def _cut(self, callers: list[Caller]) -> None:

@@ -34,7 +34,7 @@ def member_places() -> Places:
     most = places(OF_A_NODE * MAX_MEMBERS + OF_THE_OWNER + WAITING, 0.7)
     return Places(
         connections=most, waiting=min(WAITING, most // 2), threads=most + WAITING, seconds=HANDSHAKE_SECONDS,
-        in_vain_seconds=0.5, in_vain_a_second=0.015,
+        in_vain_seconds=1.0, in_vain_a_second=0.015,
     )  # fmt: skip
 
 
