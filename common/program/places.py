@@ -64,7 +64,7 @@ class Places:
     close_seconds: float = 2.0
     """How long who is let in may go on once the port closes."""
     at_once: int = 0
-    """How many connections one network may open in a moment; 0: as many as it likes."""
+    """How many connections one network may open in a moment, this machine's own apart; 0: as many as it likes."""
     a_second: float = 0.0
     """How many more of those it may open with each second."""
     in_vain_seconds: float = 0.0
@@ -102,7 +102,7 @@ class Seats:
         name, places = self._counted_as(host), self._places
         if places.in_vain_seconds and not self._vain.has_left(name):
             return True
-        return bool(places.at_once) and not self._pace.allows(name)
+        return bool(places.at_once) and not is_here(host) and not self._pace.allows(name)
 
     def came_in_vain(self, caller: Caller, seconds: float) -> None:
         """Count processor time of a connection that has not been let in, or for which another of its peer went."""
@@ -224,6 +224,15 @@ class Seats:
         crowds = [own for network, hosts in self._waiting.items() if sizes[network] == most for own in hosts.values()]
         largest = max(map(len, crowds))
         return min((next(iter(own)) for own in crowds if len(own) == largest), key=lambda caller: caller.place)
+
+
+@functools.lru_cache(MOST_NAMES)
+def is_here(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @functools.lru_cache(MOST_NAMES)

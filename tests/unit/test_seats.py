@@ -115,10 +115,11 @@ def test_a_network_whose_connections_take_time_and_come_to_nothing_is_kept_waiti
     assert not seats.is_too_fast("127.0.0.1")
 
 
-def test_where_nobody_is_let_in_each_connection_counts() -> None:
+def test_where_nobody_is_let_in_each_connection_counts_but_those_of_this_machine() -> None:
     """Whoever joins has no certificate to show."""
     seats = Seats(Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0), lambda: 0.0)
     assert [seats.is_too_fast("10.0.0.1") for _ in range(4)] == [False, False, False, True]
+    assert not any(seats.is_too_fast("127.0.0.1") for _ in range(9))
 
 
 def test_addresses_of_one_network_of_ipv6_are_one() -> None:
