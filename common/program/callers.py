@@ -150,11 +150,8 @@ class Callers:
             caller.connection.settimeout(self._places.seconds)
             return caller in self._seats.taken
 
-    def tell(self, caller: Caller, why: str, reason: str = UNTRUSTED) -> None:
+    def tell(self, host: str, why: str, reason: str = UNTRUSTED) -> None:
         """Count that somebody is sent away, and log why, but not each time that it is for the same reason."""
-        self._told(caller.host, why, reason)
-
-    def _told(self, host: str, why: str, reason: str) -> None:
         self._note(reason)
         if (now := time.monotonic()) - self._told_at.get(reason, -TELL_SECONDS) >= TELL_SECONDS:
             self._told_at[reason] = now
@@ -192,12 +189,13 @@ class Callers:
                 break
             except OSError as error:  # he has gone already; or there is no descriptor left just now, and he waits
                 if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._told("", WORDS[NO_FILES], NO_FILES)
+                    self.tell("", WORDS[NO_FILES], NO_FILES)
                     time.sleep(PAUSE_SECONDS)
                     return
                 continue
             refused += self._take(connection, host_of(address))
-        time.sleep(refused * REFUSED_SECONDS)
+        if refused:
+            time.sleep(refused * REFUSED_SECONDS)
 
     def _cut_late(self) -> float | None:
         """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
@@ -215,14 +213,15 @@ class Callers:
         with self._lock:
             is_fast = self._seats.is_too_fast(host)
         if is_fast:  # nothing is made for it: there may be many
-            self._told(host, WORDS[FAST], FAST)
+            self.tell(host, WORDS[FAST], FAST)
             connection.close()
             return True
         connection.settimeout(self._places.seconds)
         caller = Caller(host=host, deadline=time.monotonic() + self._places.seconds, connection=connection)
         with self._lock:
             loser = self._seats.sit(caller)
-            self._send_away([loser] if loser else [], CROWDED)
+            if loser is not None:
+                self._send_away([loser], CROWDED)
         if loser is caller:
             connection.close()
         else:
@@ -236,7 +235,7 @@ class Callers:
             if has_thread := is_there and self._thread_count < self._places.threads:
                 self._thread_count += 1
             elif is_there:
-                self.tell(caller, WORDS[CROWDED], CROWDED)
+                self.tell(caller.host, WORDS[CROWDED], CROWDED)
         if has_thread:
             self._threads.submit(self._serve, caller)
         else:
@@ -245,7 +244,7 @@ class Callers:
     def _send_away(self, callers: list[Caller], reason: str) -> None:
         """Cut connections, each for the same reason, and say so."""
         for caller in callers:
-            self.tell(caller, WORDS[reason], reason)
+            self.tell(caller.host, WORDS[reason], reason)
             if not caller.is_let_in:
                 self._seats.came_in_vain(caller, CUT_SECONDS)
         self._cut(callers)
@@ -269,7 +268,7 @@ class Callers:
         try:
             self._answer(caller)
         except PermissionError as error:
-            self.tell(caller, str(error))
+            self.tell(caller.host, str(error))
         except OSError:  # who breaks off, is too slow, or speaks no TLS, has no answer
             pass
         except Exception as error:  # the thread's edge: one that cannot be answered is no reason to end

@@ -75,7 +75,7 @@ class Places:
 
 
 class Seats:
-    """The connections that are there. Each question takes as long however many wait. Not safe for several threads."""
+    """The connections that are there. A question takes as long however many one host has. Not for several threads."""
 
     def __init__(self, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
         self._places, self._clock = places, clock
