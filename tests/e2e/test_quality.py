@@ -1,7 +1,7 @@
 """Does `coordinator-cli quality` say how much fewer bits change, in a small model of which we know?
 
-Covers: the verb over real nodes, once as a program, its document, mistakes, what is left behind. Does not cover: real models' figures
-(DECISIONS.md).
+Covers: the verb over real nodes, once as a program, its document, mistakes, what is left behind. Does not cover: real
+models' figures (DECISIONS.md).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Covers: small random models of random blocks, every encoding in turn and in mixtures, layers that are not alike, plain
 matrices among them, cuts inside of superblocks, rows of queries and keys interleaved as llama's files have them; one to
-five nodes, uniform and not, streamed and resident, prompts in chunks; three plans for each model with SHARDMESH_THOROUGH=1
-(.ci/run), otherwise two.
+five nodes, uniform and not, streamed and resident, prompts in chunks; three plans for each model with
+SHARDMESH_THOROUGH=1 (.ci/run), otherwise two.
 Does not cover: blocks' values (tests/unit/test_encodings.py), real files (test_smollm2.py, test_qwen2_coder.py).
 """
 
