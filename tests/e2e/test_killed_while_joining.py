@@ -1,6 +1,6 @@
 """Does a device join, and stay, when a program of either side is killed at each change that it makes on the way?
 
-Covers: real programs and SIGKILL, of a device at each third change, and with SHARDMESH_THOROUGH=1 (.ci/run) at each.
+Covers: real programs and SIGKILL, of a device at each sixth change, and with SHARDMESH_THOROUGH=1 (.ci/run) at each.
 Does not cover: every step with every fault (tests/contract/test_trust_faults.py).
 """
 
@@ -24,6 +24,7 @@ from tests.support.waiting import wait_until
 
 LIMIT_SECONDS = 30.0
 NEVER = 1000
+STRIDE = 6
 CHANGES = 7
 """Of a device that joins: two directories, key, authority, certificate, options, and the key gone."""
 
@@ -89,7 +90,7 @@ def test_a_device_that_is_killed_at_each_change_of_its_files_has_joined_in_the_e
     """By the same command with the same token; with that token nobody else joins."""
     mesh = Killed(shell, here)
     coordinator = mesh.start_coordinator()
-    for at in steps():
+    for at in steps(stride=STRIDE):
         data = str(shell.home / f"device{at}")
         join = [*mesh.invite(), "--name", f"device{at}", "--data-dir", data]
         finished = mesh.start(at, "shardnode", data, *join).finish()

@@ -1,6 +1,6 @@
 """Does a node stay in its mesh when it, or its coordinator, is killed at each change that renewing a certificate makes?
 
-Covers: real programs and SIGKILL; the one that is not killed goes on; each third change, and with SHARDMESH_THOROUGH=1
+Covers: real programs and SIGKILL; the one that is not killed goes on; each sixth change, and with SHARDMESH_THOROUGH=1
 (.ci/run) each. Does not cover: joining
 (test_killed_while_joining.py); every step with every fault (tests/contract/test_trust_faults.py).
 """
@@ -35,6 +35,7 @@ NODE_CHANGES = 3
 COORDINATOR_CHANGES = 2
 """The new serial beside the old one, and the old one gone."""
 NEVER = 1000
+STRIDE = 6
 
 
 class Mesh:
@@ -113,7 +114,7 @@ def mesh(shell: Shell) -> Mesh:
 def test_a_node_that_is_killed_at_each_change_of_its_renewal_has_renewed_when_it_is_started_again(mesh: Mesh) -> None:
     """And the certificate that it had is worth nothing from then on; what made the key is not in the node's memory."""
     with mesh.coordinator() as coordinator:
-        for at in steps():
+        for at in steps(stride=STRIDE):
             aged = aged_identity(coordinator, mesh.data / IDENTITY_DIRECTORY)
             killed = mesh.start_node(at)
             wait_until(
@@ -142,7 +143,7 @@ def test_a_coordinator_that_is_killed_at_each_change_of_a_renewal_has_renewed_it
 ) -> None:
     """The node asks again by itself; nothing is typed on it."""
     changes = 0
-    for at in steps():
+    for at in steps(stride=STRIDE):
         with mesh.coordinator() as coordinator:
             aged = aged_identity(coordinator, mesh.data / IDENTITY_DIRECTORY)
         node, killed = mesh.start_node(), mesh.start_coordinator(at)

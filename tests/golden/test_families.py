@@ -2,7 +2,8 @@
 
 Covers: small random models, one case for each feature and each neighbourhood of two,
 on one node that streams and three that hold their weights, or the other way round; blocks in one tile and in
-several; prompts read whole and in chunks. Without SHARDMESH_THOROUGH=1 a case has one of the two numbers of nodes.
+several; prompts read whole and in chunks. Without SHARDMESH_THOROUGH=1 a case has one of the two numbers of
+nodes, and half of its answer is compared.
 Where torch is not installed, a `.bin` is a safetensors file.
 Does not cover: real weights and processes (test_smollm2.py), how files are read (tests/unit/test_checkpoints.py).
 """
@@ -23,6 +24,8 @@ from tests.support.thorough import THOROUGH
 from tests.support.transformers_answers import Answer, Theirs, some_logits
 
 LENGTH = 64
+COMPARED = LENGTH if THOROUGH else LENGTH // 2
+"""So many of its tokens; longer than what windows and scalings wait for."""
 LOGIT_TOLERANCE = 1e-3
 LEAST_MARGIN = 1e-4
 """Nearer than this, rounding could decide; far above what sums in another order differ by."""
@@ -123,7 +126,7 @@ def check_answer(model: LocalModel, memory_window: int, prompt_ids: list[int], e
     """Compare one mesh's answer with the expected one."""
     sampler = RecordingSampler()
     with thread_mesh(model, memory_window=memory_window) as conversation:
-        token_ids = run_alone(conversation, prompt_ids, length=LENGTH, sampler=sampler)
+        token_ids = run_alone(conversation, prompt_ids, length=COMPARED, sampler=sampler)
     place = f"{model.plan.world_size} nodes, window {memory_window}"
-    assert token_ids == expected.token_ids, place
-    assert np.abs(some_logits(sampler.logits) - expected.logits).max() < LOGIT_TOLERANCE, place
+    assert token_ids == expected.token_ids[:COMPARED], place
+    assert np.abs(some_logits(sampler.logits) - expected.logits[:COMPARED]).max() < LOGIT_TOLERANCE, place

@@ -29,7 +29,7 @@ from tests.support.random_models import build, save
 
 PARAMS = SamplingParams(temperature=1.3, top_k=60, top_p=0.95)
 PROMPT = list(range(20, 45))
-LENGTH = 48
+LENGTH = 32
 SEED = 1234
 
 

@@ -1,10 +1,11 @@
 """A program that kills slicing at chosen moments and tells what the next run made of it.
 
-    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY FORMAT SCENARIO KILL_COUNT SEED
+    python -m tests.support.interrupted_splits MODEL_DIRECTORY WORK_DIRECTORY KILL_COUNT SEED FORMAT-SCENARIO...
 
-Prints JSON. Each split is a forked child that ends by SIGKILL right before its n-th touch of the file system (open,
-write, sync, mkdir, rename, remove): between two of them nothing changes on disk, so these are all the moments there
-are. The next run, in this process, must be right. There is no test framework and no thread here: forking is safe.
+Prints JSON, a line for each scenario. Each split is a forked child that ends by SIGKILL right before its n-th touch of
+the file system (open, write, sync, mkdir, rename, remove): between two of them nothing changes on disk, so these are
+all the moments there are. The next run, in this process, must be right. There is no test framework and no thread here:
+forking is safe.
 Does not cover: power cuts (what was written but not synced is still there after a kill).
 """
 
@@ -74,26 +75,33 @@ class Setting:
 
 
 def main(arguments: list[str]) -> int:
-    """Run a scenario and print its outcome; see the module's docstring."""
+    """Run scenarios and print their outcomes; see the module's docstring."""
     os.fsync = lambda fd: None  # a kill loses nothing that was written, so syncing proves nothing here
-    model, work, slice_format, scenario, kill_count, seed = arguments
+    model, work, kill_count, seed, *scenarios = arguments
+    for name in scenarios:
+        slice_format, _, scenario = name.partition("-")
+        setting = _setting(Path(model), Path(work, name), slice_format, scenario)
+        print(json.dumps(_run(setting, scenario, int(kill_count), random.Random(int(seed)))), flush=True)
+    return 0
+
+
+def _setting(model: Path, work: Path, slice_format: str, scenario: str) -> Setting:
+    work.mkdir()
     is_packed = slice_format == PACKED
-    checkpoint = open_checkpoint(Path(model))
+    checkpoint = open_checkpoint(model)
     requests = [
         SplitRequest(
             plan=make_plan(checkpoint.spec, strategy, 2),
             dtype=AS_THE_FILE if is_packed else "float32",
             tile_bytes=8192,
             encodings=plain_encodings(checkpoint.spec) if is_packed else None,
-            directory=Path(work) / "split",
+            directory=work / "split",
         )
         for strategy in ("uniform", "ratio:3,1")
     ]
     checkpoint.close()
     redo = scenario != FRESH and not (is_packed and scenario == OTHER)
-    setting = Setting(model=Path(model), wanted=requests[0], other=requests[1], redo=redo)
-    print(json.dumps(_run(setting, scenario, int(kill_count), random.Random(int(seed)))))
-    return 0
+    return Setting(model=model, wanted=requests[0], other=requests[1], redo=redo)
 
 
 def digests(directory: Path) -> dict[str, str]:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from common.native.build import SOURCE_DIRECTORY
@@ -63,14 +61,8 @@ def kept_build(toolchain: Toolchain, flags: Sequence[str] = ()) -> OtherBuild:
     for path in (*sorted(SOURCE_DIRECTORY.glob("*.[ch]")), SOURCE_DIRECTORY / "build.py", REPLAY):
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
     kept = KEPT / f"{toolchain.name}-{digest.hexdigest()[:16]}"
-    if not kept.is_dir():
-        KEPT.mkdir(parents=True, exist_ok=True)
-        for former in KEPT.glob(f"{toolchain.name}-*"):
+    for former in KEPT.glob(f"{toolchain.name}-*"):
+        if former != kept:
             shutil.rmtree(former, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=KEPT) as directory:
-            made = Path(directory, "made")
-            made.mkdir()
-            OtherBuild(toolchain, made, flags)
-            with suppress(OSError):  # another run has been faster
-                made.rename(kept)
+    kept.mkdir(parents=True, exist_ok=True)
     return OtherBuild(toolchain, kept, flags)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_files import PRODUCT, REPOSITORY, imported_names, name_of, python_files, tree_of
+from tests.support.source_files import PRODUCT, REPOSITORY, imported_names, name_of, nodes_of, python_files, tree_of
 
 ALLOWED_IMPORTS = {
     "protos": {"protos"},
@@ -122,7 +122,7 @@ def wrong_code(path: Path, tree: ast.Module) -> list[str]:
         reason = FORBIDDEN_IMPORTS.get(name.split(".")[0])
         if reason:
             found.append(f"{name_of(path)}:{line} imports {name}: {reason}")
-    for node in ast.walk(tree):
+    for node in nodes_of(tree):
         if not isinstance(node, ast.Call | ast.keyword):
             continue
         where = f"{name_of(path)}:{node.lineno}"

@@ -15,7 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.source_files import PRODUCT, REPOSITORY, called_name, docstring_of, name_of, python_files, tree_of
+from tests.support.source_files import (
+    PRODUCT,
+    REPOSITORY,
+    called_name,
+    docstring_of,
+    name_of,
+    nodes_of,
+    python_files,
+    tree_of,
+)
 
 VAGUE_NAMES = {"util", "utils", "helper", "helpers", "misc", "shared", "stuff"}
 
@@ -103,7 +112,7 @@ def test_every_test_has_a_docstring_and_no_sleep() -> None:
     for path in python_files("tests"):
         if not path.name.startswith("test_"):
             continue
-        for node in ast.walk(tree_of(path)):
+        for node in nodes_of(tree_of(path)):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 if node.name.startswith("test_") and not ast.get_docstring(node):
                     wrong.append(f"{name_of(path)}:{node.lineno} {node.name} has no docstring")
