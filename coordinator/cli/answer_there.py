@@ -18,6 +18,7 @@ from common.wire.rpc import channel_options, error_from_rpc
 from coordinator.answering.requests import Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.cli.answer_output import write_events, write_json, write_report
 from coordinator.cli.answer_screen import AnswerScreen
+from coordinator.engine.likelihoods import Likelihoods
 from coordinator.engine.timings import Timings
 from coordinator.membership.state import open_mesh_state
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -72,7 +73,8 @@ def _events(stream: Iterable[generation_pb2.GenerateResponse]) -> Iterator[Event
                 reading = response.reading
                 yield Reading(read_count=reading.read_token_count, prompt_count=reading.prompt_token_count)
             elif part == "token":
-                yield Token(token_id=response.token.token_id, text=response.token.text)
+                token = response.token
+                yield Token(token_id=token.token_id, text=token.text, likelihoods=_likelihoods(token))
             elif part == "notice":
                 yield Notice(text=response.notice.text)
             elif part == "finished":
@@ -100,3 +102,9 @@ def _without_place(error: ShardmeshError) -> ShardmeshError:
         return NodeLost(f"{COORDINATOR} ended in the middle of the answer; start it again (coordinator, or systemctl "
                         "start coordinator) and ask again")  # fmt: skip
     return type(error)(text)
+
+
+def _likelihoods(token: generation_pb2.GeneratedToken) -> Likelihoods | None:
+    if not token.HasField("logprob"):
+        return None
+    return Likelihoods(token.logprob, tuple((likely.token_id, likely.logprob) for likely in token.likeliest))

@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from common.errors import (
+    EXIT_INPUT,
     InputError,
     ModelNotFound,
     NodeError,
@@ -264,3 +265,27 @@ def test_seeds_and_k_of_any_size_travel(
     assert answer("--seed", str((1 << 64) - 1)) == answer("--seed", "-1") != answer("--seed", "1")
     assert answer("--seed", str(1 << 63)) == answer("--seed", str(-(1 << 63)))
     assert answer("--k", str(1 << 40)) == answer("--k", "0")
+
+
+def test_bias_and_penalties_travel_and_are_refused_by_name(
+    mesh: LoadedMesh, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A token of a bias of 100 is all that is said; against repeating it, others come."""
+    asked = ["generate", "--coordinator", f"unix:{mesh.state}/coordinator.sock", "--prompt", "hi", "--length", "6"]
+
+    def answer(*options: str) -> str:
+        finished = run_here("coordinator-cli", [*asked, "--ignore-eos", *options], monkeypatch, capfd)
+        assert finished.code == 0, finished.err
+        return finished.out
+
+    biased = ("--temperature", "0", "--logit-bias", "40=100")
+    same = answer(*biased)
+    assert answer("--temperature", "0") != same
+    assert answer(*biased, "--repetition-penalty", "100", "--frequency-penalty", "2") != same
+    assert answer("--temperature", "9", "--min-p", "1") == answer("--temperature", "0")
+    for options, reason in (
+        (["--min-p", "2"], "--min-p is 2.0"), (["--logit-bias", "40"], "--logit-bias is '40'"),
+        (["--logit-bias", "999999=1"], "--logit-bias names token 999999"),
+    ):  # fmt: skip
+        finished = run_here("coordinator-cli", [*asked, *options], monkeypatch, capfd)
+        assert (finished.code, reason in finished.err) == (EXIT_INPUT, True), finished.err

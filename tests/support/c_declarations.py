@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
-STRUCTURE = re.compile(r"^struct (\w+) \{(.*?)^\};", re.DOTALL | re.MULTILINE)
+STRUCTURE = re.compile(r"^struct (\w+) \{([^}]*)\};", re.MULTILINE)
 PROTOTYPE = re.compile(r"^EXPORT (.*?)(shardmesh_\w+)\((.*?)\);", re.DOTALL | re.MULTILINE)
 LAST_NAME = re.compile(r"(\w+)\s*$")
 FIELD_NAME = re.compile(r"(\w+)\s*(?:\[\w+\])?\s*$")

@@ -1,6 +1,6 @@
 """The sampler refuses what makes no sense, is repeatable, and keeps exactly the tokens transformers keeps.
 
-Covers: coordinator/engine/sampler.py. Does not cover: the distribution of what it chooses
+Covers: coordinator/engine/sampler.py and what it asks. Does not cover: the distribution of what it chooses
 (tests/golden/test_sampling_distribution.py), random numbers (test_draws.py).
 """
 
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from common.errors import InputError, NodeFault, ShapeError
 from common.weights.stored_numbers import Floats
+from coordinator.engine import plain_choice
 from coordinator.engine import sampler as sampler_module
 from coordinator.engine.sampler import Sampler
 from coordinator.engine.sampling_params import SEED_LIMITS, SamplingParams
@@ -40,9 +41,17 @@ def random_logits(token_count: int = 500, seed: int = 0) -> Floats:
         ({"top_p": -0.5}, "--p"),
         ({"top_p": 2.0}, "--p"),
         ({"top_p": math.nan}, "--p"),
+        ({"min_p": 1.1}, "--min-p"),
+        ({"min_p": math.nan}, "--min-p"),
+        ({"repetition_penalty": 0.0}, "--repetition-penalty"),
+        ({"presence_penalty": 2.1}, "--presence-penalty"),
+        ({"frequency_penalty": -math.inf}, "--frequency-penalty"),
+        ({"logit_bias": {3: 101.0}}, "--logit-bias"),
+        ({"logit_bias": {-1: 1.0}}, "--logit-bias"),
+        ({"logit_bias": dict.fromkeys(range(1025), 1.0)}, "--logit-bias"),
     ],
 )
-def test_value_out_of_range_is_refused_by_its_option(values: dict[str, float], option: str) -> None:
+def test_value_out_of_range_is_refused_by_its_option(values: dict[str, object], option: str) -> None:
     """The message names what the person typed."""
     with pytest.raises(InputError, match=f"^{option} is "):
         SamplingParams(**values)  # type: ignore[arg-type]
@@ -199,9 +208,9 @@ def test_all_that_stays_is_drawn_in_proportion_whatever_a_vocabulary_is_like() -
 def test_powers_of_e_are_those_of_the_library_and_of_known_bits() -> None:
     """Right to a part in three thousand million from 0 to the least that there is; 0 below; the same on any machine."""
     scores = -np.concatenate([np.linspace(0, 1, 1001), np.linspace(1, 700, 5000), [1000, np.inf]]).astype(np.float32)
-    found = sampler_module._exponentials(scores)
+    found = plain_choice._exponentials(scores)
     np.testing.assert_allclose(found, np.exp(scores.astype(np.float64)), rtol=3e-10, atol=1e-300)
     assert found[0] == 1
     assert found[-1] == found[-2] == 0
-    few = sampler_module._exponentials(np.array([-0.5, -1, -10, -80], np.float32))
+    few = plain_choice._exponentials(np.array([-0.5, -1, -10, -80], np.float32))
     assert [value.hex() for value in few.tolist()] == KNOWN_BITS
