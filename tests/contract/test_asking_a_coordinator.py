@@ -7,6 +7,7 @@ Covers: GenerationService over mutual TLS and the owner's socket, with a real no
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -267,25 +268,29 @@ def test_seeds_and_k_of_any_size_travel(
     assert answer("--k", str(1 << 40)) == answer("--k", "0")
 
 
-def test_bias_and_penalties_travel_and_are_refused_by_name(
+def test_how_tokens_are_chosen_travels_and_how_likely_they_were_comes_back(
     mesh: LoadedMesh, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """A token of a bias of 100 is all that is said; against repeating it, others come."""
+    """A token with a bias of 100 is all that is said, until it is penalized; what makes no sense is refused by name."""
     asked = ["generate", "--coordinator", f"unix:{mesh.state}/coordinator.sock", "--prompt", "hi", "--length", "6"]
 
-    def answer(*options: str) -> str:
-        finished = run_here("coordinator-cli", [*asked, "--ignore-eos", *options], monkeypatch, capfd)
+    def tokens(*options: str) -> list[int]:
+        finished = run_here("coordinator-cli", [*asked, "--ignore-eos", "--json", *options], monkeypatch, capfd)
         assert finished.code == 0, finished.err
-        return finished.out
+        document = json.loads(finished.out)
+        told = document.get("logprobs", [])
+        assert [len(one["likeliest"]) for one in told] == ([2] * 6 if "--logprobs" in options else [])
+        assert all(one["likeliest"][0]["logprob"] >= one["logprob"] for one in told)
+        return list(document["token_ids"])
 
+    greedy = tokens("--temperature", "0", "--logprobs", "2")
     biased = ("--temperature", "0", "--logit-bias", "40=100")
-    same = answer(*biased)
-    assert answer("--temperature", "0") != same
-    assert answer(*biased, "--repetition-penalty", "100", "--frequency-penalty", "2") != same
-    assert answer("--temperature", "9", "--min-p", "1") == answer("--temperature", "0")
-    for options, reason in (
-        (["--min-p", "2"], "--min-p is 2.0"), (["--logit-bias", "40"], "--logit-bias is '40'"),
-        (["--logit-bias", "999999=1"], "--logit-bias names token 999999"),
+    assert tokens(*biased) == [40] * 6 != greedy
+    assert tokens(*biased, "--repetition-penalty", "100", "--frequency-penalty", "2") != [40] * 6
+    assert tokens("--temperature", "9", "--min-p", "1") == greedy
+    for words, reason in (
+        ("--min-p 2", "--min-p is 2.0"), ("--logit-bias 40", "--logit-bias is '40'"), ("--logprobs 1", "is for --json"),
+        ("--logit-bias 999999=1", "--logit-bias names token 999999"),
     ):  # fmt: skip
-        finished = run_here("coordinator-cli", [*asked, *options], monkeypatch, capfd)
+        finished = run_here("coordinator-cli", [*asked, *words.split()], monkeypatch, capfd)
         assert (finished.code, reason in finished.err) == (EXIT_INPUT, True), finished.err
