@@ -13,6 +13,7 @@
 #include "scales.h"
 
 #define EACH_INPUT(i) UNROLLED for (int i = 0; i < PIECE; i++)
+#define EACH_OF(v, count) EACH_VECTOR(v) if (v < (count))
 #define EACH_ROW(r, rows) UNROLLED for (int r = 0; r < MOST_BLOCK_ROWS; r++) if (r < (rows))
 
 /* Where the numbers that pieces are multiplied with lie, or, without any rows, where weights go. */
@@ -23,46 +24,59 @@ struct sums {
     ptrdiff_t pitch;
 };
 
-/* Take one vector of a piece. Constants unroll everything inside. */
-ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const struct table *table, const char *codes,
-                              const float *scale, const float *more, const float *const *row, ptrdiff_t k,
-                              float *sums, float *to, ptrdiff_t pitch, int v) {
-    const int bits = bits_of(coding);
-    words word[8];
-    vector sum[MOST_BLOCK_ROWS], own_scale = load(scale), own_more = has_more(coding) ? load(more) : zero();
-    if (coding != CODES_8) UNROLLED for (int i = 0; i < 8; i++) if (i < bits) word[i] = load_word(codes, i, v);
+/* Take `count` vectors of a piece: their first one's codes, scales, sums, or where weights go. Constants unroll everything
+ * inside. One row's sum is a chain as long as a processor looks ahead, so that two vectors' are made side by side. */
+ALWAYS_INLINE void take_piece(const enum coding coding, const int rows, const int count, const struct table *table,
+                              const char *codes, const float *scale, const float *more, const float *const *row,
+                              ptrdiff_t k, float (*sum_at)[GROUP], float *const *to, ptrdiff_t pitch) {
+    const int bits = bits_of(coding), a_word = 32 / bits;
+    words word[VECTORS][8];
+    vector sum[VECTORS][MOST_BLOCK_ROWS], own_scale[VECTORS], own_more[VECTORS];
     const float *from[MOST_BLOCK_ROWS];
-    if (rows && !v) UNROLLED for (int line = 0; line < GROUP * PIECE / 8 * bits / LINE_BYTES; line++)
-        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
-    EACH_ROW(r, rows) from[r] = row[r] + k, sum[r] = load(sums + r * GROUP);
-    EACH_INPUT(i) {
+    EACH_ROW(r, rows) from[r] = row[r] + k;
+    EACH_OF(v, count) {
+        own_scale[v] = load(scale + v * LANES), own_more[v] = has_more(coding) ? load(more + v * LANES) : zero();
+        EACH_ROW(r, rows) sum[v][r] = load(sum_at[r] + v * LANES);
+    }
+    EACH_INPUT(i) EACH_OF(v, count) {
+        const int own = i / a_word;
+        if (coding != CODES_8 && i % a_word == 0 && own < bits) word[v][own] = load_word(codes, own, v);
         if (has_two_scales(coding) && i == PIECE / 2) {
-            own_scale = load(scale + GROUP);
-            if (has_more(coding)) own_more = load(more + GROUP);
+            own_scale[v] = load(scale + GROUP + v * LANES);
+            if (has_more(coding)) own_more[v] = load(more + GROUP + v * LANES);
         }
         const vector number = coding == CODES_8 ? signed_bytes(codes + i * GROUP + v * LANES)
-                                                : number_of(coding, code_at(bits, word, i), table);
-        const vector weight = has_more(coding) ? fused(own_scale, number, own_more) : (vector)(own_scale * number);
-        EACH_ROW(r, rows) sum[r] = multiply_add(from[r] + i, weight, sum[r]);
-        if (!rows) store(to + i * pitch, weight);
+                                                : number_of(coding, code_at(bits, word[v], i), table);
+        const vector weight =
+            has_more(coding) ? fused(own_scale[v], number, own_more[v]) : (vector)(own_scale[v] * number);
+        EACH_ROW(r, rows) sum[v][r] = multiply_add(from[r] + i, weight, sum[v][r]);
+        if (!rows) store(to[v] + i * pitch, weight);
     }
-    EACH_ROW(r, rows) store(sums + r * GROUP, sum[r]);
+    EACH_OF(v, count) EACH_ROW(r, rows) store(sum_at[r] + v * LANES, sum[v][r]);
+}
+
+/* Take piece `p` of one group, a vector after the other, or two at a time. */
+ALWAYS_INLINE void take_group(const enum coding coding, const int rows, const struct table *table,
+                              const struct pieces *pieces, const struct sums *sums, int g, int p) {
+    const int own = (pieces->first_scale + p) * (has_two_scales(coding) ? 2 : 1);
+    const int at_once = rows == 1 && VECTORS > 1 ? 2 : 1;
+    const char *codes = pieces->codes[g] + p * pieces->step;
+    const float *scale = pieces->scales[g].scale[own], *more = pieces->scales[g].more[own];
+    if (rows) UNROLLED for (int line = 0; line < GROUP * PIECE / 8 * bits_of(coding) / LINE_BYTES; line++)
+        __builtin_prefetch(codes + BYTES_AHEAD + line * LINE_BYTES, 0, 3);
+    for (int v = 0; v < VECTORS; v += at_once) {
+        float *to[2] = {rows ? NULL : sums->to[v] + p * PIECE * sums->pitch, NULL};
+        float(*const sum)[GROUP] = rows ? (float(*)[GROUP])(sums->sum[g][0] + v * LANES) : NULL;
+        take_piece(coding, rows, at_once, table, codes + v * LANES * (coding == CODES_8 ? 1 : 4), scale + v * LANES,
+                   more + v * LANES, sums->row, p * PIECE, sum, to, sums->pitch);
+    }
 }
 
 ALWAYS_INLINE void take_pieces(const enum coding coding, const int rows, const struct pieces *pieces,
                                const struct sums *sums, int groups) {
     const struct table table = table_of(coding);
-    const int scales = has_two_scales(coding) ? 2 : 1;
-    for (int p = 0; p < pieces->count; p++) {
-        const int own = (pieces->first_scale + p) * scales;
-        for (int g = 0; g < groups; g++)
-            for (int v = 0; v < VECTORS; v++)
-                take_piece(coding, rows, &table, pieces->codes[g] + p * pieces->step,
-                           pieces->scales[g].scale[own] + v * LANES, pieces->scales[g].more[own] + v * LANES,
-                           sums->row, p * PIECE,
-                           rows ? sums->sum[g][0] + v * LANES : NULL,
-                           rows ? NULL : sums->to[v] + p * PIECE * sums->pitch, sums->pitch, v);
-    }
+    for (int p = 0; p < pieces->count; p++)
+        for (int g = 0; g < groups; g++) take_group(coding, rows, &table, pieces, sums, g, p);
 }
 
 typedef void take_function(const struct pieces *pieces, const struct sums *sums, int groups);

@@ -1,7 +1,7 @@
 /* How are codes of four inputs multiplied with four whole numbers and added up, in each lane of a vector?
  *
  * Covers: one section for each instruction set; how many such words a partial sum has room for; inputs of 8 bits.
- * Does not cover: taking codes out of words, scales (integers.c). Every sum is exact, so that all sections agree.
+ * Does not cover: taking codes out of words (fours.h), scales (integers.c). Every sum is exact, so that all sections agree.
  */
 #ifndef SHARDMESH_DOTS_H
 #define SHARDMESH_DOTS_H
@@ -56,9 +56,9 @@ ALWAYS_INLINE void dots_of_8(const char *codes, const struct rounded_piece *cons
 
 #elif defined(SHARDMESH_AVX2)
 
-/* Sums of two products in 16 bits: 2 * 127 * (2^bits - 1) each. */
+/* Sums of two products in 16 bits: 2 * 127 * (2^bits - 1) each, of 5 bits twice that (fours.h). */
 typedef __m256i partial;
-ALWAYS_INLINE int words_at_once(const int bits) { return bits == 6 ? 2 : bits == 5 ? 4 : 8; }
+ALWAYS_INLINE int words_at_once(const int bits) { return bits == 6 || bits == 5 ? 2 : 8; }
 ALWAYS_INLINE partial no_products(void) { return _mm256_setzero_si256(); }
 ALWAYS_INLINE partial add_products(partial sum, words codes, const int8_t *numbers) {
     return _mm256_add_epi16(sum, _mm256_maddubs_epi16((__m256i)codes, _mm256_set1_epi32(four_at(numbers))));

@@ -8,18 +8,7 @@
  * numbers' sum, after it. Chains are over the ranges of blocks.c. So here too a row's result is the same bits in any
  * company and on any instruction set.
  */
-#include "dots.h"
-
-enum { WORDS = PIECE / 4 }; /* of four codes each */
-/* Constant bounds, since clang unrolls before it inlines (kernel.c). */
-#define EACH_WORD(w, first, stop) UNROLLED for (int w = 0; w < WORDS; w++) if (w >= (first) && w < (stop))
-
-/* Return where in a piece the input lies whose number is the `number`-th in that order. */
-ALWAYS_INLINE int input_at(enum order order, int number) {
-    const int word = number / 4, own = number % 4;
-    if (order == BY_TWO) return word / 2 * 8 + word % 2 + 2 * own;
-    return order == BY_FOUR ? word / 4 * 16 + word % 4 + 4 * own : number;
-}
+#include "fours.h"
 
 ALWAYS_INLINE void round_all(const float *row, ptrdiff_t depth, const enum order order, struct rounded_piece *to) {
     for (ptrdiff_t k = 0; k < depth; k += PIECE, row += PIECE, to++) {
@@ -55,35 +44,8 @@ ALWAYS_INLINE void round_all(const float *row, ptrdiff_t depth, const enum order
 void VARIANT(round_inputs)(const float *row, ptrdiff_t depth, enum order order, struct rounded_piece *rounded) {
     if (order == BY_TWO) round_all(row, depth, BY_TWO, rounded);
     else if (order == BY_FOUR) round_all(row, depth, BY_FOUR, rounded);
+    else if (order == BY_WORDS) round_all(row, depth, BY_WORDS, rounded);
     else round_all(row, depth, IN_A_ROW, rounded);
-}
-
-/* Return a code at byte `byte` of words in which all other bits are zeros. */
-ALWAYS_INLINE words code_in_byte(const int bits, const words *word, int input, int byte) {
-    const int a_word = 32 / bits, at = input % a_word * bits - 8 * byte;
-    const uint32_t mask = ((1u << bits) - 1) << 8 * byte;
-    if (input >= a_word * bits) return (code_at(bits, word, input) & ((1u << bits) - 1)) << 8 * byte;
-    return (at >= 0 ? word[input / a_word] >> at : word[input / a_word] << -at) & mask;
-}
-
-/* Return the codes of the four inputs that lie `w`-th in the encoding's order, a byte each. */
-ALWAYS_INLINE words codes_at(const int bits, const words *word, const int w) {
-    if (bits == 4) return word[w / 2] >> 4 * (w % 2) & 0x0F0F0F0Fu;
-    if (bits == 2) return word[w / 4] >> 2 * (w % 4) & 0x03030303u;
-    return code_in_byte(bits, word, 4 * w, 0) | code_in_byte(bits, word, 4 * w + 1, 1) |
-           code_in_byte(bits, word, 4 * w + 2, 2) | code_in_byte(bits, word, 4 * w + 3, 3);
-}
-
-/* Return codes times numbers, of words `first` up to `stop`. */
-ALWAYS_INLINE whole_numbers dot(const int bits, const words *codes, const int8_t *numbers, const int first,
-                                const int stop) {
-    whole_numbers sum = {0};
-    partial own = no_products();
-    EACH_WORD(w, first, stop) {
-        own = add_products(own, codes[w], numbers + 4 * w);
-        if ((w + 1 - first) % words_at_once(bits) == 0 || w + 1 == stop) sum += added(own), own = no_products();
-    }
-    return sum;
 }
 
 /* Where the rows of neighbouring pieces lie, and their sums. */
@@ -121,7 +83,7 @@ ALWAYS_INLINE void take_piece(const enum coding coding, const char *codes, const
         words word[8], own[WORDS];
         const vector scale = scale_of(&at, 0, v), more = has_more(coding) ? more_of(&at, 0, v) : zero();
         UNROLLED for (int i = 0; i < 8; i++) if (i < bits) word[i] = load_word(codes, i, v);
-        EACH_WORD(w, 0, WORDS) own[w] = codes_at(bits, word, w);
+        take_codes(bits, word, own);
         for (int r = 0; r < rows->row_count; r++) {
             const struct rounded_piece *row = rows->rows + r * rows->pitch + piece;
             float *to = sums[r] + v * LANES;
@@ -210,7 +172,8 @@ static void multiply_some(const struct product *product, const char *weights, pt
     for (int range = 0; range < DEPTH_RANGES; range++) {
         const ptrdiff_t stop = range_start(product, range + 1) / PIECE;
         ptrdiff_t piece = range_start(product, range) / PIECE;
-        for (int g = 0; g < groups; g++) memset(sum[g], 0, (size_t)rows * sizeof *sum[g]);
+        for (int g = 0; g < groups; g++)
+            for (int r = 0; r < rows; r++) EACH_VECTOR(v) store(sum[g][r] + v * LANES, zero());
         while (piece < stop) {
             const struct row_sums own = {
                 .rows = product->rounded + first_row * pitch + piece, .pitch = pitch, .row_count = rows, .sum = sum,

@@ -13,8 +13,8 @@
 
 #include <stdint.h>
 
-/* In which order a piece's inputs lie, four of them for each word of four codes: as integers.c takes codes out of words. */
-enum order { IN_A_ROW, BY_TWO, BY_FOUR, ORDERS };
+/* In which order a piece's inputs lie, four of them for each word of four codes: as fours.h takes codes out of words. */
+enum order { IN_A_ROW, BY_TWO, BY_FOUR, BY_WORDS, ORDERS };
 
 struct rounded_piece {
     int8_t numbers[PIECE];
@@ -26,7 +26,7 @@ struct rounded_piece {
 
 static inline enum order order_of(enum weight_kind kind) {
     const int bits = encodings[kind].bits;
-    return bits == 4 ? BY_TWO : bits == 2 ? BY_FOUR : IN_A_ROW;
+    return bits == 4 ? BY_TWO : bits == 2 ? BY_FOUR : bits == 5 ? BY_WORDS : IN_A_ROW;
 }
 
 /* rounded[depth / PIECE] = one row of `depth` numbers. */

@@ -1,7 +1,8 @@
 """What do Python and C share of a node that answers block after block without Python between them, as ctypes has it?
 
 Covers: the structures of serving.h, and what its functions take. Does not cover: loading the library (library.py), who
-fills the structures in (shardnode/work/slice_at_work.py, shardnode/work/native_blocks.py, shardnode/sessions).
+fills the structures in (shardnode/work/slice_at_work.py, shardnode/work/native_blocks.py, shardnode/sessions,
+common/weights/cached_reads.py).
 """
 
 from __future__ import annotations
@@ -29,11 +30,27 @@ class NodeWork(ctypes.Structure):
     )  # fmt: skip
 
 
+class SharedReads(ctypes.Structure):
+    """`struct cached_reads` of serving.h."""
+
+    _fields_ = (
+        ("in_use", ctypes.c_void_p), ("is_allowed", ctypes.c_int), ("has_given_up", ctypes.c_int),
+        ("is_closed", ctypes.c_int), ("bytes_total", ctypes.c_longlong), ("tiles_total", ctypes.c_longlong),
+    )  # fmt: skip
+
+
+class CachedBlock(ctypes.Structure):
+    """`struct cached_block` of serving.h."""
+
+    _fields_ = (("tile_count", ctypes.c_ssize_t), ("byte_count", ctypes.c_longlong), ("is_first", ctypes.c_int))
+
+
 class ReadyBlocks(ctypes.Structure):
     """`struct ready_blocks` of serving.h."""
 
     _fields_ = (
         ("model", ctypes.c_void_p), ("blocks", ctypes.POINTER(ctypes.c_void_p)), ("layer_count", ctypes.c_ssize_t),
+        ("cached", ctypes.POINTER(CachedBlock)), ("reads", ctypes.POINTER(SharedReads)),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@
  *                `---------------------------------------------------------------------------------------'
  *
  * Covers: packed blocks (common/wire/packed_round.py says where which byte lies) of few rows in float32, whose weights
- * are in memory; their positions, times and counts; locks that C and Python both take. Does not cover: sockets and
+ * are in memory or in the page cache; their positions, times and counts; locks that C and Python both take. Does not cover: sockets and
  * encryption (exchange.c), the maths (layers.c). Everything that is not as expected is left to Python as it has come, the
  * message unanswered: shardnode/sessions says what it is.
  *
@@ -21,6 +21,7 @@
 
 enum { NEXT_BYTES = 24, KIND_AT = 1, FLAGS_AT = 2, LAYER_AT = 4, CALL_ID_AT = 8, SWEEP_ID_AT = 16 };
 enum { ATTENTION, FFN };
+enum { MOST_CACHED_ROWS = 8 }; /* common/compute/tile_products.py's */
 enum { DONE_BYTES = 72, READY_AT = 16, COMPUTE_AT = 24, QUEUE_AT = 48 };
 
 struct lock {
@@ -109,18 +110,44 @@ static void observe(struct distribution *distribution, double amount) {
     distribution->total += amount;
 }
 
-/* Compute a block with the turn taken. NOT_SIMPLE: it is Python's, and nothing has happened. */
+/* Have files stay open while a block is computed from them; return 0 if Python's window is better for it. */
+static int begin_cached(struct cached_reads *reads, const struct cached_block *cached, ptrdiff_t row_count) {
+    if (!cached->tile_count) return 1;
+    if (!reads || row_count > MOST_CACHED_ROWS) return 0;
+    shardmesh_lock_take(reads->in_use, 1);
+    if (cached->is_first) reads->has_given_up = 0;
+    if (reads->is_allowed && !reads->has_given_up && !reads->is_closed) return 1;
+    shardmesh_lock_give(reads->in_use);
+    return 0;
+}
+
+static void end_cached(struct cached_reads *reads, const struct cached_block *cached, int outcome) {
+    if (!cached->tile_count) return;
+    if (outcome == DONE) {
+        reads->bytes_total += cached->byte_count;
+        reads->tiles_total += cached->tile_count;
+    } else if (outcome == NEVER_CACHED) reads->is_allowed = 0;
+    else reads->has_given_up = 1;
+    shardmesh_lock_give(reads->in_use);
+}
+
+/* Compute a block with the turn taken. NOT_SIMPLE: it is Python's, and nothing has happened that it would not repeat. */
 static int compute(struct served_session *session, const struct asked *asked, float *part, int64_t *nanoseconds) {
     const int64_t started = clock_now();
     const struct ready_blocks *ready = session->ready;
-    const struct layer_block *block = ready->blocks[asked->layer * KINDS_OF_BLOCKS + asked->kind];
+    const ptrdiff_t place = asked->layer * KINDS_OF_BLOCKS + asked->kind;
+    const struct layer_block *block = ready->blocks[place];
+    const struct cached_block *cached = ready->cached + place;
     if (!block || workers_thread_count() != session->thread_count) return NOT_SIMPLE;
     if (shardmesh_use_activations(session->activations) != DONE) return NOT_SIMPLE;
     if (asked->kind == ATTENTION && !extend(session, asked->layer)) return NOT_SIMPLE;
-    session->last_call_id = asked->call_id;
-    session->counts->rounds++;
+    if (!begin_cached(ready->reads, cached, session->row_count)) return NOT_SIMPLE;
     const int outcome = shardmesh_run_block(asked->rows, session->row_count, ready->model, block, asked->layer,
                                             session->sequences, session->sequence_count, part);
+    end_cached(ready->reads, cached, outcome);
+    if (cached->tile_count && (outcome == NOT_CACHED || outcome == NEVER_CACHED)) return NOT_SIMPLE;
+    session->last_call_id = asked->call_id;
+    session->counts->rounds++;
     *nanoseconds = clock_now() - started;
     session->work->compute_nanoseconds += *nanoseconds;
     observe(session->work->compute_seconds[asked->kind], (double)*nanoseconds / 1e9);

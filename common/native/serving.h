@@ -32,11 +32,27 @@ struct node_work {
     struct distribution *compute_seconds[KINDS_OF_BLOCKS];
 };
 
-/* Blocks of a slice that need nothing but memory. They change while `turn` is taken only. */
+/* Weights that kernels take from the page cache (common/weights/cached_reads.py). */
+struct cached_reads {
+    struct lock *in_use; /* who has it may use the files, and change what follows */
+    int is_allowed, has_given_up, is_closed;
+    int64_t bytes_total, tiles_total;
+};
+
+/* What a block takes from there. */
+struct cached_block {
+    ptrdiff_t tile_count; /* 0: nothing, all of it is in memory */
+    int64_t byte_count;
+    int is_first; /* of a sweep */
+};
+
+/* Blocks of a slice that need nothing but memory, or the page cache. They change while `turn` is taken only. */
 struct ready_blocks {
     const struct layers_model *model;
     const struct layer_block **blocks; /* [layer_count][KINDS_OF_BLOCKS]; NULL: Python computes it */
     ptrdiff_t layer_count;
+    const struct cached_block *cached; /* as `blocks` */
+    struct cached_reads *reads; /* NULL: no block takes anything from there */
 };
 
 struct session_counts {

@@ -15,9 +15,10 @@ from common.program.callers import REASONS
 from common.program.scraped_series import ScrapedGauge
 from common.program.tallies import CounterTallies
 
-LATE, MANY = "late", "many"
-CALL_REASONS = (LATE, MANY)
-"""Why a call was refused: its message did not come in time; its peer has as many as it may."""
+LATE, MANY, STALLED = "late", "many", "stalled"
+CALL_REASONS = (LATE, MANY, STALLED)
+"""Why a call was refused or broken off: its message did not come in time; its peer has as many as it may; in the middle
+of it its caller has said, or read, nothing for too long."""
 
 
 class DoorSeries:
@@ -31,7 +32,7 @@ class DoorSeries:
             ["port", "reason"], registry=registry,
         )  # fmt: skip
         self._calls = CounterTallies(
-            f"{prefix}_refused_calls", "Calls that were refused before anybody worked on them, by port and why.",
+            f"{prefix}_refused_calls", "Calls that were refused before any work, or broken off later, by port and why.",
             ["port", "reason"], registry=registry,
         )  # fmt: skip
         self._open: dict[str, Callable[[], int]] = dict.fromkeys(ports, int)

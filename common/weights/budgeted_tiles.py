@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from common.native.library import Outcome
-from common.weights.cached_reads import CachedTile
+from common.weights.cached_reads import CachedReads, CachedTile
 from common.weights.reader import ReadInto, ReadSettings, TileRange, read_into
 from common.weights.tile_source import ResidentTiles, StreamedTiles, TileStats
 
@@ -64,6 +64,11 @@ class BudgetedTiles:
         """See TileSource."""
         source, position = self._where[tile_index]
         source.end_cached(position, outcome, taken_count)
+
+    @property
+    def cached_reads(self) -> CachedReads | None:
+        """See TileSource; a block may have tiles of both sources."""
+        return None
 
     def stays(self, tile_index: int) -> bool:
         """See TileSource."""

@@ -84,6 +84,10 @@ class TileSource(Protocol):
     def end_cached(self, tile_index: int, outcome: Outcome, taken_count: int) -> None:
         """Give such tiles back and tell whether the cache had them, and how many were taken."""
 
+    @property
+    def cached_reads(self) -> CachedReads | None:
+        """What C may begin and end itself, all tiles in one order; None: it has to ask."""
+
     def stays(self, tile_index: int) -> bool:
         """Tell whether the tile, once it is in memory, lies where it lies until `close`."""
 
@@ -160,6 +164,11 @@ class StreamedTiles:
     def end_cached(self, tile_index: int, outcome: Outcome, taken_count: int) -> None:
         """See TileSource."""
         self._cached.end(tile_index, outcome, taken_count)
+
+    @property
+    def cached_reads(self) -> CachedReads | None:
+        """See TileSource."""
+        return self._cached
 
     def stays(self, tile_index: int) -> bool:
         """See TileSource."""

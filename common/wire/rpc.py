@@ -52,6 +52,13 @@ MAX_MESSAGE_BYTES = 64 << 20
 """Longest message either way: a prefill chunk is kept far below (common/model/sweep_size.py)."""
 LOOKAHEAD_BYTES = 4 << 20
 """So much a peer may send of a call before it waits."""
+STREAMS_OF_A_CONNECTION = 64
+"""Calls of one connection that a server hears of at once; more wait at the caller's end, or are refused there."""
+BEGIN_SECONDS = 10.0
+"""From a connection to what HTTP/2 begins with. Behind a gate TLS is over by then."""
+CALLER_PING_SECONDS, FROZEN_SECONDS = 20.0, 300.0
+"""How often a server asks whether a caller is there, and how long the answer may take: it waits behind what he sends,
+and 4 MB take so long over the slowest link of a load. For a frozen program its system answers, but not this."""
 PING_SECONDS = 2.0
 """How often an idle or waiting connection is probed, and how long an answer may take."""
 
@@ -160,8 +167,15 @@ def guarded(method: Method) -> Method:
 def guarded_stream(
     context: grpc.ServicerContext, requests: Iterable[Request], handle: Callable[[Request], Response]
 ) -> Iterator[Response]:
-    """Answer each request of a stream in turn; an exception of `handle` becomes the stream's status."""
-    for request in requests:
+    """Answer each request of a stream in turn; an exception of either becomes the status."""
+    coming = iter(requests)
+    while True:
+        try:
+            request = next(coming)
+        except (StopIteration, grpc.RpcError):  # he has said all, or has gone
+            return
+        except ShardmeshError as error:
+            abort_with(context, error)
         try:
             response = handle(request)
         except Exception as error:  # noqa: BLE001 - the edge of an RPC; abort_with logs what is not ours
@@ -202,6 +216,12 @@ def server_options() -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # Each call takes a worker for a moment, be it to be refused.
+        ("grpc.max_concurrent_streams", STREAMS_OF_A_CONNECTION),
+        ("grpc.server_handshake_timeout_ms", int(BEGIN_SECONDS * 1000)),
+        ("grpc.keepalive_time_ms", int(CALLER_PING_SECONDS * 1000)),
+        ("grpc.http2.ping_timeout_ms", int(FROZEN_SECONDS * 1000)),
+        ("grpc.http2.max_pings_without_data", 0),
         # Without this a second server binds the same port and both believe that they own it.
         ("grpc.so_reuseport", 0),
         # The pings above must not be taken for abuse.

@@ -30,6 +30,7 @@ from common.program.metrics_page import MetricsPage, MetricsPlace
 from common.program.service_notify import ServiceNotifier
 from common.trust.bearer_token import BearerToken
 from common.trust.behind_gate import caller_of
+from common.trust.certificates import COORDINATOR, NODE
 from common.trust.certifying_apart import CertifyingHere
 from common.trust.gate import Gate
 from common.trust.member_door import MemberDoor
@@ -39,12 +40,14 @@ from common.wire.addresses import EVERYWHERE, host_port, split_host_port
 from common.wire.call_limits import CallLimits
 from common.wire.rpc import bind, make_server
 from common.wire.standard_services import StandardServices
+from coordinator.membership.members import MAX_MEMBERS
 from coordinator.membership.owner_client import OwnerClient
 from coordinator.membership.reach import MeshAccess
 from coordinator.membership.rotation import Rotation
 from coordinator.membership.services import MeshServicer, OwnerServicer, node_messages
 from coordinator.membership.state import LOCK_FILE, SOCKET_FILE, mend_mesh_state, open_mesh_state
 from coordinator.membership.welcome import (
+    CALLS,
     MOST_CONNECTED,
     calls_of_members,
     member_places,
@@ -76,8 +79,11 @@ from protos.shardmesh.v1 import (
     observe_pb2_grpc,
 )
 
-MEMBER_WORKERS, OWNER_WORKERS = 128, 48
-"""Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls."""
+MEMBER_WORKERS = CALLS[NODE] * MAX_MEMBERS + CALLS[COORDINATOR]
+"""All that everybody may have at once: no heartbeat waits for another's calls. Threads are there while they work."""
+OWNER_WORKERS, OWNER_STREAMS = 48, 32
+"""Of the owner's: answers, commands that watch a load or wait for an unload (at most 16, 8 and 8), and short calls, for
+which 16 stay whatever streams there are: the watchdog asks so."""
 LAST_PORT = 65535
 
 log = logging.getLogger(__name__)
@@ -117,7 +123,7 @@ class Coordinator:
         self._gate: Gate | None = None
         self._stopping = threading.Event()
         self.series = series = ProgramSeries(self._state)
-        owner = make_server(OWNER_WORKERS, CallLimits(lambda context: ("", 0)))
+        owner = make_server(OWNER_WORKERS, CallLimits(lambda context: ("", 0), most_answering=OWNER_STREAMS))
         members = make_server(MEMBER_WORKERS, CallLimits(calls_of_members, series.doors.calls(MEMBERS)))
         self._servers = (owner, members)
         mesh = MeshAccess(

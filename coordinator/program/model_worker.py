@@ -71,6 +71,8 @@ class ModelWorker:
         Raises: InputError: no path, no name, another one is under way; NodeError: the program is ending.
         """
         path = Path(os.fsdecode(request.path))
+        if "\0" in str(path):
+            raise InputError("the model's path has a zero byte, which none can have")
         if not path.is_absolute():
             raise InputError(f"the model's path has to be absolute, and {path} is not")
         name = name_for(path, request.name)

@@ -39,11 +39,9 @@ class BlockFeed:
 
         Raises: FeedClosed; CheckpointError: the source cannot be read.
         """
-        position = layer * len(BLOCK_KINDS) + BLOCK_KINDS.index(kind)
+        self.is_ready(rank, layer, kind)
+        position = _position(layer, kind)
         with self._changed:
-            self._positions[rank] = position
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: self._is_closed or position <= min(self._positions.values()) + LEAD)
             if self._is_closed:
                 raise FeedClosed("the shipment has ended")
             for passed in [kept for kept in self._blocks if kept < min(self._positions.values())]:
@@ -51,6 +49,16 @@ class BlockFeed:
             if position not in self._blocks:
                 self._blocks[position] = BlockTiles(self._checkpoint, layer, kind, self._encodings)
             return self._blocks[position]
+
+    def is_ready(self, rank: int, layer: int, kind: str, limit_seconds: float | None = None) -> bool:
+        """Wait for ranks that are behind, and tell whether `take` would wait no more. Args: limit_seconds: of that."""
+        position = _position(layer, kind)
+        with self._changed:
+            self._positions[rank] = position
+            self._changed.notify_all()
+            return self._changed.wait_for(
+                lambda: self._is_closed or position <= min(self._positions.values()) + LEAD, limit_seconds
+            )
 
     def leave(self, rank: int) -> None:
         """Let nobody wait for a rank: it has all it needs, or its node cannot be reached for now."""
@@ -63,3 +71,7 @@ class BlockFeed:
         with self._changed:
             self._is_closed = True
             self._changed.notify_all()
+
+
+def _position(layer: int, kind: str) -> int:
+    return layer * len(BLOCK_KINDS) + BLOCK_KINDS.index(kind)

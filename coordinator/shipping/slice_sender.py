@@ -35,7 +35,7 @@ from common.weights.slice_format import BLOCK_KINDS, FileLayout, block_file_name
 from common.wire.reaching import wait_until_reached
 from common.wire.rpc import failures_of
 from coordinator.shipping.block_feed import BlockFeed
-from coordinator.shipping.file_sending import FileSending
+from coordinator.shipping.file_sending import SIGN_OF_LIFE_SECONDS, FileSending
 from coordinator.slicing.tiles import TileTensors
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 
@@ -163,9 +163,12 @@ class SliceSender:
             )
         wanted = [self._tiles[number] for number in numbers]
 
-        def tiles() -> Iterator[TileTensors]:
+        def tiles() -> Iterator[TileTensors | None]:
             for file, group in itertools.groupby(wanted, key=lambda tile: tile.file):
-                block = self._feed.take(self.description.rank, *self._blocks[file])
+                place = self.description.rank, *self._blocks[file]
+                while not self._feed.is_ready(*place, SIGN_OF_LIFE_SECONDS):
+                    yield None
+                block = self._feed.take(*place)
                 for tile in group:
                     yield block.tile(tile.layout)
 
@@ -212,7 +215,7 @@ class SliceSender:
 
     def _send_file(
         self, channel: grpc.Channel, name: str, layout: FileLayout, first_byte: int,
-        tiles: Callable[[], Iterator[TileTensors]],
+        tiles: Callable[[], Iterator[TileTensors | None]],
     ) -> None:  # fmt: skip
         """Send a file, from its start again where it has arrived damaged."""
         before_bytes = self.progress.arrived_bytes - first_byte

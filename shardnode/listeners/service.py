@@ -145,7 +145,8 @@ class NodeServer:
             check_listen_address(config.listen, insecure=config.insecure)
             own = None  # a Unix socket, loopback, or a network that its owner trusts
         doors = doors or DoorSeries("shardmesh_node", (CALLS,), CollectorRegistry())
-        limits = CallLimits(lambda context: ("", 0), doors.calls(CALLS), ARRIVE_SECONDS)
+        resting = (f"/{SERVICE_NAME}/Rounds",)  # a coordinator keeps a session open between answers
+        limits = CallLimits(lambda context: ("", 0), doors.calls(CALLS), ARRIVE_SECONDS, resting=resting)
         self._server = make_server(WORKER_COUNT, limits)
         check = only_coordinator_of(own)
         self._live = live or LiveSessions()
@@ -204,7 +205,7 @@ def _gate(server: grpc.Server, address: str, membership: Membership, doors: Door
     most = places(CONNECTIONS, 0.3)
     door = MemberDoor(membership.identity, membership.judge, {COORDINATOR: most - WAITING})
     limits = Places(
-        connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=16, a_second=2.0, in_vain=True
+        connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, at_once=16, a_second=1.0, in_vain=True
     )
     gate = Gate(server, address, door, limits, name=CALLS, count=doors.connections(CALLS))
     doors.follow(CALLS, gate.count)

@@ -22,7 +22,7 @@ from common.compute.tile_products import can_take_from_cache, checked
 from common.model.model_spec import ModelSpec
 from common.native.address import address
 from common.native.library import FfnTile, HeadTile, LayerBlock, LayersModel, Outcome, SequenceRows
-from common.native.served import ReadyBlocks
+from common.native.served import CachedBlock, ReadyBlocks
 from common.weights.slice_format import ATTENTION, BLOCK_KINDS
 from common.weights.stored_numbers import Floats
 from common.weights.tile_source import TileSource
@@ -54,8 +54,11 @@ class NativeBlocks:
         self._windows, self._tiles, self._tables = spec.sliding_windows, tiles, tables
         self._first_tile, self._at_hand = first_tile, at_hand
         self._ready: dict[tuple[str, int], _Block] = {}
-        self._places = (ctypes.c_void_p * (len(BLOCK_KINDS) * spec.layer_count))()
-        self.ready = ReadyBlocks(ctypes.addressof(self._model), self._places, spec.layer_count)
+        count = len(BLOCK_KINDS) * spec.layer_count
+        self._places, self._cached = (ctypes.c_void_p * count)(), (CachedBlock * count)()
+        self.ready = ReadyBlocks(ctypes.addressof(self._model), self._places, spec.layer_count, self._cached)
+        if (reads := tiles.cached_reads) is not None and reads.shared.in_use:
+            self.ready.reads = ctypes.pointer(reads.shared)
         """What of them C computes without asking; good as long as this is there."""
 
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> Floats | None:
@@ -116,8 +119,11 @@ class NativeBlocks:
         first, count = self._first_tile(kind, layer), len(tiles)
         stay = all(self._tiles.stays(index) for index in range(first, first + count))
         block = self._ready[kind, layer] = _Block(described, kept, first, count, not stay)
-        if stay:
-            self._places[len(BLOCK_KINDS) * layer + BLOCK_KINDS.index(kind)] = ctypes.addressof(described)
+        place = len(BLOCK_KINDS) * layer + BLOCK_KINDS.index(kind)
+        if not stay and (reads := self._tiles.cached_reads) is not None:
+            self._cached[place] = reads.block(first, count)
+        if stay or self.ready.reads:
+            self._places[place] = ctypes.addressof(described)
         return block
 
 

@@ -3,7 +3,7 @@
     python -m tests.attacks        # make attacks: two minutes, on a machine that does nothing else
 
 Attackers on the mesh's own machine take processor time whatever they attack, so an answer's speed is held against its
-speed while the same ones are at ports of nobody's (decoy.py), where they do no more than here. Its speed beside a calm
+speed while the same ones are at ports of nobody's (decoy.py), which send them away as quickly. Its speed beside a calm
 mesh's is printed too. Turns of the three kinds alternate, and medians count.
 Covers: all attacks at once. Does not cover: what is left afterwards (test_crowds.py).
 """

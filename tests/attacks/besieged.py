@@ -124,9 +124,10 @@ class BesiegedMesh:
     @contextmanager
     def siege_elsewhere(self) -> Iterator[None]:
         """Have the same attackers, and a token, but at ports that are no mesh's: they take processor time alone."""
-        command = [sys.executable, "-m", "tests.attacks.decoy", "3"]
+        command = [sys.executable, "-m", "tests.attacks.decoy"]
+        pipe = subprocess.PIPE
         with (
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as decoy,
+            subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as decoy,
             OwnerClient(self.state) as owner,
         ):
             try:

@@ -1,31 +1,36 @@
-"""A process with ports that crowds come to in place of a mesh's: it takes all, says nothing, cuts them in time.
+"""A process with ports that crowds come to in place of a mesh's: it sends away whom a mesh would, and says nothing.
 
-    python -m tests.attacks.decoy 3    # prints as many ports
+    python -m tests.attacks.decoy    # prints the ports in place of those for members, for joining, of a node
 
-Covers: what attackers on this machine cost by themselves, which no mesh can help. Does not cover: attacks (crowd.py).
+Covers: what attackers on this machine cost by themselves, which no mesh can help: they do as much here as there, since
+they are cut, and come again, as quickly. Does not cover: attacks (crowd.py).
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 
-CUT_SECONDS = 5.0
-"""As the ports of a mesh do with who says nothing."""
+from common.program.callers import Callers
+from common.program.places import Caller
+from coordinator.membership.welcome import joining_places, member_places
 
 
-async def _take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(CUT_SECONDS)
-    writer.transport.abort()
+def _say_nothing(caller: Caller) -> None:
+    while caller.connection.recv(1 << 16):
+        pass
 
 
-async def _serve(count: int) -> None:
-    servers = [await asyncio.start_server(_take, "127.0.0.1", 0, backlog=256) for _ in range(count)]
-    print(*(server.sockets[0].getsockname()[1] for server in servers), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
+def main() -> None:
+    """Listen until the input ends."""
+    os.nice(19)
+    ports = [
+        Callers("127.0.0.1", 0, places, _say_nothing, name="decoy", refused="refused", failed="failed")
+        for places in (member_places(), joining_places(), member_places())
+    ]
+    print(*(port.port for port in ports), flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":
-    os.nice(19)
-    asyncio.run(_serve(int(sys.argv[1])))
+    main()

@@ -122,6 +122,7 @@ def test_a_node_that_is_killed_at_each_change_of_its_renewal_has_renewed_when_it
             if is_over := ended(killed) == 0:
                 break
             node = mesh.start_node()
+            wait_until(lambda node=node: "serving " in node.err, limit_seconds=LIMIT_SECONDS, what="its start")
             mesh.wait_until_renewed(aged)
             assert isinstance(beat(coordinator, aged), NotTrusted)
             assert "cryptography" not in loaded_by(node), "10 MB, for as long as the node runs"

@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.fuzz.runs import Stretch, run
 
 KEPT = Path("models/fuzz-found")
-PART = 500
+PART = 2500
 """Inputs between two lines of progress."""
 
 

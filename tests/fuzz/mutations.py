@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
@@ -24,7 +25,8 @@ MOST_CHANGES = 4
 def mutated(seed: bytes, chance: random.Random) -> bytes:
     """Return the bytes with a few changes; of JSON mostly such that it still is JSON."""
     if seed[:1] in (b"{", b"[") and seed[:2] != b"{%" and chance.random() < 0.8:
-        return _mutated_json(seed, chance)
+        with suppress(ValueError):  # it only begins so
+            return _mutated_json(seed, chance)
     data = bytearray(seed)
     for _ in range(chance.randint(1, MOST_CHANGES)):
         data = chance.choice(_CHANGES)(data, chance)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from protos.shardmesh.v1 import generation_pb2, shard_pb2
 from shardnode.sessions.session import Session
 from shardnode.slices.slice_store import SliceStore
 from shardnode.work.slice_at_work import ShardNode
+from tests.fuzz.mutations import mutated
 from tests.support.hostile_tokenizers import TEMPLATES, write_model
 from tests.support.random_models import Format, build, save
 from tests.support.session_messages import FFN, close_sequence, open_sequence, open_session, random_rows, run_block
@@ -50,6 +52,8 @@ class Reader:
     """Takes one input. Raises: ShardmeshError, and nothing else."""
     share: float = 1.0
     """Of all inputs, as parts of the sum of shares: what starts processes is slow."""
+    mutate: Callable[[bytes, random.Random], bytes] = mutated
+    """Makes a hostile input out of a good one."""
 
 
 def all_readers(directory: Path) -> list[Reader]:
@@ -199,7 +203,7 @@ def _messages(directory: Path) -> Iterator[Reader]:
 
     def session(data: bytes) -> None:
         message = shard_pb2.RoundsRequest()
-        if not _parsed(message, data):
+        if not is_read(message, data):
             return
         opened = Session(node)
         try:
@@ -211,7 +215,7 @@ def _messages(directory: Path) -> Iterator[Reader]:
 
     def asking(data: bytes) -> None:
         message = generation_pb2.GenerateRequest()
-        if _parsed(message, data):
+        if is_read(message, data):
             generation_service.ask_of(message, "x")
 
     def frames(data: bytes) -> None:
@@ -232,7 +236,7 @@ def _messages(directory: Path) -> Iterator[Reader]:
     yield Reader(name="frames", seeds=(framed,), read=frames)
 
 
-def _parsed(message: Any, data: bytes) -> bool:
+def is_read(message: Any, data: bytes) -> bool:
     """Tell whether bytes are a message; gRPC refuses others before anybody of ours sees them."""
     from google.protobuf.message import DecodeError
 

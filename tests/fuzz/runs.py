@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from coordinator.tokenizer.apart_limits import limit_memory, processor_seconds
-from tests.fuzz.mutations import mutated
+from tests.fuzz.calls import call_readers
 from tests.fuzz.readers import Reader, all_readers, is_ours
 
 Read = Callable[[bytes], object]
@@ -99,7 +99,7 @@ def _run_child(stretch: Stretch, index: int, directory: Path) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         (directory / "told").touch()
         (directory / "work").mkdir()
-        readers = all_readers(directory / "work")
+        readers = [*all_readers(directory / "work"), *call_readers(directory / "calls")]
         limit_memory(MEMORY_BYTES)
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         current = os.open(directory / "current", os.O_RDWR | os.O_CREAT)
@@ -120,7 +120,7 @@ def input_of(readers: Sequence[Reader], seed: int, index: int) -> tuple[Reader, 
     """Return who reads an input, and the input."""
     chance = random.Random(f"{seed}:{index}")
     (reader,) = chance.choices(readers, [one.share for one in readers])
-    return reader, mutated(chance.choice(reader.seeds), chance)
+    return reader, reader.mutate(chance.choice(reader.seeds), chance)
 
 
 def _try(reader: Reader, data: bytes, index: int, directory: Path) -> None:

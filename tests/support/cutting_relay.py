@@ -13,11 +13,13 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 from types import TracebackType
 
 from common.wire.addresses import split_host_port
+from tests.support.waiting import wait_until
 
-PIECE_BYTES = 65536
+PIECE_BYTES, LIMIT_SECONDS = 65536, 60.0
 
 
 class CuttingRelay:
@@ -30,15 +32,16 @@ class CuttingRelay:
         self.sent_bytes = 0
         """To the server, so far."""
         self._limit: int | None = None
+        self._once: Callable[[], bool] = lambda: True
         self.is_cut = threading.Event()
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
         self._start(self._accept)
 
-    def cut_after(self, sent_bytes: int) -> None:
-        """Cut the link once so many more bytes have gone to the server."""
-        self._limit = self.sent_bytes + sent_bytes
+    def cut_after(self, sent_bytes: int, once: Callable[[], bool] = lambda: True) -> None:
+        """Cut the link once so many more bytes have gone to the server. Args: once: what is waited for before."""
+        self._limit, self._once = self.sent_bytes + sent_bytes, once
 
     def mend(self) -> None:
         """Let connections through again."""
@@ -88,6 +91,7 @@ class CuttingRelay:
                 if counts:
                     self.sent_bytes += len(data)
                     if self._limit is not None and self.sent_bytes >= self._limit:
+                        wait_until(self._once, limit_seconds=LIMIT_SECONDS, what="the link may be cut")
                         self.is_cut.set()
                         self._end_connections()
                         return

@@ -65,11 +65,13 @@ def forged(
     return Identity(authority=shown, own=KeyedCertificate(key=key, certificate=certificate))
 
 
-def aged_identity(coordinator: Coordinator, identity_directory: Path) -> Identity:
-    """Give a node a certificate that has to be renewed, and return its identity with it."""
+def aged_identity(
+    coordinator: Coordinator, identity_directory: Path, key: bytes = b"", days: int = 80
+) -> Identity:  # fmt: skip
+    """Give a node a certificate of so many days ago, which has to be renewed, and return its identity with it."""
     state, before = coordinator._state, load_identity(identity_directory)
-    key = make_key()
-    request, long_ago = make_request(key), datetime.now(timezone.utc) - timedelta(days=80)
+    key = key or make_key()
+    request, long_ago = make_request(key), datetime.now(timezone.utc) - timedelta(days=days)
     certificate = certify(state.authority, request, before.peer, now=long_ago)
     issued = Issued(certificate=certificate, serial=serial_of(certificate), ends=0)
     shown = serial_of(before.own.certificate)

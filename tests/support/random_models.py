@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -156,11 +157,7 @@ def readable(fmt: Format) -> Format:
     """Return the format itself, or safetensors for a `.bin` where torch is not there to read it."""
     if fmt not in INSTEAD_OF_BIN:
         return fmt
-    try:
-        import torch  # noqa: F401  # only whether it is there
-    except ImportError:
-        return INSTEAD_OF_BIN[fmt]
-    return fmt
+    return fmt if find_spec("torch") else INSTEAD_OF_BIN[fmt]
 
 
 def save_bin(tensors: Mapping[str, Stored], path: Path) -> None:

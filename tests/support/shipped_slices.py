@@ -21,15 +21,19 @@ from common.weights.slice_description import SliceDescription
 from coordinator.checkpoints.checkpoint import Checkpoint, open_checkpoint
 from coordinator.membership.state import init_mesh
 from coordinator.program.daemon import Coordinator
+from coordinator.shipping.file_sending import CHUNK_BYTES
 from coordinator.shipping.shipment import Arrival, ship
 from protos.shardmesh.v1 import slices_pb2, slices_pb2_grpc
 from shardnode.config import NodeConfig
 from shardnode.run import RunningNode
+from tests.support.cutting_relay import PIECE_BYTES
 from tests.support.free_ports import free_place
 from tests.support.mesh_members import LIMIT_SECONDS, joined, state_of
 from tests.support.random_models import build, save
 
 TILE_BYTES = 65536
+CUT_IN_TWO_BYTES = CHUNK_BYTES + PIECE_BYTES
+"""Of what is sent, when a link is cut: a chunk, and what the relay holds of the next one."""
 NAME = "kitchen"
 
 
@@ -101,6 +105,19 @@ class ShippingMesh:
                 slices_pb2.ListSlicesRequest(), timeout=LIMIT_SECONDS
             )
             return listed.served_slice_id
+
+    def has_of(self, sent_bytes: int) -> Callable[[], bool]:
+        """Return what tells whether the node has written so much of a slice, but for a chunk that has not come whole.
+
+        What arrived and is not written when a link is cut is lost, and how much that is is the machine's speed.
+        """
+        least = sent_bytes * 98 // 100 - CUT_IN_TWO_BYTES
+        slices = self.data / "slices"
+
+        def has() -> bool:
+            return sum(path.stat().st_size for path in slices.rglob("*") if path.is_file()) >= least
+
+        return has
 
     def slice_directory(self, description: SliceDescription, *, arriving: bool = False) -> Path:
         """Return where the node keeps a slice."""

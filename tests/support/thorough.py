@@ -23,6 +23,14 @@ def examples(count: int) -> int:
     return count if THOROUGH else -(-count // FAIR_PART)
 
 
-def steps(first: int = 2) -> Iterator[int]:
-    """Yield at which of many like steps, from 1, to try without end: each, or the `first` and each third from there."""
-    return itertools.count(1) if THOROUGH else itertools.count(first, STRIDE)
+def steps(first: int = 2, stride: int = STRIDE) -> Iterator[int]:
+    """Yield at which of many like steps, from 1, to try without end: each, or the `first` and each third from there.
+
+    Args: stride: another number than the third.
+    """
+    return itertools.count(1) if THOROUGH else itertools.count(first, stride)
+
+
+def odd_steps(turn: int, turns: int) -> Iterator[int]:
+    """Yield steps without end: each, or those of one of several faults, which together are tried at each odd one."""
+    return steps(1 + 2 * turn, 2 * turns)

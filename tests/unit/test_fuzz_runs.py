@@ -59,6 +59,7 @@ def test_whatever_is_more_than_a_sentence_is_found_and_kept(
 ) -> None:
     """Of three inputs each, also after one that ended the process."""
     monkeypatch.setattr(runs, "all_readers", lambda directory: [Reader(name="x", seeds=(b"seed",), read=read)])
+    monkeypatch.setattr(runs, "call_readers", lambda directory: [])
     monkeypatch.setattr(runs, "SECONDS", 0.1)
     tried, found = run(Stretch(seed=1, start=5, stop=8, step=1), tmp_path / "kept")
     assert (tried, [one.index for one in found]) == (3, [5, 6, 7][:count])

@@ -250,10 +250,11 @@ def test_a_node_on_which_another_model_answers_is_left_alone(make: Make, served:
     assert served == []
 
 
-def test_a_path_that_is_not_absolute_is_refused(make: Make) -> None:
-    """The program's own directory is not the caller's."""
-    with pytest.raises(InputError, match="absolute"):
-        make(fake_load.WHOLE).load(request("small"))
+@pytest.mark.parametrize(("path", "why"), [("small", "absolute"), ("/small\0", "zero byte")])
+def test_a_path_that_cannot_be_is_refused(make: Make, path: str, why: str) -> None:
+    """The program's own directory is not the caller's; no file's name has a zero byte."""
+    with pytest.raises(InputError, match=why):
+        make(fake_load.WHOLE).load(request(path))
 
 
 def test_disks_that_are_full_when_the_record_is_written_are_told(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("torch", reason="benchmarks tell which torch they ran beside")
-
 from tests.bench.see_profile import RATE, Taken, observing
 
 FOLDED = """\
