@@ -31,7 +31,7 @@ class NodeWork(ctypes.Structure):
 
 
 class SharedReads(ctypes.Structure):
-    """`struct cached_reads` of serving.h."""
+    """`struct shared_reads` of serving.h."""
 
     _fields_ = (
         ("in_use", ctypes.c_void_p), ("is_allowed", ctypes.c_int), ("has_given_up", ctypes.c_int),

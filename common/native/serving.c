@@ -111,7 +111,7 @@ static void observe(struct distribution *distribution, double amount) {
 }
 
 /* Have files stay open while a block is computed from them; return 0 if Python's window is better for it. */
-static int begin_cached(struct cached_reads *reads, const struct cached_block *cached, ptrdiff_t row_count) {
+static int begin_cached(struct shared_reads *reads, const struct cached_block *cached, ptrdiff_t row_count) {
     if (!cached->tile_count) return 1;
     if (!reads || row_count > MOST_CACHED_ROWS) return 0;
     shardmesh_lock_take(reads->in_use, 1);
@@ -121,7 +121,7 @@ static int begin_cached(struct cached_reads *reads, const struct cached_block *c
     return 0;
 }
 
-static void end_cached(struct cached_reads *reads, const struct cached_block *cached, int outcome) {
+static void end_cached(struct shared_reads *reads, const struct cached_block *cached, int outcome) {
     if (!cached->tile_count) return;
     if (outcome == DONE) {
         reads->bytes_total += cached->byte_count;

@@ -33,7 +33,7 @@ struct node_work {
 };
 
 /* Weights that kernels take from the page cache (common/weights/cached_reads.py). */
-struct cached_reads {
+struct shared_reads {
     struct lock *in_use; /* who has it may use the files, and change what follows */
     int is_allowed, has_given_up, is_closed;
     int64_t bytes_total, tiles_total;
@@ -52,7 +52,7 @@ struct ready_blocks {
     const struct layer_block **blocks; /* [layer_count][KINDS_OF_BLOCKS]; NULL: Python computes it */
     ptrdiff_t layer_count;
     const struct cached_block *cached; /* as `blocks` */
-    struct cached_reads *reads; /* NULL: no block takes anything from there */
+    struct shared_reads *reads; /* NULL: no block takes anything from there */
 };
 
 struct session_counts {

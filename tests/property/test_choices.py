@@ -1,8 +1,8 @@
 """The pass that chooses next tokens chooses what numpy's way does, whatever options and logits it is given.
 
-Covers: common/native/sampling.c and weigh.c against coordinator/engine/plain_choice.py, on every instruction set that
-this processor has. Does not cover: whether that is what transformers does (tests/unit/test_sampler.py), other
-processors (test_instruction_sets.py).
+Covers: common/native/sampling.c and common/native/weigh.c against coordinator/engine/plain_choice.py, on every
+instruction set that this processor has. Does not cover: whether that is what transformers does
+(tests/unit/test_sampler.py), other processors (test_instruction_sets.py).
 """
 
 from __future__ import annotations

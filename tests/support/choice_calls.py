@@ -1,6 +1,6 @@
 """Calls that choose next tokens, in a recording: all options, vocabularies with every kind of tail.
 
-Covers: common/native/sampling.c and weigh.c. Does not cover: whether the choices are right
+Covers: common/native/sampling.c and common/native/weigh.c. Does not cover: whether the choices are right
 (tests/property/test_choices.py).
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from common.native.choices import Choice
 from tests.support.kernel_calls import KernelCalls
-from tests.support.recorded_calls import Laid, in_a_row, laid
+from tests.support.recorded_calls import Laid, Place, in_a_row, laid
 
 VOCABULARIES = (1, 2, 15, 16, 17, 33, 700, 5003)
 LIKELIEST = 5
@@ -31,7 +31,7 @@ def choices(made: KernelCalls, count: int) -> None:
 
 
 def _choice(made: KernelCalls, vocab_size: int) -> Laid:
-    options = {
+    options: dict[str, Place | float | None] = {
         "number": made.one_of(0, 1, 250, 500, 999) / 1000, "top_p": made.one_of(1, 500, 900, 1000) / 1000,
         "temperature": made.one_of(0, 3, 8, 10, 25) / 10, "min_p": made.one_of(0, 0, 5) / 100,
         "top_k": made.one_of(0, 1, 12, 400), "repetition": 1.0, "has_total": made.one_of(0, 1),

@@ -1,7 +1,7 @@
 """Do C and ctypes mean the same: every structure's fields, every function's arguments, every number that both know?
 
-Covers: common/native/library.py, and peers.py, served.py and choices.py beside it, against the headers beside them,
-as a compiler for each processor lays them out.
+Covers: common/native/library.py, common/native/peers.py, common/native/served.py and common/native/choices.py
+against the headers beside them, as a compiler for each processor lays them out.
 Does not cover: what Python puts into the fields (tests/property, tests/contract).
 """
 
