@@ -36,14 +36,15 @@ def thread_count(request: pytest.FixtureRequest) -> Iterator[int]:
 
 def logits_of(kind: str, count: int, seed: int) -> Floats:
     """Return logits: as a model has them, of few values, all alike, next to each other, or far apart."""
-    numbers = np.random.default_rng(seed).standard_normal(count, np.float32)
+    numbers: Floats = np.random.default_rng(seed).standard_normal(count, np.float32)
+    made: Floats = numbers * np.float32(1e30 if kind == "apart" else 3)
     if kind == "few":
-        return np.rint(numbers * 2)
+        made = np.rint(numbers * 2)
     if kind == "alike":
-        return np.full(count, numbers[0])
+        made = np.full(count, numbers[0])
     if kind == "near":
-        return np.float32(7) + numbers * np.float32(1e-6)
-    return numbers * np.float32(1e30 if kind == "apart" else 3)
+        made = np.float32(7) + numbers * np.float32(1e-6)
+    return made
 
 
 def params_of(draw: st.DrawFn) -> SamplingParams:
@@ -111,6 +112,6 @@ def test_what_penalties_and_bias_do_to_a_token_is_what_they_say() -> None:
         {"repetition_penalty": 1.2}, {"presence_penalty": 0.6}, {"frequency_penalty": 0.3}, {"logit_bias": {2: -0.6}},
         {"logit_bias": {1: 0.6}},
     ):  # fmt: skip
-        params = SamplingParams(temperature=0, **values)  # type: ignore[arg-type]
+        params = SamplingParams(temperature=0, **values)
         assert choose(logits, params, 0.5, (0, 2, 2), 1) == 1, values
     assert choose(logits, SamplingParams(temperature=0, frequency_penalty=0.3), 0.5, (2, 2), 2) == 2  # a prompt's
