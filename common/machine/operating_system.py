@@ -27,6 +27,7 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # M_... of <malloc.h>
 _ANYWHERE = contextlib.nullcontext()
 _LONGEST = 256
 """Bytes of a line of the kernel's."""
+_NICENESS = 10
 HEAP_BLOCK_BYTES = 1 << 20
 """Blocks from this size on get pages of their own, and so much free memory at the heap's end is given back."""
 
@@ -74,6 +75,12 @@ def wake_politely() -> None:
     if _is_linux():
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
+def give_way() -> None:
+    """Have what other processes leave of the cores. Where a unit forbids it, nothing changes."""
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
 
 
 def leave_foreground() -> None:

@@ -5,9 +5,9 @@
  *                `---------------------------------------------------------------------------------------'
  *
  * Covers: packed blocks (common/wire/packed_round.py says where which byte lies) of few rows in float32, whose weights
- * are in memory or in the page cache; their positions, times and counts; locks that C and Python both take. Does not cover: sockets and
- * encryption (exchange.c), the maths (layers.c). Everything that is not as expected is left to Python as it has come, the
- * message unanswered: shardnode/sessions says what it is.
+ * are in memory or in the page cache; their positions, times and counts; locks that C and Python both take. Does not
+ * cover: sockets and encryption (exchange.c), the maths (layers.c). Everything that is not as expected is left to Python
+ * as it has come, the message unanswered: shardnode/sessions says what it is.
  *
  * Why: what a node's Python did between two messages took as long as the messages, and had left the caches each time.
  */

@@ -30,6 +30,8 @@ AT_ONCE = 64
 REFUSED_SECONDS = 0.004
 """So long the next ones wait for each that is sent away: whoever comes again at once, and is not let in, has the port
 do little for it, and keeps others waiting for listening.BACKLOG times that at most."""
+KNOWN_SECONDS, CUT_SECONDS = 0.005, 0.0005
+"""Processor time that it takes about to let somebody in; to give a silent one a place and cut him."""
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
@@ -121,8 +123,7 @@ class Callers:
                 return False
             others = self._seats.let_in(caller, most)
             self._send_away(others, MANY)
-            for other in others:
-                self._seats.came_in_vain(other)
+            self._seats.came_in_vain(caller, len(others) * KNOWN_SECONDS)
             return True
 
     def admit(self, caller: Caller) -> None:
@@ -149,11 +150,8 @@ class Callers:
             caller.connection.settimeout(self._places.seconds)
             return caller in self._seats.taken
 
-    def tell(self, caller: Caller, why: str, reason: str = UNTRUSTED) -> None:
+    def tell(self, host: str, why: str, reason: str = UNTRUSTED) -> None:
         """Count that somebody is sent away, and log why, but not each time that it is for the same reason."""
-        self._told(caller.host, why, reason)
-
-    def _told(self, host: str, why: str, reason: str) -> None:
         self._note(reason)
         if (now := time.monotonic()) - self._told_at.get(reason, -TELL_SECONDS) >= TELL_SECONDS:
             self._told_at[reason] = now
@@ -191,12 +189,13 @@ class Callers:
                 break
             except OSError as error:  # he has gone already; or there is no descriptor left just now, and he waits
                 if error.errno in (errno.EMFILE, errno.ENFILE):
-                    self._told("", WORDS[NO_FILES], NO_FILES)
+                    self.tell("", WORDS[NO_FILES], NO_FILES)
                     time.sleep(PAUSE_SECONDS)
                     return
                 continue
             refused += self._take(connection, host_of(address))
-        time.sleep(refused * REFUSED_SECONDS)
+        if refused:
+            time.sleep(refused * REFUSED_SECONDS)
 
     def _cut_late(self) -> float | None:
         """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
@@ -214,14 +213,15 @@ class Callers:
         with self._lock:
             is_fast = self._seats.is_too_fast(host)
         if is_fast:  # nothing is made for it: there may be many
-            self._told(host, WORDS[FAST], FAST)
+            self.tell(host, WORDS[FAST], FAST)
             connection.close()
             return True
         connection.settimeout(self._places.seconds)
         caller = Caller(host=host, deadline=time.monotonic() + self._places.seconds, connection=connection)
         with self._lock:
             loser = self._seats.sit(caller)
-            self._send_away([loser] if loser else [], CROWDED)
+            if loser is not None:
+                self._send_away([loser], CROWDED)
         if loser is caller:
             connection.close()
         else:
@@ -235,7 +235,7 @@ class Callers:
             if has_thread := is_there and self._thread_count < self._places.threads:
                 self._thread_count += 1
             elif is_there:
-                self.tell(caller, WORDS[CROWDED], CROWDED)
+                self.tell(caller.host, WORDS[CROWDED], CROWDED)
         if has_thread:
             self._threads.submit(self._serve, caller)
         else:
@@ -244,7 +244,9 @@ class Callers:
     def _send_away(self, callers: list[Caller], reason: str) -> None:
         """Cut connections, each for the same reason, and say so."""
         for caller in callers:
-            self.tell(caller, WORDS[reason], reason)
+            self.tell(caller.host, WORDS[reason], reason)
+            if not caller.is_let_in:
+                self._seats.came_in_vain(caller, CUT_SECONDS)
         self._cut(callers)
 
     def _cut(self, callers: list[Caller]) -> None:
@@ -260,14 +262,13 @@ class Callers:
             caller.connection.close()
         with self._lock:
             self._seats.leave(caller)
-            if not caller.is_let_in:
-                self._seats.came_in_vain(caller)
 
     def _serve(self, caller: Caller) -> None:
+        began = time.thread_time()
         try:
             self._answer(caller)
         except PermissionError as error:
-            self.tell(caller, str(error))
+            self.tell(caller.host, str(error))
         except OSError:  # who breaks off, is too slow, or speaks no TLS, has no answer
             pass
         except Exception as error:  # the thread's edge: one that cannot be answered is no reason to end
@@ -275,5 +276,7 @@ class Callers:
         finally:
             self._leave(caller)
             with self._lock:
+                if not caller.is_let_in:
+                    self._seats.came_in_vain(caller, time.thread_time() - began)
                 self._thread_count -= 1
                 self._lock.notify_all()

@@ -37,7 +37,12 @@ class Pace:
 
     def has_left(self, name: str) -> bool:
         """Tell whether somebody may by now, and count nothing."""
-        return self._own(name).left >= 1.0
+        return self._own(name).left > 0.0
+
+    def spend(self, name: str, amount: float) -> None:
+        """Count something of somebody's, whether he may or not; what is beyond is forgiven."""
+        own = self._own(name)
+        own.left = max(0.0, own.left - amount)
 
     def delay(self, name: str, count: int) -> float:
         """Count some more of somebody's, whether he may or not, and return for how many seconds he may do no more."""

@@ -118,7 +118,7 @@ class PageServer:
             if refused is None:
                 self._callers.admit(caller)
             else:
-                self._callers.tell(caller, refused.content.decode().strip())
+                self._callers.tell(caller.host, refused.content.decode().strip())
             return refused
 
         return refusal

@@ -64,19 +64,23 @@ class Places:
     close_seconds: float = 2.0
     """How long who is let in may go on once the port closes."""
     at_once: int = 0
-    """How many connections one network may open in a moment; 0: as many as it likes."""
+    """How many connections one network may open in a moment, this machine's own apart; 0: as many as it likes."""
     a_second: float = 0.0
     """How many more of those it may open with each second."""
-    in_vain: bool = False
-    """Whether those alone are counted that were not let in, or had others of their peer sent away; else all of them."""
+    in_vain_seconds: float = 0.0
+    """Processor time that connections of one network may take at once and not be let in, or have others of their peer
+    sent away; 0: any."""
+    in_vain_a_second: float = 0.0
+    """How much more of it with each second."""
 
 
 class Seats:
-    """The connections that are there. Each question takes as long however many wait. Not safe for several threads."""
+    """The connections that are there. A question takes as long however many one host has. Not for several threads."""
 
     def __init__(self, places: Places, clock: Callable[[], float] = time.monotonic) -> None:
         self._places, self._clock = places, clock
         self._pace = Pace(places.at_once, places.a_second, clock)
+        self._vain = Pace(places.in_vain_seconds, places.in_vain_a_second, clock)
         self.taken: set[Caller] = set()
         self._count = 0
         self._waiting_count = 0
@@ -91,20 +95,19 @@ class Seats:
         """A heap of whose time ends when; who has left, or has another deadline by now, is passed over."""
 
     def is_too_fast(self, host: str) -> bool:
-        """Tell whether one more connection from a host is more than its network may open by now; count it, if all are.
+        """Count one more connection from a host, and tell whether that is more than its network may open by now.
 
         Who shares an address with such a one is sent away like him, for as long as he goes on.
         """
-        if not self._places.at_once:
-            return False
-        if self._places.in_vain:
-            return not self._pace.has_left(self._counted_as(host))
-        return not self._pace.allows(self._counted_as(host))
+        name, places = self._counted_as(host), self._places
+        if places.in_vain_seconds and not self._vain.has_left(name):
+            return True
+        return bool(places.at_once) and not is_here(host) and not self._pace.allows(name)
 
-    def came_in_vain(self, caller: Caller) -> None:
-        """Count a connection that has not been let in, or for which another one of its peer went."""
-        if self._places.in_vain:
-            self._pace.allows(self._counted_as(caller.host))
+    def came_in_vain(self, caller: Caller, seconds: float) -> None:
+        """Count processor time of a connection that has not been let in, or for which another of its peer went."""
+        if self._places.in_vain_seconds:
+            self._vain.spend(self._counted_as(caller.host), seconds)
 
     def sit(self, caller: Caller) -> Caller | None:
         """Give a connection a place, and return who has lost his for it; himself: there was none for him."""
@@ -221,6 +224,15 @@ class Seats:
         crowds = [own for network, hosts in self._waiting.items() if sizes[network] == most for own in hosts.values()]
         largest = max(map(len, crowds))
         return min((next(iter(own)) for own in crowds if len(own) == largest), key=lambda caller: caller.place)
+
+
+@functools.lru_cache(MOST_NAMES)
+def is_here(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 @functools.lru_cache(MOST_NAMES)

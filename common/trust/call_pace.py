@@ -1,8 +1,8 @@
 """How fast may a peer of a gate open calls? Who opens them faster is not read from for a while.
 
     pace = CallPace(at_once=32, a_second=4.0)
-    opened = Opened()
-    pace.delay("kitchen", opened.count(received))    # seconds; 0: it may go on
+    delay = pace.of("kitchen")      # for one of its connections; None: it may open them as it likes
+    delay(received)                 # seconds; 0: it may go on
 
 Covers: counting calls in what a peer sends, peers by their names. Does not cover: reading (relay.py), what a call may
 do (common/wire/call_limits.py). CallPace is safe from several threads. Source: RFC 9113 (frames of HTTP/2).
@@ -14,7 +14,7 @@ read from fills TCP's window and waits, which costs nothing.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from common.program.pace import Pace
 from common.trust.refusal import HEAD_BYTES, HEADERS, PREFACE_BYTES
@@ -29,9 +29,15 @@ class CallPace:
         """
         self._pace, self._lock, self._free = Pace(at_once, a_second), threading.Lock(), free
 
-    def delay(self, name: str, count: int) -> float:
-        """Count calls that a peer has opened, and return for how many seconds it has opened too many."""
-        if not count or name == self._free:
+    def of(self, name: str) -> Callable[[Sequence[bytes]], float] | None:
+        """Return what tells, of what a peer sends over one connection, for how many seconds it has opened too many."""
+        if name == self._free:
+            return None
+        opened = Opened()
+        return lambda received: self._delay(name, opened.count(received))
+
+    def _delay(self, name: str, count: int) -> float:
+        if not count:
             return 0.0
         with self._lock:
             return self._pace.delay(name, count)

@@ -10,7 +10,6 @@ each. It takes 0.2 s instead, longer on a small device.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -19,9 +18,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from common.errors import InputError, NotTrusted, ResourceError, ShardmeshError
+from common.machine.operating_system import give_way
 from common.trust.certificates import LEAF_LIFETIME, KeyedCertificate, PeerName
 
-MOST_SECONDS, NICE = 30.0, 10
+MOST_SECONDS, _MOST_WORDS = 30.0, 200
 _ERRORS = {error.reason: error for error in (InputError, NotTrusted)}
 
 
@@ -102,9 +102,17 @@ class CertifyingApart(CertifyingHere):
         if "reason" in answer:
             raise _ERRORS.get(answer["reason"], InputError)(answer["message"])
         if ended.returncode or not answer:
-            raise ResourceError(f"a certificate could not be signed (its process ended with {ended.returncode}); the "
-                                "coordinator's device is short of memory")  # fmt: skip
+            raise ResourceError(f"a certificate could not be signed on the coordinator's device: {_end_of(ended)}")
         return answer
+
+
+def _end_of(process: subprocess.CompletedProcess[bytes]) -> str:
+    """Return how it ended: killed, as for memory, or by its last words."""
+    said = process.stderr.decode("utf-8", "replace").split("\n")
+    words = next((line.strip() for line in reversed(said) if line.strip()), "without a word")
+    if process.returncode < 0:
+        return f"its process was ended by signal {-process.returncode}, as when memory is short; try again"
+    return f"its process ended with {process.returncode}: {words[:_MOST_WORDS]}"
 
 
 def _signs(authority: KeyedCertificate, peer: PeerName) -> dict[str, str]:
@@ -170,5 +178,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.nice(NICE)  # who asks for certificates waits for whom this device answers
+    give_way()  # who asks for certificates waits for whom this device answers
     main()

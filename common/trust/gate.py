@@ -19,7 +19,7 @@ from common.errors import AddressInUse, NotTrusted
 from common.program.callers import Callers
 from common.program.places import Caller, Places
 from common.trust.behind_gate import Shown, inside
-from common.trust.call_pace import CallPace, Opened
+from common.trust.call_pace import CallPace
 from common.trust.private_place import PrivatePlace
 from common.trust.refusal import refuse_calls
 from common.trust.relay import relay
@@ -100,7 +100,7 @@ class Gate:
         prepare_tcp(caller.connection)
         connection, shown = self._door.let_in(caller)
         if why := self._door.refusal(caller):
-            self._callers.tell(caller, why)
+            self._callers.tell(caller.host, why)
             caller.connection.settimeout(TELL_SECONDS)
             refuse_calls(connection, status_of(NotTrusted(why)))
             return
@@ -108,14 +108,7 @@ class Gate:
             return
         with self._place.connection(caller.place) as (inner, name), inside(name, shown):
             inner.connect(self._place.path)
-            relay(connection, inner, self._delay_of(caller))
-
-    def _delay_of(self, caller: Caller) -> Callable[[list[bytes]], float]:
-        """Return what tells, of what somebody has sent, for how long he is not read from."""
-        calls, opened, name = self._calls, Opened(), caller.who or caller.network
-        if calls is None:
-            return lambda received: 0.0
-        return lambda received: calls.delay(name, opened.count(received))
+            relay(connection, inner, None if self._calls is None else self._calls.of(caller.who or caller.network))
 
     def _stays(self, caller: Caller, shown: Shown) -> bool:
         """Let somebody in; tell False if he was cut, or removed, meanwhile."""

@@ -20,12 +20,11 @@ LAST_SECONDS = 2.0
 _GONE = select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-def relay(
-    connection: TlsConnection, inner: socket.socket, delay: Callable[[list[bytes]], float] = lambda received: 0.0
-) -> None:
+def relay(connection: TlsConnection, inner: socket.socket, delay: Callable[[list[bytes]], float] | None = None) -> None:
     """Carry bytes until one end has gone.
 
-    Args: delay: told what the peer has sent; returns for how many seconds nothing more is read from it.
+    Args: delay: told what the peer has sent; returns for how many seconds nothing more is read from it;
+    None: it is always read from.
     Raises: OSError: it broke, or the peer's bytes are not its own.
     """
     plain, poll, buffer = connection.plain, select.poll(), memoryview(bytearray(CHUNK_BYTES))
@@ -52,7 +51,7 @@ def relay(
             if not (count := plain.recv_into(buffer)):
                 return
             opened, answer = connection.opened_all(buffer[:count])
-            reads_at = time.monotonic() + seconds if (seconds := delay(opened)) else 0.0
+            reads_at = time.monotonic() + seconds if delay and (seconds := delay(opened)) else 0.0
             inward = [memoryview(part) for part in opened]
             outward += [memoryview(answer)] if answer else []
         outward, inward = _sent(plain, outward), _sent(inner, inward)

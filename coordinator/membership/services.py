@@ -45,7 +45,7 @@ from coordinator.membership.state import MeshState
 from protos.shardmesh.v1 import mesh_pb2, mesh_pb2_grpc
 
 HEARTBEAT_SECONDS = 1.0
-RENEWALS_AT_ONCE, RENEWALS_A_SECOND = 4, 0.1
+RENEWALS_AT_ONCE, RENEWALS_A_SECOND = 8, 0.1
 """A node asks once in two months, and again while the answer is lost. Each takes a process, and so 0.3 s of a core."""
 MOST_VALID_DAYS = 3650
 MOST_SECONDS = 1e11

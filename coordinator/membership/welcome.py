@@ -34,24 +34,27 @@ def member_places() -> Places:
     most = places(OF_A_NODE * MAX_MEMBERS + OF_THE_OWNER + WAITING, 0.7)
     return Places(
         connections=most, waiting=min(WAITING, most // 2), threads=most + WAITING, seconds=HANDSHAKE_SECONDS,
-        at_once=16, a_second=1.0, in_vain=True,
+        in_vain_seconds=1.0, in_vain_a_second=0.015,
     )  # fmt: skip
 
 
 def joining_places() -> Places:
     """Return how many connections the port takes where devices join."""
     most = places(JOINING, 0.1)
-    return Places(connections=most, threads=2 * most, seconds=JOINING_SECONDS, at_once=32, a_second=1.0)
+    return Places(
+        connections=most, threads=2 * most, seconds=JOINING_SECONDS, at_once=32, a_second=4.0, in_vain_seconds=2.0,
+        in_vain_a_second=0.03,
+    )  # fmt: skip
 
 
 def pace_of_members(owner: PeerName) -> CallPace:
     """Return how fast a node may call: it has a heartbeat a second. The owner may as he likes."""
-    return CallPace(at_once=16, a_second=2.0, free=owner.uri)
+    return CallPace(at_once=32, a_second=4.0, free=owner.uri)
 
 
 def pace_of_strangers() -> CallPace:
     """Return how fast those of a network may call that have no certificate yet: a device has a handful to join."""
-    return CallPace(at_once=16, a_second=1.0)
+    return CallPace(at_once=64, a_second=8.0)
 
 
 def calls_of_members(context: grpc.ServicerContext) -> tuple[str, int]:

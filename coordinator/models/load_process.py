@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from common.machine.durable_files import failure_to_write
-from common.machine.operating_system import be_first_to_go
+from common.machine.operating_system import be_first_to_go, give_way
 from common.program.logs import configure_logs
 from coordinator.models.load_messages import Brought, Failed, LoadOrder, News, Planned, Progress, Told, line_of
 from coordinator.models.model_path import check_readable
@@ -32,8 +32,6 @@ if TYPE_CHECKING:  # numpy comes with them, and a path that is wrong is told bef
     from protos.shardmesh.v1 import mesh_pb2
 
 REPORT_SECONDS = 0.1
-NICENESS = 10
-"""So that cutting takes what the engine leaves."""
 
 
 class Teller:
@@ -97,8 +95,7 @@ def run(order: LoadOrder, teller: Teller, may_go: threading.Event) -> None:
         stored = as_stored_in(checkpoint, description.dtype)
         teller.send(Planned(node_names=names, description=description.to_json(), prediction=prediction))
         may_go.wait()
-        with suppress(OSError):  # a unit may forbid it; not before, since what is measured would be less
-            os.nice(NICENESS)
+        give_way()  # so that cutting takes what the engine leaves; not before, since what is measured would be less
         model = models.future(order.name, path, description, names)
         arrivals = bring(
             stored, model, mesh, report=teller.report, report_own=teller.report_own, verify=order.verify

@@ -57,9 +57,9 @@ class NativeBlocks:
         count = len(BLOCK_KINDS) * spec.layer_count
         self._places, self._cached = (ctypes.c_void_p * count)(), (CachedBlock * count)()
         self.ready = ReadyBlocks(ctypes.addressof(self._model), self._places, spec.layer_count, self._cached)
+        """What of them C computes without asking; good as long as this is there."""
         if (reads := tiles.cached_reads) is not None and reads.shared.in_use:
             self.ready.reads = ctypes.pointer(reads.shared)
-        """What of them C computes without asking; good as long as this is there."""
 
     def run(self, kind: str, layer: int, segments: Sequence[Segment], rows: Floats) -> Floats | None:
         """Return the block's part, new float32 [row_count, hidden_size]; None: not so, and nothing has happened.

@@ -181,8 +181,9 @@ def test_a_coordinator_that_is_told_to_end_completes_what_it_has_begun(
     """It still hears its members, without whom there is no answer; who asks, or invites, is refused in words."""
     length = 800
     caplog.set_level(logging.INFO)
-    with asking(mesh, length) as answer, told_to_end(end(mesh)):
-        wait_until(lambda: "ending answers=1 most_seconds=20" in caplog.text, limit_seconds=5, what="a word of it")
+    grace = mock.patch("coordinator.program.daemon.DRAIN_SECONDS", 100)  # for a machine that is busy
+    with grace, asking(mesh, length) as answer, told_to_end(end(mesh)):
+        wait_until(lambda: "ending answers=1 most_seconds=100" in caplog.text, limit_seconds=5, what="a word of it")
         with pytest.raises(NodeError, match="the coordinator is ending; ask again when it is back"):
             mesh.answer("another")
         with OwnerClient(mesh.state) as owner, pytest.raises(NodeError, match="invite again when it is back"):
@@ -217,7 +218,8 @@ def test_a_node_of_a_mesh_that_is_told_to_end_completes_the_answer_under_way(mes
         node.stop()
         node.wait()
 
-    with asking(mesh, length) as answer, told_to_end(work):
+    grace = mock.patch("shardnode.run.DRAIN_SECONDS", 100)  # for a machine that is busy
+    with grace, asking(mesh, length) as answer, told_to_end(work):
         access = owner_access(mesh.state)
         wait_until(lambda: _trouble(mesh), limit_seconds=5, what="the node says that it ends")
         assert "kitchen: it was told to end" in _trouble(mesh)

@@ -208,6 +208,7 @@ def test_who_is_removed_meanwhile_is_in_under_neither_authority(home: Home) -> N
     home.turn("attic")
 
 
+@pytest.mark.timeout(600)  # thoroughly it is 117 and 64 meshes
 @pytest.mark.parametrize("side", ["coordinator", "node"])
 def test_a_rotation_goes_on_wherever_it_was_killed(made: Path, tmp_path: Path, side: Side) -> None:
     """At every change of a file, or a few of them: both programs are started again, and the same command ends it."""

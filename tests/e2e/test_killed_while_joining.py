@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from common.errors import EXIT_NODE, EXIT_TRUST
 from coordinator.membership.book import MEMBERS_FILE
 from tests.e2e.conftest import RunHere
@@ -82,6 +84,7 @@ class Killed:
         assert kept()["invites"] == []
 
 
+@pytest.mark.timeout(600)  # thoroughly it is a kill at every change
 def test_a_device_that_is_killed_at_each_change_of_its_files_has_joined_in_the_end(shell: Shell, here: RunHere) -> None:
     """By the same command with the same token; with that token nobody else joins."""
     mesh = Killed(shell, here)
@@ -106,6 +109,7 @@ def test_a_device_that_is_killed_at_each_change_of_its_files_has_joined_in_the_e
         assert running.finish().code == 0
 
 
+@pytest.mark.timeout(600)  # thoroughly it is a kill at every change
 def test_a_coordinator_that_is_killed_at_each_change_of_its_files_has_let_the_device_in_in_the_end(
     shell: Shell, here: RunHere
 ) -> None:

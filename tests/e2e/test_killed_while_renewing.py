@@ -109,6 +109,7 @@ def mesh(shell: Shell) -> Mesh:
     return Mesh(shell)
 
 
+@pytest.mark.timeout(600)  # thoroughly it is a kill at every change
 def test_a_node_that_is_killed_at_each_change_of_its_renewal_has_renewed_when_it_is_started_again(mesh: Mesh) -> None:
     """And the certificate that it had is worth nothing from then on; what made the key is not in the node's memory."""
     with mesh.coordinator() as coordinator:
@@ -135,6 +136,7 @@ def test_a_node_that_is_killed_at_each_change_of_its_renewal_has_renewed_when_it
     assert (mesh.data / IDENTITY_DIRECTORY / KEYED_FILE).stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.timeout(600)  # thoroughly it is a kill at every change
 def test_a_coordinator_that_is_killed_at_each_change_of_a_renewal_has_renewed_it_when_it_is_started_again(
     mesh: Mesh,
 ) -> None:

@@ -19,6 +19,7 @@ import ssl
 import struct
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -41,6 +42,8 @@ METRICS_NAME = "metrics.shardmesh"
 MEMORY_BYTES = 2 << 30
 LONG_PROMPT = "a long prompt gives kernels work " * 8
 LIMIT_SECONDS = 60.0
+CROWD = 400
+"""Connections at once: more than a port has places for such as say nothing."""
 
 
 def why_not() -> str:
@@ -116,10 +119,15 @@ class ObservedMesh:
         broken_off = struct.pack("ii", 1, 0)
 
         def crowd() -> None:
-            while not stopping.is_set():
-                with suppress(OSError), self.mesh.hosts.connect(by, port, LIMIT_SECONDS, address) as connection:
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, broken_off)
-                    stopping.wait(0.01)
+            held: deque[socket.socket] = deque()
+            while not stopping.wait(0.01):
+                with suppress(OSError):
+                    held.append(self.mesh.hosts.connect(by, port, LIMIT_SECONDS, address))
+                    held[-1].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, broken_off)
+                if len(held) > CROWD:
+                    held.popleft().close()
+            for connection in held:
+                connection.close()
 
         somebody = threading.Thread(target=crowd, daemon=True)
         somebody.start()

@@ -40,11 +40,18 @@ def test_calls_are_counted_however_their_bytes_come(frames: list[tuple[int, int]
 def test_a_peer_waits_for_as_long_as_it_has_opened_too_many_calls_and_the_owner_does_not() -> None:
     """Whatever connection they came by."""
     pace = CallPace(at_once=4, a_second=0.001, free="owner")
-    assert [pace.delay("kitchen", 2), pace.delay("kitchen", 2)] == [0.0, 0.0]
-    assert pace.delay("kitchen", 1) > 500
-    assert pace.delay("kitchen", 0) == 0.0
-    assert pace.delay("attic", 4) == 0.0
-    assert pace.delay("owner", 1000) == 0.0
+
+    def delay(name: str, count: int) -> float:
+        """Have a peer open calls over a connection of their own."""
+        of_connection = pace.of(name)
+        assert of_connection is not None
+        return of_connection([PREFACE, *[frame(1, 9)] * count])
+
+    assert [delay("kitchen", 2), delay("kitchen", 2)] == [0.0, 0.0]
+    assert delay("kitchen", 1) > 500
+    assert delay("kitchen", 0) == 0.0
+    assert delay("attic", 4) == 0.0
+    assert pace.of("owner") is None
 
 
 class _Plain:

@@ -5,6 +5,7 @@ Covers: common/trust/certifying_apart.py. Does not cover: what is signed (test_c
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from common.errors import InputError, ResourceError
 from common.trust.certificates import COORDINATOR, NODE, PeerName, check_pair, lifetime_of, mesh_of, peer_of
 from common.trust.certifying_apart import CertifyingApart, CertifyingHere
 from common.trust.signing import keyed_request
+from tests.support.forbidden_calls import can_forbid, interpreter_without_priorities
 
 WHERE = [CertifyingHere(), CertifyingApart()]
 KITCHEN = PeerName(mesh="home", role=NODE, name="kitchen")
@@ -53,3 +55,28 @@ def test_a_process_that_cannot_sign_is_told(monkeypatch: pytest.MonkeyPatch, tmp
         monkeypatch.setattr(sys, "executable", program)
         with pytest.raises(ResourceError, match="could not be signed"):
             CertifyingApart().own(authority, KITCHEN)
+
+
+@pytest.mark.skipif(not can_forbid(), reason="the number of the call is not known for this processor")
+def test_a_unit_that_forbids_to_change_priorities_has_certificates_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As ours does (deploy/systemd/coordinator.service): who signs gives way where he may."""
+    program = interpreter_without_priorities(tmp_path)
+    asked = subprocess.run([program, "-c", "import os; os.nice(1)"], capture_output=True, text=True, check=False)
+    assert "PermissionError" in asked.stderr
+    monkeypatch.setattr(sys, "executable", str(program))
+    check_pair(CertifyingApart().authority("home"))
+
+
+def test_a_process_that_ends_in_error_is_told_with_its_last_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What went wrong is not guessed: its words, or the signal that ended it."""
+    program = tmp_path / "python"
+    for text, expected in (("echo no entropy >&2; exit 3", "ended with 3: no entropy"), ("kill -9 $$", "signal 9")):
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(program))
+        with pytest.raises(ResourceError, match=expected):
+            CertifyingApart().authority("home")

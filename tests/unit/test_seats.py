@@ -96,28 +96,30 @@ def test_the_same_go_and_stay_as_if_all_were_looked_at_each_time(events: list[tu
         model.check()
 
 
-def test_a_network_whose_connections_come_to_nothing_is_kept_waiting_and_others_are_not() -> None:
-    """Some at once, then so many a second; those that are let in do not count."""
+def test_a_network_whose_connections_take_time_and_come_to_nothing_is_kept_waiting_and_others_are_not() -> None:
+    """Some of it at once, then so much a second; those that are let in do not count, nor do any that take none."""
     now = 0.0
     seats = Seats(
-        Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0, in_vain=True), lambda: now
+        Places(connections=99, threads=9, seconds=5.0, in_vain_seconds=0.3, in_vain_a_second=0.1), lambda: now
     )  # fmt: skip
-    for _ in range(9):
+    for _ in range(99):
         assert not seats.is_too_fast("10.0.0.1")
     stranger = Caller(host="127.0.0.1", deadline=5.0, connection=SOMEBODY)
     for _ in range(3):
+        seats.came_in_vain(stranger, 0.0)
         assert not seats.is_too_fast("127.0.0.1")
-        seats.came_in_vain(stranger)
+        seats.came_in_vain(stranger, 0.11)
     assert seats.is_too_fast("127.0.0.1")
     assert not seats.is_too_fast("10.0.0.1")
     now = 1.0
     assert not seats.is_too_fast("127.0.0.1")
 
 
-def test_where_nobody_is_let_in_each_connection_counts() -> None:
+def test_where_nobody_is_let_in_each_connection_counts_but_those_of_this_machine() -> None:
     """Whoever joins has no certificate to show."""
     seats = Seats(Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0), lambda: 0.0)
     assert [seats.is_too_fast("10.0.0.1") for _ in range(4)] == [False, False, False, True]
+    assert not any(seats.is_too_fast("127.0.0.1") for _ in range(9))
 
 
 def test_addresses_of_one_network_of_ipv6_are_one() -> None:
@@ -127,11 +129,12 @@ def test_addresses_of_one_network_of_ipv6_are_one() -> None:
 
 def test_a_host_where_members_are_is_not_kept_waiting_for_others_of_its_network() -> None:
     """Which a device with many addresses can do no more than be of."""
-    seats = Seats(Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0, in_vain=True), lambda: 0.0)
+    places = Places(connections=99, threads=9, seconds=5.0, in_vain_seconds=0.3, in_vain_a_second=0.1)
+    seats = Seats(places, lambda: 0.0)
     member = Caller(host="2001:db8:1::1", deadline=5.0, connection=SOMEBODY)
     seats.sit(member)
     seats.let_in(member, 0)
     for number in range(2, 9):
-        seats.came_in_vain(Caller(host=f"2001:db8:1::{number}", deadline=5.0, connection=SOMEBODY))
+        seats.came_in_vain(Caller(host=f"2001:db8:1::{number}", deadline=5.0, connection=SOMEBODY), 0.1)
     assert seats.is_too_fast("2001:db8:1::2")
     assert not seats.is_too_fast("2001:db8:1::1")
