@@ -11,6 +11,7 @@
 #include "workers.h"
 
 #include <float.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,10 +244,23 @@ struct rows {
     const float *logits;
     ptrdiff_t vocab_size, count, scratch_bytes;
     struct choice *choices;
-    char *scratches; /* one a part */
+    char *scratches;       /* one a part */
+    atomic_ptrdiff_t *next; /* the row that nobody has taken */
 };
 
+/* Tell whether all tokens that options name are in the vocabulary. */
+static int fits(const struct choice *choice, ptrdiff_t vocab_size) {
+    uint32_t largest = 0; /* of negative ids too */
+    for (ptrdiff_t i = 0; i < choice->bias_count; i++)
+        if ((uint32_t)choice->biased_ids[i] > largest) largest = (uint32_t)choice->biased_ids[i];
+    for (ptrdiff_t i = 0; choice->token_ids && i < choice->token_count; i++)
+        if ((uint32_t)choice->token_ids[i] > largest) largest = (uint32_t)choice->token_ids[i];
+    return (ptrdiff_t)largest < vocab_size && choice->likeliest_count <= vocab_size;
+}
+
+/* Choose for one row after another until none is left: rows take unlike times, and memory is had once a thread. */
 static void choose_part(const void *work, int part, int part_count) {
+    (void)part_count;
     const struct rows *rows = work;
     const size_t vocab_size = (size_t)rows->vocab_size;
     struct scratch scratch = {.weights = (double *)(void *)(rows->scratches + part * rows->scratch_bytes)};
@@ -255,22 +269,26 @@ static void choose_part(const void *work, int part, int part_count) {
     scratch.ids = (int32_t *)(void *)(scratch.changed + vocab_size);
     scratch.kept = scratch.ids + vocab_size;
     scratch.edge = scratch.kept + vocab_size;
-    for (ptrdiff_t row = part; row < rows->count; row += part_count)
+    for (ptrdiff_t row; (row = atomic_fetch_add(rows->next, 1)) < rows->count;)
         choose_one(rows->logits + row * rows->vocab_size, rows->vocab_size, rows->choices + row, &scratch);
 }
 
-/* Choose the next token of each of `count` rows of logits [count, vocab_size], which stay as they are. */
+/* Choose the next token of each of `count` rows of logits [count, vocab_size], which stay as they are. REFUSED, and nothing
+ * is chosen, where an option names a token outside the vocabulary. */
 EXPORT int shardmesh_choose_tokens(const float *logits, ptrdiff_t vocab_size, struct choice *choices, ptrdiff_t count) {
     if (vocab_size < 1 || vocab_size > INT32_MAX || count < 0) return REFUSED;
     if (!count) return DONE;
-    const int part_count = part_count_of(PTRDIFF_MAX, count);
+    for (ptrdiff_t row = 0; row < count; row++)
+        if (!fits(choices + row, vocab_size)) return REFUSED;
+    const int thread_count = workers_thread_count(), part_count = count < thread_count ? (int)count : thread_count;
     const ptrdiff_t numbers = (ptrdiff_t)(sizeof(double) + sizeof(float) + 3 * sizeof(int32_t));
     const ptrdiff_t scratch_bytes = (vocab_size * numbers + GRADES * (ptrdiff_t)sizeof(double) + 63) / 64 * 64;
     char *scratches = malloc((size_t)(part_count * scratch_bytes));
     if (!scratches) return NO_MEMORY;
+    atomic_ptrdiff_t next = 0;
     const struct rows rows = {
         .logits = logits, .vocab_size = vocab_size, .count = count, .scratch_bytes = scratch_bytes,
-        .choices = choices, .scratches = scratches,
+        .choices = choices, .scratches = scratches, .next = &next,
     };
     workers_run(choose_part, &rows, part_count);
     free(scratches);

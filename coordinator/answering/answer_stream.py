@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from common.errors import ModelError, ShardmeshError
 from coordinator.answering.requests import Ask, Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.answering.text_stream import TextStream
-from coordinator.engine.likelihoods import Likelihoods
 from coordinator.engine.sequence import CANCELLED, LENGTH, STOP, Sequence
 from coordinator.engine.timings import Timings
 
@@ -122,12 +121,10 @@ class AnswerStream:
     def _events(self) -> Iterator[Event]:
         text: TextStream | None = None
         is_stopped = False
-        likelihoods: Iterator[Likelihoods] = iter(())
         while True:
             news = self._news.get()
             if isinstance(news, Prepared):
                 sequence = news.sequence
-                likelihoods = iter(sequence.likelihoods)  # each is there before its token is told
                 text = TextStream(news.tokenizer, sequence.prompt_ids, self.ask.stop)
                 yield Started(model=news.model.name, prompt_token_ids=sequence.prompt_ids)
             elif isinstance(news, Notice | Reading):
@@ -145,7 +142,9 @@ class AnswerStream:
                 piece = text.push(news)
                 if is_stopped := text.is_stopped:
                     self.withdraw(self, STOP)
-                yield Token(token_id=news, text=piece, likelihoods=next(likelihoods, None))
+                # Each is there before its token is told.
+                likelihoods = sequence.likelihoods.popleft() if sequence.likelihoods else None
+                yield Token(token_id=news, text=piece, likelihoods=likelihoods)
 
     def _asked(self, memory: Memory) -> dict[str, dict[str, int]]:
         try:

@@ -22,6 +22,7 @@ from coordinator.engine.sampling_params import SamplingParams
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 """Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
+LEAST_LOGIT, MOST_LOGIT = np.finfo(np.float32).min, np.finfo(np.float32).max
 LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
 TERMS = 9
 FACTORS = tuple(accumulate(range(1, TERMS), lambda factor, term: factor * LN_2 / term, initial=1.0))
@@ -33,9 +34,6 @@ GRADE_SHIFT = 48
 
 Numbers = npt.NDArray[np.float64]
 Ids = npt.NDArray[np.int64]
-
-
-LEAST_LOGIT, MOST_LOGIT = np.finfo(np.float32).min, np.finfo(np.float32).max
 
 
 def choose(

@@ -144,7 +144,7 @@ def _chosen_of(turns: Sequence[Turn], logits: Floats) -> list[Chosen | Exception
     outcome = matmul.functions().shardmesh_choose_tokens(address(logits), logits.shape[1], choices, len(turns))
     if outcome == Outcome.NO_MEMORY:
         raise MemoryError(f"there is no memory to choose the next tokens of {len(turns)} sequences")
-    assert outcome == Outcome.DONE, "the shape was checked"
+    assert outcome == Outcome.DONE, "the shape was checked, and tokens when the sequence was made"
     return [_chosen(*one) for one in zip(choices, likeliest, logits, strict=True)]
 
 

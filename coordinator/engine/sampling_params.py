@@ -71,7 +71,6 @@ class SamplingParams:
                 raise InputError(
                     f"--logit-bias is {token_id}={bias}; a token's id and a number from -100 to 100 are needed"
                 )
-
         if self.logprobs is not None and not 0 <= self.logprobs <= MOST_LOGPROBS:
             raise InputError(f"--logprobs is {self.logprobs}; a whole number from 0 to {MOST_LOGPROBS} is needed")
 

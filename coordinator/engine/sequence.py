@@ -7,6 +7,7 @@ the ranks that are there now. So what a sequence that was put aside has to do is
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,8 +40,8 @@ class Sequence:
     """What its request is called in the nodes' logs; empty: nothing."""
     begun_at: float | None = None
     """When its first rows went to nodes (time.perf_counter); None: it waits."""
-    likelihoods: list[Likelihoods] = field(default_factory=list, init=False)
-    """Of each of the generated tokens, where they are wanted."""
+    likelihoods: deque[Likelihoods] = field(default_factory=deque, init=False, repr=False)
+    """Of the newest tokens, where they are wanted: who tells a token takes its own off the left."""
     all_ids: array[int] = field(default_factory=lambda: array("i"), init=False, repr=False)
     """Tokens of prompt and answer as 32 bits each, as far as a turn has needed them."""
     finish_reason: str | None = None

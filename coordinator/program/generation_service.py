@@ -197,8 +197,9 @@ def ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
         messages=(Message(role="user", content=request.prompt),) if request.chat else (),
         sampling=SamplingParams(
             temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, min_p=request.min_p,
-            repetition_penalty=request.repetition_penalty or 1.0, presence_penalty=request.presence_penalty,
-            frequency_penalty=request.frequency_penalty, logit_bias=dict(request.logit_bias),
+            repetition_penalty=request.repetition_penalty if request.HasField("repetition_penalty") else 1.0,
+            presence_penalty=request.presence_penalty, frequency_penalty=request.frequency_penalty,
+            logit_bias=request.logit_bias,  # not copied: it is looked at only once it is known to be of a fair size
             logprobs=request.logprobs if request.HasField("logprobs") else None,
         ),
         seed=request.seed, most_tokens=request.length, stop=tuple(request.stop), ignore_eos=request.ignore_eos,
@@ -214,6 +215,7 @@ def _response(event: Event) -> generation_pb2.GenerateResponse:
     if isinstance(event, Started):
         response.started.model = event.model
         response.started.prompt_token_ids.extend(event.prompt_token_ids)
+        response.started.minds_further_sampling = True
     elif isinstance(event, Reading):
         response.reading.read_token_count, response.reading.prompt_token_count = event.read_count, event.prompt_count
     elif isinstance(event, Token):

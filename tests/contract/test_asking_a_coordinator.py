@@ -7,7 +7,6 @@ Covers: GenerationService over mutual TLS and the owner's socket, with a real no
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +16,6 @@ import grpc
 import pytest
 
 from common.errors import (
-    EXIT_INPUT,
     InputError,
     ModelNotFound,
     NodeError,
@@ -266,31 +264,3 @@ def test_seeds_and_k_of_any_size_travel(
     assert answer("--seed", str((1 << 64) - 1)) == answer("--seed", "-1") != answer("--seed", "1")
     assert answer("--seed", str(1 << 63)) == answer("--seed", str(-(1 << 63)))
     assert answer("--k", str(1 << 40)) == answer("--k", "0")
-
-
-def test_how_tokens_are_chosen_travels_and_how_likely_they_were_comes_back(
-    mesh: LoadedMesh, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    """A token with a bias of 100 is all that is said, until it is penalized; what makes no sense is refused by name."""
-    asked = ["generate", "--coordinator", f"unix:{mesh.state}/coordinator.sock", "--prompt", "hi", "--length", "6"]
-
-    def tokens(*options: str) -> list[int]:
-        finished = run_here("coordinator-cli", [*asked, "--ignore-eos", "--json", *options], monkeypatch, capfd)
-        assert finished.code == 0, finished.err
-        document = json.loads(finished.out)
-        told = document.get("logprobs", [])
-        assert [len(one["likeliest"]) for one in told] == ([2] * 6 if "--logprobs" in options else [])
-        assert all(one["likeliest"][0]["logprob"] >= one["logprob"] for one in told)
-        return list(document["token_ids"])
-
-    greedy = tokens("--temperature", "0", "--logprobs", "2")
-    biased = ("--temperature", "0", "--logit-bias", "40=100")
-    assert tokens(*biased) == [40] * 6 != greedy
-    assert tokens(*biased, "--repetition-penalty", "100", "--frequency-penalty", "2") != [40] * 6
-    assert tokens("--temperature", "9", "--min-p", "1") == greedy
-    for words, reason in (
-        ("--min-p 2", "--min-p is 2.0"), ("--logit-bias 40", "--logit-bias is '40'"), ("--logprobs 1", "is for --json"),
-        ("--logit-bias 999999=1", "--logit-bias names token 999999"),
-    ):  # fmt: skip
-        finished = run_here("coordinator-cli", [*asked, *words.split()], monkeypatch, capfd)
-        assert (finished.code, reason in finished.err) == (EXIT_INPUT, True), finished.err

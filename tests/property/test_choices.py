@@ -16,6 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from common.compute import matmul
+from common.native.address import address
+from common.native.choices import Choice
+from common.native.library import Outcome
 from common.weights.stored_numbers import Floats
 from coordinator.engine.plain_choice import choose
 from coordinator.engine.sampler import Sampler, SamplingParams, Turn, choose_together
@@ -103,6 +106,24 @@ def test_a_vocabulary_as_large_as_a_models_gives_the_same_choices(thread_count: 
     assert choose_together(logits, turns) == [
         turn.sampler.plain_choice(row, turn) for row, turn in zip(logits, turns, strict=True)
     ]
+
+
+@pytest.mark.parametrize(("named", "likeliest_count"), [(10, 3), (-1, 3), (1 << 30, 3), (9, 11)])
+def test_a_token_outside_the_vocabulary_is_refused_before_anything_is_written(
+    thread_count: int, named: int, likeliest_count: int
+) -> None:
+    """By bias or penalty, or more of the likeliest than there are: of one row, and none of the call's rows is chosen."""
+    logits, ids, room = np.zeros((2, 10), np.float32), array("i", [named]), array("i", [7] * 11)
+    biases, place = array("f", [1.0]), ids.buffer_info()[0]
+    for options in (
+        {"biased_ids": place, "biases": biases.buffer_info()[0], "bias_count": 1},
+        {"token_ids": place, "token_count": 1},
+    ):
+        choices = (Choice * 2)(Choice(token_id=77), Choice(token_id=77, repetition=1, **options))
+        choices[0].likeliest_count, choices[0].likeliest_ids = likeliest_count, room.buffer_info()[0]
+        outcome = matmul.functions().shardmesh_choose_tokens(address(logits), 10, choices, 2)
+        assert (outcome, [choice.token_id for choice in choices]) == (Outcome.REFUSED, [77, 77])
+    assert room.tolist() == [7] * 11
 
 
 def test_what_penalties_and_bias_do_to_a_token_is_what_they_say() -> None:

@@ -64,12 +64,14 @@ class GenerateResponse(_message.Message):
     def __init__(self, started: _Optional[_Union[GenerationStarted, _Mapping]] = ..., token: _Optional[_Union[GeneratedToken, _Mapping]] = ..., finished: _Optional[_Union[GenerationFinished, _Mapping]] = ..., notice: _Optional[_Union[GenerationNotice, _Mapping]] = ..., reading: _Optional[_Union[GenerationReading, _Mapping]] = ...) -> None: ...
 
 class GenerationStarted(_message.Message):
-    __slots__ = ("model", "prompt_token_ids")
+    __slots__ = ("model", "prompt_token_ids", "minds_further_sampling")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
+    MINDS_FURTHER_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     model: str
     prompt_token_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, model: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    minds_further_sampling: bool
+    def __init__(self, model: _Optional[str] = ..., prompt_token_ids: _Optional[_Iterable[int]] = ..., minds_further_sampling: _Optional[bool] = ...) -> None: ...
 
 class GenerationReading(_message.Message):
     __slots__ = ("read_token_count", "prompt_token_count")
