@@ -112,7 +112,7 @@ def test_a_vocabulary_as_large_as_a_models_gives_the_same_choices(thread_count: 
 def test_a_token_outside_the_vocabulary_is_refused_before_anything_is_written(
     thread_count: int, named: int, likeliest_count: int
 ) -> None:
-    """By bias or penalty, or more of the likeliest than there are: of one row, and none of the call's rows is chosen."""
+    """By bias or penalty, or more of the likeliest than there are: of one row, and no row of the call is chosen."""
     logits, ids, room = np.zeros((2, 10), np.float32), array("i", [named]), array("i", [7] * 11)
     biases, place = array("f", [1.0]), ids.buffer_info()[0]
     for options in (
