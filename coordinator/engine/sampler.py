@@ -23,6 +23,7 @@ from common.native.address import address
 from common.native.choices import Choice
 from common.native.library import Outcome
 from common.weights.stored_numbers import Floats
+from common.wording import counted
 from coordinator.engine.draws import draw
 from coordinator.engine.likelihoods import Likelihoods, logprob
 from coordinator.engine.plain_choice import LEAST_TEMPERATURE, MOST_TEMPERATURE, choose, likelihoods
@@ -143,7 +144,7 @@ def _chosen_of(turns: Sequence[Turn], logits: Floats) -> list[Chosen | Exception
     likeliest = [_room_for_likeliest(choice, turn, logits) for choice, turn in zip(choices, turns, strict=True)]
     outcome = matmul.functions().shardmesh_choose_tokens(address(logits), logits.shape[1], choices, len(turns))
     if outcome == Outcome.NO_MEMORY:
-        raise MemoryError(f"there is no memory to choose the next tokens of {len(turns)} sequences")
+        raise MemoryError(f"there is no memory to choose the next tokens of {counted(len(turns), 'sequence')}")
     assert outcome == Outcome.DONE, "the shape was checked, and tokens when the sequence was made"
     return [_chosen(*one) for one in zip(choices, likeliest, logits, strict=True)]
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common.errors import InputError
+from common.wording import counted
 
 SEED_LIMITS = (-(1 << 63), (1 << 64) - 1)
 """Least and greatest seed: 64 bits, with a sign or without."""
@@ -65,7 +66,9 @@ class SamplingParams:
             if not -MOST_PENALTY <= penalty <= MOST_PENALTY:
                 raise InputError(f"--{option}-penalty is {penalty}; a number from -2 to 2, 0 for none, is needed")
         if len(self.logit_bias) > MOST_BIASED:
-            raise InputError(f"--logit-bias is given for {len(self.logit_bias)} tokens; {MOST_BIASED} is the most")
+            raise InputError(
+                f"--logit-bias is given for {counted(len(self.logit_bias), 'token')}; {MOST_BIASED} is the most"
+            )
         for token_id, bias in self.logit_bias.items():
             if not 0 <= token_id < ID_LIMIT or not -MOST_BIAS <= bias <= MOST_BIAS:
                 raise InputError(
@@ -82,7 +85,7 @@ class SamplingParams:
     def check_fits(self, vocab_size: int) -> None:
         """Raise InputError where a biased token is none of the vocabulary."""
         if (largest := max(self.logit_bias, default=0)) >= vocab_size:
-            raise InputError(f"--logit-bias names token {largest}; this model's vocabulary has {vocab_size} tokens")
+            raise InputError(f"--logit-bias names token {largest}; this model's vocabulary has {vocab_size}")
 
 
 def check_seed(seed: int) -> None:
