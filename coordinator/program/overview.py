@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from common.machine.operating_system import own_memory
+from common.machine.operating_system import own_rss_bytes
 from coordinator.membership.reach import is_alive
 from coordinator.membership.services import node_messages
 from coordinator.membership.state import MeshState
@@ -56,7 +56,7 @@ class Overviews:
             requests=[_request(stream, now) for stream in answers.streams], most_requests=answers.most,
             tokens_per_second=self._token_rate(answers.token_count, now), open_model=self._generator.watch.model,
             memory=observe_pb2.ObservedMemory(
-                rss_bytes=own_memory().rss_bytes, machine_bytes=psutil.virtual_memory().total
+                rss_bytes=own_rss_bytes(), machine_bytes=psutil.virtual_memory().total
             ),
             rounds_per_second=rounds.round_count / rounds.seconds if rounds.seconds > 0 else 0.0,
         )  # fmt: skip

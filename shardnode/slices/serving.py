@@ -15,7 +15,7 @@ from pathlib import Path
 
 from common.compute.device_speeds import SCRATCH_BYTES
 from common.errors import ResourceError, ShardmeshError, SliceCorrupt, SliceError, SliceMismatch
-from common.machine.operating_system import give_free_heap_back, own_memory
+from common.machine.operating_system import give_free_heap_back, own_rss_bytes
 from common.program.logs import entry
 from common.weights.manifest import read_manifest
 from common.weights.tile_places import tile_places
@@ -46,7 +46,7 @@ class Serving:
         """
         self._config, self._store = config, store
         self._series = series or WorkSeries()
-        self.program_bytes = own_memory().rss_bytes
+        self.program_bytes = own_rss_bytes()
         """Of this process before it has a slice."""
         self.budget_bytes = told_budget(config, self.program_bytes)
         """The most memory that it was allowed, as counted at its start; 0 without a budget."""

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from common.errors import BudgetTooSmall
 from common.machine.node_budget import DEFAULT_KV_BUDGET_BYTES, KV_SHARE, WORKING_BYTES, share_budget
-from common.machine.operating_system import own_memory
+from common.machine.operating_system import own_rss_bytes
 from common.program.memory_flags import parse_budget
 from common.program.sizes import format_size
 from common.weights.manifest import SliceManifest
@@ -36,7 +36,7 @@ def node_memory(config: NodeConfig, manifest: SliceManifest) -> tuple[int, Weigh
     """
     if config.memory_budget is None:
         return config.kv_budget_bytes or DEFAULT_KV_BUDGET_BYTES, config.weights
-    program_bytes = own_memory().rss_bytes
+    program_bytes = own_rss_bytes()
     budget_bytes = told_budget(config, program_bytes)
     budget = share_budget(budget_bytes, program_bytes=program_bytes, kv_bytes=config.kv_budget_bytes)
     programs_bytes = budget.programs_bytes

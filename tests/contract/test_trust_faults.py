@@ -1,6 +1,6 @@
 """Is anybody locked out when an answer is lost, a write refused or a program killed, as devices join and renew?
 
-Step by step, and a fault several times in a row; then the same is done once more without a fault. Each second step has
+Step by step, and a fault several times in a row; then the same is done once more without a fault. Each third step has
 one of the faults of files, and with SHARDMESH_THOROUGH=1 (.ci/run) each step has each of them. A real coordinator and a
 real device over TLS on loopback, with what is done to their files and answers counted. Real processes and real kills
 are in tests/e2e/test_killed_while_joining.py, what is kept in tests/unit/test_members.py.
@@ -28,7 +28,7 @@ from shardnode.membership.join import CONFIG_FILE, IDENTITY_DIRECTORY, join_mesh
 from shardnode.membership.membership import Membership, Presence
 from tests.support.free_ports import free_place
 from tests.support.mesh_members import RequestMakerHere, aged_identity, beat, token_of
-from tests.support.thorough import odd_steps
+from tests.support.thorough import dealt_steps
 from tests.support.trust_faults import CALL_KINDS, FILE_KINDS, Fault, Faults, KilledHere, Kind, Side
 
 NAME, LISTEN = "kitchen", "127.0.0.1:9"
@@ -153,7 +153,7 @@ class Pair:
 
 def steps_with(kind: Kind) -> Iterator[int]:
     """Yield the steps at which a fault is tried, from 1: all, or of a file's faults those that no other is tried at."""
-    return odd_steps(FILE_KINDS.index(kind), len(FILE_KINDS)) if kind in FILE_KINDS else itertools.count(1)
+    return dealt_steps(FILE_KINDS.index(kind), len(FILE_KINDS)) if kind in FILE_KINDS else itertools.count(1)
 
 
 @pytest.fixture

@@ -3,8 +3,8 @@
     init · invite · remove · invite an observer · own renewal · a model's plan, record and its end · what a node serves
     · bringing a backup back
 
-Each is tried with its first step failing, then its third, until the last step is behind (with SHARDMESH_THOROUGH=1 all
-steps are the failing one in every way, otherwise each second one in one way): refused, refused with
+Each is tried with its first step failing, then its fourth, until the last step is behind (with SHARDMESH_THOROUGH=1 all
+steps are the failing one in every way, otherwise each third one in one way): refused, refused with
 all that come after it (a full disk), or the program's last (kill -9: nothing is cleaned up). A step is a change of a
 file: make, sync, rename, remove. Then the program is started again and the same is asked again.
 Covers: those. Does not cover: joining and renewing, which have two sides (test_trust_faults.py), real kills
@@ -28,7 +28,7 @@ from coordinator.membership.state import init_mesh, mend_mesh_state, open_mesh_s
 from coordinator.models.records import LoadedModels
 from shardnode.slices.slice_store import SliceStore
 from tests.support.kept_mesh import PI, KeptMesh, issued
-from tests.support.thorough import odd_steps
+from tests.support.thorough import dealt_steps
 from tests.support.trust_faults import FILE_KINDS, Fault, Faults, KilledHere, Kind
 
 MADE = Path(__file__).resolve().parent / "made_by_e3cc05c" / "state"
@@ -165,7 +165,7 @@ def check_nothing_is_lost(state: Path, change: str) -> None:
 def test_every_write_may_be_the_last_or_find_no_room(made: Path, tmp_path: Path, name: str, kind: Kind) -> None:
     """Nobody is locked out, nothing is repaired by hand, and the same command ends what it began."""
     change = CHANGES[name]
-    for at in odd_steps(FILE_KINDS.index(kind), len(FILE_KINDS)):
+    for at in dealt_steps(FILE_KINDS.index(kind), len(FILE_KINDS)):
         with copy_of_mesh(made, tmp_path) as state:
             with Faults(coordinator=state) as faults:
                 fault = Fault(side="coordinator", kind=kind, at=at)

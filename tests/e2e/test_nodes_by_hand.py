@@ -24,7 +24,7 @@ from tests.support.cli import Running, Shell
 from tests.support.waiting import wait_until
 
 ASK = ["--world-size", "2", "--prompt", "hello", "--length", "24", "--temperature", "0"]
-ENDLESS = ["--prompt", "hi", "--length", "30000", "--ignore-eos", "--temperature", "0"]
+ENDLESS = ["--prompt", "x" * 100, "--length", "30000", "--ignore-eos", "--temperature", "0"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +83,7 @@ def nodes(sliced_once: Path) -> Iterator[HandStarted]:
             assert (finished.code, "Traceback" in finished.err) == (EXIT_OK, False)
         assert not (shell.home / "node1.sock").exists()
         assert shell.leftovers() == []
+        assert not shell.torch_imports, "of prompts of many rows, and tokens after them"
     finally:
         shell.close()
 

@@ -1,19 +1,21 @@
 """Does `coordinator-cli quality` say how much fewer bits change, in a small model of which we know?
 
-Covers: the verb over real nodes, its document, mistakes, what is left behind. Does not cover: real models' figures
-(DECISIONS.md).
+Covers: the verb over real nodes, once as a program, its document, mistakes, what is left behind. Does not cover: real
+models' figures (DECISIONS.md).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from common.errors import EXIT_INPUT
-from tests.support.cli import Shell
+from tests.e2e.conftest import RunHere
+from tests.support.cli import Finished, Shell
 from tests.support.random_models import build, save
 
 TEXT = "the devices of a house hold a slice of every layer each, and add up what they find. " * 4
@@ -25,22 +27,25 @@ def model(tmp_path: Path) -> Path:
     return save(build(hidden_size=128, intermediate_size=256, query_heads=4, kv_heads=2, head_size=32), tmp_path / "m")
 
 
-def measured(shell: Shell, model: Path, text: Path, *options: str) -> dict[str, Any]:
+def measured(run: Callable[..., Finished], model: Path, text: Path, *options: str) -> dict[str, Any]:
     """Return the verb's document."""
-    done = shell.run("coordinator-cli", "quality", str(model), str(text), "--json", "--tokens", "60", *options)
+    done = run("coordinator-cli", "quality", str(model), str(text), "--json", "--tokens", "60", *options)
     assert done.code == 0, done.err
     found: dict[str, Any] = json.loads(done.out)
     return found
 
 
-def test_fewer_bits_change_more_and_the_models_own_nothing(shell: Shell, model: Path, tmp_path: Path) -> None:
+def test_fewer_bits_change_more_and_the_models_own_nothing(
+    shell: Shell, here: RunHere, model: Path, tmp_path: Path
+) -> None:
     """Eight bits move what a model says a little, four more; no file that was made for it is left."""
     text = tmp_path / "text"
     text.write_text(TEXT)
     own, eight, four = (
-        measured(shell, model, text, "--weights-dtype", dtype) for dtype in ("float32", "q8_0", "q4_0")
+        measured(run, model, text, "--weights-dtype", dtype)
+        for run, dtype in ((here, "float32"), (shell.run, "q8_0"), (here, "q4_0"))
     )  # fmt: skip
-    whole = measured(shell, model, text, "--weights-dtype", "q8_0", "--activations", "int8")
+    whole = measured(here, model, text, "--weights-dtype", "q8_0", "--activations", "int8")
     assert (eight["activations"], whole["activations"]) == ("float32", "int8")
     assert 0 < whole["mean_divergence_nats"] != eight["mean_divergence_nats"]
     assert whole["slice_bytes"] == eight["slice_bytes"]
@@ -54,10 +59,10 @@ def test_fewer_bits_change_more_and_the_models_own_nothing(shell: Shell, model: 
 
 
 @pytest.mark.parametrize("words", [("--tokens", "1"), ("--weights-dtype", "q3_x"), ("--weights-dtype", "gguf")])
-def test_what_cannot_be_measured_is_refused_in_one_line(shell: Shell, model: Path, words: tuple[str, str]) -> None:
+def test_what_cannot_be_measured_is_refused_in_one_line(here: RunHere, model: Path, words: tuple[str, str]) -> None:
     """Too short a text, a dtype that there is not, blocks that the model has none of."""
     text = model.parent / "text"
     text.write_text(TEXT)
-    done = shell.run("coordinator-cli", "quality", str(model), str(text), *words)
+    done = here("coordinator-cli", "quality", str(model), str(text), *words)
     assert (done.code, done.out) == (EXIT_INPUT, "")
     assert done.err.count("\n") == 1

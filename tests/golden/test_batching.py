@@ -22,7 +22,7 @@ from tests.support.mesh import RecordingSampler, Transport, new_sequence, run_al
 from tests.support.random_models import ROPES, build, save
 from tests.support.thorough import THOROUGH
 
-LENGTH = 30
+LENGTH, LAYERS = 30, 2
 PROMPTS = [[(7 * i * i + 11 * seed + i) % 320 for i in range(length)] for seed, length in enumerate((3, 17, 40))]
 """The last two outgrow the sliding window; the last one, and all answers, the context `dynamic` was trained for."""
 MODELS: dict[str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ ROUNDING = 1e-4
 def conversation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpenModel]:
     """Return a mesh of two nodes that stream their tiles."""
     directory = tmp_path_factory.mktemp("batching")
-    path = save(build(**MODELS[request.param]), directory / "model", tokenizer=False)
+    path = save(build(layers=LAYERS, **MODELS[request.param]), directory / "model", tokenizer=False)
     with sliced(path, directory / "slices", world_size=2, tile_bytes=8192) as model:
         transport: Transport = "grpc" if request.param == "plain" else "direct"
         with thread_mesh(model, memory_window=2, transport=transport) as mesh:

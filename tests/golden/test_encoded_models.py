@@ -2,7 +2,8 @@
 
 Covers: small random models of random blocks, every encoding in turn and in mixtures, layers that are not alike, plain
 matrices among them, cuts inside of superblocks, rows of queries and keys interleaved as llama's files have them; one to
-five nodes, uniform and not, streamed and resident, prompts in chunks.
+five nodes, uniform and not, streamed and resident, prompts in chunks; three plans for each model with
+SHARDMESH_THOROUGH=1 (.ci/run), otherwise two.
 Does not cover: blocks' values (tests/unit/test_encodings.py), real files (test_smollm2.py, test_qwen2_coder.py).
 """
 
@@ -21,6 +22,7 @@ from tests.support.gguf_models import write_gguf
 from tests.support.mesh import sliced
 from tests.support.random_blocks import encoded
 from tests.support.random_models import build
+from tests.support.thorough import THOROUGH
 from tests.support.transformers_answers import Theirs
 
 SUPERBLOCKS: dict[str, Any] = {
@@ -34,7 +36,8 @@ NARROW: dict[str, Any] = {
 SMALL_CELLS = 40_000
 """Bytes: several tiles a block."""
 PLANS = ((1, "uniform", 2), (2, "uniform", 0), (3, "ratio:3,1,1", 2), (5, "uniform", 0), (1, "uniform", 0))
-"""Nodes, strategy and memory window; three of them for each model."""
+"""Nodes, strategy and memory window; several of them for each model."""
+TURNS = 3 if THOROUGH else 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +78,7 @@ def test_a_quantized_file_answers_as_transformers_answers(
     assert expected.least_margin > LEAST_MARGIN, "a near tie proves nothing: another seed"
     path = write_gguf(model, tmp_path / "model.gguf", blocks=blocks)
     first = CASES.index(case)
-    for turn in range(3):
+    for turn in range(TURNS):
         world_size, strategy, window = PLANS[(first + turn) % len(PLANS)]
         cells = SMALL_CELLS if turn == 1 else None
         slices = tmp_path / str(turn)

@@ -37,7 +37,9 @@ SEED = 1234
 def model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModel]:
     """Return a random model cut for three nodes of different sizes, several tiles a block."""
     directory = tmp_path_factory.mktemp("repeatable")
-    path = save(build("llama", query_heads=6, kv_heads=3, hidden_size=96), directory / "model", tokenizer=False)
+    path = save(
+        build("llama", layers=2, query_heads=6, kv_heads=3, hidden_size=96), directory / "model", tokenizer=False
+    )
     with sliced(path, directory / "slices", world_size=3, strategy="ratio:3,1,2", tile_bytes=8192) as opened:
         yield opened
 

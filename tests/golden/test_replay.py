@@ -22,7 +22,7 @@ from tests.support.asking import Reopening, asked
 from tests.support.mesh import ThreadNodes, run_options, sliced, thread_nodes
 from tests.support.random_models import ROPES, build, save
 
-LENGTH = 48
+LENGTH, LAYERS = 48, 2
 PROMPTS = [[(7 * i * i + 11 * seed + i) % 320 for i in range(length)] for seed, length in enumerate((3, 17, 40))]
 MODELS: dict[str, dict[str, Any]] = {
     "plain": {"family": "qwen3"},
@@ -36,7 +36,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Return a model cut for one node, which runs whole layers, and for two."""
     name, world_size = request.param
     directory = tmp_path_factory.mktemp("replay")
-    path = save(build(**MODELS[name]), directory / "model", tokenizer=False)
+    path = save(build(layers=LAYERS, **MODELS[name]), directory / "model", tokenizer=False)
     with sliced(path, directory / "slices", world_size=world_size, tile_bytes=8192) as made:
         yield made
 

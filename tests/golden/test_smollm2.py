@@ -2,7 +2,8 @@
 
 Covers: eleven prompts (code, other scripts, emoji, chat, white space, one longer than a prefill chunk) on real
 processes, streamed and resident, each prompt and each plan with both. One node that holds its weights answers all 64
-tokens of each; others a quarter of each, different ones, and with SHARDMESH_THOROUGH=1 (.ci/run) all, on one plan more.
+tokens of each; of other plans each has every second prompt, and answers a quarter of each, different ones; with
+SHARDMESH_THOROUGH=1 (.ci/run) all tokens of all, on three plans more.
 The answers are in smollm2_greedy.json; make_smollm2.py writes it, and `python -m tests.golden --check` asks whether
 transformers still says so.
 Does not cover: other families (test_families.py), text and its options (tests/e2e).
@@ -69,11 +70,17 @@ def windows_on(plan: tuple[int, str]) -> list[list[int]]:
     return [[(STREAMED, RESIDENT)[(rank + PLANS.index(plan)) % 2] for rank in range(plan[0])]]
 
 
+def entries_on(plan: tuple[int, str], *, whole: bool) -> list[dict[str, Any]]:
+    """Return which entries a plan is asked: all, or every second one, from the first or from the next, and the long."""
+    short = SHORT if whole or THOROUGH else SHORT[PLANS.index(plan) % 2 :: 2]
+    return [entry for entry in ENTRIES if entry in short or (entry["name"] == LONG and plan == LONG_ON)]
+
+
 def asked_of(plan: tuple[int, str], entry: dict[str, Any], *, whole: bool) -> tuple[list[int], list[int]]:
     """Return what a plan is given of one entry, and what it has to answer.
 
     That is the prompt and all 64 tokens, or the answer's beginning too and the quarter that follows: the four plans of
-    several nodes that are always tried have the four quarters of each prompt.
+    several nodes that are always tried have the four quarters, and each prompt two of them.
     """
     prompt_ids, token_ids = entry["prompt_ids"], entry["token_ids"]
     if whole or THOROUGH:
@@ -104,8 +111,8 @@ def test_every_prompt_is_answered_as_transformers_answers_it(sliced_model: tuple
     plan = (model.plan.world_size, model.plan.strategy)
     windows = windows_on(plan)
     asked = [
-        [asked_of(plan, entry, whole=those == [RESIDENT]) for entry in (ENTRIES if plan == LONG_ON else SHORT)]
-        for those in windows
+        [asked_of(plan, entry, whole=whole) for entry in entries_on(plan, whole=whole)]
+        for whole in [those == [RESIDENT] for those in windows]
     ]
     alone = [asked_of(plan, entry, whole=False) for entry in ALONE] if model.plan.world_size <= 2 else []
     with (

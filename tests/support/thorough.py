@@ -31,6 +31,6 @@ def steps(first: int = 2, stride: int = STRIDE) -> Iterator[int]:
     return itertools.count(1) if THOROUGH else itertools.count(first, stride)
 
 
-def odd_steps(turn: int, turns: int) -> Iterator[int]:
-    """Yield steps without end: each, or those of one of several faults, which together are tried at each odd one."""
-    return steps(1 + 2 * turn, 2 * turns)
+def dealt_steps(turn: int, turns: int) -> Iterator[int]:
+    """Yield steps without end: each, or those of one of several faults, which together are tried at each third one."""
+    return steps(1 + STRIDE * turn, STRIDE * turns)

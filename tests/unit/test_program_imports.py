@@ -1,6 +1,6 @@
 """Does every program do without torch, which takes two seconds and 200 MB, and import nothing before it needs it?
 
-Covers: all modules but the two that are torch's; generate with nodes of this machine, by hand, of a GGUF file; split;
+Covers: all modules but the two that are torch's; generate with a node of this machine, of a GGUF file; split;
 the verbs that only ask or tell a mesh something; mistakes. Does not cover: what programs do (tests/e2e, whose shells
 have no torch either).
 """
@@ -20,9 +20,8 @@ from common.errors import EXIT_INPUT, EXIT_INTERNAL
 from coordinator.membership.state import init_mesh
 from tests.support.cli import Shell
 from tests.support.mesh import sliced
-from tests.support.random_models import Format, build, save
+from tests.support.random_models import build, save
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
-from tests.support.waiting import wait_until
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
 VERBS = ("nodes", "models", "doctor", "status", "why", "unload small", "mesh invite", "mesh remove attic",
@@ -205,33 +204,16 @@ def test_all_modules_but_torchs_own_are_imported_without_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("world_size", "form", "again"), [(1, "gguf", []), (2, "safetensors", ["--split-bin"])], ids=["gguf", "safetensors"]
-)
-def test_a_model_is_cut_and_answers_without_torch(
-    shell: Shell, tmp_path: Path, form: Format, world_size: int, again: list[str]
-) -> None:
-    """generate cuts it, starts a pool with its nodes and answers; then split finds the slices, or cuts anew."""
-    model = save(build(vocab_size=320), tmp_path / "model", form)
-    words = "--model", str(model), "--world-size", str(world_size)
-    done = shell.run("coordinator-cli", "generate", *words, "--prompt", "hi", "--length", "3", "--ignore-eos")
-    assert (done.code, shell.torch_imports) == (0, ""), done.err
-    assert shell.run("coordinator-cli", "split", *words, *again).code == 0
-    assert shell.torch_imports == ""
-
-
-def test_a_node_by_hand_and_who_asks_it_do_without_torch(shell: Shell, tmp_path: Path) -> None:
-    """A node that serves a slice computes a prompt of many rows and tokens after it."""
-    model = write_tiny_checkpoint(tmp_path / "tiny")
-    with sliced(model, model / "split", world_size=1):
-        pass
-    address = f"unix:{shell.home}/node.sock"
-    node = shell.start("shardnode", "--slice-dir", str(model / "split" / "node0"), "--listen", address)
-    wait_until(lambda: "serving" in node.err or node.process.poll() is not None, limit_seconds=60, what="a node")
+def test_a_model_is_cut_and_answers_without_torch(shell: Shell, tmp_path: Path) -> None:
+    """generate cuts a GGUF file, starts a pool with its node and answers; split cuts safetensors."""
+    model = save(build(vocab_size=320), tmp_path / "gguf", "gguf")
     done = shell.run(
-        "coordinator-cli", "generate", "--model", str(model), "--nodes", address, "--prompt", "x" * 100, "--length", "3"
+        "coordinator-cli", "generate", "--model", str(model), "--prompt", "hi", "--length", "3", "--ignore-eos"
     )
-    assert (done.code, shell.torch_imports) == (0, ""), done.err + node.err
+    assert (done.code, shell.torch_imports) == (0, ""), done.err
+    model = save(build(vocab_size=320), tmp_path / "safetensors")
+    done = shell.run("coordinator-cli", "split", "--model", str(model), "--world-size", "2")
+    assert (done.code, shell.torch_imports) == (0, ""), done.err
 
 
 def test_an_answer_begins_before_anything_is_imported_that_it_does_not_need(shell: Shell, tmp_path: Path) -> None:

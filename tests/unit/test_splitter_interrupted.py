@@ -21,7 +21,7 @@ from tests.support.thorough import THOROUGH
 from tests.support.tiny_checkpoint import write_tiny_checkpoint
 
 REPOSITORY = Path(__file__).resolve().parent.parent.parent
-KILL_COUNT = 40 if THOROUGH else 20
+KILL_COUNT = 40 if THOROUGH else 12
 SCENARIOS = tuple((slice_format, scenario) for slice_format in (PLAIN, PACKED) for scenario in (FRESH, SAME, OTHER))
 Scenario = tuple[str, str]
 
