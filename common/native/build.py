@@ -28,9 +28,10 @@ STRICT_FLAGS = ("-Wall", "-Wextra", "-Werror")
 """What `make verify` adds."""
 PLAIN_SOURCES = (
     "matmul.c", "many_rows.c", "ranges.c", "groups.c", "tiles.c", "layers.c", "conversions.c", "pack.c", "rounding.c",
-    "rounded.c", "exchange.c", "rounds.c", "serving.c", "sweep.c", "tally.c", "workers.c", "waiting.c",
+    "rounded.c", "exchange.c", "rounds.c", "serving.c", "sweep.c", "tally.c", "sampling.c", "workers.c",
+    "waiting.c",
 )  # fmt: skip
-KERNEL_SOURCES = ("blocks.c", "kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c")
+KERNEL_SOURCES = ("blocks.c", "kernel.c", "gemm.c", "steps.c", "attend.c", "attend_block.c", "stored.c", "weigh.c")
 INTEGER_SOURCE = "integers.c"
 """Which each of INTEGER_KERNELS compiles too, for instructions that whole numbers alone have."""
 X86_KERNELS: dict[str, tuple[str, ...]] = {

@@ -8,6 +8,7 @@
 #include "interface.h"
 #include "product.h"
 #include "rounded.h"
+#include "sampling.h"
 #include "steps.h"
 #include "stored.h"
 
@@ -33,6 +34,9 @@ struct variant {
     narrow_numbers *narrow;
     round_inputs *round;
     multiply_rounded *multiply_rounded;
+    highest_of *highest;
+    weigh_logits *weigh;
+    part_weights *part;
 };
 
 extern const struct variant *chosen;

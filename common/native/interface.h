@@ -2,12 +2,13 @@
  *
  * Covers: every exported function and what they return; change ABI_VERSION with any of them.
  * Does not cover: what they compute (said where each is defined: matmul.c, tiles.c, layers.c, conversions.c,
- * pack.c, rounding.c, exchange.c, rounds.c, serving.c, sweep.c, tally.c).
+ * pack.c, rounding.c, exchange.c, rounds.c, serving.c, sweep.c, tally.c, sampling.c).
  */
 #ifndef SHARDMESH_INTERFACE_H
 #define SHARDMESH_INTERFACE_H
 
 #include "exchange.h"
+#include "sampling.h"
 #include "serving.h"
 #include "steps.h"
 #include "sweep.h"
@@ -18,7 +19,7 @@
 
 #define EXPORT __attribute__((visibility("default")))
 
-enum { ABI_VERSION = 11 };
+enum { ABI_VERSION = 12 };
 enum { NUMBERS_PER_SCALE = 64 }; /* of rows that travel in 8 bits */
 
 /* What functions return that compute with weights. REFUSED: shapes that do not fit each other, or a kind that is none.
@@ -78,6 +79,8 @@ EXPORT void shardmesh_lock_free(struct lock *lock);
 EXPORT int shardmesh_lock_take(struct lock *lock, int waits);
 EXPORT void shardmesh_lock_give(struct lock *lock);
 EXPORT int shardmesh_serve(struct served_session *session, struct peer *peer, char *frame, ptrdiff_t room);
+
+EXPORT int shardmesh_choose_tokens(const float *logits, ptrdiff_t vocab_size, struct choice *choices, ptrdiff_t count);
 
 EXPORT double shardmesh_sum(const float *first, ptrdiff_t count);
 

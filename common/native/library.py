@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 
 from common.native.build import LIBRARY, why_there_are_none
+from common.native.choices import declare as declare_choices
 from common.native.elf import is_cut_short
 from common.native.peers import Peer, Stretch, Tally
 from common.native.served import declare as declare_serving
 
-ABI_VERSION = 11
+ABI_VERSION = 12
 """interface.h has the same; it changes whenever a function does."""
 LEAST_THREADED_BYTES = 1024 * 1024
 """One thread reads this much in 50 microseconds; waking another for less gains nothing."""
@@ -286,5 +287,6 @@ def _declare(functions: ctypes.CDLL) -> None:
     functions.shardmesh_answer.restype = integer
     functions.shardmesh_answer.argtypes = [ctypes.POINTER(Peer), address, size, ctypes.c_char_p, size, address, size]
     declare_serving(functions)
+    declare_choices(functions)
     functions.shardmesh_sum.restype = ctypes.c_double
     functions.shardmesh_sum.argtypes = [address, size]

@@ -24,7 +24,8 @@ enum way { NOTHING_TO_DO, BY_COLUMNS, BY_RANGES, NOT_FROM_CACHE };
      pack_rows_##name, multiply_packed_##name, multiply_groups_##name, decode_group_##name, vector_lanes_##name, sum_of_##name, \
      prepare_rows_##name, attend_block_##name, gate_rows_##name, add_parts_##name, \
      normalize_rows_##name, widen_numbers_##name, narrow_numbers_##name, \
-     round_inputs_##integers, multiply_rounded_##integers}
+     round_inputs_##integers, multiply_rounded_##integers, \
+     highest_of_##name, weigh_logits_##name, part_weights_##name}
 
 /* What build.py compiled for this architecture, best first. */
 #if defined(__x86_64__)

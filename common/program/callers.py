@@ -1,10 +1,11 @@
 """How does a port stay there for who may use it, whatever others do to it?
 
 Covers: a bounded number of connections and threads, a limit to how long somebody may take to be let in; who stays
-between two requests; telling and counting who was sent away. Does not cover: whose place goes (places.py), what is
-answered (page_server.py, common/trust/gate.py, shardnode/listeners/frames.py), TLS and who may come in (common/trust).
-Threads: one that accepts, one for each connection that has sent something, kept for a while for the next one: who is
-silent costs a place and no thread.
+between two requests; telling and counting who was sent away. Does not cover: whose place goes (seats.py), whose turn
+it is (turns.py), what is answered (page_server.py, common/trust/gate.py, shardnode/listeners/frames.py), TLS and who
+may come in (common/trust).
+Threads: one that accepts, one for each connection whose turn has come, kept for a while for the next one: who is
+silent, or waits for his turn, costs a place and no thread.
 
 Who is not let in yet has a few seconds, handshake included, so one that is idle or slow holds its place no longer.
 """
@@ -20,35 +21,24 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from common.program.listening import host_of, listening_socket
+from common.program.listening import has_ended, host_of, listening_socket
 from common.program.logs import entry
 from common.program.passing_threads import PassingThreads
-from common.program.places import Caller, Places, Seats
+from common.program.places import Caller, Places
+from common.program.reasons import CROWDED, FAST, MANY, NO_FILES, REMOVED, SLOW, UNTRUSTED, WORDS
+from common.program.seats import Seats
+from common.program.turns import Turns
 
 AT_ONCE = 64
 """Of who waits, before those are looked at who have sent something."""
-REFUSED_SECONDS = 0.004
+REFUSED_SECONDS = 0.008
 """So long the next ones wait for each that is sent away: whoever comes again at once, and is not let in, has the port
 do little for it, and keeps others waiting for listening.BACKLOG times that at most."""
-KNOWN_SECONDS, CUT_SECONDS = 0.005, 0.0005
-"""Processor time that it takes about to let somebody in; to give a silent one a place and cut him."""
+KNOWN_SECONDS = 0.012
+"""Processor time that it takes about to let somebody in, and to have a server behind hear him."""
 PAUSE_SECONDS = 0.1
 END_SECONDS = 2.0
 TELL_SECONDS = 60.0
-CROWDED, FAST, SLOW, MANY, UNTRUSTED, REMOVED, NO_FILES = (
-    "crowded", "fast", "slow", "many", "untrusted", "removed", "no_files"
-)  # fmt: skip
-"""Why a connection was sent away: no place was left, or somebody else's was worth more; its address opens too many a
-second; it was not let in in time; its peer has too many; he is not believed; not any more; no file could be opened."""
-REASONS = (CROWDED, FAST, SLOW, MANY, UNTRUSTED, REMOVED, NO_FILES)
-WORDS = {
-    CROWDED: "all places are taken, and its address has more than others",
-    FAST: "its address opens too many connections a second",
-    SLOW: "it has not said in time who it is",
-    MANY: "its peer has too many connections, of which this one is the oldest",
-    REMOVED: "its peer is no member of the mesh any more",
-    NO_FILES: "this process may open no more files (ulimit -n; LimitNOFILE of a unit)",
-}
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +59,7 @@ class Callers:
         """
         self._places, self._answer, self._name = places, answer, name
         self._refused, self._failed, self._note = refused, failed, count
-        self._seats = Seats(places)
+        self._seats, self._turns = Seats(places), Turns(places)
         self._threads, self._thread_count = PassingThreads(places.threads, f"{name} caller"), 0
         self._lock = threading.Condition()
         self._told_at: dict[str, float] = {}
@@ -123,7 +113,7 @@ class Callers:
                 return False
             others = self._seats.let_in(caller, most)
             self._send_away(others, MANY)
-            self._seats.came_in_vain(caller, len(others) * KNOWN_SECONDS)
+            self._turns.count(caller, len(others) * KNOWN_SECONDS)
             return True
 
     def admit(self, caller: Caller) -> None:
@@ -163,24 +153,26 @@ class Callers:
             selector.register(self._listener, selectors.EVENT_READ)
             selector.register(self._ending, selectors.EVENT_READ)
             while True:
-                ready = selector.select(self._cut_late())
+                ready = selector.select(self._look_at_clock())
                 if any(key.fileobj is self._ending for key, _ in ready) and not self._ending.recv(1):
                     break
                 if self._is_deaf and self._listener.fileno() >= 0:
                     selector.unregister(self._listener)
                     self._listener.close()
-                for key, _ in ready:
-                    if key.data is not None:
-                        selector.unregister(key.fileobj)
-                        self._begin(key.data)
-                    elif key.fileobj is self._listener:
-                        self._accept_some()
+                spoken = [key.data for key, _ in ready if key.data is not None]
+                for caller in spoken:
+                    selector.unregister(caller.connection)
+                refused = self._speak(spoken)
+                if any(key.fileobj is self._listener for key, _ in ready):
+                    refused += self._accept_some()
+                if refused:
+                    time.sleep(refused * REFUSED_SECONDS)
             silent = [key.data for key in selector.get_map().values() if key.data is not None]
         for caller in silent:
             self._leave(caller)
 
-    def _accept_some(self) -> None:
-        """Take some of who waits. Whoever is sent away for it has the next ones wait a little: it is cheap for him."""
+    def _accept_some(self) -> int:
+        """Take some of who waits, and return how many were sent away for it."""
         refused = 0
         for _ in range(0 if self._is_deaf else AT_ONCE):
             try:
@@ -191,19 +183,41 @@ class Callers:
                 if error.errno in (errno.EMFILE, errno.ENFILE):
                     self.tell("", WORDS[NO_FILES], NO_FILES)
                     time.sleep(PAUSE_SECONDS)
-                    return
+                    break
                 continue
             refused += self._take(connection, host_of(address))
-        if refused:
-            time.sleep(refused * REFUSED_SECONDS)
+        return refused
 
-    def _cut_late(self) -> float | None:
-        """Cut whose time is over, and return in how many seconds the next one's is; None: nobody's ends."""
+    def _look_at_clock(self) -> float | None:
+        """Cut whose time is over, begin with those whose turn has come, and return in how many seconds there is more
+        of either; None: never.
+        """
         with self._lock:
             late = self._seats.late()
-            self._send_away([caller for caller in late if not caller.is_resting], SLOW)
             self._cut([caller for caller in late if caller.is_resting])
-            return self._seats.next_end()
+            for caller in (caller for caller in late if not caller.is_resting):
+                self._send_away([caller], FAST if self._turns.is_waiting(caller) else SLOW)
+            turns = self._turns.next()
+        for caller in turns:
+            self._begin(caller)
+        with self._lock:
+            ends = (self._seats.next_end(), self._turns.next_seconds())
+        return min((seconds for seconds in ends if seconds is not None), default=None)
+
+    def _speak(self, spoken: list[Caller]) -> int:
+        """Have those wait for their turn that have sent something; return how many went for them."""
+        refused = 0
+        for caller in spoken:
+            if caller not in self._seats.taken or has_ended(caller.connection):
+                self._leave(caller)
+                continue
+            with self._lock:
+                loser = self._seats.speak(caller)
+                self._turns.wait(caller, self._seats.counted_as(caller.host))
+                if loser is not None:
+                    self._send_away([loser], CROWDED)
+                    refused += 1
+        return refused
 
     def _take(self, connection: socket.socket, host: str) -> bool:
         """Give a connection a place, or close it; it has a thread once it has sent something.
@@ -229,13 +243,13 @@ class Callers:
         return loser is not None
 
     def _begin(self, caller: Caller) -> None:
-        """Give a connection that has sent something, or has ended, a thread."""
+        """Give a connection whose turn has come a thread."""
         with self._lock:
-            is_there = caller in self._seats.taken
-            if has_thread := is_there and self._thread_count < self._places.threads:
+            if has_thread := self._thread_count < self._places.threads:
                 self._thread_count += 1
-            elif is_there:
+            else:
                 self.tell(caller.host, WORDS[CROWDED], CROWDED)
+                self._turns.count(caller, 0.0)
         if has_thread:
             self._threads.submit(self._serve, caller)
         else:
@@ -245,8 +259,6 @@ class Callers:
         """Cut connections, each for the same reason, and say so."""
         for caller in callers:
             self.tell(caller.host, WORDS[reason], reason)
-            if not caller.is_let_in:
-                self._seats.came_in_vain(caller, CUT_SECONDS)
         self._cut(callers)
 
     def _cut(self, callers: list[Caller]) -> None:
@@ -255,6 +267,8 @@ class Callers:
             self._seats.leave(caller)
             with suppress(OSError):  # of a TLS connection too: this is the socket's own, and known to the kernel alone
                 socket.socket.shutdown(caller.connection, socket.SHUT_RDWR)
+            if self._turns.forget(caller):  # neither a thread nor the selector has it, to close it
+                caller.connection.close()
 
     def _leave(self, caller: Caller) -> None:
         """Close a connection and give its place back."""
@@ -276,7 +290,6 @@ class Callers:
         finally:
             self._leave(caller)
             with self._lock:
-                if not caller.is_let_in:
-                    self._seats.came_in_vain(caller, time.thread_time() - began)
+                self._turns.count(caller, 0.0 if caller.is_let_in else time.thread_time() - began)
                 self._thread_count -= 1
                 self._lock.notify_all()

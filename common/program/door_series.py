@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry
 
-from common.program.callers import REASONS
+from common.program.reasons import REASONS
 from common.program.scraped_series import ScrapedGauge
 from common.program.tallies import CounterTallies
 

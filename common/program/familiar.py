@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 SAME = {
     "top-k": "k", "top-p": "p", "temp": "temperature", "max-tokens": "length", "max-new-tokens": "length",
     "n-predict": "length", "num-predict": "length", "predict": "length", "model-path": "model",
+    "repeat-penalty": "repetition-penalty",
 }  # fmt: skip
 """Without their leading dashes: the same thing under another name, so that it is done instead of told."""
 
@@ -57,9 +58,6 @@ NEEDLESS = {
     "--no-mmap": "--memory-window 0 keeps all weights in memory",
     "--mlock": "--memory-window 0 keeps all weights in memory",
     "--trust-remote-code": "no code of a model is ever run",
-    "--repeat-penalty": "there are --temperature, --k and --p",
-    "--repetition-penalty": "there are --temperature, --k and --p",
-    "--min-p": "there are --temperature, --k and --p",
 }
 """Why `generate` has none, and what it has instead."""
 

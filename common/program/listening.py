@@ -1,7 +1,7 @@
 """A socket that listens on the address that was asked for, and whose call it has taken.
 
-Covers: all addresses of both kinds, zones of IPv6. Does not cover: how they are written (common/wire/addresses.py),
-who may stay (callers.py).
+Covers: all addresses of both kinds, zones of IPv6, whether a caller has gone. Does not cover: how they are
+written (common/wire/addresses.py), who may stay (callers.py).
 """
 
 from __future__ import annotations
@@ -36,3 +36,11 @@ def listening_socket(host: str, port: int) -> socket.socket:
         listener = socket.create_server(address, family=family, backlog=BACKLOG)  # all of it: of IPv6 it has a link
     listener.setblocking(False)
     return listener
+
+
+def has_ended(connection: socket.socket) -> bool:
+    """Tell whether a connection that is ready to be read is at its end, and has sent nothing before it."""
+    try:
+        return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except OSError:
+        return True

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 MOST_NAMES = 4096
+_A_LITTLE = 0.001
+"""Seconds by which who has waited has something left, whatever is rounded."""
 
 
 @dataclass
@@ -40,9 +42,15 @@ class Pace:
         return self._own(name).left > 0.0
 
     def spend(self, name: str, amount: float) -> None:
-        """Count something of somebody's, whether he may or not; what is beyond is forgiven."""
+        """Count something of somebody's, whether he may or not: at most as much beyond as he may do at once; of less
+        than nothing, he has it back.
+        """
         own = self._own(name)
-        own.left = max(0.0, own.left - amount)
+        own.left = min(self.at_once, max(-self.at_once, own.left - amount))
+
+    def seconds_until_left(self, name: str) -> float:
+        """Return for how many seconds somebody may do nothing, and count nothing."""
+        return max(0.0, -self._own(name).left / self.a_second + _A_LITTLE) if not self.has_left(name) else 0.0
 
     def delay(self, name: str, count: int) -> float:
         """Count some more of somebody's, whether he may or not, and return for how many seconds he may do no more."""

@@ -142,7 +142,9 @@ class AnswerStream:
                 piece = text.push(news)
                 if is_stopped := text.is_stopped:
                     self.withdraw(self, STOP)
-                yield Token(token_id=news, text=piece)
+                # Each is there before its token is told.
+                likelihoods = sequence.likelihoods.popleft() if sequence.likelihoods else None
+                yield Token(token_id=news, text=piece, likelihoods=likelihoods)
 
     def _asked(self, memory: Memory) -> dict[str, dict[str, int]]:
         try:

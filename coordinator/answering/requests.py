@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from common.errors import InputError
 from common.program.request_id import new_request_id
+from coordinator.engine.likelihoods import Likelihoods
 from coordinator.engine.sequence import Sequence
 from coordinator.engine.timings import Timings
 
@@ -82,6 +83,8 @@ class Token:
 
     token_id: int
     text: str
+    likelihoods: Likelihoods | None = None
+    """Where the request wants them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +129,7 @@ def prepare(ask: Ask, tokenizer: Tokenizer, spec: ModelSpec) -> Sequence:
         request_id=ask.request_id,
     )  # fmt: skip
     sequence.check_fits(spec.max_position_count)
+    ask.sampling.check_fits(spec.vocab_size)
     if (largest := max(sequence.prompt_ids)) >= spec.vocab_size:
         raise InputError(f"token {largest} is outside this model's vocabulary of {spec.vocab_size}")
     return sequence

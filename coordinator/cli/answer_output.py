@@ -17,6 +17,7 @@ from common.program.program_start import seconds_since_start
 from common.wording import counted, plain
 from coordinator.answering.requests import Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.cli.answer_screen import AnswerScreen, write_text
+from coordinator.engine.likelihoods import Likelihoods
 from coordinator.engine.timings import Timings
 
 Memory = Mapping[str, Mapping[str, int]]
@@ -37,6 +38,8 @@ class Answer:
     total_seconds: float
     """From the start of this command to the end of the answer."""
     memory: Memory
+    likelihoods: Sequence[Likelihoods] = ()
+    """Of each token, where they are wanted."""
 
     @property
     def checksum_seconds(self) -> float:
@@ -53,6 +56,7 @@ def write_events(events: Iterable[Event], screen: AnswerScreen) -> Answer:
     prompt_ids: tuple[int, ...] = ()
     token_ids: list[int] = []
     pieces: list[str] = []
+    likelihoods: list[Likelihoods] = []
     for event in events:
         if isinstance(event, Started):
             prompt_ids = event.prompt_token_ids
@@ -67,13 +71,14 @@ def write_events(events: Iterable[Event], screen: AnswerScreen) -> Answer:
         else:
             if isinstance(event, Token):
                 token_ids.append(event.token_id)
+                likelihoods += [event.likelihoods] if event.likelihoods is not None else []
                 first_token_at = first_token_at or seconds_since_start()
             pieces.append(event.text)
             screen.text(event.text + ("\n" if isinstance(event, Finished) else ""))
         if isinstance(event, Finished):
             return Answer(
                 prompt_ids=prompt_ids, token_ids=token_ids, text="".join(pieces), finish_reason=event.reason,
-                timings=event.timings, memory=event.memory,
+                timings=event.timings, memory=event.memory, likelihoods=likelihoods,
                 startup_seconds=max(0.0, first_token_at - event.timings.ttft_seconds),
                 total_seconds=seconds_since_start(),
             )  # fmt: skip
@@ -103,6 +108,14 @@ def write_json(answer: Answer, critical_path: Mapping[str, Mapping[str, float]] 
         },
         "memory": {name: dict(values) for name, values in answer.memory.items()},
     }
+    if answer.likelihoods:
+        document["logprobs"] = [
+            {
+                "logprob": one.logprob,
+                "likeliest": [{"token_id": token_id, "logprob": logprob} for token_id, logprob in one.likeliest],
+            }
+            for one in answer.likelihoods
+        ]
     if critical_path is not None:
         document["timings"]["critical_path"] = critical_path
     write_text(json.dumps(document, ensure_ascii=False) + "\n")

@@ -5,12 +5,12 @@ Covers: `generate --coordinator`. Does not cover: nodes of this command's own (a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
 
-from common.errors import NodeLost, ShardmeshError
+from common.errors import NodeFault, NodeLost, ShardmeshError
 from common.program.request_id import REQUEST_ID_KEY
 from common.trust.tls import secure_channel
 from common.wire.reaching import wait_until_reached
@@ -18,6 +18,7 @@ from common.wire.rpc import channel_options, error_from_rpc
 from coordinator.answering.requests import Event, Failed, Finished, Notice, Reading, Started, Token
 from coordinator.cli.answer_output import write_events, write_json, write_report
 from coordinator.cli.answer_screen import AnswerScreen
+from coordinator.engine.likelihoods import Likelihoods
 from coordinator.engine.timings import Timings
 from coordinator.membership.state import open_mesh_state
 from protos.shardmesh.v1 import generation_pb2, generation_pb2_grpc
@@ -50,7 +51,7 @@ def ask_coordinator(
         named = ((REQUEST_ID_KEY, request_id),) if request_id else ()
         stream = generation_pb2_grpc.GenerationServiceStub(channel).Generate(request, metadata=named)
         try:
-            answer = write_events(_events(stream), screen)
+            answer = write_events(_events(stream, _further_options(request)), screen)
         finally:
             stream.cancel()
     screen.clear()
@@ -60,19 +61,28 @@ def ask_coordinator(
         write_report(answer)
 
 
-def _events(stream: Iterable[generation_pb2.GenerateResponse]) -> Iterator[Event]:
-    """Yield what arrives as events; the last one is Finished or Failed."""
+def _events(stream: Iterable[generation_pb2.GenerateResponse], further: Sequence[str] = ()) -> Iterator[Event]:
+    """Yield what arrives as events; the last one is Finished or Failed.
+
+    Args: further: options that a coordinator of an earlier build would choose without, and not say so.
+    """
     try:
         for response in stream:
             part = response.WhichOneof("part")
             if part == "started":
                 started = response.started
+                if further and not started.minds_further_sampling:
+                    yield Failed(error=NodeFault(f"the coordinator that runs is of an older version, which has no "
+                                                 f"{further[0]}; restart it (coordinator, or systemctl restart "
+                                                 "coordinator), or leave it out"))  # fmt: skip
+                    return
                 yield Started(model=started.model, prompt_token_ids=tuple(started.prompt_token_ids))
             elif part == "reading":
                 reading = response.reading
                 yield Reading(read_count=reading.read_token_count, prompt_count=reading.prompt_token_count)
             elif part == "token":
-                yield Token(token_id=response.token.token_id, text=response.token.text)
+                token = response.token
+                yield Token(token_id=token.token_id, text=token.text, likelihoods=_likelihoods(token))
             elif part == "notice":
                 yield Notice(text=response.notice.text)
             elif part == "finished":
@@ -100,3 +110,22 @@ def _without_place(error: ShardmeshError) -> ShardmeshError:
         return NodeLost(f"{COORDINATOR} ended in the middle of the answer; start it again (coordinator, or systemctl "
                         "start coordinator) and ask again")  # fmt: skip
     return type(error)(text)
+
+
+def _further_options(request: generation_pb2.GenerateRequest) -> list[str]:
+    """Return those options of how tokens are chosen that coordinators of earlier builds know nothing of, if set."""
+    is_set = {
+        "--min-p": request.min_p != 0,
+        "--repetition-penalty": request.HasField("repetition_penalty") and request.repetition_penalty != 1,
+        "--presence-penalty": request.presence_penalty != 0,
+        "--frequency-penalty": request.frequency_penalty != 0,
+        "--logit-bias": bool(request.logit_bias),
+        "--logprobs": request.HasField("logprobs"),
+    }
+    return [option for option, is_wanted in is_set.items() if is_wanted]
+
+
+def _likelihoods(token: generation_pb2.GeneratedToken) -> Likelihoods | None:
+    if not token.HasField("logprob"):
+        return None
+    return Likelihoods(token.logprob, tuple((likely.token_id, likely.logprob) for likely in token.likeliest))

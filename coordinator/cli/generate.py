@@ -26,6 +26,7 @@ from common.program.request_id import check_request_id, new_request_id
 from common.program.secret_text import text_from
 from common.program.sizes import parse_size
 from common.wire.addresses import host_port
+from coordinator.cli import sampling_options
 from coordinator.cli.answer_screen import AnswerScreen
 from coordinator.cli.early import check_answer, check_cut, check_listeners
 from coordinator.cli.options import (
@@ -67,12 +68,15 @@ def generate(
     temperature: Annotated[float, typer.Option(help="Sampling temperature; 0 takes the likeliest token.")] = 1.0,
     k: Annotated[int, typer.Option(help="Sample from the k likeliest tokens only; 0: from all.")] = 0,
     p: Annotated[float, typer.Option(help="Sample from the likeliest tokens that together reach p; 1: all.")] = 0.9,
+    min_p: sampling_options.MinPOption = 0.0,
+    repetition_penalty: sampling_options.RepetitionOption = 1.0,
+    presence_penalty: sampling_options.PresenceOption = 0.0,
+    frequency_penalty: sampling_options.FrequencyOption = 0.0,
+    logit_bias: sampling_options.BiasOption = None,
+    logprobs: sampling_options.LogprobsOption = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same text.")] = 42,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on past an end token.")] = False,
-    stop: Annotated[
-        list[str] | None,
-        typer.Option(help="End the answer before this text; may be given several times.", show_default=False),
-    ] = None,
+    stop: sampling_options.StopOption = None,
     world_size: WorldSizeOption = 1,
     split_strategy: StrategyOption = "uniform",
     split_bin: SplitBinOption = False,
@@ -149,11 +153,12 @@ def generate(
     screen = AnswerScreen(is_quiet=json_output)
     if prompt_file is not None:
         prompt = _read_prompt(context, prompt_file)
+    more_sampling = sampling_options.more_sampling(context.params)
     if coordinator is not None:
         _ask(
             context, screen, coordinator, state_dir, model=str(model or ""), prompt=prefix + prompt, chat=chat,
             length=length, temperature=temperature, top_k=min(k, MOST_K), top_p=p, seed=_signed(seed),
-            ignore_eos=ignore_eos, stop=stop or [],
+            ignore_eos=ignore_eos, stop=stop or [], **more_sampling,
         )  # fmt: skip
         return
     if model is None:
@@ -182,8 +187,8 @@ def generate(
     text = prefix + prompt
     ask = Ask(
         prompt="" if chat else text, messages=(Message(role="user", content=text),) if chat else (),
-        sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p), seed=seed, most_tokens=length,
-        stop=tuple(stop or ()), ignore_eos=ignore_eos, request_id=request_id or new_request_id(),
+        sampling=SamplingParams(temperature=temperature, top_k=k, top_p=p, **more_sampling), seed=seed,
+        most_tokens=length, stop=tuple(stop or ()), ignore_eos=ignore_eos, request_id=request_id or new_request_id(),
     )  # fmt: skip
     addresses: list[str] = []
     mesh = None
@@ -242,7 +247,8 @@ MOST_K = (1 << 31) - 1
 """Of a message; more is as good as all, as it is in any vocabulary."""
 ASKED = {
     "coordinator", "state_dir", "model", "prompt", "prompt_file", "prefix", "chat", "length", "temperature", "k", "p",
-    "seed", "ignore_eos", "stop", "request_id", "json_output", "log_level",
+    "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "seed",
+    "ignore_eos", "stop", "request_id", "json_output", "log_level",
 }  # fmt: skip
 """What a running coordinator may be asked; the other options are of nodes that this command starts or reaches."""
 
@@ -264,7 +270,7 @@ def _ask(context: typer.Context, screen: AnswerScreen, address: str, state_dir: 
             "--prompt or --prefix is no text in UTF-8; is your terminal set to another encoding?"
         ) from error
     except ValueError as error:
-        raise InputError(f"--length, --k or --seed is out of range: {error}") from error
+        raise InputError(f"--length, --k, --seed, --logit-bias or --logprobs is out of range: {error}") from error
     with screen:
         ask_coordinator(
             address,

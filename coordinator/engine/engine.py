@@ -19,6 +19,7 @@ from coordinator.engine.ends import Ends
 from coordinator.engine.head import Head
 from coordinator.engine.ledger import KvLedger, RankRoom
 from coordinator.engine.reading import Reading
+from coordinator.engine.sampler import choose_together
 from coordinator.engine.schedule import Arrived, Cancelled, RanksBack, Run, Schedule, State, SweepDone, Tell
 from coordinator.engine.sequence import Sequence
 from coordinator.engine.sweep_series import SweepSeries
@@ -149,11 +150,13 @@ class Engine:
         predicted: dict[int, int] = {}
         if due:
             logits = self._head.logits(self._ends.head_input(passed.hidden[rows]))
-            for sequence, row_logits in zip(due, logits, strict=True):
-                try:
-                    predicted[sequence.sequence_id] = sequence.sampler.sample(row_logits, len(sequence.generated_ids))
-                except Exception as error:  # noqa: BLE001 - one request's; whoever waits for it hears of it
-                    spoiled[sequence.sequence_id] = error
+            for sequence, chosen in zip(due, choose_together(logits, [each.turn() for each in due]), strict=True):
+                if isinstance(chosen, Exception):
+                    spoiled[sequence.sequence_id] = chosen
+                else:
+                    predicted[sequence.sequence_id] = chosen.token_id
+                    if chosen.likelihoods is not None:
+                        sequence.likelihoods.append(chosen.likelihoods)
             elapsed = time.perf_counter() - started
             self.times.head += elapsed
             self._series.head_seconds.observe(elapsed)

@@ -1,126 +1,179 @@
-"""Chooses the next token of one sequence from its logits.
+"""Chooses the next token of each sequence from its logits, those of a whole sweep in one pass.
 
-Covers: greedy, temperature, top-k, top-p, in the order and meaning of transformers' logits processors.
-Does not cover: its parameters (sampling_params.py), random numbers (draws.py), logits (head.py), when to stop (the
-engine).
+Covers: whose options and draws go with which row; greedy, temperature, top-k, top-p, min-p, penalties and bias, in the
+order and meaning of transformers' logits processors.
+Does not cover: the pass itself (common/native/sampling.c, or plain_choice.py where there are no kernels), parameters
+(sampling_params.py), random numbers (draws.py), logits (head.py), when to stop (the engine).
 
-It keeps no state: a choice is a function of the logits, the parameters, the seed and the position in the answer. The
-same logits give the same choice on every machine: e to the x is made of products and sums here, which IEEE 754 rounds
-in one way, since libraries differ in its last bit; and sums run over the ids in order.
+It keeps no state: a choice is a function of the logits, the parameters, the seed, the position in the answer and, with
+penalties, the tokens before it. The same logits give the same choice on every machine.
 """
 
 from __future__ import annotations
 
-from itertools import accumulate
+from array import array
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from common.compute import matmul
 from common.errors import NodeFault, ShapeError
+from common.native.address import address
+from common.native.choices import Choice
+from common.native.library import Outcome
 from common.weights.stored_numbers import Floats
+from common.wording import counted
 from coordinator.engine.draws import draw
+from coordinator.engine.likelihoods import Likelihoods, logprob
+from coordinator.engine.plain_choice import LEAST_TEMPERATURE, MOST_TEMPERATURE, choose, likelihoods
 from coordinator.engine.sampling_params import SamplingParams as SamplingParams
 from coordinator.engine.sampling_params import check_seed
 
-LEAST_TEMPERATURE, MOST_TEMPERATURE = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
-"""Below the one the likeliest token is the only choice; above the other float32 has no number but infinity."""
-LOG2_E, LN_2 = 1.4426950408889634, 0.6931471805599453
-TERMS = 9
-FACTORS = tuple(accumulate(range(1, TERMS), lambda factor, term: factor * LN_2 / term, initial=1.0))
-"""Of 2 to the x, for x from -0.5 to 0.5, by powers of x: right to 3e-10, where logits are right to 6e-8."""
-LEAST_EXPONENT, EXPONENT_BITS = -1023, 52
-"""Of float64: with the least exponent its bits are those of 0."""
-GRADE_SHIFT = 48
-"""Weights of one grade differ by a sixteenth at most."""
-
-Numbers = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
+NO_TOKENS = array("i")
+MOST_TOKENS = (1 << 31) - 1
+"""Of a vocabulary: ids have 32 bits."""
 
 
 class Sampler:
-    """The choices of one sequence: same parameters, seed, position and logits, same token."""
+    """The choices of one sequence: same parameters, seed, position, logits and tokens so far, same token.
+
+    One of a class that chooses in another way is asked by `sample`, row by row.
+    """
 
     def __init__(self, params: SamplingParams, seed: int) -> None:
         """Raises: InputError: the seed does not fit 64 bits."""
         check_seed(seed)
         self._params, self._seed = params, seed
+        bias = params.logit_bias
+        self._biased_ids, self._biases = array("i", bias.keys()), array("f", bias.values())
+
+    @property
+    def params(self) -> SamplingParams:
+        return self._params
 
     def sample(self, logits: Floats, position: int) -> int:
         """Return the id of the token at a position of the answer, the first of which is 0.
+
+        Penalties, which go by the tokens before it, are left out (choose_together has them).
 
         Args: logits: float32 [vocab_size]; unchanged.
         Raises: ShapeError: of another shape or dtype. NodeFault: a logit is not a number.
         """
         if logits.ndim != 1 or not logits.size or logits.dtype != np.float32:
             raise ShapeError(f"logits are {logits.dtype} {list(logits.shape)}; float32 [vocab_size] is needed")
-        if not np.isfinite(logits).all():
-            raise NodeFault("the logits hold numbers that are not finite: a node or the head computed them wrongly")
-        if self._params.temperature < LEAST_TEMPERATURE:
-            return int(logits.argmax())
-        with np.errstate(over="ignore"):  # what is so far below the highest score has no chance
-            # The highest score becomes 0 first: no temperature, however small, makes it infinite.
-            scores = (logits - logits.max()) / np.float32(min(self._params.temperature, MOST_TEMPERATURE))
-        ids = _top_k(scores, self._params.top_k)
-        weights = _exponentials(scores if ids is None else scores[ids])
-        kept = _top_p(weights, self._params.top_p)
-        if kept is not None:
-            weights = weights[kept]
-            ids = kept if ids is None else ids[kept]
-        sums = weights.cumsum()
-        index = int(sums.searchsorted(draw(self._seed, position) * sums[-1], side="right"))
-        return index if ids is None else int(ids[index])
+        chosen = _chosen_of([Turn(self, position)], logits[None])[0]
+        if isinstance(chosen, Exception):
+            raise chosen
+        return chosen.token_id
+
+    def choice(self, turn: Turn) -> Choice:
+        """Return what the pass is told; good as long as this sampler and the turn's tokens stay as they are."""
+        params = self._params
+        choice = Choice(
+            top_p=params.top_p, min_p=params.min_p, top_k=_size(params.top_k),
+            repetition=params.repetition_penalty, presence=params.presence_penalty,
+            frequency=params.frequency_penalty,
+        )  # fmt: skip
+        if params.temperature >= LEAST_TEMPERATURE:
+            choice.temperature = min(params.temperature, MOST_TEMPERATURE)
+            choice.number = draw(self._seed, turn.position)
+        if self._biases:
+            choice.biased_ids, choice.biases = self._biased_ids.buffer_info()[0], self._biases.buffer_info()[0]
+            choice.bias_count = len(self._biases)
+        if params.penalizes and turn.token_ids:
+            choice.token_ids, choice.token_count = turn.token_ids.buffer_info()
+            choice.prompt_count = turn.prompt_count
+        return choice
+
+    def plain_choice(self, logits: Floats, turn: Turn) -> Chosen:
+        """Return what the pass would choose, where there are no kernels."""
+        number, wanted = draw(self._seed, turn.position), self._params.logprobs
+        token_id = choose(logits, self._params, number, turn.token_ids, turn.prompt_count)
+        return Chosen(token_id, None if wanted is None else likelihoods(logits, token_id, wanted))
 
 
-def _exponentials(scores: Floats) -> Numbers:
-    """Return e to the power of scores that are 0 or less, to 3e-10 and with the same bits everywhere."""
-    rest = scores.astype(np.float64)
-    rest *= LOG2_E
-    np.maximum(rest, LEAST_EXPONENT, out=rest)
-    whole = np.rint(rest)
-    rest -= whole
-    powers = np.full_like(rest, FACTORS[-1])
-    for factor in reversed(FACTORS[:-1]):
-        powers *= rest
-        powers += factor
-    whole -= LEAST_EXPONENT
-    bits = whole.astype(np.int64)
-    bits <<= EXPONENT_BITS
-    powers *= bits.view(np.float64)
-    return powers
+class Chosen(NamedTuple):
+    """The next token of one row."""
+
+    token_id: int
+    likelihoods: Likelihoods | None = None
+    """Where they are wanted."""
 
 
-def _top_k(scores: Floats, top_k: int) -> Ids | None:
-    """Return the indices that stay, None for all; what ties with the k-th stays too."""
-    if not 0 < top_k < scores.size:
-        return None
-    place = scores.size - top_k
-    return np.flatnonzero(scores >= np.partition(scores, place)[place])
+class Turn(NamedTuple):
+    """Whose token it is, and which."""
+
+    sampler: Sampler
+    position: int
+    """In the answer."""
+    token_ids: array[int] = NO_TOKENS
+    """Of prompt and answer so far; empty where no penalty goes by them."""
+
+    @property
+    def prompt_count(self) -> int:
+        return len(self.token_ids) - self.position if self.token_ids else 0
 
 
-def _top_p(weights: Numbers, top_p: float) -> Ids | None:
-    """Return the indices that stay, ascending, None for all; the likeliest always stays.
+def choose_together(logits: Floats, turns: Sequence[Turn]) -> list[Chosen | Exception]:
+    """Return each row's token, or what is wrong with that row and no other. Args: logits: float32 [row, vocab_size]."""
+    usual = [row for row, turn in enumerate(turns) if type(turn.sampler) is Sampler]
+    if len(usual) == len(turns):
+        return _chosen_of(turns, logits)
+    chosen: dict[int, Chosen | Exception] = {}
+    if usual:
+        chosen = dict(zip(usual, _chosen_of([turns[row] for row in usual], logits[usual]), strict=True))
+    for row, turn in enumerate(turns):
+        if row in chosen:
+            continue
+        try:
+            chosen[row] = Chosen(turn.sampler.sample(logits[row], turn.position))
+        except Exception as error:  # noqa: BLE001 - one request's; whoever waits for it hears of it
+            chosen[row] = error
+    return [chosen[row] for row in range(len(turns))]
 
-    From the least likely up, tokens go as long as their running sum is at most 1 - p: not the same
-    as counting from the top where tokens tie, and what transformers does (to within the rounding of its
-    float32 sum: a token at the very edge may fall on either side).
-    """
-    if top_p == 1:
-        return None
-    grades = weights.view(np.int64) >> GRADE_SHIFT  # in the order of weights; only those at the edge need sorting
-    sums = np.bincount(grades, weights).cumsum()
-    total = sums[-1]
 
-    def goes(sums: Numbers) -> npt.NDArray[np.bool_]:
-        # Compared as transformers does, in float32: ten tokens of the same chance are a tenth each then, to both.
-        small: npt.NDArray[np.bool_] = (sums / total).astype(np.float32) <= np.float32(1 - top_p)
-        return small
+def _chosen_of(turns: Sequence[Turn], logits: Floats) -> list[Chosen | Exception]:
+    if matmul.kernels.functions is None:
+        return [
+            turn.sampler.plain_choice(row, turn) if np.isfinite(row).all() else _not_finite()
+            for turn, row in zip(turns, logits, strict=True)
+        ]
+    logits = np.ascontiguousarray(logits)
+    choices = (Choice * len(turns))(*[turn.sampler.choice(turn) for turn in turns])
+    likeliest = [_room_for_likeliest(choice, turn, logits) for choice, turn in zip(choices, turns, strict=True)]
+    outcome = matmul.functions().shardmesh_choose_tokens(address(logits), logits.shape[1], choices, len(turns))
+    if outcome == Outcome.NO_MEMORY:
+        raise MemoryError(f"there is no memory to choose the next tokens of {counted(len(turns), 'sequence')}")
+    assert outcome == Outcome.DONE, "the shape was checked, and tokens when the sequence was made"
+    return [_chosen(*one) for one in zip(choices, likeliest, logits, strict=True)]
 
-    edge_grade = min(int(np.count_nonzero(goes(sums))), len(sums) - 1)
-    edge = np.flatnonzero(grades == edge_grade)
-    ascending = edge[weights[edge].argsort(kind="stable")]
-    below = sums[edge_grade - 1] if edge_grade else 0.0
-    goes_at_edge = goes(below + weights[ascending].cumsum())
-    goes_at_edge[-1] = False
-    stays = grades > edge_grade
-    stays[ascending[~goes_at_edge]] = True
-    return np.flatnonzero(stays)
+
+def _room_for_likeliest(choice: Choice, turn: Turn, logits: Floats) -> array[int]:
+    """Have the pass tell the likeliest tokens, if they are wanted; return where it writes them."""
+    wanted = turn.sampler.params.logprobs
+    ids = array("i", bytes(4 * min(wanted or 0, logits.shape[1])))
+    if wanted is not None:
+        choice.has_total, choice.likeliest_count = 1, len(ids)
+        choice.likeliest_ids = ids.buffer_info()[0]
+    return ids
+
+
+def _chosen(choice: Choice, likeliest: array[int], logits: Floats) -> Chosen | Exception:
+    if choice.token_id < 0:
+        return _not_finite()
+    if not choice.has_total:
+        return Chosen(choice.token_id)
+    own, *others = (
+        logprob(float(logits[token_id]), choice.highest, choice.total) for token_id in (choice.token_id, *likeliest)
+    )
+    return Chosen(choice.token_id, Likelihoods(own, tuple(zip(likeliest, others, strict=True))))
+
+
+def _not_finite() -> NodeFault:
+    return NodeFault("the logits hold numbers that are not finite: a node or the head computed them wrongly")
+
+
+def _size(count: int) -> int:
+    """Return a number of tokens that fits the pass's integers: more than any vocabulary has is all."""
+    return min(count, MOST_TOKENS)

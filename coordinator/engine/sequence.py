@@ -6,14 +6,17 @@ the ranks that are there now. So what a sequence that was put aside has to do is
 
 from __future__ import annotations
 
+from array import array
+from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from common.errors import InputError, PromptTooLong
 from common.wording import counted
+from coordinator.engine.likelihoods import Likelihoods
 
 if TYPE_CHECKING:  # it imports numpy, which a plan has no use for
-    from coordinator.engine.sampler import Sampler
+    from coordinator.engine.sampler import Sampler, Turn
 
 STOP = "stop"
 LENGTH = "length"
@@ -37,6 +40,10 @@ class Sequence:
     """What its request is called in the nodes' logs; empty: nothing."""
     begun_at: float | None = None
     """When its first rows went to nodes (time.perf_counter); None: it waits."""
+    likelihoods: deque[Likelihoods] = field(default_factory=deque, init=False, repr=False)
+    """Of the newest tokens, where they are wanted: who tells a token takes its own off the left."""
+    all_ids: array[int] = field(default_factory=lambda: array("i"), init=False, repr=False)
+    """Tokens of prompt and answer as 32 bits each, as far as a turn has needed them."""
     finish_reason: str | None = None
     """None while it runs; STOP after an end token or text, LENGTH after max_new_tokens, CANCELLED, ERROR."""
 
@@ -63,6 +70,18 @@ class Sequence:
     def token_count(self) -> int:
         """Tokens of prompt and answer so far."""
         return len(self.prompt_ids) + len(self.generated_ids)
+
+    def turn(self) -> Turn:
+        """Return what its next token is chosen by."""
+        from coordinator.engine.sampler import Turn  # numpy, which a plan has no use for
+
+        position = len(self.generated_ids)
+        if not self.sampler.params.penalizes:
+            return Turn(self.sampler, position)
+        if not self.all_ids:
+            self.all_ids.extend(self.prompt_ids)
+        self.all_ids.extend(self.generated_ids[len(self.all_ids) - len(self.prompt_ids) :])
+        return Turn(self.sampler, position, self.all_ids)
 
     @property
     def is_prefilling(self) -> bool:

@@ -34,7 +34,7 @@ def member_places() -> Places:
     most = places(OF_A_NODE * MAX_MEMBERS + OF_THE_OWNER + WAITING, 0.7)
     return Places(
         connections=most, waiting=min(WAITING, most // 2), threads=most + WAITING, seconds=HANDSHAKE_SECONDS,
-        in_vain_seconds=1.0, in_vain_a_second=0.015,
+        in_vain_seconds=0.5, in_vain_a_second=0.05,
     )  # fmt: skip
 
 
@@ -42,8 +42,8 @@ def joining_places() -> Places:
     """Return how many connections the port takes where devices join."""
     most = places(JOINING, 0.1)
     return Places(
-        connections=most, threads=2 * most, seconds=JOINING_SECONDS, at_once=32, a_second=4.0, in_vain_seconds=2.0,
-        in_vain_a_second=0.03,
+        connections=most, threads=2 * most, seconds=JOINING_SECONDS, at_once=32, a_second=4.0, in_vain_seconds=0.5,
+        in_vain_a_second=0.03, set_aside_seconds=0.012,
     )  # fmt: skip
 
 

@@ -195,7 +195,13 @@ def ask_of(request: generation_pb2.GenerateRequest, request_id: str) -> Ask:
         model=request.model,
         prompt="" if request.chat else request.prompt,
         messages=(Message(role="user", content=request.prompt),) if request.chat else (),
-        sampling=SamplingParams(temperature=request.temperature, top_k=request.top_k, top_p=request.top_p),
+        sampling=SamplingParams(
+            temperature=request.temperature, top_k=request.top_k, top_p=request.top_p, min_p=request.min_p,
+            repetition_penalty=request.repetition_penalty if request.HasField("repetition_penalty") else 1.0,
+            presence_penalty=request.presence_penalty, frequency_penalty=request.frequency_penalty,
+            logit_bias=request.logit_bias,  # not copied: it is looked at only once it is known to be of a fair size
+            logprobs=request.logprobs if request.HasField("logprobs") else None,
+        ),
         seed=request.seed, most_tokens=request.length, stop=tuple(request.stop), ignore_eos=request.ignore_eos,
         who="the mesh's owner", request_id=request_id,
     )  # fmt: skip
@@ -209,10 +215,15 @@ def _response(event: Event) -> generation_pb2.GenerateResponse:
     if isinstance(event, Started):
         response.started.model = event.model
         response.started.prompt_token_ids.extend(event.prompt_token_ids)
+        response.started.minds_further_sampling = True
     elif isinstance(event, Reading):
         response.reading.read_token_count, response.reading.prompt_token_count = event.read_count, event.prompt_count
     elif isinstance(event, Token):
         response.token.token_id, response.token.text = event.token_id, event.text
+        if event.likelihoods is not None:
+            response.token.logprob = event.likelihoods.logprob
+            for token_id, logprob in event.likelihoods.likeliest:
+                response.token.likeliest.add(token_id=token_id, logprob=logprob)
     elif isinstance(event, Notice):
         response.notice.text = event.text
     elif isinstance(event, Finished):

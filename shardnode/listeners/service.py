@@ -205,7 +205,7 @@ def _gate(server: grpc.Server, address: str, membership: Membership, doors: Door
     most = places(CONNECTIONS, 0.3)
     door = MemberDoor(membership.identity, membership.judge, {COORDINATOR: most - WAITING})
     limits = Places(
-        connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, in_vain_seconds=1.0, in_vain_a_second=0.015
+        connections=most, threads=most + WAITING, seconds=HANDSHAKE_SECONDS, in_vain_seconds=0.5, in_vain_a_second=0.05
     )
     gate = Gate(server, address, door, limits, name=CALLS, count=doors.connections(CALLS))
     doors.follow(CALLS, gate.count)

@@ -1,6 +1,6 @@
 """How does a mesh fare while its ports are crowded? Prints figures, and fails where a bar is not kept.
 
-    python -m tests.attacks        # make attacks: two minutes, on a machine that does nothing else
+    python -m tests.attacks        # make attacks: three minutes, on a machine that does nothing else
 
 Attackers on the mesh's own machine take processor time whatever they attack, so an answer's speed is held against its
 speed while the same ones are at ports of nobody's (decoy.py), which send them away as quickly. Its speed beside a calm
@@ -18,7 +18,7 @@ from statistics import median
 
 from tests.attacks.besieged import BesiegedMesh, Seen
 
-WATCH_SECONDS, TURNS = 4.0, 5
+WATCH_SECONDS, TURNS = 8.0, 5
 LEAST_SPEED, MOST_COMMAND_SECONDS, MOST_SILENT_SECONDS = 0.9, 2.0, 3.5
 
 

@@ -2,7 +2,7 @@
 
 Covers: which benchmarks run, printing, the files in results/.
 Does not cover: measuring (one file per benchmark: speed.py, first_token.py, growth.py, big.py, star_floor.py,
-start.py, slicing.py, slicing_memory.py, light.py, links.py, see.py, quantized.py).
+start.py, choosing.py, slicing.py, slicing_memory.py, light.py, links.py, see.py, quantized.py).
 Exits with 0 whether bars hold or not, and with 1 when something did not work at all.
 
 A new benchmark is a file with `measure(settings: Settings) -> Result` and a line in BENCHMARKS.
@@ -27,6 +27,7 @@ from common.errors import ShardmeshError
 from common.machine.operating_system import usable_core_count
 from tests.bench import (
     big,
+    choosing,
     first_token,
     growth,
     kernels,
@@ -54,6 +55,7 @@ BENCHMARKS: dict[str, Callable[[Settings], Result]] = {
     "light": light.measure,
     "star": star_floor.measure,
     "kernels": kernels.measure,
+    "choosing": choosing.measure,
     "speed": speed.measure,
     "first-token": first_token.measure,
     "growth": growth.measure,

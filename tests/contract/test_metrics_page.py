@@ -15,8 +15,8 @@ import grpc
 import pytest
 
 from common.errors import ProtocolError, all_error_classes
-from common.program.callers import REASONS
 from common.program.door_series import CALL_REASONS
+from common.program.reasons import REASONS
 from common.program.version import program_version
 from common.weights.model_encodings import ALL_ENCODINGS
 from common.wire.rpc import channel_options

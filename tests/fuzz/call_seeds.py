@@ -127,6 +127,10 @@ def _of_owners() -> dict[str, Callable[..., Call]]:
     """Return the calls over the owner's socket."""
     asked = make_request(make_key())
     ask = generation_pb2.GenerateRequest(model=MODEL, prompt="ab", length=3, temperature=1.0, top_p=0.5, stop=["x"])
+    penalized = generation_pb2.GenerateRequest(
+        model=MODEL, prompt="ab", length=3, temperature=1.0, top_p=0.5, min_p=0.1, repetition_penalty=1.5,
+        presence_penalty=-0.5, frequency_penalty=0.25, logit_bias={40: -3.5}, logprobs=3,
+    )  # fmt: skip
     answer = generation_pb2.GenerateRequest(model=MODEL, prompt="hello", length=2, top_p=1.0, ignore_eos=True)
     load = models_pb2.LoadModelRequest(path=b"/nowhere/model", name="m", nodes=["kitchen"], split_strategy="uniform")
     return {
@@ -137,7 +141,7 @@ def _of_owners() -> dict[str, Callable[..., Call]]:
         "OwnerService/RemoveNode": _call(LONE_OWNER, mesh_pb2.RemoveNodeRequest(name="scraper")),
         "OwnerService/RotateAuthority": _call(LONE_OWNER, mesh_pb2.RotateAuthorityRequest(begin=True), share=0.1),
         "OwnerService/ListNodes": _call(OWNER, mesh_pb2.ListNodesRequest(), share=0.05),
-        "GenerationService/Generate": _call(OWNER, ask, answer, share=1.0),
+        "GenerationService/Generate": _call(OWNER, ask, penalized, answer, share=1.0),
         "ModelService/LoadModel": _call(LONE_OWNER, load, share=SLOW),
         "ModelService/CancelLoad": _call(LONE_OWNER, models_pb2.CancelLoadRequest(name="m")),
         "ModelService/UnloadModel": _call(LONE_OWNER, models_pb2.UnloadModelRequest(name="m")),

@@ -227,8 +227,12 @@ def _messages(directory: Path) -> Iterator[Reader]:
             FrameReader(ours, 1 << 20).receive()
 
     ask = generation_pb2.GenerateRequest(model="a", prompt="b", length=3, temperature=1.0, top_p=0.5, stop=["x"])
+    penalized = generation_pb2.GenerateRequest(
+        model="a", length=3, top_p=0.5, min_p=0.1, repetition_penalty=1.5, presence_penalty=-0.5,
+        frequency_penalty=0.25, logit_bias={40: -3.5}, logprobs=3,
+    )  # fmt: skip
     yield Reader(name="session", seeds=tuple(one.SerializeToString() for one in later), read=session, share=2)
-    yield Reader(name="asking", seeds=(ask.SerializeToString(),), read=asking)
+    yield Reader(name="asking", seeds=(ask.SerializeToString(), penalized.SerializeToString()), read=asking)
     ours, theirs = socket.socketpair()
     with ours, theirs:
         send_frame(ours, requests[2].SerializeToString())

@@ -166,6 +166,24 @@ def chances(cases: Sequence[tuple[Sequence[float], float, int, float]]) -> list[
     return found
 
 
+def changed_chances(
+    cases: Sequence[tuple[Sequence[float], Sequence[int], Sequence[tuple[int, float]], float, float, float]],
+) -> list[dict[str, Any]]:
+    """Return each token's chance for logits, tokens so far, biases by id, repetition penalty, temperature and min-p."""
+    found = []
+    for logits, token_ids, biases, repetition, temperature, min_p in cases:
+        scores: Any = torch.tensor([logits], dtype=torch.float32)
+        ids: Any = torch.tensor([token_ids], dtype=torch.int64)
+        if biases:
+            bias = [[[token_id], number] for token_id, number in biases]
+            scores = transformers.SequenceBiasLogitsProcessor(bias)(ids, scores)
+        scores = transformers.RepetitionPenaltyLogitsProcessor(repetition)(ids, scores)
+        scores = transformers.TemperatureLogitsWarper(temperature)(ids, scores)
+        scores = transformers.MinPLogitsWarper(min_p)(ids, scores)
+        found.append(packed(scores[0].softmax(dim=-1).numpy()))
+    return found
+
+
 def tokenizer(place: Path, texts: Sequence[str], tokens: Sequence[str], change: str) -> dict[str, Any]:
     """Return what a directory's or a GGUF file's tokenizer makes of texts, with and without special tokens, and back.
 

@@ -55,3 +55,33 @@ def test_the_plain_rule_is_that_of_transformers(make_cases: Callable[[], list[Ca
         found = chances(np.array(logits, np.float32), params)
         assert np.array_equal(found > 0, wanted > 0)
         np.testing.assert_allclose(found, wanted, atol=1e-6)
+
+
+Changed = tuple[list[float], list[int], list[tuple[int, float]], float, float, float]
+
+
+def changed_tokens() -> list[Changed]:
+    """Return logits with tokens so far, biases, and each of the other options, on and off."""
+    words = iter(int(word) for word in np.random.Philox(key=12).random_raw(FEW_COUNT * (MOST_TOKENS + 16)))
+    cases: list[Changed] = []
+    for _ in range(FEW_COUNT // 4):
+        values = [float(next(words) % 33 - 16) / 4 for _ in range(2 + next(words) % MOST_TOKENS)]
+        tokens = [next(words) % len(values) for _ in range(1 + next(words) % 4)]
+        biases = [(token_id, float(next(words) % 9 - 4) or 1.5) for token_id in range(next(words) % 3)]
+        options = (1.0, 1.3, 0.7)[next(words) % 3], TEMPERATURES[next(words) % 3], (0.0, 0.1, 0.6, 1.0)[next(words) % 4]
+        cases.append((values, tokens, biases, *options))
+    return cases
+
+
+def test_bias_repetition_and_min_p_of_the_plain_rule_are_those_of_transformers(theirs: Theirs) -> None:
+    """In generate()'s order: bias, tokens that were there, temperature, and what is too far below the best."""
+    cases = changed_tokens()
+    for case, said in zip(cases, theirs.ask("changed_chances", cases), strict=True):
+        logits, tokens, biases, repetition, temperature, min_p = case
+        params = SamplingParams(
+            temperature=temperature, top_p=1, min_p=min_p, repetition_penalty=repetition, logit_bias=dict(biases)
+        )
+        wanted = numbers(said)
+        found = chances(np.array(logits, np.float32), params, tokens)
+        assert np.array_equal(found > 0, wanted > 0)
+        np.testing.assert_allclose(found, wanted, atol=1e-6)

@@ -30,6 +30,7 @@ KERNEL_TESTS = (
     "tests/unit/test_cached_reads.py", "tests/unit/test_native_library.py", "tests/contract/test_whole_layers.py",
     "tests/contract/test_cached_rounds.py", "tests/contract/test_exchange.py", "tests/contract/test_round_in_c.py",
     "tests/contract/test_blocks_in_c.py", "tests/contract/test_sweeps_in_c.py", "tests/property/test_round_table.py",
+    "tests/property/test_choices.py",
 )  # fmt: skip
 BUILDS_ANOTHER = "built_in_one_step"
 """One of them takes long to build a library that has no sanitizer."""

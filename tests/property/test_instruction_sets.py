@@ -22,7 +22,7 @@ from tests.support.toolchains import ARM, ARM_GCC, HERE
 EXPECTED_OUTCOMES = {
     "multiply": {0}, "multiply_matrix": {0}, "feed_forward": {0}, "attention": {0}, "normalize": {0},
     "widen": {0}, "narrow": {0}, "pack_blocks": {0}, "unpack": {0}, "unpack_output": {0},
-    "round_rows": {0}, "unround_rows": {0}, "use_activations": {0},
+    "round_rows": {0}, "unround_rows": {0}, "choose_tokens": {0}, "use_activations": {0},
     "add": {0, 1},  # some sums are not finite, which is told
     "run_layers": {2},  # so many layers
     "blocks_not_finite": {-1, 2},  # no row, or which one

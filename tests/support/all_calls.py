@@ -1,10 +1,11 @@
 """All calls that show that two builds of the library compute the same, in a recording.
 
-Covers: how many of each. Does not cover: which (kernel_calls.py, encoded_calls.py).
+Covers: how many of each. Does not cover: which (kernel_calls.py, encoded_calls.py, choice_calls.py).
 """
 
 from __future__ import annotations
 
+from tests.support.choice_calls import choices
 from tests.support.encoded_calls import ENCODED_REFUSED_COUNT, encoded_products, encoded_tiles, packed_and_back, refused
 from tests.support.kernel_calls import REFUSED_COUNT, KernelCalls
 from tests.support.recorded_calls import Calls
@@ -29,6 +30,7 @@ def record(scale: float = 1.0) -> Calls:
     encoded_products(made, int(96 * scale))
     encoded_tiles(made, int(16 * scale))
     made.calls.call("use_activations", 0)
+    choices(made, int(60 * scale))
     packed_and_back(made)
     made.what_is_refused()
     refused(made)

@@ -1,10 +1,13 @@
-"""What may a sampler draw, and with which chance? transformers' three processors, written down in the plainest way.
+"""What may a sampler draw, and with which chance? transformers' processors, written down in the plainest way.
 
-Covers: temperature, then top-k, then top-p, as generate() applies them. Does not cover: drawing; whether
+Covers: bias, repetition, temperature, top-k, top-p, min-p, one after the other, as generate() applies them. Does not
+cover: drawing; penalties for presence and frequency, which transformers has not; whether
 transformers says the same (tests/golden/test_sampling_rule.py).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,10 +15,19 @@ from common.weights.stored_numbers import Floats
 from coordinator.engine.sampling_params import SamplingParams
 
 
-def chances(logits: Floats, params: SamplingParams) -> Floats:
-    """Return each token's chance: 0 for those that do not stay. Args: params: of a temperature above 0."""
-    scores = top_k(logits / np.float32(params.temperature), params.top_k)
-    return softmax(top_p(scores, params.top_p))
+def chances(logits: Floats, params: SamplingParams, token_ids: Sequence[int] = ()) -> Floats:
+    """Return each token's chance: 0 for those that do not stay.
+
+    Args: params: of a temperature above 0. token_ids: of prompt and answer so far.
+    """
+    changed: Floats = logits.copy()
+    for token_id, bias in params.logit_bias.items():
+        changed[token_id] += np.float32(bias)
+    for token_id in set(token_ids):
+        repetition = np.float32(params.repetition_penalty)
+        changed[token_id] = changed[token_id] * repetition if changed[token_id] < 0 else changed[token_id] / repetition
+    scores = top_k(changed / np.float32(params.temperature), params.top_k)
+    return softmax(min_p(top_p(scores, params.top_p), params.min_p))
 
 
 def top_k(scores: Floats, count: int) -> Floats:
@@ -33,6 +45,12 @@ def top_p(scores: Floats, share: float) -> Floats:
     left: Floats = scores.copy()
     left[order[goes]] = -np.inf
     return left
+
+
+def min_p(scores: Floats, share: float) -> Floats:
+    """Return scores, minus infinity for tokens that are less than `share` times as likely as the likeliest."""
+    found = softmax(scores)
+    return np.where(found < np.float32(share) * found.max(), -np.inf, scores)
 
 
 def softmax(scores: Floats) -> Floats:

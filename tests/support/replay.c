@@ -114,6 +114,8 @@ static double call(const char *name, const struct argument *arguments, char *con
     if (!strcmp(name, "round_rows")) return shardmesh_round_rows(A(0, float *), N(1), N(2), A(3, float *), address[4]);
     if (!strcmp(name, "unround_rows"))
         return shardmesh_unround_rows(A(0, float *), address[1], N(2), N(3), A(4, float *));
+    if (!strcmp(name, "choose_tokens"))
+        return shardmesh_choose_tokens(A(0, float *), N(1), A(2, struct choice *), N(3));
     if (!strcmp(name, "sum")) return shardmesh_sum(A(0, float *), N(1));
     stop("there is no such function");
     return 0;

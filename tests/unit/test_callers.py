@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -17,6 +18,7 @@ from common.program.listening import host_of
 from common.program.places import Caller, Places
 from common.trust.member_door import address_of
 from common.wire.addresses import host_of_caller
+from tests.support.waiting import wait_until
 
 PLACES = 4
 
@@ -62,6 +64,8 @@ def is_there(end: socket.socket) -> bool:
         return end.recv(1) != b""
     except BlockingIOError:
         return True
+    except ConnectionResetError:  # cut with something unread
+        return False
 
 
 def test_a_device_with_an_address_for_each_call_keeps_no_other_network_away(port: Port) -> None:
@@ -78,6 +82,41 @@ def test_in_one_network_whoever_calls_most_often_loses_a_place(port: Port) -> No
     crowd = [port.call("fe80::8%eth0") for _ in range(40)]
     assert is_there(first)
     assert sum(map(is_there, crowd)) == PLACES - 1
+
+
+def test_who_comes_to_nothing_waits_for_his_turn_and_other_networks_do_not_wait_for_him() -> None:
+    """Of eight four are looked at, until it is known that they cost little."""
+    answered: list[str] = []
+    over = threading.Event()
+
+    def answer(caller: Caller) -> None:
+        answered.append(caller.host)
+        over.wait(60.0)
+
+    places = Places(
+        connections=64, threads=64, seconds=60.0, in_vain_seconds=0.01, in_vain_a_second=1e-6, set_aside_seconds=0.003
+    )
+    callers = Callers("127.0.0.1", 0, places, answer, name="turns", refused="", failed="")
+    with closing(callers), ExitStack() as ends:
+
+        def call(host: str) -> socket.socket:
+            here, there = socket.socketpair()
+            ends.enter_context(here)
+            here.send(b"hello")
+            callers._take(there, host)
+            return here
+
+        crowd = [call("10.0.0.1") for _ in range(8)]
+        wait_until(lambda: len(answered) == 4, limit_seconds=5, what="turns")
+        call("10.0.0.2")
+        wait_until(lambda: "10.0.0.2" in answered, limit_seconds=5, what="the turn of another network")
+        assert answered.count("10.0.0.1") == 4
+        over.set()
+        wait_until(lambda: not callers._thread_count, limit_seconds=5, what="what those have cost is known")
+        call("10.0.0.3")
+        wait_until(lambda: answered.count("10.0.0.1") == 8, limit_seconds=5, what="the turns of the rest")
+        callers.close()
+        assert not any(map(is_there, crowd))
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,13 @@ true nodes (tests/golden).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import cast
 
 import pytest
 
 from common.errors import KvBudgetExceeded, NodeFault, NodeLost, PromptTooLong
 from common.weights.stored_numbers import Floats
 from coordinator.engine.engine import Engine
-from coordinator.engine.sampler import Sampler
+from coordinator.engine.sampler import Sampler, SamplingParams
 from coordinator.engine.schedule import RanksLost, Tell
 from coordinator.engine.sequence import ERROR, LENGTH, Sequence
 from tests.support.fake_mesh import FakeMesh, fake_identity, make_sequence, run_all, solo_answer
@@ -173,10 +172,11 @@ def test_numbers_that_are_not_finite_everywhere_are_the_ranks_fault(make_mesh: M
         run_all(mesh.engine(), [make_sequence(1, 3, 3), make_sequence(2, 3, 3)])
 
 
-class Raising:
+class Raising(Sampler):
     """A sampler that raises at its n-th choice."""
 
     def __init__(self, left: int) -> None:
+        super().__init__(SamplingParams(temperature=0), 0)
         self._left = left
 
     def sample(self, logits: Floats, position: int) -> int:
@@ -190,7 +190,7 @@ class Raising:
 def test_a_sampler_that_raises_ends_its_own_sequence(make_mesh: MeshMaker) -> None:
     """Its tokens so far stay, the others' are as if it had never been there."""
     mesh, ran = make_mesh(2), sequences()
-    ran[3] = make_sequence(4, *SIZES[3], sampler=cast("Sampler", Raising(2)))
+    ran[3] = make_sequence(4, *SIZES[3], sampler=Raising(2))
     engine = mesh.engine()
     errors = run_all(engine, ran)
     assert str(errors[4]) == "no choice"

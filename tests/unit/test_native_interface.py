@@ -1,7 +1,7 @@
 """Do C and ctypes mean the same: every structure's fields, every function's arguments, every number that both know?
 
-Covers: common/native/library.py, common/native/peers.py and common/native/served.py against the headers beside them,
-as a compiler for each processor lays them out.
+Covers: common/native/library.py, common/native/peers.py, common/native/served.py and common/native/choices.py
+against the headers beside them, as a compiler for each processor lays them out.
 Does not cover: what Python puts into the fields (tests/property, tests/contract).
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from common.native import library, peers, served
+from common.native import choices, library, peers, served
 from common.native.build import SOURCE_DIRECTORY
 from common.native.library import ABI_VERSION, NUMBERS_PER_SCALE, WEIGHT_KINDS, Outcome
 from common.native.peers import PLAIN_FRAME, TLS_RECORD
@@ -55,7 +55,7 @@ def c_name(structure: type[Any]) -> str:
 
 STRUCTURES = {
     c_name(made): made
-    for made in {**vars(library), **vars(peers), **vars(served)}.values()
+    for made in {**vars(library), **vars(peers), **vars(served), **vars(choices)}.values()
     if inspect.isclass(made) and issubclass(made, ctypes.Structure) and made is not ctypes.Structure
 }
 NUMBERS = {

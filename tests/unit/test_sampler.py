@@ -1,27 +1,37 @@
 """The sampler refuses what makes no sense, is repeatable, and keeps exactly the tokens transformers keeps.
 
-Covers: coordinator/engine/sampler.py. Does not cover: the distribution of what it chooses
+Covers: coordinator/engine/sampler.py and what it asks. Does not cover: the distribution of what it chooses
 (tests/golden/test_sampling_distribution.py), random numbers (test_draws.py).
 """
 
 from __future__ import annotations
 
 import math
+from array import array
 
 import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scipy.special import log_softmax
 
+from common.compute import matmul
 from common.errors import InputError, NodeFault, ShapeError
+from common.native.library import absent
 from common.weights.stored_numbers import Floats
+from coordinator.engine import plain_choice
 from coordinator.engine import sampler as sampler_module
-from coordinator.engine.sampler import Sampler
+from coordinator.engine.sampler import Chosen, Sampler, Turn, choose_together
 from coordinator.engine.sampling_params import SEED_LIMITS, SamplingParams
 from tests.support.logits_rule import chances
 
 KNOWN_BITS = ["0x1.368b2fc6f838cp-1", "0x1.78b563635cc05p-2", "0x1.7cd79b56ae41ap-15", "0x1.7fd974d3c35b6p-116"]
 """Of e to the -0.5, -1, -10 and -80, as the first machine had them."""
+
+
+def together(logits: Floats, turns: list[Turn]) -> list[Chosen]:
+    """Return what rows' turns choose, none of which fails."""
+    return [chosen for chosen in choose_together(logits, turns) if isinstance(chosen, Chosen)]
 
 
 def random_logits(token_count: int = 500, seed: int = 0) -> Floats:
@@ -40,9 +50,18 @@ def random_logits(token_count: int = 500, seed: int = 0) -> Floats:
         ({"top_p": -0.5}, "--p"),
         ({"top_p": 2.0}, "--p"),
         ({"top_p": math.nan}, "--p"),
+        ({"min_p": 1.1}, "--min-p"),
+        ({"logprobs": 21}, "--logprobs"),
+        ({"min_p": math.nan}, "--min-p"),
+        ({"repetition_penalty": 0.0}, "--repetition-penalty"),
+        ({"presence_penalty": 2.1}, "--presence-penalty"),
+        ({"frequency_penalty": -math.inf}, "--frequency-penalty"),
+        ({"logit_bias": {3: 101.0}}, "--logit-bias"),
+        ({"logit_bias": {-1: 1.0}}, "--logit-bias"),
+        ({"logit_bias": dict.fromkeys(range(1025), 1.0)}, "--logit-bias"),
     ],
 )
-def test_value_out_of_range_is_refused_by_its_option(values: dict[str, float], option: str) -> None:
+def test_value_out_of_range_is_refused_by_its_option(values: dict[str, object], option: str) -> None:
     """The message names what the person typed."""
     with pytest.raises(InputError, match=f"^{option} is "):
         SamplingParams(**values)  # type: ignore[arg-type]
@@ -166,17 +185,24 @@ def test_large_logits_are_numbers() -> None:
     temperature=st.sampled_from([0.3, 1.0, 2.0]),
     top_k=st.integers(0, 14),
     top_p=st.sampled_from([0.05, 0.33, 0.5, 0.9, 0.999, 1.0]),
+    min_p=st.sampled_from([0.0, 0.0, 0.07, 0.4]),
+    repetition=st.sampled_from([1.0, 1.3, 0.7]),
 )
-@example(values=[0, 0], temperature=1.0, top_k=0, top_p=0.5)
-@example(values=[0] * 10, temperature=1.0, top_k=0, top_p=0.9)
+@example(values=[0, 0], temperature=1.0, top_k=0, top_p=0.5, min_p=0.0, repetition=1.0)
+@example(values=[0] * 10, temperature=1.0, top_k=0, top_p=0.9, min_p=0.0, repetition=1.0)
 def test_only_tokens_that_transformers_keeps_are_drawn(
-    values: list[int], temperature: float, top_k: int, top_p: float
+    values: list[int], temperature: float, top_k: int, top_p: float, min_p: float, repetition: float
 ) -> None:
     """Ties, more tokens wanted than there are, everything off: the same set."""
     logits = np.array(values, np.float32)
-    params = SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p)
-    kept = set(np.flatnonzero(chances(logits, params)).tolist())
-    drawn = {Sampler(params, seed).sample(logits, 0) for seed in range(20)}
+    params = SamplingParams(
+        temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, repetition_penalty=repetition,
+        logit_bias={0: 1.5},
+    )  # fmt: skip
+    tokens = array("i", [0, len(values) // 2])
+    kept = set(np.flatnonzero(chances(logits, params, tokens)).tolist())
+    turns = [Turn(Sampler(params, seed), 0, tokens) for seed in range(20)]
+    drawn = {chosen.token_id for chosen in together(np.tile(logits, (20, 1)), turns)}
     assert drawn <= kept
     if len(kept) == 1:
         assert drawn == kept
@@ -199,9 +225,40 @@ def test_all_that_stays_is_drawn_in_proportion_whatever_a_vocabulary_is_like() -
 def test_powers_of_e_are_those_of_the_library_and_of_known_bits() -> None:
     """Right to a part in three thousand million from 0 to the least that there is; 0 below; the same on any machine."""
     scores = -np.concatenate([np.linspace(0, 1, 1001), np.linspace(1, 700, 5000), [1000, np.inf]]).astype(np.float32)
-    found = sampler_module._exponentials(scores)
+    found = plain_choice._exponentials(scores)
     np.testing.assert_allclose(found, np.exp(scores.astype(np.float64)), rtol=3e-10, atol=1e-300)
     assert found[0] == 1
     assert found[-1] == found[-2] == 0
-    few = sampler_module._exponentials(np.array([-0.5, -1, -10, -80], np.float32))
+    few = plain_choice._exponentials(np.array([-0.5, -1, -10, -80], np.float32))
     assert [value.hex() for value in few.tolist()] == KNOWN_BITS
+
+
+def test_a_row_that_is_not_finite_is_its_own_misfortune(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows beside it have the tokens that they have alone; with kernels and without."""
+    logits = np.stack([random_logits(seed=seed) for seed in range(3)])
+    logits[1, 4] = math.nan
+    turns = [Turn(Sampler(SamplingParams(), seed), seed) for seed in range(3)]
+    alone = [turns[row].sampler.sample(logits[row], row) for row in (0, 2)]
+    for kernels in (matmul.kernels, absent("none here")):
+        monkeypatch.setattr(matmul, "kernels", kernels)
+        first, broken, last = choose_together(logits, turns)
+        assert isinstance(broken, NodeFault)
+        assert [first, last] == [Chosen(token_id) for token_id in alone]
+
+
+def test_likelihoods_are_the_models_own_whatever_the_options_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the chosen token and the likeliest ones, as scipy's log-softmax has them; more than there are: all."""
+    logits = np.stack([random_logits(40, seed) for seed in range(8)])
+    wanted = log_softmax(logits.astype(np.float64), axis=1)
+    for count in (0, 3, 20):
+        params = SamplingParams(temperature=2.0, min_p=0.05, logit_bias={3: 9.0}, logprobs=count)
+        turns = [Turn(Sampler(params, row), 0) for row in range(8)]
+        for kernels in (matmul.kernels, absent("none here")):
+            monkeypatch.setattr(matmul, "kernels", kernels)
+            for chosen, own in zip(together(logits, turns), wanted, strict=True):
+                assert chosen.likelihoods is not None
+                assert chosen.likelihoods.logprob == pytest.approx(own[chosen.token_id], abs=1e-8)
+                order = np.argsort(-own, kind="stable")[:count].tolist()
+                assert [token_id for token_id, _ in chosen.likelihoods.likeliest] == order
+                assert [logprob for _, logprob in chosen.likelihoods.likeliest] == pytest.approx(own[order], abs=1e-8)
+        monkeypatch.undo()

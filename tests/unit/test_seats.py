@@ -11,7 +11,8 @@ import socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.program.places import Caller, Places, Seats, network_of
+from common.program.places import Caller, Places, network_of
+from common.program.seats import Seats
 
 SOMEBODY = socket.socket()
 SOMEBODY.close()
@@ -96,25 +97,6 @@ def test_the_same_go_and_stay_as_if_all_were_looked_at_each_time(events: list[tu
         model.check()
 
 
-def test_a_network_whose_connections_take_time_and_come_to_nothing_is_kept_waiting_and_others_are_not() -> None:
-    """Some of it at once, then so much a second; those that are let in do not count, nor do any that take none."""
-    now = 0.0
-    seats = Seats(
-        Places(connections=99, threads=9, seconds=5.0, in_vain_seconds=0.3, in_vain_a_second=0.1), lambda: now
-    )  # fmt: skip
-    for _ in range(99):
-        assert not seats.is_too_fast("10.0.0.1")
-    stranger = Caller(host="127.0.0.1", deadline=5.0, connection=SOMEBODY)
-    for _ in range(3):
-        seats.came_in_vain(stranger, 0.0)
-        assert not seats.is_too_fast("127.0.0.1")
-        seats.came_in_vain(stranger, 0.11)
-    assert seats.is_too_fast("127.0.0.1")
-    assert not seats.is_too_fast("10.0.0.1")
-    now = 1.0
-    assert not seats.is_too_fast("127.0.0.1")
-
-
 def test_where_nobody_is_let_in_each_connection_counts_but_those_of_this_machine() -> None:
     """Whoever joins has no certificate to show."""
     seats = Seats(Places(connections=99, threads=9, seconds=5.0, at_once=3, a_second=1.0), lambda: 0.0)
@@ -127,14 +109,27 @@ def test_addresses_of_one_network_of_ipv6_are_one() -> None:
     assert network_of("2001:db8:1::1") == network_of("2001:db8:1::2") != network_of("2001:db8:2::1")
 
 
-def test_a_host_where_members_are_is_not_kept_waiting_for_others_of_its_network() -> None:
+def test_a_host_where_members_are_is_not_counted_with_others_of_its_network() -> None:
     """Which a device with many addresses can do no more than be of."""
-    places = Places(connections=99, threads=9, seconds=5.0, in_vain_seconds=0.3, in_vain_a_second=0.1)
-    seats = Seats(places, lambda: 0.0)
+    seats = Seats(Places(connections=99, threads=9, seconds=5.0), lambda: 0.0)
     member = Caller(host="2001:db8:1::1", deadline=5.0, connection=SOMEBODY)
     seats.sit(member)
     seats.let_in(member, 0)
-    for number in range(2, 9):
-        seats.came_in_vain(Caller(host=f"2001:db8:1::{number}", deadline=5.0, connection=SOMEBODY), 0.1)
-    assert seats.is_too_fast("2001:db8:1::2")
-    assert not seats.is_too_fast("2001:db8:1::1")
+    assert seats.counted_as("2001:db8:1::1") == "2001:db8:1::1"
+    assert seats.counted_as("2001:db8:1::2") == seats.counted_as("2001:db8:1::3") == network_of("2001:db8:1::3")
+
+
+def test_those_that_have_sent_nothing_are_not_in_the_way_of_those_that_have() -> None:
+    """Who speaks waits for his turn, which a crowd of the silent from his own host must not take from him."""
+    seats = Seats(Places(connections=99, waiting=4, threads=9, seconds=5.0), lambda: 0.0)
+    speakers = [Caller(host="127.0.0.1", deadline=5.0, connection=SOMEBODY) for _ in range(3)]
+    for speaker in speakers[:2]:
+        assert seats.sit(speaker) is None
+        assert seats.speak(speaker) is None
+        assert seats.speak(speaker) is None
+    lost = [seats.sit(Caller(host="127.0.0.1", deadline=5.0, connection=SOMEBODY)) for _ in range(9)]
+    assert sum(loser is not None for loser in lost) == 5
+    assert not set(lost) & set(speakers)
+    seats.sit(speakers[2])
+    assert seats.speak(speakers[2]) is speakers[0]
+    assert speakers[0] not in seats.taken

@@ -121,3 +121,16 @@ def test_a_sequence_is_behind_while_more_than_its_newest_token_is_to_be_computed
     assert not sequence.is_behind
     sequence.append(6)
     assert sequence.is_behind
+
+
+def test_only_what_is_penalized_is_chosen_by_the_tokens_before_it() -> None:
+    """Those of prompt and answer, told apart by the position, however many came since the last turn."""
+    turn = make_sequence().turn()
+    assert (turn.position, list(turn.token_ids)) == (0, [])
+    sequence = make_sequence(sampler=Sampler(SamplingParams(presence_penalty=1.0), 0))
+    for new_ids in ([], [5], [6, 5]):
+        for token_id in new_ids:
+            sequence.append(token_id)
+        turn = sequence.turn()
+        assert list(turn.token_ids) == [7, 8, 9, *sequence.generated_ids]
+        assert (turn.position, turn.prompt_count) == (len(sequence.generated_ids), 3)

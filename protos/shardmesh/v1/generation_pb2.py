@@ -24,37 +24,43 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/shardmesh/v1/generation.proto\x12\x0cshardmesh.v1\"\xb1\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0c\n\x04\x63hat\x18\x03 \x01(\x08\x12\x0e\n\x06length\x18\x04 \x01(\x05\x12\x13\n\x0btemperature\x18\x05 \x01(\x01\x12\r\n\x05top_k\x18\x06 \x01(\x05\x12\r\n\x05top_p\x18\x07 \x01(\x01\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x12\n\nignore_eos\x18\t \x01(\x08\x12\x0c\n\x04stop\x18\n \x03(\t\"\x99\x02\n\x10GenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.shardmesh.v1.GenerationStartedH\x00\x12-\n\x05token\x18\x02 \x01(\x0b\x32\x1c.shardmesh.v1.GeneratedTokenH\x00\x12\x34\n\x08\x66inished\x18\x03 \x01(\x0b\x32 .shardmesh.v1.GenerationFinishedH\x00\x12\x30\n\x06notice\x18\x04 \x01(\x0b\x32\x1e.shardmesh.v1.GenerationNoticeH\x00\x12\x32\n\x07reading\x18\x05 \x01(\x0b\x32\x1f.shardmesh.v1.GenerationReadingH\x00\x42\x06\n\x04part\"<\n\x11GenerationStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\"I\n\x11GenerationReading\x12\x18\n\x10read_token_count\x18\x01 \x01(\x05\x12\x1a\n\x12prompt_token_count\x18\x02 \x01(\x05\"0\n\x0eGeneratedToken\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\" \n\x10GenerationNotice\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xf4\x01\n\x12GenerationFinished\x12\x15\n\rfinish_reason\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x0cttft_seconds\x18\x03 \x01(\x01\x12\x19\n\x11seconds_per_token\x18\x04 \x03(\x01\x12<\n\x06memory\x18\x05 \x03(\x0b\x32,.shardmesh.v1.GenerationFinished.MemoryEntry\x1aJ\n\x0bMemoryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.ProcessMemory:\x02\x38\x01\"w\n\rProcessMemory\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.shardmesh.v1.ProcessMemory.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32`\n\x11GenerationService\x12K\n\x08Generate\x12\x1d.shardmesh.v1.GenerateRequest\x1a\x1e.shardmesh.v1.GenerateResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$protos/shardmesh/v1/generation.proto\x12\x0cshardmesh.v1\"\xc5\x03\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0e\n\x06prompt\x18\x02 \x01(\t\x12\x0c\n\x04\x63hat\x18\x03 \x01(\x08\x12\x0e\n\x06length\x18\x04 \x01(\x05\x12\x13\n\x0btemperature\x18\x05 \x01(\x01\x12\r\n\x05top_k\x18\x06 \x01(\x05\x12\r\n\x05top_p\x18\x07 \x01(\x01\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x12\n\nignore_eos\x18\t \x01(\x08\x12\x0c\n\x04stop\x18\n \x03(\t\x12\r\n\x05min_p\x18\x0b \x01(\x01\x12\x1f\n\x12repetition_penalty\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\r \x01(\x01\x12\x19\n\x11\x66requency_penalty\x18\x0e \x01(\x01\x12@\n\nlogit_bias\x18\x0f \x03(\x0b\x32,.shardmesh.v1.GenerateRequest.LogitBiasEntry\x12\x15\n\x08logprobs\x18\x10 \x01(\x05H\x01\x88\x01\x01\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\x15\n\x13_repetition_penaltyB\x0b\n\t_logprobs\"\x99\x02\n\x10GenerateResponse\x12\x32\n\x07started\x18\x01 \x01(\x0b\x32\x1f.shardmesh.v1.GenerationStartedH\x00\x12-\n\x05token\x18\x02 \x01(\x0b\x32\x1c.shardmesh.v1.GeneratedTokenH\x00\x12\x34\n\x08\x66inished\x18\x03 \x01(\x0b\x32 .shardmesh.v1.GenerationFinishedH\x00\x12\x30\n\x06notice\x18\x04 \x01(\x0b\x32\x1e.shardmesh.v1.GenerationNoticeH\x00\x12\x32\n\x07reading\x18\x05 \x01(\x0b\x32\x1f.shardmesh.v1.GenerationReadingH\x00\x42\x06\n\x04part\"\\\n\x11GenerationStarted\x12\r\n\x05model\x18\x01 \x01(\t\x12\x18\n\x10prompt_token_ids\x18\x02 \x03(\x05\x12\x1e\n\x16minds_further_sampling\x18\x03 \x01(\x08\"I\n\x11GenerationReading\x12\x18\n\x10read_token_count\x18\x01 \x01(\x05\x12\x1a\n\x12prompt_token_count\x18\x02 \x01(\x05\"\x80\x01\n\x0eGeneratedToken\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x07logprob\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12,\n\tlikeliest\x18\x04 \x03(\x0b\x32\x19.shardmesh.v1.LikelyTokenB\n\n\x08_logprob\"0\n\x0bLikelyToken\x12\x10\n\x08token_id\x18\x01 \x01(\x05\x12\x0f\n\x07logprob\x18\x02 \x01(\x01\" \n\x10GenerationNotice\x12\x0c\n\x04text\x18\x01 \x01(\t\"\xf4\x01\n\x12GenerationFinished\x12\x15\n\rfinish_reason\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x14\n\x0cttft_seconds\x18\x03 \x01(\x01\x12\x19\n\x11seconds_per_token\x18\x04 \x03(\x01\x12<\n\x06memory\x18\x05 \x03(\x0b\x32,.shardmesh.v1.GenerationFinished.MemoryEntry\x1aJ\n\x0bMemoryEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12*\n\x05value\x18\x02 \x01(\x0b\x32\x1b.shardmesh.v1.ProcessMemory:\x02\x38\x01\"w\n\rProcessMemory\x12\x37\n\x06values\x18\x01 \x03(\x0b\x32\'.shardmesh.v1.ProcessMemory.ValuesEntry\x1a-\n\x0bValuesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x32`\n\x11GenerationService\x12K\n\x08Generate\x12\x1d.shardmesh.v1.GenerateRequest\x1a\x1e.shardmesh.v1.GenerateResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.shardmesh.v1.generation_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_GENERATEREQUEST_LOGITBIASENTRY']._loaded_options = None
+  _globals['_GENERATEREQUEST_LOGITBIASENTRY']._serialized_options = b'8\001'
   _globals['_GENERATIONFINISHED_MEMORYENTRY']._loaded_options = None
   _globals['_GENERATIONFINISHED_MEMORYENTRY']._serialized_options = b'8\001'
   _globals['_PROCESSMEMORY_VALUESENTRY']._loaded_options = None
   _globals['_PROCESSMEMORY_VALUESENTRY']._serialized_options = b'8\001'
   _globals['_GENERATEREQUEST']._serialized_start=55
-  _globals['_GENERATEREQUEST']._serialized_end=232
-  _globals['_GENERATERESPONSE']._serialized_start=235
-  _globals['_GENERATERESPONSE']._serialized_end=516
-  _globals['_GENERATIONSTARTED']._serialized_start=518
-  _globals['_GENERATIONSTARTED']._serialized_end=578
-  _globals['_GENERATIONREADING']._serialized_start=580
-  _globals['_GENERATIONREADING']._serialized_end=653
-  _globals['_GENERATEDTOKEN']._serialized_start=655
-  _globals['_GENERATEDTOKEN']._serialized_end=703
-  _globals['_GENERATIONNOTICE']._serialized_start=705
-  _globals['_GENERATIONNOTICE']._serialized_end=737
-  _globals['_GENERATIONFINISHED']._serialized_start=740
-  _globals['_GENERATIONFINISHED']._serialized_end=984
-  _globals['_GENERATIONFINISHED_MEMORYENTRY']._serialized_start=910
-  _globals['_GENERATIONFINISHED_MEMORYENTRY']._serialized_end=984
-  _globals['_PROCESSMEMORY']._serialized_start=986
-  _globals['_PROCESSMEMORY']._serialized_end=1105
-  _globals['_PROCESSMEMORY_VALUESENTRY']._serialized_start=1060
-  _globals['_PROCESSMEMORY_VALUESENTRY']._serialized_end=1105
-  _globals['_GENERATIONSERVICE']._serialized_start=1107
-  _globals['_GENERATIONSERVICE']._serialized_end=1203
+  _globals['_GENERATEREQUEST']._serialized_end=508
+  _globals['_GENERATEREQUEST_LOGITBIASENTRY']._serialized_start=424
+  _globals['_GENERATEREQUEST_LOGITBIASENTRY']._serialized_end=472
+  _globals['_GENERATERESPONSE']._serialized_start=511
+  _globals['_GENERATERESPONSE']._serialized_end=792
+  _globals['_GENERATIONSTARTED']._serialized_start=794
+  _globals['_GENERATIONSTARTED']._serialized_end=886
+  _globals['_GENERATIONREADING']._serialized_start=888
+  _globals['_GENERATIONREADING']._serialized_end=961
+  _globals['_GENERATEDTOKEN']._serialized_start=964
+  _globals['_GENERATEDTOKEN']._serialized_end=1092
+  _globals['_LIKELYTOKEN']._serialized_start=1094
+  _globals['_LIKELYTOKEN']._serialized_end=1142
+  _globals['_GENERATIONNOTICE']._serialized_start=1144
+  _globals['_GENERATIONNOTICE']._serialized_end=1176
+  _globals['_GENERATIONFINISHED']._serialized_start=1179
+  _globals['_GENERATIONFINISHED']._serialized_end=1423
+  _globals['_GENERATIONFINISHED_MEMORYENTRY']._serialized_start=1349
+  _globals['_GENERATIONFINISHED_MEMORYENTRY']._serialized_end=1423
+  _globals['_PROCESSMEMORY']._serialized_start=1425
+  _globals['_PROCESSMEMORY']._serialized_end=1544
+  _globals['_PROCESSMEMORY_VALUESENTRY']._serialized_start=1499
+  _globals['_PROCESSMEMORY_VALUESENTRY']._serialized_end=1544
+  _globals['_GENERATIONSERVICE']._serialized_start=1546
+  _globals['_GENERATIONSERVICE']._serialized_end=1642
 # @@protoc_insertion_point(module_scope)
