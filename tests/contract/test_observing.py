@@ -84,12 +84,17 @@ def test_an_overview_tells_of_nodes_that_rest(mesh: LoadedMesh) -> None:
     assert found["requests"] == []
 
 
+def is_counted(found: dict[str, Any]) -> bool:
+    """Tell whether rounds have been looked at and a second token has come, without which there is no speed."""
+    return bool(found["nodes"][0]["last_share"]) and found["requests"][0]["tokens_per_second"] > 0
+
+
 def test_an_overview_tells_of_a_request_under_way(mesh: LoadedMesh) -> None:
     """Its name, its model, how far it is and how fast; and which node everybody waits for."""
     with Asking(mesh, length=500) as asking:
         look(mesh)
         next(part for part in asking.call if part.WhichOneof("part") == "token")
-        wait_until(lambda: (look(mesh)["nodes"][0]["last_share"] or 0) > 0, limit_seconds=LIMIT_SECONDS, what="rounds")
+        wait_until(lambda: is_counted(look(mesh)), limit_seconds=LIMIT_SECONDS, what="rounds, and a speed")
         found = look(mesh)
     assert asking.answered_name == NAMED
     (request,) = found["requests"]
