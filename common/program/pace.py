@@ -50,7 +50,8 @@ class Pace:
 
     def seconds_until_left(self, name: str) -> float:
         """Return for how many seconds somebody may do nothing, and count nothing."""
-        return max(0.0, -self._own(name).left / self.a_second + _A_LITTLE) if not self.has_left(name) else 0.0
+        left = self._own(name).left
+        return 0.0 if left > 0.0 else -left / self.a_second + _A_LITTLE
 
     def delay(self, name: str, count: int) -> float:
         """Count some more of somebody's, whether he may or not, and return for how many seconds he may do no more."""
